@@ -1,0 +1,123 @@
+"""Outputs are written whole or not at all: under a temporary name beside the target, then renamed."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spn4cir.errors import InputError
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a failed write below `path` (full disk, no permission, read-only) into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing(path)).free
+            raise InputError(
+                f"{path}: the disk is full ({free / 1e6:.0f} MB free); nothing was kept of this file: "
+                "free some room and run again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise
+
+
+def _existing(path: Path) -> Path:
+    """The nearest ancestor that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
+
+    Parent folders are made. Raises InputError when the disk is full or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, for a folder: a folder that stood at `path` is replaced whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            elif path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file. Raises InputError, with the place, when it is absent or does not parse."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the root folder and the layout") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid JSON ({error}); download or write it again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Writes `value` atomically, with the keys in the order given."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of the file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def value_hash(value: Any) -> str:
+    """sha256 of a JSON-like value, independent of key order, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tree_hash(path: Path) -> str:
+    """sha256 over the names and contents of a file or of a folder's files, in hex."""
+    if path.is_file():
+        return file_hash(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return value_hash([[str(p.relative_to(path)), file_hash(p)] for p in files])
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raises InputError when fewer than `needed` bytes are free where `path` will be written."""
+    free = shutil.disk_usage(_existing(path)).free
+    if free < needed:
+        raise InputError(
+            f"{path}: needs {needed / 1e6:,.0f} MB but the disk has {free / 1e6:,.0f} MB free; "
+            "free some room or choose a smaller setting"
+        )

@@ -1,0 +1,268 @@
+"""The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from spn4cir.errors import InputError
+
+PARAMS_FILE = "params.yaml"
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Window = Annotated[tuple[int, int], Field(description="[lo, hi) of similarity ranks; rank 0 is the image itself")]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(Settings):
+    """Which pipelines exist."""
+
+    datasets: tuple[str, ...]
+    models: tuple[str, ...]
+    submit: tuple[str, ...]
+
+
+class Machine(Settings):
+    """Where the work runs; not part of any result, so no stage depends on it."""
+
+    device: str
+    workers: Annotated[int, Field(ge=0)]
+
+
+class Dataset(Settings):
+    """How the folder `data/raw/<dataset>` is read."""
+
+    layout: str
+    missing: Literal["error", "skip"]
+
+
+class HubModel(Settings):
+    """A model that the Hugging Face hub serves."""
+
+    hub: str
+    revision: str | None = None
+
+
+class OpenClipModel(Settings):
+    """A model that open_clip knows by architecture and pretraining tag."""
+
+    open_clip: str
+    tag: str
+
+
+class LocalModel(Settings):
+    """A file or folder under `data/models/<dataset>/...`; `.` is that folder itself."""
+
+    local: str
+
+
+class Models(Settings):
+    """Where each model of a data set comes from."""
+
+    captioner: HubModel | LocalModel
+    encoder: LocalModel
+    stage1: dict[str, LocalModel | OpenClipModel]
+
+
+class Caption(Settings):
+    """Captioning by a multi-modal LLM; `words` maps each family to the word count its triplets read."""
+
+    source: Literal["make", "path"]
+    images: Literal["split", "triplets"]
+    prompt: str
+    words: dict[str, Positive]
+    batch_size: Positive
+    max_new_tokens: Positive
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
+    quantization: Literal["none", "8bit", "4bit"]
+
+    @model_validator(mode="after")
+    def _prompt_has_fields(self) -> "Caption":
+        if "{words}" not in self.prompt:
+            raise ValueError("prompt lacks the field {words}")
+        try:
+            self.prompt.format(words=1, noun="image")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"prompt knows the fields {{noun}} and {{words}} only, got {error}") from None
+        return self
+
+
+class Match(Settings):
+    """Partners by similarity; `window` maps each family to its ranks, null: any other image."""
+
+    window: dict[str, Window | None]
+    partners: Positive
+    batch_size: Positive
+
+    @model_validator(mode="after")
+    def _windows_are_ranges(self) -> "Match":
+        for family, window in self.window.items():
+            if window is not None and not 1 <= window[0] < window[1]:
+                raise ValueError(f"window.{family} is [lo, hi) with 1 <= lo < hi, got {list(window)}")
+        return self
+
+
+class Triplets(Settings):
+    """Modification texts; `sample` keeps a random number of triplets, null all."""
+
+    refer: bool
+    templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
+    sample: Positive | None
+    max_tokens: Positive
+
+
+class Optimisation(Settings):
+    """What both training stages share. `precision` applies to training on a GPU (CPU: bfloat16 or float32)."""
+
+    tau: Rate
+    lr: Rate
+    batch_size: Positive
+    epochs: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: tuple[float, float]
+    eps: Rate
+    precision: Literal["float32", "float16", "bfloat16"]
+
+
+class Checkpoint(Settings):
+    """Stage 1: a published file (`path`), or training from a base model (`train`)."""
+
+    source: Literal["path", "train"]
+    train: Optimisation
+
+
+class Bank(Settings):
+    """The features of every unique training image."""
+
+    dtype: Literal["float16", "float32"]
+    batch_size: Positive
+
+
+class Train(Optimisation):
+    """Stage 2."""
+
+    negatives: Literal["bank", "batch"]
+    bank_samples: Positive | None
+    positives: Literal["annotated", "generated", "both"]
+
+    @model_validator(mode="after")
+    def _samples_need_the_bank(self) -> "Train":
+        if self.bank_samples is not None and self.negatives != "bank":
+            raise ValueError("bank_samples draws from the bank: set negatives to bank, or bank_samples to null")
+        return self
+
+
+class Validate(Settings):
+    """The evaluation protocol and what is kept of each query."""
+
+    remove_reference: bool
+    capitalise: bool
+    batch_size: Positive
+    sheet_queries: Positive
+
+
+class Params(Settings):
+    """The whole file."""
+
+    run: Run
+    seed: int
+    machine: Machine
+    datasets: dict[str, Dataset]
+    models: dict[str, Models]
+    caption: dict[str, Caption]
+    match: dict[str, Match]
+    triplets: dict[str, dict[str, Triplets]]
+    checkpoint: dict[str, dict[str, Checkpoint]]
+    bank: dict[str, dict[str, Bank]]
+    train: dict[str, dict[str, Train]]
+    validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
+
+
+Value = TypeVar("Value")
+
+
+def of_dataset(section: dict[str, Value], dataset: str, name: str) -> Value:
+    """The settings of one data set. Raises InputError when none stand there."""
+    if dataset not in section:
+        known = ", ".join(section) or "none"
+        raise InputError(
+            f"{PARAMS_FILE}: {name}.{dataset} is not set (data sets there: {known}); "
+            "check the name, or add it with: spn4cir add-dataset"
+        )
+    return section[dataset]
+
+
+def of_family(section: dict[str, dict[str, Value]], dataset: str, family: str, name: str) -> Value:
+    """The settings of one data set and family. Raises InputError when none stand there."""
+    families = of_dataset(section, dataset, name)
+    if family not in families:
+        raise InputError(
+            f"{PARAMS_FILE}: {name}.{dataset}.{family} is not set (families there: {', '.join(families) or 'none'}); "
+            "check the name, or add settings for this family"
+        )
+    return families[family]
+
+
+def parse_params(text: str, place: str) -> Params:
+    """The settings in `text`. Raises InputError that names the first bad key and its value."""
+    try:
+        raw = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{place}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{key}: unknown key; check its spelling")
+        elif item["type"] == "missing":
+            problems.append(f"{key}: is missing; add it")
+        else:
+            problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {_short(item['input'])})")
+    return "; ".join(problems[:5])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
+    """The settings of a file. Raises InputError when it is absent or holds a bad value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds it") from None
+    return parse_params(text, str(path))
+
+
+def find_params(start: Path) -> Params:
+    """The settings in reach of `start` (the folder or one above it), else the published ones of the package."""
+    for folder in (start, *start.parents):
+        if (folder / PARAMS_FILE).is_file():
+            return load_params(folder / PARAMS_FILE)
+    return published_params()
+
+
+def published_params() -> Params:
+    """The settings that the package ships: the `params.yaml` of the repository it was built from."""
+    package = resources.files("spn4cir")
+    shipped = package / PARAMS_FILE
+    source = shipped if shipped.is_file() else Path(str(package)).parent / PARAMS_FILE
+    return parse_params(source.read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}")

@@ -1,0 +1,38 @@
+"""Progress with counts and remaining time: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
+    """Yields `items` unchanged while it reports how far it is.
+
+    Args:
+        items: what to go through.
+        total: number of items in the whole job, those of an earlier run included.
+        label: what is being done, as in `caption 10 words`.
+        unit: what one item is, as in `batch`.
+        done: items that an earlier run finished.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, initial=done, desc=label, unit=unit, file=sys.stderr)
+        return
+    started = last = time.monotonic()
+    count = done
+    for item in items:
+        yield item
+        count += 1
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES and count < total:
+            last = now
+            remaining = (now - started) / (count - done) * (total - count)
+            print(f"{label}: {count}/{total} {unit}, {remaining:.0f} s left", file=sys.stderr, flush=True)
+    elapsed = time.monotonic() - started
+    print(f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,98 @@
+"""Values that dataset adapters yield and every other module reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """A composed query, with its target where the split tells it.
+
+    Attributes:
+        reference_name: name of the query image.
+        captions: the modification texts as annotated (FashionIQ: two, CIRR: one, generated: one a template).
+        target_name: name of the image to find; None in test splits.
+        query_id: CIRR's pair id, elsewhere the position in its file.
+        category: FashionIQ's dress, shirt or toptee; empty where there is none.
+        subset_names: CIRR's group of similar images, reference and target among them; empty elsewhere.
+        generated: True for triplets written from captions, False for annotated ones.
+    """
+
+    reference_name: str
+    captions: tuple[str, ...]
+    target_name: str | None = None
+    query_id: int = 0
+    category: str = ""
+    subset_names: tuple[str, ...] = ()
+    generated: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Named images, in file order. Names are unique.
+
+    Attributes:
+        names: one name an image.
+        paths: where each image lies; same length as `names`.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Position of each name."""
+        return {name: position for position, name in enumerate(self.names)}
+
+    def restrict(self, names: frozenset[str]) -> "Gallery":
+        """The images whose name is in `names`, order kept."""
+        kept = [position for position, name in enumerate(self.names) if name in names]
+        return Gallery(tuple(self.names[i] for i in kept), tuple(self.paths[i] for i in kept))
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """An image to caption, with the word that the prompt uses for it (`dress`, or `image`)."""
+
+    name: str
+    path: Path
+    noun: str
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """Queries that share one gallery.
+
+    Attributes:
+        name: `dress`, `shirt`, `toptee` for FashionIQ; the split's name for CIRR.
+        triplets: the queries.
+        gallery: the candidate images.
+        alternatives: further galleries over which the same queries are scored, by name (subsets of `gallery`).
+        left_out: queries dropped because an image is missing (`missing: skip`).
+        missing: images of the annotation files that are not on disk.
+    """
+
+    name: str
+    triplets: tuple[Triplet, ...]
+    gallery: Gallery
+    alternatives: Mapping[str, Gallery]
+    left_out: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class UniqueImages:
+    """Images without duplicates, as `optimized_images.json` holds them.
+
+    Attributes:
+        gallery: the kept images, the first met of each set of equal ones.
+        row: for every name, kept or not, the position of its kept image in `gallery`.
+    """
+
+    gallery: Gallery
+    row: Mapping[str, int]
