@@ -1,0 +1,37 @@
+"""The device and the number type that the settings ask for."""
+
+import torch
+
+from spn4cir.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is cuda where there is one, else cpu.
+
+    Raises InputError when the name is unknown or its device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"machine.device: {name!r} is no device; use auto, cpu, cuda or cuda:0") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise InputError(f"machine.device: {name!r} is asked but {found} CUDA devices are here; use auto or cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"machine.device: {name!r} is asked but absent on this machine; use auto or cpu")
+    return device
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """The number type of that name; `auto` is float16 on cuda, else float32.
+
+    Raises InputError when the name is unknown.
+    """
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name not in known:
+        raise InputError(f"dtype: {name!r} is unknown; use auto, {', '.join(known)}")
+    return known[name]
