@@ -1,0 +1,177 @@
+"""Trains the small CLIP: `python -m demo.clip --pictures F --out F1 --out F2 --metrics clip.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from open_clip import CLIP, SimpleTokenizer, create_model
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from demo.attributes import Thing
+from demo.captions import free_caption
+from demo.pictures import KINDS, held_out, read_pictures
+from demo.pretrain import augmented, batches, require, train
+from demo.settings import Clip, DemoParams, Pictures, read_settings
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder, write_json
+from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
+from spn4cir.progress import progress
+
+HEAD_WIDTH = 64
+VOCABULARY = 49408
+# exp(logit scale) is kept below this, as in CLIP.
+MAX_LOGIT_SCALE = 4.6
+
+
+def model_config(settings: Clip, image_size: int) -> dict[str, Any]:
+    """The architecture in open_clip's form: an OpenAI CLIP, only smaller."""
+    return {
+        "embed_dim": settings.embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": image_size,
+            "layers": settings.vision_layers,
+            "width": settings.vision_width,
+            "head_width": HEAD_WIDTH,
+            "patch_size": settings.patch_size,
+        },
+        "text_cfg": {
+            "context_length": settings.context_length,
+            "vocab_size": VOCABULARY,
+            "width": settings.text_width,
+            "heads": settings.text_width // HEAD_WIDTH,
+            "layers": settings.text_layers,
+        },
+    }
+
+
+def write_clip(model: CLIP, config: dict[str, Any], out: Path) -> None:
+    """Writes the folder that `open_clip.create_model('local-dir:OUT')` loads."""
+    with atomic_folder(out) as folder:
+        preprocess = {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
+        text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+        (folder / "open_clip_config.json").write_text(text + "\n", encoding="utf-8")
+        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, folder / "open_clip_model.safetensors")
+
+
+class SmallVocabulary:
+    """Trains only the embeddings of the tokens that occur: the full table costs more than both towers.
+
+    Compact ids keep the order of the full ones, so that the end-of-text token stays the largest.
+    """
+
+    def __init__(self, model: CLIP, tokens: Int[Tensor, "texts length"]) -> None:
+        self.model = model
+        self.full = model.token_embedding
+        self.used = tokens.unique()
+        model.token_embedding = torch.nn.Embedding.from_pretrained(self.full.weight[self.used].clone(), freeze=False)
+
+    def compact(self, tokens: Int[Tensor, "texts length"]) -> Int[Tensor, "texts length"]:
+        """The tokens as rows of the small table."""
+        return torch.searchsorted(self.used, tokens)
+
+    def restore(self) -> None:
+        """Puts the full table back, with the trained rows."""
+        with torch.no_grad():
+            self.full.weight[self.used] = self.model.token_embedding.weight
+        self.model.token_embedding = self.full
+
+
+def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
+    """Contrastive training, batches of one kind in turn. Returns the last loss."""
+    shown = list(read_pictures(pictures).values())
+    generator = torch.Generator().manual_seed(settings.seed)
+    rng = random.Random(settings.seed)
+    tokenizer = SimpleTokenizer(context_length=settings.context_length)
+    sources = [batches(len(kind.things), settings.batch_size, generator) for kind in shown]
+    plan = [(step % len(shown), next(sources[step % len(shown)])) for step in range(settings.steps)]
+    texts = [tokenizer([free_caption(shown[kind].things[i], rng) for i in rows]) for kind, rows in plan]
+    vocabulary = SmallVocabulary(model, torch.cat(texts))
+
+    def loss(step: int) -> Tensor:
+        kind, rows = plan[step]
+        images = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
+        words = model.encode_text(vocabulary.compact(texts[step]), normalize=True)
+        return contrastive_loss(images, words, model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp())
+
+    last = train(model.parameters(), loss, settings.steps, settings.lr, "train clip")
+    vocabulary.restore()
+    return last
+
+
+def contrastive_loss(
+    images: Float[Tensor, "batch dim"], texts: Float[Tensor, "batch dim"], scale: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """CLIP's symmetric loss over a batch."""
+    logits = scale * images @ texts.T
+    labels = torch.arange(len(logits))
+    return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
+
+
+@torch.no_grad()
+def measure_clip(model: CLIP, settings: DemoParams) -> dict[str, float]:
+    """R@1 image to text in held-out batches of each kind, in percent; equal captions count as hits."""
+    model.eval()
+    size = settings.clip.measured_batch
+    tokenizer = SimpleTokenizer(context_length=settings.clip.context_length)
+    preprocess = Preprocess(settings.pictures.image_size)
+    measured: dict[str, float] = {"batch": size, "chance": 100.0 / size}
+    for kind in KINDS:
+        things, images = held_out(kind, settings.pictures)
+        rng = random.Random(settings.clip.seed)
+        texts = [free_caption(thing, rng) for thing in things]
+        features = model.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True)
+        words = model.encode_text(tokenizer(texts), normalize=True)
+        starts = range(0, len(things) - size + 1, size) or range(1)
+        hits = [_hits(features[s : s + size], words[s : s + size], texts[s : s + size]) for s in starts]
+        measured[f"{kind.__name__.lower()}_recall_at1"] = round(100 * torch.cat(hits).float().mean().item(), 2)
+    return measured
+
+
+def _hits(images: Float[Tensor, "n dim"], words: Float[Tensor, "n dim"], texts: Sequence[str]) -> Tensor:
+    best = (images @ words.T).argmax(dim=1).tolist()
+    return torch.tensor([texts[row] == texts[number] for number, row in enumerate(best)])
+
+
+def make_clip(settings: DemoParams, pictures: Path, outs: Sequence[Path], metrics: Path) -> None:
+    """Trains, measures and writes the model to each of `outs`."""
+    torch.manual_seed(settings.clip.seed)
+    config = model_config(settings.clip, settings.pictures.image_size)
+    model = CLIP(**config)
+    train_clip(model, pictures, settings.clip)
+    measured = measure_clip(model, settings)
+    write_json(metrics, measured, indent=2)
+    for name, value in measured.items():
+        if name.endswith("recall_at1"):
+            require(f"the demo CLIP's {name}", value, settings.clip.min_recall)
+    for out in outs:
+        write_clip(model, config, out)
+
+
+def main() -> None:
+    """Makes the small CLIP with the settings of `demo/params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
+    parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
+    arguments = parser.parse_args()
+    try:
+        make_clip(read_settings(), arguments.pictures, arguments.out, arguments.metrics)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

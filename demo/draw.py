@@ -1,0 +1,108 @@
+"""Draws the demo's data sets: `python -m demo.draw demo_fiq --out data/raw/demo_fiq`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from PIL import Image
+
+from demo.attributes import Garment, Thing
+from demo.cirr import plan_cirr
+from demo.fashioniq import plan_fashioniq
+from demo.garments import draw_garment
+from demo.plan import Copy, Picture, Plan
+from demo.scenes import draw_scene
+from demo.settings import Draw, read_settings
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+from spn4cir.progress import progress
+
+PROCESSES = 2
+CHUNK = 64
+PALETTE_SIZE = 64
+OPACITY = 230
+
+
+def plan_dataset(name: str, sizes: Draw) -> Plan:
+    """The plan of the named data set. Raises InputError for an unknown name."""
+    if name == "demo_fiq":
+        return plan_fashioniq(sizes.demo_fiq)
+    if name == "demo_cirr":
+        return plan_cirr(sizes.demo_cirr)
+    raise InputError(f"{name}: no such demo data set; expected demo_fiq or demo_cirr")
+
+
+def draw_thing_image(thing: Thing, seed: str) -> Image.Image:
+    """A picture of the thing in RGB; equal for equal seeds."""
+    rng = random.Random(seed)
+    return draw_garment(thing, rng) if isinstance(thing, Garment) else draw_scene(thing, rng)
+
+
+def draw_picture(picture: Picture) -> Image.Image:
+    """The picture in its file's mode."""
+    image = draw_thing_image(picture.thing, picture.seed)
+    if picture.mode == "P":
+        return image.quantize(PALETTE_SIZE)
+    if picture.mode == "RGBA":
+        image.putalpha(OPACITY)
+    return image
+
+
+def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
+    """Writes all files of the plan below `root`, which is replaced whole."""
+    with atomic_folder(root) as folder:
+        for path in {Path(item.path).parent for item in (*plan.pictures, *plan.copies)}:
+            (folder / path).mkdir(parents=True, exist_ok=True)
+        for _ in progress(_drawn(plan.pictures, folder, processes), len(plan.pictures), f"draw {root.name}", "images"):
+            pass
+        for copy in plan.copies:
+            _write_copy(copy, folder)
+        for path, value in plan.texts.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(json.dumps(value) + "\n", encoding="utf-8")
+
+
+def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[None]:
+    """Draws the files in parallel, and yields after each."""
+    if processes < 2:
+        for picture in pictures:
+            yield _write_picture(picture, folder)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_write_picture, pictures, [folder] * len(pictures), chunksize=CHUNK)
+
+
+def _write_picture(picture: Picture, folder: Path) -> None:
+    draw_picture(picture).save(folder / picture.path)
+
+
+def _write_copy(copy: Copy, folder: Path) -> None:
+    if not copy.reencoded:
+        shutil.copyfile(folder / copy.original, folder / copy.path)
+        return
+    with Image.open(folder / copy.original) as image:
+        image.save(folder / copy.path, compress_level=1)
+
+
+def main() -> None:
+    """Draws one data set with the sizes of `demo/params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", choices=sorted(Draw.model_fields))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set; replaced whole")
+    arguments = parser.parse_args()
+    try:
+        write_dataset(plan_dataset(arguments.dataset, read_settings().draw), arguments.out)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

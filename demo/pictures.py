@@ -1,0 +1,92 @@
+"""Pictures that the small models learn from: `python -m demo.pictures --out data/models/demo_pictures`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from demo.attributes import Garment, Scene, Thing, attributes, draw_thing
+from demo.draw import CHUNK, PROCESSES, draw_thing_image
+from demo.settings import Pictures, read_settings
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder, read_json, write_json
+from spn4cir.images import Preprocess
+from spn4cir.progress import progress
+
+KINDS: tuple[type[Garment] | type[Scene], ...] = (Garment, Scene)
+# Some pictures are padded to this ratio, as for composed retrieval, others cropped, as for the captioner.
+RATIOS = (None, 1.25)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of one kind as pixels, with what they show."""
+
+    things: list[Thing]
+    pixels: UInt8[Tensor, "pictures 3 size size"]
+
+
+def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tuple[list[Thing], list[str]]:
+    """`count` things and the seeds of their pictures."""
+    rng = random.Random(f"{kind.__name__} {seed}")
+    return [draw_thing(kind, rng) for _ in range(count)], [f"{rng.getrandbits(64):x}" for _ in range(count)]
+
+
+def held_out(kind: type[Garment] | type[Scene], settings: Pictures) -> tuple[list[Thing], list[Image.Image]]:
+    """Things and pictures that no training stage sees."""
+    things, seeds = draw_things(kind, settings.held_out_per_kind, f"held out {settings.seed}")
+    return things, [draw_thing_image(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
+
+
+def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size size"]:
+    """One picture as the networks see it, before normalisation."""
+    ratio = random.Random(f"ratio {seed}").choice(RATIOS)
+    unnormalised = Preprocess(size, ratio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    pixels: UInt8[np.ndarray, "3 size size"] = (unnormalised(draw_thing_image(thing, seed)) * 255).byte().numpy()
+    return pixels
+
+
+def write_pictures(settings: Pictures, out: Path) -> None:
+    """Writes the training pictures of both kinds to the folder `out`."""
+    with atomic_folder(out) as folder, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        for kind in KINDS:
+            things, seeds = draw_things(kind, settings.train_per_kind, f"train {settings.seed}")
+            drawn = pool.map(_pixels, things, seeds, [settings.image_size] * len(things), chunksize=CHUNK)
+            pixels = np.stack(list(progress(drawn, len(things), f"draw {kind.__name__.lower()}s", "pictures")))
+            np.save(folder / f"{kind.__name__}.npy", pixels)
+            write_json(folder / f"{kind.__name__}.json", [attributes(thing) for thing in things])
+
+
+def read_pictures(folder: Path) -> dict[str, Shown]:
+    """The training pictures by kind."""
+    shown = {}
+    for kind in KINDS:
+        things: list[Thing] = [kind(**values) for values in read_json(folder / f"{kind.__name__}.json")]
+        shown[kind.__name__] = Shown(things, torch.from_numpy(np.load(folder / f"{kind.__name__}.npy")))
+    return shown
+
+
+def main() -> None:
+    """Draws the pictures with the settings of `demo/params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures; replaced whole")
+    arguments = parser.parse_args()
+    try:
+        write_pictures(read_settings().pictures, arguments.out)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What a data set will hold, before anything is drawn."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from demo.attributes import Thing
+
+# Real data hold a few files that are not plain RGB.
+MODES = ("RGB",) * 30 + ("P", "RGBA")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file that is drawn.
+
+    Attributes:
+        path: relative to the data set's root.
+        thing: what it shows.
+        seed: decides place, shade, noise and size.
+        mode: the file's pixel mode.
+    """
+
+    path: str
+    thing: Thing
+    seed: str
+    mode: str = "RGB"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An image file with the same decoded pixels as another one.
+
+    Attributes:
+        path: relative to the data set's root.
+        original: path of the picture it repeats.
+        reencoded: other file bytes, equal pixels.
+    """
+
+    path: str
+    original: str
+    reencoded: bool
+
+
+@dataclass
+class Plan:
+    """All files of one data set: pictures, copies of pictures, and JSON texts by path."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    copies: list[Copy] = field(default_factory=list)
+    texts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, paths: Sequence[str], things: Sequence[Thing], copies: int, rng: random.Random) -> list[Thing]:
+        """Adds one file per path; the last `copies` repeat pictures drawn among those before. Returns what each shows."""
+        originals = len(paths) - copies
+        shown = list(things[:originals])
+        for path, thing in zip(paths, shown, strict=False):
+            self.pictures.append(Picture(path, thing, seed=f"{rng.getrandbits(64):x}", mode=rng.choice(MODES)))
+        for number, path in enumerate(paths[originals:]):
+            repeated = rng.randrange(originals)
+            self.copies.append(Copy(path, paths[repeated], reencoded=number % 2 == 1))
+            shown.append(things[repeated])
+        return shown
+
+    @property
+    def file_count(self) -> int:
+        """Number of files that drawing writes."""
+        return len(self.pictures) + len(self.copies) + len(self.texts)

@@ -1,0 +1,133 @@
+"""The settings of the demo: `demo/params.yaml` as frozen models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+
+from spn4cir.errors import InputError
+
+PARAMS_FILE = Path("demo/params.yaml")
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FashionIQSize(Settings):
+    """How large the drawn FashionIQ layout is, per category."""
+
+    seed: int
+    train_images: Positive
+    train_triplets: Positive
+    train_used: Share
+    duplicates: NotNegative
+    val_images: Positive
+    val_triplets: Positive
+    test_images: Positive
+    test_triplets: Positive
+
+
+class CirrSize(Settings):
+    """How large the drawn CIRR layout is; every group has six images."""
+
+    seed: int
+    train_groups: Positive
+    train_triplets: Positive
+    duplicates: NotNegative
+    val_groups: Positive
+    val_triplets: Positive
+    test1_groups: Positive
+    test1_triplets: Positive
+
+
+class Draw(Settings):
+    """Sizes of the drawn data sets; the keys are the data sets' names."""
+
+    demo_fiq: FashionIQSize
+    demo_cirr: CirrSize
+
+
+class Pictures(Settings):
+    """The pictures that the small models learn from and are measured on."""
+
+    seed: int
+    image_size: Positive
+    train_per_kind: Positive
+    held_out_per_kind: Positive
+
+
+class Clip(Settings):
+    """The small CLIP."""
+
+    seed: int
+    steps: Positive
+    batch_size: Positive
+    lr: float
+    patch_size: Positive
+    vision_width: Positive
+    vision_layers: Positive
+    text_width: Positive
+    text_layers: Positive
+    context_length: Positive
+    embed_dim: Positive
+    measured_batch: Positive
+    min_recall: float
+
+
+class Captioner(Settings):
+    """The small LLaVA; its vision tower has the small CLIP's sizes."""
+
+    seed: int
+    steps: Positive
+    batch_size: Positive
+    lr: float
+    width: Positive
+    layers: Positive
+    min_mean_accuracy: float
+    min_attribute_accuracy: float
+
+
+class Encoder(Settings):
+    """The small image encoder in Unicom's format."""
+
+    seed: int
+    steps: Positive
+    batch_size: Positive
+    lr: float
+    patch_size: Positive
+    width: Positive
+    layers: Positive
+    embed_dim: Positive
+    neighbours: Positive
+    min_gain: float
+
+
+class DemoParams(Settings):
+    """All of `demo/params.yaml`."""
+
+    draw: Draw
+    pictures: Pictures
+    clip: Clip
+    captioner: Captioner
+    encoder: Encoder
+
+
+def read_settings(path: Path = PARAMS_FILE) -> DemoParams:
+    """The validated settings. Raises InputError naming the first wrong key."""
+    try:
+        return DemoParams.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the repository's root") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {place}: {first['msg']} (got {first['input']!r})") from None
