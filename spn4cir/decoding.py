@@ -1,0 +1,22 @@
+"""Decoding of image files; free of torch, so that decoding processes start at once."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from spn4cir.errors import InputError
+
+
+def open_image(path: Path) -> Image.Image:
+    """The decoded image, in the mode of its file.
+
+    Raises InputError when the file is absent, truncated or no image.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image; check the data folder, or run with missing: skip") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error}); replace the file or remove it") from None
+    return image
