@@ -1,5 +1,7 @@
 """Decoding and preprocessing of images."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,25 +12,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
+from spn4cir.decoding import open_image as open_image
 from spn4cir.errors import InputError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def open_image(path: Path) -> Image.Image:
-    """The decoded image, in the mode of its file.
-
-    Raises InputError when the file is absent, truncated or no image.
-    """
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image; check the data folder, or run with missing: skip") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); replace the file or remove it") from None
-    return image
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,8 @@ class Preprocess:
         """The normalised pixels of a decoded image."""
         image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
         image = transforms.center_crop(image, [self.size, self.size]).convert("RGB")
-        return transforms.normalize(transforms.to_tensor(image), list(self.mean), list(self.std))
+        pixels: Tensor = transforms.normalize(transforms.to_tensor(image), list(self.mean), list(self.std))
+        return pixels
 
     def _pad(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -63,7 +52,8 @@ class Preprocess:
         side = max(width, height) / self.target_ratio
         horizontal = max(int((side - width) / 2), 0)
         vertical = max(int((side - height) / 2), 0)
-        return transforms.pad(image, [horizontal, vertical, horizontal, vertical], fill=0)
+        padded: Image.Image = transforms.pad(image, [horizontal, vertical, horizontal, vertical], fill=0)
+        return padded
 
     def describe(self) -> dict[str, object]:
         """The settings as plain values, for manifests and hashes."""
@@ -73,7 +63,7 @@ class Preprocess:
 class ImageFiles(torch.utils.data.Dataset[Float[Tensor, "3 size size"]]):
     """Preprocessed images of a list of files, for a DataLoader with workers."""
 
-    def __init__(self, paths: tuple[Path, ...], preprocess: Preprocess) -> None:
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
         self.paths = paths
         self.preprocess = preprocess
 
@@ -82,3 +72,24 @@ class ImageFiles(torch.utils.data.Dataset[Float[Tensor, "3 size size"]]):
 
     def __getitem__(self, index: int) -> Float[Tensor, "3 size size"]:
         return self.preprocess(open_image(self.paths[index]))
+
+
+def image_batches(
+    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int
+) -> Iterator[Float[Tensor, "batch 3 size size"]]:
+    """Preprocessed images in order, decoded by `workers` processes (0: in this one).
+
+    Raises InputError, as one line, when a worker meets an image that it cannot decode.
+    """
+    loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_size=batch_size, num_workers=workers)
+    with worker_errors():
+        yield from loader
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turns an InputError that a DataLoader worker wrapped in its traceback back into its one line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None

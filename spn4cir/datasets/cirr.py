@@ -1,0 +1,169 @@
+"""CIRR: one caption a triplet, one gallery, subsets of six similar images.
+
+Source: https://github.com/Cuberick-Orion/CIRR.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from spn4cir.datasets.protocol import Scores, unique_gallery
+from spn4cir.datasets.records import Missing, captions_field, field, present, present_gallery, read_records
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+
+@dataclass(frozen=True)
+class Cirr:
+    """Adapter of a CIRR folder."""
+
+    root: Path
+    missing: Missing
+    published: ClassVar[str] = "cirr"
+    recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
+    subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    selection: ClassVar[str] = "mean_recall5_subset1"
+    caption_join: ClassVar[str] = "the one caption as annotated"
+
+    def _split_path(self, split: str) -> Path:
+        return self.root / "cirr" / "image_splits" / f"split.rc2.{split}.json"
+
+    def _captions_path(self, split: str) -> Path:
+        return self.root / "cirr" / "captions" / f"cap.rc2.{split}.json"
+
+    def _paths(self, split: str) -> dict[str, Path]:
+        path = self._split_path(split)
+        places = read_json(path)
+        if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+            raise InputError(f"{path}: expected a JSON object of image name -> relative path")
+        return {name: self.root / place for name, place in places.items()}
+
+    @cached_property
+    def _training_paths(self) -> dict[str, Path]:
+        return self._paths("train")
+
+    def image_path(self, name: str) -> Path:
+        """Where the split file says that the training image lies."""
+        return self._training_paths.get(name, self.root / "train" / f"{name}.png")
+
+    def _read(self, path: Path, with_target: bool, generated: bool = False) -> list[Triplet]:
+        return [
+            Triplet(
+                reference_name=field(record, "reference", str, path, position),
+                captions=captions_field(record, "caption", path, position),
+                target_name=field(record, "target_hard", str, path, position) if with_target else None,
+                query_id=field(record, "pairid", int, path, position),
+                subset_names=() if generated else self._members(record, path, position),
+                generated=generated,
+            )
+            for position, record in enumerate(read_records(path))
+        ]
+
+    @staticmethod
+    def _members(record: dict[str, Any], path: Path, position: int) -> tuple[str, ...]:
+        group = field(record, "img_set", dict, path, position)
+        return tuple(field(group, "members", list, path, position))
+
+    @cached_property
+    def _training_triplets(self) -> tuple[Triplet, ...]:
+        path = self._captions_path("train")
+        return present(self._read(path, with_target=True), self._on_disk, self.missing, str(path))
+
+    def _on_disk(self, name: str) -> bool:
+        return name in self._training_paths and self._training_paths[name].is_file()
+
+    def training_triplets(self) -> tuple[Triplet, ...]:
+        """The annotated training triplets."""
+        return self._training_triplets
+
+    def training_gallery(self) -> Gallery:
+        """The images that annotated training triplets name."""
+        return unique_gallery(self.training_triplets(), self.image_path)
+
+    def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
+        """The images to caption; the prompt's noun is `image`."""
+        names = list(self._training_paths) if scope == "split" else list(self.training_gallery().names)
+        paths = [self.image_path(name) for name in names]
+        gallery, _ = present_gallery(names, paths, self.missing, self._split_path("train"))
+        pairs = zip(gallery.names, gallery.paths, strict=True)
+        return tuple(CaptionedImage(name, path, "image") for name, path in pairs)
+
+    def captions_name(self, words: int) -> str:
+        """As published: `cirr_it_llava_{words}.json`."""
+        return f"cirr_it_llava_{words}.json"
+
+    def published_captions(self, words: int) -> Path:
+        """As published: `mm_data/cirr/` under the root."""
+        return self.root / "mm_data" / "cirr" / self.captions_name(words)
+
+    def generated_name(self, family: str) -> str:
+        """As published: `cap.rc2.train.extend_{family}.json`."""
+        return f"cap.rc2.train.extend_{family}.json"
+
+    def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
+        """With the pair id and the group that the original code expects and ignores."""
+        return {
+            "target_hard": triplet.target_name,
+            "reference": triplet.reference_name,
+            "caption": list(triplet.captions),
+            "pairid": 0,
+            "img_set": {"members": ["xxx"]},
+            "caption1": reference_caption,
+            "caption2": target_caption,
+        }
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file."""
+        triplets = self._read(path, with_target=True, generated=True)
+        return present(triplets, self._on_disk, self.missing, str(path))
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """The val split, scored over all its images."""
+        return (self._evaluation_split("val", with_target=True),)
+
+    def _evaluation_split(self, split: str, with_target: bool) -> EvaluationSplit:
+        paths = self._paths(split)
+        gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._split_path(split))
+        path = self._captions_path(split)
+        annotated = self._read(path, with_target)
+        self._check_pair_ids(annotated, path)
+        triplets = present(annotated, gallery.index.__contains__, self.missing, str(path))
+        for triplet in triplets:
+            self._check_subset(triplet, gallery, path)
+        return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
+
+    def _check_subset(self, triplet: Triplet, gallery: Gallery, path: Path) -> None:
+        """A query's group must hold its reference and its target, and (unless skipping) be in the gallery."""
+        members = set(triplet.subset_names)
+        needed = {triplet.reference_name, triplet.target_name} - {None}
+        if not needed <= members:
+            raise InputError(
+                f"{path}: pair {triplet.query_id}: members of img_set lack {sorted(str(n) for n in needed - members)}; "
+                "the group holds the reference and the target"
+            )
+        absent = [name for name in triplet.subset_names if name not in gallery.index]
+        if absent and self.missing == "error":
+            raise InputError(
+                f"{path}: pair {triplet.query_id}: member '{absent[0]}' of img_set is absent from the gallery "
+                f"({len(gallery)} names); add it, or set missing: skip"
+            )
+
+    @staticmethod
+    def _check_pair_ids(triplets: list[Triplet], path: Path) -> None:
+        seen: set[int] = set()
+        for triplet in triplets:
+            if triplet.query_id in seen:
+                raise InputError(f"{path}: pair id {triplet.query_id} stands there twice; each query has its own")
+            seen.add(triplet.query_id)
+
+    def test_split(self) -> EvaluationSplit:
+        """The test1 split, which a server scores."""
+        return self._evaluation_split("test1", with_target=False)
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
+        (flat,) = scores.values()
+        return {**flat, "mean_recall5_subset1": (flat["recall_at5"] + flat["recall_subset_at1"]) / 2}

@@ -1,0 +1,164 @@
+"""FashionIQ: three categories, two captions a triplet.
+
+Source: https://github.com/XiaoxiaoGuo/fashion-iq.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any, ClassVar, Literal
+
+from spn4cir.datasets.protocol import Scores, unique_gallery
+from spn4cir.datasets.records import Missing, captions_field, field, present, present_gallery, read_records
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+CATEGORIES = ("dress", "shirt", "toptee")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class FashionIQ:
+    """Adapter of a FashionIQ folder; images may be `.png` or `.jpg`."""
+
+    root: Path
+    missing: Missing
+    published: ClassVar[str] = "fiq"
+    recall_ks: ClassVar[tuple[int, ...]] = (10, 50)
+    subset_ks: ClassVar[tuple[int, ...]] = ()
+    selection: ClassVar[str] = "average_recall"
+    caption_join: ClassVar[str] = "first and second caption, joined by ' and '"
+
+    @cached_property
+    def _files(self) -> Mapping[str, Path]:
+        folder = self.root / "images"
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; a fashioniq root holds captions, image_splits and images")
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name for entry in entries), reverse=True)
+        split = (os.path.splitext(name) for name in names)  # noqa: PTH122 - many names, plain strings
+        return {stem: folder / (stem + suffix) for stem, suffix in split if suffix.lower() in _SUFFIXES}
+
+    def image_path(self, name: str) -> Path:
+        """Where the image lies, by its suffix on disk; `.png` for one that is absent."""
+        return self._files.get(name, self.root / "images" / f"{name}.png")
+
+    def _split_names(self, category: str, split: str) -> list[str]:
+        path = self.root / "image_splits" / f"split.{category}.{split}.json"
+        names = read_json(path)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: expected a JSON list of image names")
+        return list(dict.fromkeys(names))
+
+    def _captions_path(self, category: str, split: str) -> Path:
+        return self.root / "captions" / f"cap.{category}.{split}.json"
+
+    def _read(self, path: Path, category: str, generated: bool = False) -> list[Triplet]:
+        return [
+            Triplet(
+                reference_name=field(record, "candidate", str, path, position),
+                captions=captions_field(record, "captions", path, position),
+                target_name=field(record, "target", str, path, position),
+                query_id=position,
+                category=category,
+                generated=generated,
+            )
+            for position, record in enumerate(read_records(path))
+        ]
+
+    def _present(self, triplets: list[Triplet], path: Path, names: frozenset[str] | None = None) -> tuple[Triplet, ...]:
+        known = self._files.keys() if names is None else names & self._files.keys()
+        return present(triplets, known.__contains__, self.missing, str(path))
+
+    @cached_property
+    def _training_triplets(self) -> tuple[Triplet, ...]:
+        kept: list[Triplet] = []
+        for category in CATEGORIES:
+            path = self._captions_path(category, "train")
+            kept.extend(self._present(self._read(path, category), path))
+        return tuple(kept)
+
+    def training_triplets(self) -> tuple[Triplet, ...]:
+        """The annotated training triplets: dress, shirt, toptee."""
+        return self._training_triplets
+
+    def training_gallery(self) -> Gallery:
+        """The images that annotated training triplets name."""
+        return unique_gallery(self.training_triplets(), self.image_path)
+
+    def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
+        """The images to caption; the prompt's noun is the category of the first split file that lists them."""
+        nouns: dict[str, str] = {}
+        for category in CATEGORIES:
+            for name in self._split_names(category, "train"):
+                nouns.setdefault(name, category)
+        if scope == "triplets":
+            wanted = self.training_gallery().names
+            nouns = {name: nouns.get(name, CATEGORIES[0]) for name in wanted}
+        path = self.root / "image_splits"
+        gallery, _ = present_gallery(list(nouns), [self.image_path(name) for name in nouns], self.missing, path)
+        pairs = zip(gallery.names, gallery.paths, strict=True)
+        return tuple(CaptionedImage(name, path, nouns[name]) for name, path in pairs)
+
+    def captions_name(self, words: int) -> str:
+        """As published: `fashioniq_it_llava_{words}.json`."""
+        return f"fashioniq_it_llava_{words}.json"
+
+    def published_captions(self, words: int) -> Path:
+        """As published: `mm_data/fiq/` under the root."""
+        return self.root / "mm_data" / "fiq" / self.captions_name(words)
+
+    def generated_name(self, family: str) -> str:
+        """As published: `cap.extend_{family}.train.json`."""
+        return f"cap.extend_{family}.train.json"
+
+    def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
+        """`candidate` is the reference; caption1 describes it, caption2 the target."""
+        return {
+            "target": triplet.target_name,
+            "candidate": triplet.reference_name,
+            "captions": list(triplet.captions),
+            "caption1": reference_caption,
+            "caption2": target_caption,
+        }
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file."""
+        return self._present(self._read(path, "", generated=True), path)
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""
+        return tuple(self._evaluation_split(category) for category in CATEGORIES)
+
+    def _evaluation_split(self, category: str) -> EvaluationSplit:
+        names = self._split_names(category, "val")
+        place = self.root / "image_splits" / f"split.{category}.val.json"
+        gallery, absent = present_gallery(names, [self.image_path(name) for name in names], self.missing, place)
+        path = self._captions_path(category, "val")
+        annotated = self._read(path, category)
+        triplets = self._present(annotated, path, frozenset(gallery.names))
+        used = frozenset(name for t in triplets for name in (t.reference_name, t.target_name) if name is not None)
+        return EvaluationSplit(
+            name=category,
+            triplets=triplets,
+            gallery=gallery,
+            alternatives={"val_triplets": gallery.restrict(used)},
+            left_out=len(annotated) - len(triplets),
+            missing=absent,
+        )
+
+    def test_split(self) -> EvaluationSplit:
+        """FashionIQ's test targets have been published, no server takes files: an InputError."""
+        raise InputError(f"{self.root}: layout fashioniq has no submission files; submit takes layout cirr")
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """Per category R@10 and R@50, their averages, and the mean of the two averages."""
+        flat = {f"{category}_{key}": value for category, values in scores.items() for key, value in values.items()}
+        averages = {
+            f"average_recall_at{k}": mean(values[f"recall_at{k}"] for values in scores.values()) for k in (10, 50)
+        }
+        return {**flat, **averages, "average_recall": mean(averages.values())}

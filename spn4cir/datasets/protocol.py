@@ -1,0 +1,76 @@
+"""What every annotation layout offers. Nothing else in the package knows a file name of a data set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+Scores = dict[str, float]
+
+
+class Layout(Protocol):
+    """An annotation layout over one root folder.
+
+    Attributes:
+        root: the folder.
+        published: name of this layout's published settings in `params.yaml`.
+        recall_ks: the k of its recalls over the whole gallery.
+        subset_ks: the k of its recalls within each query's subset; empty where there are none.
+        selection: key of the score by which the best epoch is kept.
+        caption_join: how a query's captions become one text, for the metrics file.
+    """
+
+    published: ClassVar[str]
+    recall_ks: ClassVar[tuple[int, ...]]
+    subset_ks: ClassVar[tuple[int, ...]]
+    selection: ClassVar[str]
+    caption_join: ClassVar[str]
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+    def image_path(self, name: str) -> Path:
+        """Where the training image `name` lies (the file itself may be absent)."""
+
+    def training_triplets(self) -> tuple[Triplet, ...]:
+        """The annotated training triplets, in file order; those with a missing image left out under `skip`."""
+
+    def training_gallery(self) -> Gallery:
+        """The images that annotated training triplets name: in file order, reference before target."""
+
+    def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
+        """The images to caption: all of the train split files, or those that triplets name."""
+
+    def captions_name(self, words: int) -> str:
+        """File name of the captions of that many words."""
+
+    def published_captions(self, words: int) -> Path:
+        """Where the published captions lie under the root."""
+
+    def generated_name(self, family: str) -> str:
+        """File name of the generated triplets."""
+
+    def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
+        """A generated triplet as the original code reads it."""
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file."""
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """The validation queries with their galleries."""
+
+    def test_split(self) -> EvaluationSplit:
+        """The test queries that a server scores. Raises InputError where the layout has none."""
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """The flat scores of the metrics file, from those of each split (`recall_at10`, ...)."""
+
+
+def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path]) -> Gallery:
+    """The images that `triplets` name, each once: in their order, reference before target."""
+    names = dict.fromkeys(
+        name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
+    )
+    return Gallery(tuple(names), tuple(image_path(name) for name in names))

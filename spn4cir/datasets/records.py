@@ -1,0 +1,95 @@
+"""Reading annotation records: fields that must be there, and images that may be missing."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+from spn4cir.types import Gallery, Triplet
+
+Missing = Literal["error", "skip"]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects. Raises InputError for anything else."""
+    records = read_json(path)
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file")
+    return records
+
+
+def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
+    """The value of a field. Raises InputError when it is absent, empty or of another type."""
+    if name not in record:
+        raise InputError(f"{path}: triplet {position} lacks the field '{name}'; add it or remove the triplet")
+    value = record[name]
+    if not isinstance(value, kind) or (kind is str and not value):
+        raise InputError(
+            f"{path}: triplet {position}: field '{name}' is {value!r}, expected a {kind.__name__} that is not empty"
+        )
+    return value
+
+
+def captions_field(record: dict[str, Any], name: str, path: Path, position: int) -> tuple[str, ...]:
+    """Modification texts: a string or a list of strings, none of them empty."""
+    value = field(record, name, object, path, position)
+    captions = [value] if isinstance(value, str) else value
+    if not isinstance(captions, list) or not captions:
+        raise InputError(f"{path}: triplet {position}: field '{name}' is {value!r}, expected text or a list of texts")
+    for caption in captions:
+        if not isinstance(caption, str) or not caption.strip(".?, \n\t"):
+            raise InputError(
+                f"{path}: triplet {position} has an empty caption ({caption!r}); write a text or remove the triplet"
+            )
+    return tuple(captions)
+
+
+def present(
+    triplets: Sequence[Triplet], exists: Callable[[str], bool], missing: Missing, place: str
+) -> tuple[Triplet, ...]:
+    """The triplets whose images are all there; `place` names their file.
+
+    Raises InputError for the first that lacks one, unless `missing` is skip: then it says how many were left out.
+    """
+    kept = []
+    for triplet in triplets:
+        absent = _absent(triplet, exists)
+        if not absent:
+            kept.append(triplet)
+        elif missing == "error":
+            role, name = absent
+            raise InputError(
+                f"{place}: {role} '{name}' has no image on disk or no entry in the split file; "
+                "add the image, or set missing: skip to leave such triplets out"
+            )
+    if len(kept) < len(triplets):
+        print(f"{place}: left out {len(triplets) - len(kept)} of {len(triplets)} triplets", file=sys.stderr)
+    return tuple(kept)
+
+
+def _absent(triplet: Triplet, exists: Callable[[str], bool]) -> tuple[str, str] | None:
+    if not exists(triplet.reference_name):
+        return "reference", triplet.reference_name
+    if triplet.target_name is not None and not exists(triplet.target_name):
+        return "target", triplet.target_name
+    return None
+
+
+def present_gallery(names: Sequence[str], paths: Sequence[Path], missing: Missing, place: Path) -> tuple[Gallery, int]:
+    """The images that are on disk, and how many are not.
+
+    Raises InputError for the first absent one unless `missing` is skip, and for a gallery without images.
+    """
+    kept = [(name, path) for name, path in zip(names, paths, strict=True) if path.is_file()]
+    absent = len(names) - len(kept)
+    if absent and missing == "error":
+        path = next(path for path in paths if not path.is_file())
+        raise InputError(
+            f"{place}: {absent} of {len(names)} images are not on disk, the first is {path}; "
+            "add them, or set missing: skip to score without them"
+        )
+    if not kept:
+        raise InputError(f"{place}: the gallery is empty; check the split file and the image folder")
+    return Gallery(tuple(name for name, _ in kept), tuple(path for _, path in kept)), absent
