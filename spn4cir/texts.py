@@ -1,0 +1,36 @@
+"""From a triplet's captions to the one text that the network reads."""
+
+from collections.abc import Sequence
+
+from spn4cir.types import Triplet
+
+_ENDS = ".?, "
+
+
+def training_text(triplet: Triplet, draw: float) -> str:
+    """The text of one training step.
+
+    An annotated pair of captions (FashionIQ) gives, with probability 1/4 each, "c1 and c2", "c2 and c1", "c1", "c2",
+    both stripped of ".?, " at their ends. Other triplets give one of their captions.
+
+    Args:
+        triplet: at least one caption.
+        draw: uniform in [0, 1): which of them.
+    """
+    if triplet.generated or len(triplet.captions) != 2:
+        return triplet.captions[int(draw * len(triplet.captions))]
+    first, second = (caption.strip(_ENDS) for caption in triplet.captions)
+    return (f"{first} and {second}", f"{second} and {first}", first, second)[int(draw * 4)]
+
+
+def evaluation_text(captions: Sequence[str], capitalise: bool) -> str:
+    """The text of a validation or test query: the caption, or "c1 and c2" for a pair.
+
+    Args:
+        captions: one as annotated, or two, stripped of ".?, " at their ends.
+        capitalise: the family's rule: the first letter of a pair upper case, the rest of c1 lower.
+    """
+    if len(captions) == 1:
+        return captions[0]
+    first, second = (caption.strip(_ENDS) for caption in captions)
+    return f"{first.capitalize() if capitalise else first} and {second}"
