@@ -1,0 +1,220 @@
+"""Scoring a network on a layout's validation queries, with the protocol written beside the figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spn4cir.composers.protocol import Composer, ImageFeatures
+from spn4cir.datasets.protocol import Layout, Scores
+from spn4cir.encoding import encode_gallery
+from spn4cir.errors import InputError
+from spn4cir.metrics import recall_of_ranks
+from spn4cir.params import Validate
+from spn4cir.ranking import TIE_RULE, Ranking, rank_gallery
+from spn4cir.texts import evaluation_text
+from spn4cir.types import EvaluationSplit, Gallery, Triplet
+
+TOP = 50
+
+
+@dataclass(frozen=True)
+class EncodedGallery:
+    """Every image of all splits, encoded once.
+
+    Attributes:
+        gallery: names in order.
+        features: reference and target features, one row a name.
+    """
+
+    gallery: Gallery
+    features: ImageFeatures
+
+    def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
+        """Rows of names."""
+        return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
+
+
+@dataclass(frozen=True)
+class RankedSplit:
+    """A split's queries with what came out.
+
+    Attributes:
+        split: queries and gallery.
+        names: the gallery's names in the order of the columns of `ranking` (sorted).
+        texts: the text of each query, as the network read it.
+        ranking: ranks and top lists.
+    """
+
+    split: EvaluationSplit
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    ranking: Ranking
+
+    def top_names(self, query: int) -> list[str]:
+        """The best candidates of a query, best first; a removed reference is not among them."""
+        columns, scores = self.ranking.top[query].tolist(), self.ranking.top_scores[query].tolist()
+        return [self.names[c] for c, score in zip(columns, scores, strict=True) if score > -torch.inf]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a network.
+
+    Attributes:
+        scores: the layout's flat scores, in percent.
+        alternatives: the same over each alternative gallery, by name.
+        splits: what came out query by query.
+    """
+
+    scores: Scores
+    alternatives: dict[str, Scores]
+    splits: tuple[RankedSplit, ...]
+
+
+def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
+    """Every image of the splits' galleries, each name once."""
+    paths = {
+        name: path for split in splits for name, path in zip(split.gallery.names, split.gallery.paths, strict=True)
+    }
+    return Gallery(tuple(paths), tuple(paths.values()))
+
+
+def encode_splits(
+    composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
+) -> EncodedGallery:
+    """Encodes every image of the splits once."""
+    gallery = union_gallery(splits)
+    features = encode_gallery(composer, gallery, settings.batch_size, workers, device, "encode gallery")
+    return EncodedGallery(gallery, features)
+
+
+def compose_queries(
+    composer: Composer,
+    triplets: Sequence[Triplet],
+    texts: Sequence[str],
+    images: EncodedGallery,
+    batch_size: int,
+    device: torch.device,
+) -> Float[Tensor, "queries dim"]:
+    """Unit-norm queries, on the device. Raises InputError when the network gives figures that are not finite."""
+    rows = images.rows([triplet.reference_name for triplet in triplets])
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        block = slice(start, start + batch_size)
+        with torch.inference_mode():
+            reference = images.features.reference[rows[block]].to(device)
+            parts.append(composer.compose(reference, texts[block]).float())
+    queries = torch.cat(parts)
+    if not torch.isfinite(queries).all():
+        raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
+    return queries
+
+
+def rank_split(
+    composer: Composer, split: EvaluationSplit, images: EncodedGallery, settings: Validate, device: torch.device
+) -> tuple[RankedSplit, dict[str, Ranking]]:
+    """Ranks a split's queries over its gallery and over each alternative one."""
+    if not split.triplets:
+        raise InputError(f"split '{split.name}': no query is left; check the captions file and the image folder")
+    texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
+    queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
+    names = tuple(sorted(split.gallery.names))
+    ranking = _rank(composer, queries, split.triplets, names, images, settings, device)
+    alternatives = {
+        name: _rank(composer, queries, split.triplets, tuple(sorted(gallery.names)), images, settings, device)
+        for name, gallery in split.alternatives.items()
+    }
+    return RankedSplit(split, names, texts, ranking), alternatives
+
+
+def _rank(
+    composer: Composer,
+    queries: Float[Tensor, "queries dim"],
+    triplets: Sequence[Triplet],
+    names: tuple[str, ...],
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+) -> Ranking:
+    column = {name: position for position, name in enumerate(names)}
+    reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
+    target = torch.tensor([column.get(triplet.target_name or "", -1) for triplet in triplets])
+    with torch.inference_mode():
+        return rank_gallery(
+            composer.score,
+            queries,
+            images.features.target[images.rows(names)].to(device),
+            target_index=target,
+            removed_index=reference if settings.remove_reference else None,
+            subset_index=subset_columns(triplets, column),
+            top=TOP + 1,
+        )
+
+
+def subset_columns(triplets: Sequence[Triplet], column: Mapping[str, int]) -> Int[Tensor, "queries members"]:
+    """Columns of each query's subset without its reference, padded with -1."""
+    members = [
+        [column[name] for name in triplet.subset_names if name in column and name != triplet.reference_name]
+        for triplet in triplets
+    ]
+    width = max((len(columns) for columns in members), default=0)
+    return torch.tensor([columns + [-1] * (width - len(columns)) for columns in members], dtype=torch.long).reshape(
+        len(triplets), width
+    )
+
+
+def evaluate(
+    composer: Composer,
+    layout: Layout,
+    splits: Sequence[EvaluationSplit],
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+) -> Evaluation:
+    """Scores the network on all splits. Raises InputError for a split without queries."""
+    ranked, others = zip(*(rank_split(composer, s, images, settings, device) for s in splits), strict=True)
+    scores = layout.summarise({r.split.name: _recalls(layout, r.ranking) for r in ranked})
+    alternatives = {
+        name: layout.summarise(
+            {r.split.name: _recalls(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
+        )
+        for name in others[0]
+    }
+    return Evaluation(scores, alternatives, ranked)
+
+
+def _recalls(layout: Layout, ranking: Ranking) -> Scores:
+    whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.recall_ks}
+    subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.subset_ks}
+    return {**whole, **subset}
+
+
+def metrics_file(evaluation: Evaluation, layout: Layout, settings: Validate, composer: Composer) -> dict[str, Any]:
+    """What a metrics file holds: flat scores, then protocol, counts and alternatives."""
+    splits = [ranked.split for ranked in evaluation.splits]
+    return {
+        **evaluation.scores,
+        "protocol": {
+            "family": composer.family,
+            "gallery": "all images of the split files",
+            "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
+            "captions": layout.caption_join,
+            "text": "first letter capitalised" if settings.capitalise else "letters as written",
+            "ties": TIE_RULE,
+            "preprocess": composer.preprocess.describe(),
+        },
+        "counts": {
+            "queries": {split.name: len(split.triplets) for split in splits},
+            "left_out": {split.name: split.left_out for split in splits},
+            "gallery": {split.name: len(split.gallery) for split in splits},
+            "missing_images": {split.name: split.missing for split in splits},
+            "alternatives": {
+                split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
+            },
+        },
+        "alternatives": evaluation.alternatives,
+    }

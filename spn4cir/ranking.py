@@ -1,0 +1,125 @@
+"""Ranks and top lists of a query-by-gallery score matrix, block by block.
+
+Tie rule: a candidate that scores as high as the target counts as ranked above it, so that a rank depends neither on
+the order of the gallery nor on luck. Top lists break ties by the order of the columns, which callers sort by name.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+TIE_RULE = "candidates that tie with the target count as ranked above it"
+# Scores held at once: 128 MB of float32.
+_BLOCK_SCORES = 1 << 25
+
+
+class Ranking(NamedTuple):
+    """Where each query's target came out.
+
+    Attributes:
+        rank: 0 for the best place, (queries,); -1 where a query has no target.
+        subset_rank: the same within the query's subset; -1 where it has no target or no subset.
+        top: columns of the best candidates, best first, (queries, k).
+        top_scores: their scores, (queries, k).
+        subset_top: positions within the subset, best first, (queries, members); removed members come last.
+    """
+
+    rank: Int[Tensor, " queries"]
+    subset_rank: Int[Tensor, " queries"]
+    top: Int[Tensor, "queries k"]
+    top_scores: Float[Tensor, "queries k"]
+    subset_top: Int[Tensor, "queries members"]
+
+
+def target_rank(
+    scores: Float[Tensor, "queries gallery"], target_index: Int[Tensor, " queries"]
+) -> Int[Tensor, " queries"]:
+    """How many other candidates score at least as high as the target; -1 where `target_index` is -1."""
+    own = scores.gather(1, target_index.clamp(min=0)[:, None])
+    rank = torch.count_nonzero(scores >= own, dim=1) - 1
+    return torch.where(target_index < 0, -1, rank)
+
+
+def top_candidates(
+    scores: Float[Tensor, "queries gallery"], k: int
+) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+    """Scores and columns of the k best, best first; equal scores in column order."""
+    values, columns = scores.topk(k, dim=1, sorted=False)
+    last = values.amin(dim=1, keepdim=True)
+    crowded = torch.nonzero(torch.count_nonzero(scores >= last, dim=1) > k)[:, 0]
+    if len(crowded):
+        columns[crowded] = scores[crowded].argsort(dim=1, descending=True, stable=True)[:, :k]
+    columns = columns.sort(dim=1).values
+    values = scores.gather(1, columns)
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    return values, columns.gather(1, order)
+
+
+def rank_gallery(
+    score: Callable[[Tensor, Tensor], Float[Tensor, "queries gallery"]],
+    queries: Float[Tensor, "queries dim"],
+    targets: Tensor,
+    target_index: Int[Tensor, " queries"],
+    removed_index: Int[Tensor, " queries"] | None = None,
+    subset_index: Int[Tensor, "queries members"] | None = None,
+    top: int = 50,
+) -> Ranking:
+    """Ranks every query's target over a gallery; never holds the whole score matrix of a large gallery.
+
+    Args:
+        score: similarity of a block of queries with all candidates.
+        queries: unit norm.
+        targets: features of the gallery.
+        target_index: column of each query's target; -1: none.
+        removed_index: column taken out of each query's ranking (its reference); -1: none; None: keep all.
+        subset_index: columns of each query's subset, -1 for padding.
+        top: how many of the best to list; cut to the gallery.
+
+    Returns:
+        The ranks and top lists, on the CPU.
+    """
+    device = targets.device
+    target_index = target_index.to(device)
+    if subset_index is None:
+        subset_index = target_index.new_full((len(queries), 0), -1)
+    parts = []
+    for rows in _blocks(len(queries), len(targets)):
+        scores = score(queries[rows], targets)
+        if removed_index is not None:
+            _remove(scores, removed_index[rows].to(device))
+        wanted = target_index[rows]
+        values, columns = top_candidates(scores, min(top, len(targets)))
+        subset_rank, subset_top = _rank_subset(scores, wanted, subset_index[rows].to(device))
+        part = Ranking(target_rank(scores, wanted), subset_rank, columns, values, subset_top)
+        parts.append([field.cpu() for field in part])
+    return Ranking(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def _blocks(queries: int, gallery: int) -> Iterator[slice]:
+    rows = max(1, _BLOCK_SCORES // max(gallery, 1))
+    for start in range(0, queries, rows):
+        yield slice(start, start + rows)
+
+
+def _remove(scores: Float[Tensor, "queries gallery"], removed: Int[Tensor, " queries"]) -> None:
+    """Takes one column a query out of the ranking, in place."""
+    rows = torch.nonzero(removed >= 0)[:, 0]
+    scores[rows, removed[rows]] = -torch.inf
+
+
+def _rank_subset(
+    scores: Float[Tensor, "queries gallery"],
+    target_index: Int[Tensor, " queries"],
+    subset_index: Int[Tensor, "queries members"],
+) -> tuple[Int[Tensor, " queries"], Int[Tensor, "queries members"]]:
+    """Rank of the target among its subset, and the subset's positions best first."""
+    members = scores.gather(1, subset_index.clamp(min=0)).masked_fill(subset_index < 0, -torch.inf)
+    position = (subset_index == target_index[:, None]) & (subset_index >= 0)
+    present = position.any(dim=1)
+    place = position.int().argmax(dim=1) if subset_index.shape[1] else torch.zeros_like(target_index)
+    order = members.sort(dim=1, descending=True, stable=True).indices
+    rank = target_rank(members, place) if subset_index.shape[1] else place - 1
+    return torch.where(present, rank, -1), order
