@@ -1,0 +1,155 @@
+"""The bank: features of every unique training image, in memory-mapped files beside a manifest."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spn4cir.composers.protocol import Composer, ImageFeatures
+from spn4cir.encoding import encode_batches
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder, disk_errors, read_json, require_space, value_hash, write_json
+from spn4cir.params import Bank as BankSettings
+from spn4cir.types import UniqueImages
+
+_MANIFEST = "manifest.json"
+_DONE = "done.json"
+_PARTS = ("reference", "target")
+
+
+def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over names, shapes and float32 values, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        values = tensor.detach().float().cpu().contiguous()
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Features of every unique training image.
+
+    Attributes:
+        reference: (images, ...), memory-mapped, in the bank's dtype.
+        target: (images, ...), float32 in memory: the loss reads all of it at every step.
+        row: for every image name, duplicates included, its row.
+    """
+
+    reference: np.ndarray[Any, Any]
+    target: Float[Tensor, "images ..."]
+    row: dict[str, int]
+
+    def references(self, rows: Tensor) -> Tensor:
+        """Reference features of some rows, float32."""
+        return torch.from_numpy(self.reference[rows.numpy()].astype(np.float32))
+
+
+def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -> dict[str, Any]:
+    """What a bank depends on: the frozen weights, the preprocessing, the images and their order, the dtype."""
+    return {
+        "family": composer.family,
+        "images": len(unique.gallery),
+        "names": value_hash([list(unique.gallery.names), dict(unique.row)]),
+        "weights": tensors_hash(composer.frozen_tensors()),
+        "preprocess": value_hash(composer.preprocess.describe()),
+        "dtype": settings.dtype,
+    }
+
+
+def build_bank(
+    composer: Composer,
+    unique: UniqueImages,
+    settings: BankSettings,
+    out: Path,
+    work: Path,
+    workers: int,
+    device: torch.device,
+) -> None:
+    """Encodes every unique image once and writes the bank to the folder `out`.
+
+    Args:
+        composer: stage-1 network, on `device`.
+        unique: the images.
+        settings: dtype and batch size.
+        out: where the bank goes, whole.
+        work: folder of an interrupted build of the same bank, or an empty one: at most one batch is lost.
+        workers: processes that decode.
+        device: where the network runs.
+
+    Raises:
+        InputError: an image cannot be decoded, or the disk is too full.
+    """
+    done = _rows_done(work)
+    maps: dict[str, np.memmap[Any, Any]] = {}
+    batches = encode_batches(composer, unique.gallery.paths, settings.batch_size, workers, device, "encode bank", done)
+    with disk_errors(work):
+        for features in batches:
+            if not maps:
+                maps = _open_maps(work, features, len(unique.gallery), settings.dtype, resume=done > 0)
+            done += _append(maps, features, done)
+            write_json(work / _DONE, {"rows": done})
+    _publish(out, work, manifest(composer, unique, settings))
+
+
+def _rows_done(work: Path) -> int:
+    """Rows that an interrupted build finished."""
+    if not (work / _DONE).is_file() or not all((work / f"{part}.npy").is_file() for part in _PARTS):
+        return 0
+    return int(read_json(work / _DONE)["rows"])
+
+
+def _open_maps(
+    work: Path, features: ImageFeatures, images: int, dtype: str, resume: bool
+) -> dict[str, np.memmap[Any, Any]]:
+    """The two files in the work folder, at full size."""
+    shapes = {part: (images, *tensor.shape[1:]) for part, tensor in zip(_PARTS, features, strict=True)}
+    if not resume:
+        size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape in shapes.values())
+        print(f"bank: {images} images, {size / 1e6:,.1f} MB as {dtype}", flush=True)
+        require_space(work, size)
+    return {
+        part: np.lib.format.open_memmap(
+            work / f"{part}.npy", mode="r+" if resume else "w+", dtype=np.dtype(dtype), shape=shape
+        )
+        for part, shape in shapes.items()
+    }
+
+
+def _append(maps: dict[str, np.memmap[Any, Any]], features: ImageFeatures, start: int) -> int:
+    """Writes a batch to the disk; returns its rows."""
+    for part, tensor in zip(_PARTS, features, strict=True):
+        maps[part][start : start + len(tensor)] = tensor.numpy()
+        maps[part].flush()
+    return len(features.target)
+
+
+def _publish(out: Path, work: Path, content: dict[str, Any]) -> None:
+    with atomic_folder(out) as temporary:
+        for part in _PARTS:
+            (work / f"{part}.npy").rename(temporary / f"{part}.npy")
+        write_json(temporary / _MANIFEST, content, indent=2)
+
+
+def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:
+    """The bank of a folder, checked against what it is to be used with.
+
+    Raises InputError that names what differs: other weights, other preprocessing, other images.
+    """
+    found = read_json(folder / _MANIFEST)
+    expected = manifest(composer, unique, settings)
+    differing = [key for key in expected if found.get(key) != expected[key]]
+    if differing:
+        raise InputError(
+            f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
+        )
+    reference = np.load(folder / "reference.npy", mmap_mode="r")
+    target = torch.from_numpy(np.load(folder / "target.npy").astype(np.float32))
+    return Bank(reference, target, dict(unique.row))

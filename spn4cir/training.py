@@ -1,0 +1,143 @@
+"""The training loop of both stages. What differs lies in the source: features of the step, or of the bank."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spn4cir.checkpoints import save_composer
+from spn4cir.composers.protocol import Composer
+from spn4cir.datasets.protocol import Scores
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.params import Optimisation
+from spn4cir.progress import progress
+from spn4cir.sources import Source
+
+BEST, LAST = "best.pt", "last.pt"
+_STATE = "state.pt"
+_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class History:
+    """What training wrote down.
+
+    Attributes:
+        steps: step (from 1, over all epochs), epoch and loss of each step.
+        epochs: epoch (from 1), mean loss and every score, in percent, of each epoch.
+        best_epoch: the epoch whose weights are kept as the best; 0 before the first.
+        best_score: its score.
+    """
+
+    steps: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One stage of training.
+
+    Attributes:
+        composer: the network, on `device`; trained in place, in eval mode (no dropout, frozen BatchNorm).
+        source: where batches and their loss come from.
+        settings: optimiser, epochs, precision.
+        stage: 1 or 2: decides what is frozen and the container of the files.
+        evaluate: the validation scores of the network.
+        selection: key of the score by which the best epoch is kept; a later one must be strictly better.
+        work: folder for the state of an unfinished run; at most one epoch is lost.
+        device: where the network is.
+    """
+
+    composer: Composer
+    source: Source
+    settings: Optimisation
+    stage: int
+    evaluate: Callable[[Composer], Scores]
+    selection: str
+    work: Path
+    device: torch.device
+
+    def fit(self) -> History:
+        """Trains to the last epoch and leaves `best.pt` and `last.pt` in the work folder.
+
+        Raises InputError when the loss is not finite, or there are fewer triplets than a batch holds.
+        """
+        parameters = self.composer.train_stage(self.stage)
+        optimiser = torch.optim.AdamW(
+            parameters,
+            lr=self.settings.lr,
+            betas=self.settings.betas,
+            eps=self.settings.eps,
+            weight_decay=self.settings.weight_decay,
+        )
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype() is torch.float16)
+        history = self._resume(optimiser, scaler)
+        for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
+            losses = self._train_epoch(epoch, optimiser, scaler)
+            self._record(history, epoch, losses)
+            self._save(history, optimiser, scaler)
+        save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
+        return history
+
+    def _dtype(self) -> torch.dtype | None:
+        """The autocast type; float16 is for CUDA, the CPU runs float32 in its place."""
+        dtype = _DTYPES[self.settings.precision]
+        return None if dtype is torch.float16 and self.device.type == "cpu" else dtype
+
+    def _train_epoch(self, epoch: int, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> list[float]:
+        dtype = self._dtype()
+        losses: list[Tensor] = []
+        label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
+        for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+                loss = self.source.loss(self.composer, batch)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimiser)
+            scaler.update()
+            losses.append(loss.detach())
+        return [float(loss) for loss in torch.stack(losses).cpu()]
+
+    def _record(self, history: History, epoch: int, losses: list[float]) -> None:
+        mean = fmean(losses)
+        if not isfinite(mean):
+            raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
+        first = len(history.steps) + 1
+        history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(losses))
+        scores = self.evaluate(self.composer)
+        history.epochs.append({"epoch": epoch, "loss": mean, **scores})
+        print(f"epoch {epoch}: loss {mean:.4f}, {self.selection} {scores[self.selection]:.2f}", flush=True)
+        if scores[self.selection] > history.best_score:
+            history.best_epoch, history.best_score = epoch, scores[self.selection]
+            save_composer(self.composer, self.work / BEST, self.stage, epoch)
+
+    def _save(self, history: History, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        state = {
+            "composer": self.composer.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "scaler": scaler.state_dict(),
+            "history": asdict(history),
+        }
+        with atomic_file(self.work / _STATE) as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> History:
+        """Takes up the state of an unfinished run, where there is one."""
+        path = self.work / _STATE
+        if not path.is_file():
+            return History()
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        self.composer.load_state_dict(state["composer"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        history = History(**state["history"])
+        print(f"stage {self.stage}: resumed after epoch {len(history.epochs)}/{self.settings.epochs}", flush=True)
+        return history

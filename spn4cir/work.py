@@ -1,0 +1,48 @@
+"""Work in progress: outside the stages' outs, keyed by everything that determines a result."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import spn4cir
+from spn4cir.closure import import_closure
+from spn4cir.files import disk_errors, file_hash, value_hash
+
+_KEY_LENGTH = 16
+
+
+def code_hash(module: str) -> str:
+    """Hash of the sources that importing `module` can run."""
+    root = Path(spn4cir.__file__).parent.parent
+    return value_hash([[str(path), file_hash(root / path)] for path in sorted(import_closure(module, root))])
+
+
+def listing_hash(folder: Path) -> str:
+    """Hash of names, sizes and times of the files below a folder, links followed: a large data set is not read."""
+    entries = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            status = path.stat() if path.exists() else path.lstat()
+            entries.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
+    return value_hash(entries)
+
+
+def work_folder(place: Path, determinants: dict[str, Any]) -> Path:
+    """The folder for the work that these values determine; made if absent.
+
+    Args:
+        place: the stage's own folder, as in `data/work/bank/fiq-clip`.
+        determinants: settings, seeds, hashes of inputs and code: everything that the result depends on.
+    """
+    folder = place / value_hash(determinants)[:_KEY_LENGTH]
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def clear_work(place: Path) -> None:
+    """Removes a stage's work in progress, that of former settings too; called once its outs are in place."""
+    shutil.rmtree(place, ignore_errors=True)
