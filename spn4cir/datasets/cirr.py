@@ -163,6 +163,13 @@ class Cirr:
         """The test1 split, which a server scores."""
         return self._evaluation_split("test1", with_target=False)
 
+    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
+        """The test1 queries and image names, from the annotation files alone."""
+        path = self._captions_path("test1")
+        triplets = self._read(path, with_target=False)
+        self._check_pair_ids(triplets, path)
+        return tuple(triplets), tuple(self._paths("test1"))
+
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
         (flat,) = scores.values()

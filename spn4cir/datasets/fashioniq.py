@@ -152,8 +152,12 @@ class FashionIQ:
         )
 
     def test_split(self) -> EvaluationSplit:
-        """FashionIQ's test targets have been published, no server takes files: an InputError."""
+        """No server takes files of FashionIQ: an InputError."""
         raise InputError(f"{self.root}: layout fashioniq has no submission files; submit takes layout cirr")
+
+    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
+        """As `test_split`."""
+        raise InputError(f"{self.root}: layout fashioniq has no submission files; check-submission takes layout cirr")
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """Per category R@10 and R@50, their averages, and the mean of the two averages."""

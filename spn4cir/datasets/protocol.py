@@ -64,6 +64,9 @@ class Layout(Protocol):
     def test_split(self) -> EvaluationSplit:
         """The test queries that a server scores. Raises InputError where the layout has none."""
 
+    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
+        """The test queries and the names of the test gallery, from the annotation files alone. Raises as above."""
+
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """The flat scores of the metrics file, from those of each split (`recall_at10`, ...)."""
 
