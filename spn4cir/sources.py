@@ -16,7 +16,7 @@ from spn4cir.images import ImageFiles, worker_errors
 from spn4cir.losses import sampled_info_nce
 from spn4cir.params import Optimisation, Train
 from spn4cir.texts import training_text
-from spn4cir.types import Triplet, UniqueImages
+from spn4cir.types import Triplet
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,11 @@ class ImageSource:
     """Stage 1: both features are encoded in the step, negatives are the batch's other targets."""
 
     rows: Rows
-    unique: UniqueImages
     settings: Optimisation
     seed: int
     workers: int
     device: torch.device
-    composer_input: ImageFiles
+    files: ImageFiles
 
     def steps(self) -> int:
         """Steps an epoch."""
@@ -127,9 +126,7 @@ class ImageSource:
         """Batches with their unique images, decoded ahead by worker processes."""
         batches = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
         needed = [torch.unique(torch.cat([batch.reference, batch.target])) for batch in batches]
-        loader = DataLoader(
-            self.composer_input, batch_sampler=[rows.tolist() for rows in needed], num_workers=self.workers
-        )
+        loader = DataLoader(self.files, batch_sampler=[rows.tolist() for rows in needed], num_workers=self.workers)
         with worker_errors():
             for batch, rows, images in zip(batches, needed, loader, strict=True):
                 yield Batch(batch.texts, batch.reference, batch.target, images, rows)

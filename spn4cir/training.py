@@ -30,7 +30,7 @@ class History:
 
     Attributes:
         steps: step (from 1, over all epochs), epoch and loss of each step.
-        epochs: epoch (from 1), mean loss and every score, in percent, of each epoch.
+        epochs: epoch (from 1), mean loss, `score` (the one that selects) and every score, in percent.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
         best_score: its score.
     """
@@ -113,7 +113,7 @@ class Trainer:
         first = len(history.steps) + 1
         history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(losses))
         scores = self.evaluate(self.composer)
-        history.epochs.append({"epoch": epoch, "loss": mean, **scores})
+        history.epochs.append({"epoch": epoch, "loss": mean, "score": scores[self.selection], **scores})
         print(f"epoch {epoch}: loss {mean:.4f}, {self.selection} {scores[self.selection]:.2f}", flush=True)
         if scores[self.selection] > history.best_score:
             history.best_epoch, history.best_score = epoch, scores[self.selection]

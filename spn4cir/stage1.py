@@ -1,0 +1,62 @@
+"""Stage 1: both towers (or what the family trains) on annotated triplets, negatives from the batch."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.datasets.protocol import Layout, Scores
+from spn4cir.evaluation import encode_splits, evaluate
+from spn4cir.files import atomic_file
+from spn4cir.images import ImageFiles
+from spn4cir.params import Optimisation, Validate
+from spn4cir.sources import ImageSource, triplet_rows
+from spn4cir.training import BEST, History, Trainer
+from spn4cir.types import UniqueImages
+
+
+def train_stage1(
+    composer: Composer,
+    layout: Layout,
+    unique: UniqueImages,
+    settings: Optimisation,
+    protocol: Validate,
+    *,
+    seed: int,
+    work: Path,
+    out: Path,
+    workers: int,
+    device: torch.device,
+) -> History:
+    """Trains from a base model and writes the weights of the best epoch, in the published stage-1 container.
+
+    Args:
+        composer: the base model's composition.
+        layout: the data set.
+        unique: its unique training images.
+        settings: optimiser, epochs, temperature.
+        protocol: how validation scores an epoch; every gallery is encoded anew each time.
+        seed: decides order and texts.
+        work: folder of an unfinished run of the same training, or an empty one.
+        out: the file of the weights.
+        workers: processes that decode.
+        device: where to train.
+
+    Raises:
+        InputError: an image is missing or broken, or there are too few triplets.
+    """
+    composer = composer.to(device)
+    splits = layout.evaluation_splits()
+
+    def score(network: Composer) -> Scores:
+        images = encode_splits(network, splits, protocol, workers, device)
+        return evaluate(network, layout, splits, images, protocol, device).scores
+
+    rows = triplet_rows(layout.training_triplets(), unique.row, "annotated triplets")
+    files = ImageFiles(unique.gallery.paths, composer.preprocess)
+    source = ImageSource(rows, settings, seed, workers, device, files)
+    history = Trainer(composer, source, settings, 1, score, layout.selection, work, device).fit()
+    with atomic_file(out) as temporary:
+        shutil.copyfile(work / BEST, temporary)
+    return history

@@ -1,0 +1,40 @@
+"""bank: both features of every unique training image, by the stage-1 weights."""
+
+from spn4cir.bank import build_bank
+from spn4cir.checkpoints import load_composer
+from spn4cir.dedup import read_optimized_images
+from spn4cir.device import choose_device
+from spn4cir.files import file_hash
+from spn4cir.params import of_family
+from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from stages.common import Job, run
+
+
+def main(job: Job) -> None:
+    """Writes `data/bank/<dataset>/<family>/{reference.npy, target.npy, manifest.json}`."""
+    settings = of_family(job.params.bank, job.dataset, job.family, "bank")
+    layout = job.layout()
+    device = choose_device(job.params.machine.device)
+    work = work_folder(
+        job.work("bank"),
+        {
+            "settings": settings.model_dump(),
+            "weights": file_hash(job.stage1_file),
+            "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
+            "code": code_hash("stages.bank"),
+        },
+    )
+    build_bank(
+        load_composer(job.stage1_file, job.family).to(device),
+        read_optimized_images(job.dedup_file, layout.image_path),
+        settings,
+        job.place("bank"),
+        work,
+        job.params.machine.workers,
+        device,
+    )
+    clear_work(job.work("bank"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,76 @@
+"""What all stages share: their arguments, where their files lie by convention, and how a bad input ends them."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spn4cir.datasets import open_layout
+from spn4cir.datasets.protocol import Layout
+from spn4cir.errors import InputError
+from spn4cir.params import LocalModel, Params, load_params, of_dataset
+
+DATA = Path("data")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item of a stage's matrix.
+
+    Attributes:
+        params: the settings.
+        dataset: name of the data set.
+        family: name of the model family; empty for stages that serve all of them.
+    """
+
+    params: Params
+    dataset: str
+    family: str = ""
+
+    def layout(self) -> Layout:
+        """The adapter of `data/raw/<dataset>`."""
+        settings = of_dataset(self.params.datasets, self.dataset, "datasets")
+        return open_layout(settings.layout, DATA / "raw" / self.dataset, settings.missing)
+
+    def place(self, stage: str) -> Path:
+        """`data/<stage>/<dataset>`, with `/<family>` where the job has one."""
+        return DATA / stage / self.dataset / self.family
+
+    def shared(self, stage: str) -> Path:
+        """`data/<stage>/<dataset>`: the outs of a stage that serves all families."""
+        return DATA / stage / self.dataset
+
+    def work(self, stage: str) -> Path:
+        """`data/work/<stage>/<dataset>[-<family>]`: work in progress."""
+        return DATA / "work" / stage / "-".join(filter(None, (self.dataset, self.family)))
+
+    def model(self, kind: str, source: LocalModel) -> Path:
+        """The file or folder of a local model; `kind` is captioner, encoder or stage1/<family>."""
+        path = DATA / "models" / self.dataset / kind / source.local
+        if not path.exists():
+            raise InputError(
+                f"{path}: no such model file; put it there, or change models.{self.dataset} in params.yaml"
+            )
+        return path
+
+    @property
+    def dedup_file(self) -> Path:
+        """The out of dedup."""
+        return self.shared("dedup") / "optimized_images.json"
+
+    @property
+    def stage1_file(self) -> Path:
+        """The weights that `checkpoint` wrote."""
+        return self.place("checkpoint") / "stage1.pt"
+
+
+def run(stage: Callable[[Job], None]) -> None:
+    """Runs a stage on the data set and family of the command line; a bad input ends it with one line and status 1."""
+    if not 2 <= len(sys.argv) <= 3:
+        print(f"usage: python -m {stage.__module__} DATASET [FAMILY]", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        stage(Job(load_params(), *sys.argv[1:]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,23 @@
+"""submit: the two files of CIRR's test server."""
+
+from spn4cir.checkpoints import load_composer
+from spn4cir.device import choose_device
+from spn4cir.files import atomic_folder
+from spn4cir.params import of_family
+from spn4cir.submission import predict, write_submission
+from stages.common import Job, run
+
+
+def main(job: Job) -> None:
+    """Writes `data/submit/<dataset>/<family>/{recall,recall_subset}_submission_<dataset>_<family>.json`."""
+    settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
+    device = choose_device(job.params.machine.device)
+    composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
+    split = job.layout().test_split()
+    predictions = predict(composer, split, settings, job.params.machine.workers, device)
+    with atomic_folder(job.place("submit")) as folder:
+        write_submission(predictions, folder, f"{job.dataset}_{job.family}", split.triplets, split.gallery.names)
+
+
+if __name__ == "__main__":
+    run(main)

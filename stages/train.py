@@ -1,0 +1,53 @@
+"""train: stage 2, the query side against the bank."""
+
+from spn4cir.bank import open_bank
+from spn4cir.checkpoints import load_composer
+from spn4cir.curves import write_curves
+from spn4cir.dedup import read_optimized_images
+from spn4cir.device import choose_device
+from spn4cir.files import file_hash, tree_hash
+from spn4cir.params import of_family
+from spn4cir.stage2 import positives, train_stage2
+from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from stages.common import Job, run
+
+
+def main(job: Job) -> None:
+    """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, steps.csv, epochs.csv}`."""
+    settings = of_family(job.params.train, job.dataset, job.family, "train")
+    protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
+    layout = job.layout()
+    unique = read_optimized_images(job.dedup_file, layout.image_path)
+    composer = load_composer(job.stage1_file, job.family)
+    bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
+    generated = job.place("triplets") / layout.generated_name(job.family)
+    work = work_folder(
+        job.work("train"),
+        {
+            "settings": settings.model_dump(),
+            "validate": protocol.model_dump(),
+            "seed": job.params.seed,
+            "weights": file_hash(job.stage1_file),
+            "inputs": [tree_hash(job.place("bank")), file_hash(generated), listing_hash(layout.root)],
+            "code": code_hash("stages.train"),
+        },
+    )
+    history = train_stage2(
+        composer,
+        layout,
+        positives(layout, generated, settings.positives),
+        open_bank(job.place("bank"), composer, unique, bank_settings),
+        settings,
+        protocol,
+        seed=job.params.seed,
+        work=work,
+        out=job.place("train"),
+        workers=job.params.machine.workers,
+        device=choose_device(job.params.machine.device),
+    )
+    write_curves(history, job.place("train"))
+    clear_work(job.work("train"))
+
+
+if __name__ == "__main__":
+    run(main)
