@@ -1,0 +1,101 @@
+"""Tiny data sets in the published layouts, drawn in milliseconds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CATEGORIES = ("dress", "shirt", "toptee")
+SPLITS = ("train", "val", "test")
+CHANGES = ("is redder", "has blue stripes", "is longer", "has no sleeves", "shows two of them", "is seen from above")
+GROUP = 6
+
+
+def draw(path: Path, number: int, size: tuple[int, int] = (32, 32)) -> Path:
+    """Writes a picture of 4 x 4 coloured blocks that `number` decides; any two numbers differ, also as a JPEG."""
+    blocks = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def write(path: Path, value: Any) -> Path:
+    """Writes JSON, folders included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def change(path: Path, edit: Any) -> Path:
+    """Reads a JSON file, lets `edit` change the value in place or return another one, and writes it back."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    changed = edit(value)
+    return write(path, value if changed is None else changed)
+
+
+def write_fashioniq(root: Path, images: int = 6, suffix: str = ".png") -> Path:
+    """A FashionIQ root: `images` a category and split, each the reference of one triplet.
+
+    Names are `{category}-{split}-{number}`; the target of image i is image i + 1. Test triplets have no target.
+    """
+    for place, category in enumerate(CATEGORIES):
+        for block, split in enumerate(SPLITS):
+            names = [f"{category}-{split}-{number}" for number in range(images)]
+            for number, name in enumerate(names):
+                draw(root / "images" / f"{name}{suffix}", (place * len(SPLITS) + block) * images + number)
+            write(root / "image_splits" / f"split.{category}.{split}.json", names)
+            triplets = [_fashioniq_triplet(names, number, split) for number in range(images)]
+            write(root / "captions" / f"cap.{category}.{split}.json", triplets)
+    return root
+
+
+def _fashioniq_triplet(names: list[str], number: int, split: str) -> dict[str, Any]:
+    captions = [CHANGES[number % len(CHANGES)], CHANGES[(number + 1) % len(CHANGES)]]
+    target = {} if split == "test" else {"target": names[(number + 1) % len(names)]}
+    return {**target, "candidate": names[number], "captions": captions}
+
+
+def write_cirr(root: Path, train_groups: int = 2, val_groups: int = 2, test_groups: int = 9) -> Path:
+    """A CIRR root of groups of six similar images, each image the reference of one pair.
+
+    Names are `{train, dev or test1}-{group}-0-img{number}`; the target of a group's image i is its image i + 1. The
+    default 9 test groups give a test1 of 54 images, enough for lists of 50.
+    """
+    first = 0
+    for split, folder, groups in (
+        ("train", "train", train_groups),
+        ("val", "dev", val_groups),
+        ("test1", "test1", test_groups),
+    ):
+        members = [[f"{folder}-{group}-0-img{number}" for number in range(GROUP)] for group in range(groups)]
+        places: dict[str, str] = {}
+        for group, names in enumerate(members):
+            inner = f"{folder}/{group % 100}" if split == "train" else folder
+            for name in names:
+                places[name] = f"./{inner}/{name}.png"
+                draw(root / places[name], 10_000 + first + len(places))
+        triplets = [
+            _cirr_triplet(names, number, group, first + group * GROUP + number, split)
+            for group, names in enumerate(members)
+            for number in range(GROUP)
+        ]
+        write(root / "cirr" / "image_splits" / f"split.rc2.{split}.json", places)
+        write(root / "cirr" / "captions" / f"cap.rc2.{split}.json", triplets)
+        first += groups * GROUP
+    return root
+
+
+def _cirr_triplet(names: list[str], number: int, group: int, pair_id: int, split: str) -> dict[str, Any]:
+    target = names[(number + 1) % GROUP]
+    triplet: dict[str, Any] = {
+        "pairid": pair_id,
+        "reference": names[number],
+        "caption": CHANGES[number],
+        "img_set": {"id": group, "members": names, "reference_rank": 0},
+    }
+    if split != "test1":
+        triplet |= {"target_hard": target, "target_soft": {target: 1.0}}
+        triplet["img_set"] |= {"target_rank": 1}
+    return triplet
