@@ -51,7 +51,7 @@ class Scene:
 
 
 Thing = Garment | Scene
-ThingType = TypeVar("ThingType", Garment, Scene)
+ThingType = TypeVar("ThingType", bound=Garment | Scene)
 
 
 def attributes(thing: Thing) -> dict[str, str]:

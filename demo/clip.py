@@ -5,28 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from open_clip import CLIP, SimpleTokenizer, create_model
+from open_clip import CLIP, SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from demo.attributes import Thing
 from demo.captions import free_caption
 from demo.pictures import KINDS, held_out, read_pictures
 from demo.pretrain import augmented, batches, require, train
-from demo.settings import Clip, DemoParams, Pictures, read_settings
+from demo.settings import Clip, DemoParams, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
-from spn4cir.progress import progress
 
 HEAD_WIDTH = 64
 VOCABULARY = 49408
@@ -75,8 +72,9 @@ class SmallVocabulary:
     def __init__(self, model: CLIP, tokens: Int[Tensor, "texts length"]) -> None:
         self.model = model
         self.full = model.token_embedding
-        self.used = tokens.unique()
-        model.token_embedding = torch.nn.Embedding.from_pretrained(self.full.weight[self.used].clone(), freeze=False)
+        self.used = torch.unique(tokens)
+        model.token_embedding = torch.nn.Embedding(len(self.used), self.full.embedding_dim)
+        model.token_embedding.weight.data.copy_(self.full.weight[self.used])
 
     def compact(self, tokens: Int[Tensor, "texts length"]) -> Int[Tensor, "texts length"]:
         """The tokens as rows of the small table."""
@@ -100,13 +98,13 @@ def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
     texts = [tokenizer([free_caption(shown[kind].things[i], rng) for i in rows]) for kind, rows in plan]
     vocabulary = SmallVocabulary(model, torch.cat(texts))
 
-    def loss(step: int) -> Tensor:
-        kind, rows = plan[step]
-        images = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
-        words = model.encode_text(vocabulary.compact(texts[step]), normalize=True)
-        return contrastive_loss(images, words, model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp())
+    def losses() -> Iterator[Tensor]:
+        for (kind, rows), tokens in zip(plan, texts, strict=True):
+            images = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
+            words = model.encode_text(vocabulary.compact(tokens), normalize=True)
+            yield contrastive_loss(images, words, model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp())
 
-    last = train(model.parameters(), loss, settings.steps, settings.lr, "train clip")
+    last = train(model.parameters(), losses(), settings.steps, settings.lr, "train clip")
     vocabulary.restore()
     return last
 

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import Image
 
-from demo.attributes import Garment, Thing
 from demo.cirr import plan_cirr
 from demo.fashioniq import plan_fashioniq
-from demo.garments import draw_garment
 from demo.plan import Copy, Picture, Plan
-from demo.scenes import draw_scene
+from demo.render import CHUNK, PROCESSES, process_pool, render
 from demo.settings import Draw, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.progress import progress
 
-PROCESSES = 2
-CHUNK = 64
 PALETTE_SIZE = 64
 OPACITY = 230
 
@@ -40,15 +33,9 @@ def plan_dataset(name: str, sizes: Draw) -> Plan:
     raise InputError(f"{name}: no such demo data set; expected demo_fiq or demo_cirr")
 
 
-def draw_thing_image(thing: Thing, seed: str) -> Image.Image:
-    """A picture of the thing in RGB; equal for equal seeds."""
-    rng = random.Random(seed)
-    return draw_garment(thing, rng) if isinstance(thing, Garment) else draw_scene(thing, rng)
-
-
 def draw_picture(picture: Picture) -> Image.Image:
     """The picture in its file's mode."""
-    image = draw_thing_image(picture.thing, picture.seed)
+    image = render(picture.thing, picture.seed)
     if picture.mode == "P":
         return image.quantize(PALETTE_SIZE)
     if picture.mode == "RGBA":
@@ -59,24 +46,25 @@ def draw_picture(picture: Picture) -> Image.Image:
 def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
     """Writes all files of the plan below `root`, which is replaced whole."""
     with atomic_folder(root) as folder:
-        for path in {Path(item.path).parent for item in (*plan.pictures, *plan.copies)}:
-            (folder / path).mkdir(parents=True, exist_ok=True)
+        files = [picture.path for picture in plan.pictures] + [copy.path for copy in plan.copies] + list(plan.texts)
+        for parent in {(folder / file).parent for file in files}:
+            parent.mkdir(parents=True, exist_ok=True)
         for _ in progress(_drawn(plan.pictures, folder, processes), len(plan.pictures), f"draw {root.name}", "images"):
             pass
         for copy in plan.copies:
             _write_copy(copy, folder)
-        for path, value in plan.texts.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(json.dumps(value) + "\n", encoding="utf-8")
+        for file, value in plan.texts.items():
+            (folder / file).write_text(json.dumps(value) + "\n", encoding="utf-8")
 
 
 def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[None]:
     """Draws the files in parallel, and yields after each."""
     if processes < 2:
         for picture in pictures:
-            yield _write_picture(picture, folder)
+            _write_picture(picture, folder)
+            yield
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with process_pool(processes) as pool:
         yield from pool.map(_write_picture, pictures, [folder] * len(pictures), chunksize=CHUNK)
 
 

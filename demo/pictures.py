@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from demo.attributes import Garment, Scene, Thing, attributes, draw_thing
-from demo.draw import CHUNK, PROCESSES, draw_thing_image
+from demo.render import CHUNK, process_pool, render
 from demo.settings import Pictures, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json
@@ -46,20 +44,20 @@ def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tup
 def held_out(kind: type[Garment] | type[Scene], settings: Pictures) -> tuple[list[Thing], list[Image.Image]]:
     """Things and pictures that no training stage sees."""
     things, seeds = draw_things(kind, settings.held_out_per_kind, f"held out {settings.seed}")
-    return things, [draw_thing_image(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
+    return things, [render(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
 
 
 def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size size"]:
     """One picture as the networks see it, before normalisation."""
     ratio = random.Random(f"ratio {seed}").choice(RATIOS)
     unnormalised = Preprocess(size, ratio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    pixels: UInt8[np.ndarray, "3 size size"] = (unnormalised(draw_thing_image(thing, seed)) * 255).byte().numpy()
+    pixels: UInt8[np.ndarray, "3 size size"] = (unnormalised(render(thing, seed)) * 255).byte().numpy()
     return pixels
 
 
 def write_pictures(settings: Pictures, out: Path) -> None:
     """Writes the training pictures of both kinds to the folder `out`."""
-    with atomic_folder(out) as folder, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with atomic_folder(out) as folder, process_pool() as pool:
         for kind in KINDS:
             things, seeds = draw_things(kind, settings.train_per_kind, f"train {settings.seed}")
             drawn = pool.map(_pixels, things, seeds, [settings.image_size] * len(things), chunksize=CHUNK)

@@ -54,7 +54,7 @@ class Plan:
     texts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, paths: Sequence[str], things: Sequence[Thing], copies: int, rng: random.Random) -> list[Thing]:
-        """Adds one file per path; the last `copies` repeat pictures drawn among those before. Returns what each shows."""
+        """Adds one file per path, and returns what each shows; the last `copies` repeat pictures before them."""
         originals = len(paths) - copies
         shown = list(things[:originals])
         for path, thing in zip(paths, shown, strict=False):

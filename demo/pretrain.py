@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
 from spn4cir.images import CLIP_MEAN, CLIP_STD
 from spn4cir.progress import progress
 
@@ -54,29 +58,41 @@ def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator
 
 
 def train(
-    parameters: Iterable[torch.nn.Parameter], loss: Callable[[int], Tensor], steps: int, lr: float, label: str
+    parameters: Iterable[torch.nn.Parameter], losses: Iterable[Tensor], steps: int, lr: float, label: str
 ) -> float:
-    """Minimises `loss(step)`: AdamW, linear warm-up, cosine decay to zero. Returns the last loss."""
+    """Minimises each of `losses` in turn: AdamW, warm-up, decay to zero. Returns the last loss.
+
+    Args:
+        parameters: what is trained.
+        losses: computed when it is their turn, so with the weights of that moment.
+        steps: how many of the losses are taken.
+        lr: the highest learning rate.
+        label: what is being done, for the progress bar.
+    """
     trained = list(parameters)
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, foreach=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=lr, total_steps=max(steps, 2), pct_start=WARM_UP, cycle_momentum=False
     )
-    value = torch.zeros(())
-    for step in progress(range(steps), steps, label, "steps"):
-        value = loss(step)
+    last = 0.0
+    for step, value in enumerate(progress(islice(losses, steps), steps, label, "steps")):
         optimizer.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(trained, MAX_NORM)
         optimizer.step()
         if step + 1 < steps:
             schedule.step()
-    return float(value.detach())
+        last = value.item()
+    return last
 
 
 def require(name: str, measured: float, least: float) -> None:
     """Raises InputError when a measured figure is below its threshold."""
     if measured < least:
-        raise InputError(
-            f"{name} is {measured:.1f}, expected at least {least:g}; raise the steps or change the seed in demo/params.yaml"
-        )
+        raise InputError(f"{name} is {measured:.1f}, expected at least {least:g}; raise its steps in demo/params.yaml")
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder; the copy appears whole or not at all."""
+    with atomic_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)

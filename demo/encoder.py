@@ -1,0 +1,151 @@
+"""Trains the small image encoder: `python -m demo.encoder --pictures F --out F1 --out F2 --metrics encoder.json`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from demo.attributes import Thing, attributes
+from demo.pictures import KINDS, held_out, read_pictures
+from demo.pretrain import augmented, batches, require, train
+from demo.settings import DemoParams, Encoder, Pictures, read_settings
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file, write_json
+from spn4cir.unicom import Unicom, UnicomSizes, load_unicom
+
+HEAD_WIDTH = 64
+# Normalised features times this are the input of the classifiers.
+FEATURE_SCALE = 8.0
+
+
+def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:
+    """The network's sizes: a Unicom, only smaller."""
+    return UnicomSizes(
+        image_size=image_size,
+        patch_size=settings.patch_size,
+        width=settings.width,
+        depth=settings.layers,
+        heads=max(settings.width // HEAD_WIDTH, 1),
+        mlp_width=4 * settings.width,
+        hidden_dim=settings.width,
+        dim=settings.embed_dim,
+    )
+
+
+def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
+    """Each attribute's value as its place among the values."""
+    rows = [[thing.VALUES[name].index(value) for name, value in attributes(thing).items()] for thing in things]
+    return torch.tensor(rows)
+
+
+def train_encoder(model: Unicom, pictures: Path, settings: Encoder) -> float:
+    """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
+    shown = list(read_pictures(pictures).values())
+    generator = torch.Generator().manual_seed(settings.seed)
+    heads = nn.ModuleList(nn.Linear(settings.embed_dim, sum(_value_counts(kind.things[0]))) for kind in shown)
+    sources = [batches(len(kind.things), settings.batch_size // len(shown), generator) for kind in shown]
+
+    def losses() -> Iterator[Tensor]:
+        for rows in zip(*sources, strict=True):
+            pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
+            features = FEATURE_SCALE * functional.normalize(model(augmented(pixels, generator)), dim=1)
+            parts = torch.split(features, [len(chosen) for chosen in rows])
+            logits = [head(part) for head, part in zip(heads, parts, strict=True)]
+            yield torch.cat([_losses(logits[i], kind.things, rows[i]) for i, kind in enumerate(shown)]).mean()
+
+    model.train()
+    last = train([*model.parameters(), *heads.parameters()], losses(), settings.steps, settings.lr, "train encoder")
+    model.eval()
+    return last
+
+
+def _value_counts(thing: Thing) -> list[int]:
+    return [len(values) for values in thing.VALUES.values()]
+
+
+def _losses(
+    logits: Float[Tensor, "things values"], things: Sequence[Thing], rows: Sequence[int]
+) -> Float[Tensor, " attributes"]:
+    """Cross entropy of each attribute; a row of `logits` holds those of all values of all attributes."""
+    labels = label_rows([things[row] for row in rows])
+    parts = torch.split(logits, _value_counts(things[0]), dim=1)
+    return torch.stack([functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)])
+
+
+def published_state(model: Unicom) -> dict[str, Tensor]:
+    """The state dict in half precision, as published."""
+    return {n: t.half() if t.is_floating_point() else t.clone() for n, t in model.state_dict().items()}
+
+
+@torch.no_grad()
+def measure_encoder(path: Path, settings: Pictures, neighbours: int) -> dict[str, Any]:
+    """Percent of attributes that a held-out picture shares with its nearest ones, and with any one."""
+    model = load_unicom(path)
+    measured: dict[str, Any] = {"neighbours": neighbours, "pictures": 0}
+    for kind in KINDS:
+        things, images = held_out(kind, settings)
+        measured["pictures"] += len(things)
+        features = functional.normalize(model(torch.stack([model.preprocess(image) for image in images])), dim=1)
+        near, chance = shared_attributes(features, label_rows(things), neighbours)
+        name = kind.__name__.lower()
+        measured[f"{name}_shared"], measured[f"{name}_chance"] = round(near, 2), round(chance, 2)
+        measured[f"{name}_gain"] = round(near / chance, 3)
+    return measured
+
+
+def shared_attributes(
+    features: Float[Tensor, "things dim"], labels: Int[Tensor, "things attributes"], neighbours: int
+) -> tuple[float, float]:
+    """Percent of equal attributes, with the nearest others and with all others."""
+    equal = (labels[:, None] == labels[None]).float().mean(dim=2)
+    scores = features @ features.T
+    scores.fill_diagonal_(-torch.inf)
+    nearest = scores.topk(min(neighbours, len(labels) - 1), dim=1).indices
+    others = (equal.sum() - len(labels)) / (len(labels) * (len(labels) - 1))
+    return 100 * equal.gather(1, nearest).mean().item(), 100 * others.item()
+
+
+def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], metrics: Path) -> None:
+    """Trains the encoder, writes it to each of `outs`, and measures it.
+
+    Raises InputError when near pictures share too little more than chance.
+    """
+    torch.manual_seed(settings.encoder.seed)
+    model = Unicom(encoder_sizes(settings.encoder, settings.pictures.image_size))
+    train_encoder(model, pictures, settings.encoder)
+    with atomic_file(outs[0]) as temporary:
+        torch.save(published_state(model), temporary)
+        measured = measure_encoder(temporary, settings.pictures, settings.encoder.neighbours)
+        write_json(metrics, measured, indent=2)
+        for name, value in measured.items():
+            if name.endswith("_gain"):
+                require(f"the demo encoder's {name}", value, settings.encoder.min_gain)
+    for out in outs[1:]:
+        with atomic_file(out) as temporary:
+            shutil.copyfile(outs[0], temporary)
+
+
+def main() -> None:
+    """Makes the small encoder with the settings of `demo/params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
+    parser.add_argument("--out", type=Path, action="append", required=True, help="the .pt file")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
+    arguments = parser.parse_args()
+    try:
+        make_encoder(read_settings(), arguments.pictures, arguments.out, arguments.metrics)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""How well a captioner describes held-out pictures, asked as the production code asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from demo.attributes import Thing, attributes
+from demo.captions import WORD_COUNTS, attributes_of, mentioned, prompt
+from demo.pictures import KINDS, held_out
+from demo.settings import Pictures
+from spn4cir.captioners import LlavaCaptioner, load_captioner
+
+BATCH = 125
+MAX_NEW_TOKENS = 16
+
+
+def measure_captioner(folder: Path, settings: Pictures) -> dict[str, Any]:
+    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of pictures."""
+    captioner = load_captioner(str(folder), None, torch.float32, torch.device("cpu"), "none")
+    accuracy: dict[str, float] = {}
+    pictures = 0
+    for kind in KINDS:
+        things, images = held_out(kind, settings)
+        pictures += len(things)
+        # Every picture is asked for one word count, all counts in turn.
+        counts = [WORD_COUNTS[number % len(WORD_COUNTS)] for number in range(len(things))]
+        questions = [prompt(thing, words) for thing, words in zip(things, counts, strict=True)]
+        answers = _answers(captioner, images, questions)
+        for name, right in grade(things, counts, answers).items():
+            accuracy[f"{kind.__name__.lower()}.{name}"] = round(100 * sum(right) / max(len(right), 1), 2)
+    worst = min(accuracy, key=lambda name: accuracy[name])
+    mean = round(sum(accuracy.values()) / len(accuracy), 2)
+    return {"mean": mean, "min": accuracy[worst], "worst": worst, "pictures": pictures, "accuracy": accuracy}
+
+
+def _answers(captioner: LlavaCaptioner, images: Sequence[Any], questions: Sequence[str]) -> list[str]:
+    answers: list[str] = []
+    for start in range(0, len(images), BATCH):
+        inputs = captioner.prepare(images[start : start + BATCH], questions[start : start + BATCH])
+        answers += captioner.generate(inputs, MAX_NEW_TOKENS)
+    return answers
+
+
+def grade(things: Sequence[Thing], words: Sequence[int], answers: Sequence[str]) -> dict[str, list[bool]]:
+    """For each attribute, whether the answers that ought to name it name it rightly."""
+    right: dict[str, list[bool]] = {name: [] for name in things[0].VALUES}
+    for thing, count, answer in zip(things, words, answers, strict=True):
+        told, true = attributes_of(answer, type(thing)), attributes(thing)
+        for name in mentioned(type(thing), count):
+            right[name].append(told.get(name) == true[name])
+    return right
