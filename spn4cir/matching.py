@@ -1,0 +1,203 @@
+"""Matching: for each image, partners whose similarity to it ranks within a window."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional
+
+from spn4cir.errors import InputError
+from spn4cir.images import image_batches
+from spn4cir.partners import Partners, Window
+from spn4cir.progress import progress
+from spn4cir.types import UniqueImages
+from spn4cir.unicom import Unicom
+
+# FAISS keeps the best `hi` of each row in a heap, and on a GPU at most this many; wider windows are selected from
+# whole rows of similarities.
+_NEAR = 2048
+_BLOCK_BYTES = 1 << 28
+
+
+def match(
+    unique: UniqueImages,
+    model: Unicom,
+    windows: Iterable[Window | None],
+    partners: int,
+    seed: int,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+) -> list[Partners]:
+    """Partners of every unique image in each distinct window; each image is encoded once.
+
+    Raises InputError when a window does not fit the number of images (before any is encoded), or for an image that
+    cannot be decoded.
+    """
+    distinct = list(dict.fromkeys(windows))
+    for window in distinct:
+        _cut(window, len(unique.gallery), partners)
+    features = encode_gallery(model, unique.gallery.paths, batch_size, workers, device).to(device)
+    return [find_partners(features, window, partners, seed) for window in distinct]
+
+
+def encode_gallery(
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
+) -> Float32[Tensor, "images dim"]:
+    """Unit-norm features of every image on the CPU, one encode an image.
+
+    Raises InputError for an image that cannot be decoded.
+    """
+    model = model.to(device).eval()
+    features = torch.empty(len(paths), model.sizes.dim)
+    batches = image_batches(paths, model.preprocess, batch_size, workers)
+    start = 0
+    with torch.inference_mode():
+        for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
+            features[start : start + len(images)] = functional.normalize(model(images.to(device)).float())
+            start += len(images)
+    return features
+
+
+def find_partners(features: Float32[Tensor, "images dim"], window: Window | None, partners: int, seed: int) -> Partners:
+    """Draws partners uniformly, without repetition, from the images whose rank lies in the window.
+
+    Rank 0 is the image itself. The rank of another is one more than the number of other images that are more
+    similar; of equally similar ones, the lower row ranks first.
+
+    Args:
+        features: unit norm, on the device that is to compute similarities.
+        window: [lo, hi) of ranks; None: any other image.
+        partners: how many to draw for each image.
+        seed: decides the draw; ranks are drawn, so that the draw depends on the number of images alone.
+
+    Raises InputError when a feature is not finite, or when the window begins beyond the images or holds fewer ranks
+    than `partners`. A window that ends beyond them is cut, with a word on stderr.
+    """
+    images = len(features)
+    lo, hi = _cut(window, images, partners)
+    if window and hi < window[1]:
+        print(f"match: window {list(window)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr)
+    if not torch.isfinite(features).all():
+        raise InputError("match: the encoder's features hold values that are not finite; download its weights again")
+    ranks = _draw_ranks(images, lo, hi, partners, seed)
+    select = partial(_select_far, features)
+    if hi < min(_NEAR, images):
+        select = partial(_select_near, features, _faiss_index(features), hi + 1)
+    height = max(1, _BLOCK_BYTES // (4 * images))
+    blocks = np.split(np.arange(images), range(height, images, height))
+    bar = progress(blocks, len(blocks), f"match: ranks {lo} to {hi - 1}", "blocks")
+    found = [select(rows, ranks[rows]) for rows in bar]
+    return Partners(
+        window=window,
+        reference=np.repeat(np.arange(images), partners),
+        target=np.concatenate([columns for columns, _ in found]).ravel(),
+        rank=ranks.ravel(),
+        similarity=np.concatenate([values for _, values in found]).ravel(),
+    )
+
+
+def _cut(window: Window | None, images: int, partners: int) -> Window:
+    """The window cut to the images. Raises InputError when it does not hold `partners` of them."""
+    lo, hi = window or (1, images)
+    if window and lo >= images:
+        raise InputError(
+            f"match: window {list(window)} begins beyond the {images} images (ranks 1 to {images - 1}); "
+            "lower match.<dataset>.window.<family>, or set it to null"
+        )
+    hi = min(hi, images)
+    if hi - lo < partners:
+        asked = list(window) if window else "null"
+        raise InputError(
+            f"match: window {asked} of {images} images holds {hi - lo} ranks, but partners is {partners}; "
+            "widen match.<dataset>.window.<family>, or lower match.<dataset>.partners"
+        )
+    return lo, hi
+
+
+def _draw_ranks(images: int, lo: int, hi: int, partners: int, seed: int) -> Int64[ndarray, "images partners"]:
+    """Distinct ranks of [lo, hi) for each image, ascending.
+
+    Floyd's sampling: the step for `top` adds a number of 0 .. top, or `top` itself where that one is taken.
+    Source: Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.empty(images, 0, dtype=torch.int64)
+    for top in range(hi - lo - partners, hi - lo):
+        drawn = torch.randint(0, top + 1, (images, 1), generator=generator)
+        taken = (chosen == drawn).any(dim=1, keepdim=True)
+        chosen = torch.cat([chosen, torch.where(taken, top, drawn)], dim=1)
+    ranks: Int64[ndarray, "images partners"] = (lo + chosen.sort(dim=1).values).numpy()
+    return ranks
+
+
+Selected = tuple[Int64[ndarray, "rows partners"], Float32[ndarray, "rows partners"]]
+
+
+def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.IndexFlatIP:
+    index = faiss.IndexFlatIP(features.shape[1])
+    index.add(features.cpu().contiguous().numpy())
+    return index
+
+
+def _select_far(
+    features: Float32[Tensor, "images dim"], rows: Int64[ndarray, " rows"], ranks: Int64[ndarray, "rows partners"]
+) -> Selected:
+    """Columns and similarities at `ranks`, from whole rows of similarities."""
+    values = (features[torch.from_numpy(rows)] @ features.T).cpu().numpy()
+    values[np.arange(len(rows)), rows] = np.inf
+    return _pick(values, np.broadcast_to(np.arange(len(features)), values.shape), ranks)
+
+
+def _select_near(
+    features: Float32[Tensor, "images dim"],
+    index: faiss.IndexFlatIP,
+    count: int,
+    rows: Int64[ndarray, " rows"],
+    ranks: Int64[ndarray, "rows partners"],
+) -> Selected:
+    """As `_select_far`, from the `count` most similar images of each row; every rank is below `count` - 1.
+
+    Where the similarity picked equals the last of the list, images of the same similarity may be missing from the
+    list: such rows are selected from whole rows.
+    """
+    values, columns = index.search(features[torch.from_numpy(rows)].cpu().numpy(), count)
+    last = values[:, -1:].copy()
+    own = columns == rows[:, None]
+    own[~own.any(axis=1), -1] = True
+    values[own] = np.inf
+    columns[:] = np.where(own, rows[:, None], columns)
+    targets, similarities = _pick(values, columns, ranks)
+    if (unsure := (similarities == last).any(axis=1)).any():
+        targets[unsure], similarities[unsure] = _select_far(features, rows[unsure], ranks[unsure])
+    return targets, similarities
+
+
+def _pick(
+    values: Float32[ndarray, "rows images"],
+    columns: Int64[ndarray, "rows images"],
+    ranks: Int64[ndarray, "rows partners"],
+) -> Selected:
+    """The columns and values at the given ranks by descending value, in threads; the lower column breaks ties."""
+    targets, similarities = np.empty_like(ranks), np.empty(ranks.shape, dtype=np.float32)
+
+    def pick_rows(part: Int64[ndarray, " part"]) -> None:
+        for row in part:
+            places = values.shape[1] - 1 - ranks[row]
+            similarities[row] = np.partition(values[row], places)[places]
+            for partner, value in enumerate(similarities[row]):
+                ties = np.sort(columns[row][values[row] == value])
+                targets[row, partner] = ties[ranks[row, partner] - np.count_nonzero(values[row] > value)]
+
+    parts = np.array_split(np.arange(len(values)), torch.get_num_threads())
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(pick_rows, parts))
+    return targets, similarities

@@ -1,0 +1,107 @@
+"""Partners of images and the file that holds them; free of torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.types import Gallery
+
+Window = tuple[int, int]
+
+_SCHEMA = pa.schema(
+    {
+        "reference": pa.string(),
+        "target": pa.string(),
+        "rank": pa.int64(),
+        "similarity": pa.float32(),
+        "window_start": pa.int64(),
+        "window_end": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The partners of every image in one window, by reference and then by rank.
+
+    Attributes:
+        window: [lo, hi) as asked; None: any other image.
+        reference: rows of the images.
+        target: rows of their partners.
+        rank: of the target among the images by similarity to the reference, which itself has rank 0.
+        similarity: cosine.
+    """
+
+    window: Window | None
+    reference: Int64[ndarray, " pairs"]
+    target: Int64[ndarray, " pairs"]
+    rank: Int64[ndarray, " pairs"]
+    similarity: Float32[ndarray, " pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """One row of the partners file."""
+
+    reference_name: str
+    target_name: str
+    rank: int
+    similarity: float
+
+
+def write_partners(found: Sequence[Partners], gallery: Gallery, path: Path) -> None:
+    """Writes the partners of all windows as one parquet file, atomically.
+
+    Columns: reference and target (names), rank, similarity, window_start and window_end (as asked; null: no window).
+    """
+    names = pa.array(gallery.names, pa.string())
+    tables = [pa.table(_columns(partners, names), schema=_SCHEMA) for partners in found]
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)
+
+
+def _columns(partners: Partners, names: pa.StringArray) -> dict[str, pa.Array]:
+    pairs = len(partners.rank)
+    start, end = partners.window or (None, None)
+    return {
+        "reference": names.take(pa.array(partners.reference)),
+        "target": names.take(pa.array(partners.target)),
+        "rank": pa.array(partners.rank),
+        "similarity": pa.array(partners.similarity),
+        "window_start": pa.repeat(pa.scalar(start, pa.int64()), pairs),
+        "window_end": pa.repeat(pa.scalar(end, pa.int64()), pairs),
+    }
+
+
+def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
+    """The partners of one window, in the order written.
+
+    Raises InputError when the file is absent, is no partners file, or holds no partners of that window.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the match stage") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: is not a file of partners ({reason}); run the match stage again") from None
+    if table.schema.names != _SCHEMA.names:
+        raise InputError(
+            f"{path}: is not a file of partners (columns {', '.join(table.schema.names)}); run the match stage again"
+        )
+    start, end = window or (None, None)
+    chosen = [
+        Partner(row["reference"], row["target"], row["rank"], row["similarity"])
+        for row in table.to_pylist()
+        if (row["window_start"], row["window_end"]) == (start, end)
+    ]
+    if not chosen:
+        raise InputError(f"{path}: holds no partners of window {window or 'null'}; run the match stage again")
+    return tuple(chosen)

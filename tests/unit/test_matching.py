@@ -1,0 +1,176 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from spn4cir import matching
+from spn4cir.errors import InputError
+from spn4cir.matching import encode_gallery, find_partners, match
+from spn4cir.types import Gallery, UniqueImages
+from spn4cir.unicom import Unicom, UnicomSizes
+
+CPU = torch.device("cpu")
+
+
+def on_a_circle(degrees: list[float]) -> Tensor:
+    angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+    return torch.stack([angles.cos(), angles.sin()], dim=1).float()
+
+
+def random_features(images: int, dim: int = 16, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(images, dim, generator=generator))
+
+
+def test_closed_form_on_a_circle() -> None:
+    """Images at 0, 10, 30 and 70 degrees: similarity falls with the angle, so the order is known."""
+    order = [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 1, 0]]
+    features = on_a_circle([0, 10, 30, 70])
+    for rank in (1, 2, 3):
+        found = find_partners(features, (rank, rank + 1), 1, seed=0)
+        assert found.target.tolist() == [row[rank - 1] for row in order]
+        assert found.rank.tolist() == [rank] * 4
+    assert find_partners(features, (1, 4), 3, seed=0).target.reshape(4, 3).tolist() == order
+    np.testing.assert_allclose(found.similarity[0], np.cos(np.deg2rad(70)), rtol=1e-6)
+
+
+def test_an_image_is_never_its_own_partner() -> None:
+    """Rank 0 is the image itself, also where features are not of unit norm and others come out more similar."""
+    features = random_features(50) * torch.linspace(0.1, 3, 50)[:, None]
+    for window in (None, (1, 5), (1, 50)):
+        found = find_partners(features, window, 3, seed=0)
+        assert (found.reference != found.target).all()
+
+
+@pytest.mark.parametrize("near", [2048, 0])
+def test_equal_similarities_rank_by_row(monkeypatch: pytest.MonkeyPatch, near: int) -> None:
+    """Where all images are equal, rank r is the r-th other row; a FAISS list that cuts a tie is not trusted."""
+    monkeypatch.setattr(matching, "_NEAR", near)
+    features = torch.zeros(30, 4)
+    features[:, 0] = 1
+    found = find_partners(features, (1, 6), 5, seed=0)
+    expected = [[row for row in range(30) if row != reference][:5] for reference in range(30)]
+    assert found.target.reshape(30, 5).tolist() == expected
+
+
+def test_partners_are_distinct_and_in_the_window() -> None:
+    found = find_partners(random_features(60), (10, 30), 7, seed=3)
+    ranks = found.rank.reshape(60, 7)
+    assert ((ranks >= 10) & (ranks < 30)).all()
+    assert all(len(set(row)) == 7 for row in ranks.tolist())
+    assert found.reference.tolist() == np.repeat(np.arange(60), 7).tolist()
+
+
+def test_seed_decides() -> None:
+    features = random_features(200)
+    first, again, other = (find_partners(features, (5, 150), 1, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.target, again.target)
+    assert (first.target != other.target).mean() > 0.9
+
+
+@pytest.mark.parametrize("partners", [1, 3])
+def test_ranks_are_drawn_uniformly(partners: int) -> None:
+    """Over 6,000 draws each of ten ranks comes up a tenth of the time, within five standard deviations."""
+    found = find_partners(random_features(6000 // partners, dim=4), (20, 30), partners, seed=0)
+    counts = Counter(found.rank.tolist())
+    assert sorted(counts) == list(range(20, 30))
+    deviation = np.sqrt(6000 * 0.1 * 0.9)
+    assert all(abs(count - 600) < 5 * deviation for count in counts.values())
+
+
+def test_no_window_draws_any_other_image_uniformly() -> None:
+    """Of four images, each of the three others is drawn for a third of 900 identical rows, and its rank is told."""
+    features = on_a_circle([0, 10, 30, 70])
+    drawn = Counter(int(find_partners(features, None, 1, seed).target[0]) for seed in range(900))
+    assert sorted(drawn) == [1, 2, 3]
+    assert all(abs(count - 300) < 5 * np.sqrt(200) for count in drawn.values())
+    found = find_partners(features, None, 3, seed=0)
+    assert found.rank.tolist() == [1, 2, 3] * 4
+    assert found.window is None
+
+
+def test_window_that_begins_beyond_the_images_is_refused() -> None:
+    with pytest.raises(InputError, match=r"window \[10, 20\] begins beyond the 10 images.*lower match"):
+        find_partners(random_features(10), (10, 20), 1, seed=0)
+
+
+def test_window_that_ends_beyond_the_images_is_cut_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    found = find_partners(random_features(10), (8, 20), 2, seed=0)
+    assert "window [8, 20] ends beyond the 10 images; cut to [8, 10]" in capsys.readouterr().err
+    assert found.rank.tolist() == [8, 9] * 10
+    assert found.window == (8, 20)
+
+
+@pytest.mark.parametrize(("images", "window"), [(10, (7, 9)), (3, None), (9, (7, 20)), (1, None)])
+def test_window_with_fewer_ranks_than_partners_is_refused(images: int, window: tuple[int, int] | None) -> None:
+    with pytest.raises(InputError, match=r"holds \d ranks, but partners is 3"):
+        find_partners(random_features(images), window, 3, seed=0)
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    features = random_features(10)
+    features[3, 2] = torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        find_partners(features, (1, 5), 1, seed=0)
+
+
+class CountingUnicom(Unicom):
+    """Tells how many images it encoded."""
+
+    encoded = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.encoded += len(images)
+        return super().forward(images)
+
+
+@pytest.fixture
+def model() -> CountingUnicom:
+    torch.manual_seed(0)
+    return CountingUnicom(UnicomSizes(16, 8, 64, 1, 1, 64, 16, 8))
+
+
+@pytest.fixture
+def unique(tmp_path: Path) -> UniqueImages:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(7)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (20, 16, 3), dtype=np.uint8)).save(path)
+    names = tuple(path.stem for path in paths)
+    return UniqueImages(Gallery(names, tuple(paths)), {name: row for row, name in enumerate(names)})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_features_have_unit_norm_and_the_order_of_the_paths(
+    model: CountingUnicom, unique: UniqueImages, workers: int
+) -> None:
+    """Batches and workers change nothing: each row is the network's output for its own image."""
+    features = encode_gallery(model, unique.gallery.paths, 3, workers, CPU)
+    alone = [model(model.preprocess(Image.open(path))[None])[0] for path in unique.gallery.paths]
+    torch.testing.assert_close(features, nn.functional.normalize(torch.stack(alone)).detach())
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(7))
+
+
+def test_windows_are_computed_once_and_images_encoded_once(model: CountingUnicom, unique: UniqueImages) -> None:
+    found = match(unique, model, [(1, 3), None, (1, 3)], 1, 0, 4, 0, CPU)
+    assert [partners.window for partners in found] == [(1, 3), None]
+    assert model.encoded == 7
+
+
+def test_bad_window_is_refused_before_any_image_is_encoded(model: CountingUnicom, unique: UniqueImages) -> None:
+    with pytest.raises(InputError, match=r"window \[10, 20\] begins beyond the 7 images"):
+        match(unique, model, [(1, 3), (10, 20)], 1, 0, 4, 0, CPU)
+    assert model.encoded == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_truncated_image_is_one_line_that_names_it(model: CountingUnicom, unique: UniqueImages, workers: int) -> None:
+    path = unique.gallery.paths[5]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"^\S+5\.png: cannot be decoded") as raised:
+        match(unique, model, [None], 1, 0, 2, workers, CPU)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spn4cir.errors import InputError
+from spn4cir.partners import Partner, Partners, read_partners, write_partners
+from spn4cir.types import Gallery
+
+GALLERY = Gallery(("a", "b", "c"), (Path("a.png"), Path("b.png"), Path("c.png")))
+
+
+def partners(window: tuple[int, int] | None, target: list[int]) -> Partners:
+    rows = np.arange(3)
+    return Partners(window, rows, np.array(target), np.array([1, 2, 1]), np.array([0.5, 0.25, 0.125], np.float32))
+
+
+def test_one_file_holds_all_windows(tmp_path: Path) -> None:
+    """Each window is read back by itself, in the order written, with names in place of rows."""
+    path = tmp_path / "match" / "partners.parquet"
+    write_partners([partners((1, 3), [1, 2, 0]), partners(None, [2, 0, 1])], GALLERY, path)
+    assert read_partners(path, (1, 3)) == (
+        Partner("a", "b", 1, 0.5),
+        Partner("b", "c", 2, 0.25),
+        Partner("c", "a", 1, 0.125),
+    )
+    assert [partner.target_name for partner in read_partners(path, None)] == ["c", "a", "b"]
+    assert [file.name for file in path.parent.iterdir()] == ["partners.parquet"]
+
+
+def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
+    path = tmp_path / "partners.parquet"
+    write_partners([partners((1, 3), [1, 2, 0]), partners(None, [2, 0, 1])], GALLERY, path)
+    table = pq.read_table(path)
+    assert table.column_names == ["reference", "target", "rank", "similarity", "window_start", "window_end"]
+    assert table["window_start"].to_pylist() == [1, 1, 1, None, None, None]
+    assert table["window_end"].to_pylist() == [3, 3, 3, None, None, None]
+
+
+def test_absent_window_is_named(tmp_path: Path) -> None:
+    write_partners([partners((1, 3), [1, 2, 0])], GALLERY, tmp_path / "partners.parquet")
+    with pytest.raises(InputError, match="holds no partners of window null"):
+        read_partners(tmp_path / "partners.parquet", None)
+
+
+def test_absent_and_malformed_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_partners(tmp_path / "none.parquet", None)
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.parquet: is not a file of partners"):
+        read_partners(tmp_path / "text.parquet", None)
+    pq.write_table(pa.table({"reference": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet: is not a file of partners \(columns reference\)"):
+        read_partners(tmp_path / "other.parquet", None)
