@@ -21,8 +21,8 @@ from spn4cir.progress import progress
 from spn4cir.types import UniqueImages
 from spn4cir.unicom import Unicom
 
-# FAISS keeps the best `hi` of each row in a heap, and on a GPU at most this many; wider windows are selected from
-# whole rows of similarities.
+# FAISS keeps the best of each row and never a whole row: good as long as few are wanted. Windows that end further out
+# are selected from whole rows.
 _NEAR = 2048
 _BLOCK_BYTES = 1 << 28
 

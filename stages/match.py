@@ -2,8 +2,9 @@
 
 from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
-from spn4cir.matching import match, write_partners
+from spn4cir.matching import match
 from spn4cir.params import of_dataset
+from spn4cir.partners import write_partners
 from spn4cir.unicom import load_unicom
 from stages.common import Job, run
 

@@ -4,8 +4,8 @@ from open_clip import SimpleTokenizer
 
 from spn4cir.captioning import read_captions
 from spn4cir.files import write_json
-from spn4cir.matching import read_partners
 from spn4cir.params import of_dataset, of_family
+from spn4cir.partners import read_partners
 from spn4cir.triplets import write_triplets
 from stages.common import Job, run
 
