@@ -1,0 +1,156 @@
+"""Search in a folder of images, against scores computed one by one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from spn4cir.checkpoints import load_composer
+from spn4cir.decoding import open_image
+from spn4cir.errors import InputError
+from spn4cir.search import Found, draw_found, folder_gallery, search
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def composer(tmp_path_factory):
+    return load_composer(write_checkpoint(tmp_path_factory.mktemp("weights") / "best.pt", stage=2))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Eight images at three depths, of five formats."""
+    places = ["b.png", "a.jpg", "in/c.jpeg", "in/d.webp", "in/deep/e.bmp", "in/deep/f.PNG", "g.gif", "h.png"]
+    for number, place in enumerate(places):
+        draw(tmp_path / "gallery" / place, number)
+    (tmp_path / "gallery" / "notes.txt").write_text("no image")
+    return tmp_path / "gallery"
+
+
+def test_the_gallery_is_every_image_below_the_folder_sorted_by_name(folder):
+    names = folder_gallery(folder).names
+    assert names == ("a.jpg", "b.png", "g.gif", "h.png", "in/c.jpeg", "in/d.webp", "in/deep/e.bmp", "in/deep/f.PNG")
+
+
+def test_hidden_files_are_passed_over(folder):
+    (folder / "._a.jpg").write_bytes(b"resource fork")
+    draw(folder / ".thumbnails" / "a.jpg", 0)
+    assert len(folder_gallery(folder)) == 8
+
+
+def test_links_are_followed_once(folder, tmp_path):
+    draw(tmp_path / "elsewhere" / "z.png", 30)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "in" / "round").symlink_to(folder / "in")
+    assert [name for name in folder_gallery(folder).names if "z.png" in name] == ["linked/z.png"]
+
+
+def test_scores_are_those_of_each_image_alone(composer, folder, tmp_path):
+    query = draw(tmp_path / "query.png", 100)
+    found = search(composer, folder_gallery(folder), query, "is red", k=8, workers=0, device=CPU)
+    with torch.inference_mode():
+
+        def encode(path):
+            return composer.encode_image(composer.preprocess(open_image(path))[None])
+
+        composed = composer.compose(encode(query).reference, ["is red"])
+        expected = {name: float(composed @ encode(folder / name).target.T) for name in folder_gallery(folder).names}
+    assert [each.name for each in found] == sorted(expected, key=expected.__getitem__, reverse=True)
+    assert {each.name: each.score for each in found} == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_query_image_is_left_out_by_content_whatever_its_name_and_format(composer, folder, tmp_path):
+    query = shutil.copy(folder / "b.png", tmp_path / "other name.png")
+    Image.open(query).save(folder / "same pixels.bmp")
+    names = [f.name for f in search(composer, folder_gallery(folder), query, "is red", k=99, workers=0, device=CPU)]
+    assert len(names) == 7
+    assert not {"b.png", "same pixels.bmp"} & set(names)
+
+
+def test_equal_images_of_the_gallery_come_in_the_order_of_their_names(composer, folder, tmp_path):
+    for name in ("z.png", "h2.png", "a2.png"):
+        shutil.copy(folder / "h.png", folder / name)
+    query = draw(tmp_path / "query.png", 100)
+    names = [f.name for f in search(composer, folder_gallery(folder), query, "is red", k=99, workers=0, device=CPU)]
+    assert [name for name in names if name in {"h.png", "z.png", "h2.png", "a2.png"}] == [
+        "a2.png",
+        "h.png",
+        "h2.png",
+        "z.png",
+    ]
+
+
+def test_k_takes_the_best(composer, folder, tmp_path):
+    query = draw(tmp_path / "query.png", 100)
+    gallery = folder_gallery(folder)
+    three, all_of_them = (search(composer, gallery, query, "is red", k, workers=0, device=CPU) for k in (3, 99))
+    assert three == all_of_them[:3]
+    assert len(all_of_them) == 8
+
+
+def test_a_text_beyond_the_limit_is_cut_with_a_word(composer, folder, capsys):
+    search(composer, folder_gallery(folder), folder / "b.png", "red " * 90, k=1, workers=0, device=CPU)
+    assert "warning: the text has 92 tokens, clip reads 77: the rest is cut" in capsys.readouterr().err
+
+
+def test_a_text_at_the_limit_is_read_without_a_word(composer, folder, capsys):
+    search(composer, folder_gallery(folder), folder / "b.png", "red " * 75, k=1, workers=0, device=CPU)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_an_empty_text_is_refused(composer, folder):
+    with pytest.raises(InputError, match="the text is empty"):
+        search(composer, folder_gallery(folder), folder / "b.png", "  ", k=1, workers=0, device=CPU)
+
+
+def test_a_gallery_of_the_query_alone_is_refused(composer, tmp_path):
+    query = draw(tmp_path / "gallery" / "a.png", 0)
+    with pytest.raises(InputError, match="holds no other image"):
+        search(composer, folder_gallery(tmp_path / "gallery"), query, "is red", k=1, workers=0, device=CPU)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, folder):
+    broken = load_composer(write_checkpoint(tmp_path / "best.pt"))
+    broken.clip.text_projection.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        search(broken, folder_gallery(folder), folder / "b.png", "is red", k=1, workers=0, device=CPU)
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "b.png"])
+def test_a_gallery_that_is_no_folder_is_refused(folder, missing):
+    with pytest.raises(InputError, match="no such folder"):
+        folder_gallery(folder / missing)
+
+
+def test_an_empty_gallery_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(InputError, match="the gallery is empty"):
+        folder_gallery(tmp_path)
+
+
+def test_a_sheet_shows_the_query_and_what_was_found(composer, folder, tmp_path):
+    gallery = folder_gallery(folder)
+    query = folder / "b.png"
+    two, four = (search(composer, gallery, query, "is red", k, workers=0, device=CPU) for k in (2, 4))
+    draw_found(two, query, "is red", tmp_path / "two.png")
+    draw_found(four, query, "is red", tmp_path / "four.png")
+    small, wide = Image.open(tmp_path / "two.png"), Image.open(tmp_path / "four.png")
+    assert small.format == wide.format == "PNG"
+    assert wide.height == small.height
+    assert wide.width - small.width == 2 * (128 + 10)
+    shown = small.getpixel((10 + 48, 44 + 48))
+    assert shown == pytest.approx(open_image(query).convert("RGB").getpixel((12, 12)), abs=2), "the reference is first"
+
+
+def test_a_sheet_of_many_wraps_to_rows_of_ten(folder, tmp_path):
+    found = [Found(f"{rank}", folder / "b.png", 0.5) for rank in range(23)]
+    draw_found(found[:10], folder / "a.jpg", "is red", tmp_path / "ten.png")
+    draw_found(found, folder / "a.jpg", "is red", tmp_path / "many.png")
+    ten, many = Image.open(tmp_path / "ten.png"), Image.open(tmp_path / "many.png")
+    assert many.width == ten.width
+    assert many.height - ten.height == 2 * (128 + 18 + 10)
