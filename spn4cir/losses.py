@@ -23,11 +23,11 @@ class _InfoNCE(torch.autograd.Function):
         temperature: float,
     ) -> Float[Tensor, ""]:
         logits = (queries / temperature) @ targets.T
-        label_logits = logits.gather(1, labels[:, None])
-        peak = logits.amax(dim=1, keepdim=True)
-        gradient = logits.sub_(peak).exp_()
+        shifted = logits.sub_(logits.amax(dim=1, keepdim=True))
+        label_logits = shifted.gather(1, labels[:, None])
+        gradient = shifted.exp_()
         total = gradient.sum(dim=1, keepdim=True)
-        loss = (total.log() + peak - label_logits).mean()
+        loss = (total.log() - label_logits).mean()
         gradient.div_(total)
         gradient.scatter_add_(1, labels[:, None], gradient.new_full((len(labels), 1), -1.0))
         ctx.save_for_backward(gradient, queries, targets)
