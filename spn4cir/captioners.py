@@ -105,7 +105,7 @@ def load_captioner(
     else:
         settings = {"local_files_only": not _hub_answers(name_or_folder, revision), "revision": revision or "main"}
     processor = _load_processor(name_or_folder, settings)
-    model = _load_model(name_or_folder, dtype, {**settings, **options, "device_map": {"": device}})
+    model = _load_model(name_or_folder, dtype, {**settings, **options, "device_map": device})
     return LlavaCaptioner(model, processor, device, dtype)
 
 
@@ -199,6 +199,8 @@ def _load_model(place: str, dtype: torch.dtype, settings: dict[str, Any]) -> Any
 
 def _unreadable(place: str, what: str, error: Exception, settings: dict[str, Any]) -> InputError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
+    if isinstance(error, torch.OutOfMemoryError):
+        return InputError(f"{place}: the captioner does not fit on the device ({reason}); set quantization to 4bit")
     remedy = (
         "copy the whole model there (config, weights, tokenizer, processor, chat template)"
         if "revision" not in settings

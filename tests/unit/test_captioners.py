@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
-from spn4cir.captioners import LlavaCaptioner, load_captioner
+from spn4cir.captioners import LlavaCaptioner, load_captioner, quantization_options
 from spn4cir.captioning import make_captions
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage
@@ -208,6 +208,24 @@ def test_quantization_needs_bitsandbytes(saved, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="quantization 8bit needs bitsandbytes; pip install bitsandbytes"):
         load_captioner(str(saved), None, torch.float16, torch.device("cuda"), "8bit")
+
+
+def test_quantization_is_handed_to_transformers(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    options = quantization_options("8bit", torch.float16, torch.device("cuda"))
+    assert options["quantization_config"].load_in_8bit
+    assert quantization_options("none", torch.float16, CPU) == {}
+
+
+def test_a_model_larger_than_the_device_is_one_line_with_a_remedy(saved, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nDetails")
+
+    monkeypatch.setattr("transformers.LlavaForConditionalGeneration.from_pretrained", full)
+    with pytest.raises(
+        InputError, match=r"does not fit on the device \(CUDA out of memory\.\); set quantization to 4bit"
+    ):
+        load_captioner(str(saved), None, torch.float32, CPU, "none")
 
 
 def test_too_little_memory_is_one_line_with_a_remedy(captioner, monkeypatch):
