@@ -1,10 +1,8 @@
 """Checkpoint files in the published formats: told apart by their containers, read without running their code."""
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -69,15 +67,27 @@ def _load(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint; check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, expected a checkpoint file (.pt)") from None
-    except pickle.UnpicklingError as error:
-        reason = "it holds code or objects beside tensors" if "weights" in str(error).lower() else "it is damaged"
-        raise InputError(f"{path}: refused: {reason}; only files of plain tensors are loaded") from None
-    except (RuntimeError, EOFError, BadZipFile, ValueError, KeyError, AttributeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: is no checkpoint, or is cut short ({reason}); download or write it again") from None
+    except PermissionError:
+        raise InputError(f"{path}: cannot be read (permission denied); check its owner and mode") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
+        if _holds_objects(path, str(error).lower()):
+            raise InputError(
+                f"{path}: refused: it holds code or objects beside tensors; only files of plain tensors are loaded"
+            ) from None
+        raise InputError(f"{path}: is no checkpoint, or is cut short; download or write it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")
     return content
+
+
+def _holds_objects(path: Path, reason: str) -> bool:
+    """Whether a file that torch refused is a pickle of more than tensors, rather than a broken or a foreign one."""
+    if "unsupported global" in reason or "unsupported class" in reason:
+        return True
+    with path.open("rb") as stream:
+        return "unsupported operand" in reason and stream.read(1) == b"\x80"
 
 
 def _container(content: dict[str, Any], path: Path) -> Container:
@@ -133,5 +143,11 @@ def load_composer(path: Path, family: str | None = None) -> Composer:
 
 def save_composer(composer: Composer, path: Path, stage: int, epoch: int) -> None:
     """Writes the weights atomically, in the published container of the stage."""
-    with atomic_file(path) as temporary:
-        torch.save(composer.published(stage, epoch), temporary)
+    save_tensors(composer.published(stage, epoch), path)
+
+
+def save_tensors(value: dict[str, Any], path: Path) -> None:
+    """Writes tensors and plain values atomically. Raises InputError when the disk is full."""
+    # Through Python's file: given a path, torch reports a full disk as a RuntimeError about positions.
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        torch.save(value, stream)

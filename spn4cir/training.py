@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spn4cir.checkpoints import save_composer
+from spn4cir.checkpoints import save_composer, save_tensors
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Scores
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file
 from spn4cir.params import Optimisation
 from spn4cir.progress import progress
 from spn4cir.sources import Source
@@ -126,8 +125,7 @@ class Trainer:
             "scaler": scaler.state_dict(),
             "history": asdict(history),
         }
-        with atomic_file(self.work / _STATE) as temporary:
-            torch.save(state, temporary)
+        save_tensors(state, self.work / _STATE)
 
     def _resume(self, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> History:
         """Takes up the state of an unfinished run, where there is one."""
