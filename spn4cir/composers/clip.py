@@ -108,19 +108,22 @@ class ClipComposer(nn.Module):
         missing = [name for name in _REQUIRED if name not in state]
         if missing:
             raise InputError(f"{place}: is no CLIP checkpoint: missing {missing}; check the file and the family")
-        network, image_size = _network(state, place)
+        try:
+            network, image_size = _network(state, place)
+        except (ValueError, IndexError, TypeError, AssertionError, RuntimeError) as error:
+            raise InputError(f"{place}: the sizes of its tensors make no CLIP ({error}); check the file") from None
         expected = network.state_dict()
         _check_names(state, expected, place)
         network.load_state_dict(state)
-        return cls(network.eval(), image_size)
+        return cls(network, image_size).eval()
 
     @classmethod
     def from_base(cls, model: str, pretrained: str | None) -> Self:
         """Over an open_clip model with quick GELU. Raises InputError where it cannot be had or is of another kind."""
         try:
             base = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
-        except (RuntimeError, ValueError, OSError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (RuntimeError, ValueError, OSError, KeyError, TypeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"base model {model} (tag {pretrained}): cannot be loaded: {reason}") from None
         if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
             raise InputError(
@@ -157,8 +160,7 @@ def _network(state: Mapping[str, Tensor], place: str) -> tuple[CLIP, int]:
         heads=width // _HEAD_WIDTH,
         layers=_count(state, "transformer.resblocks."),
     )
-    network = CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True)
-    return network, image_size
+    return CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True), image_size
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:

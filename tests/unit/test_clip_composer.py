@@ -1,0 +1,257 @@
+"""CLIP's composition against the network's formulas written out in plain tensor operations."""
+
+import json
+import math
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spn4cir.composers.clip import ClipComposer
+from spn4cir.errors import InputError
+from spn4cir.losses import info_nce
+from tests.helpers.checkpoints import Tower, tiny_state
+
+HEAD = 64
+TEXTS = ["is red", "has no sleeves and a much longer, pleated skirt", ""]
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def norm(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    mean, variance = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
+    return (x - mean) / torch.sqrt(variance + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def attention(state: dict[str, Tensor], name: str, x: Tensor, causal: bool) -> Tensor:
+    batch, length, width = x.shape
+    heads = width // HEAD
+    packed = x @ state[f"{name}.in_proj_weight"].T + state[f"{name}.in_proj_bias"]
+    q, k, v = (part.reshape(batch, length, heads, HEAD).transpose(1, 2) for part in packed.split(width, dim=2))
+    logits = q @ k.transpose(2, 3) / math.sqrt(HEAD)
+    if causal:
+        logits = logits + torch.full((length, length), -torch.inf).triu(1)
+    mixed = (logits.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width)
+    return mixed @ state[f"{name}.out_proj.weight"].T + state[f"{name}.out_proj.bias"]
+
+
+def transformer(state: dict[str, Tensor], prefix: str, layers: int, x: Tensor, causal: bool) -> Tensor:
+    for layer in range(layers):
+        name = f"{prefix}.resblocks.{layer}"
+        x = x + attention(state, f"{name}.attn", norm(state, f"{name}.ln_1", x), causal)
+        hidden = norm(state, f"{name}.ln_2", x) @ state[f"{name}.mlp.c_fc.weight"].T + state[f"{name}.mlp.c_fc.bias"]
+        x = x + quick_gelu(hidden) @ state[f"{name}.mlp.c_proj.weight"].T + state[f"{name}.mlp.c_proj.bias"]
+    return x
+
+
+def image_feature(state: dict[str, Tensor], images: Tensor, layers: int) -> Tensor:
+    """The ViT: patches, class token, positions, blocks, the class token's norm and projection."""
+    patch = state["visual.conv1.weight"].shape[-1]
+    patches = F.unfold(images, patch, stride=patch).transpose(1, 2) @ state["visual.conv1.weight"].flatten(1).T
+    first = state["visual.class_embedding"].expand(len(images), 1, -1)
+    x = norm(state, "visual.ln_pre", torch.cat([first, patches], dim=1) + state["visual.positional_embedding"])
+    x = transformer(state, "visual.transformer", layers, x, causal=False)
+    return norm(state, "visual.ln_post", x[:, 0]) @ state["visual.proj"]
+
+
+def text_feature(state: dict[str, Tensor], texts: list[str], layers: int) -> Tensor:
+    """The text tower: causal, read off at the end token, which has the largest id."""
+    tokens = open_clip.SimpleTokenizer()(texts)
+    x = state["token_embedding.weight"][tokens] + state["positional_embedding"]
+    x = norm(state, "ln_final", transformer(state, "transformer", layers, x, causal=True))
+    return x[torch.arange(len(texts)), tokens.argmax(dim=1)] @ state["text_projection"]
+
+
+def wide_state(vision_layers: int = 2, text_layers: int = 3) -> dict[str, Tensor]:
+    """A CLIP with two heads a tower, so that a wrong number of heads shows; vision and text widths differ."""
+    vision = open_clip.model.CLIPVisionCfg(
+        layers=vision_layers, width=128, head_width=HEAD, patch_size=8, image_size=24
+    )
+    text = open_clip.model.CLIPTextCfg(context_length=77, vocab_size=49408, width=192, heads=3, layers=text_layers)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = open_clip.model.CLIP(48, vision, text, quick_gelu=True)
+        for name, parameter in network.named_parameters():
+            # Fresh networks have zeros and ones where a mistake would not show.
+            if parameter.ndim == 1:
+                parameter.data += 0.2 * torch.randn(parameter.shape)
+            elif "embedding" in name:
+                parameter.data *= 20
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def images(size: int, count: int = 3, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_features_are_those_of_the_formulas() -> None:
+    """Reference, target and query of a network of two and three heads, to 1e-5."""
+    state = wide_state()
+    composer = ClipComposer.from_state(state, 1, "x")
+    with torch.no_grad():
+        features = composer.encode_image(images(24))
+        query = composer.compose(features.reference, TEXTS)
+    reference = image_feature(state, images(24), 2)
+    torch.testing.assert_close(features.reference, reference, rtol=0, atol=1e-5)
+    torch.testing.assert_close(features.target, reference / reference.norm(dim=1, keepdim=True), rtol=0, atol=1e-5)
+    together = reference + text_feature(state, TEXTS, 3)
+    torch.testing.assert_close(query, together / together.norm(dim=1, keepdim=True), rtol=0, atol=1e-5)
+    assert float((query - features.target).norm(dim=1).min()) > 0.1, "the text changes nothing: this test sees no text"
+
+
+@pytest.mark.parametrize(("tower", "size"), [("vit", 32), ("resnet", 64)])
+def test_sizes_are_read_off_the_shapes(tower: Tower, size: int) -> None:
+    """Either tower: the input's side, the joint width, and the same figures as open_clip's own network."""
+    state = tiny_state(tower)
+    composer = ClipComposer.from_state(state, 2, "x")
+    assert composer.preprocess.size == size
+    with torch.no_grad():
+        features = composer.encode_image(images(size))
+    assert features.reference.shape == (3, 32)
+    assert all(torch.equal(state[name], tensor) for name, tensor in composer.clip.state_dict().items())
+    assert not composer.training
+    assert {module.training for module in composer.modules()} == {False}
+
+
+def test_a_batch_equals_its_images_one_by_one() -> None:
+    """Frozen BatchNorm: no image sees another."""
+    composer = ClipComposer.from_state(tiny_state("resnet"), 1, "x")
+    with torch.no_grad():
+        whole = composer.encode_image(images(64)).reference
+        single = torch.cat([composer.encode_image(image[None]).reference for image in images(64)])
+    torch.testing.assert_close(whole, single, rtol=1e-4, atol=1e-6)
+
+
+def test_reference_is_not_normalised_and_target_is() -> None:
+    """The sum of reference and text depends on the reference's length."""
+    composer = ClipComposer.from_state(tiny_state(), 1, "x")
+    with torch.no_grad():
+        features = composer.encode_image(images(32))
+        far = composer.compose(features.reference * 1e4, TEXTS)
+    torch.testing.assert_close(features.target.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(features.target, F.normalize(features.reference, dim=1))
+    torch.testing.assert_close(far, features.target, rtol=0, atol=1e-2)
+
+
+def test_score_is_the_dot_product_and_contrast_its_loss() -> None:
+    composer = ClipComposer.from_state(tiny_state(), 1, "x")
+    queries, targets = F.normalize(images(4)[:, 0].flatten(1)), F.normalize(images(4, 5, 1)[:, 0].flatten(1))
+    expected = torch.tensor([[float(q @ t) for t in targets] for q in queries])
+    torch.testing.assert_close(composer.score(queries, targets), expected)
+    labels = torch.tensor([4, 0, 2])
+    assert torch.equal(composer.contrast(queries, targets, labels, 0.1), info_nce(queries, targets, labels, 0.1))
+
+
+def test_texts_beyond_the_context_are_cut_and_counted_before() -> None:
+    """75 words fill the context with start and end; the 76th changes nothing but the count."""
+    composer = ClipComposer.from_state(tiny_state(), 1, "x")
+    assert composer.max_tokens == 77
+    assert [composer.count_tokens(text) for text in ("", "red", "red " * 75, "red " * 76)] == [2, 3, 77, 78]
+    with torch.no_grad():
+        queries = composer.compose(torch.zeros(2, 32), ["red " * 75, "red " * 75 + "blue"])
+    assert torch.equal(queries[0], queries[1])
+
+
+def test_stage_2_trains_the_text_tower_alone() -> None:
+    composer = ClipComposer.from_state(tiny_state(), 1, "x")
+    names = {name for name, _ in composer.named_parameters()}
+    everything = composer.train_stage(1)
+    assert len(everything) == len(names)
+    trained = composer.train_stage(2)
+    asking = {name for name, parameter in composer.named_parameters() if parameter.requires_grad}
+    assert len(trained) == len(asking)
+    assert asking == {name for name in names if not name.startswith("clip.visual.")}
+    assert {name for name, _ in composer.frozen_tensors()} == {
+        name.removeprefix("clip.visual.") for name in composer.state_dict() if name.startswith("clip.visual.")
+    }
+
+
+def test_missing_extra_and_misshapen_names_are_listed() -> None:
+    state = tiny_state()
+    del state["transformer.resblocks.0.ln_1.weight"]
+    state["adapter.weight"] = torch.zeros(1)
+    state["visual.ln_post.bias"] = torch.zeros(65)
+    with pytest.raises(InputError) as raised:
+        ClipComposer.from_state(state, 1, "a.pt")
+    message = str(raised.value)
+    assert message.startswith("a.pt: ")
+    assert "missing ['transformer.resblocks.0.ln_1.weight']" in message
+    assert "unexpected ['adapter.weight']" in message
+    assert "visual.ln_post.bias (65,) instead of (64,)" in message
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+@pytest.mark.parametrize(
+    "name", ["text_projection", "token_embedding.weight", "visual.conv1.weight", "ln_final.weight"]
+)
+@pytest.mark.parametrize("damage", ["gone", "scalar", "half"])
+def test_no_damage_ends_in_a_traceback(tower: Tower, name: str, damage: str) -> None:
+    """Sizes are read off tensors that a damaged file may lack or hold in another shape."""
+    state = tiny_state(tower)
+    if damage == "gone":
+        del state[name]
+    else:
+        state[name] = torch.zeros(()) if damage == "scalar" else state[name][: len(state[name]) // 2]
+    if (name, damage) == ("token_embedding.weight", "half"):  # a smaller vocabulary is a CLIP too
+        ClipComposer.from_state(state, 1, "a.pt")
+        return
+    with pytest.raises(InputError, match=r"^a\.pt: "):
+        ClipComposer.from_state(state, 1, "a.pt")
+
+
+def write_base(folder: Path, state: dict[str, Tensor], quick_gelu: bool) -> Path:
+    """A folder as open_clip's `local-dir:` reads it."""
+    config = {
+        "embed_dim": 48,
+        "quick_gelu": quick_gelu,
+        "vision_cfg": {"image_size": 24, "layers": 2, "width": 128, "head_width": HEAD, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 3},
+    }
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file(state, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_base_model_of_a_folder(tmp_path: Path) -> None:
+    """The composition over it is the one that its weights give by themselves."""
+    state = wide_state()
+    composer = ClipComposer.from_base(f"local-dir:{write_base(tmp_path / 'base', state, quick_gelu=True)}", None)
+    assert all(torch.equal(state[name], tensor) for name, tensor in composer.clip.state_dict().items())
+    assert composer.preprocess.size == 24
+
+
+def test_a_base_model_without_quick_gelu_is_refused(tmp_path: Path) -> None:
+    """Its weights under quick GELU would be another network."""
+    folder = write_base(tmp_path / "base", wide_state(), quick_gelu=False)
+    with pytest.raises(InputError, match="is no CLIP with quick GELU"):
+        ClipComposer.from_base(f"local-dir:{folder}", None)
+
+
+@pytest.mark.parametrize(("model", "tag"), [("ViT-B-77", "openai"), ("ViT-B-32", "no_such_tag"), ("ViT-B-32", None)])
+def test_an_unknown_base_model_is_named(model: str, tag: str | None) -> None:
+    """One without weights too: a random network is no base."""
+    with pytest.raises(InputError, match=rf"base model {model} \(tag {tag}\): cannot be loaded: \w"):
+        ClipComposer.from_base(model, tag)
+
+
+@pytest.mark.parametrize("broken", ["absent", "no config", "bad config", "no weights", "other weights"])
+def test_a_broken_base_folder_is_an_input_error(tmp_path: Path, broken: str) -> None:
+    folder = tmp_path / "base"
+    if broken != "absent":
+        state = tiny_state() if broken == "other weights" else wide_state()
+        write_base(folder, state, quick_gelu=True)
+    if broken == "no config":
+        (folder / "open_clip_config.json").unlink()
+    if broken == "bad config":
+        (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 4, "vision": 3}}')
+    if broken == "no weights":
+        (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(InputError, match="base model local-dir:.*cannot be loaded"):
+        ClipComposer.from_base(f"local-dir:{folder}", None)
