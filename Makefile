@@ -1,0 +1,45 @@
+# make demo | test | bench | ablation | clean. Everything is installed in .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+# Threads that spin while they wait slow each other down when other programs hold the cores.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint types unit bench ablation install clean
+
+demo: install
+	@dvc repro
+	@python -m demo.summary
+
+test: lint types unit
+
+lint: install
+	ruff check .
+	ruff format --check .
+
+types: install
+	mypy
+
+unit: install
+	pytest
+
+bench: install
+	pytest tests/bench --benchmark-columns=min,median,max,rounds
+
+ablation: install
+	python -m demo.ablation
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) data/work

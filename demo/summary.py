@@ -1,0 +1,63 @@
+"""What `make demo` ends with: the metrics table, where the pictures are, what to type next."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+
+_COLUMNS = {
+    "average_recall_at10": "R@10",
+    "average_recall_at50": "R@50",
+    "average_recall": "mean",
+    "recall_at1": "R@1",
+    "recall_at5": "R@5",
+    "recall_at10": "R@10",
+    "recall_at50": "R@50",
+    "recall_subset_at1": "Rs@1",
+    "mean_recall5_subset1": "mean",
+}
+_NEXT = """\
+Pictures:  data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
+Per query: data/validate/<data set>/clip/queries.parquet
+Submission: data/submit/demo_cirr/clip/
+
+Next, with the environment active (. .venv/bin/activate):
+  dvc repro                                                  nothing to do: everything is cached
+  dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; dvc exp show compares
+  spn4cir add-dataset fiq --layout fashioniq --path FOLDER   your own FashionIQ folder (cirr: likewise)
+"""
+
+
+def table(metrics: dict[str, Any]) -> list[str]:
+    """Lines with the scores of stage 1 and stage 2, in percent, and the difference."""
+    keys = [key for key in _COLUMNS if key in metrics]
+    after, before = metrics, metrics["stage1"]
+    rows = [
+        ("stage 1", [f"{before[key]:7.2f}" for key in keys]),
+        ("stage 2", [f"{after[key]:7.2f}" for key in keys]),
+        ("gain", [f"{after[key] - before[key]:+7.2f}" for key in keys]),
+    ]
+    head = f"  {'':8}" + "".join(f"{_COLUMNS[key]:>8}" for key in keys)
+    return [head, *(f"  {name:8}" + "".join(f" {value}" for value in values) for name, values in rows)]
+
+
+def main(folder: Path) -> None:
+    """Prints the tables of every metrics file of the demo. Raises InputError when there is none."""
+    files = sorted(folder.glob("demo_*/*.json"))
+    if not files:
+        raise InputError(f"{folder}: holds no metrics of the demo; run: make demo")
+    for file in files:
+        queries = read_json(file)["counts"]["queries"]
+        print(f"\n{file.parent.name}, {file.stem}: percent, {sum(queries.values())} queries ({file})")
+        print("\n".join(table(read_json(file))))
+    print(f"\n{_NEXT}", end="")
+
+
+if __name__ == "__main__":
+    try:
+        main(Path("metrics"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,133 @@
+"""The whole pipeline at a reduced size, in a fresh copy of the repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the repository in which the pipeline runs."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.root, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+        if check and done.returncode:
+            pytest.fail(
+                f"{' '.join(command)} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            )
+        return done
+
+    def repro(self, *arguments: str) -> set[str]:
+        """Runs `dvc repro`; returns the stages that were run (or taken from the run cache)."""
+        out = self.run("dvc", "repro", *arguments).stdout
+        return set(re.findall(r"^(?:Running|Restored) stage '([^']+)'", out, re.MULTILINE)) | set(
+            re.findall(r"^Stage '([^']+)' is cached", out, re.MULTILINE)
+        )
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+
+    def edit(self, name: str, change: Callable[[dict], None]) -> None:
+        """Changes a YAML file in place, comments kept."""
+        yaml = YAML()
+        content = yaml.load(self.root / name)
+        change(content)
+        yaml.dump(content, self.root / name)
+
+    def clone(self, place: Path) -> "Project":
+        self.run("git", "clone", "-q", str(self.root), str(place))
+        return Project(place)
+
+    def copy(self, place: Path) -> "Project":
+        """An independent copy, cache and outs included."""
+        shutil.copytree(self.root, place, symlinks=True)
+        return Project(place)
+
+
+def shrink_demo(params: dict) -> None:
+    """Sizes at which drawing and training take seconds; nothing is asked of the models' quality."""
+    params["draw"]["demo_fiq"].update(
+        train_images=40, train_triplets=30, duplicates=4, val_images=30, val_triplets=8, test_images=6, test_triplets=3
+    )
+    params["draw"]["demo_cirr"].update(
+        train_groups=14,
+        train_triplets=60,
+        duplicates=6,
+        val_groups=6,
+        val_triplets=20,
+        test1_groups=10,
+        test1_triplets=12,
+    )
+    params["pictures"].update(train_per_kind=64, held_out_per_kind=32)
+    params["clip"].update(steps=2, batch_size=16, measured_batch=10, min_recall=0.0)
+    params["captioner"].update(steps=60, batch_size=16, min_mean_accuracy=0.0, min_attribute_accuracy=0.0)
+    params["encoder"].update(steps=2, batch_size=16, min_gain=0.0)
+
+
+def shrink_root(params: dict) -> None:
+    for dataset in ("demo_fiq", "demo_cirr"):
+        params["caption"][dataset]["max_new_tokens"] = 6
+        params["match"][dataset]["window"]["clip"] = [10, 30]
+        params["checkpoint"][dataset]["clip"]["train"].update(epochs=1, batch_size=16)
+        params["train"][dataset]["clip"].update(epochs=2, batch_size=16)
+
+
+def copy_repository(place: Path) -> Project:
+    """The repository's files as git would commit them, without outs, committed in a repository of their own."""
+    others = {
+        name for name in _git_names("--others", "--exclude-standard") if not name.startswith(("data/", "metrics/"))
+    }
+    for name in sorted(_git_names("--cached") | others):
+        source = ROOT / name
+        if source.is_file() and not name.endswith("dvc.lock") and not name.startswith("metrics/"):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, place / name, follow_symlinks=False)
+    project = Project(place)
+    project.run("git", "init", "-q", "-b", "main")
+    project.edit("demo/params.yaml", shrink_demo)
+    project.edit("params.yaml", shrink_root)
+    project.commit("copy")
+    return project
+
+
+def _git_names(*kind: str) -> set[str]:
+    listing = subprocess.run(["git", "ls-files", "-z", *kind], cwd=ROOT, capture_output=True, check=True).stdout
+    return set(filter(None, listing.decode().split("\0")))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after one whole `dvc repro`, committed. Tests copy it before they change it."""
+    project = copy_repository(tmp_path_factory.mktemp("pipeline") / "project")
+    project.repro()
+    project.commit("dvc repro")
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project to change."""
+    return finished.copy(tmp_path / "project")

@@ -1,0 +1,91 @@
+"""The whole DAG from drawn data, and what reruns after which change."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from spn4cir.closure import import_closure
+from tests.pipeline.conftest import ROOT, Project
+
+FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate")}
+CIRR_PAIR = {f"{stage}@demo_cirr-clip" for stage in ("train", "validate", "submit")}
+
+
+def test_every_stage_writes_what_it_declares(finished: Project) -> None:
+    """After one run the status is clean and metrics, tables, sheets and submissions of both data sets are there."""
+    status = finished.run("dvc", "status", "--json").stdout
+    assert json.loads(status) == {}
+    for dataset in ("demo_fiq", "demo_cirr"):
+        metrics = json.loads((finished.root / "metrics" / dataset / "clip.json").read_text())
+        assert {"protocol", "counts", "alternatives", "stage1"} <= metrics.keys()
+        assert metrics.keys() >= metrics["stage1"].keys()
+        table = pq.read_table(finished.root / "data/validate" / dataset / "clip/queries.parquet")
+        assert table.num_rows == sum(metrics["counts"]["queries"].values())
+        sheet = Image.open(finished.root / "data/validate" / dataset / "clip/contact_sheet.png")
+        assert sheet.width > 800
+    names = {path.name for path in (finished.root / "data/submit/demo_cirr/clip").iterdir()}
+    assert names == {f"{kind}_submission_demo_cirr_clip.json" for kind in ("recall", "recall_subset")}
+
+
+def test_a_second_run_does_nothing(finished: Project) -> None:
+    assert finished.repro() == set()
+
+
+def test_metrics_and_plots_are_registered(finished: Project) -> None:
+    """`dvc metrics show` reads the scores, `dvc plots show` the curves of both training stages."""
+    shown = json.loads(finished.run("dvc", "metrics", "show", "--json").stdout)
+    assert "metrics/demo_fiq/clip.json" in json.dumps(shown)
+    plots = json.loads(finished.run("dvc", "plots", "show", "--json").stdout)
+    assert any("train/demo_fiq/clip/steps.csv" in name for name in plots["data"])
+    assert any("checkpoint/demo_fiq/clip/epochs.csv" in name for name in plots["data"])
+
+
+def test_a_temperature_reruns_its_pair_alone(project: Project) -> None:
+    """tau of one data set and family: its train, validate and submit, nothing else."""
+
+    def change(params: dict) -> None:
+        params["train"]["demo_cirr"]["clip"]["tau"] = 0.5
+
+    project.edit("params.yaml", change)
+    assert project.repro() == CIRR_PAIR
+
+
+def test_a_caption_prompt_leaves_dedup_match_checkpoint_and_bank(project: Project) -> None:
+    def change(params: dict) -> None:
+        params["caption"]["demo_fiq"]["prompt"] = "please briefly describe the {noun} in {words} words now"
+
+    project.edit("params.yaml", change)
+    run = project.repro()
+    assert "caption@demo_fiq" in run
+    assert run <= {"caption@demo_fiq", "triplets@demo_fiq-clip"} | FIQ_PAIR
+
+
+@pytest.mark.parametrize("module", ["spn4cir/submission.py", "spn4cir/bank.py", "spn4cir/captioners.py"])
+def test_an_edit_reruns_exactly_the_stages_that_import_the_module(project: Project, module: str) -> None:
+    """The stages whose code changed, by DVC's own account, are those whose import closure holds the module."""
+    path = project.root / module
+    path.write_text(path.read_text() + "\n# an edit\n")
+    status = json.loads(project.run("dvc", "status", "--json").stdout)
+    changed = {name.split("@")[0].split(":")[-1] for name, reasons in status.items() if module in json.dumps(reasons)}
+    stages = {script.stem for script in (ROOT / "stages").glob("*.py")} - {"__init__", "common"}
+    expected = {stage for stage in stages if Path(module) in import_closure(f"stages.{stage}", ROOT)}
+    root_stages = {name for name in changed if name in stages}
+    assert root_stages == expected
+
+
+def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None:
+    """With `run` naming cirr alone, no stage of the demo is upstream."""
+
+    def change(params: dict) -> None:
+        params["run"].update(datasets=["cirr"], submit=["cirr"])
+
+    project.edit("params.yaml", change)
+    (project.root / "data/raw/cirr").mkdir()
+    for kind in ("captioner", "encoder", "stage1/clip"):
+        (project.root / "data/models/cirr" / kind).mkdir(parents=True, exist_ok=True)
+    graph = project.run("dvc", "dag", "dvc.yaml", "--dot").stdout
+    assert "train@cirr-clip" in graph
+    assert "demo" not in graph

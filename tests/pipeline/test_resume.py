@@ -1,0 +1,65 @@
+"""Long stages killed at any point and run again."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.pipeline.conftest import ENVIRONMENT, Project
+
+
+def locked_md5(project: Project, stage: str) -> dict[str, str]:
+    lock = YAML(typ="safe").load(project.root / "dvc.lock")
+    return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
+
+
+def kill_when(project: Project, command: list[str], pattern: str) -> None:
+    """Starts a stage and kills it, children too, as soon as a file matches `pattern`."""
+    process = subprocess.Popen(command, cwd=project.root, env=ENVIRONMENT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(project.root.glob(pattern)):
+        assert time.monotonic() < deadline, f"{pattern} did not appear"
+        assert process.poll() is None, "the stage ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("stage", "out", "pattern"),
+    [
+        ("checkpoint", "stage1.pt", "data/work/checkpoint/demo_cirr-clip/*/state.pt"),
+        ("train", "best.pt", "data/work/train/demo_cirr-clip/*/state.pt"),
+        ("bank", "target.npy", "data/work/bank/demo_cirr-clip/*/done.json"),
+    ],
+)
+def test_a_killed_stage_gives_the_same_result_when_run_again(
+    project: Project, stage: str, out: str, pattern: str
+) -> None:
+    """Killed with SIGKILL after its first epoch or batch, run again by DVC: its outs are those of the whole run."""
+    if stage == "bank":
+
+        def smaller_batches(params: dict) -> None:
+            params["bank"]["demo_cirr"]["clip"]["batch_size"] = 4
+
+        project.edit("params.yaml", smaller_batches)
+    else:
+
+        def more_epochs(params: dict) -> None:
+            settings = params[stage]["demo_cirr"]["clip"]
+            settings.get("train", settings)["epochs"] = 4
+
+        project.edit("params.yaml", more_epochs)
+    target = f"{stage}@demo_cirr-clip"
+    project.repro(target)
+    whole = locked_md5(project, target)
+    (project.root / "dvc.lock").unlink()
+    project.run("git", "checkout", "-q", "dvc.lock")
+    project.run("dvc", "checkout")
+    kill_when(project, ["python", "-m", f"stages.{stage}", "demo_cirr", "clip"], pattern)
+    log = project.run("dvc", "repro", "--no-run-cache", "--force", "--single-item", target)
+    assert locked_md5(project, target) == whole
+    if stage != "bank":
+        assert "resumed after epoch" in log.stdout
