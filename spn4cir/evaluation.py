@@ -14,6 +14,7 @@ from spn4cir.encoding import encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.metrics import recall_of_ranks
 from spn4cir.params import Validate
+from spn4cir.progress import progress
 from spn4cir.ranking import TIE_RULE, Ranking, rank_gallery
 from spn4cir.texts import evaluation_text
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
@@ -103,7 +104,8 @@ def compose_queries(
     """Unit-norm queries, on the device. Raises InputError when the network gives figures that are not finite."""
     rows = images.rows([triplet.reference_name for triplet in triplets])
     parts = []
-    for start in range(0, len(rows), batch_size):
+    starts = range(0, len(rows), batch_size)
+    for start in progress(starts, len(starts), "compose queries", "batch"):
         block = slice(start, start + batch_size)
         with torch.inference_mode():
             reference = images.features.reference[rows[block]].to(device)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_WORTH_A_LINE = 1.0
 
 
 def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
@@ -35,4 +36,5 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int
             remaining = (now - started) / (count - done) * (total - count)
             print(f"{label}: {count}/{total} {unit}, {remaining:.0f} s left", file=sys.stderr, flush=True)
     elapsed = time.monotonic() - started
-    print(f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s", file=sys.stderr, flush=True)
+    if elapsed >= _SECONDS_WORTH_A_LINE:
+        print(f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s", file=sys.stderr, flush=True)
