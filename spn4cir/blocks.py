@@ -1,0 +1,102 @@
+"""Copying a data set's settings in the text of `params.yaml`: comments are copied along, every other byte stays."""
+
+from dataclasses import dataclass
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from spn4cir.errors import InputError
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """Lines to insert, and where."""
+
+    position: int
+    lines: str
+
+
+def copy_settings(text: str, other: str, name: str, layout: str, place: str) -> str:
+    """The text with `other`'s block repeated under `name` below it, in every section that holds one.
+
+    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`.
+
+    Args:
+        text: the file's content.
+        other: the data set to copy.
+        name: the new data set.
+        layout: its layout.
+        place: the file's name, for errors.
+
+    Raises:
+        InputError: a section is not written with one line or more a data set, so that no line can be copied.
+    """
+    if not text.endswith("\n"):
+        text += "\n"
+    copies = [
+        _copy_block(text, section, other, name, layout, f"{place}: {key.value}")
+        for key, section in _sections(text, place)
+        if other in (names := [entry.value for entry, _ in section.value]) and name not in names
+    ]
+    for copy in reversed(copies):
+        text = text[: copy.position] + copy.lines + text[copy.position :]
+    return text
+
+
+def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
+    try:
+        root = YAML().compose(text)
+    except YAMLError as error:
+        raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+    if not isinstance(root, MappingNode):
+        raise InputError(f"{place}: holds no sections; take the params.yaml of this project")
+    return [(key, section) for key, section in root.value if isinstance(section, MappingNode)]
+
+
+def _copy_block(text: str, section: MappingNode, other: str, name: str, layout: str, place: str) -> _Copy:
+    """The lines of `other`'s entry with the name, and the layout where it has one, replaced."""
+    if section.flow_style:
+        raise InputError(f"{place} is written as {{...}}; give each data set its own line, then run again")
+    number = next(i for i, (key, _) in enumerate(section.value) if key.value == other)
+    key, value = section.value[number]
+    last = number + 1 == len(section.value)
+    end = section.end_mark.index if last else section.value[number + 1][0].start_mark.index
+    start, end = _line_start(text, key.start_mark.index), _line_start(text, end)
+    end = start + len(_without_what_follows(text[start:end], key.start_mark.column))
+    changes = [(key, name)]
+    if (node := _layout_node(value, place)) is not None:
+        if not start <= node.start_mark.index < end:
+            raise InputError(f"{place}.{other}: its layout is written elsewhere; write it out in full, then run again")
+        changes.append((node, layout))
+    lines = text[start:end]
+    for node, new in sorted(changes, key=lambda change: -change[0].start_mark.index):
+        lines = lines[: node.start_mark.index - start] + new + lines[node.end_mark.index - start :]
+    return _Copy(end, lines)
+
+
+def _line_start(text: str, index: int) -> int:
+    return text.rfind("\n", 0, index) + 1
+
+
+def _without_what_follows(lines: str, column: int) -> str:
+    """Without the blank lines at the end and the comments there that stand no deeper than the key at `column`."""
+    kept = lines.splitlines(keepends=True)
+    while kept:
+        content = kept[-1].strip()
+        depth = len(kept[-1]) - len(kept[-1].lstrip())
+        if content and not (content.startswith("#") and depth <= column):
+            break
+        kept.pop()
+    return "".join(kept)
+
+
+def _layout_node(value: Node, place: str) -> ScalarNode | None:
+    """The value of `layout` in an entry of the section `datasets`; None in other sections."""
+    if not place.endswith(": datasets"):
+        return None
+    entries = value.value if isinstance(value, MappingNode) else []
+    node = next((inner for key, inner in entries if key.value == "layout"), None)
+    if not isinstance(node, ScalarNode):
+        raise InputError(f"{place}: a data set has no layout of its own; write it out in full, then run again")
+    return node

@@ -1,0 +1,117 @@
+"""What a data folder holds, and what in it or in its settings would stop the pipeline later."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spn4cir.datasets import open_layout
+from spn4cir.datasets.protocol import Layout
+from spn4cir.errors import InputError
+from spn4cir.params import Params, of_dataset
+
+# The published windows of FashionIQ and CIRR begin and end at about these shares of their unique images.
+_WINDOW_SHARE = (0.4, 0.8)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a data folder.
+
+    Attributes:
+        triplets: annotated training triplets with both images.
+        images: images that they name.
+        queries: validation queries of each split.
+        missing: validation images that are not on disk.
+        test: test queries; None where there are none to submit.
+        test_fault: why there are none.
+    """
+
+    triplets: int
+    images: int
+    queries: dict[str, int]
+    missing: int
+    test: int | None
+    test_fault: str
+
+
+def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, list[str]]:
+    """What the folder holds, and what the pipeline would stop at although the rest can be used.
+
+    Raises InputError for a folder that is not of the data set's layout or has no training triplets.
+    """
+    settings = of_dataset(params.datasets, name, "datasets")
+    scope = of_dataset(params.caption, name, "caption").images
+    try:
+        contents, faults = _count(open_layout(settings.layout, folder, settings.missing), scope), []
+    except InputError as error:
+        if settings.missing == "skip":
+            raise
+        contents = _count(open_layout(settings.layout, folder, "skip"), scope)
+        faults = [f"with datasets.{name}.missing: error the pipeline will stop: {error}"]
+    return contents, [*faults, *_link_remarks(folder), *_setting_remarks(params, name, contents)]
+
+
+def _count(layout: Layout, scope: Literal["split", "triplets"]) -> Contents:
+    triplets = layout.training_triplets()
+    if not triplets:
+        raise InputError(f"{layout.root}: no training triplet has its images; check the captions and the image folder")
+    layout.caption_images(scope)
+    splits = layout.evaluation_splits()
+    test, fault = _count_test(layout)
+    return Contents(
+        triplets=len(triplets),
+        images=len(layout.training_gallery()),
+        queries={split.name: len(split.triplets) for split in splits},
+        missing=sum(split.missing for split in splits),
+        test=test,
+        test_fault=fault,
+    )
+
+
+def _count_test(layout: Layout) -> tuple[int | None, str]:
+    try:
+        return len(layout.test_split().triplets), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _link_remarks(folder: Path) -> list[str]:
+    """DVC follows the link at the top and links to files; it passes over links to folders further down."""
+    links = list(_inner_links(folder))
+    if not links:
+        return []
+    more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+    return [
+        f"{links[0]}{more}: a link to a folder further down; DVC does not see what changes behind it: put the folder "
+        "itself there, or after such a change type: dvc repro --force"
+    ]
+
+
+def _inner_links(folder: Path) -> Iterator[Path]:
+    for place, folders, _ in os.walk(folder):
+        for name in sorted(folders):
+            if (path := Path(place, name)).is_symlink():
+                yield path
+
+
+def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
+    """Copied settings that are too large for this data set."""
+    lo, hi = (max(1, round(share * contents.images)) for share in _WINDOW_SHARE)
+    for family, window in of_dataset(params.match, name, "match").window.items():
+        if window is not None and window[0] >= contents.images:
+            yield (
+                f"match.{name}.window.{family}: {list(window)} begins beyond the {contents.images} training images; "
+                f"set it to [{lo}, {hi}] (the published windows span about those shares), or to null"
+            )
+    for family, stage1 in params.checkpoint.get(name, {}).items():
+        if stage1.source == "train" and stage1.train.batch_size > contents.triplets:
+            yield _too_large(f"checkpoint.{name}.{family}.train.batch_size", stage1.train.batch_size, contents)
+    for family, stage2 in params.train.get(name, {}).items():
+        if stage2.batch_size > contents.triplets:
+            yield _too_large(f"train.{name}.{family}.batch_size", stage2.batch_size, contents)
+
+
+def _too_large(key: str, size: int, contents: Contents) -> str:
+    return f"{key}: {size} exceeds the {contents.triplets} annotated training triplets; lower it"

@@ -1,0 +1,234 @@
+"""add-dataset: the link, the model folders, the settings, and what it says."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from spn4cir.adding import PLACEHOLDER, add_dataset
+from spn4cir.errors import InputError
+from spn4cir.params import load_params
+from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A pipeline's root with the local models of demo_cirr; a repository of git."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    for place in ("captioner/model.safetensors", "captioner/deep/x.json", "encoder/unicom.pt", "stage1/clip/c.json"):
+        file = folder / "data" / "models" / "demo_cirr" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(place)
+    (folder / "data" / "models" / "demo_cirr" / "captioner" / ".gitignore").write_text("/model.safetensors")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    return write_cirr(tmp_path / "pictures", train_groups=3)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def state(project: Path) -> tuple[dict[str, bytes], list[str]]:
+    links = [f"{p} -> {p.readlink()}" for p in sorted((project / "data").rglob("*")) if p.is_symlink()]
+    return {name: content for name, content in tree(project).items() if not name.startswith(".git/")}, links
+
+
+def test_one_step_links_copies_models_and_settings(project, pictures):
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert (project / "data" / "raw" / "mine").readlink() == pictures
+    params = load_params(project / "params.yaml")
+    assert params.datasets["mine"] == params.datasets["demo_cirr"]
+    for section in ("models", "caption", "match", "triplets", "checkpoint", "bank", "train", "validate_"):
+        assert getattr(params, section)["mine"] == getattr(params, section)["demo_cirr"]
+    assert tree(project / "data" / "models" / "mine") == {
+        place: place.encode()
+        for place in ("captioner/model.safetensors", "captioner/deep/x.json", "encoder/unicom.pt", "stage1/clip/c.json")
+    }
+
+
+def test_a_second_run_changes_nothing_and_says_the_same(project, pictures):
+    first = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    before = state(project)
+    assert add_dataset(project, "mine", "cirr", pictures, "demo_cirr") == first
+    assert state(project) == before
+
+
+def test_the_published_settings_are_the_default(project, tmp_path):
+    root = write_fashioniq(tmp_path / "fashion", suffix=".jpg")
+    report = add_dataset(project, "mine", "fashioniq", root, None)
+    params = load_params(project / "params.yaml")
+    assert params.train["mine"] == params.train["fiq"]
+    assert "settings of fiq" in report
+
+
+def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(project, pictures):
+    text = (project / "params.yaml").read_text()
+    report = add_dataset(project, "cirr", "cirr", pictures, None)
+    assert (project / "params.yaml").read_text() == text
+    models = project / "data" / "models" / "cirr"
+    assert (project / "data" / "raw" / "cirr").is_symlink()
+    assert sorted(tree(models)) == [f"{kind}/{PLACEHOLDER}" for kind in ("captioner", "encoder", "stage1/clip")]
+    assert "llava-hf/llava-1.5-7b-hf" in (models / "captioner" / PLACEHOLDER).read_text()
+    assert "Put FP16-ViT-L-14.pt here" in (models / "encoder" / PLACEHOLDER).read_text()
+    assert f"put FP16-ViT-L-14.pt into {models / 'encoder'}: models.cirr.encoder in params.yaml names it" in report
+    assert "captioner:" not in report, "the hub serves it"
+
+
+def test_a_model_file_that_is_there_stays(project, pictures):
+    own = project / "data" / "models" / "mine" / "encoder" / "unicom.pt"
+    own.parent.mkdir(parents=True)
+    own.write_text("my own")
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert own.read_text() == "my own"
+
+
+def test_the_layout_is_the_one_asked(project, tmp_path):
+    root = write_fashioniq(tmp_path / "fashion")
+    add_dataset(project, "mine", "fashioniq", root, "demo_cirr")
+    params = load_params(project / "params.yaml")
+    assert params.datasets["mine"].layout == "fashioniq"
+    assert params.datasets["demo_cirr"].layout == "cirr"
+
+
+def test_the_report_counts_and_says_what_to_type(project, pictures):
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert "training    18 triplets, 18 images" in report
+    assert "validation  12 val queries" in report
+    assert "test        54 queries" in report
+    for line in (
+        "dvc add data/models/mine",
+        "git add params.yaml data/raw/mine data/models/mine.dvc data/models/.gitignore",
+        "set run.datasets: [mine] and run.submit: [mine], then: dvc repro",
+        "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[mine]'",
+    ):
+        assert line in report
+
+
+def test_without_a_test_split_nothing_is_submitted(project, pictures):
+    (pictures / "cirr" / "captions" / "cap.rc2.test1.json").unlink()
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert "test        none to submit" in report
+    assert "cap.rc2.test1.json: no such file" in report
+    assert "-S 'run.submit=[]'" in report
+
+
+def test_a_window_beyond_the_images_is_said_with_a_proposal_that_holds(project, pictures):
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [7, 14]" in report
+    assert "train.mine.clip.batch_size: 64 exceeds the 18 annotated training triplets" in report
+
+
+def test_a_missing_image_is_said_and_the_rest_counted(project, pictures, capsys):
+    next(pictures.rglob("train-0-0-img3.png")).unlink()
+    next(pictures.rglob("dev-0-0-img3.png")).unlink()
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert "training    16 triplets" in report
+    assert "validation  10 val queries; 1 images are missing" in report
+    assert "with datasets.mine.missing: error the pipeline will stop:" in report
+    assert "left out 2 of 18 triplets" in capsys.readouterr().err
+
+
+def test_a_link_to_a_folder_further_down_is_said(project, pictures, tmp_path):
+    shutil.move(pictures / "dev", tmp_path / "elsewhere")
+    (pictures / "dev").symlink_to(tmp_path / "elsewhere")
+    picture = next((pictures / "train").rglob("*.png"))
+    shutil.move(picture, tmp_path / "one.png")
+    picture.symlink_to(tmp_path / "one.png")
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert f"{pictures / 'dev'}: a link to a folder further down; DVC does not see" in report
+    assert str(picture) not in report, "DVC follows links to files"
+
+
+def test_data_that_lie_in_place_need_no_link(project):
+    root = write_cirr(project / "data" / "raw" / "mine")
+    report = add_dataset(project, "mine", "cirr", root, "demo_cirr")
+    assert not (project / "data" / "raw" / "mine").is_symlink()
+    assert "dvc add data/raw/mine" in report
+
+
+def test_a_relative_path_is_linked_as_an_absolute_one(project, pictures, monkeypatch):
+    monkeypatch.chdir(project)
+    add_dataset(Path(), "mine", "cirr", Path("../pictures"), "demo_cirr")
+    assert Path("data/raw/mine").readlink() == pictures
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "../a", "1st", "ä", "-a", "true", "NaN", "a.b", "a@b"])
+def test_a_name_that_yaml_or_dvc_would_misread_is_refused(project, pictures, name):
+    before = state(project)
+    with pytest.raises(InputError, match="will not do as a name"):
+        add_dataset(project, name, "cirr", pictures, "demo_cirr")
+    assert state(project) == before
+
+
+def test_a_place_that_is_taken_is_refused(project, pictures, tmp_path):
+    write_cirr(project / "data" / "raw" / "folder")
+    (project / "data" / "raw" / "link").symlink_to(tmp_path / "nowhere")
+    before = state(project)
+    with pytest.raises(InputError, match="a folder or a file stands there already"):
+        add_dataset(project, "folder", "cirr", pictures, "demo_cirr")
+    with pytest.raises(InputError, match=r"a link to .*nowhere stands there already"):
+        add_dataset(project, "link", "cirr", pictures, "demo_cirr")
+    assert state(project) == before
+
+
+def test_a_place_that_git_ignores_is_refused(project, pictures):
+    (project / "data" / "raw").mkdir()
+    (project / "data" / "raw" / ".gitignore").write_text("/demo_cirr\n")
+    before = state(project)
+    with pytest.raises(InputError, match="git ignores this place"):
+        add_dataset(project, "demo_cirr", "cirr", pictures, None)
+    assert state(project) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "like", "message"),
+    [
+        ("mine", "coco", None, "layout 'coco' is not known; choose one of: fashioniq, cirr"),
+        ("mine", "cirr", "nobody", r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, fiq, cirr\)"),
+        ("fiq", "cirr", None, "data set 'fiq' has layout fashioniq, not cirr"),
+        ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the root"),
+    ],
+)
+def test_what_is_not_known_or_does_not_fit_is_refused(project, pictures, name, layout, like, message):
+    before = state(project)
+    with pytest.raises(InputError, match=message):
+        add_dataset(project, name, layout, pictures, like)
+    assert state(project) == before
+    assert not (project / "data" / "raw").exists()
+
+
+def test_a_folder_that_is_not_there_is_refused(project, tmp_path):
+    before = state(project)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        add_dataset(project, "mine", "cirr", tmp_path / "nowhere", "demo_cirr")
+    assert state(project) == before
+
+
+def test_a_folder_without_training_triplets_is_refused(project, pictures):
+    change(pictures / "cirr" / "captions" / "cap.rc2.train.json", lambda triplets: [])
+    with pytest.raises(InputError, match="no training triplet"):
+        add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+
+
+def test_elsewhere_than_in_the_root_it_is_refused(pictures, tmp_path):
+    with pytest.raises(InputError, match=r"params.yaml: no such file; run add-dataset in the root of the pipeline"):
+        add_dataset(tmp_path, "mine", "cirr", pictures, None)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_data_are_only_read(project, pictures):
+    draw(pictures / "notes" / "extra.png", 5)
+    before = tree(pictures)
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert tree(pictures) == before

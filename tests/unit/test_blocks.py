@@ -1,0 +1,116 @@
+"""Copying a data set's block in the text of params.yaml: nothing else in the file changes."""
+
+import io
+
+import pytest
+from ruamel.yaml import YAML
+
+from spn4cir.blocks import copy_settings
+from spn4cir.errors import InputError
+
+TEXT = """\
+# head
+run: {datasets: [old], models: [clip]}   # one line
+seed: 42
+
+datasets:
+  "old":   {layout: cirr, missing: 'error'}  # quotes and a remark
+  last: {layout: fashioniq,
+         missing: skip}
+
+# about caption
+caption:
+    # before old
+    old:
+        words: {clip: 8}     # aligned
+        # deep inside
+
+        prompt: >-
+          two
+          lines
+        # a remark at the end of old
+    # before last
+    last:
+        words: {clip: 5}
+
+validate:
+  last:
+    clip: {eps: 1.0e-7}
+  # shallow remark of last's section
+"""
+
+
+def load(text: str):
+    return YAML(typ="safe").load(io.StringIO(text))
+
+
+def test_the_copy_equals_the_original_but_for_its_layout_and_the_rest_is_as_it_was():
+    before, after = load(TEXT), load(copy_settings(TEXT, "old", "new", "fashioniq", "p"))
+    for section in ("datasets", "caption"):
+        before[section]["new"] = dict(before[section]["old"])
+    before["datasets"]["new"]["layout"] = "fashioniq"
+    assert after == before
+
+
+@pytest.mark.parametrize(("other", "name"), [("old", "new"), ("last", "x-2")])
+def test_lines_are_only_added(other, name):
+    added = copy_settings(TEXT, other, name, "cirr", "p").splitlines()
+    rest = iter(added)
+    assert all(line in rest for line in TEXT.splitlines()), "every old line is still there, in order"
+    assert len(added) > len(TEXT.splitlines())
+
+
+def test_comments_quotes_and_spacing_of_the_block_are_copied():
+    text = copy_settings(TEXT, "old", "new", "fashioniq", "p")
+    assert "  new:   {layout: fashioniq, missing: 'error'}  # quotes and a remark\n" in text
+    block = text[text.index("    new:\n") : text.index("    # before last")]
+    original = TEXT[TEXT.index("    old:\n") : TEXT.index("    # before last")]
+    assert block == original.replace("old:", "new:", 1)
+
+
+def test_the_copy_of_a_last_block_stands_before_the_comment_of_the_next_section():
+    text = copy_settings(TEXT, "last", "new", "fashioniq", "p")
+    assert text.index("  new: {layout") < text.index("# about caption")
+    assert text.count("# about caption") == text.count("# shallow remark") == 1
+    assert text.endswith("  new:\n    clip: {eps: 1.0e-7}\n  # shallow remark of last's section\n")
+
+
+def test_sections_that_hold_the_name_stay():
+    once = copy_settings(TEXT, "old", "new", "cirr", "p")
+    assert copy_settings(once, "old", "new", "cirr", "p") == once
+    assert copy_settings(TEXT, "old", "last", "cirr", "p") == TEXT
+
+
+def test_windows_line_ends_stay():
+    text = TEXT.replace("\n", "\r\n")
+    copied = copy_settings(text, "old", "new", "cirr", "p")
+    assert copied == copy_settings(TEXT, "old", "new", "cirr", "p").replace("\n", "\r\n")
+
+
+def test_a_file_without_a_last_line_end_gets_one():
+    copied = copy_settings("datasets:\n  a: {layout: cirr}", "a", "b", "cirr", "p")
+    assert copied == "datasets:\n  a: {layout: cirr}\n  b: {layout: cirr}\n"
+
+
+def test_what_dvc_makes_of_the_file_can_be_copied_too():
+    """`dvc exp run -S` writes the file anew, with long lines folded and lists spread."""
+    text = (
+        "datasets:\n  a: {layout: cirr, missing: \n      error}\ntrain:\n  a:\n    betas:\n    - 0.9\n    - 1\n    k:\n"
+    )
+    assert load(copy_settings(text, "a", "b", "cirr", "p"))["train"]["b"] == {"betas": [0.9, 1], "k": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datasets: {a: {layout: cirr}}\n", "p: datasets is written as {...}"),
+        ("x: &y {layout: cirr}\ndatasets:\n  a: *y\n", "its layout is written elsewhere"),
+        ("datasets:\n  a: {missing: skip}\n", "has no layout of its own"),
+        ("datasets: [\n", "p: is not valid YAML"),
+        ("- a\n", "p: holds no sections"),
+    ],
+)
+def test_a_form_that_cannot_be_copied_line_by_line_is_refused(text, message):
+    with pytest.raises(InputError) as caught:
+        copy_settings(text, "a", "b", "cirr", "p")
+    assert message in str(caught.value)
