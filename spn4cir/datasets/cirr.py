@@ -65,7 +65,10 @@ class Cirr:
     @staticmethod
     def _members(record: dict[str, Any], path: Path, position: int) -> tuple[str, ...]:
         group = field(record, "img_set", dict, path, position)
-        return tuple(field(group, "members", list, path, position))
+        members = field(group, "members", list, path, position)
+        if not all(isinstance(name, str) for name in members):
+            raise InputError(f"{path}: triplet {position}: members of img_set: expected a list of image names")
+        return tuple(members)
 
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:

@@ -253,5 +253,5 @@ def test_a_broken_base_folder_is_an_input_error(tmp_path: Path, broken: str) -> 
         (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 4, "vision": 3}}')
     if broken == "no weights":
         (folder / "open_clip_model.safetensors").unlink()
-    with pytest.raises(InputError, match="base model local-dir:.*cannot be loaded"):
+    with pytest.raises(InputError, match=r"base model local-dir:.*cannot be loaded"):
         ClipComposer.from_base(f"local-dir:{folder}", None)
