@@ -27,7 +27,10 @@ unit: install
 	pytest
 
 bench: install
-	pytest tests/bench --benchmark-columns=min,median,max,rounds
+	@mkdir -p .benchmarks
+	pytest tests/bench --benchmark-columns=min,median,max,rounds --benchmark-json=.benchmarks/last.json
+	python -m tests.bench.table .benchmarks/last.json
+	@echo 'The table: docs/benchmarks.md'
 
 ablation: install
 	python -m demo.ablation
