@@ -11,6 +11,7 @@ from spn4cir.composers import COMPOSERS, composer_class
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
+from spn4cir.weights import read_plain
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,6 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected a checkpoint file (.pt)") from None
-    except PermissionError:
-        raise InputError(f"{path}: cannot be read (permission denied); check its owner and mode") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
-        if _holds_objects(path, str(error).lower()):
-            raise InputError(
-                f"{path}: refused: it holds code or objects beside tensors; only files of plain tensors are loaded"
-            ) from None
-        raise InputError(f"{path}: is no checkpoint, or is cut short; download or write it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")
-    return content
-
-
-def _holds_objects(path: Path, reason: str) -> bool:
-    """Whether a file that torch refused is a pickle of more than tensors, rather than a broken or a foreign one."""
-    if "unsupported global" in reason or "unsupported class" in reason:
-        return True
-    with path.open("rb") as stream:
-        return "unsupported operand" in reason and stream.read(1) == b"\x80"
-
-
 def _container(content: dict[str, Any], path: Path) -> Container:
     for container in CONTAINERS:
         state = content.get(container.key)
@@ -112,7 +83,7 @@ def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
     Raises:
         InputError: the file is absent, damaged, holds code, is no checkpoint or is of another family.
     """
-    content = _load(path)
+    content = read_plain(path)
     container = _container(content, path)
     if family is not None and container.family != family:
         raise InputError(

@@ -1,23 +1,20 @@
 """Unicom: the image encoder whose similarities rank images for matching."""
 
 import math
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
+from spn4cir.weights import read_plain
 
 _HEAD_WIDTH = 64
 _LISTED = 8
@@ -125,15 +122,15 @@ def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
 def load_unicom(path: Path) -> Unicom:
     """The network of a published `.pt` file, in float32 and in eval mode; any size, read off the shapes.
 
-    Raises InputError when the file is absent, is no checkpoint, holds pickled code, or has missing, unexpected or
-    misshapen tensors, which it lists.
+    Raises InputError when the file is absent, is no checkpoint, holds code, or has missing, unexpected or misshapen
+    tensors, which it lists.
     """
     state = _read_state(path)
     try:
         model = Unicom(sizes_of(state))
     except (KeyError, ValueError, IndexError) as error:
         raise InputError(
-            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it has {_some(sorted(state))}); "
+            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it holds {_some(sorted(state))}); "
             "give a file as https://github.com/deepglint/unicom releases them, such as FP16-ViT-L-14.pt"
         ) from None
     _require_same_tensors(path, state, model.state_dict())
@@ -142,20 +139,11 @@ def load_unicom(path: Path) -> Unicom:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; put the Unicom weights there (FP16-ViT-L-14.pt)") from None
-    except pickle.UnpicklingError as error:
-        reason = "holds pickled code" if "GLOBAL" in str(error) else "is no checkpoint, or holds pickled code"
-        raise InputError(f"{path}: {reason}; only plain tensors are read: download the file again") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        raise InputError(f"{path}: is no checkpoint, or is cut short; download the file again") from None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        found = f"a mapping with {_some(list(map(str, state)))}" if isinstance(state, Mapping) else type(state).__name__
-        raise InputError(f"{path}: is not a Unicom checkpoint (got {found}, expected names and tensors)")
-    return dict(state)
+    state = read_plain(path)
+    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        found = _some([str(name) for name in state]) or "nothing"
+        raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
+    return state
 
 
 def _require_same_tensors(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -117,15 +117,15 @@ def test_misshapen_tensors_are_listed(model: Unicom, tmp_path: Path) -> None:
 def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"visual.proj": torch.ones(2, 2)}, tmp_path / "clip.pt")
     torch.save({"CLIP": {"visual.proj": torch.ones(2, 2)}}, tmp_path / "nested.pt")
-    torch.save([torch.ones(1)], tmp_path / "list.pt")
-    for name, found in (("clip.pt", "visual.proj"), ("nested.pt", "CLIP"), ("list.pt", "list")):
-        with pytest.raises(InputError, match=rf"{name}: is not a Unicom checkpoint.*{found}"):
+    torch.save({}, tmp_path / "empty.pt")
+    for name, found in (("clip.pt", "visual.proj"), ("nested.pt", "CLIP"), ("empty.pt", "nothing")):
+        with pytest.raises(InputError, match=rf"{name}: is not a Unicom checkpoint.*it holds {found}"):
             load_unicom(tmp_path / name)
 
 
-def test_pickled_code_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_file_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"norm.weight": Pickled()}, tmp_path / "code.pt")
-    with pytest.raises(InputError, match=r"code\.pt: holds pickled code"):
+    with pytest.raises(InputError, match=r"code\.pt: refused: it holds code or objects"):
         load_unicom(tmp_path / "code.pt")
 
 
@@ -145,5 +145,5 @@ def test_truncated_checkpoint_is_refused(model: Unicom, tmp_path: Path) -> None:
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.pt: no such file"):
+    with pytest.raises(InputError, match=r"none\.pt: no such checkpoint"):
         load_unicom(tmp_path / "none.pt")
