@@ -1,6 +1,7 @@
 """The bank: features of every unique training image, in memory-mapped files beside a manifest."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.encoding import encode_batches
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, disk_errors, read_json, require_space, value_hash, write_json
+from spn4cir.files import disk_errors, read_json, replace_folder, require_space, value_hash, write_json
 from spn4cir.params import Bank as BankSettings
 from spn4cir.types import UniqueImages
 
 _MANIFEST = "manifest.json"
+# In the work folder: how many rows are written, and the folder that becomes the bank.
 _DONE = "done.json"
+_FILES = "bank"
 _PARTS = ("reference", "target")
 
 
@@ -93,34 +96,46 @@ def build_bank(
     with disk_errors(work):
         for features in batches:
             if not maps:
-                maps = _open_maps(work, features, len(unique.gallery), settings.dtype, resume=done > 0)
+                maps = _open_maps(work / _FILES, features, len(unique.gallery), settings.dtype, resume=done > 0)
             done += _append(maps, features, done)
             write_json(work / _DONE, {"rows": done})
-    _publish(out, work, manifest(composer, unique, settings))
+        write_json(work / _FILES / _MANIFEST, manifest(composer, unique, settings), indent=2)
+        replace_folder(work / _FILES, out)
 
 
 def _rows_done(work: Path) -> int:
     """Rows that an interrupted build finished."""
-    if not (work / _DONE).is_file() or not all((work / f"{part}.npy").is_file() for part in _PARTS):
+    if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in _PARTS):
         return 0
     return int(read_json(work / _DONE)["rows"])
 
 
 def _open_maps(
-    work: Path, features: ImageFeatures, images: int, dtype: str, resume: bool
+    folder: Path, features: ImageFeatures, images: int, dtype: str, resume: bool
 ) -> dict[str, np.memmap[Any, Any]]:
-    """The two files in the work folder, at full size."""
+    """The two files, at full size."""
     shapes = {part: (images, *tensor.shape[1:]) for part, tensor in zip(_PARTS, features, strict=True)}
     if not resume:
         size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape in shapes.values())
         print(f"bank: {images} images, {size / 1e6:,.1f} MB as {dtype}", flush=True)
-        require_space(work, size)
-    return {
+        require_space(folder, size)
+        folder.mkdir(exist_ok=True)
+    maps = {
         part: np.lib.format.open_memmap(
-            work / f"{part}.npy", mode="r+" if resume else "w+", dtype=np.dtype(dtype), shape=shape
+            folder / f"{part}.npy", mode="r+" if resume else "w+", dtype=np.dtype(dtype), shape=shape
         )
         for part, shape in shapes.items()
     }
+    for part in maps:
+        _claim(folder / f"{part}.npy")
+    return maps
+
+
+def _claim(path: Path) -> None:
+    """Fills the holes of a file: writing to one through its map ends in a bus error when the disk is full by then."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
 
 
 def _append(maps: dict[str, np.memmap[Any, Any]], features: ImageFeatures, start: int) -> int:
@@ -129,13 +144,6 @@ def _append(maps: dict[str, np.memmap[Any, Any]], features: ImageFeatures, start
         maps[part][start : start + len(tensor)] = tensor.numpy()
         maps[part].flush()
     return len(features.target)
-
-
-def _publish(out: Path, work: Path, content: dict[str, Any]) -> None:
-    with atomic_folder(out) as temporary:
-        for part in _PARTS:
-            (work / f"{part}.npy").rename(temporary / f"{part}.npy")
-        write_json(temporary / _MANIFEST, content, indent=2)
 
 
 def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:

@@ -13,11 +13,12 @@ from typing import Any
 from spn4cir.errors import InputError
 
 _BLOCK = 1 << 20
+_NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a failed write below `path` (full disk, no permission, read-only) into an InputError."""
+    """Turns a failed write below `path` (full disk, no permission, a file where a folder is needed) into an InputError."""
     try:
         yield
     except OSError as error:
@@ -27,7 +28,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full ({free / 1e6:.0f} MB free); nothing was kept of this file: "
                 "free some room and run again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in _NOT_WRITABLE:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
         raise
 
@@ -64,13 +65,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            elif path.exists():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: Path, path: Path) -> None:
+    """Renames the folder `source` to `path`, in the place of what stood there; both on one disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+    source.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,96 @@
+"""What several test files share: a stub of a model family that needs no network, and tiny training settings."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spn4cir.composers.protocol import ImageFeatures
+from spn4cir.images import Preprocess
+from spn4cir.losses import info_nce
+from spn4cir.params import Bank, Optimisation, Train, Validate
+
+CPU = torch.device("cpu")
+
+
+class StubComposer(nn.Module):
+    """Image feature: the mean colour of each quarter, (12,). Query: the reference plus a vector for the text.
+
+    `encoded` counts images; `meaning` maps texts to vectors, a text that is not in it changes nothing.
+    """
+
+    family: ClassVar[str] = "stub"
+
+    def __init__(self, meaning: dict[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(8)
+        self.meaning = meaning or {}
+        self.encoded = 0
+        self.image_side = nn.Linear(12, 12, bias=False)
+        self.text_side = nn.Linear(12, 12, bias=False)
+        with torch.no_grad():
+            self.image_side.weight.copy_(torch.eye(12))
+            self.text_side.weight.copy_(torch.eye(12))
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        self.encoded += len(images)
+        features = self.image_side(F.avg_pool2d(images, 4).flatten(1))
+        return ImageFeatures(features, F.normalize(features.float(), dim=1))
+
+    def compose(self, reference: Tensor, texts: Sequence[str]) -> Tensor:
+        said = torch.stack([self.meaning.get(text, torch.zeros(12)) for text in texts])
+        return F.normalize(self.text_side(reference) + said, dim=1)
+
+    def score(self, queries: Tensor, targets: Tensor) -> Tensor:
+        return queries @ targets.T
+
+    def contrast(self, queries: Tensor, targets: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        return info_nce(queries, targets, labels, temperature)
+
+    def train_stage(self, stage: int) -> list[nn.Parameter]:
+        self.image_side.requires_grad_(stage == 1)
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.image_side.state_dict().items()
+
+    def published(self, stage: int, epoch: int) -> dict[str, Any]:
+        return {"epoch": epoch, "stage": stage, "state_dict": {k: v.clone() for k, v in self.state_dict().items()}}
+
+
+@pytest.fixture
+def stub() -> StubComposer:
+    return StubComposer()
+
+
+@pytest.fixture
+def protocol() -> Validate:
+    return Validate(remove_reference=True, capitalise=False, batch_size=4, sheet_queries=3)
+
+
+@pytest.fixture
+def bank_settings() -> Bank:
+    return Bank(dtype="float32", batch_size=4)
+
+
+OPTIMISATION: dict[str, Any] = {
+    "tau": 0.1,
+    "lr": 1e-2,
+    "batch_size": 4,
+    "epochs": 4,
+    "weight_decay": 0.01,
+    "betas": (0.9, 0.999),
+    "eps": 1e-7,
+    "precision": "float32",
+}
+
+
+def optimisation(**changes: Any) -> Optimisation:
+    return Optimisation(**(OPTIMISATION | changes))
+
+
+def stage2(**changes: Any) -> Train:
+    return Train(**(OPTIMISATION | {"negatives": "bank", "bank_samples": None, "positives": "annotated"} | changes))

@@ -1,0 +1,248 @@
+"""The bank: one encode an image, resumed after any kill, refused where it does not fit."""
+
+import errno
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import spn4cir.bank
+from spn4cir.bank import build_bank, manifest, open_bank, tensors_hash
+from spn4cir.composers.protocol import ImageFeatures
+from spn4cir.encoding import encode_batches, encode_gallery
+from spn4cir.errors import InputError
+from spn4cir.images import Preprocess, open_image
+from spn4cir.params import Bank
+from spn4cir.types import Gallery, UniqueImages
+from tests.conftest import CPU, StubComposer
+from tests.helpers.layouts import draw
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: nothing of the package catches it."""
+
+
+@pytest.fixture
+def unique(tmp_path: Path) -> UniqueImages:
+    """Ten images, and two more names of the first and of the last."""
+    names = tuple(f"i{number}" for number in range(10))
+    paths = tuple(draw(tmp_path / "images" / f"{name}.png", number) for number, name in enumerate(names))
+    row = {name: position for position, name in enumerate(names)}
+    return UniqueImages(Gallery(names, paths), row | {"copy": 0, "other": 9})
+
+
+def build(composer: Any, unique: UniqueImages, out: Path, work: Path, **settings: Any) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    build_bank(composer, unique, Bank(**({"dtype": "float32", "batch_size": 4} | settings)), out, work, 0, CPU)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_unique_image_is_encoded_once(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    """Ten encodes for twelve names, and both features of each row are that image's."""
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    assert stub.encoded == len(unique.gallery) == 10
+    bank = open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float32", batch_size=4))
+    assert stub.encoded == 10
+    images = torch.stack([Preprocess(8)(open_image(path)) for path in unique.gallery.paths])
+    features = F.avg_pool2d(images, 4).flatten(1)
+    torch.testing.assert_close(bank.references(torch.arange(10)), features)
+    torch.testing.assert_close(bank.target, F.normalize(features, dim=1))
+    assert bank.row["copy"] == 0
+    assert sorted(files(tmp_path / "bank")) == ["manifest.json", "reference.npy", "target.npy"]
+
+
+def test_reference_features_are_mapped_not_read(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    """22 GB of BLIP's tokens do not fit into memory; rows are read as they are asked for, duplicates included."""
+    build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+    bank = open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float16", batch_size=4))
+    assert isinstance(bank.reference, np.memmap)
+    assert bank.reference.dtype == np.float16
+    rows = bank.references(torch.tensor([7, 0, 7]))
+    assert rows.dtype is torch.float32
+    assert torch.equal(rows, torch.from_numpy(bank.reference[[7, 0, 7]].astype(np.float32)))
+    assert bank.target.dtype is torch.float32
+    assert (tmp_path / "bank" / "reference.npy").stat().st_size < 10 * 12 * 2 + 200
+
+
+def test_float16_is_a_rounding_of_float32(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    for dtype in ("float32", "float16"):
+        build(stub, unique, tmp_path / dtype, tmp_path / f"work {dtype}", dtype=dtype)
+    wide, narrow = (np.load(tmp_path / dtype / "reference.npy") for dtype in ("float32", "float16"))
+    assert (wide.astype(np.float16) == narrow).all()
+
+
+class Interrupted(StubComposer):
+    """Ends in the middle of a build: at the `stop`-th batch."""
+
+    def __init__(self, stop: int) -> None:
+        super().__init__()
+        self.stop = stop
+        self.batches = 0
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        self.batches += 1
+        if self.batches == self.stop:
+            raise Killed
+        return super().encode_image(images)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Path, stop: int, dtype: str) -> None:
+    """Batches of 4, 4 and 2: what was written is not encoded again, and every file is the same, bit for bit."""
+    build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1", dtype=dtype)
+    with pytest.raises(Killed):
+        build(Interrupted(stop), unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
+    assert not (tmp_path / "bank").exists()
+    second = StubComposer()
+    build(second, unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
+    assert second.encoded == 10 - 4 * (stop - 1)
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "replace_folder"])
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
+    unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    """Before or after the rows are flushed, before they are noted down, and while the bank is put in place."""
+    build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1")
+    real, calls = getattr(spn4cir.bank, name), []
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            raise Killed
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spn4cir.bank, name, stopped)
+        try:
+            build(StubComposer(), unique, tmp_path / "bank", tmp_path / "work 2")
+        except Killed:
+            second = StubComposer()
+            patched.undo()
+            build(second, unique, tmp_path / "bank", tmp_path / "work 2")
+            noted = min({"manifest": 3, "replace_folder": 3, "write_json": call - 1, "_append": call - 1}[name], 3)
+            assert second.encoded == [10, 6, 2, 0][noted]
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+def test_an_older_bank_is_replaced_whole(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "stale.npy").write_bytes(b"x")
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    assert "stale.npy" not in files(tmp_path / "bank")
+
+
+def test_what_does_not_fit_is_refused_by_name(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    """Other weights of the frozen side, preprocessing, names, rows or dtype; the trained side may differ."""
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    settings = Bank(dtype="float32", batch_size=4)
+
+    def refused(match: str, composer: Any = stub, images: UniqueImages = unique, dtype: Any = "float32") -> None:
+        with pytest.raises(InputError, match=f"the bank was built with other {match};"):
+            open_bank(tmp_path / "bank", composer, images, Bank(dtype=dtype, batch_size=4))
+
+    refused("dtype", dtype="float16")
+    other = StubComposer()
+    other.text_side.weight.data += 1
+    open_bank(tmp_path / "bank", other, unique, settings)
+    other.image_side.weight.data[0, 0] += 1e-6
+    refused("weights", other)
+    padded = StubComposer()
+    padded.preprocess = Preprocess(8, target_ratio=None)
+    refused("preprocess", padded)
+    gallery = unique.gallery
+    refused("names", images=UniqueImages(Gallery(gallery.names[::-1], gallery.paths), unique.row))
+    refused("names", images=UniqueImages(gallery, {**unique.row, "copy": 1}))
+    refused("images, names", images=UniqueImages(Gallery(gallery.names[:9], gallery.paths[:9]), unique.row))
+    open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float32", batch_size=99))
+
+
+def test_an_absent_bank_is_named(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest\.json: no such file"):
+        open_bank(tmp_path, stub, unique, Bank(dtype="float32", batch_size=4))
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten rows of 12 values of 4 bytes, twice: 960 bytes."""
+    usage = namedtuple("usage", "total used free")
+    for free, fits in ((959, False), (960, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
+        work = tmp_path / f"work {free}"
+        if fits:
+            build(stub, unique, tmp_path / "bank", work)
+            continue
+        with pytest.raises(InputError, match="needs 0 MB but the disk has 0 MB free"):
+            build(stub, unique, tmp_path / "bank", work)
+        assert list(work.iterdir()) == []
+        assert not (tmp_path / "bank").exists()
+
+
+def test_room_is_claimed_before_the_first_row(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapped file with holes would end in a bus error where others fill the disk meanwhile."""
+
+    def full(descriptor: int, start: int, size: int) -> None:
+        assert size >= 10 * 12 * 4
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    assert not (tmp_path / "bank").exists()
+    monkeypatch.undo()
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+
+
+def test_a_broken_image_stops_the_build_and_can_be_mended(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path
+) -> None:
+    path = unique.gallery.paths[6]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    with pytest.raises(InputError, match=r"i6\.png: cannot be decoded"):
+        build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    path.write_bytes(whole)
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    assert stub.encoded == 10
+
+
+def test_a_hash_of_tensors_sees_names_shapes_and_values() -> None:
+    base = tensors_hash([("a", torch.zeros(2, 3))])
+    assert base == tensors_hash([("a", torch.zeros(3, 2).T)])
+    assert base == tensors_hash([("a", torch.zeros(2, 3).half())])
+    others = [("b", torch.zeros(2, 3)), ("a", torch.zeros(3, 2)), ("a", torch.ones(2, 3))]
+    assert len({base, *(tensors_hash([other]) for other in others)}) == 4
+
+
+def test_a_manifest_is_plain_json(stub: StubComposer, unique: UniqueImages) -> None:
+    content = manifest(stub, unique, Bank(dtype="float32", batch_size=4))
+    assert content["images"] == 10
+    assert content["family"] == "stub"
+    assert all(isinstance(value, str | int) for value in content.values())
+
+
+def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueImages) -> None:
+    """In batches of 3, 3, 3, 1; the same features as one by one."""
+    features = encode_gallery(stub, unique.gallery, 3, 0, CPU, "x")
+    assert stub.encoded == 10
+    single = [next(iter(encode_batches(stub, [path], 1, 0, CPU, "x"))) for path in unique.gallery.paths]
+    torch.testing.assert_close(features.reference, torch.cat([part.reference for part in single]))
+    torch.testing.assert_close(features.target, torch.cat([part.target for part in single]))
+    rest = torch.cat([part.target for part in encode_batches(stub, unique.gallery.paths, 3, 0, CPU, "x", done=6)])
+    assert torch.equal(rest, features.target[6:])

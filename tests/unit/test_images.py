@@ -1,0 +1,158 @@
+"""Preprocessing by sizes counted by hand, and images that are not as expected."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from spn4cir.errors import InputError
+from spn4cir.images import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, open_image
+from tests.helpers.layouts import draw
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "padded"),
+    [
+        (100, 100, (100, 100)),
+        (100, 124, (100, 124)),  # 1.24: below the ratio
+        (100, 125, (100, 125)),  # exactly 1.25: padding starts, 125 / 1.25 - 100 = 0 pixels
+        (100, 126, (100, 126)),  # 100.8 wanted: 0.4 a side, truncated to 0
+        (100, 128, (102, 128)),  # 102.4 wanted: 1.2 a side, truncated to 1
+        (100, 150, (120, 150)),  # 120 wanted: 10 a side
+        (150, 100, (150, 120)),
+        (50, 200, (160, 200)),
+        (10, 1000, (800, 1000)),
+    ],
+)
+def test_sides_after_padding(width: int, height: int, padded: tuple[int, int]) -> None:
+    assert Preprocess(32)._pad(noise(width, height)).size == padded
+
+
+def test_padding_is_black_and_the_image_in_the_middle() -> None:
+    padded = np.asarray(Preprocess(32)._pad(noise(100, 150)))
+    assert padded[:, :10].max() == padded[:, 110:].max() == 0
+    assert (padded[:, 10:110] == np.asarray(noise(100, 150))).all()
+
+
+def test_no_padding_without_a_ratio() -> None:
+    assert Preprocess(32, target_ratio=None)._pad(noise(100, 1000)).size == (100, 1000)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 48), (48, 64), (30, 200), (7, 3), (1, 1)])
+def test_pixels_are_those_of_the_steps_one_by_one(width: int, height: int) -> None:
+    """Pad, resize the short side with bicubic, crop the centre, then mean and standard deviation of CLIP."""
+    image = noise(width, height)
+    padded = Preprocess(32)._pad(image)
+    short = min(padded.size)
+    size = tuple(int(32 * side / short) if side != short else 32 for side in padded.size)
+    resized = padded.resize(size, Image.Resampling.BICUBIC)
+    left, top = (int(round((side - 32) / 2)) for side in resized.size)
+    cropped = np.asarray(resized.crop((left, top, left + 32, top + 32)), dtype=np.float64) / 255
+    expected = (cropped - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
+    torch.testing.assert_close(
+        Preprocess(32)(image), torch.from_numpy(expected).permute(2, 0, 1).float(), rtol=0, atol=1e-5
+    )
+
+
+def test_a_palette_file_becomes_rgb_after_the_crop() -> None:
+    """As in the original code: resized by nearest index, unlike an image that was RGB from the start."""
+    palette = noise(64, 64).quantize(16)
+    ours = Preprocess(16)(palette)
+    nearest = transforms.to_tensor(palette.resize((16, 16), Image.Resampling.NEAREST).convert("RGB"))
+    assert torch.equal(ours, transforms.normalize(nearest, list(CLIP_MEAN), list(CLIP_STD)))
+    assert not torch.allclose(ours, Preprocess(16)(palette.convert("RGB")), atol=0.1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F", "HSV", "LAB"])
+@pytest.mark.parametrize("size", [(40, 40), (40, 90)])
+def test_images_that_are_not_rgb_are_converted(mode: str, size: tuple[int, int]) -> None:
+    """With and without padding."""
+    image = noise(*size).convert("L").convert("I").point(lambda x: x, "I") if mode == "I" else noise(*size)
+    if mode == "I;16":
+        image = Image.fromarray(np.full(size[::-1], 300, dtype=np.uint16))
+    elif mode not in ("I", "F"):
+        image = image.convert(mode)
+    elif mode == "F":
+        image = image.convert("L").convert("F")
+    pixels = Preprocess(32)(image)
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.dtype is torch.float32
+    assert torch.isfinite(pixels).all()
+
+
+def test_settings_describe_themselves() -> None:
+    """Every setting is in what a bank's manifest hashes."""
+    base = Preprocess(32)
+    assert base.describe() == {"size": 32, "target_ratio": 1.25, "mean": CLIP_MEAN, "std": CLIP_STD}
+    others = [Preprocess(64), Preprocess(32, None), Preprocess(32, mean=(0, 0, 0)), Preprocess(32, std=(1, 1, 1))]
+    assert all(other.describe() != base.describe() for other in others)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order(tmp_path: Path, workers: int) -> None:
+    """Seven images in batches of three: 3, 3, 1, whatever process decoded them."""
+    paths = [draw(tmp_path / f"{i}.png", i) for i in range(7)]
+    batches = list(image_batches(paths, Preprocess(16), 3, workers))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    expected = torch.stack([Preprocess(16)(open_image(path)) for path in paths])
+    assert torch.equal(torch.cat(batches), expected)
+    assert torch.equal(ImageFiles(paths, Preprocess(16))[4], expected[4])
+
+
+def damage(path: Path, how: str) -> None:
+    content = draw(path, 5, (64, 64)).read_bytes()
+    if how == "absent":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"<html>not found</html>"}[how])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("how", ["absent", "cut", "empty", "text"])
+def test_a_broken_image_is_one_line_that_names_it(tmp_path: Path, suffix: str, how: str, workers: int = 0) -> None:
+    good, bad = draw(tmp_path / "good.png", 1), tmp_path / f"bad{suffix}"
+    damage(bad, how)
+    with pytest.raises(InputError) as raised:
+        list(image_batches([good, bad], Preprocess(16), 1, workers))
+    message = str(raised.value)
+    assert message.startswith(f"{bad}: ")
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert ("no such image" if how == "absent" else "cannot be decoded") in message
+
+
+def test_a_worker_that_meets_a_broken_image(tmp_path: Path) -> None:
+    """Torch wraps its error in a traceback; what arrives is the one line."""
+    test_a_broken_image_is_one_line_that_names_it(tmp_path, ".png", "cut", workers=1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".webp"])
+def test_damaged_bytes_never_end_in_a_traceback(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    noise(16, 16).save(path)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 3):
+            damaged[place] = int(random.integers(256))
+        path.write_bytes(damaged)
+        try:
+            open_image(path)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+def test_interpolation_is_bicubic() -> None:
+    """A bilinear resize would be another image."""
+    ours = Preprocess(16)(noise(64, 64))
+    bilinear = transforms.to_tensor(transforms.resize(noise(64, 64), [16], InterpolationMode.BILINEAR))
+    assert not torch.allclose(ours, transforms.normalize(bilinear, list(CLIP_MEAN), list(CLIP_STD)), atol=0.05)
