@@ -18,7 +18,7 @@ _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EI
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a failed write below `path` (full disk, no permission, a file where a folder is needed) into an InputError."""
+    """Turns a failed write below `path` (full disk, no permission, a file in the way) into an InputError."""
     try:
         yield
     except OSError as error:

@@ -1,0 +1,436 @@
+"""The training loop of both stages: what moves, what is kept, and that a kill changes nothing."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import spn4cir.stage1
+import spn4cir.training
+from spn4cir.bank import Bank, build_bank, open_bank
+from spn4cir.checkpoints import load_composer
+from spn4cir.curves import write_curves
+from spn4cir.datasets import open_layout
+from spn4cir.dedup import deduplicate
+from spn4cir.errors import InputError
+from spn4cir.images import ImageFiles
+from spn4cir.params import Bank as BankSettings
+from spn4cir.params import Validate
+from spn4cir.sources import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
+from spn4cir.stage1 import train_stage1
+from spn4cir.stage2 import positives, train_stage2
+from spn4cir.training import History, Trainer
+from spn4cir.types import Triplet, UniqueImages
+from tests.conftest import CPU, StubComposer, optimisation, stage2
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import write, write_cirr, write_fashioniq
+
+SCORES = {"score": 1.0}
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: nothing of the package catches it."""
+
+
+def features(images: int = 9, seed: int = 0) -> Tensor:
+    return torch.randn(images, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(count: int = 10, images: int = 9) -> Rows:
+    """Triplet i goes from image i to image i + 1, saying `text i`."""
+    triplets = [Triplet(f"i{i % images}", (f"text {i}",), f"i{(i + 1) % images}") for i in range(count)]
+    return triplet_rows(triplets, {f"i{i}": i for i in range(images)}, "x")
+
+
+def bank(images: int = 9) -> Bank:
+    reference = features(images)
+    return Bank(reference.numpy(), F.normalize(reference, dim=1), {f"i{i}": i for i in range(images)})
+
+
+def talkative(seed: int = 3) -> StubComposer:
+    """Each text has a meaning of its own."""
+    vectors = features(50, seed)
+    return StubComposer({f"text {i}": vectors[i] for i in range(50)})
+
+
+def trainer(
+    work: Path,
+    scores: Callable[[Any], dict[str, float]] = lambda composer: SCORES,
+    composer: StubComposer | None = None,
+    source: Any = None,
+    **changes: Any,
+) -> Trainer:
+    work.mkdir(parents=True, exist_ok=True)
+    settings = stage2(**changes)
+    source = source or BankSource(rows(), bank(), settings, 1, CPU)
+    return Trainer(composer or talkative(), source, settings, 2, scores, "score", work, CPU)
+
+
+def last(work: Path) -> dict[str, Tensor]:
+    return torch.load(work / "last.pt", weights_only=True)["state_dict"]
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_stage_2_moves_the_query_side_alone(tmp_path: Path) -> None:
+    composer = talkative()
+    trainer(tmp_path, composer=composer).fit()
+    assert torch.equal(composer.image_side.weight, torch.eye(12))
+    assert not torch.equal(composer.text_side.weight, torch.eye(12))
+
+
+def test_a_step_is_adamw_on_the_paper_loss(tmp_path: Path) -> None:
+    """One step of one epoch: the weights that torch's AdamW gives for cross-entropy over the whole bank."""
+    composer = talkative()
+    trainer(tmp_path, composer=composer, epochs=1, batch_size=10).fit()
+    (batch,) = plan(rows(), 10, epoch_generator(1, 1))
+    expected = talkative()
+    optimiser = torch.optim.AdamW([expected.text_side.weight], lr=1e-2, eps=1e-7, weight_decay=0.01)
+    queries = expected.compose(features()[batch.reference], batch.texts)
+    F.cross_entropy(queries @ F.normalize(features(), dim=1).T / 0.1, batch.target).backward()
+    optimiser.step()
+    torch.testing.assert_close(composer.text_side.weight, expected.text_side.weight, rtol=0, atol=1e-5)
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    """From about log 9, of queries that know nothing, to a fit."""
+    history = trainer(tmp_path, epochs=60, lr=0.05, batch_size=9).fit()
+    losses = [epoch["loss"] for epoch in history.epochs]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_last_incomplete_batch_is_dropped(tmp_path: Path) -> None:
+    """Ten triplets in batches of four: two steps an epoch; every triplet comes at most once."""
+    history = trainer(tmp_path).fit()
+    assert [step["step"] for step in history.steps] == list(range(1, 9))
+    assert [step["epoch"] for step in history.steps] == [1, 1, 2, 2, 3, 3, 4, 4]
+    texts = [text for batch in plan(rows(), 4, epoch_generator(1, 1)) for text in batch.texts]
+    assert len(set(texts)) == len(texts) == 8
+
+
+def test_epochs_differ_and_a_seed_decides_them() -> None:
+    def order(seed: int, epoch: int) -> list[str]:
+        return [text for batch in plan(rows(50), 10, epoch_generator(seed, epoch)) for text in batch.texts]
+
+    assert order(1, 1) == order(1, 1)
+    assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (1, 2, 3)}) == 6
+    assert sorted(order(1, 1)) == sorted(f"text {i}" for i in range(50))
+
+
+def test_texts_stay_with_their_images() -> None:
+    for batch in plan(rows(50), 10, epoch_generator(0, 1)):
+        numbers = [int(text.split()[1]) for text in batch.texts]
+        assert batch.reference.tolist() == [n % 9 for n in numbers]
+        assert batch.target.tolist() == [(n + 1) % 9 for n in numbers]
+
+
+def test_fewer_triplets_than_a_batch_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="batch_size 11 exceeds the 10 training triplets"):
+        trainer(tmp_path, batch_size=11).fit()
+
+
+def test_a_loss_that_is_not_finite_is_an_input_error(tmp_path: Path) -> None:
+    """And is not saved: a run with better settings begins anew."""
+    composer = talkative()
+    composer.meaning["text 3"] = torch.full((12,), torch.inf)
+    with pytest.raises(InputError, match="the loss is not finite in epoch 1; lower lr or raise tau"):
+        trainer(tmp_path, composer=composer, batch_size=10).fit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_dedup_does_not_know_is_named() -> None:
+    with pytest.raises(InputError, match="generated: image 'b' is not among the 1 unique training images"):
+        triplet_rows([Triplet("a", ("x",), "b")], {"a": 0, "copy": 0}, "generated")
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [([1, 2, 3, 4], 4), ([4, 3, 2, 1], 1), ([1, 3, 3, 2], 2), ([0, 0, 0, 0], 1)]
+)
+def test_the_best_epoch_is_strictly_better(tmp_path: Path, scores: list[float], best: int) -> None:
+    """Of equal scores the first; its weights are those of that epoch."""
+    weights: list[Tensor] = []
+
+    def score(composer: StubComposer) -> dict[str, float]:
+        weights.append(composer.text_side.weight.detach().clone())
+        return {"score": float(scores[len(weights) - 1]), "other": 7.0}
+
+    history = trainer(tmp_path, score).fit()
+    assert (history.best_epoch, history.best_score) == (best, max(scores))
+    assert [epoch["score"] for epoch in history.epochs] == scores
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert kept["epoch"] == best
+    assert torch.equal(kept["state_dict"]["text_side.weight"], weights[best - 1])
+    assert torch.equal(last(tmp_path)["text_side.weight"], weights[3])
+
+
+def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(epoch)) -> Callable[[Any], Any]:
+    """Scores that end the run in the evaluation of an epoch."""
+    seen: list[int] = []
+
+    def score(composer: Any) -> dict[str, float]:
+        seen.append(1)
+        if len(seen) == epoch:
+            raise Killed
+        return {"score": scores(len(seen))}
+
+    return score
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+@pytest.mark.parametrize(
+    "changes", [{}, {"bank_samples": 3}, {"negatives": "batch"}, {"precision": "bfloat16"}], ids=str
+)
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, changes: dict[str, Any]) -> None:
+    """Killed in the evaluation of an epoch, before or after others were kept; also with drawn negatives."""
+    whole = trainer(tmp_path / "1", killed_at(0), **changes).fit()
+    with pytest.raises(Killed):
+        trainer(tmp_path / "2", killed_at(epoch), **changes).fit()
+    done = epoch - 1
+    again = trainer(tmp_path / "2", lambda c, n=[done]: {"score": float(n.append(1) or done + len(n) - 1)}, **changes)
+    history = again.fit()
+    assert history == whole
+    for name in ("best.pt", "last.pt"):
+        first, second = (torch.load(tmp_path / run / name, weights_only=True) for run in "12")
+        assert first["epoch"] == second["epoch"]
+        assert_same(first["state_dict"], second["state_dict"])
+
+
+@pytest.mark.parametrize("name", ["save_composer", "save_tensors"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_while_weights_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    """Between the best weights and the state they belong to: the epoch is done again and gives the same."""
+    whole = trainer(tmp_path / "1").fit()
+    real, calls = getattr(spn4cir.training, name), []
+
+    def stopped(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spn4cir.training, name, stopped)
+        try:
+            trainer(tmp_path / "2").fit()
+        except Killed:
+            patched.undo()
+    assert trainer(tmp_path / "2").fit() == whole
+    assert_same(last(tmp_path / "2"), last(tmp_path / "1"))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = trainer(tmp_path).fit()
+    expected = last(tmp_path)
+    (tmp_path / "last.pt").unlink()
+
+    def never(composer: Any) -> dict[str, float]:
+        raise AssertionError("trained again")
+
+    assert trainer(tmp_path, never).fit() == first
+    assert_same(last(tmp_path), expected)
+
+
+def loss_of(batch_size: int = 9, bank_rows: int = 9, **changes: Any) -> Tensor:
+    """The stage-2 loss of the first batch."""
+    source = BankSource(rows(9), bank(bank_rows), stage2(batch_size=batch_size, **changes), 1, CPU)
+    batch = next(source.batches(1))
+    return source.loss(talkative(), batch)
+
+
+def test_negatives_of_the_batch_are_the_bank_when_it_holds_no_more() -> None:
+    """Nine triplets with nine targets in a bank of nine: the same sum in another order."""
+    torch.testing.assert_close(loss_of(negatives="batch"), loss_of(), rtol=1e-6, atol=1e-6)
+
+
+def test_negatives_of_a_smaller_batch_are_fewer() -> None:
+    assert float(loss_of(4, negatives="batch").detach()) < float(loss_of(4).detach())
+
+
+def test_samples_of_the_whole_bank_are_the_bank() -> None:
+    torch.testing.assert_close(loss_of(bank_samples=8), loss_of(), rtol=1e-6, atol=1e-6)
+    assert float(loss_of(bank_samples=3).detach()) < float(loss_of().detach())
+
+
+def test_drawn_negatives_are_scored_in_float32_under_autocast() -> None:
+    """As the whole bank is: a product in bfloat16 would be off by 0.1 and more at tau 0.02."""
+    full, sampled = ({"tau": 0.005} | extra for extra in ({}, {"bank_samples": 8}))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(loss_of(**sampled), loss_of(**full), rtol=1e-5, atol=1e-5)
+
+
+def image_source(root: Path, batch_size: int = 4) -> ImageSource:
+    layout = open_layout("fashioniq", write_fashioniq(root, images=3), "error")
+    unique = deduplicate(layout.training_gallery(), 0)
+    found = triplet_rows(layout.training_triplets(), unique.row, "x")
+    settings = optimisation(batch_size=batch_size)
+    return ImageSource(found, settings, 1, 0, CPU, ImageFiles(unique.gallery.paths, StubComposer().preprocess))
+
+
+def test_stage_1_encodes_each_image_of_a_step_once(tmp_path: Path) -> None:
+    """And its loss is the in-batch loss of features encoded triplet by triplet."""
+    source, composer = image_source(tmp_path), StubComposer()
+    for batch in source.batches(1):
+        composer.encoded = 0
+        loss = source.loss(composer, batch)
+        assert composer.encoded == len(set(batch.reference.tolist()) | set(batch.target.tolist()))
+        pixels = [torch.stack([source.files[i] for i in part.tolist()]) for part in (batch.reference, batch.target)]
+        reference, target = composer.encode_image(pixels[0]).reference, composer.encode_image(pixels[1]).target
+        queries = composer.compose(reference, batch.texts)
+        expected = F.cross_entropy(queries @ target.T / 0.1, torch.arange(4))
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_stage_1_reaches_both_sides(tmp_path: Path) -> None:
+    source, composer = image_source(tmp_path / "data"), StubComposer()
+    Trainer(composer, source, source.settings, 1, lambda c: SCORES, "score", tmp_path, CPU).fit()
+    for side in (composer.image_side, composer.text_side):
+        assert not torch.equal(side.weight, torch.eye(12))
+
+
+def test_a_broken_image_in_a_step_is_one_line(tmp_path: Path) -> None:
+    source = image_source(tmp_path)
+    broken = source.files.paths[4]
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(InputError, match=rf"{broken.name}: cannot be decoded"):
+        list(replace(source, workers=1).batches(1))
+
+
+PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=8, sheet_queries=1)
+
+
+def clip_stage(stage: int, root: Path, epochs: int = 3) -> None:
+    """Trains a tiny CLIP on a tiny CIRR root; what is needed before is made where it lacks."""
+    layout = open_layout("cirr", root / "cirr", "error")
+    unique: UniqueImages = deduplicate(layout.training_gallery(), 0)
+    composer = load_composer(root / "clip.pt")
+    work, out = root / f"work{stage}", root / f"out{stage}"
+    work.mkdir(exist_ok=True)
+    common: dict[str, Any] = {"seed": 1, "work": work, "workers": 0, "device": CPU}
+    if stage == 1:
+        settings = optimisation(lr=1e-3, epochs=epochs, batch_size=6)
+        train_stage1(composer, layout, unique, settings, PROTOCOL, out=out / "best.pt", **common)
+        return
+    bank_settings = BankSettings(dtype="float32", batch_size=8)
+    if not (root / "bank").exists():
+        (root / "bankwork").mkdir(exist_ok=True)
+        build_bank(composer, unique, bank_settings, root / "bank", root / "bankwork", 0, CPU)
+    opened = open_bank(root / "bank", composer, unique, bank_settings)
+    settings2 = stage2(lr=1e-3, epochs=epochs, batch_size=6)
+    train_stage2(composer, layout, layout.training_triplets(), opened, settings2, PROTOCOL, out=out, **common)
+
+
+STOP = """
+import os, signal
+from pathlib import Path
+from spn4cir.training import Trainer
+
+real = Trainer._train_epoch
+
+def stop(self, epoch, *rest):
+    losses = real(self, epoch, *rest)
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return losses
+
+Trainer._train_epoch = stop
+from tests.unit.test_training import clip_stage
+
+clip_stage(2, Path({root!r}))
+"""
+
+
+def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the evaluation of the second epoch."""
+    calls: list[int] = []
+    real = spn4cir.stage1.evaluate
+
+    def stop(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(spn4cir.stage1, "evaluate", stop)
+        with pytest.raises(Killed):
+            clip_stage(1, root)
+
+
+def kill_stage_2(root: Path) -> None:
+    """A real SIGKILL, in the second epoch, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", STOP.format(root=str(root))]
+    ended = subprocess.run(command, env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_killed_run_of_a_real_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int) -> None:
+    """The same bits as without the kill; stage 1 moves both towers, stage 2 the text tower alone."""
+    for run in ("whole", "killed"):
+        write_cirr(tmp_path / run / "cirr", train_groups=2, val_groups=1)
+        write_checkpoint(tmp_path / run / "clip.pt")
+    clip_stage(stage, tmp_path / "whole")
+    if stage == 1:
+        kill_stage_1(tmp_path / "killed", monkeypatch)
+    else:
+        kill_stage_2(tmp_path / "killed")
+    assert (tmp_path / "killed" / f"work{stage}" / "state.pt").is_file()
+    assert not (tmp_path / "killed" / f"out{stage}").exists()
+    clip_stage(stage, tmp_path / "killed")
+    names = ["best.pt"] if stage == 1 else ["best.pt", "last.pt"]
+    key = "CLIP" if stage == 1 else "state_dict"
+    for name in names:
+        first, second = (
+            torch.load(tmp_path / run / f"out{stage}" / name, weights_only=True) for run in ("whole", "killed")
+        )
+        assert first["epoch"] == second["epoch"]
+        assert_same(first[key], second[key])
+    before = load_composer(tmp_path / "whole" / "clip.pt").state_dict()
+    after = load_composer(tmp_path / "whole" / f"out{stage}" / "best.pt").state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("clip.visual.") for name in moved) == (stage == 1)
+    assert "clip.text_projection" in moved
+    assert "clip.logit_scale" not in moved
+
+
+def test_positives_are_annotated_generated_or_both(tmp_path: Path) -> None:
+    """The file of generated triplets is not even read where it is not wanted."""
+    layout = open_layout("cirr", write_cirr(tmp_path), "error")
+    written = Triplet("train-0-0-img0", ("x",), "train-0-0-img3", generated=True)
+    path = write(tmp_path / "generated.json", [layout.generated_record(written, "a", "b")])
+    annotated = layout.training_triplets()
+    assert positives(layout, path, "generated") == (written,)
+    assert positives(layout, path, "both") == (*annotated, written)
+    assert positives(layout, tmp_path / "none.json", "annotated") == annotated
+
+
+def test_curves_are_csv(tmp_path: Path) -> None:
+    history = History(
+        steps=[{"step": 1, "epoch": 1, "loss": 0.5}],
+        epochs=[{"epoch": 1, "loss": 0.5, "score": 40.0, "recall_at1": 30.0}],
+    )
+    write_curves(history, tmp_path / "a")
+    with (tmp_path / "a" / "epochs.csv").open() as stream:
+        assert list(csv.DictReader(stream)) == [{"epoch": "1", "loss": "0.5", "score": "40.0", "recall_at1": "30.0"}]
+    assert (tmp_path / "a" / "steps.csv").read_text() == "step,epoch,loss\n1,1,0.5\n"
+    write_curves(History(), tmp_path / "b")
+    assert (tmp_path / "b" / "steps.csv").read_text() == "step,epoch,loss\n"
+    assert (tmp_path / "b" / "epochs.csv").read_text() == "epoch,loss,score\n"
+    assert math.isinf(History().best_score)
