@@ -20,6 +20,8 @@ SCENE_TEMPLATES = {
     10: "there are {count} {size} {fill} {colour} {shape} on {background} background",
 }
 WORD_COUNTS = tuple(SCENE_TEMPLATES)
+# How often each count is trained: the longer ones name every attribute, so more is learnt from them.
+WORD_WEIGHTS = (1, 1, 2, 2)
 PROMPT = "please briefly describe the {noun} in {words} words"
 
 
@@ -67,7 +69,7 @@ def attributes_of(text: str, kind: type[Thing]) -> dict[str, str]:
 
 def free_caption(thing: Thing, rng: random.Random) -> str:
     """A caption as people write them: of any length, sometimes only the attributes, in any order."""
-    if rng.random() < 0.6:
-        return caption(thing, rng.choice(WORD_COUNTS))
+    if rng.random() < 0.7:
+        return caption(thing, rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0])
     values = list(attributes(thing).values())
     return " ".join(rng.sample(values, rng.randint(3, len(values))))

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from open_clip import CLIP, SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from demo.attributes import Thing, attributes
 from demo.captions import free_caption
 from demo.pictures import KINDS, held_out, read_pictures
-from demo.pretrain import augmented, batches, require, train
+from demo.pretrain import augmented, require, train
 from demo.settings import Clip, DemoParams, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
@@ -87,13 +88,27 @@ class SmallVocabulary:
         self.model.token_embedding = self.full
 
 
+def mixed_batches(things: Sequence[Thing], size: int, rng: random.Random) -> Iterator[list[int]]:
+    """Endless batches of indices: any things, and things that are alike in two attributes, in turn.
+
+    Among things that are alike the captions differ in what is hard to see, so the towers learn that too.
+    """
+    everything = list(range(len(things)))
+    names = list(things[0].VALUES)
+    while True:
+        yield rng.sample(everything, size)
+        shared = {name: rng.choice(things[0].VALUES[name]) for name in rng.sample(names, 2)}
+        alike = [index for index in everything if attributes(things[index]).items() >= shared.items()]
+        yield rng.sample(alike if len(alike) >= size else everything, size)
+
+
 def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
     """Contrastive training, batches of one kind in turn. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     tokenizer = SimpleTokenizer(context_length=settings.context_length)
-    sources = [batches(len(kind.things), settings.batch_size, generator) for kind in shown]
+    sources = [mixed_batches(kind.things, settings.batch_size, rng) for kind in shown]
     plan = [(step % len(shown), next(sources[step % len(shown)])) for step in range(settings.steps)]
     texts = [tokenizer([free_caption(shown[kind].things[i], rng) for i in rows]) for kind, rows in plan]
     vocabulary = SmallVocabulary(model, torch.cat(texts))
@@ -102,18 +117,23 @@ def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
         for (kind, rows), tokens in zip(plan, texts, strict=True):
             images = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
             words = model.encode_text(vocabulary.compact(tokens), normalize=True)
-            yield contrastive_loss(images, words, model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp())
+            scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+            yield contrastive_loss(scale * images @ words.T, same_texts(tokens))
 
     last = train(model.parameters(), losses(), settings.steps, settings.lr, "train clip")
     vocabulary.restore()
     return last
 
 
-def contrastive_loss(
-    images: Float[Tensor, "batch dim"], texts: Float[Tensor, "batch dim"], scale: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """CLIP's symmetric loss over a batch."""
-    logits = scale * images @ texts.T
+def same_texts(tokens: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch batch"]:
+    """Which pairs of texts are equal, a text and itself left out."""
+    same = (tokens[:, None] == tokens[None]).all(dim=2)
+    return same.fill_diagonal_(False)
+
+
+def contrastive_loss(logits: Float[Tensor, "batch batch"], same: Bool[Tensor, "batch batch"]) -> Float[Tensor, ""]:
+    """CLIP's symmetric loss over a batch; what has the same text is no negative."""
+    logits = logits.masked_fill(same, -torch.inf)
     labels = torch.arange(len(logits))
     return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
 

@@ -13,6 +13,8 @@ from demo.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_squ
 SIZES = ((64, 64), (72, 72), (64, 76), (64, 80), (64, 88), (72, 92), (66, 96), (88, 68))
 GROUNDS: tuple[Colour, ...] = ((226, 226, 224), (214, 222, 230), (230, 220, 210), (205, 208, 205))
 SHOULDER = 0.07
+# Of patterns, in canvas pixels: coarse, so that a small network tells them apart.
+PERIOD, STRIPE, CHECK, DOT = 30, 13, 9, 17
 # Half widths and heights in units of the garment's box: shoulder, waist (half width, height), hem.
 BODIES: dict[str, tuple[float, tuple[float, float], float]] = {
     "dress": (0.23, (0.17, 0.38), 0.42),
@@ -48,7 +50,8 @@ def draw_garment(garment: Garment, rng: random.Random) -> Image.Image:
     dark = mix(colour, (20, 20, 20), 0.55)
     canvas.paste(cloth, mask=mask)
     canvas.paste(dark, mask=outline)
-    _trim(ImageDraw.Draw(canvas), garment, place, dark, ground)
+    inside = mix(colour, (255, 255, 255), 0.6) if garment.colour == "black" else mix(colour, (0, 0, 0), 0.7)
+    _trim(ImageDraw.Draw(canvas), garment, place, dark, inside)
     return finish(canvas, rng)
 
 
@@ -84,33 +87,35 @@ def _print_pattern(pen: ImageDraw.ImageDraw, garment: Garment, colour: Colour, r
     light = garment.colour in ("white", "yellow", "pink")
     second = mix(colour, (70, 70, 80) if light else (255, 255, 255), 0.62)
     width, height = pen.im.size
-    step, shift = 20, rng.randrange(20)
-    if garment.pattern in ("striped", "checked"):
-        for y in range(-shift, height, step):
-            pen.rectangle((0, y, width, y + 7), fill=second)
+    left, top = rng.randrange(PERIOD // 3), rng.randrange(PERIOD // 3)
+    if garment.pattern == "striped":
+        for y in range(-top, height, PERIOD):
+            pen.rectangle((0, y, width, y + STRIPE), fill=second)
     if garment.pattern == "checked":
-        for x in range(-rng.randrange(step), width, step):
-            pen.rectangle((x, 0, x + 7, height), fill=second)
+        for y in range(-top, height, PERIOD):
+            pen.rectangle((0, y, width, y + CHECK), fill=second)
+        for x in range(-left, width, PERIOD):
+            pen.rectangle((x, 0, x + CHECK, height), fill=second)
     if garment.pattern == "dotted":
-        for row, y in enumerate(range(-shift, height + step, 16)):
-            for x in range(-shift - 9 * (row % 2), width + step, 18):
-                pen.ellipse((x, y, x + 9, y + 9), fill=second)
+        for row, y in enumerate(range(-top, height, PERIOD * 2 // 3)):
+            for x in range(-left - (row % 2) * PERIOD // 2, width, PERIOD):
+                pen.ellipse((x, y, x + DOT, y + DOT), fill=second)
 
 
 def _trim(
-    pen: ImageDraw.ImageDraw, garment: Garment, place: Callable[[Point], Point], dark: Colour, ground: Colour
+    pen: ImageDraw.ImageDraw, garment: Garment, place: Callable[[Point], Point], dark: Colour, inside: Colour
 ) -> None:
-    """Cuts the neck, and adds what tells the categories apart: a belt, or buttons."""
+    """Cuts the neck, where the inside shows, and adds what tells the categories apart: a belt, or buttons."""
     if garment.neck == "v-neck":
-        neck: Sequence[Point] = [(-0.12, SHOULDER - 0.02), (0.0, 0.30), (0.12, SHOULDER - 0.02)]
+        neck: Sequence[Point] = [(-0.16, SHOULDER - 0.02), (0.0, 0.36), (0.16, SHOULDER - 0.02)]
     else:
-        neck = [(-0.12, SHOULDER - 0.02), (-0.10, 0.13), (0.0, 0.155), (0.10, 0.13), (0.12, SHOULDER - 0.02)]
+        neck = [(-0.11, SHOULDER - 0.02), (-0.08, 0.11), (0.0, 0.13), (0.08, 0.11), (0.11, SHOULDER - 0.02)]
     points = [place(point) for point in neck]
-    pen.polygon(points, fill=ground)
+    pen.polygon(points, fill=inside)
     pen.line(points, fill=dark, width=4)
     bottom = HEMS[garment.category][garment.length]
     if garment.category == "shirt":
-        pen.line([place((0.0, 0.3 if garment.neck == "v-neck" else 0.155)), place((0.0, bottom))], fill=dark, width=5)
+        pen.line([place((0.0, 0.36 if garment.neck == "v-neck" else 0.13)), place((0.0, bottom))], fill=dark, width=5)
     if garment.category == "dress":
         waist, height = BODIES["dress"][1]
         pen.line([place((-waist, height)), place((waist, height))], fill=dark, width=7)

@@ -14,7 +14,7 @@ from open_clip import CLIP, create_model
 from torch import Tensor
 
 from demo.attributes import Thing
-from demo.captions import WORD_COUNTS, caption, prompt
+from demo.captions import WORD_COUNTS, WORD_WEIGHTS, caption, prompt
 from demo.chat import make_processor
 from demo.grading import measure_captioner
 from demo.pictures import read_pictures
@@ -25,7 +25,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 
 IGNORED = -100
-HEAD_WIDTH = 64
+HEAD_WIDTH = 32
 
 
 def make_model(clip: CLIP, processor: Any, settings: Captioner) -> Any:
@@ -106,12 +106,21 @@ def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner)
         for rows in zip(*sources, strict=True):
             things = [kind.things[i] for kind, chosen in zip(shown, rows, strict=True) for i in chosen]
             pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
-            dialogues = [encode_dialogue(processor, thing, rng.choice(WORD_COUNTS)) for thing in things]
+            dialogues = [
+                encode_dialogue(processor, thing, rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0]) for thing in things
+            ]
             inputs = collate(dialogues, processor.tokenizer.pad_token_id)
             yield model(pixel_values=augmented(pixels, generator), **inputs).loss
 
     model.train()
     return train(model.parameters(), losses(), settings.steps, settings.lr, "train captioner")
+
+
+def transformers_logging() -> Any:
+    """The package's own switches of what it prints."""
+    from transformers.utils import logging
+
+    return logging
 
 
 def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
@@ -124,6 +133,8 @@ def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Seque
     processor = make_processor(settings.pictures.image_size, base.visual.patch_size[0])
     model = make_model(base, processor, settings.captioner)
     train_llava(model, processor, pictures, settings.captioner)
+    if not sys.stderr.isatty():
+        transformers_logging().disable_progress_bar()
     with atomic_folder(outs[0]) as folder:
         processor.save_pretrained(folder)
         model.save_pretrained(folder)

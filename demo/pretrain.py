@@ -33,8 +33,8 @@ def augmented(
 ) -> Float[Tensor, "batch 3 size size"]:
     """Normalised pixels, each picture moved and scaled a little, and lit a little differently."""
     count = len(pixels)
-    scale = torch.empty(count).uniform_(0.92, 1.08, generator=generator)
-    shift = torch.empty(count, 2).uniform_(-0.1, 0.1, generator=generator)
+    scale = torch.empty(count).uniform_(0.95, 1.05, generator=generator)
+    shift = torch.empty(count, 2).uniform_(-0.06, 0.06, generator=generator)
     light = torch.empty(count, 1, 1, 1).uniform_(0.92, 1.08, generator=generator)
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale

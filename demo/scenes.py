@@ -11,8 +11,8 @@ from demo.attributes import Scene
 from demo.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_square, finish, mix, shade
 
 SIZES = ((64, 64), (72, 72), (80, 72), (96, 72), (88, 64), (64, 84), (80, 64))
-RADII = {"small": 0.105, "large": 0.20}
-CELLS: tuple[Point, ...] = ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73))
+RADII = {"small": 0.16, "large": 0.235}
+CELLS: tuple[Point, ...] = ((0.255, 0.255), (0.745, 0.255), (0.255, 0.745), (0.745, 0.745))
 
 
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
@@ -24,11 +24,11 @@ def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
     colour = shade(COLOURS[scene.colour], rng)
     count = Scene.VALUES["count"].index(scene.count) + 1
     for cell_x, cell_y in rng.sample(CELLS, count):
-        radius = RADII[scene.size] * rng.uniform(0.92, 1.08)
-        slack = max(0.0, 0.25 - radius) * 0.7
+        radius = RADII[scene.size] * rng.uniform(0.96, 1.03)
+        slack = max(0.0, 0.25 - radius) * 0.4
         x = left + (cell_x + rng.uniform(-slack, slack)) * side
         y = top + (cell_y + rng.uniform(-slack, slack)) * side
-        points = shape_points(scene.shape, rng.uniform(-0.15, 0.15))
+        points = shape_points(scene.shape, rng.uniform(-0.08, 0.08))
         placed = [((x + a * radius * side) * OVERSAMPLING, (y + b * radius * side) * OVERSAMPLING) for a, b in points]
         _draw_shape(pen, placed, colour, hollow=scene.fill == "hollow", large=scene.size == "large")
     return finish(canvas, rng)

@@ -1,15 +1,17 @@
 """Two steps of each training give folders and files that the production code loads."""
 
+import math
+import random
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 
-from demo.attributes import Garment, Scene
+from demo.attributes import Garment, Scene, attributes, draw_thing
 from demo.captions import WORD_COUNTS, caption
 from demo.chat import make_processor, vocabulary
-from demo.clip import SmallVocabulary, make_clip, model_config
+from demo.clip import SmallVocabulary, contrastive_loss, make_clip, mixed_batches, model_config, same_texts
 from demo.encoder import label_rows, make_encoder, shared_attributes
 from demo.grading import grade
 from demo.llava import collate, encode_dialogue, make_captioner, make_model
@@ -221,3 +223,25 @@ def test_unknown_setting_is_named(tmp_path):
     path.write_text((Path(__file__).parents[2] / PARAMS_FILE).read_text() + "extra: 1\n")
     with pytest.raises(InputError, match="extra"):
         read_settings(path)
+
+
+def test_contrastive_loss_of_equal_logits_is_log_batch():
+    distinct = torch.zeros(8, 8, dtype=torch.bool)
+    assert contrastive_loss(torch.zeros(8, 8), distinct).item() == pytest.approx(math.log(8))
+
+
+def test_contrastive_loss_takes_no_equal_text_for_a_negative():
+    same = same_texts(torch.tensor([[1, 2], [1, 2], [1, 3], [4, 2]]))
+    assert same.tolist() == [[False, True, False, False], [True, False, False, False], [False] * 4, [False] * 4]
+    expected = (2 * math.log(3) + 2 * math.log(4)) / 4
+    assert contrastive_loss(torch.zeros(4, 4), same).item() == pytest.approx(expected)
+
+
+def test_every_second_batch_is_alike_in_two_attributes():
+    rng = random.Random(0)
+    things = [draw_thing(Garment, rng) for _ in range(2000)]
+    source = mixed_batches(things, 16, rng)
+    for _ in range(5):
+        next(source)
+        shared = set.intersection(*(set(attributes(things[index]).items()) for index in next(source)))
+        assert len(shared) >= 2
