@@ -47,7 +47,7 @@ def test_free_captions_vary():
     rng = random.Random(0)
     thing = draw_thing(Scene, rng)
     texts = {free_caption(thing, rng) for _ in range(50)}
-    assert len(texts) > 20
+    assert len(texts) > 10
     assert all(attributes(thing).items() >= attributes_of(text, Scene).items() for text in texts)
 
 
