@@ -14,7 +14,7 @@ SIZES = ((64, 64), (72, 72), (64, 76), (64, 80), (64, 88), (72, 92), (66, 96), (
 GROUNDS: tuple[Colour, ...] = ((226, 226, 224), (214, 222, 230), (230, 220, 210), (205, 208, 205))
 SHOULDER = 0.07
 # Of patterns, in canvas pixels: coarse, so that a small network tells them apart.
-PERIOD, STRIPE, CHECK, DOT = 30, 13, 9, 17
+PERIOD, STRIPE, CHECK, DOT = 24, 12, 8, 12
 # Half widths and heights in units of the garment's box: shoulder, waist (half width, height), hem.
 BODIES: dict[str, tuple[float, tuple[float, float], float]] = {
     "dress": (0.23, (0.17, 0.38), 0.42),
@@ -83,23 +83,23 @@ def _silhouette(garment: Garment) -> list[list[Point]]:
 
 
 def _print_pattern(pen: ImageDraw.ImageDraw, garment: Garment, colour: Colour, rng: random.Random) -> None:
-    """Draws the pattern over the whole cloth."""
-    light = garment.colour in ("white", "yellow", "pink")
-    second = mix(colour, (70, 70, 80) if light else (255, 255, 255), 0.62)
+    """Draws the pattern over the whole cloth: light stripes and dots, dark checks, where the cloth allows."""
+    light = mix(colour, (90, 90, 100) if garment.colour == "white" else (255, 255, 255), 0.7)
+    dark = mix(colour, (255, 255, 255) if garment.colour == "black" else (25, 25, 35), 0.5)
     width, height = pen.im.size
     left, top = rng.randrange(PERIOD // 3), rng.randrange(PERIOD // 3)
     if garment.pattern == "striped":
         for y in range(-top, height, PERIOD):
-            pen.rectangle((0, y, width, y + STRIPE), fill=second)
+            pen.rectangle((0, y, width, y + STRIPE), fill=light)
     if garment.pattern == "checked":
         for y in range(-top, height, PERIOD):
-            pen.rectangle((0, y, width, y + CHECK), fill=second)
+            pen.rectangle((0, y, width, y + CHECK), fill=dark)
         for x in range(-left, width, PERIOD):
-            pen.rectangle((x, 0, x + CHECK, height), fill=second)
+            pen.rectangle((x, 0, x + CHECK, height), fill=dark)
     if garment.pattern == "dotted":
         for row, y in enumerate(range(-top, height, PERIOD * 2 // 3)):
             for x in range(-left - (row % 2) * PERIOD // 2, width, PERIOD):
-                pen.ellipse((x, y, x + DOT, y + DOT), fill=second)
+                pen.ellipse((x, y, x + DOT, y + DOT), fill=light)
 
 
 def _trim(

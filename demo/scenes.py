@@ -55,11 +55,8 @@ def _outline(shape: str) -> list[Point]:
     if shape == "square":
         return [(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]
     if shape == "cross":
-        quarter = [(0.32, -1.0), (0.32, -0.32), (1.0, -0.32)]
+        quarter = [(0.3, -1.0), (0.3, -0.3), (1.0, -0.3)]
         return [_turned(point, turns) for turns in range(4) for point in quarter]
-    if shape == "heart":
-        steps = [2 * math.pi * i / 32 for i in range(32)]
-        return [(math.sin(t) ** 3, 0.1 - _heart_height(t)) for t in steps]
     corners = {"triangle": 3, "star": 10, "circle": 32}[shape]
     angles = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
     radii = [0.42 if shape == "star" and i % 2 else 1.0 for i in range(corners)]
@@ -71,8 +68,3 @@ def _turned(point: Point, quarters: int) -> Point:
     for _ in range(quarters):
         x, y = -y, x
     return x, y
-
-
-def _heart_height(angle: float) -> float:
-    cosines = (13, -5, -2, -1)
-    return sum(factor * math.cos((i + 1) * angle) for i, factor in enumerate(cosines)) / 16
