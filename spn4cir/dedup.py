@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection, parent_process
 from pathlib import Path
@@ -75,7 +76,8 @@ def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     pool = ProcessPoolExecutor(workers, initializer=_follow_parent)
     try:
-        pending = deque(pool.submit(_chunk_digests, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD))
+        with _interrupt_held():
+            pending = deque(pool.submit(_chunk_digests, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD))
         while pending:
             digests = pending.popleft().result()
             pending.extend(pool.submit(_chunk_digests, chunk) for chunk in islice(chunks, 1))
@@ -87,7 +89,22 @@ def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
             f"dedup: one of {workers} decoding processes was killed (out of memory?); run again with fewer workers"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _interrupt_held():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Delays Ctrl-C to the end of the block.
+
+    Amid the start of the workers it would leave some that are never ended; a second one amid their end would have
+    Python 3.11 take the thread that ends them for finished, and wait for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow_parent() -> None:
