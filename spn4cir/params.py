@@ -214,15 +214,18 @@ def of_family(section: dict[str, dict[str, Value]], dataset: str, family: str, n
 def parse_params(text: str, place: str) -> Params:
     """The settings in `text`. Raises InputError that names the first bad key and its value."""
     try:
-        raw = YAML(typ="safe").load(text)
+        return Params.model_validate(_parse_yaml(text, place))
+    except ValidationError as error:
+        raise InputError(f"{place}: {_explain(error)}") from None
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return YAML(typ="safe").load(text)
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
-    try:
-        return Params.model_validate(raw)
-    except ValidationError as error:
-        raise InputError(f"{place}: {_explain(error)}") from None
 
 
 def _explain(error: ValidationError) -> str:
@@ -245,19 +248,33 @@ def _short(value: Any) -> str:
 
 def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
     """The settings of a file. Raises InputError when it is absent or holds a bad value."""
+    return parse_params(_read(path), str(path))
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds it") from None
-    return parse_params(text, str(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as such") from None
 
 
 def find_params(start: Path) -> Params:
-    """The settings in reach of `start` (the folder or one above it), else the published ones of the package."""
+    """The settings in reach of `start` (the folder or one above it), else the published ones of the package.
+
+    Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over.
+    """
     for folder in (start, *start.parents):
-        if (folder / PARAMS_FILE).is_file():
-            return load_params(folder / PARAMS_FILE)
+        path = folder / PARAMS_FILE
+        if path.is_file() and not _is_foreign(path):
+            return load_params(path)
     return published_params()
+
+
+def _is_foreign(path: Path) -> bool:
+    content = _parse_yaml(_read(path), str(path))
+    return isinstance(content, dict) and "datasets" not in content
 
 
 def published_params() -> Params:
