@@ -1,6 +1,7 @@
 """Submission files of CIRR's test server, and the check of such a file."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,12 @@ def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str
     return [present[position] for position in order if position < len(present)]
 
 
+def check_name(name: str) -> None:
+    """Raises InputError for a name that would not end a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise InputError(f"'{name}' will not do as a name of the files: use letters, digits, '.', '_' and '-' alone")
+
+
 def submission_path(folder: Path, metric: Metric, name: str) -> Path:
     """`recall_submission_{name}.json` or `recall_subset_submission_{name}.json`."""
     return folder / f"{metric}_submission_{name}.json"
@@ -52,18 +59,17 @@ def submission_path(folder: Path, metric: Metric, name: str) -> Path:
 def write_submission(
     predictions: dict[Metric, Predictions], folder: Path, name: str, queries: Sequence[Triplet], gallery: Sequence[str]
 ) -> list[Path]:
-    """Checks both files, then puts them in place. Raises InputError that says what is wrong."""
-    written = []
+    """Checks both files, then puts them in place. Raises InputError that says what is wrong: neither is written."""
+    places = {metric: submission_path(folder, metric, name) for metric in predictions}
     for metric, content in predictions.items():
-        path = submission_path(folder, metric, name)
         problems = submission_problems(content, queries, gallery)
         if problems:
-            raise InputError(f"{path}: not written: {'; '.join(problems[:5])}")
-        with atomic_file(path) as temporary:
+            raise InputError(f"{places[metric]}: not written: {'; '.join(problems[:5])}")
+    for metric, content in predictions.items():
+        with atomic_file(places[metric]) as temporary:
             write_json(temporary, content)
-            _check_size(temporary, path)
-        written.append(path)
-    return written
+            _check_size(temporary, places[metric])
+    return list(places.values())
 
 
 def _check_size(file: Path, path: Path) -> None:
@@ -109,7 +115,7 @@ def submission_problems(content: Predictions, queries: Sequence[Triplet], galler
     if content.get("version") != VERSION:
         problems.append(f"version is {content.get('version')!r}, expected '{VERSION}'")
     metric = content.get("metric")
-    if metric not in NAMES:
+    if not isinstance(metric, str) or metric not in NAMES:
         return [*problems, f"metric is {metric!r}, expected one of {', '.join(NAMES)}"]
     wanted = {str(query.query_id): query for query in queries}
     given = content.keys() - {"version", "metric"}
