@@ -1,0 +1,294 @@
+"""The command line, in folders that hold nothing of the project."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.params import find_params, load_params, published_params
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("dedup", "validate", "submit", "check-submission", "search", "add-dataset")
+FASHIONIQ_KEYS = [
+    *(f"{category}_recall_at{k}" for category in ("dress", "shirt", "toptee") for k in (10, 50)),
+    "average_recall_at10",
+    "average_recall_at50",
+    "average_recall",
+]
+CIRR_KEYS = [
+    *(f"recall_at{k}" for k in (1, 5, 10, 50)),
+    *(f"recall_subset_at{k}" for k in (1, 2, 3)),
+    "mean_recall5_subset1",
+]
+
+
+def call(*arguments, status: int = 0):
+    """Runs a command in this process; the result has stdout and stderr."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Both layouts and checkpoints of both stages and towers; tests only read them."""
+    folder = tmp_path_factory.mktemp("data")
+    write_fashioniq(folder / "fiq", suffix=".jpg")
+    write_cirr(folder / "cirr")
+    write_checkpoint(folder / "stage1-vit.pt", 1, "vit")
+    write_checkpoint(folder / "stage2-resnet.pt", 2, "resnet")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A folder without params.yaml and DVC."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_dedup_writes_the_published_form(data, tmp_path):
+    root = shutil.copytree(data / "fiq", tmp_path / "fiq")
+    shutil.copy(root / "images" / "dress-train-0.jpg", root / "images" / "shirt-train-3.jpg")
+    result = call("dedup", "--layout", "fashioniq", "--root", root, "--out", "new/o.json", "--workers", 0)
+    names, paths, row = json.loads(Path("new/o.json").read_text())
+    assert len(names) == len(paths) == 17
+    assert row["shirt-train-3"] == row["dress-train-0"] == 0
+    assert result.stdout == "new/o.json: 18 images, 1 of them duplicates\n"
+
+
+@pytest.mark.parametrize(
+    ("layout", "root", "checkpoint", "keys"),
+    [
+        ("fashioniq", "fiq", "stage1-vit.pt", FASHIONIQ_KEYS),
+        ("cirr", "cirr", "stage2-resnet.pt", CIRR_KEYS),
+    ],
+)
+def test_validate_writes_the_metrics_file(data, layout, root, checkpoint, keys):
+    arguments = ["--root", data / root, "--checkpoint", data / checkpoint, "--json", "m.json", "--workers", 0]
+    result = call("validate", "--layout", layout, "--family", "clip", *arguments)
+    metrics = json.loads(Path("m.json").read_text())
+    assert list(metrics) == [*keys, "protocol", "counts", "alternatives"]
+    assert all(0 <= metrics[key] <= 100 for key in keys)
+    assert [line.split()[0] for line in result.stdout.splitlines()[:-1]] == keys
+    for name, scores in metrics["alternatives"].items():
+        assert (name, list(scores)) == ("val_triplets", keys)
+
+
+def test_the_family_is_the_one_that_the_checkpoint_tells(data):
+    arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
+    call("validate", *arguments, "--json", "m.json")
+    assert json.loads(Path("m.json").read_text())["protocol"]["family"] == "clip"
+
+
+def test_submit_writes_two_files_that_pass_the_check(data):
+    arguments = ["--root", data / "cirr", "--family", "clip", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
+    call("submit", *arguments, "--name", "mine", "--out", "sub")
+    assert sorted(file.name for file in Path("sub").iterdir()) == [
+        "recall_submission_mine.json",
+        "recall_subset_submission_mine.json",
+    ]
+    for metric, count in (("recall", 50), ("recall_subset", 3)):
+        file = f"sub/{metric}_submission_mine.json"
+        result = call("check-submission", file, "--root", data / "cirr")
+        assert result.stdout == f"ok: {file} has metric {metric}: 54 queries with {count} names each\n"
+        assert not result.stderr
+
+
+def test_check_submission_reads_two_files_of_the_root_alone(data, tmp_path):
+    arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
+    call("submit", *arguments, "--name", "mine", "--out", "sub")
+    for place in ("captions/cap.rc2.test1.json", "image_splits/split.rc2.test1.json"):
+        (tmp_path / "bare" / "cirr" / place).parent.mkdir(parents=True)
+        shutil.copy(data / "cirr" / "cirr" / place, tmp_path / "bare" / "cirr" / place)
+    call("check-submission", "sub/recall_submission_mine.json", "--root", "bare")
+
+
+def test_search_prints_rank_name_score_and_draws(data):
+    arguments = ["--checkpoint", data / "stage2-resnet.pt", "--gallery", data / "cirr", "--text", "is red"]
+    query = data / "cirr" / "dev" / "dev-0-0-img0.png"
+    result = call("search", *arguments, "--image", query, "-k", 3, "--out", "sheet.png", "--workers", 0)
+    *rows, last = [line.split() for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    scores = [float(row[2]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert all((data / "cirr" / row[1]).is_file() for row in rows)
+    assert last == ["sheet.png:", "written"]
+    assert Image.open("sheet.png").format == "PNG"
+
+
+def test_search_gives_a_small_gallery_whole(data, tmp_path):
+    for number in range(4):
+        draw(tmp_path / "gallery" / f"{number}.png", number)
+    arguments = ["--checkpoint", data / "stage1-vit.pt", "--gallery", "gallery", "--workers", 0]
+    result = call("search", *arguments, "--image", "gallery/2.png", "--text", "is red")
+    assert sorted(line.split()[1] for line in result.stdout.splitlines()) == ["0.png", "1.png", "3.png"]
+
+
+def test_add_dataset_says_what_to_type(data, tmp_path, monkeypatch):
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    result = call("add-dataset", "mine", "--layout", "cirr", "--path", data / "cirr", "--like", "demo_cirr")
+    assert "dvc add data/models/mine" in result.stdout
+    assert load_params(tmp_path / "params.yaml").datasets["mine"].layout == "cirr"
+
+
+def test_settings_of_another_data_set_are_those_of_the_params_in_reach(data, tmp_path, monkeypatch):
+    section = "  cirr:\n    clip: {remove_reference: "
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace(f"{section}true", f"{section}false"))
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
+    references = {}
+    for name in ("cirr", "demo_cirr"):
+        call("validate", *arguments, "--json", f"{name}.json", "--dataset", name)
+        references[name] = json.loads(Path(f"{name}.json").read_text())["protocol"]["reference"]
+    assert references == {"cirr": "kept in the ranking", "demo_cirr": "removed from the ranking"}
+    wrong = call("validate", *arguments, "--json", "m.json", "--dataset", "demo_fiq", status=1)
+    assert "data set 'demo_fiq' has layout fashioniq, not cirr" in wrong.stderr
+
+
+def test_without_params_in_reach_the_published_settings_serve(tmp_path):
+    assert find_params(tmp_path) == published_params() == load_params(ROOT / "params.yaml")
+
+
+def test_the_params_of_another_program_are_passed_over(tmp_path):
+    (tmp_path / "params.yaml").write_text("train: {lr: 3}\nseed: x\n")
+    assert find_params(tmp_path) == published_params()
+
+
+def test_params_that_are_no_text_are_named(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"datasets: \xff\xfe\n")
+    result = call("dedup", "--layout", "cirr", "--root", ".", "--out", "o.json", status=1)
+    assert result.stderr.startswith(f"error: {tmp_path}/params.yaml: is not UTF-8 text")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_is_read_and_written_with_an_example(command):
+    text = call(command, "--help").stdout
+    assert f"Example:\n    spn4cir {command} " in text
+    assert "Reads" in text or "Links" in text
+
+
+def test_help_comes_without_any_heavy_module():
+    program = (
+        "import sys; from spn4cir.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'numpy', 'PIL', 'pydantic', 'open_clip', 'ruamel', 'rich'} & set(sys.modules)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+    for command in COMMANDS:
+        assert command in output
+    assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["dedup"],
+        ["dedup", "--layout", "cirr", "--root", ".", "--out", "o.json", "--strange"],
+        ["dedup", "--layout", "cirr", "--root", ".", "--out", "o.json", "--missing", "maybe"],
+        ["dedup", "--layout", "cirr", "--root", ".", "--out", "o.json", "--workers", "-1"],
+        ["search", "--checkpoint", "c.pt", "--gallery", ".", "--image", "i.png", "--text", "x", "-k", "0"],
+        ["check-submission", "--root", "."],
+    ],
+)
+def test_a_wrong_call_ends_with_status_2(arguments):
+    call(*arguments, status=2)
+
+
+def test_an_unknown_layout_or_family_is_answered_with_the_known_ones(data):
+    arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--json", "m.json"]
+    layout = call("validate", "--layout", "coco", *arguments, status=1)
+    assert layout.stderr == "error: layout 'coco' is not known; choose one of: fashioniq, cirr\n"
+    family = call("validate", "--layout", "cirr", "--family", "resnet", *arguments, status=1)
+    assert family.stderr == "error: family 'resnet' is not known; choose one of: clip\n"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "../x"])
+def test_a_submission_name_that_would_not_end_a_file_name_is_refused(data, name):
+    arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--out", "sub"]
+    assert "will not do as a name of the files" in call("submit", *arguments, "--name", name, status=1).stderr
+    assert not Path("sub").exists()
+
+
+@pytest.mark.parametrize("place", ["folder", "file/o.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, monkeypatch, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("spn4cir.dedup.deduplicate", lambda *_: pytest.fail("worked in vain"))
+    result = call("dedup", "--layout", "fashioniq", "--root", data / "fiq", "--out", place, status=1)
+    assert result.stderr.startswith(f"error: {place}: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unexpected_fault_of_the_disk_is_one_line(data, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error", "/disk/file")
+
+    monkeypatch.setattr("spn4cir.dedup.deduplicate", fails)
+    result = call("dedup", "--layout", "fashioniq", "--root", data / "fiq", "--out", "o.json", status=1)
+    assert result.stderr == "error: /disk/file: Input/output error; check the path and the disk\n"
+
+
+def test_interrupted_ends_with_status_130_and_no_traceback(data):
+    """A real Ctrl-C to the whole group, workers included, while images are decoded."""
+    command = [sys.executable, "-c", "from spn4cir.cli import main; main()", "dedup", "--layout", "fashioniq"]
+    command += ["--root", str(data / "fiq"), "--out", "o.json"]
+    program = (
+        "import os, signal, spn4cir.dedup as d\n"
+        "def slow(paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
+        "d._chunk_digests = slow\n"
+    )
+    command[2] = program + command[2]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, env=environment, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in done.stderr
+    assert not Path("o.json").exists()
+
+
+def test_a_closed_pipe_ends_without_a_traceback():
+    """As in `spn4cir --help | head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from spn4cir.cli import main; main()", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write)
+    assert done.returncode == 1
+    assert not done.stderr
+
+
+def test_the_wheel_ships_the_params():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = config["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"params.yaml": "spn4cir/params.yaml"}
+    assert config["project"]["scripts"] == {"spn4cir": "spn4cir.cli:main"}
+
+
+@pytest.mark.skipif(find_spec("hatchling") is None, reason="needs hatchling")
+def test_a_built_wheel_holds_params_and_stands_alone(tmp_path):
+    build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "spn4cir" / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
