@@ -124,6 +124,7 @@ def test_blocks_of_any_size_equal_the_whole(monkeypatch: pytest.MonkeyPatch, blo
         return some @ targets.T
 
     monkeypatch.setattr(spn4cir.ranking, "_BLOCK_SCORES", block)
+    monkeypatch.setattr(spn4cir.ranking, "_CACHED_SCORES", block // 3)
     parts = rank_gallery(counted, queries, targets, target, removed, subset)
     assert max(rows) == min(31, max(1, block // 40))
     assert sum(rows) == 31
