@@ -140,7 +140,7 @@ def cirr(gallery: Gallery, queries: list[tuple[int, int, float, list[int]]]) -> 
 
 
 def test_cirr_of_known_ranks(tmp_path: Path) -> None:
-    """Ranks 0, 4, 5 and 45 (all of 0 to 44 lie nearer) of the gallery, and 0, 1, 2, 0 of the subset without its reference."""
+    """Ranks 0, 4, 5 and 45 (all of 0 to 44 lie nearer) in the gallery, 0, 1, 2, 0 in the subset."""
     gallery = Case(120).gallery()
     queries = [
         (100, 20, -79.9, [20, 100, 60, 61, 62, 63]),

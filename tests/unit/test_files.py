@@ -1,0 +1,207 @@
+"""Outputs whole or not at all, hashes, and work in progress by its key."""
+
+import errno
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from spn4cir.errors import InputError
+from spn4cir.files import (
+    atomic_file,
+    atomic_folder,
+    disk_errors,
+    file_hash,
+    read_json,
+    replace_folder,
+    require_space,
+    tree_hash,
+    value_hash,
+    write_json,
+)
+from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+
+
+class Killed(Exception):
+    """Anything that ends a block."""
+
+
+def test_a_file_appears_at_the_end_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    """File and folder alike; no temporary stays."""
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").write_text("old")
+    with pytest.raises(Killed), atomic_file(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise Killed
+    with pytest.raises(Killed), atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "x").write_text("half")
+        raise Killed
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "x").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("before", ["nothing", "folder", "file", "link"])
+def test_a_folder_replaces_whatever_stood_there(tmp_path: Path, before: str) -> None:
+    """A link is removed, not what it points to."""
+    path, elsewhere = tmp_path / "deep" / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("x")
+    path.parent.mkdir()
+    if before == "folder":
+        path.mkdir()
+        (path / "stale").write_text("x")
+    elif before == "file":
+        path.write_text("x")
+    elif before == "link":
+        path.symlink_to(elsewhere)
+    with atomic_folder(path) as temporary:
+        (temporary / "new").write_text("y")
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert (elsewhere / "kept").exists()
+    assert [p.name for p in path.parent.iterdir()] == ["out"]
+
+
+def test_a_finished_folder_is_moved(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "a").write_text("x")
+    replace_folder(tmp_path / "work", tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out" / "a").read_text() == "x"
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3_000_000))
+    with pytest.raises(InputError, match=r"out\.txt: the disk is full \(3 MB free\)"):
+        with atomic_file(tmp_path / "not" / "yet" / "out.txt") as temporary:
+            temporary.write_text("x")
+            raise OSError(number, "full")
+    assert not list((tmp_path / "not" / "yet").iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_place_that_cannot_be_written(tmp_path: Path, number: int) -> None:
+    with pytest.raises(InputError, match="cannot be written"), disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
+    """And a folder where a file is to go."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_json(tmp_path / "file" / "a.json", 1)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_json(tmp_path, 1)
+    with pytest.raises(InputError, match="cannot be written"), atomic_folder(tmp_path / "file" / "a"):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="odd"), disk_errors(tmp_path):
+        raise OSError(errno.EIO, "odd")
+
+
+def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
+    value = {"b": [1, 2.5, None], "a": "Größe"}
+    write_json(tmp_path / "a.json", value)
+    assert (tmp_path / "a.json").read_bytes() == '{"b": [1, 2.5, null], "a": "Größe"}\n'.encode()
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "no such file"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"", "is not valid JSON"),
+    ],
+)
+def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.json: {problem}"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def test_room_for_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5_000_000))
+    require_space(tmp_path / "not" / "yet", 5_000_000)
+    with pytest.raises(InputError, match="needs 6 MB but the disk has 5 MB free"):
+        require_space(tmp_path / "not" / "yet", 6_000_000)
+
+
+def test_hashes(tmp_path: Path) -> None:
+    """A tree's hash sees names, places and contents, not times; a value's not the order of keys."""
+    folder = tmp_path / "a"
+    (folder / "b").mkdir(parents=True)
+    (folder / "x").write_text("1")
+    (folder / "b" / "y").write_text("2")
+    assert file_hash(folder / "x") == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    assert tree_hash(folder / "x") == file_hash(folder / "x")
+    base = tree_hash(folder)
+    os.utime(folder / "x", (1, 1))
+    assert tree_hash(folder) == base
+    (folder / "x").write_text("2")
+    changed = tree_hash(folder)
+    (folder / "x").rename(folder / "z")
+    assert len({base, changed, tree_hash(folder)}) == 3
+    assert value_hash({"a": 1, "b": [2]}) == value_hash({"b": [2], "a": 1}) != value_hash({"a": 1, "b": [3]})
+
+
+def test_a_listing_sees_names_sizes_and_times(tmp_path: Path) -> None:
+    """Behind a link too; a dangling link is an entry, not an error."""
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "x").write_text("1")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(real)
+    (tmp_path / "root" / "dangling").symlink_to(tmp_path / "nowhere")
+    seen = {listing_hash(tmp_path / "root")}
+    assert seen == {listing_hash(tmp_path / "root")}
+    os.utime(real / "x", (1, 1))
+    seen.add(listing_hash(tmp_path / "root"))
+    (real / "y").write_text("")
+    seen.add(listing_hash(tmp_path / "root"))
+    (real / "y").rename(real / "z")
+    seen.add(listing_hash(tmp_path / "root"))
+    assert len(seen) == 4
+
+
+def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
+    """The same values find the same folder; each changed one another."""
+    base = {"settings": {"lr": 1e-3, "betas": (0.9, 0.999)}, "seed": 1, "weights": "a", "code": "b"}
+    folder = work_folder(tmp_path / "train", base)
+    assert folder.is_dir()
+    assert work_folder(tmp_path / "train", dict(reversed(base.items()))) == folder
+    others = [
+        base | {"settings": {"lr": 1e-4, "betas": (0.9, 0.999)}},
+        base | {"settings": {"lr": 1e-3, "betas": (0.9, 0.99)}},
+        *(base | {key: "other"} for key in base),
+        base | {"more": None},
+    ]
+    assert len({work_folder(tmp_path / "train", other) for other in others} | {folder}) == len(others) + 1
+    clear_work(tmp_path / "train")
+    assert not (tmp_path / "train").exists()
+    clear_work(tmp_path / "train")
+
+
+def test_a_stage_hash_sees_its_own_code() -> None:
+    assert code_hash("stages.bank") == code_hash("stages.bank") != code_hash("stages.train")
