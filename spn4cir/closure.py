@@ -27,11 +27,10 @@ def import_closure(module: str, root: Path) -> frozenset[Path]:
     Raises:
         InputError: the module is not there.
     """
-    start = _source(module, root)
-    if start is None:
+    if _source(module, root) is None:
         raise InputError(f"{root}: holds no module '{module}'")
     found: set[Path] = set()
-    waiting = [start]
+    waiting = list(_sources(module, root))
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -60,7 +59,7 @@ def _sources(name: str, root: Path) -> Iterator[Path]:
 
 def _imports(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    skipped = {id(node) for guard in ast.walk(tree) if _is_type_guard(guard) for node in ast.walk(guard)}
+    skipped = {id(node) for guard in ast.walk(tree) for guarded in _type_guarded(guard) for node in ast.walk(guarded)}
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -72,5 +71,8 @@ def _imports(path: Path) -> Iterator[str]:
             yield node.value.split(":")[0]
 
 
-def _is_type_guard(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def _type_guarded(node: ast.AST) -> list[ast.stmt]:
+    """What stands under `if TYPE_CHECKING`; the other branch runs."""
+    if not isinstance(node, ast.If):
+        return []
+    return node.body if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else []

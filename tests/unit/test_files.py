@@ -28,6 +28,11 @@ class Killed(Exception):
     """Anything that ends a block."""
 
 
+def half_write(path: Path, error: Exception | None = None) -> None:
+    path.write_text("half")
+    raise error or Killed
+
+
 def test_a_file_appears_at_the_end_alone(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.txt"
     with atomic_file(path) as temporary:
@@ -43,11 +48,9 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "x").write_text("old")
     with pytest.raises(Killed), atomic_file(tmp_path / "file") as temporary:
-        temporary.write_text("half")
-        raise Killed
+        half_write(temporary)
     with pytest.raises(Killed), atomic_folder(tmp_path / "folder") as temporary:
-        (temporary / "x").write_text("half")
-        raise Killed
+        half_write(temporary / "x")
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "x").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -85,10 +88,9 @@ def test_a_finished_folder_is_moved(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_with_what_is_free(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 3_000_000))
-    with pytest.raises(InputError, match=r"out\.txt: the disk is full \(3 MB free\)"):
-        with atomic_file(tmp_path / "not" / "yet" / "out.txt") as temporary:
-            temporary.write_text("x")
-            raise OSError(number, "full")
+    path = tmp_path / "not" / "yet" / "out.txt"
+    with pytest.raises(InputError, match=r"out\.txt: the disk is full \(3 MB free\)"), atomic_file(path) as temporary:
+        half_write(temporary, OSError(number, "full"))
     assert not list((tmp_path / "not" / "yet").iterdir())
 
 

@@ -1,0 +1,89 @@
+"""Each stage's declared deps are the files that it runs, and its params exist."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from spn4cir.closure import import_closure
+from spn4cir.composers import COMPOSERS
+
+ROOT = Path(__file__).parents[2]
+FAMILY = "spn4cir/composers/${item.family}.py"
+
+
+def load(path: Path) -> Any:
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+def stages() -> Iterator[Any]:
+    """Every stage that runs one of the project's modules: its file, name and content."""
+    for name in ("dvc.yaml", "demo/dvc.yaml"):
+        if (ROOT / name).is_file():
+            for stage, content in load(ROOT / name)["stages"].items():
+                yield pytest.param(name, content, id=f"{name}:{stage}")
+
+
+def modules(content: Any) -> list[str]:
+    """Modules that a stage's commands run."""
+    commands = content["cmd"] if isinstance(content["cmd"], list) else [content["cmd"]]
+    return [found.group(1) for command in commands if (found := re.match(r"python -m ([\w.]+)", command))]
+
+
+def place(path: str, file: str, content: Any) -> str:
+    """A declared path, from the repository's root."""
+    folder = (ROOT / file).parent / content.get("wdir", ".")
+    return (folder / path).resolve().relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize(("file", "content"), stages())
+def test_declared_code_is_the_import_closure(file: str, content: Any) -> None:
+    """An edit in a module reruns exactly the stages that import it."""
+    assert modules(content), "the stage runs no module: python -m ..."
+    needed = {path.as_posix() for module in modules(content) for path in import_closure(module, ROOT)}
+    families = {f"{target.split(':')[0].replace('.', '/')}.py" for target in COMPOSERS.values()}
+    if needed & families and "family" in content.get("matrix", {}):
+        needed = (needed - families) | {FAMILY}
+    deps = [dep if isinstance(dep, str) else next(iter(dep)) for dep in content["deps"]]
+    declared = [place(dep, file, content) for dep in deps if dep.endswith(".py")]
+    assert len(declared) == len(set(declared)), "a dep stands there twice"
+    assert set(declared) == needed, (
+        f"add to deps: {sorted(needed - set(declared))}; remove: {sorted(set(declared) - needed)}"
+    )
+
+
+def lookup(values: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
+    """What the matrix of a stage stands for; for the data sets that no default run names too."""
+    matrix = content.get("matrix", {})
+    lists = {
+        name: values if isinstance(values, list) else params["run"][values.strip("${}").split(".")[1]]
+        for name, values in matrix.items()
+    }
+    for values in product(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
+
+
+@pytest.mark.parametrize(("file", "content"), stages())
+def test_declared_params_exist(file: str, content: Any) -> None:
+    """For every item of the matrix; a file of its own where one is named."""
+    params = load(ROOT / "params.yaml")
+    for entry in content.get("params", []):
+        named = entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]
+        for name, keys in named:
+            values = load(ROOT / place(name, file, content))
+            for item, key in product(items(content, params), keys or []):
+                for label, value in item.items():
+                    key = key.replace(f"${{item.{label}}}", value)
+                assert lookup(values, key), f"{name} has no {key}"
