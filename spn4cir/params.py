@@ -12,7 +12,8 @@ from spn4cir.errors import InputError
 
 PARAMS_FILE = "params.yaml"
 Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Window = Annotated[tuple[int, int], Field(description="[lo, hi) of similarity ranks; rank 0 is the image itself")]
 
 
@@ -127,7 +128,7 @@ class Optimisation(Settings):
     batch_size: Positive
     epochs: Positive
     weight_decay: Annotated[float, Field(ge=0)]
-    betas: tuple[float, float]
+    betas: tuple[Share, Share]
     eps: Rate
     precision: Literal["float32", "float16", "bfloat16"]
 
