@@ -1,0 +1,111 @@
+"""The files that others read, byte for byte: two tiny roots through the stages, beside what is committed here.
+
+`UPDATE_GOLDEN=1 pytest tests/golden` writes the expected files anew; read the difference before it is committed.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stages.dedup
+import stages.triplets
+from spn4cir.dedup import read_optimized_images
+from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+from spn4cir.files import write_json
+from spn4cir.params import Machine, published_params
+from spn4cir.partners import Partners, write_partners
+from spn4cir.submission import predict, write_submission
+from stages.common import Job
+from tests.conftest import CPU, StubComposer
+from tests.helpers.layouts import change, write, write_cirr, write_fashioniq
+
+EXPECTED = Path(__file__).parent
+
+
+@pytest.fixture(params=["fiq", "cirr"])
+def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A workspace with a drawn root, under the published settings; one training image is a copy of another."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("data/raw") / request.param
+    if request.param == "fiq":
+        write_fashioniq(root, images=12)
+        shutil.copy(root / "images/dress-train-0.png", root / "images/dress-train-2.png")
+    else:
+        write_cirr(root, train_groups=1, val_groups=1)
+        change(root / "cirr/captions/cap.rc2.train.json", lambda records: records[:3])
+        shutil.copy(root / "train/0/train-0-0-img0.png", root / "train/0/train-0-0-img2.png")
+    return Job(published_params(), request.param, "clip")
+
+
+def assert_golden(written: Path, job: Job, name: str) -> None:
+    expected = EXPECTED / job.dataset / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        expected.parent.mkdir(exist_ok=True)
+        shutil.copyfile(written, expected)
+    assert written.read_bytes() == expected.read_bytes()
+
+
+def dedup(job: Job) -> None:
+    params = job.params.model_copy(update={"machine": Machine(device="cpu", workers=0)})
+    stages.dedup.main(Job(params, job.dataset))
+
+
+def test_optimized_images(job: Job) -> None:
+    """Kept names, their paths, and a row for every name, the copy's that of the first."""
+    dedup(job)
+    assert_golden(job.dedup_file, job, "optimized_images.json")
+
+
+def test_generated_triplets(job: Job) -> None:
+    """Through the stage: each image with the next as its partner, a text too long for CLIP falls back."""
+    dedup(job)
+    layout = job.layout()
+    gallery = read_optimized_images(job.dedup_file, layout.image_path).gallery
+    count = len(gallery)
+    window = job.params.match[job.dataset].window["clip"]
+    rows = np.arange(count)
+    found = Partners(window, rows, (rows + 1) % count, np.full(count, 10_000), np.full(count, 0.5, dtype=np.float32))
+    write_partners([found], gallery, job.shared("match") / "partners.parquet")
+    captions = [
+        {"image_id": name, "caption": "very " * (70 * (place == 2)) + f"a garment, number {place}", "image_path": "/x"}
+        for place, name in enumerate(gallery.names)
+    ]
+    words = job.params.caption[job.dataset].words["clip"]
+    write(job.shared("caption") / layout.captions_name(words), captions)
+    stages.triplets.main(job)
+    assert_golden(job.place("triplets") / layout.generated_name("clip"), job, layout.generated_name("clip"))
+
+
+def test_metrics(job: Job) -> None:
+    """Scores of a network that knows mean colours, with protocol, counts and alternatives."""
+    layout, settings, stub = job.layout(), job.params.validate_[job.dataset]["clip"], StubComposer()
+    splits = layout.evaluation_splits()
+    images = encode_splits(stub, splits, settings, 0, CPU)
+    content = metrics_file(evaluate(stub, layout, splits, images, settings, CPU), layout, settings, stub)
+    write_json(Path("metrics.json"), content, indent=2)
+    assert_golden(Path("metrics.json"), job, "metrics.json")
+
+
+def test_submission(job: Job) -> None:
+    if job.dataset == "fiq":
+        pytest.skip("FashionIQ has no server")
+    split = job.layout().test_split()
+    found = predict(StubComposer(), split, job.params.validate_["cirr"]["clip"], 0, CPU)
+    for path in write_submission(found, Path("out"), "golden", split.triplets, split.gallery.names):
+        assert_golden(path, job, path.name)
+
+
+def test_expected_files_have_the_published_keys() -> None:
+    """The record forms that the original code reads, spelt out here against a slip in an update."""
+    fiq = json.loads((EXPECTED / "fiq/cap.extend_clip.train.json").read_text())
+    assert {tuple(record) for record in fiq} == {("target", "candidate", "captions", "caption1", "caption2")}
+    cirr = json.loads((EXPECTED / "cirr/cap.rc2.train.extend_clip.json").read_text())
+    keys = ("target_hard", "reference", "caption", "pairid", "img_set", "caption1", "caption2")
+    assert {tuple(record) for record in cirr} == {keys}
+    assert all(record["pairid"] == 0 and record["img_set"] == {"members": ["xxx"]} for record in cirr)
+    names, paths, row = json.loads((EXPECTED / "fiq/optimized_images.json").read_text())
+    assert (len(names), len(paths), len(row), row["dress-train-2"]) == (35, 35, 36, 0)
