@@ -119,6 +119,11 @@ def save_composer(composer: Composer, path: Path, stage: int, epoch: int) -> Non
 
 def save_tensors(value: dict[str, Any], path: Path) -> None:
     """Writes tensors and plain values atomically. Raises InputError when the disk is full."""
-    # Through Python's file: given a path, torch reports a full disk as a RuntimeError about positions.
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
-        torch.save(value, stream)
+        try:
+            torch.save(value, stream)
+        except RuntimeError as error:
+            # The archive's end, written all the same, complains of positions; before it the stream said what is wrong.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
