@@ -65,7 +65,10 @@ class Job:
 
 
 def run(stage: Callable[[Job], None]) -> None:
-    """Runs a stage on the data set and family of the command line; a bad input ends it with one line and status 1."""
+    """Runs a stage on the data set and family of the command line.
+
+    A bad input, or a file that cannot be read or written, ends it with one line and status 1; Ctrl-C with status 130.
+    """
     if not 2 <= len(sys.argv) <= 3:
         print(f"usage: python -m {stage.__module__} DATASET [FAMILY]", file=sys.stderr)
         raise SystemExit(2)
@@ -74,3 +77,10 @@ def run(stage: Callable[[Job], None]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:
+        place = error.filename or "input or output"
+        print(f"error: {place}: {error.strerror or error}; check the path and the disk", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; run it again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
