@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TIE_RULE = "candidates that tie with the target count as ranked above it"
-# Scores held at once: 128 MB of float32.
-_BLOCK_SCORES = 1 << 25
+# Scores held at once: 96 MB of float32; with a million features of width 256 a process stays below 2 GB.
+_BLOCK_SCORES = 24 << 20
 # Scores compared at once: 4 MB, about what a core's cache holds.
 _CACHED_SCORES = 1 << 20
 

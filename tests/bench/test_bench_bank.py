@@ -25,7 +25,7 @@ def test_writing_costs_little(
     draw_photos: Callable[..., tuple[Path, ...]],
     tmp_path: Path,
 ) -> None:
-    """Maps, flushes after every batch, the note of what is done, the manifest: at most a third on top.
+    """Maps, flushes after every batch, the note of what is done, the manifest: at most half on top.
 
     The network is tiny, so that this is the worst case; how many encodes a build makes is counted in the unit tests.
     """
@@ -45,5 +45,5 @@ def test_writing_costs_little(
             pass
 
     ratio = ratio_to_bare(build, bare, rounds=5)
-    benchmark.extra_info["limit"] = 1.35
-    assert ratio <= 1.35
+    benchmark.extra_info["limit"] = 1.5
+    assert ratio <= 1.5

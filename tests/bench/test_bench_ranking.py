@@ -52,9 +52,9 @@ assert ranking.top.shape == (rows, 50)
 def test_a_million_images(peak_memory: PeakMemory, benchmark: BenchmarkFixture) -> None:
     """CIRR's 4,181 queries over a million images stay within 2 GB, of which the features take 1.02.
 
-    Run with 132 of the queries: four blocks of 33, each as large as any block of the whole.
+    Run with 100 of the queries: four blocks of 25, each as large as any block of the whole.
     """
-    peak = peak_memory(MILLION.replace("ROWS", "132"))
+    peak = peak_memory(MILLION.replace("ROWS", "100"))
     benchmark.pedantic(lambda: None)
     benchmark.extra_info.update(peak_mb=round(peak), limit_mb=2_000)
     assert peak <= 2_000
