@@ -39,7 +39,7 @@ class Scene:
         "size": ("small", "large"),
         "fill": ("solid", "hollow"),
         "colour": SHAPE_COLOURS,
-        "shape": ("circle", "square", "triangle", "star", "cross"),
+        "shape": ("circle", "bar", "triangle", "star", "cross"),
         "background": ("white", "grey", "tan", "mint", "lilac"),
     }
     count: str

@@ -7,6 +7,8 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from PIL import Image
@@ -14,12 +16,15 @@ from PIL import Image
 from demo.cirr import plan_cirr
 from demo.fashioniq import plan_fashioniq
 from demo.plan import Copy, Picture, Plan
-from demo.render import CHUNK, PROCESSES, process_pool, render
+from demo.render import render
 from demo.settings import Draw, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.progress import progress
 
+PROCESSES = 2
+# Pictures that a process is handed at once.
+CHUNK = 64
 PALETTE_SIZE = 64
 OPACITY = 230
 
@@ -64,7 +69,7 @@ def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[No
             _write_picture(picture, folder)
             yield
         return
-    with process_pool(processes) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_write_picture, pictures, [folder] * len(pictures), chunksize=CHUNK)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from demo.attributes import Garment, Scene, Thing, attributes, draw_thing
-from demo.render import CHUNK, process_pool, render
+from demo.render import render
 from demo.settings import Pictures, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json
@@ -57,10 +57,10 @@ def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size siz
 
 def write_pictures(settings: Pictures, out: Path) -> None:
     """Writes the training pictures of both kinds to the folder `out`."""
-    with atomic_folder(out) as folder, process_pool() as pool:
+    with atomic_folder(out) as folder:
         for kind in KINDS:
             things, seeds = draw_things(kind, settings.train_per_kind, f"train {settings.seed}")
-            drawn = pool.map(_pixels, things, seeds, [settings.image_size] * len(things), chunksize=CHUNK)
+            drawn = (_pixels(thing, seed, settings.image_size) for thing, seed in zip(things, seeds, strict=True))
             pixels = np.stack(list(progress(drawn, len(things), f"draw {kind.__name__.lower()}s", "pictures")))
             np.save(folder / f"{kind.__name__}.npy", pixels)
             write_json(folder / f"{kind.__name__}.json", [attributes(thing) for thing in things])

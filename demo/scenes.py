@@ -52,10 +52,10 @@ def shape_points(shape: str, turn: float) -> list[Point]:
 
 
 def _outline(shape: str) -> list[Point]:
-    if shape == "square":
-        return [(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]
+    if shape == "bar":
+        return [(-0.88, -0.4), (0.88, -0.4), (0.88, 0.4), (-0.88, 0.4)]
     if shape == "cross":
-        quarter = [(0.3, -1.0), (0.3, -0.3), (1.0, -0.3)]
+        quarter = [(0.34, -1.0), (0.34, -0.34), (1.0, -0.34)]
         return [_turned(point, turns) for turns in range(4) for point in quarter]
     corners = {"triangle": 3, "star": 10, "circle": 32}[shape]
     angles = [2 * math.pi * i / corners - math.pi / 2 for i in range(corners)]
