@@ -1,5 +1,6 @@
 """Weight files, read without running their code."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ def read_plain(path: Path) -> dict[str, Any]:
     Raises InputError when the file is absent, damaged, no checkpoint, or a pickle with code or objects in it.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols: the error below says it all
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check the path") from None
     except IsADirectoryError:
