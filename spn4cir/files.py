@@ -46,6 +46,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Parent folders are made. Raises InputError when the disk is full or the place cannot be written.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         try:
