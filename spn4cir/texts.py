@@ -27,10 +27,10 @@ def evaluation_text(captions: Sequence[str], capitalise: bool) -> str:
     """The text of a validation or test query: the caption, or "c1 and c2" for a pair.
 
     Args:
-        captions: one as annotated, or two, stripped of ".?, " at their ends.
-        capitalise: the family's rule: the first letter of a pair upper case, the rest of c1 lower.
+        captions: one as annotated, or several, stripped of ".?, " at their ends.
+        capitalise: the family's rule: the first letter of several upper case, the rest of c1 lower.
     """
     if len(captions) == 1:
         return captions[0]
-    first, second = (caption.strip(_ENDS) for caption in captions)
-    return f"{first.capitalize() if capitalise else first} and {second}"
+    first, *others = (caption.strip(_ENDS) for caption in captions)
+    return " and ".join([first.capitalize() if capitalise else first, *others])

@@ -44,10 +44,11 @@ def test_one_caption_is_the_text() -> None:
         (("is red",), True, "is red"),
         ((" is Red., ", "Longer? "), False, "is Red and Longer"),
         ((" is Red., ", "Longer? "), True, "Is red and Longer"),
+        (("a.", "b", "c"), False, "a and b and c"),
     ],
 )
 def test_evaluation_texts(captions: tuple[str, ...], capitalise: bool, text: str) -> None:
-    """One caption as annotated; a pair stripped and joined; the capital rule lowers the rest of the first."""
+    """One caption as annotated; several stripped and joined; the capital rule lowers the rest of the first."""
     assert evaluation_text(captions, capitalise) == text
 
 
