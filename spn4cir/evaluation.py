@@ -125,8 +125,8 @@ def rank_split(
     own = next((t for t in split.triplets if t.reference_name == t.target_name), None)
     if own is not None and settings.remove_reference:
         raise InputError(
-            f"split '{split.name}': query {own.query_id} has its reference '{own.reference_name}' as its target, but the "
-            "reference is removed from the ranking; mend the captions file, or set remove_reference: false"
+            f"split '{split.name}': query {own.query_id} has its reference '{own.reference_name}' as its target, "
+            "but the reference is removed from the ranking; mend the captions file, or set remove_reference: false"
         )
     texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
     queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
