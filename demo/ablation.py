@@ -43,7 +43,7 @@ def command(row: str, seed: int) -> list[str]:
     """The command of a row's experiment; the workspace is left as it is."""
     name = "ablation-" + row.strip("+").replace("+", "-").lower() + f"-{seed}"
     flags = [part for setting in overrides(row, seed) for part in ("-S", setting)]
-    return ["dvc", "exp", "run", "--temp", "--force-experiment", "-n", name, *flags, "validate"]
+    return ["dvc", "exp", "run", "--temp", "-n", name, *flags, "validate"]
 
 
 def _run(arguments: list[str]) -> str:
@@ -56,9 +56,11 @@ def _run(arguments: list[str]) -> str:
 def metrics_of(row: str, seed: int) -> dict[str, dict[str, Any]]:
     """Runs a row's experiment; the metrics file of each data set."""
     arguments = command(row, seed)
+    name = arguments[arguments.index("-n") + 1]
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # one of an earlier ablation
     print("$ " + " ".join(arguments), flush=True)
     _run(arguments)
-    commit = _revision(arguments[arguments.index("-n") + 1])
+    commit = _revision(name)
     return {dataset: json.loads(_run(["git", "show", f"{commit}:metrics/{dataset}/clip.json"])) for dataset in DATASETS}
 
 

@@ -142,8 +142,11 @@ def _draw_ranks(images: int, lo: int, hi: int, partners: int, seed: int) -> Int6
 Selected = tuple[Int64[ndarray, "rows partners"], Float32[ndarray, "rows partners"]]
 
 
-def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.IndexFlatIP:
+def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.Index:
+    """An exact index; on the features' own GPU where faiss-gpu is installed in place of faiss-cpu."""
     index = faiss.IndexFlatIP(features.shape[1])
+    if features.is_cuda and hasattr(faiss, "StandardGpuResources"):
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), features.device.index or 0, index)
     index.add(features.cpu().contiguous().numpy())
     return index
 
@@ -159,7 +162,7 @@ def _select_far(
 
 def _select_near(
     features: Float32[Tensor, "images dim"],
-    index: faiss.IndexFlatIP,
+    index: faiss.Index,
     count: int,
     rows: Int64[ndarray, " rows"],
     ranks: Int64[ndarray, "rows partners"],
