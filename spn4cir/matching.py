@@ -144,7 +144,7 @@ Selected = tuple[Int64[ndarray, "rows partners"], Float32[ndarray, "rows partner
 
 def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.Index:
     """An exact index; on the features' own GPU where faiss-gpu is installed in place of faiss-cpu."""
-    index = faiss.IndexFlatIP(features.shape[1])
+    index: faiss.Index = faiss.IndexFlatIP(features.shape[1])
     if features.is_cuda and hasattr(faiss, "StandardGpuResources"):
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), features.device.index or 0, index)
     index.add(features.cpu().contiguous().numpy())
