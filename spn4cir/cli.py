@@ -222,10 +222,10 @@ def submit(
     opened, settings_name = _layout(params, "cirr", root, dataset, missing)
     composer = _composer(checkpoint, family, place)
     settings = of_family(params.validate_, settings_name, composer.family, "validate")
-    split = opened.test_split()
-    found = predict(composer, split, settings, processes, place)
-    for path in write_submission(found, out, name, split.triplets, split.gallery.names):
-        print(f"{path}: written, {len(split.triplets)} queries")
+    found = predict(composer, opened.test_split(), settings, processes, place)
+    queries, names = opened.test_queries()
+    for path in write_submission(found, out, name, queries, names):
+        print(f"{path}: written, {len(queries)} queries")
 
 
 @app.command(epilog=_example("spn4cir check-submission submission/recall_submission_mine.json --root ~/cirr"))

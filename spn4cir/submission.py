@@ -59,7 +59,15 @@ def submission_path(folder: Path, metric: Metric, name: str) -> Path:
 def write_submission(
     predictions: dict[Metric, Predictions], folder: Path, name: str, queries: Sequence[Triplet], gallery: Sequence[str]
 ) -> list[Path]:
-    """Checks both files, then puts them in place. Raises InputError that says what is wrong: neither is written."""
+    """Checks both files, then puts them in place. Raises InputError that says what is wrong: neither is written.
+
+    Args:
+        predictions: both files' contents.
+        folder: where they go.
+        name: ends their names.
+        queries: all of test1, also those that `missing: skip` left out: the server refuses a file that lacks one.
+        gallery: names of all test1 images.
+    """
     places = {metric: submission_path(folder, metric, name) for metric in predictions}
     for metric, content in predictions.items():
         problems = submission_problems(content, queries, gallery)

@@ -13,10 +13,10 @@ def main(job: Job) -> None:
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
     device = choose_device(job.params.machine.device)
     composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
-    split = job.layout().test_split()
-    predictions = predict(composer, split, settings, job.params.machine.workers, device)
+    layout = job.layout()
+    predictions = predict(composer, layout.test_split(), settings, job.params.machine.workers, device)
     with atomic_folder(job.place("submit")) as folder:
-        write_submission(predictions, folder, f"{job.dataset}_{job.family}", split.triplets, split.gallery.names)
+        write_submission(predictions, folder, f"{job.dataset}_{job.family}", *layout.test_queries())
 
 
 if __name__ == "__main__":

@@ -462,6 +462,22 @@ def test_a_stage_of_a_layout_without_a_test_server(project, monkeypatch, capsys,
     assert "layout fashioniq has no submission files" in line
 
 
+def test_a_stage_does_not_write_a_submission_that_lacks_queries(project, monkeypatch, capsys, data, weights):
+    root = project / "data" / "raw" / "demo_cirr"
+    root.unlink()
+    shutil.copytree(data / "cirr", root)
+    (root / "test1" / "test1-0-0-img2.png").unlink()
+    file = project / "params.yaml"
+    file.write_text(file.read_text().replace("missing: error", "missing: skip"))
+    (project / "data" / "train" / "demo_cirr" / "clip").mkdir(parents=True)
+    shutil.copy(weights, project / "data" / "train" / "demo_cirr" / "clip" / "best.pt")
+    monkeypatch.setattr(sys, "argv", ["stages.submit", "demo_cirr", "clip"])
+    with pytest.raises(SystemExit):
+        run(import_module("stages.submit").main)
+    assert "not written: 1 pair ids are missing" in capsys.readouterr().err
+    assert not list((project / "data").rglob("*submission*"))
+
+
 def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     encoder = project / "data" / "models" / "demo_cirr" / "encoder" / "unicom.pt"
     encoder.parent.mkdir(parents=True)

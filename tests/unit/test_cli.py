@@ -107,6 +107,16 @@ def test_submit_writes_two_files_that_pass_the_check(data):
         assert not result.stderr
 
 
+def test_a_submission_that_lacks_queries_is_refused(data, tmp_path):
+    root = tmp_path / "cirr"
+    shutil.copytree(data / "cirr", root)
+    (root / "test1" / "test1-0-0-img2.png").unlink()
+    arguments = ["--root", root, "--checkpoint", data / "stage1-vit.pt", "--workers", 0, "--missing", "skip"]
+    refused = call("submit", *arguments, "--name", "mine", "--out", "sub", status=1)
+    assert "not written: 1 pair ids are missing" in refused.stderr
+    assert not Path("sub").exists()
+
+
 def test_check_submission_reads_two_files_of_the_root_alone(data, tmp_path):
     arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
     call("submit", *arguments, "--name", "mine", "--out", "sub")

@@ -196,3 +196,14 @@ def test_a_second_entry_of_a_pair_in_test1_is_an_error(tmp_path: Path) -> None:
     for read in (Cirr(root, "error").test_queries, Cirr(root, "skip").test_split):
         with pytest.raises(InputError, match="stands there twice"):
             read()
+
+
+def test_queries_that_were_left_out_are_missed(tmp_path: Path) -> None:
+    """The server scores the whole of test1 or nothing."""
+    root = write_cirr(tmp_path / "cirr")
+    (root / "test1" / "test1-0-0-img2.png").unlink()
+    layout = Cirr(root, "skip")
+    found = predict(StubComposer(), layout.test_split(), PROTOCOL, 0, CPU)
+    with pytest.raises(InputError, match="not written: 1 pair ids are missing, the first is 26"):
+        write_submission(found, tmp_path / "out", "x", *layout.test_queries())
+    assert not (tmp_path / "out").exists()
