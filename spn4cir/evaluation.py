@@ -122,12 +122,6 @@ def rank_split(
     """Ranks a split's queries over its gallery and over each alternative one."""
     if not split.triplets:
         raise InputError(f"split '{split.name}': no query is left; check the captions file and the image folder")
-    own = next((t for t in split.triplets if t.reference_name == t.target_name), None)
-    if own is not None and settings.remove_reference:
-        raise InputError(
-            f"split '{split.name}': query {own.query_id} has its reference '{own.reference_name}' as its target, "
-            "but the reference is removed from the ranking; mend the captions file, or set remove_reference: false"
-        )
     texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
     queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
     names = tuple(sorted(split.gallery.names))

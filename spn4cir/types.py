@@ -73,7 +73,7 @@ class EvaluationSplit:
         triplets: the queries.
         gallery: the candidate images.
         alternatives: further galleries over which the same queries are scored, by name (subsets of `gallery`).
-        left_out: queries dropped because an image is missing (`missing: skip`).
+        left_out: queries dropped because an image is missing or the target is the reference (`missing: skip`).
         missing: images of the annotation files that are not on disk.
     """
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.protocol import Scores, unique_gallery
-from spn4cir.datasets.records import Missing, captions_field, field, present, present_gallery, read_records
+from spn4cir.datasets.records import (
+    Missing,
+    captions_field,
+    field,
+    findable,
+    present,
+    present_gallery,
+    present_images,
+    read_records,
+)
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
@@ -89,10 +98,8 @@ class Cirr:
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
         """The images to caption; the prompt's noun is `image`."""
         names = list(self._training_paths) if scope == "split" else list(self.training_gallery().names)
-        paths = [self.image_path(name) for name in names]
-        gallery, _ = present_gallery(names, paths, self.missing, self._split_path("train"))
-        pairs = zip(gallery.names, gallery.paths, strict=True)
-        return tuple(CaptionedImage(name, path, "image") for name, path in pairs)
+        images = [CaptionedImage(name, self.image_path(name), "image") for name in names]
+        return present_images(images, self.missing, self._split_path("train"))
 
     def captions_name(self, words: int) -> str:
         """As published: `cirr_it_llava_{words}.json`."""
@@ -133,7 +140,8 @@ class Cirr:
         path = self._captions_path(split)
         annotated = self._read(path, with_target)
         self._check_pair_ids(annotated, path)
-        triplets = present(annotated, gallery.index.__contains__, self.missing, str(path))
+        queries = findable(annotated, self.missing, path)
+        triplets = present(queries, gallery.index.__contains__, self.missing, str(path))
         for triplet in triplets:
             self._check_subset(triplet, gallery, path)
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)

@@ -12,7 +12,16 @@ from statistics import mean
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.protocol import Scores, unique_gallery
-from spn4cir.datasets.records import Missing, captions_field, field, present, present_gallery, read_records
+from spn4cir.datasets.records import (
+    Missing,
+    captions_field,
+    field,
+    findable,
+    present,
+    present_gallery,
+    present_images,
+    read_records,
+)
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
@@ -39,9 +48,14 @@ class FashionIQ:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a fashioniq root holds captions, image_splits and images")
         with os.scandir(folder) as entries:
-            names = sorted((entry.name for entry in entries), reverse=True)
-        split = (os.path.splitext(name) for name in names)  # noqa: PTH122 - many names, plain strings
-        return {stem: folder / (stem + suffix) for stem, suffix in split if suffix.lower() in _SUFFIXES}
+            names = sorted(entry.name for entry in entries if entry.is_file())
+        split = [os.path.splitext(name) for name in names]  # noqa: PTH122 - many names, plain strings
+        return {
+            stem: folder / (stem + suffix)
+            for kind in reversed(_SUFFIXES)  # the last one counts: .png
+            for stem, suffix in split
+            if suffix.lower() == kind
+        }
 
     def image_path(self, name: str) -> Path:
         """Where the image lies, by its suffix on disk; `.png` for one that is absent."""
@@ -91,18 +105,24 @@ class FashionIQ:
         return unique_gallery(self.training_triplets(), self.image_path)
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """The images to caption; the prompt's noun is the category of the first split file that lists them."""
+        """The images to caption; the prompt's noun is their category.
+
+        Of the split files, each entry is one: a name under two categories is captioned under both nouns, as in the
+        published files. Of the triplets, each name is one, under the category of the first triplet that names it.
+        """
+        if scope == "split":
+            nouns = [(name, category) for category in CATEGORIES for name in self._split_names(category, "train")]
+        else:
+            nouns = list(self._triplet_nouns().items())
+        images = [CaptionedImage(name, self.image_path(name), noun) for name, noun in nouns]
+        return present_images(images, self.missing, self.root / "image_splits")
+
+    def _triplet_nouns(self) -> dict[str, str]:
         nouns: dict[str, str] = {}
-        for category in CATEGORIES:
-            for name in self._split_names(category, "train"):
-                nouns.setdefault(name, category)
-        if scope == "triplets":
-            wanted = self.training_gallery().names
-            nouns = {name: nouns.get(name, CATEGORIES[0]) for name in wanted}
-        path = self.root / "image_splits"
-        gallery, _ = present_gallery(list(nouns), [self.image_path(name) for name in nouns], self.missing, path)
-        pairs = zip(gallery.names, gallery.paths, strict=True)
-        return tuple(CaptionedImage(name, path, nouns[name]) for name, path in pairs)
+        for triplet in self.training_triplets():
+            for name in (triplet.reference_name, triplet.target_name):
+                nouns.setdefault(str(name), triplet.category)
+        return nouns
 
     def captions_name(self, words: int) -> str:
         """As published: `fashioniq_it_llava_{words}.json`."""
@@ -140,7 +160,7 @@ class FashionIQ:
         gallery, absent = present_gallery(names, [self.image_path(name) for name in names], self.missing, place)
         path = self._captions_path(category, "val")
         annotated = self._read(path, category)
-        triplets = self._present(annotated, path, frozenset(gallery.names))
+        triplets = self._present(findable(annotated, self.missing, path), path, frozenset(gallery.names))
         used = frozenset(name for t in triplets for name in (t.reference_name, t.target_name) if name is not None)
         return EvaluationSplit(
             name=category,

@@ -41,7 +41,10 @@ class Layout(Protocol):
         """The images that annotated training triplets name: in file order, reference before target."""
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """The images to caption: all of the train split files, or those that triplets name."""
+        """The images to caption: all of the train split files, or those that triplets name.
+
+        A name that comes twice is captioned twice, and the last caption counts.
+        """
 
     def captions_name(self, words: int) -> str:
         """File name of the captions of that many words."""
@@ -59,7 +62,10 @@ class Layout(Protocol):
         """The generated triplets of a file."""
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The validation queries with their galleries."""
+        """The validation queries with their galleries.
+
+        A query whose target is its own reference, or that lacks an image, is an InputError, or left out under `skip`.
+        """
 
     def test_split(self) -> EvaluationSplit:
         """The test queries that a server scores. Raises InputError where the layout has none."""

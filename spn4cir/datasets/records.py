@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.types import Gallery, Triplet
+from spn4cir.types import CaptionedImage, Gallery, Triplet
 
 Missing = Literal["error", "skip"]
 
@@ -77,19 +78,54 @@ def _absent(triplet: Triplet, exists: Callable[[str], bool]) -> tuple[str, str] 
     return None
 
 
+def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list[Triplet]:
+    """The queries whose target is another image than their reference, which is removed from the ranking.
+
+    Raises InputError for the first of the others, unless `missing` is skip: then it says how many were left out.
+    """
+    kept = [triplet for triplet in triplets if triplet.reference_name != triplet.target_name]
+    if len(kept) < len(triplets):
+        if missing == "error":
+            own = next(triplet for triplet in triplets if triplet.reference_name == triplet.target_name)
+            raise InputError(
+                f"{place}: query {own.query_id} has its reference '{own.reference_name}' as its target; "
+                "mend it, or set missing: skip to leave such queries out"
+            )
+        count = len(triplets) - len(kept)
+        print(f"{place}: left out {count} of {len(triplets)} queries whose target is their reference", file=sys.stderr)
+    return kept
+
+
 def present_gallery(names: Sequence[str], paths: Sequence[Path], missing: Missing, place: Path) -> tuple[Gallery, int]:
     """The images that are on disk, and how many are not.
 
     Raises InputError for the first absent one unless `missing` is skip, and for a gallery without images.
     """
-    kept = [(name, path) for name, path in zip(names, paths, strict=True) if path.is_file()]
-    absent = len(names) - len(kept)
-    if absent and missing == "error":
-        path = next(path for path in paths if not path.is_file())
-        raise InputError(
-            f"{place}: {absent} of {len(names)} images are not on disk, the first is {path}; "
-            "add them, or set missing: skip to score without them"
-        )
-    if not kept:
+    there = _on_disk(paths, missing, place)
+    if not any(there):
         raise InputError(f"{place}: the gallery is empty; check the split file and the image folder")
-    return Gallery(tuple(name for name, _ in kept), tuple(path for _, path in kept)), absent
+    return Gallery(tuple(compress(names, there)), tuple(compress(paths, there))), there.count(False)
+
+
+def present_images(images: Sequence[CaptionedImage], missing: Missing, place: Path) -> tuple[CaptionedImage, ...]:
+    """The images to caption that are on disk.
+
+    Raises InputError for the first absent one, unless `missing` is skip: then it says how many were left out; and where
+    none is left.
+    """
+    there = _on_disk([image.path for image in images], missing, place)
+    if not any(there):
+        raise InputError(f"{place}: no image is left to caption; check the split file and the image folder")
+    if absent := there.count(False):
+        print(f"{place}: left out {absent} of {len(images)} images to caption: not on disk", file=sys.stderr)
+    return tuple(compress(images, there))
+
+
+def _on_disk(paths: Sequence[Path], missing: Missing, place: Path) -> list[bool]:
+    there = [path.is_file() for path in paths]
+    if not all(there) and missing == "error":
+        raise InputError(
+            f"{place}: {there.count(False)} of {len(paths)} images are not on disk, the first is "
+            f"{paths[there.index(False)]}; add them, or set missing: skip to go on without them"
+        )
+    return there

@@ -73,6 +73,23 @@ def test_fashioniq_images_of_any_suffix(tmp_path: Path, suffix: str) -> None:
     assert layout.image_path("absent") == root / "images" / "absent.png"
 
 
+def test_of_two_files_of_one_name_the_png_counts(fiq_root: Path) -> None:
+    """Whatever the order of the folder; a link to nowhere is no image."""
+    images = fiq_root / "images"
+    png = images / "dress-train-0.png"
+    for suffix in (".jpg", ".jpeg", ".PNG"):
+        draw(images / f"dress-train-0{suffix}", 1)
+    (images / "dress-train-1.png").rename(images / "dress-train-1.jpg")
+    (images / "dress-train-1.png").symlink_to("nowhere")
+    (images / "dress-train-2.png").unlink()
+    (images / "dress-train-2.png").symlink_to("nowhere")
+    layout = fashioniq(fiq_root, "skip")
+    assert layout.image_path("dress-train-0") == png
+    assert layout.image_path("dress-train-1") == images / "dress-train-1.jpg"
+    dresses = [triplet for triplet in layout.training_triplets() if triplet.category == "dress"]
+    assert [triplet.reference_name for triplet in dresses] == ["dress-train-0"]
+
+
 def test_names_with_dots_keep_them(fiq_root: Path) -> None:
     path = draw(fiq_root / "images" / "B00.1.png", 1)
     assert fashioniq(fiq_root).image_path("B00.1") == path
@@ -184,25 +201,63 @@ def test_an_empty_gallery_is_an_error(tmp_path: Path, layout: str) -> None:
 
 
 def test_caption_images_of_the_split_files_or_of_the_triplets(fiq_root: Path, cirr_root: Path) -> None:
-    """With the prompt's noun: the first category that lists the image, or `image`; none of val or test."""
+    """With the prompt's noun: each category that lists the image, or `image`; none of val or test."""
     change(fiq_root / "captions" / "cap.dress.train.json", lambda records: records[:1])
     change(fiq_root / "image_splits" / "split.toptee.train.json", lambda names: [*names, "dress-train-2"])
+    change(fiq_root / "image_splits" / "split.shirt.train.json", lambda names: names[1:])
     layout = fashioniq(fiq_root)
     split = layout.caption_images("split")
-    assert [image.name for image in split] == [
-        f"{category}-train-{i}" for category in ("dress", "shirt", "toptee") for i in range(3)
+    assert [(image.name, image.noun) for image in split] == [
+        *((f"dress-train-{i}", "dress") for i in range(3)),
+        *((f"shirt-train-{i}", "shirt") for i in (1, 2)),
+        *((f"toptee-train-{i}", "toptee") for i in range(3)),
+        ("dress-train-2", "toptee"),
     ]
-    assert {image.name: image.noun for image in split}["dress-train-2"] == "dress"
-    assert [image.name for image in layout.caption_images("triplets")][:3] == [
-        "dress-train-0",
-        "dress-train-1",
-        "shirt-train-0",
+    named = layout.caption_images("triplets")
+    assert [(image.name, image.noun) for image in named][:3] == [
+        ("dress-train-0", "dress"),
+        ("dress-train-1", "dress"),
+        ("shirt-train-0", "shirt"),
     ]
     change(cirr_root / "cirr/captions/cap.rc2.train.json", lambda records: records[:1])
     assert len(cirr(cirr_root).caption_images("split")) == 12
     few = cirr(cirr_root).caption_images("triplets")
     assert [(image.name, image.noun) for image in few] == [("train-0-0-img0", "image"), ("train-0-0-img1", "image")]
     assert few[0].path.is_file()
+
+
+@pytest.mark.parametrize("layout", ["fashioniq", "cirr"])
+def test_images_to_caption_that_are_missing_are_counted(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if layout == "fashioniq":
+        root, gone, total = write_fashioniq(tmp_path), "images/dress-train-2.png", 18
+    else:
+        root, gone, total = write_cirr(tmp_path), "train/0/train-0-0-img2.png", 12
+    (root / gone).unlink()
+    with pytest.raises(InputError, match=f"1 of {total} images are not on disk, the first is .*{gone}"):
+        open_layout(layout, root, "error").caption_images("split")
+    assert len(open_layout(layout, root, "skip").caption_images("split")) == total - 1
+    assert f"left out 1 of {total} images to caption" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["fashioniq", "cirr"])
+def test_a_query_that_asks_for_its_own_reference(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot be found where the reference is removed: told at reading, before any network is trained."""
+    if layout == "fashioniq":
+        root, place, fields = write_fashioniq(tmp_path), "captions/cap.dress.val.json", ("candidate", "target")
+    else:
+        root, place, fields = write_cirr(tmp_path), "cirr/captions/cap.rc2.val.json", ("reference", "target_hard")
+    path = change(root / place, lambda records: records[1].update({fields[1]: records[1][fields[0]]}))
+    with pytest.raises(InputError, match=r"query \d+ has its reference '\S+' as its target") as raised:
+        open_layout(layout, root, "error").evaluation_splits()
+    assert str(raised.value).startswith(f"{path}: ")
+    split = open_layout(layout, root, "skip").evaluation_splits()[0]
+    assert split.left_out == 1
+    assert all(triplet.reference_name != triplet.target_name for triplet in split.triplets)
+    assert f"{path}: left out 1 of {len(split.triplets) + 1} queries" in capsys.readouterr().err
 
 
 def test_published_names(fiq_root: Path, cirr_root: Path) -> None:

@@ -221,15 +221,6 @@ def test_no_queries_are_an_input_error(tmp_path: Path) -> None:
         scored(Cirr(tmp_path, "error"), [split])
 
 
-def test_a_query_that_asks_for_its_own_reference_is_an_input_error(tmp_path: Path) -> None:
-    """It could never be found where the reference is removed."""
-    gallery = Case(170).gallery()
-    triplets = (Triplet("i003", ("0",), "i003", 7, subset_names=("i003", "i004")),)
-    splits = [EvaluationSplit("val", triplets, gallery, {})]
-    with pytest.raises(InputError, match="query 7 has its reference 'i003' as its target"):
-        scored(Cirr(tmp_path, "error"), splits)
-
-
 def test_blocks_of_queries_equal_the_whole() -> None:
     gallery = Case(20).gallery()
     triplets = [Triplet(name, (f"{i}",), name) for i, name in enumerate(gallery.names)]
