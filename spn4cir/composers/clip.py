@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import open_clip
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
+from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
 from spn4cir.losses import info_nce
 
 _HEAD_WIDTH = 64
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
+_NOT_QUICK = (
+    "is no CLIP with quick GELU, which the published formats mean; "
+    "choose an OpenAI tag or a '-quickgelu' architecture with a tag of its own"
+)
 _REQUIRED = (
     "text_projection",
     "positional_embedding",
@@ -120,17 +125,50 @@ class ClipComposer(nn.Module):
     @classmethod
     def from_base(cls, model: str, pretrained: str | None) -> Self:
         """Over an open_clip model with quick GELU. Raises InputError where it cannot be had or is of another kind."""
+        place = f"base model {model} (tag {pretrained})"
+        tag = open_clip.get_pretrained_cfg(model.replace("/", "-"), pretrained) if pretrained else {}
+        if tag and not tag.get("quick_gelu", False):
+            raise InputError(f"{place}: {_NOT_QUICK}")
         try:
-            base = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
+            # open_clip builds RN50x4 and others without quick GELU even for OpenAI's weights, and only warns.
+            base = open_clip.create_model(
+                model, pretrained=pretrained, require_pretrained=True, force_quick_gelu=bool(tag)
+            ).eval()
         except (RuntimeError, ValueError, OSError, KeyError, TypeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"base model {model} (tag {pretrained}): cannot be loaded: {reason}") from None
+            raise InputError(f"{place}: cannot be loaded: {reason}") from None
         if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
+            raise InputError(f"{place}: {_NOT_QUICK}")
+        composer = cls.from_state(base.state_dict(), 1, model)
+        _check_same(composer, base, place)
+        return composer
+
+
+def _check_same(composer: ClipComposer, base: CLIP, place: str) -> None:
+    """Raises InputError unless the composer sees images as `base` does and computes the same features.
+
+    Names and shapes do not tell everything: pooling, the norms' places or the text's mask may differ.
+    """
+    settings = open_clip.get_model_preprocess_cfg(base)
+    for name, wanted in (("mean", CLIP_MEAN), ("std", CLIP_STD)):
+        if tuple(settings.get(name, wanted)) != wanted:
             raise InputError(
-                f"base model {model}: is no CLIP with quick GELU, which the published formats mean; "
-                "choose an OpenAI tag or a '-quickgelu' architecture"
+                f"{place}: wants images of {name} {tuple(settings[name])}, CLIP's is {wanted}; choose another"
             )
-        return cls.from_state(base.state_dict(), 1, model)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, composer.preprocess.size, composer.preprocess.size, generator=generator)
+    tokens = torch.randint(1, base.vocab_size, (1, composer.max_tokens), generator=generator)
+    try:
+        with torch.inference_mode():
+            theirs, ours = ((n.encode_image(images), n.encode_text(tokens)) for n in (base, composer.clip))
+        same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(theirs, ours, strict=True))
+    except (RuntimeError, AssertionError):
+        same = False
+    if not same:
+        raise InputError(
+            f"{place}: computes other features than OpenAI's CLIP with the same weights (pooling, norms or mask "
+            "differ), and the published formats mean the latter; choose a model of OpenAI's architecture"
+        )
 
 
 def _check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:

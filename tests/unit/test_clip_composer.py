@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -205,16 +206,29 @@ def test_no_damage_ends_in_a_traceback(tower: Tower, name: str, damage: str) -> 
         ClipComposer.from_state(state, 1, "a.pt")
 
 
-def write_base(folder: Path, state: dict[str, Tensor], quick_gelu: bool) -> Path:
-    """A folder as open_clip's `local-dir:` reads it."""
-    config = {
+def base_config() -> dict[str, Any]:
+    """The architecture of `wide_state`, with GELU, as open_clip's own files describe one."""
+    return {
         "embed_dim": 48,
-        "quick_gelu": quick_gelu,
         "vision_cfg": {"image_size": 24, "layers": 2, "width": 128, "head_width": HEAD, "patch_size": 8},
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 3},
     }
+
+
+def write_base(
+    folder: Path,
+    state: dict[str, Tensor],
+    quick_gelu: bool = True,
+    preprocess: dict[str, Any] | None = None,
+    **tower: dict[str, Any],
+) -> Path:
+    """A folder as open_clip's `local-dir:` reads it; `vision_cfg` and `text_cfg` may be added to."""
+    config = base_config() | {"quick_gelu": quick_gelu}
+    for name, more in tower.items():
+        config[name] |= more
     folder.mkdir()
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    content = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
 
@@ -231,6 +245,49 @@ def test_a_base_model_without_quick_gelu_is_refused(tmp_path: Path) -> None:
     """Its weights under quick GELU would be another network."""
     folder = write_base(tmp_path / "base", wide_state(), quick_gelu=False)
     with pytest.raises(InputError, match="is no CLIP with quick GELU"):
+        ClipComposer.from_base(f"local-dir:{folder}", None)
+
+
+@pytest.mark.parametrize("model", ["RN50x4", "ViT-B-16", "RN50x4-quickgelu"])
+def test_openai_weights_get_quick_gelu_whatever_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """open_clip's architecture of the plain name has GELU; the tag says what its weights were trained with."""
+    state = wide_state()
+    save_file(state, tmp_path / "openai.safetensors")
+    monkeypatch.setattr(open_clip.factory, "get_model_config", lambda name: base_config())
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *a, **k: str(tmp_path / "openai.safetensors"))
+    composer = ClipComposer.from_base(model, "openai")
+    with torch.no_grad():
+        feature = composer.encode_image(images(24)).reference
+    torch.testing.assert_close(feature, image_feature(state, images(24), 2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "tag"), [("ViT-B-16", "laion2b_s34b_b88k"), ("ViT-B-16-SigLIP", "webli")])
+def test_a_tag_without_quick_gelu_is_refused_before_its_download(
+    monkeypatch: pytest.MonkeyPatch, model: str, tag: str
+) -> None:
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *a, **k: pytest.fail("downloaded"))
+    with pytest.raises(InputError, match=rf"base model {model} \(tag {tag}\): is no CLIP with quick GELU"):
+        ClipComposer.from_base(model, tag)
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [{"vision_cfg": {"pool_type": "avg"}}, {"text_cfg": {"pool_type": "last"}}, {"text_cfg": {"no_causal_mask": True}}],
+    ids=str,
+)
+def test_a_base_that_computes_otherwise_is_refused(tmp_path: Path, tower: dict[str, dict[str, Any]]) -> None:
+    """The same names and shapes: only its features tell that it would silently become another network."""
+    folder = write_base(tmp_path / "base", wide_state(), **tower)
+    with pytest.raises(InputError, match="computes other features than OpenAI's CLIP"):
+        ClipComposer.from_base(f"local-dir:{folder}", None)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_base_of_other_pixels_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_base(tmp_path / "base", wide_state(), preprocess={name: [0.5, 0.5, 0.5]})
+    with pytest.raises(InputError, match=rf"wants images of {name} \(0\.5, 0\.5, 0\.5\), CLIP's is \(0\."):
         ClipComposer.from_base(f"local-dir:{folder}", None)
 
 
