@@ -1,5 +1,6 @@
 """Decoding and preprocessing of images."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,10 +87,26 @@ def image_batches(
         yield from loader
 
 
+# What torch says when a worker is killed, or finds no room for the batch it hands over.
+_WORKER_LOST = re.compile(r"DataLoader worker \(pid|shared memory|torch_\d+|received 0 items of ancdata", re.IGNORECASE)
+
+
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Turns an InputError that a DataLoader worker wrapped in its traceback back into its one line."""
+    """Turns what a DataLoader worker ends with into one line.
+
+    An InputError comes back out of the traceback that torch wrapped it in. A worker that was killed or could not
+    share its batch becomes an InputError with the remedy: small containers have 64 MB of shared memory.
+    """
     try:
         yield
     except InputError as error:
         raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
+    except (RuntimeError, OSError) as error:
+        if not _WORKER_LOST.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"a process that decodes images was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "
+            "or the memory, or set machine.workers: 0"
+        ) from None

@@ -1,5 +1,7 @@
 """Preprocessing by sizes counted by hand, and images that are not as expected."""
 
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
-from spn4cir.images import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, open_image
+from spn4cir.images import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, open_image, worker_errors
 from tests.helpers.layouts import draw
 
 
@@ -137,6 +139,40 @@ def assert_one_line(tmp_path: Path, suffix: str, how: str, workers: int) -> None
 def test_a_worker_that_meets_a_broken_image(tmp_path: Path) -> None:
     """Torch wraps its error in a traceback; what arrives is the one line."""
     assert_one_line(tmp_path, ".png", "cut", workers=1)
+
+
+class Deadly(Preprocess):
+    """Ends the process that calls it, as the kernel does when memory is short."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_worker_that_is_killed_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"was lost \(.*--shm-size.*machine\.workers: 0") as raised:
+        list(image_batches([draw(tmp_path / "a.png", 1)], Deadly(16), 1, 1))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit.",
+        "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n"
+        "RuntimeError: unable to write to file </torch_12_34_0>: No space left on device (28)",
+    ],
+)
+def test_too_little_shared_memory_is_one_line(said: str) -> None:
+    with pytest.raises(InputError, match=r"--shm-size") as raised, worker_errors():
+        raise RuntimeError(said)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_errors_of_a_worker_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="stack expects each tensor"), worker_errors():
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nstack expects each tensor")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".webp"])
