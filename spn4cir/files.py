@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ def _existing(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    Parent folders are made. Raises InputError when the disk is full or the place cannot be written.
+    Parent folders are made; what killed runs left of the same target is removed. Raises InputError when the disk is
+    full or the place cannot be written.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
@@ -52,6 +54,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(path)
             yield temporary
             temporary.replace(path)
         finally:
@@ -66,10 +69,36 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
+            _remove_stale(path)
             yield temporary
             replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes the temporary files and folders of `path` whose process on this machine is no longer there."""
+    pattern = re.compile(rf"\.+{re.escape(path.name)}(?:\.(\d+)\.tmp)+")  # repeated: a file within a file's block
+    with os.scandir(path.parent) as entries:
+        everything = list(entries)
+    for entry in everything:
+        found = pattern.fullmatch(entry.name)
+        if not found or _is_running(int(found[1])):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def replace_folder(source: Path, path: Path) -> None:
@@ -88,7 +117,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the root folder and the layout") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also no UTF-8, a number of thousands of digits, deep nesting
         raise InputError(f"{path}: is not valid JSON ({error}); download or write it again") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
@@ -120,6 +149,22 @@ def tree_hash(path: Path) -> str:
         return file_hash(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     return value_hash([[str(p.relative_to(path)), file_hash(p)] for p in files])
+
+
+def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, links followed; a folder that is met again through a link is passed over, so that cycles end.
+
+    Folders are met in the order of their names. The caller may take names out of the list of folders.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield place, folders, names
 
 
 def require_space(path: Path, needed: int) -> None:

@@ -1,6 +1,5 @@
 """Search: the images of a folder that answer a query image with a text."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.dedup import pixel_digest
 from spn4cir.encoding import encode_gallery
 from spn4cir.errors import InputError
+from spn4cir.files import walk_once
 from spn4cir.sheets import SheetRow, draw_sheet
 from spn4cir.types import Gallery
 
@@ -37,11 +37,8 @@ def folder_gallery(folder: Path) -> Gallery:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
     names: list[str] = []
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        inner = (name for name in folders if not name.startswith("."))
-        folders[:] = [name for name in inner if os.path.realpath(Path(place, name)) not in seen]
-        seen.update(os.path.realpath(Path(place, name)) for name in folders)
+    for place, folders, files in walk_once(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         names.extend(Path(place, name).relative_to(folder).as_posix() for name in images)
     if not names:

@@ -1,13 +1,12 @@
 """Work in progress: outside the stages' outs, keyed by everything that determines a result."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import spn4cir
 from spn4cir.closure import import_closure
-from spn4cir.files import disk_errors, file_hash, value_hash
+from spn4cir.files import disk_errors, file_hash, value_hash, walk_once
 
 _KEY_LENGTH = 16
 
@@ -19,14 +18,15 @@ def code_hash(module: str) -> str:
 
 
 def listing_hash(folder: Path) -> str:
-    """Hash of names, sizes and times of the files below a folder, links followed: a large data set is not read."""
-    entries = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
+    """Hash of names, sizes and times of the files below a folder, links followed once: a large data set is not read."""
+    entries: list[list[object]] = []
+    for place, folders, names in walk_once(folder):
+        inside = Path(place).relative_to(folder)
+        entries.extend([str(inside / name)] for name in folders)
         for name in sorted(names):
             path = Path(place, name)
             status = path.stat() if path.exists() else path.lstat()
-            entries.append([str(path.relative_to(folder)), status.st_size, status.st_mtime_ns])
+            entries.append([str(inside / name), status.st_size, status.st_mtime_ns])
     return value_hash(entries)
 
 

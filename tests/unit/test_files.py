@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from spn4cir.files import (
     require_space,
     tree_hash,
     value_hash,
+    walk_once,
     write_json,
 )
 from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
@@ -120,6 +123,28 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
+@pytest.fixture
+def ended() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, ended: int) -> None:
+    """Of the same target and of a process that is gone; the rest may be a run that is under way."""
+    stale = [f".best.pt.{ended}.tmp", f"..best.pt.{ended}.tmp.{ended}.tmp"]
+    kept = [f".best.pt.{os.getppid()}.tmp", f".last.pt.{ended}.tmp", f".best.pt.{ended}.txt", ".bestXpt.1.tmp"]
+    for name in stale + kept:
+        (tmp_path / name).touch()
+    (tmp_path / f".out.{ended}.tmp" / "inner").mkdir(parents=True)
+    write_json(tmp_path / "best.pt", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", f".out.{ended}.tmp", *kept}
+    with atomic_folder(tmp_path / "out"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "out", *kept}
+
+
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="odd"), disk_errors(tmp_path):
         raise OSError(errno.EIO, "odd")
@@ -139,6 +164,8 @@ def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
         (b"{", "is not valid JSON"),
         (b"\xff\xfe", "is not valid JSON"),
         (b"", "is not valid JSON"),
+        (b"[" + b"1" * 5000 + b"]", "is not valid JSON"),
+        (b"[" * 200_000, "is not valid JSON"),
     ],
 )
 def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | None, problem: str) -> None:
@@ -193,6 +220,19 @@ def test_a_listing_sees_names_sizes_and_times(tmp_path: Path) -> None:
     (real / "y").rename(real / "z")
     seen.add(listing_hash(tmp_path / "root"))
     assert len(seen) == 4
+
+
+def test_a_listing_ends_where_links_go_round(tmp_path: Path) -> None:
+    inner = tmp_path / "root" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "x").write_text("1")
+    seen = {listing_hash(tmp_path / "root")}
+    (inner / "up").symlink_to(tmp_path / "root")
+    seen.add(listing_hash(tmp_path / "root"))
+    (inner / "self").symlink_to(inner)
+    seen.add(listing_hash(tmp_path / "root"))
+    assert len(seen) == 3, "a link is seen, though it is not followed"
+    assert [Path(place).name for place, _, _ in walk_once(tmp_path / "root")] == ["root", "inner"]
 
 
 def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
