@@ -1,5 +1,8 @@
 """The device and the number type that the settings ask for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from spn4cir.errors import InputError
@@ -35,3 +38,20 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise InputError(f"dtype: {name!r} is unknown; use auto, {', '.join(known)}")
     return known[name]
+
+
+@contextmanager
+def memory_errors(label: str, batch_size: int) -> Iterator[None]:
+    """Turns a full GPU into an InputError that names the setting to lower.
+
+    Args:
+        label: what was being done, as the progress shows it.
+        batch_size: of the step, as the settings have it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"{label}: a batch does not fit into the GPU's memory; lower batch_size ({batch_size}) of this stage in "
+            "params.yaml, or free the GPU"
+        ) from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from spn4cir.checkpoints import save_composer, save_tensors
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Scores
+from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.params import Optimisation
 from spn4cir.progress import progress
@@ -67,7 +68,8 @@ class Trainer:
     def fit(self) -> History:
         """Trains to the last epoch and leaves `best.pt` and `last.pt` in the work folder.
 
-        Raises InputError when the loss is not finite, or there are fewer triplets than a batch holds.
+        Raises InputError when the loss is not finite, a batch does not fit into the GPU's memory, or there are fewer
+        triplets than a batch holds.
         """
         parameters = self.composer.train_stage(self.stage)
         optimiser = torch.optim.AdamW(
@@ -96,12 +98,13 @@ class Trainer:
         losses: list[Tensor] = []
         label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
         for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
-            optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-                loss = self.source.loss(self.composer, batch)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            scaler.step(optimiser)
-            scaler.update()
+            with memory_errors(label, self.settings.batch_size):
+                optimiser.zero_grad(set_to_none=True)
+                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+                    loss = self.source.loss(self.composer, batch)
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                scaler.step(optimiser)
+                scaler.update()
             losses.append(loss.detach())
         return [float(loss) for loss in torch.stack(losses).cpu()]
 

@@ -246,3 +246,12 @@ def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueIm
     torch.testing.assert_close(features.target, torch.cat([part.target for part in single]))
     rest = torch.cat([part.target for part in encode_batches(stub, unique.gallery.paths, 3, 0, CPU, "x", done=6)])
     assert torch.equal(rest, features.target[6:])
+
+
+def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(unique: UniqueImages) -> None:
+    class Full(StubComposer):
+        def encode_image(self, images: Tensor) -> ImageFeatures:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")
+
+    with pytest.raises(InputError, match=r"^encode bank: a batch does not fit .* lower batch_size \(3\)"):
+        list(encode_batches(Full(), unique.gallery.paths, 3, 0, CPU, "encode bank"))

@@ -152,6 +152,17 @@ def test_a_loss_that_is_not_finite_is_an_input_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_step_that_the_gpu_cannot_hold_names_the_setting(tmp_path: Path) -> None:
+    composer = talkative()
+
+    def full(*args: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")
+
+    composer.contrast = full  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"^stage 2 epoch 1/4: a batch does not fit .* lower batch_size \(4\)"):
+        trainer(tmp_path, composer=composer).fit()
+
+
 def test_an_image_that_dedup_does_not_know_is_named() -> None:
     with pytest.raises(InputError, match="generated: image 'b' is not among the 1 unique training images"):
         triplet_rows([Triplet("a", ("x",), "b")], {"a": 0, "copy": 0}, "generated")
