@@ -255,3 +255,16 @@ def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(unique: UniqueImages
 
     with pytest.raises(InputError, match=r"^encode bank: a batch does not fit .* lower batch_size \(3\)"):
         list(encode_batches(Full(), unique.gallery.paths, 3, 0, CPU, "encode bank"))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_reach_no_bank(unique: UniqueImages, tmp_path: Path, value: float) -> None:
+    """Nor a gallery: broken weights stop at the first batch."""
+    broken = StubComposer()
+    broken.image_side.weight.data[0, 0] = value
+    with pytest.raises(InputError, match="encode bank: the network's features are not finite; its weights are broken"):
+        build(broken, unique, tmp_path / "bank", tmp_path / "work")
+    assert broken.encoded == 4
+    assert list((tmp_path / "work").iterdir()) == []
+    with pytest.raises(InputError, match="not finite"):
+        encode_gallery(broken, unique.gallery, 3, 0, CPU, "encode gallery")
