@@ -21,6 +21,8 @@ from spn4cir.sources import Source
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
+# How often the losses are looked at within an epoch: each look waits for the device.
+_CHECK_STEPS = 50
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -106,12 +108,17 @@ class Trainer:
                 scaler.step(optimiser)
                 scaler.update()
             losses.append(loss.detach())
+            if len(losses) % _CHECK_STEPS == 0:
+                self._require_finite(float(torch.stack(losses[-_CHECK_STEPS:]).sum()), epoch)
         return [float(loss) for loss in torch.stack(losses).cpu()]
+
+    def _require_finite(self, loss: float, epoch: int) -> None:
+        if not isfinite(loss):
+            raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
 
     def _record(self, history: History, epoch: int, losses: list[float]) -> None:
         mean = fmean(losses)
-        if not isfinite(mean):
-            raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
+        self._require_finite(mean, epoch)
         first = len(history.steps) + 1
         history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(losses))
         scores = self.evaluate(self.composer)

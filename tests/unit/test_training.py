@@ -152,6 +152,18 @@ def test_a_loss_that_is_not_finite_is_an_input_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_loss_that_is_not_finite_ends_the_epoch_early(tmp_path: Path) -> None:
+    """Seen at step 50 of 200, not at the end of an epoch that may take hours."""
+    composer = talkative()
+    composer.text_side.weight.data.fill_(torch.nan)
+    source = BankSource(rows(200), bank(), stage2(batch_size=1), 1, CPU)
+    real, steps = composer.contrast, []
+    composer.contrast = lambda *args: steps.append(1) or real(*args)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="the loss is not finite in epoch 1"):
+        trainer(tmp_path, composer=composer, source=source, batch_size=1).fit()
+    assert len(steps) == 50
+
+
 def test_a_step_that_the_gpu_cannot_hold_names_the_setting(tmp_path: Path) -> None:
     composer = talkative()
 
