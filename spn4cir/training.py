@@ -142,7 +142,8 @@ class Trainer:
         path = self.work / _STATE
         if not path.is_file():
             return History()
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        # On the CPU: loading moves what belongs on the device, and AdamW keeps its step counts here.
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         self.composer.load_state_dict(state["composer"])
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])

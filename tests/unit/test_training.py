@@ -232,6 +232,20 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, change
         assert_same(first["state_dict"], second["state_dict"])
 
 
+def test_a_resumed_state_is_read_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW's step counts on a GPU would make each step wait for it, and the state would be in its memory twice."""
+    trainer(tmp_path, epochs=1).fit()
+    real, places = torch.load, []
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        places.append(kwargs["map_location"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", load)
+    trainer(tmp_path, epochs=2).fit()
+    assert places == ["cpu"]
+
+
 @pytest.mark.parametrize("name", ["save_composer", "save_tensors"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_kill_while_weights_are_written(
