@@ -11,8 +11,19 @@ from spn4cir.errors import InputError
 def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is cuda where there is one, else cpu.
 
+    Where it is cuda, float32 means float32 in this process from now on: by default cuDNN's convolutions round to
+    TensorFloat-32 (10 bits of mantissa) on Ampere and later.
+
     Raises InputError when the name is unknown or its device is not on this machine.
     """
+    device = _find_device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
+    return device
+
+
+def _find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -26,6 +26,22 @@ def test_absent_cuda_is_refused_with_its_remedy(monkeypatch, name, devices):
         choose_device(name)
 
 
+@pytest.mark.parametrize(("name", "rounded"), [("cuda", False), ("cpu", True)])
+def test_float32_is_not_rounded_on_a_gpu(monkeypatch, name, rounded):
+    """Neither in convolutions nor in matrix products; without a GPU nothing is touched."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision("high")
+        choose_device(name)
+        assert torch.backends.cudnn.allow_tf32 is rounded
+        assert torch.get_float32_matmul_precision() == ("high" if rounded else "highest")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
 def test_unknown_device_is_refused():
     with pytest.raises(InputError, match="'gpu' is no device"):
         choose_device("gpu")
