@@ -1,5 +1,6 @@
 """The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
 
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -91,7 +92,7 @@ class Caption(Settings):
             raise ValueError("prompt lacks the field {words}")
         try:
             self.prompt.format(words=1, noun="image")
-        except (KeyError, IndexError, ValueError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"prompt knows the fields {{noun}} and {{words}} only, got {error}") from None
         return self
 
@@ -99,7 +100,7 @@ class Caption(Settings):
 class Match(Settings):
     """Partners by similarity; `window` maps each family to its ranks, null: any other image."""
 
-    window: dict[str, Window | None]
+    window: Annotated[dict[str, Window | None], Field(min_length=1)]
     partners: Positive
     batch_size: Positive
 
@@ -127,7 +128,7 @@ class Optimisation(Settings):
     lr: Rate
     batch_size: Positive
     epochs: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     betas: tuple[Share, Share]
     eps: Rate
     precision: Literal["float32", "float16", "bfloat16"]
@@ -174,7 +175,7 @@ class Params(Settings):
     """The whole file."""
 
     run: Run
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     machine: Machine
     datasets: dict[str, Dataset]
     models: dict[str, Models]
@@ -264,17 +265,24 @@ def _read(path: Path) -> str:
 def find_params(start: Path) -> Params:
     """The settings in reach of `start` (the folder or one above it), else the published ones of the package.
 
-    Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over.
+    Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over. So
+    is, with a warning, one above `start` that is no YAML, such as a template.
     """
     for folder in (start, *start.parents):
         path = folder / PARAMS_FILE
-        if path.is_file() and not _is_foreign(path):
+        if path.is_file() and not _is_foreign(path, above=folder != start):
             return load_params(path)
     return published_params()
 
 
-def _is_foreign(path: Path) -> bool:
-    content = _parse_yaml(_read(path), str(path))
+def _is_foreign(path: Path, above: bool) -> bool:
+    try:
+        content = _parse_yaml(_read(path), str(path))
+    except InputError as error:
+        if not above:
+            raise
+        print(f"warning: passed over: {error}", file=sys.stderr)
+        return True
     return isinstance(content, dict) and "datasets" not in content
 
 

@@ -62,6 +62,12 @@ def test_published_settings_of_clip(dataset: str) -> None:
         ("in {words} words", "in few words", "prompt lacks the field {words}"),
         ("describe the {noun}", "describe the {thing}", "prompt knows the fields {noun} and {words} only"),
         ("describe the {noun}", "describe the {", "prompt knows the fields"),
+        ("describe the {noun}", "describe the {noun[a]}", "prompt knows the fields"),
+        ("describe the {noun}", "describe the {words.x}", "prompt knows the fields"),
+        ("seed: 42", "seed: -1", "seed: .*greater than or equal to 0"),
+        ("seed: 42", "seed: 4294967296", "seed: .*less than 4294967296"),
+        ("weight_decay: 0.01", "weight_decay: .inf", "weight_decay: .*finite number"),
+        ("window: {clip: [10000, 20000]}", "window: {}", r"match\.fiq\.window: .*at least 1"),
         ("templates: [2]", "templates: [3]", r"templates\.0: .*less than or equal to 2"),
         ("templates: [2]", "templates: []", "templates: .*at least 1"),
         ("dtype: float32", "dtype: float8", "dtype: "),
@@ -108,6 +114,19 @@ def test_settings_in_reach(tmp_path: Path) -> None:
     (inner / "params.yaml").write_text(edited("seed: 42", "seed: many"))
     with pytest.raises(InputError, match="seed"):
         find_params(inner)
+
+
+@pytest.mark.parametrize("content", [b"lr: {{ cookiecutter.lr }}: x\n", b"\xff\xfe"])
+def test_a_template_above_is_passed_over_with_a_word(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is another program's; in the folder itself it is a fault."""
+    (tmp_path / "params.yaml").write_bytes(content)
+    (tmp_path / "a").mkdir()
+    assert find_params(tmp_path / "a") == published_params()
+    assert capsys.readouterr().err.startswith(f"warning: passed over: {tmp_path}/params.yaml:")
+    with pytest.raises(InputError):
+        find_params(tmp_path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
