@@ -9,7 +9,7 @@ from spn4cir.captioning import Record, caption_key, make_captions, read_captions
 from spn4cir.datasets.protocol import Layout
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder
-from spn4cir.params import Caption, LocalModel, of_dataset, of_family
+from spn4cir.params import Caption, LocalModel, of_dataset
 from spn4cir.work import code_hash, work_folder
 from stages.common import Job, run
 
@@ -18,8 +18,7 @@ def main(job: Job) -> None:
     """Writes `data/caption/<dataset>/`, a file a word count, in the published form of the layout."""
     settings = of_dataset(job.params.caption, job.dataset, "caption")
     layout = job.layout()
-    words = {job.dataset: settings.words}
-    counts = sorted({of_family(words, job.dataset, family, "caption.words") for family in job.params.run.models})
+    counts = sorted({job.of_family(settings.words, "caption.words", family) for family in job.params.run.models})
     with atomic_folder(job.place("caption")) as folder:
         if settings.source == "path":
             for count in counts:
@@ -58,4 +57,4 @@ def _make(job: Job, settings: Caption, layout: Layout, counts: list[int]) -> Ite
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

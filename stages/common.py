@@ -4,13 +4,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-from spn4cir.params import LocalModel, Params, load_params, of_dataset
+from spn4cir.params import LocalModel, Params, load_params, of_dataset, of_family
 
 DATA = Path("data")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Job:
             )
         return path
 
+    def of_family(self, families: dict[str, Value], name: str, family: str = "") -> Value:
+        """The entry of a family (the job's own unless given) in settings of the data set, as in `caption.words`."""
+        return of_family({self.dataset: families}, self.dataset, family or self.family, name)
+
     @property
     def dedup_file(self) -> Path:
         """The out of dedup."""
@@ -64,13 +70,20 @@ class Job:
         return self.place("checkpoint") / "stage1.pt"
 
 
-def run(stage: Callable[[Job], None]) -> None:
+def run(stage: Callable[[Job], None], shared: bool = False) -> None:
     """Runs a stage on the data set and family of the command line.
 
-    A bad input, or a file that cannot be read or written, ends it with one line and status 1; Ctrl-C with status 130.
+    A wrong call ends with the usage and status 2; a bad input, or a file that cannot be read or written, with one line
+    and status 1; Ctrl-C with status 130.
+
+    Args:
+        stage: what to run.
+        shared: the stage serves all families and takes none.
     """
-    if not 2 <= len(sys.argv) <= 3:
-        print(f"usage: python -m {stage.__module__} DATASET [FAMILY]", file=sys.stderr)
+    names = ("DATASET",) if shared else ("DATASET", "FAMILY")
+    if len(sys.argv) != 1 + len(names):
+        spec = sys.modules[stage.__module__].__spec__  # of a script, the module is named __main__
+        print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)
         raise SystemExit(2)
     try:
         stage(Job(load_params(), *sys.argv[1:]))

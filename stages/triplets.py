@@ -14,18 +14,8 @@ def main(job: Job) -> None:
     """Writes the generated triplets of a family in the published form of the layout."""
     settings = of_family(job.params.triplets, job.dataset, job.family, "triplets")
     layout = job.layout()
-    words = of_family(
-        {job.dataset: of_dataset(job.params.caption, job.dataset, "caption").words},
-        job.dataset,
-        job.family,
-        "caption.words",
-    )
-    window = of_family(
-        {job.dataset: of_dataset(job.params.match, job.dataset, "match").window},
-        job.dataset,
-        job.family,
-        "match.window",
-    )
+    words = job.of_family(of_dataset(job.params.caption, job.dataset, "caption").words, "caption.words")
+    window = job.of_family(of_dataset(job.params.match, job.dataset, "match").window, "match.window")
     partners = read_partners(job.shared("match") / "partners.parquet", window)
     tokenizer = SimpleTokenizer()
     written = write_triplets(

@@ -3,9 +3,11 @@
 import errno
 import io
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -380,7 +382,7 @@ def stage(monkeypatch, capsys, *arguments: str, status: int = 1) -> str:
     monkeypatch.setattr(sys, "argv", [f"stages.{arguments[0]}", *arguments[1:]])
     before = sorted(file for file in Path().rglob("*") if file.is_file())
     with pytest.raises(SystemExit) as ended:
-        run(import_module(f"stages.{arguments[0]}").main)
+        run(import_module(f"stages.{arguments[0]}").main, shared=(arguments[0],) in STAGES)
     assert ended.value.code == status
     (line,) = capsys.readouterr().err.splitlines()
     assert sorted(file for file in Path().rglob("*") if file.is_file()) == before
@@ -418,7 +420,18 @@ def test_a_stage_without_what_it_reads(project, monkeypatch, capsys, name):
 
 
 def test_a_stage_without_its_arguments(project, monkeypatch, capsys):
-    assert "usage: python -m" in stage(monkeypatch, capsys, "dedup", status=2)
+    assert stage(monkeypatch, capsys, "dedup", status=2) == "usage: python -m stages.dedup DATASET"
+
+
+@pytest.mark.parametrize("name", STAGES, ids=lambda name: name[0])
+def test_a_stage_with_a_family_too_many_or_too_few(project, name):
+    """A stage for all families given one would write where nothing reads it. Each script says which it is."""
+    wrong = ["fiq", "clip"] if len(name) == 1 else ["fiq"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{name[0]}", *wrong]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    usage = "DATASET" if len(name) == 1 else "DATASET FAMILY"
+    assert (ended.returncode, ended.stderr) == (2, f"usage: python -m stages.{name[0]} {usage}\n")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +496,7 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     encoder.parent.mkdir(parents=True)
     encoder.touch()
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
-    run(import_module("stages.dedup").main)
+    run(import_module("stages.dedup").main, shared=True)
     monkeypatch.setattr("stages.match.load_unicom", lambda _: None)
     capsys.readouterr()
     line = stage(monkeypatch, capsys, "match", "demo_cirr")
@@ -506,6 +519,6 @@ def test_a_fault_of_the_disk_or_ctrl_c_ends_a_stage_without_a_traceback(
 
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
     with pytest.raises(SystemExit) as ended:
-        run(fails)
+        run(fails, shared=True)
     assert ended.value.code == status
     assert capsys.readouterr().err.startswith(line)
