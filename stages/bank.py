@@ -22,6 +22,7 @@ def main(job: Job) -> None:
             "weights": file_hash(job.stage1_file),
             "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
             "code": code_hash("stages.bank"),
+            "device": device.type,
         },
     )
     build_bank(

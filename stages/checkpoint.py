@@ -51,6 +51,7 @@ def _base(job: Job, source: LocalModel | OpenClipModel) -> Composer:
 
 def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -> History:
     layout = job.layout()
+    device = choose_device(job.params.machine.device)
     work = work_folder(
         job.work("checkpoint"),
         {
@@ -60,6 +61,7 @@ def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -
             "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
             "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
             "code": code_hash("stages.checkpoint"),
+            "device": device.type,
         },
     )
     return train_stage1(
@@ -72,7 +74,7 @@ def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -
         work=work,
         out=job.stage1_file,
         workers=job.params.machine.workers,
-        device=choose_device(job.params.machine.device),
+        device=device,
     )
 
 

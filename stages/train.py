@@ -17,6 +17,7 @@ def main(job: Job) -> None:
     settings = of_family(job.params.train, job.dataset, job.family, "train")
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
     layout = job.layout()
+    device = choose_device(job.params.machine.device)
     unique = read_optimized_images(job.dedup_file, layout.image_path)
     composer = load_composer(job.stage1_file, job.family)
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
@@ -30,6 +31,7 @@ def main(job: Job) -> None:
             "weights": file_hash(job.stage1_file),
             "inputs": [tree_hash(job.place("bank")), file_hash(generated), listing_hash(layout.root)],
             "code": code_hash("stages.train"),
+            "device": device.type,
         },
     )
     history = train_stage2(
@@ -43,7 +45,7 @@ def main(job: Job) -> None:
         work=work,
         out=job.place("train"),
         workers=job.params.machine.workers,
-        device=choose_device(job.params.machine.device),
+        device=device,
     )
     write_curves(history, job.place("train"))
     clear_work(job.work("train"))
