@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
+from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash, read_json, tree_hash, value_hash, write_json
-from spn4cir.images import open_image
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
 

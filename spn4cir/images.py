@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from spn4cir.decoding import open_image as open_image
+from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

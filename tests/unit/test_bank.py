@@ -16,9 +16,10 @@ from torch import Tensor
 import spn4cir.bank
 from spn4cir.bank import build_bank, manifest, open_bank, tensors_hash
 from spn4cir.composers.protocol import ImageFeatures
+from spn4cir.decoding import open_image
 from spn4cir.encoding import encode_batches, encode_gallery
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess, open_image
+from spn4cir.images import Preprocess
 from spn4cir.params import Bank
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
@@ -110,7 +111,7 @@ def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Pat
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "replace_folder"])
+@pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "_publish"])
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
@@ -133,9 +134,34 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
             second = StubComposer()
             patched.undo()
             build(second, unique, tmp_path / "bank", tmp_path / "work 2")
-            noted = min({"manifest": 3, "replace_folder": 3, "write_json": call - 1, "_append": call - 1}[name], 3)
+            noted = min({"manifest": 3, "_publish": 3, "write_json": call - 1, "_append": call - 1}[name], 3)
             assert second.encoded == [10, 6, 2, 0][noted]
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_finished_build_is_kept_until_the_bank_is_stored(
+    unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """A stage killed after its end loses its outs to DVC; run again it encodes nothing, on another disk too."""
+    if not links:
+
+        def other_disk(*args: Any) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", other_disk)
+    build(StubComposer(), unique, tmp_path / "bank", tmp_path / "work")
+    whole = files(tmp_path / "bank")
+    kept = tmp_path / "work" / "bank" / "target.npy"
+    assert kept.samefile(tmp_path / "bank" / "target.npy") == links
+    for path in (tmp_path / "work" / "bank").iterdir():  # as DVC leaves what it has put into its cache
+        path.chmod(0o444)
+    shutil.rmtree(tmp_path / "bank")
+    second = StubComposer()
+    build(second, unique, tmp_path / "bank", tmp_path / "work")
+    assert second.encoded == 0
+    assert files(tmp_path / "bank") == whole
+    assert [path.name for path in tmp_path.glob(".bank*")] == []
 
 
 def test_an_older_bank_is_replaced_whole(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
