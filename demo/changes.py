@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from demo.attributes import Garment, Scene, Thing, attributes, changed
+from demo.attributes import Garment, Scene, attributes, changed
 from demo.captions import caption, plural
 
 # {new} and {old} are the attribute's values in the target and in the reference.
@@ -82,18 +82,3 @@ def _scene_phrase(name: str, reference: Scene, target: Scene, rng: random.Random
 
 def _joined(phrases: list[str], rng: random.Random) -> str:
     return rng.choice((" and ", ", ", " and ")).join(phrases)
-
-
-def change_words() -> set[str]:
-    """Every word that a modification text can hold besides attribute values; for tests of vocabularies."""
-    groups = (*GARMENT_PHRASES.values(), *GARMENT_WORDINGS.values(), *SCENE_PHRASES.values())
-    return {word for group in groups for phrase in group for word in phrase.split() if "{" not in word}
-
-
-def describe_change(reference: Thing, target: Thing, rng: random.Random) -> str:
-    """One modification text for a pair of either kind."""
-    if isinstance(reference, Garment) and isinstance(target, Garment):
-        return garment_captions(reference, target, rng)[0]
-    if isinstance(reference, Scene) and isinstance(target, Scene):
-        return scene_caption(reference, target, rng)
-    raise TypeError(f"cannot tell a {type(reference).__name__} from a {type(target).__name__}")

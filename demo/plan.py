@@ -64,8 +64,3 @@ class Plan:
             self.copies.append(Copy(path, paths[repeated], reencoded=number % 2 == 1))
             shown.append(things[repeated])
         return shown
-
-    @property
-    def file_count(self) -> int:
-        """Number of files that drawing writes."""
-        return len(self.pictures) + len(self.copies) + len(self.texts)

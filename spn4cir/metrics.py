@@ -1,10 +1,8 @@
 """Recall, in percent."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-
-from spn4cir.ranking import target_rank
 
 
 def recall_of_ranks(ranks: Int[Tensor, " queries"], k: int) -> float:
@@ -18,14 +16,3 @@ def recall_of_ranks(ranks: Int[Tensor, " queries"], k: int) -> float:
             f"recall needs k >= 1 and ranked queries, got k={k}, {len(ranks)} queries, {unranked} unranked"
         )
     return 100.0 * int(torch.count_nonzero(ranks < k)) / len(ranks)
-
-
-def recall_at_k(scores: Float[Tensor, "queries gallery"], target_index: Int[Tensor, " queries"], k: int) -> float:
-    """Share of queries whose target ranks in the top k, in percent.
-
-    Ties count against the target. Raises ValueError if k exceeds the gallery.
-    Source: CIRR protocol, https://github.com/Cuberick-Orion/CIRR.
-    """
-    if k > scores.shape[1]:
-        raise ValueError(f"k={k} exceeds the gallery of {scores.shape[1]}")
-    return recall_of_ranks(target_rank(scores, target_index), k)

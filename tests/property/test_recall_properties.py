@@ -2,7 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spn4cir.metrics import recall_at_k, recall_of_ranks
+from spn4cir.metrics import recall_of_ranks
+from spn4cir.ranking import target_rank
 
 ranks = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 
@@ -36,4 +37,4 @@ def test_recall_of_scores_equals_a_sort(queries: int, gallery: int, k: int, seed
     for row, own in zip(scores.tolist(), target.tolist(), strict=True):
         order = sorted(range(gallery), key=lambda column, row=row, own=own: (-row[column], column == own))
         hits += own in order[:k]
-    assert abs(recall_at_k(scores, target, k) - 100 * hits / queries) < 1e-9
+    assert abs(recall_of_ranks(target_rank(scores, target), k) - 100 * hits / queries) < 1e-9

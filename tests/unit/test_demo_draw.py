@@ -135,7 +135,7 @@ def test_triplets_of_the_default_size_name_copies(name):
 
 def test_default_size_keeps_its_bounds():
     plans = [plan_dataset(name, DEFAULT) for name in ("demo_fiq", "demo_cirr")]
-    assert sum(plan.file_count for plan in plans) <= 6000
+    assert sum(len(plan.pictures) + len(plan.copies) + len(plan.texts) for plan in plans) <= 6000
     assert len(plans[1].texts["cirr/image_splits/split.rc2.test1.json"]) > 50
     modes = Counter(picture.mode for plan in plans for picture in plan.pictures)
     assert {"RGB", "P", "RGBA"} <= set(modes)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import spn4cir.ranking
-from spn4cir.metrics import recall_at_k, recall_of_ranks
+from spn4cir.metrics import recall_of_ranks
 from spn4cir.ranking import Ranking, rank_gallery, target_rank, top_candidates
 
 
@@ -188,7 +188,5 @@ def test_recall_of_nothing_or_of_unranked_queries_is_an_error(ranks: list[int], 
 
 def test_recall_counts_ties_against_the_target() -> None:
     """Equal scores everywhere: found only when the list holds the whole gallery."""
-    scores, target = torch.ones(3, 4), torch.tensor([0, 1, 3])
-    assert [recall_at_k(scores, target, k) for k in (1, 3, 4)] == [0.0, 0.0, 100.0]
-    with pytest.raises(ValueError, match="exceeds the gallery of 4"):
-        recall_at_k(scores, target, 5)
+    ranks = target_rank(torch.ones(3, 4), torch.tensor([0, 1, 3]))
+    assert [recall_of_ranks(ranks, k) for k in (1, 3, 4)] == [0.0, 0.0, 100.0]
