@@ -87,3 +87,18 @@ def test_declared_params_exist(file: str, content: Any) -> None:
                 for label, value in item.items():
                     key = key.replace(f"${{item.{label}}}", value)
                 assert lookup(values, key), f"{name} has no {key}"
+
+
+def sections_read(module: str) -> set[str]:
+    """The sections of the settings that a stage's script takes out of `job.params`, by its text."""
+    text = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    read = {name.rstrip("_") for name in re.findall(r"\bjob\.params\.(\w+)", text)}
+    return read | ({"datasets"} if "job.layout()" in text else set())
+
+
+@pytest.mark.parametrize(("file", "content"), [stage for stage in stages() if stage.values[0] == "dvc.yaml"])
+def test_the_params_that_a_stage_reads_are_declared(file: str, content: Any) -> None:
+    """All but `machine`, which decides no result; where nothing is declared, a changed value would rerun nothing."""
+    declared = {key.split(".")[0] for key in content.get("params", [])}
+    (module,) = modules(content)
+    assert declared == sections_read(module) - {"machine"}
