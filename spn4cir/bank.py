@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.encoding import encode_batches
 from spn4cir.errors import InputError
-from spn4cir.files import disk_errors, read_json, replace_folder, require_space, value_hash, write_json
+from spn4cir.files import atomic_folder, disk_errors, read_json, require_space, value_hash, write_json
 from spn4cir.params import Bank as BankSettings
 from spn4cir.types import UniqueImages
 
@@ -91,6 +92,8 @@ def build_bank(
         InputError: an image cannot be decoded, or the disk is too full.
     """
     done = _rows_done(work)
+    if done:
+        print(f"bank: resumed after {done} of {len(unique.gallery)} images", flush=True)
     maps: dict[str, np.memmap[Any, Any]] = {}
     batches = encode_batches(composer, unique.gallery.paths, settings.batch_size, workers, device, "encode bank", done)
     with disk_errors(work):
@@ -100,7 +103,22 @@ def build_bank(
             done += _append(maps, features, done)
             write_json(work / _DONE, {"rows": done})
         write_json(work / _FILES / _MANIFEST, manifest(composer, unique, settings), indent=2)
-        replace_folder(work / _FILES, out)
+    _publish(work / _FILES, out)
+
+
+def _publish(files: Path, out: Path) -> None:
+    """Links the finished files into the folder `out`, whole; copies them where links are not to be had.
+
+    The work keeps its names of them, so that a stage killed before DVC has stored the bank encodes nothing again, and
+    no second copy is made on the same disk. That is sound although DVC makes its own link read-only and puts it into
+    its cache: a complete bank is never written again, its rows are all noted as done and its manifest is replaced.
+    """
+    with atomic_folder(out) as folder:
+        for path in sorted(files.iterdir()):
+            try:
+                os.link(path, folder / path.name)
+            except OSError:  # another disk, or a file system without links
+                shutil.copyfile(path, folder / path.name)
 
 
 def _rows_done(work: Path) -> int:

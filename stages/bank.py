@@ -5,8 +5,9 @@ from spn4cir.checkpoints import load_composer
 from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
+from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
-from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from spn4cir.work import code_hash, listing_hash, work_folder
 from stages.common import Job, run
 
 
@@ -25,6 +26,7 @@ def main(job: Job) -> None:
             "device": device.type,
         },
     )
+    clear_others(work)
     build_bank(
         load_composer(job.stage1_file, job.family).to(device),
         read_optimized_images(job.dedup_file, layout.image_path),
@@ -34,7 +36,6 @@ def main(job: Job) -> None:
         job.params.machine.workers,
         device,
     )
-    clear_work(job.work("bank"))
 
 
 if __name__ == "__main__":

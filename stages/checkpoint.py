@@ -8,6 +8,7 @@ from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash
+from spn4cir.leftovers import clear_others
 from spn4cir.params import Checkpoint, LocalModel, OpenClipModel, of_dataset, of_family
 from spn4cir.stage1 import train_stage1
 from spn4cir.training import History
@@ -26,7 +27,6 @@ def main(job: Job) -> None:
     )
     history = _train(job, settings, source) if settings.source == "train" else _take(job, source)
     write_curves(history, job.place("checkpoint"))
-    clear_work(job.work("checkpoint"))
 
 
 def _take(job: Job, source: LocalModel | OpenClipModel) -> History:
@@ -39,6 +39,7 @@ def _take(job: Job, source: LocalModel | OpenClipModel) -> History:
     if read_checkpoint(path, job.family).stage != 1:
         raise InputError(f"{path}: is a stage-2 checkpoint; stage 1 is wanted here")
     save_composer(load_composer(path, job.family), job.stage1_file, stage=1, epoch=0)
+    clear_work(job.work("checkpoint"))
     return History()
 
 
@@ -64,6 +65,7 @@ def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -
             "device": device.type,
         },
     )
+    clear_others(work)
     return train_stage1(
         _base(job, source),
         layout,

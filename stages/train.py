@@ -6,9 +6,10 @@ from spn4cir.curves import write_curves
 from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash, tree_hash
+from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
 from spn4cir.stage2 import positives, train_stage2
-from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from spn4cir.work import code_hash, listing_hash, work_folder
 from stages.common import Job, run
 
 
@@ -34,6 +35,7 @@ def main(job: Job) -> None:
             "device": device.type,
         },
     )
+    clear_others(work)
     history = train_stage2(
         composer,
         layout,
@@ -48,7 +50,6 @@ def main(job: Job) -> None:
         device=device,
     )
     write_curves(history, job.place("train"))
-    clear_work(job.work("train"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+from spn4cir.leftovers import clear_others
+
 
 class Reached(Exception):
     """Ends a stage where it asks for its folder."""
@@ -32,3 +34,12 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
     with pytest.raises(Reached):
         module.main(MagicMock(dataset="d", family="f"))
     assert seen["device"] == device.split(":")[0]
+
+
+def test_work_of_other_keys_is_cleared_and_its_own_kept(tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").write_bytes(b"x")
+    clear_others(tmp_path / "own")
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+    assert (tmp_path / "own" / "state.pt").is_file()
