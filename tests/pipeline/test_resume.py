@@ -1,5 +1,8 @@
 """Long stages killed at any point and run again."""
 
+import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -23,7 +26,7 @@ def kill_when(project: Project, command: list[str], pattern: str) -> None:
         assert time.monotonic() < deadline, f"{pattern} did not appear"
         assert process.poll() is None, "the stage ended before it could be killed"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -58,8 +61,27 @@ def test_a_killed_stage_gives_the_same_result_when_run_again(
     (project.root / "dvc.lock").unlink()
     project.run("git", "checkout", "-q", "dvc.lock")
     project.run("dvc", "checkout")
+    shutil.rmtree(project.root / "data" / "work")
     kill_when(project, ["python", "-m", f"stages.{stage}", "demo_cirr", "clip"], pattern)
     log = project.run("dvc", "repro", "--no-run-cache", "--force", "--single-item", target)
     assert locked_md5(project, target) == whole
-    if stage != "bank":
+    if stage == "bank":
+        resumed = re.search(r"bank: resumed after (\d+) of \d+ images", log.stdout)
+        assert resumed
+        assert int(resumed[1]) > 0
+    else:
         assert "resumed after epoch" in log.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [("checkpoint", "resumed after epoch 1/1"), ("train", "resumed after epoch 2/2"), ("bank", "resumed after")],
+)
+def test_a_stage_killed_before_dvc_stored_its_outs_does_not_start_anew(project: Project, stage: str, said: str) -> None:
+    """Its work is kept until it runs with other settings: run again it only writes its outs."""
+    target = f"{stage}@demo_cirr-clip"
+    whole = locked_md5(project, target)
+    project.run("python", "-m", f"stages.{stage}", "demo_cirr", "clip")
+    log = project.run("dvc", "repro", "--no-run-cache", "--force", "--single-item", target)
+    assert said in log.stdout
+    assert locked_md5(project, target) == whole
