@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -41,10 +41,18 @@ class Preprocess:
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 size size"]:
         """The normalised pixels of a decoded image."""
+        return self.normalise(self.crop(image))
+
+    def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
+        """The pixels of a decoded image, padded, resized and cropped."""
         image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
-        image = transforms.center_crop(image, [self.size, self.size]).convert("RGB")
-        pixels: Tensor = transforms.normalize(transforms.to_tensor(image), list(self.mean), list(self.std))
+        pixels: Tensor = transforms.pil_to_tensor(transforms.center_crop(image, [self.size, self.size]).convert("RGB"))
         return pixels
+
+    def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:
+        """(pixels / 255 - mean) / std, per channel."""
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (self.mean, self.std))
+        return pixels.float().div_(255).sub_(mean).div_(std)
 
     def _pad(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -61,8 +69,12 @@ class Preprocess:
         return asdict(self)
 
 
-class ImageFiles(torch.utils.data.Dataset[Float[Tensor, "3 size size"]]):
-    """Preprocessed images of a list of files, for a DataLoader with workers."""
+class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
+    """Cropped images of a list of files, for a DataLoader with workers.
+
+    Not normalised yet: a worker hands over a quarter of the bytes that way, and `Preprocess.normalise` takes whole
+    batches.
+    """
 
     def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
         self.paths = paths
@@ -71,8 +83,8 @@ class ImageFiles(torch.utils.data.Dataset[Float[Tensor, "3 size size"]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Float[Tensor, "3 size size"]:
-        return self.preprocess(open_image(self.paths[index]))
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 size size"]:
+        return self.preprocess.crop(open_image(self.paths[index]))
 
 
 def image_batches(
@@ -84,7 +96,8 @@ def image_batches(
     """
     loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_size=batch_size, num_workers=workers)
     with worker_errors():
-        yield from loader
+        for pixels in loader:
+            yield preprocess.normalise(pixels)
 
 
 # What torch says when a worker is killed, or finds no room for the batch it hands over.

@@ -128,7 +128,8 @@ class ImageSource:
         needed = [torch.unique(torch.cat([batch.reference, batch.target])) for batch in batches]
         loader = DataLoader(self.files, batch_sampler=[rows.tolist() for rows in needed], num_workers=self.workers)
         with worker_errors():
-            for batch, rows, images in zip(batches, needed, loader, strict=True):
+            for batch, rows, pixels in zip(batches, needed, loader, strict=True):
+                images = self.files.preprocess.normalise(pixels)
                 yield Batch(batch.texts, batch.reference, batch.target, images, rows)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:

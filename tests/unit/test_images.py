@@ -66,6 +66,15 @@ def test_pixels_are_those_of_the_steps_one_by_one(width: int, height: int) -> No
     )
 
 
+@pytest.mark.parametrize("mean", [CLIP_MEAN, (0.5, 0.4, 0.3)])
+def test_normalising_a_batch_is_what_torchvision_does_to_each_image(mean: tuple[float, float, float]) -> None:
+    preprocess = Preprocess(16, mean=mean)
+    pixels = torch.stack([preprocess.crop(noise(40, 30, seed)) for seed in range(3)])
+    floats = [transforms.to_tensor(transforms.to_pil_image(image)) for image in pixels]
+    expected = torch.stack([transforms.normalize(image, list(mean), list(CLIP_STD)) for image in floats])
+    torch.testing.assert_close(preprocess.normalise(pixels), expected, rtol=0, atol=1e-6)
+
+
 def test_a_palette_file_becomes_rgb_after_the_crop() -> None:
     """As in the original code: resized by nearest index, unlike an image that was RGB from the start."""
     palette = noise(64, 64).quantize(16)
@@ -108,7 +117,9 @@ def test_batches_come_in_order(tmp_path: Path, workers: int) -> None:
     assert [len(batch) for batch in batches] == [3, 3, 1]
     expected = torch.stack([Preprocess(16)(open_image(path)) for path in paths])
     assert torch.equal(torch.cat(batches), expected)
-    assert torch.equal(ImageFiles(paths, Preprocess(16))[4], expected[4])
+    pixels = ImageFiles(paths, Preprocess(16))[4]
+    assert pixels.dtype is torch.uint8
+    assert torch.equal(Preprocess(16).normalise(pixels), expected[4])
 
 
 def damage(path: Path, how: str) -> None:
@@ -145,7 +156,7 @@ def test_a_worker_that_meets_a_broken_image(tmp_path: Path) -> None:
 class Deadly(Preprocess):
     """Ends the process that calls it, as the kernel does when memory is short."""
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
+    def crop(self, image: Image.Image) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

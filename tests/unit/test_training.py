@@ -326,7 +326,8 @@ def test_stage_1_encodes_each_image_of_a_step_once(tmp_path: Path) -> None:
         composer.encoded = 0
         loss = source.loss(composer, batch)
         assert composer.encoded == len(set(batch.reference.tolist()) | set(batch.target.tolist()))
-        pixels = [torch.stack([source.files[i] for i in part.tolist()]) for part in (batch.reference, batch.target)]
+        crops = [torch.stack([source.files[i] for i in part.tolist()]) for part in (batch.reference, batch.target)]
+        pixels = [composer.preprocess.normalise(part) for part in crops]
         reference, target = composer.encode_image(pixels[0]).reference, composer.encode_image(pixels[1]).target
         queries = composer.compose(reference, batch.texts)
         expected = F.cross_entropy(queries @ target.T / 0.1, torch.arange(4))
