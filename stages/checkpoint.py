@@ -19,12 +19,7 @@ from stages.common import DATA, Job, run
 def main(job: Job) -> None:
     """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, steps.csv, epochs.csv}`."""
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
-    source = of_family(
-        {job.dataset: of_dataset(job.params.models, job.dataset, "models").stage1},
-        job.dataset,
-        job.family,
-        "models.stage1",
-    )
+    source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.stage1")
     history = _train(job, settings, source) if settings.source == "train" else _take(job, source)
     write_curves(history, job.place("checkpoint"))
 
