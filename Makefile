@@ -24,7 +24,7 @@ types: install
 	mypy
 
 unit: install
-	pytest
+	pytest -n 2 --dist loadgroup
 
 bench: install
 	@mkdir -p .benchmarks

@@ -264,6 +264,7 @@ def test_interrupted_ends_with_status_130_and_no_traceback(data):
     command += ["--root", str(data / "fiq"), "--out", "o.json"]
     program = (
         "import os, signal, spn4cir.dedup as d\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def slow(paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
         "d._chunk_digests = slow\n"
     )
