@@ -306,6 +306,7 @@ def add_dataset(
 
 def main() -> None:
     """The console script."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded: spinning threads starve others
     app(prog_name="spn4cir")
 
 

@@ -69,6 +69,7 @@ def search(
             other image is in the gallery.
     """
     _check_text(composer, text)
+    own = pixel_digest(image)
     everything = Gallery((*gallery.names, str(image)), (*gallery.paths, image))
     features = encode_gallery(composer, everything, _BATCH_SIZE, workers, device, "encode gallery")
     with torch.inference_mode():
@@ -76,7 +77,7 @@ def search(
         scores = composer.score(query, features.target[:-1].to(device))[0].cpu()
     if not torch.isfinite(scores).all():
         raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
-    found = _best_others(gallery, scores, image, k)
+    found = _best_others(gallery, scores, own, k)
     if not found:
         raise InputError(f"{image}: the gallery holds no other image; name a folder with more")
     return found
@@ -95,9 +96,8 @@ def _check_text(composer: Composer, text: str) -> None:
         )
 
 
-def _best_others(gallery: Gallery, scores: torch.Tensor, image: Path, k: int) -> list[Found]:
-    """The k best that are not the query image; only those in reach of the top are compared with it."""
-    own = pixel_digest(image)
+def _best_others(gallery: Gallery, scores: torch.Tensor, own: bytes, k: int) -> list[Found]:
+    """The k best whose pixels are not `own`; only those in reach of the top are compared."""
     found: list[Found] = []
     for position in scores.argsort(descending=True, stable=True).tolist():
         if len(found) == k:
