@@ -8,13 +8,15 @@ export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit bench ablation install clean
+.PHONY: demo test lint types unit pipeline bench ablation install clean
 
 demo: install
 	@dvc repro
 	@python -m demo.summary
 
-test: lint types unit
+# The pipeline's tests mostly wait for stages to start, so they run beside the others.
+test: lint types
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit pipeline
 
 lint: install
 	ruff check .
@@ -24,7 +26,10 @@ types: install
 	mypy
 
 unit: install
-	pytest -n 2 --dist loadgroup
+	pytest tests/unit tests/property tests/golden
+
+pipeline: install
+	pytest tests/pipeline
 
 bench: install
 	@mkdir -p .benchmarks

@@ -118,13 +118,6 @@ def _git_names(*kind: str) -> set[str]:
     return set(filter(None, listing.decode().split("\0")))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps these tests in one process, where they share a finished project, while another runs the rest."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("pipeline"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project after one whole `dvc repro`, committed. Tests copy it before they change it."""
