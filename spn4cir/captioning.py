@@ -22,7 +22,8 @@ from PIL import Image
 
 from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.files import disk_errors, file_hash, read_json, tree_hash, value_hash, write_json
+from spn4cir.files import disk_errors, read_json, tree_hash, value_hash, write_json
+from spn4cir.members import content_hash, is_there
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
 
@@ -46,7 +47,7 @@ class _Job:
 
     def inputs(self) -> str:
         """Hash of what the caption is made from: the file's bytes and the prompt."""
-        return value_hash([self.prompt, file_hash(self.image.path)])
+        return value_hash([self.prompt, content_hash(self.image.path)])
 
 
 def caption_key(
@@ -120,7 +121,7 @@ def _finished(jobs: list[_Job], stored: dict[tuple[str, str], str], workers: int
     names = {name for name, _ in stored}
 
     def lookup(job: _Job) -> str | None:
-        if job.image.name not in names or not job.image.path.is_file():
+        if job.image.name not in names or not is_there(job.image.path):
             return None  # decoding an absent file says best what is wrong
         return stored.get((job.image.name, job.inputs()))
 

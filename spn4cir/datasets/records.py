@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
+from spn4cir.members import is_there
 from spn4cir.types import CaptionedImage, Gallery, Triplet
 
 Missing = Literal["error", "skip"]
@@ -122,7 +123,7 @@ def present_images(images: Sequence[CaptionedImage], missing: Missing, place: Pa
 
 
 def _on_disk(paths: Sequence[Path], missing: Missing, place: Path) -> list[bool]:
-    there = [path.is_file() for path in paths]
+    there = [is_there(path) for path in paths]
     if not all(there) and missing == "error":
         raise InputError(
             f"{place}: {there.count(False)} of {len(paths)} images are not on disk, the first is "
