@@ -1,0 +1,127 @@
+"""CC3M: a pool of further images without annotations, of which triplets are generated.
+
+Source: https://github.com/google-research-datasets/conceptual-captions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spn4cir.datasets.records import Missing, captions_field, field, present, present_images, read_records
+from spn4cir.datasets.shards import Listed, find_parts, image_id
+from spn4cir.errors import InputError
+from spn4cir.members import is_there
+from spn4cir.types import CaptionedImage, Triplet
+
+# Names of the published triplets by the published name of the data set that they serve.
+_GENERATED = {"fiq": "cap.cc.train.json", "cirr": "cap.rc2.train.cc.json"}
+
+
+@dataclass(frozen=True)
+class Cc3m:
+    """A folder of CC3M, in any of the forms of `spn4cir.datasets.shards`; it is only read.
+
+    Attributes:
+        root: the folder.
+        parts: numbers of the part files, folders or tars that are read; None: all.
+        missing: what to do with images that a part file names and that are not on disk.
+    """
+
+    root: Path
+    parts: tuple[int, ...] | None
+    missing: Missing
+
+    @cached_property
+    def _listed(self) -> Mapping[str, Listed]:
+        """The images of the chosen parts by id, in their order."""
+        found = find_parts(self.root)
+        numbers = list(found.places) if self.parts is None else list(dict.fromkeys(self.parts))
+        if absent := [number for number in numbers if number not in found.places]:
+            raise InputError(
+                f"{self.root}: has no part {', '.join(map(str, absent))}; "
+                f"it has {', '.join(map(str, found.places))}: choose of these, or add the part"
+            )
+        listed: dict[str, Listed] = {}
+        for image in found.read({number: found.places[number] for number in numbers}):
+            if image.name in listed:
+                raise InputError(
+                    f"{self.root}: image id '{image.name}' stands twice, at {listed[image.name].place} and at "
+                    f"{image.place}; remove or rename one"
+                )
+            listed[image.name] = image
+        return listed
+
+    @cached_property
+    def _images(self) -> tuple[CaptionedImage, ...]:
+        images = [CaptionedImage(image.name, image.path, "image") for image in self._listed.values()]
+        return present_images(images, self.missing, self.root)
+
+    def images(self) -> tuple[CaptionedImage, ...]:
+        """The images of the chosen parts, part after part; the prompt's noun is `image`.
+
+        Raises InputError as `find_parts` does, for a part that is not there or cannot be read, an id that stands for
+        two images, and images that are absent, unless `missing` is skip.
+        """
+        return self._images
+
+    def image_path(self, name: str) -> Path:
+        """Where the image of an id or a file name lies; a path where nothing is for one that no chosen part lists."""
+        found = self._listed.get(image_id(name))
+        return found.path if found else self.root / name
+
+    def part_of(self, name: str) -> int:
+        """The part that lists the image. Raises KeyError for an id that no chosen part lists."""
+        return self._listed[name].part
+
+    def captions_name(self, part: int, words: int) -> str:
+        """As published: `cc_it_{part}_llava_{words}.json`."""
+        return f"cc_it_{part}_llava_{words}.json"
+
+    def published_captions(self, part: int, words: int) -> Path:
+        """As published: `mm_data/zs/` under the root."""
+        return self.root / "mm_data" / "zs" / self.captions_name(part, words)
+
+    def generated_name(self, published: str) -> str:
+        """As published, for the layout of that published name. Raises InputError for one that has no such file."""
+        if published not in _GENERATED:
+            raise InputError(f"no triplets of CC3M are named for '{published}'; choose one of: {', '.join(_GENERATED)}")
+        return _GENERATED[published]
+
+    def generated_record(self, triplet: Triplet) -> dict[str, Any]:
+        """A generated triplet as the original code reads it: paths and ids of both images."""
+        return {
+            "reference": str(self.image_path(triplet.reference_name)),
+            "target": str(self.image_path(str(triplet.target_name))),
+            "reference_name": triplet.reference_name,
+            "target_name": triplet.target_name,
+            "captions": list(triplet.captions),
+        }
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file; its paths may be those of another machine.
+
+        Raises InputError for a malformed record, and for an image that is absent or in no chosen part, unless `missing`
+        is skip.
+        """
+        triplets = [
+            Triplet(
+                reference_name=self._name(record, "reference", path, position),
+                captions=captions_field(record, "captions", path, position),
+                target_name=self._name(record, "target", path, position),
+                query_id=position,
+                generated=True,
+            )
+            for position, record in enumerate(read_records(path))
+        ]
+        return present(triplets, self._on_disk, self.missing, str(path))
+
+    def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:
+        """The id that a record gives; where no part lists it, that of the file which the record's path ends in."""
+        name = image_id(field(record, f"{role}_name", str, path, position))
+        file = field(record, role, str, path, position)
+        return name if name in self._listed else image_id(file)
+
+    def _on_disk(self, name: str) -> bool:
+        return name in self._listed and is_there(self._listed[name].path)

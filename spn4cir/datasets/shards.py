@@ -1,0 +1,173 @@
+"""The three forms in which people hold CC3M, read as numbered parts of named images.
+
+- The authors': files `part_{n}.data` of JSON lines `{url, image, caption: {en}}` beside a folder of images.
+- img2dataset's folders: `00000/000000001.jpg` with a `.json` and a `.txt` of the same name.
+- webdataset's tars: `00000.tar` with the same files as members.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+from spn4cir.errors import InputError
+from spn4cir.files import walk_once
+from spn4cir.members import member_names
+from spn4cir.progress import progress
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PART_FILE = re.compile(r"part_(\d+)\.data")
+_FOLDER = re.compile(r"(\d+)")
+_TAR = re.compile(r"(?:.*\D)?(\d+)\.tar")
+_COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst|lz4)|tgz|tbz2?|txz)")
+
+
+class Listed(NamedTuple):
+    """An image of a part.
+
+    Attributes:
+        name: the image id.
+        path: where it should lie; a member of a tar is `00000.tar/000000001.jpg`.
+        part: number of its part file, folder or tar.
+        place: where it is named, for messages.
+    """
+
+    name: str
+    path: Path
+    part: int
+    place: str
+
+
+class Parts(NamedTuple):
+    """The parts of a folder, and how the images of some of them are read."""
+
+    places: Mapping[int, Path]
+    read: Callable[[Mapping[int, Path]], Iterator[Listed]]
+
+
+def image_id(file: str) -> str:
+    """The id of an image by its file name or a path on any machine: the name without a picture's suffix."""
+    name = PureWindowsPath(file).name  # splits at both kinds of slash
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - many names, plain strings
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def find_parts(root: Path) -> Parts:
+    """The parts of the folder, by number.
+
+    Raises InputError when the folder is absent, of none or of two of the three forms, compressed, or numbers two parts
+    alike.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; link the folder of CC3M there")
+    names = sorted(os.listdir(root))  # noqa: PTH208 - names alone: they may be millions
+    if compressed := [name for name in names if _COMPRESSED.fullmatch(name)]:
+        raise InputError(
+            f"{root / compressed[0]}: is compressed, so that no image can be read by itself; decompress it first"
+        )
+    files, tars = _numbered(root, names, _PART_FILE, Path.is_file), _numbered(root, names, _TAR, Path.is_file)
+    folders = _numbered(root, names, _FOLDER, Path.is_dir)
+    if files and not any(_has_sidecars(folder) for folder in folders.values()):
+        folders = {}  # they hold the pictures of the part files
+    forms = (Parts(files, partial(_read_part_files, root)), Parts(folders, _read_folders), Parts(tars, _read_tars))
+    return _only(root, [form for form in forms if form.places])
+
+
+def _only(root: Path, found: list[Parts]) -> Parts:
+    """The one form that the folder has."""
+    if not found:
+        raise InputError(
+            f"{root}: holds neither part_{{n}}.data files with an image folder, nor numbered folders of images, "
+            "nor numbered .tar files; link the folder of CC3M there"
+        )
+    if len(found) > 1:
+        firsts = " and ".join(next(iter(form.places.values())).name for form in found)
+        raise InputError(f"{root}: holds CC3M in {len(found)} forms ({firsts}); keep one, move the other elsewhere")
+    return found[0]
+
+
+def _numbered(root: Path, names: list[str], pattern: re.Pattern[str], kind: Callable[[Path], bool]) -> dict[int, Path]:
+    """The paths of the names that match, by their number and in its order."""
+    places: dict[int, Path] = {}
+    for name in names:
+        found = pattern.fullmatch(name)
+        if not found or not kind(root / name):
+            continue
+        number = int(found[1])
+        if number in places:
+            raise InputError(f"{root}: {places[number].name} and {name} both have number {number}; move one elsewhere")
+        places[number] = root / name
+    return dict(sorted(places.items()))
+
+
+def _has_sidecars(folder: Path) -> bool:
+    """Whether img2dataset wrote the folder."""
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith((".json", ".txt")) for entry in entries)
+
+
+def _read_part_files(root: Path, places: Mapping[int, Path]) -> Iterator[Listed]:
+    named = [(part, place, number, file) for part, place in places.items() for number, file in _part_lines(place)]
+    folder = root / "images" if (root / "images").is_dir() else root
+    on_disk = _find_images(folder, frozenset(image_id(file) for *_, file in named))
+    for part, place, number, file in named:
+        name = image_id(file)
+        yield Listed(name, on_disk.get(name, folder / PureWindowsPath(file).name), part, f"{place.name}: line {number}")
+
+
+def _part_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The number of each line, and the image file that it names; empty lines are passed over."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                record: Any = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(
+                    f"{path}: line {number} is not valid JSON ({error}); download the file again, or remove the line"
+                ) from None
+            file = record.get("image") if isinstance(record, dict) else None
+            if not isinstance(file, str) or not image_id(file):
+                raise InputError(
+                    f"{path}: line {number} names no image (got {str(record)[:80]}), expected "
+                    "{url, image, caption}; mend the line or remove it"
+                )
+            yield number, file
+
+
+def _find_images(folder: Path, wanted: frozenset[str]) -> dict[str, Path]:
+    """Where the wanted images lie in the folder and below it; the paths that part files name are those of others."""
+    found: dict[str, Path] = {}
+    for place, _, files in walk_once(folder):
+        for file in sorted(files):
+            name = image_id(file)
+            if name not in wanted:
+                continue
+            path = Path(place, file)
+            if name in found:
+                raise InputError(f"{found[name]} and {path} are two images of one id '{name}'; keep one of them")
+            found[name] = path
+    return found
+
+
+def _read_folders(places: Mapping[int, Path]) -> Iterator[Listed]:
+    for part, folder in places.items():
+        with os.scandir(folder) as entries:
+            files = sorted(entry.name for entry in entries)
+        yield from _listed(part, folder, files)
+
+
+def _read_tars(places: Mapping[int, Path]) -> Iterator[Listed]:
+    for part, tar in progress(places.items(), len(places), "read the headers of tars", "tars"):
+        yield from _listed(part, tar, member_names(tar))
+
+
+def _listed(part: int, place: Path, files: list[str]) -> Iterator[Listed]:
+    """The pictures among the files of a folder or a tar."""
+    for file in files:
+        if file.lower().endswith(SUFFIXES):
+            yield Listed(image_id(file), place / file, part, str(place / file))
