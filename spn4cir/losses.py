@@ -20,7 +20,7 @@ class _InfoNCE(torch.autograd.Function):
         queries: Float[Tensor, "batch dim"],
         targets: Float[Tensor, "candidates dim"],
         labels: Int[Tensor, " batch"],
-        temperature: float,
+        temperature: Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
         logits = (queries / temperature) @ targets.T
         shifted = logits.sub_(logits.amax(dim=1, keepdim=True))
@@ -30,21 +30,21 @@ class _InfoNCE(torch.autograd.Function):
         loss = (total.log() - label_logits).mean()
         gradient.div_(total)
         gradient.scatter_add_(1, labels[:, None], gradient.new_full((len(labels), 1), -1.0))
-        ctx.save_for_backward(gradient, queries, targets)
-        ctx.scale = 1.0 / (temperature * len(labels))  # type: ignore[attr-defined]
+        ctx.save_for_backward(gradient, queries, targets, temperature)
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        gradient, queries, targets = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale = upstream * ctx.scale  # type: ignore[attr-defined]
-        wants_queries, wants_targets = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None]:
+        gradient, queries, targets, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
+        scale = upstream / (temperature * len(queries))
+        wants_queries, wants_targets, _, wants_temperature = ctx.needs_input_grad  # type: ignore[attr-defined]
+        on_queries = gradient @ targets if wants_queries or wants_temperature else None
         return (
-            (gradient @ targets) * scale if wants_queries else None,
+            on_queries * scale if wants_queries else None,
             (gradient.T @ queries) * scale if wants_targets else None,
             None,
-            None,
+            -(on_queries * queries).sum() * scale / temperature if wants_temperature else None,
         )
 
 
@@ -52,12 +52,12 @@ def info_nce(
     queries: Float[Tensor, "batch dim"],
     targets: Float[Tensor, "candidates dim"],
     labels: Int[Tensor, " batch"],
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """Mean of -log softmax(queries . targets / temperature) at the labels, in float32.
 
     Stage 1 passes the batch's own targets, stage 2 the bank (method: L with its denominator over the batch or over
-    every training image). Gradients flow to queries and to targets that ask for them.
+    every training image). Gradients flow to those of queries, targets and temperature that ask for them.
 
     Args:
         queries: unit norm.
@@ -68,17 +68,27 @@ def info_nce(
     Raises:
         ValueError: for a temperature that is not positive.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
     with torch.autocast(queries.device.type, enabled=False):
-        loss: Tensor = _InfoNCE.apply(queries.float(), targets.float(), labels, temperature)
+        loss: Tensor = _InfoNCE.apply(
+            queries.float(), targets.float(), labels, positive_temperature(temperature, queries.device)
+        )
     return loss
+
+
+def positive_temperature(temperature: float | Float[Tensor, ""], device: torch.device) -> Float[Tensor, ""]:
+    """The temperature as a float32 scalar on the device. Raises ValueError for a number that is not positive.
+
+    A tensor, which may be learned, is not looked at: that would wait for the device at every step.
+    """
+    if not isinstance(temperature, Tensor) and temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return torch.as_tensor(temperature, dtype=torch.float32, device=device)
 
 
 def sampled_info_nce(
     scores: Float[Tensor, "batch candidates"],
     labels: Int[Tensor, " batch"],
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
     negatives: int,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:

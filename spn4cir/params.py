@@ -39,11 +39,26 @@ class Machine(Settings):
     workers: Annotated[int, Field(ge=0)]
 
 
+class Hub(Settings):
+    """The hub repository of the published files."""
+
+    repository: str
+    revision: str
+
+
+class HubFile(Settings):
+    """A file of that repository; `sha256` refuses any other content, null takes what the hub says."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
 class Dataset(Settings):
-    """How the folder `data/raw/<dataset>` is read."""
+    """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them."""
 
     layout: str
     missing: Literal["error", "skip"]
+    pool: tuple[Annotated[int, Field(ge=0)], ...] | None
 
 
 class HubModel(Settings):
@@ -67,20 +82,47 @@ class LocalModel(Settings):
 
 
 class Models(Settings):
-    """Where each model of a data set comes from."""
+    """Where each model of a data set comes from; a local tokenizer lies in the folder of each family's model."""
 
     captioner: HubModel | LocalModel
     encoder: LocalModel
-    stage1: dict[str, LocalModel | OpenClipModel]
+    tokenizer: HubModel | LocalModel
+    stage1: dict[str, HubModel | LocalModel | OpenClipModel]
+
+
+Origin = Literal["make", "path", "hub"]
+
+
+class Published(Settings):
+    """Where a stage's out comes from: made here, a published file under the data set's root, or one of the hub."""
+
+    source: Origin
+    hub: HubFile | None
+
+    @model_validator(mode="after")
+    def _hub_needs_a_file(self) -> "Published":
+        if self.source == "hub" and self.hub is None:
+            raise ValueError("source hub needs the key hub: {file: PATH IN THE REPOSITORY}")
+        return self
+
+
+class Dedup(Published):
+    """The unique images."""
 
 
 class Caption(Settings):
-    """Captioning by a multi-modal LLM; `words` maps each family to the word count its triplets read."""
+    """Captioning by a multi-modal LLM.
 
-    source: Literal["make", "path"]
+    `words` maps each family to the word count its triplets read; `pool` those families that read captions of the
+    data set's pool instead of its own images. `hub` is a folder of published files.
+    """
+
+    source: Origin
+    hub: str | None
     images: Literal["split", "triplets"]
     prompt: str
     words: dict[str, Positive]
+    pool: dict[str, Positive]
     batch_size: Positive
     max_new_tokens: Positive
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
@@ -112,7 +154,7 @@ class Match(Settings):
         return self
 
 
-class Triplets(Settings):
+class Triplets(Published):
     """Modification texts; `sample` keeps a random number of triplets, null all."""
 
     refer: bool
@@ -121,11 +163,51 @@ class Triplets(Settings):
     max_tokens: Positive
 
 
+class Constant(Settings):
+    """The learning rate stays as it is."""
+
+    name: Literal["constant"]
+
+
+class Decay(Settings):
+    """The rate is multiplied by `factor` after every `every` epochs, until that many epochs are done."""
+
+    name: Literal["decay"]
+    factor: Rate
+    every: Positive
+    until: Positive
+
+
+class Cosine(Settings):
+    """Half a cosine from the rate to zero over so many epochs, set anew each epoch; beyond them it rises again."""
+
+    name: Literal["cosine"]
+    epochs: Positive
+
+
+class OneCycle(Settings):
+    """Up from `start` times the rate, at its peak after so many epochs, then down to nearly zero; set each step."""
+
+    name: Literal["one_cycle"]
+    peak: Rate
+    start: Share
+
+
+Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="name")]
+
+
 class Optimisation(Settings):
-    """What both training stages share. `precision` applies to training on a GPU (CPU: bfloat16 or float32)."""
+    """What both training stages share. `precision` applies to training on a GPU (CPU: bfloat16 or float32).
+
+    `learn_tau`: tau is where a learned temperature begins. `backbone_lr`: of the pretrained towers; null: `lr`.
+    """
 
     tau: Rate
+    learn_tau: bool
     lr: Rate
+    backbone_lr: Rate | None
+    schedule: Schedule
+    dropout: bool
     batch_size: Positive
     epochs: Positive
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -135,17 +217,30 @@ class Optimisation(Settings):
 
 
 class Checkpoint(Settings):
-    """Stage 1: a published file (`path`), or training from a base model (`train`)."""
+    """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
 
-    source: Literal["path", "train"]
+    source: Literal["path", "hub", "train"]
+    hub: HubFile | None
+    positives: Literal["annotated", "generated"]
     train: Optimisation
+
+    @model_validator(mode="after")
+    def _hub_needs_a_file(self) -> "Checkpoint":
+        if self.source == "hub" and self.hub is None:
+            raise ValueError("source hub needs the key hub: {file: PATH IN THE REPOSITORY}")
+        return self
 
 
 class Bank(Settings):
-    """The features of every unique training image."""
+    """The features of the unique training images, or of those that generated triplets name.
+
+    `reference`: rows stored on disk, or encoded again in each step.
+    """
 
     dtype: Literal["float16", "float32"]
     batch_size: Positive
+    reference: Literal["stored", "recomputed"]
+    images: Literal["annotated", "generated"]
 
 
 class Train(Optimisation):
@@ -177,8 +272,10 @@ class Params(Settings):
     run: Run
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     machine: Machine
+    hub: Hub
     datasets: dict[str, Dataset]
     models: dict[str, Models]
+    dedup: dict[str, Dedup]
     caption: dict[str, Caption]
     match: dict[str, Match]
     triplets: dict[str, dict[str, Triplets]]

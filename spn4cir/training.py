@@ -15,6 +15,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Scores
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
+from spn4cir.optimisation import Run, autocast_dtype, set_dropout
 from spn4cir.params import Optimisation
 from spn4cir.progress import progress
 from spn4cir.sources import Source
@@ -23,7 +24,6 @@ BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
 # How often the losses are looked at within an epoch: each look waits for the device.
 _CHECK_STEPS = 50
-_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass
@@ -32,7 +32,8 @@ class History:
 
     Attributes:
         steps: step (from 1, over all epochs), epoch and loss of each step.
-        epochs: epoch (from 1), mean loss, `score` (the one that selects) and every score, in percent.
+        epochs: epoch (from 1), mean loss, `score` (the one that selects), learning rate after the epoch, temperature
+            and every score, in percent.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
         best_score: its score.
     """
@@ -48,7 +49,7 @@ class Trainer:
     """One stage of training.
 
     Attributes:
-        composer: the network, on `device`; trained in place, in eval mode (no dropout, frozen BatchNorm).
+        composer: the network, on `device`; trained in place, BatchNorm frozen, with dropout only where asked for.
         source: where batches and their loss come from.
         settings: optimiser, epochs, precision.
         stage: 1 or 2: decides what is frozen and the container of the files.
@@ -73,80 +74,58 @@ class Trainer:
         Raises InputError when the loss is not finite, a batch does not fit into the GPU's memory, or there are fewer
         triplets than a batch holds.
         """
-        parameters = self.composer.train_stage(self.stage)
-        optimiser = torch.optim.AdamW(
-            parameters,
-            lr=self.settings.lr,
-            betas=self.settings.betas,
-            eps=self.settings.eps,
-            weight_decay=self.settings.weight_decay,
-        )
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype() is torch.float16)
-        history = self._resume(optimiser, scaler)
+        run = Run.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
+        history = self._resume(run)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
-            losses = self._train_epoch(epoch, optimiser, scaler)
-            self._record(history, epoch, losses)
-            self._save(history, optimiser, scaler)
+            losses = self._train_epoch(epoch, run)
+            self._record(history, epoch, losses, run)
+            save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
         save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
         return history
 
-    def _dtype(self) -> torch.dtype | None:
-        """The autocast type; float16 is for CUDA, the CPU runs float32 in its place."""
-        dtype = _DTYPES[self.settings.precision]
-        return None if dtype is torch.float16 and self.device.type == "cpu" else dtype
-
-    def _train_epoch(self, epoch: int, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> list[float]:
-        dtype = self._dtype()
+    def _train_epoch(self, epoch: int, run: Run) -> list[float]:
+        dtype = autocast_dtype(self.settings, self.device)
         losses: list[Tensor] = []
         label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
+        set_dropout(self.composer, self.settings.dropout, self.source.seed + epoch)
         for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
             with memory_errors(label, self.settings.batch_size):
-                optimiser.zero_grad(set_to_none=True)
+                run.optimiser.zero_grad(set_to_none=True)
                 with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
                     loss = self.source.loss(self.composer, batch)
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                scaler.step(optimiser)
-                scaler.update()
+                run.step(loss)
             losses.append(loss.detach())
             if len(losses) % _CHECK_STEPS == 0:
                 self._require_finite(float(torch.stack(losses[-_CHECK_STEPS:]).sum()), epoch)
+        set_dropout(self.composer, False, 0)
+        run.end_epoch()
         return [float(loss) for loss in torch.stack(losses).cpu()]
 
     def _require_finite(self, loss: float, epoch: int) -> None:
         if not isfinite(loss):
             raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
 
-    def _record(self, history: History, epoch: int, losses: list[float]) -> None:
+    def _record(self, history: History, epoch: int, losses: list[float], run: Run) -> None:
         mean = fmean(losses)
         self._require_finite(mean, epoch)
         first = len(history.steps) + 1
         history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(losses))
         scores = self.evaluate(self.composer)
-        history.epochs.append({"epoch": epoch, "loss": mean, "score": scores[self.selection], **scores})
+        state = {"learning_rate": run.learning_rate(), "temperature": float(self.composer.temperature.detach())}
+        history.epochs.append({"epoch": epoch, "loss": mean, "score": scores[self.selection], **state, **scores})
         print(f"epoch {epoch}: loss {mean:.4f}, {self.selection} {scores[self.selection]:.2f}", flush=True)
         if scores[self.selection] > history.best_score:
             history.best_epoch, history.best_score = epoch, scores[self.selection]
             save_composer(self.composer, self.work / BEST, self.stage, epoch)
 
-    def _save(self, history: History, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        state = {
-            "composer": self.composer.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "scaler": scaler.state_dict(),
-            "history": asdict(history),
-        }
-        save_tensors(state, self.work / _STATE)
-
-    def _resume(self, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> History:
+    def _resume(self, run: Run) -> History:
         """Takes up the state of an unfinished run, where there is one."""
         path = self.work / _STATE
         if not path.is_file():
             return History()
         # On the CPU: loading moves what belongs on the device, and AdamW keeps its step counts here.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        self.composer.load_state_dict(state["composer"])
-        optimiser.load_state_dict(state["optimiser"])
-        scaler.load_state_dict(state["scaler"])
+        run.resume(state)
         history = History(**state["history"])
         print(f"stage {self.stage}: resumed after epoch {len(history.epochs)}/{self.settings.epochs}", flush=True)
         return history

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spn4cir.composers.protocol import ImageFeatures
+from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.protocol import ImageFeatures, Trained
 from spn4cir.images import Preprocess
-from spn4cir.losses import info_nce
 from spn4cir.params import Bank, Optimisation, Train, Validate
 
 CPU = torch.device("cpu")
 
 
-class StubComposer(nn.Module):
+class StubComposer(ComposerModule):
     """Image feature: the mean colour of each quarter, (12,). Query: the reference plus a vector for the text.
 
     `encoded` counts images; `meaning` maps texts to vectors, a text that is not in it changes nothing.
@@ -29,6 +29,7 @@ class StubComposer(nn.Module):
         self.preprocess = Preprocess(8)
         self.meaning = meaning or {}
         self.encoded = 0
+        self.temperature.data.fill_(OPTIMISATION["tau"])
         self.image_side = nn.Linear(12, 12, bias=False)
         self.text_side = nn.Linear(12, 12, bias=False)
         with torch.no_grad():
@@ -44,15 +45,16 @@ class StubComposer(nn.Module):
         said = torch.stack([self.meaning.get(text, torch.zeros(12)) for text in texts])
         return F.normalize(self.text_side(reference) + said, dim=1)
 
-    def score(self, queries: Tensor, targets: Tensor) -> Tensor:
-        return queries @ targets.T
+    def count_tokens(self, text: str) -> int:
+        return len(text.split()) + 2
 
-    def contrast(self, queries: Tensor, targets: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        return info_nce(queries, targets, labels, temperature)
+    @property
+    def max_tokens(self) -> int:
+        return 77
 
-    def train_stage(self, stage: int) -> list[nn.Parameter]:
+    def train_stage(self, stage: int) -> Trained:
         self.image_side.requires_grad_(stage == 1)
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return Trained(trainable([self.image_side]), trainable([self.text_side]))
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.image_side.state_dict().items()
@@ -73,12 +75,16 @@ def protocol() -> Validate:
 
 @pytest.fixture
 def bank_settings() -> Bank:
-    return Bank(dtype="float32", batch_size=4)
+    return Bank(dtype="float32", batch_size=4, reference="stored", images="annotated")
 
 
 OPTIMISATION: dict[str, Any] = {
     "tau": 0.1,
+    "learn_tau": False,
     "lr": 1e-2,
+    "backbone_lr": None,
+    "schedule": {"name": "constant"},
+    "dropout": False,
     "batch_size": 4,
     "epochs": 4,
     "weight_decay": 0.01,

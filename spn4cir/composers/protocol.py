@@ -1,6 +1,7 @@
 """What every model family offers. Nothing outside a family's own file asks which family it is."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -8,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spn4cir.images import Preprocess
+
+DEFAULT_TOKENIZER = "bert-base-uncased"
 
 
 class ImageFeatures(NamedTuple):
@@ -22,16 +25,52 @@ class ImageFeatures(NamedTuple):
     target: Tensor
 
 
+class Trained(NamedTuple):
+    """The parameters that a stage trains; the temperature is neither.
+
+    Attributes:
+        backbone: those of the pretrained towers, which may have a learning rate of their own.
+        heads: the others.
+    """
+
+    backbone: list[nn.Parameter]
+    heads: list[nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a state dict does not tell; None takes the family's published value.
+
+    Attributes:
+        tokenizer: BERT's, a hub id or a folder; None: the vocabulary that the file carries, else `DEFAULT_TOKENIZER`.
+        revision: of the tokenizer's hub repository.
+        vocabulary: the words of a BERT tokenizer in the order of their ids, as our own files carry them.
+        vision_head_width: width of an attention head of the image tower.
+        text_head_width: the same of the text tower.
+    """
+
+    tokenizer: str | None = None
+    revision: str | None = None
+    vocabulary: tuple[str, ...] | None = None
+    vision_head_width: int | None = None
+    text_head_width: int | None = None
+
+
+PUBLISHED = Options()
+
+
 class Composer(Protocol):
     """A trained network that turns (reference, text) into a query and images into candidates.
 
     Attributes:
-        family: its name in the registry.
+        family: its name in the registry; recipes of one network share it.
         preprocess: from a decoded image to the network's input.
+        temperature: tau, a scalar; the training loop sets it and says whether it is learned.
     """
 
     family: ClassVar[str]
     preprocess: Preprocess
+    temperature: nn.Parameter
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
         """Reference and target features of images, in one backbone pass."""
@@ -43,7 +82,11 @@ class Composer(Protocol):
         """Similarity of every query with every candidate."""
 
     def contrast(
-        self, queries: Float[Tensor, "batch dim"], targets: Tensor, labels: Int[Tensor, " batch"], temperature: float
+        self,
+        queries: Float[Tensor, "batch dim"],
+        targets: Tensor,
+        labels: Int[Tensor, " batch"],
+        temperature: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
         """InfoNCE over `score(queries, targets)`; `labels` are rows of `targets`."""
 
@@ -54,14 +97,21 @@ class Composer(Protocol):
     def max_tokens(self) -> int:
         """How many tokens the text tower reads; what goes beyond is cut."""
 
-    def train_stage(self, stage: int) -> list[nn.Parameter]:
-        """Freezes what the stage freezes (1: nothing or the image side, 2: the image side); returns the rest."""
+    @property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words of a tokenizer that no package ships, for the files we write; None where one does."""
+
+    def train_stage(self, stage: int) -> Trained:
+        """Freezes what the stage freezes and makes the copies that stage 2 trains; returns what is trained.
+
+        The network may be of stage 1 or already of stage 2, whose copies are then kept.
+        """
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The tensors that stage 2 leaves as they are: those that decide what a bank holds."""
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """The weights in the published container of the stage, on the CPU."""
+        """The weights in the published container and names of the stage, on the CPU."""
 
     def state_dict(self) -> dict[str, Any]:
         """The module's tensors by name, as of any torch module."""
@@ -69,16 +119,38 @@ class Composer(Protocol):
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
         """Takes up tensors by name, as any torch module does."""
 
+    def modules(self) -> Iterator[nn.Module]:
+        """Its parts, as of any torch module."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Dropout on or off, as of any torch module."""
+
     def to(self, device: torch.device) -> Self:
         """Moves the module, as any torch module does."""
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], stage: int, place: str) -> Self:
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
         """The network of a published state dict, sizes read off its shapes, in float32 and eval mode.
 
-        Raises InputError that lists missing and unexpected names.
+        Args:
+            state: published names, the container's prefix removed; consumed, so that no second copy need be held.
+            stage: whose container it came in, 1 or 2.
+            place: the file, for messages.
+            options: what the state dict does not tell.
+
+        Raises:
+            InputError: lists missing and unexpected names, and shapes that do not fit.
         """
 
     @classmethod
-    def from_base(cls, model: str, pretrained: str | None) -> Self:
-        """The untrained composition over a base model: open_clip architecture and tag, or a `local-dir:` folder."""
+    def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
+        """The untrained composition over a base model.
+
+        Args:
+            model: a folder, or a name that open_clip (clip, tgcir) or the hub (blip, blip2) knows.
+            tag: open_clip's pretraining tag, or the hub's revision.
+            options: the tokenizer; head widths stand in the model's own configuration.
+
+        Raises:
+            InputError: the model cannot be had or is of another kind.
+        """

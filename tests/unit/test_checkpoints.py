@@ -76,11 +76,11 @@ FOREIGN = {
 
 @pytest.mark.parametrize(("family", "stage"), list(FOREIGN))
 def test_another_family_is_named(tmp_path: Path, family: str, stage: int) -> None:
-    """Also families that cannot be run here."""
+    """By the container, whatever else the file lacks."""
     torch.save({"epoch": 1, **FOREIGN[family, stage]}, tmp_path / "a.pt")
     with pytest.raises(InputError, match=rf"a\.pt: is a stage-{stage} checkpoint of family '{family}', not 'clip'"):
         read_checkpoint(tmp_path / "a.pt", "clip")
-    with pytest.raises(InputError, match=f"family '{family}' cannot be run|unexpected"):
+    with pytest.raises(InputError, match=r"a\.pt: .*(missing|unexpected)"):
         load_composer(tmp_path / "a.pt")
 
 

@@ -54,7 +54,8 @@ def test_backward_passes_gradcheck() -> None:
     """In float64, on the function itself (`info_nce` casts to float32)."""
     queries, targets = (unit(rows, 6, rows, torch.float64).requires_grad_() for rows in (4, 9))
     labels = torch.tensor([0, 8, 3, 3])
-    assert torch.autograd.gradcheck(lambda q, t: _InfoNCE.apply(q, t, labels, 0.3), (queries, targets))
+    tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda q, t, tau: _InfoNCE.apply(q, t, labels, tau), (queries, targets, tau))
 
 
 def test_only_what_asks_gets_a_gradient() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.params import find_params, load_params, of_dataset, of_family, parse_params, published_params
+from spn4cir.params import Optimisation, find_params, load_params, of_dataset, of_family, parse_params, published_params
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 
@@ -23,26 +23,110 @@ def test_the_shipped_file_is_valid_and_frozen() -> None:
         params.seed = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("dataset", ["fiq", "cirr"])
-def test_published_settings_of_clip(dataset: str) -> None:
-    """As the paper's table has them, for both stages."""
+# Stage 2 as the paper has it: batch, epochs, lr, tau, learned, betas, weight decay, dropout.
+ADAM, ADAM2 = (0.9, 0.999), (0.9, 0.98)
+STAGE2 = {
+    ("fiq", "clip"): (256, 3, 2e-5, 0.02, False, ADAM, 0.01, False),
+    ("cirr", "clip"): (256, 3, 2e-5, 0.02, False, ADAM, 0.01, False),
+    ("fiq", "tgcir"): (256, 5, 2e-5, 0.02, False, ADAM, 0.01, False),
+    ("cirr", "tgcir"): (256, 5, 2e-5, 0.01, False, ADAM, 0.01, False),
+    ("fiq", "blip"): (128, 10, 5e-6, 0.03, True, ADAM, 0.01, False),
+    ("cirr", "blip"): (128, 3, 6e-6, 0.02, True, ADAM, 0.01, False),
+    ("fiq", "blip2"): (32, 3, 1e-5, 0.05, True, ADAM2, 0.05, True),
+    ("cirr", "blip2"): (32, 3, 1e-5, 0.05, True, ADAM2, 0.05, True),
+    ("fiq", "zs"): (128, 5, 2e-6, 0.02, False, ADAM, 0.01, False),
+    ("cirr", "zs"): (128, 5, 2e-6, 0.02, False, ADAM, 0.01, False),
+    ("fiq", "zs_cc"): (128, 5, 2e-6, 0.02, False, ADAM, 0.01, False),
+    ("cirr", "zs_cc"): (128, 5, 2e-6, 0.02, False, ADAM, 0.01, False),
+}
+# Stage 1: the same, then epsilon, the towers' rate and the schedule's name.
+STAGE1 = {
+    ("fiq", "clip"): (128, 100, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+    ("cirr", "clip"): (128, 100, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+    ("fiq", "tgcir"): (64, 30, 1e-4, 0.1, False, ADAM, 0.01, False, 1e-8, 1e-5, "decay"),
+    ("cirr", "tgcir"): (64, 30, 1e-4, 0.05, False, ADAM, 0.01, False, 1e-8, 1e-5, "decay"),
+    ("fiq", "blip"): (512, 20, 2e-5, 0.07, True, ADAM, 0.05, False, 1e-8, None, "cosine"),
+    ("cirr", "blip"): (512, 40, 2e-5, 0.07, True, ADAM, 0.05, False, 1e-8, None, "cosine"),
+    ("fiq", "blip2"): (128, 30, 2e-5, 0.07, True, ADAM2, 0.05, True, 1e-7, None, "one_cycle"),
+    ("cirr", "blip2"): (128, 50, 1e-5, 0.07, True, ADAM2, 0.05, True, 1e-7, None, "one_cycle"),
+    ("fiq", "zs"): (48, 10, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+    ("cirr", "zs"): (48, 10, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+    ("fiq", "zs_cc"): (48, 10, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+    ("cirr", "zs_cc"): (48, 10, 2e-6, 0.01, False, ADAM, 0.01, False, 1e-7, None, "constant"),
+}
+# Generated triplets: words of their captions, window, refer, templates, sample.
+NEAR = {"fiq": (10_000, 20_000), "cirr": (10_000, 15_000)}
+WRITTEN = {
+    ("fiq", "clip"): (4, NEAR["fiq"], True, (2,), None),
+    ("cirr", "clip"): (8, NEAR["cirr"], False, (0, 1), None),
+    ("fiq", "tgcir"): (10, NEAR["fiq"], True, (2,), None),
+    ("cirr", "tgcir"): (10, NEAR["cirr"], False, (0, 1), None),
+    ("fiq", "blip"): (10, None, True, (2,), 3000),
+    ("cirr", "blip"): (10, None, False, (0, 1), None),
+    ("fiq", "blip2"): (10, None, True, (2,), 6000),
+    ("cirr", "blip2"): (10, None, True, (0, 1), None),
+    ("fiq", "zs"): (5, None, False, (2,), None),
+    ("cirr", "zs"): (10, None, False, (0, 1), None),
+    ("fiq", "zs_cc"): (10, None, False, (2,), None),
+    ("cirr", "zs_cc"): (10, None, False, (0, 1), None),
+}
+
+
+def shared(settings: Optimisation) -> tuple[object, ...]:
+    return (
+        settings.batch_size,
+        settings.epochs,
+        settings.lr,
+        settings.tau,
+        settings.learn_tau,
+        settings.betas,
+        settings.weight_decay,
+        settings.dropout,
+    )
+
+
+@pytest.mark.parametrize(("dataset", "family"), list(STAGE2))
+def test_published_settings(dataset: str, family: str) -> None:
+    """As the paper's commands and the four first stages' repositories have them."""
     params = parse_params(TEXT, "params.yaml")
-    train = params.train[dataset]["clip"]
-    assert (train.batch_size, train.epochs, train.lr, train.tau) == (256, 3, 2e-5, 0.02)
-    assert (train.betas, train.eps, train.weight_decay, train.precision) == ((0.9, 0.999), 1e-7, 0.01, "float16")
-    assert (train.negatives, train.bank_samples, train.positives) == ("bank", None, "both")
-    first = params.checkpoint[dataset]["clip"].train
-    assert (first.batch_size, first.epochs, first.lr, first.tau) == (128, 100, 2e-6, 0.01)
+    train, first = params.train[dataset][family], params.checkpoint[dataset][family]
+    assert shared(train) == STAGE2[dataset, family]
+    assert (train.eps, train.precision, train.schedule.name) == (1e-7, "float16", "constant")
+    assert (train.negatives, train.bank_samples) == ("bank", None)
+    base = first.train
+    assert (*shared(base), base.eps, base.backbone_lr, base.schedule.name) == STAGE1[dataset, family]
+    zero_shot = family.startswith("zs")
+    assert train.positives == ("generated" if zero_shot else "both")
+    assert first.positives == ("generated" if zero_shot else "annotated")
+    assert params.bank[dataset][family].images == ("generated" if zero_shot else "annotated")
     assert params.seed == 42
-    assert params.validate_[dataset]["clip"].remove_reference
-    assert not params.validate_[dataset]["clip"].capitalise
-    window, words = params.match[dataset].window["clip"], params.caption[dataset].words["clip"]
-    triplets = params.triplets[dataset]["clip"]
-    if dataset == "fiq":
-        assert (window, words, triplets.refer, triplets.templates) == ((10_000, 20_000), 4, True, (2,))
-    else:
-        assert (window, words, triplets.refer, triplets.templates) == ((10_000, 15_000), 8, False, (0, 1))
-    assert (triplets.sample, triplets.max_tokens) == (None, 77)
+
+
+@pytest.mark.parametrize(("dataset", "family"), list(WRITTEN))
+def test_published_triplets(dataset: str, family: str) -> None:
+    """Captions, windows, templates and samples of the published commands."""
+    params = parse_params(TEXT, "params.yaml")
+    caption, triplets = params.caption[dataset], params.triplets[dataset][family]
+    words = (caption.words | caption.pool)[family]
+    window = params.match[dataset].window[family]
+    assert (words, window, triplets.refer, triplets.templates, triplets.sample) == WRITTEN[dataset, family]
+    assert triplets.max_tokens == 77
+    assert (family in caption.pool) == (family == "zs_cc")
+
+
+@pytest.mark.parametrize(("dataset", "family"), list(STAGE2))
+def test_published_protocols(dataset: str, family: str) -> None:
+    """On FashionIQ three families keep the reference and capitalise the text; on CIRR none does."""
+    settings = parse_params(TEXT, "params.yaml").validate_[dataset][family]
+    kept = dataset == "fiq" and family in ("tgcir", "blip", "blip2")
+    assert (settings.remove_reference, settings.capitalise) == (not kept, kept)
+
+
+def test_published_pools() -> None:
+    """CC3M's parts: four for FashionIQ, three more for CIRR."""
+    datasets = parse_params(TEXT, "params.yaml").datasets
+    assert datasets["fiq"].pool == (0, 64, 128, 192)
+    assert sorted(set(datasets["cirr"].pool or ()) - set(datasets["fiq"].pool or ())) == [32, 96, 160]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +151,11 @@ def test_published_settings_of_clip(dataset: str) -> None:
         ("seed: 42", "seed: -1", "seed: .*greater than or equal to 0"),
         ("seed: 42", "seed: 4294967296", "seed: .*less than 4294967296"),
         ("weight_decay: 0.01", "weight_decay: .inf", "weight_decay: .*finite number"),
-        ("window: {clip: [10000, 20000]}", "window: {}", r"match\.fiq\.window: .*at least 1"),
+        (
+            "window: {clip: [10000, 20000], tgcir: [10000, 20000], blip: null, blip2: null, zs: null, zs_cc: null}",
+            "window: {}",
+            r"match\.fiq\.window: .*at least 1",
+        ),
         ("templates: [2]", "templates: [3]", r"templates\.0: .*less than or equal to 2"),
         ("templates: [2]", "templates: []", "templates: .*at least 1"),
         ("dtype: float32", "dtype: float8", "dtype: "),

@@ -1,0 +1,85 @@
+"""Composition by addition: the query is the sum of the CLIP image and text features (CLIP4CIR and its recipes).
+
+Source: Baldrati et al., "Conditioned and composed image retrieval combining and partially fine-tuning CLIP-based
+features", CVPRW 2022; as fine-tuned by SPN4CIR.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import open_clip
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.model import CLIP
+from torch import Tensor
+
+from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.openai_clip import base_clip, read_clip
+from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
+from spn4cir.images import Preprocess
+
+
+class AdditionComposer(ComposerModule):
+    """Composition by addition over a CLIP network (OpenAI's names, quick GELU, ViT or ResNet tower).
+
+    Args:
+        network: open_clip's CLIP.
+        image_size: side of its input, in pixels.
+    """
+
+    family: ClassVar[str] = "clip"
+
+    def __init__(self, network: CLIP, image_size: int) -> None:
+        super().__init__()
+        self.clip = network
+        self.preprocess = Preprocess(image_size)
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=network.context_length)
+
+    def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
+        """Reference: the CLIP feature (batch, dim), not normalised. Target: the same, unit norm."""
+        features = self.clip.encode_image(images)
+        return ImageFeatures(features, F.normalize(features.float(), dim=-1))
+
+    def compose(self, reference: Float[Tensor, "batch dim"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """normalise(reference + text feature)."""
+        tokens = self._tokenizer(list(texts)).to(reference.device)
+        return F.normalize(reference.float() + self.clip.encode_text(tokens).float(), dim=-1)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, start and end included, before any cut."""
+        return len(self._tokenizer.encode(text)) + 2
+
+    @property
+    def max_tokens(self) -> int:
+        """The text tower's context length."""
+        return int(self.clip.context_length)
+
+    def train_stage(self, stage: int) -> Trained:
+        """Stage 1 trains both towers, stage 2 the text tower alone."""
+        self.clip.requires_grad_(True)
+        if stage == 2:
+            self.clip.visual.requires_grad_(False)
+        return Trained(backbone=trainable([self.clip]), heads=[])
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The image tower."""
+        yield from self.clip.visual.state_dict().items()
+
+    def published(self, stage: int, epoch: int) -> dict[str, Any]:
+        """`{"epoch", "CLIP"}` for stage 1, `{"epoch", "state_dict"}` with the prefix `clip.` for stage 2."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.clip.state_dict().items()}
+        if stage == 1:
+            return {"epoch": epoch, "CLIP": state}
+        return {"epoch": epoch, "state_dict": {f"clip.{name}": tensor for name, tensor in state.items()}}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
+        """From OpenAI's names; both stages hold the same ones. Raises InputError that lists the names at fault."""
+        del stage
+        return cls(*read_clip(state, place, options)).eval()
+
+    @classmethod
+    def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
+        """Over an open_clip model with quick GELU, or a folder in open_clip's form. Raises InputError."""
+        del options
+        return cls(*base_clip(model, tag)).eval()

@@ -1,0 +1,149 @@
+"""CLIP in OpenAI's names: a network of the sizes that a state dict tells, and base models of that kind."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.transformer import QuickGELU
+from torch import Tensor
+
+from spn4cir.composers.protocol import Options
+from spn4cir.errors import InputError
+from spn4cir.images import CLIP_MEAN, CLIP_STD
+from spn4cir.keymaps import check_names
+
+HEAD_WIDTH = 64
+# Scalars that OpenAI's own files carry beside the weights.
+_EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
+_NOT_QUICK = (
+    "is no CLIP with quick GELU, which the published formats mean; "
+    "choose an OpenAI tag or a '-quickgelu' architecture with a tag of its own"
+)
+_REQUIRED = (
+    "text_projection",
+    "positional_embedding",
+    "token_embedding.weight",
+    "ln_final.weight",
+    "visual.conv1.weight",
+)
+
+
+def read_clip(state: dict[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
+    """The network of a state dict in OpenAI's names, in float32 and eval mode, and the side of its input in pixels.
+
+    Raises InputError that lists the names at fault.
+    """
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+        if name not in _EXTRA
+    }
+    missing = [name for name in _REQUIRED if name not in state]
+    if missing:
+        raise InputError(f"{place}: is no CLIP checkpoint: missing {missing}; check the file and the family")
+    try:
+        network, image_size = _network(state, place, options)
+    except (ValueError, IndexError, TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(f"{place}: the sizes of its tensors make no CLIP ({error}); check the file") from None
+    check_names(state, network.state_dict(), place)
+    network.load_state_dict(state, assign=True)
+    return network.eval(), image_size
+
+
+def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
+    """An open_clip model with quick GELU, or the one of a folder in open_clip's form, and the side of its input.
+
+    Raises InputError where it cannot be had or is of another kind.
+    """
+    place = f"base model {model} (tag {tag})"
+    name = f"local-dir:{model}" if Path(model).is_dir() else model
+    known = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag) if tag else {}
+    if known and not known.get("quick_gelu", False):
+        raise InputError(f"{place}: {_NOT_QUICK}")
+    try:
+        # open_clip builds RN50x4 and others without quick GELU even for OpenAI's weights, and only warns.
+        base = open_clip.create_model(
+            name, pretrained=tag, require_pretrained=True, force_quick_gelu=bool(known)
+        ).eval()
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{place}: cannot be loaded: {reason}") from None
+    if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
+        raise InputError(f"{place}: {_NOT_QUICK}")
+    network, image_size = read_clip(base.state_dict(), model, Options())
+    _check_same(network, image_size, base, place)
+    return network, image_size
+
+
+def _check_same(network: CLIP, image_size: int, base: CLIP, place: str) -> None:
+    """Raises InputError unless the network sees images as `base` does and computes the same features.
+
+    Names and shapes do not tell everything: pooling, the norms' places or the text's mask may differ.
+    """
+    settings = open_clip.get_model_preprocess_cfg(base)
+    for name, wanted in (("mean", CLIP_MEAN), ("std", CLIP_STD)):
+        if tuple(settings.get(name, wanted)) != wanted:
+            raise InputError(
+                f"{place}: wants images of {name} {tuple(settings[name])}, CLIP's is {wanted}; choose another"
+            )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, image_size, image_size, generator=generator)
+    tokens = torch.randint(1, base.vocab_size, (1, network.context_length), generator=generator)
+    try:
+        with torch.inference_mode():
+            theirs, ours = ((n.encode_image(images), n.encode_text(tokens)) for n in (base, network))
+        same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(theirs, ours, strict=True))
+    except (RuntimeError, AssertionError):
+        same = False
+    if not same:
+        raise InputError(
+            f"{place}: computes other features than OpenAI's CLIP with the same weights (pooling, norms or mask "
+            "differ), and the published formats mean the latter; choose a model of OpenAI's architecture"
+        )
+
+
+def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
+    """A CLIP of the sizes that the shapes tell, and the side of its input in pixels."""
+    head_width = options.vision_head_width or HEAD_WIDTH
+    vision, image_size = (_vit if "visual.proj" in state else _resnet)(state, place, head_width)
+    width = state["ln_final.weight"].shape[0]
+    text = CLIPTextCfg(
+        context_length=state["positional_embedding"].shape[0],
+        vocab_size=state["token_embedding.weight"].shape[0],
+        width=width,
+        heads=width // (options.text_head_width or HEAD_WIDTH),
+        layers=_count(state, "transformer.resblocks."),
+    )
+    return CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True), image_size
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered modules stand under a prefix."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIPVisionCfg, int]:
+    if "visual.positional_embedding" not in state:
+        raise InputError(f"{place}: is no CLIP checkpoint: missing ['visual.positional_embedding']")
+    patch = state["visual.conv1.weight"].shape[-1]
+    image_size = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5) * patch
+    vision = CLIPVisionCfg(
+        layers=_count(state, "visual.transformer.resblocks."),
+        width=state["visual.conv1.weight"].shape[0],
+        head_width=head_width,
+        patch_size=patch,
+        image_size=image_size,
+    )
+    return vision, image_size
+
+
+def _resnet(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIPVisionCfg, int]:
+    position = state.get("visual.attnpool.positional_embedding")
+    first = state.get("visual.layer1.0.conv1.weight")
+    if position is None or first is None:
+        raise InputError(f"{place}: is no CLIP checkpoint: neither 'visual.proj' (ViT) nor 'visual.attnpool' (ResNet)")
+    image_size = round((position.shape[0] - 1) ** 0.5) * 32
+    layers = tuple(_count(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+    return CLIPVisionCfg(layers=layers, width=first.shape[0], head_width=head_width, image_size=image_size), image_size

@@ -1,0 +1,256 @@
+"""TG-CIR: images and texts as global and local tokens, composed token by token with learned weights.
+
+Source: Wen et al., "Target-Guided Composed Image Retrieval", ACM MM 2023; as fine-tuned by SPN4CIR.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.openai_clip import base_clip, read_clip
+from spn4cir.composers.protocol import ImageFeatures, Options, Trained
+from spn4cir.errors import InputError
+from spn4cir.images import Preprocess
+from spn4cir.keymaps import KeyMap, check_names
+
+GLOBAL_TOKENS = 4
+LOCAL_TOKENS = 8
+
+_CLIP = "backbone.clip."
+# The visual tower stands in the files twice: one module under two names.
+_TOWER = "backbone.clip.visual."
+_TWIN = "backbone.image_backbone."
+_SHARED_PAIRS = (
+    ("backbone.fc", "image_fc"),
+    ("backbone.text_fc", "text_fc"),
+    ("backbone.masks.weight", "image_tokens.masks"),
+    ("backbone.tokenlearn.tokenizers.{i}.conv.0", "image_tokens.learners.{i}"),
+    ("s_remain_map.{i}", "gate.{i}"),
+)
+_TEXT_PAIRS = (
+    ("backbone.masks_text.weight", "text_tokens.masks"),
+    ("backbone.tokenlearn_text.tokenizers.{i}.conv.0", "text_tokens.learners.{i}"),
+)
+# Of the first stage's auxiliary losses: neither queries nor targets read them.
+_EXTRAS = (r"local_weight", r"loss_T", r"t_(remain|replace)_map\.\d+\.(weight|bias)")
+_TEXT_EXTRAS = (
+    r"backbone\.masks_text\.weight",
+    r"backbone\.tokenlearn_text\.tokenizers\.\d+\.conv\.0\.(weight|bias)",
+)
+KEYS = {1: KeyMap(_SHARED_PAIRS, _EXTRAS + _TEXT_EXTRAS), 2: KeyMap(_SHARED_PAIRS + _TEXT_PAIRS, _EXTRAS)}
+
+
+class TokenMaker(nn.Module):
+    """Global tokens: a feature times learned masks. Local tokens: means of a sequence under learned attention maps.
+
+    Args:
+        dim: width of feature and sequence.
+        global_tokens: number of masks; each starts as 0.1, and 1 on its own share of the width.
+        local_tokens: number of attention maps, each a 1x1 convolution and a sigmoid.
+    """
+
+    def __init__(self, dim: int, global_tokens: int, local_tokens: int) -> None:
+        super().__init__()
+        self.masks = nn.Parameter(torch.full((global_tokens, dim), 0.1))
+        with torch.no_grad():
+            for mask, share in zip(self.masks, torch.arange(dim).tensor_split(global_tokens), strict=True):
+                mask[share] = 1.0
+        self.learners = nn.ModuleList(nn.Conv1d(dim, 1, kernel_size=1) for _ in range(local_tokens))
+
+    def forward(
+        self, feature: Float[Tensor, "batch dim"], sequence: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """The global tokens, then the local ones."""
+        weight, bias = (
+            torch.cat([learner.get_parameter(name) for learner in self.learners]) for name in ("weight", "bias")
+        )
+        maps = F.linear(sequence, weight.squeeze(-1), bias).sigmoid()
+        # Divided before it is summed: a sum over the sequence may leave the range of half precision.
+        local = (maps / sequence.shape[1]).transpose(1, 2) @ sequence
+        return torch.cat([feature[:, None] * self.masks.relu(), local], dim=1)
+
+
+class TgcirComposer(ComposerModule):
+    """TG-CIR over a CLIP network (OpenAI's names, quick GELU, ViT tower).
+
+    Up to stage 1 texts and images share masks and token learner; stage 2 trains copies of its own for the texts.
+
+    Args:
+        network: open_clip's CLIP with a ViT.
+        image_size: side of its input, in pixels.
+        global_tokens: tokens that are masked features.
+        local_tokens: tokens that are means of the tower's own tokens.
+    """
+
+    family: ClassVar[str] = "tgcir"
+
+    def __init__(
+        self,
+        network: CLIP,
+        image_size: int,
+        global_tokens: int = GLOBAL_TOKENS,
+        local_tokens: int = LOCAL_TOKENS,
+    ) -> None:
+        super().__init__()
+        text_width, dim = network.text_projection.shape
+        self.clip = network
+        self.preprocess = Preprocess(image_size, target_ratio=None)
+        self.image_fc = nn.Linear(network.visual.proj.shape[0], dim)
+        self.text_fc = nn.Linear(text_width, dim)
+        self.image_tokens = TokenMaker(dim, global_tokens, local_tokens)
+        self.text_tokens = self.image_tokens
+        self.gate = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, 1), nn.Sigmoid())
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=network.context_length)
+
+    def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
+        """Reference: the tokens (batch, tokens, dim), not normalised. Target: their mean, unit norm.
+
+        The local tokens read the tower's sequence, class token included, before its last LayerNorm.
+        """
+        tower = self.clip.forward_intermediates(
+            image=images, image_indices=1, normalize=False, image_output_fmt="NLC", image_output_extra_tokens=True
+        )
+        sequence = torch.cat([tower["image_intermediates_prefix"][-1], tower["image_intermediates"][-1]], dim=1)
+        tokens = self.image_tokens(tower["image_features"], self.image_fc(sequence))
+        return ImageFeatures(tokens, _unit_mean(tokens))
+
+    def compose(self, reference: Float[Tensor, "batch tokens dim"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """normalise(mean over the tokens of m * reference + (1 - m) * text), m one scalar a token, sigmoid(MLP).
+
+        The local text tokens read every position after the last LayerNorm, padding included.
+        """
+        tower = self.clip.forward_intermediates(
+            text=self._tokenizer(list(texts)).to(reference.device),
+            text_indices=1,
+            normalize=False,
+            normalize_intermediates=True,
+        )
+        text = self.text_tokens(tower["text_features"], self.text_fc(tower["text_intermediates"][-1])).float()
+        reference = reference.float()
+        weight = self.gate(torch.cat([reference, text], dim=-1)).float()
+        return _unit_mean(weight * reference + (1 - weight) * text)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, start and end included, before any cut."""
+        return len(self._tokenizer.encode(text)) + 2
+
+    @property
+    def max_tokens(self) -> int:
+        """The text tower's context length."""
+        return int(self.clip.context_length)
+
+    def train_stage(self, stage: int) -> Trained:
+        """Stage 1 trains everything, stage 2 all but the image side, with masks and learner of the texts' own."""
+        heads: list[nn.Module] = [self.image_fc, self.image_tokens, self.text_fc, self.gate]
+        for module in (self.clip, *heads):
+            module.requires_grad_(True)
+        if stage == 2 and self.text_tokens is self.image_tokens:
+            self.text_tokens = copy.deepcopy(self.image_tokens)
+        self.text_tokens.requires_grad_(True)
+        if stage == 2:
+            for module in (self.clip.visual, self.image_fc, self.image_tokens):
+                module.requires_grad_(False)
+        return Trained(backbone=trainable([self.clip]), heads=trainable([*heads, self.text_tokens]))
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The image tower and what makes the image tokens of it."""
+        for name in ("clip.visual", "image_fc", "image_tokens"):
+            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
+
+    def published(self, stage: int, epoch: int) -> dict[str, Any]:
+        """`{"epoch", "state_dict"}`; stage 2 holds the texts' masks and learner, stage 1 does not.
+
+        The visual tower stands under both of its names, its tensors stored once. Left out are the parts of the first
+        stage's auxiliary losses (`local_weight`, `t_remain_map`, `t_replace_map`, `loss_T`), which this network does
+        not have; the original code passes over absent names. Raises InputError for stage 1 of a network whose texts
+        have masks and learner of their own.
+        """
+        if stage == 1 and self.text_tokens is not self.image_tokens:
+            raise InputError(
+                "family 'tgcir': a stage-1 file has no place for the text masks and token learner that stage 2 "
+                "trained; write the network as stage 2"
+            )
+        state = {f"backbone.{name}": tensor for name, tensor in _copies(self.clip.state_dict(prefix="clip.")).items()}
+        twin = {_TWIN + name.removeprefix(_TOWER): state[name] for name in state if name.startswith(_TOWER)}
+        heads = KEYS[stage].to_published(_copies(self._heads(stage)))
+        return {"epoch": epoch, "state_dict": state | twin | heads}
+
+    def _heads(self, stage: int) -> dict[str, Tensor]:
+        """The tensors beside CLIP and the temperature that a stage's files hold."""
+        others = ("clip.", "temperature") if stage == 2 else ("clip.", "temperature", "text_tokens.")
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(others)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+        """From TG-CIR's names; text masks and learner of a stage-1 file are dropped: stage 2 starts with copies.
+
+        Raises InputError that lists the names at fault.
+        """
+        network, image_size = read_clip(_taken(state, _CLIP), f"{place}: {_CLIP}*", options)
+        _check_vit(network, place)
+        _check_twin(_taken(state, _TWIN), network, place)
+        heads = {name: tensor.float() for name, tensor in KEYS[stage].to_ours(state, place).items()}
+        composer = cls(network, image_size, *_token_counts(heads, network.text_projection.shape[1]))
+        if stage == 2:
+            composer.text_tokens = copy.deepcopy(composer.image_tokens)
+        names = KEYS[stage].to_published
+        check_names(names(heads), names(composer._heads(stage)), place)
+        composer.load_state_dict(heads, strict=False, assign=True)
+        return composer.eval()
+
+    @classmethod
+    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+        """Over an open_clip ViT with quick GELU, or a folder in open_clip's form; torch's global seed draws the heads.
+
+        Raises InputError.
+        """
+        del options
+        network, image_size = base_clip(model, tag)
+        _check_vit(network, f"base model {model} (tag {tag})")
+        return cls(network, image_size).eval()
+
+
+def _unit_mean(tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
+    """The mean of the tokens at unit norm, in float32."""
+    return F.normalize(tokens.float().mean(dim=1), dim=-1)
+
+
+def _copies(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, which leave the state, by the rest of their names."""
+    return {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+
+
+def _check_twin(twin: dict[str, Tensor], network: CLIP, place: str) -> None:
+    """Raises InputError unless the tower's second name holds the tensors of the first."""
+    tower = network.visual.state_dict()
+    check_names(twin, tower, f"{place}: {_TWIN}*")
+    if differing := sorted(name for name in twin if not torch.equal(twin[name].float(), tower[name])):
+        raise InputError(
+            f"{place}: '{_TOWER}*' and '{_TWIN}*' are one tower under two names, but {len(differing)} of their "
+            f"tensors differ: {differing[:10]}; check the file"
+        )
+
+
+def _token_counts(heads: dict[str, Tensor], dim: int) -> tuple[int, int]:
+    """Numbers of global and local tokens; the published ones where no tensor tells, which is an error later."""
+    masks = heads.get("image_tokens.masks")
+    learners = {name.split(".")[2] for name in heads if name.startswith("image_tokens.learners.")}
+    return (masks.numel() // dim if masks is not None else 0) or GLOBAL_TOKENS, len(learners) or LOCAL_TOKENS
+
+
+def _check_vit(network: CLIP, place: str) -> None:
+    if not isinstance(network.visual, VisionTransformer):
+        raise InputError(f"{place}: its image tower is a ResNet; family 'tgcir' reads a ViT's tokens: choose a ViT")

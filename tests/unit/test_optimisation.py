@@ -1,0 +1,114 @@
+"""Learning rates follow their schedules, the temperature is learned where asked, dropout acts where asked."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from spn4cir.optimisation import MIN_TEMPERATURE, Run, set_dropout
+from tests.conftest import StubComposer, optimisation
+
+CPU = torch.device("cpu")
+STEPS = 4
+
+
+def rates(schedule: dict[str, object], epochs: int, **changes: object) -> list[float]:
+    """The rate of every step."""
+    composer = StubComposer()
+    settings = optimisation(lr=1.0, epochs=epochs, schedule=schedule, **changes)
+    run = Run.begin(composer, settings, 1, STEPS, CPU)
+    found = []
+    for _ in range(epochs):
+        for _ in range(STEPS):
+            found.append(run.learning_rate())
+            run.optimiser.zero_grad()
+            run.step(composer.text_side.weight.sum() + composer.image_side.weight.sum())
+        run.end_epoch()
+    return found
+
+
+def test_a_constant_rate_stays() -> None:
+    assert rates({"name": "constant"}, 3) == [1.0] * 12
+
+
+def test_decay_ends_where_it_is_told() -> None:
+    """TG-CIR: a tenth after 5 epochs, a hundredth after 10, and no further."""
+    found = rates({"name": "decay", "factor": 0.1, "every": 5, "until": 10}, 16)
+    assert found[:: STEPS * 5] == pytest.approx([1.0, 0.1, 0.01, 0.01])
+    assert found[5 * STEPS - 1] == pytest.approx(1.0)
+    assert found[-1] == pytest.approx(0.01)
+
+
+def test_a_cosine_rises_again_beyond_its_period() -> None:
+    """As the formula has it: (1 + cos(pi epoch / period)) / 2, one rate an epoch."""
+    found = rates({"name": "cosine", "epochs": 4}, 8)
+    assert found[::STEPS] == pytest.approx([1.0, 0.853553, 0.5, 0.146447, 0.0, 0.146447, 0.5, 0.853553], abs=1e-6)
+    assert len(set(found[:STEPS])) == 1
+
+
+def test_one_cycle_peaks_after_so_many_epochs() -> None:
+    found = rates({"name": "one_cycle", "peak": 1.5, "start": 0.01}, 4)
+    assert found[0] == pytest.approx(0.01)
+    assert max(found) == pytest.approx(1.0, rel=0.02)
+    assert found.index(max(found)) in (5, 6)  # 1.5 epochs of 4 steps
+    assert found[-1] < 0.01
+
+
+def test_towers_have_a_rate_of_their_own() -> None:
+    run = Run.begin(StubComposer(), optimisation(lr=1e-4, backbone_lr=1e-5), 1, STEPS, CPU)
+    assert [group["lr"] for group in run.optimiser.param_groups] == [1e-5, 1e-4]
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_the_temperature_is_learned_where_asked(learn: bool) -> None:
+    """It begins at tau whatever the file held, and decays like every trained tensor; without learning it stays."""
+    composer = StubComposer()
+    composer.temperature.data.fill_(0.5)
+    run = Run.begin(composer, optimisation(tau=0.05, learn_tau=learn), 2, STEPS, CPU)
+    assert float(composer.temperature.detach()) == pytest.approx(0.05)
+    queries, targets = torch.eye(12)[:4], torch.eye(12)
+    queries.requires_grad_()
+    run.step(composer.contrast(queries, targets, torch.arange(4), composer.temperature))
+    assert (float(composer.temperature.detach()) != pytest.approx(0.05)) == learn
+
+
+def test_a_learned_temperature_stays_positive() -> None:
+    composer = StubComposer()
+    run = Run.begin(composer, optimisation(tau=0.002, learn_tau=True, lr=1.0), 2, STEPS, CPU)
+    run.step(composer.temperature * 3)
+    assert float(composer.temperature.detach()) == pytest.approx(MIN_TEMPERATURE)
+
+
+def test_dropout_leaves_batch_norm_frozen() -> None:
+    composer = StubComposer()
+    composer.parts = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))
+    set_dropout(composer, True, seed=1)
+    assert composer.parts[0].training
+    assert not composer.parts[1].training
+    first = composer.parts[0](torch.ones(64))
+    set_dropout(composer, True, seed=1)
+    assert torch.equal(first, composer.parts[0](torch.ones(64)))
+    set_dropout(composer, False, seed=1)
+    assert torch.equal(composer.parts[0](torch.ones(64)), torch.ones(64))
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"name": "one_cycle", "peak": 1.5, "start": 0.01}, {"name": "cosine", "epochs": 4}]
+)
+def test_a_resumed_run_goes_on_with_its_schedule(schedule: dict[str, object]) -> None:
+    def advance(run: Run, composer: StubComposer) -> None:
+        for _ in range(STEPS):
+            run.optimiser.zero_grad()
+            run.step(composer.text_side.weight.square().sum())
+        run.end_epoch()
+
+    composers = [StubComposer(), StubComposer()]
+    settings = optimisation(schedule=schedule)
+    first, second = (Run.begin(composer, settings, 2, STEPS, CPU) for composer in composers)
+    advance(first, composers[0])
+    second.resume(deepcopy(first.state()))
+    advance(first, composers[0])
+    advance(second, composers[1])
+    assert first.learning_rate() == second.learning_rate()
+    assert torch.equal(composers[0].text_side.weight, composers[1].text_side.weight)
