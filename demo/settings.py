@@ -56,6 +56,21 @@ class Draw(Settings):
     demo_cirr: CirrSize
 
 
+class PoolSize(Settings):
+    """How large the drawn pool is; `parts` are the numbers of its part files, `images` are those of each."""
+
+    seed: int
+    parts: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
+    images: Annotated[int, Field(gt=0, le=10_000)]
+
+
+class DrawPool(Settings):
+    """Sizes of the drawn pools; the keys are the data sets that they serve."""
+
+    demo_fiq: PoolSize
+    demo_cirr: PoolSize
+
+
 class Pictures(Settings):
     """The pictures that the small models learn from and are measured on."""
 
@@ -115,6 +130,7 @@ class DemoParams(Settings):
     """All of `demo/params.yaml`."""
 
     draw: Draw
+    draw_pool: DrawPool
     pictures: Pictures
     clip: Clip
     captioner: Captioner
