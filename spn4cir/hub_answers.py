@@ -1,0 +1,76 @@
+"""What the Hugging Face hub's refusals, and its silence, mean for the user."""
+
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from spn4cir.errors import InputError
+
+_ALTERNATIVES = 10
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+_BY_HAND = "or download the file by hand and name it with source: path"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that is asked for.
+
+    Attributes:
+        repository: as `owner/name`.
+        file: its path within the repository.
+        revision: branch, tag or commit.
+    """
+
+    repository: str
+    file: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.file} at revision {self.revision}"
+
+
+def refusal(wanted: Wanted, error: Exception) -> InputError:
+    """The line for an error of huggingface_hub or of its HTTP client."""
+    from huggingface_hub import constants, errors
+
+    repository = wanted.repository
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return InputError(f"{wanted}: is not in the cache and HF_HUB_OFFLINE is set; unset it, {_BY_HAND}")
+    if isinstance(error, errors.GatedRepoError):
+        return InputError(
+            f"{repository}: is gated; ask for access at {constants.ENDPOINT}/{repository}, then {_LOG_IN}"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return InputError(
+            f"{repository}: has no revision '{wanted.revision}'; name a branch, a tag or a whole commit hash"
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return InputError(f"{repository}: has no file '{wanted.file}' at revision {wanted.revision}; {_others(wanted)}")
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return InputError(
+            f"{repository}: is not on {constants.ENDPOINT}, or is private; check the name, and if it is private, "
+            f"{_LOG_IN}"
+        )
+    said = f"answers with status {status}" if status else f"cannot be reached ({first_line(error)})"
+    return InputError(
+        f"{wanted}: {constants.ENDPOINT} {said}; run again with a network, set HF_ENDPOINT to a mirror, {_BY_HAND}"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The library's texts go over several lines, and a time-out's text may be empty."""
+    return next((line for line in str(error).splitlines() if line), type(error).__name__)
+
+
+def _others(wanted: Wanted) -> str:
+    """The repository's files, those of the most similar names first."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        names = HfApi().list_repo_files(wanted.repository, revision=wanted.revision)
+    except HTTPError:
+        return "its files could not be listed: look at its page"
+    names.sort(key=lambda name: SequenceMatcher(None, name, wanted.file).ratio(), reverse=True)
+    more = f" and {len(names) - _ALTERNATIVES} more" if len(names) > _ALTERNATIVES else ""
+    return f"it has {', '.join(names[:_ALTERNATIVES]) or 'none'}{more}"
