@@ -1,14 +1,17 @@
-# make demo | test | bench | ablation | clean. Everything is installed in .venv, with the versions of constraints.txt.
+# make demo | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LAVIS_PYTHON ?= python3.11
+LAVIS := .venv-lavis
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit pipeline bench ablation install clean
+.PHONY: demo test lint types unit pipeline bench ablation check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -40,6 +43,19 @@ bench: install
 ablation: install
 	python -m demo.ablation
 
+# The networks of BLIP and BLIP-2 against the original's own code: its run must repeat the committed arrays, and ours agree.
+check-lavis: install $(LAVIS)/.installed
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
+	$(LAVIS)/bin/python -W ignore -m tests.lavis.generate "$$made" && \
+	python -m tests.lavis.compare "$$made"
+	pytest tests/golden/test_lavis.py
+
+$(LAVIS)/.installed: tests/lavis/requirements.txt
+	$(LAVIS_PYTHON) -m venv $(LAVIS)
+	$(LAVIS)/bin/pip install --quiet --requirement tests/lavis/requirements.txt
+	$(LAVIS)/bin/pip install --quiet --no-deps salesforce-lavis==1.0.2
+	@touch $(LAVIS)/.installed
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -52,4 +68,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) data/work
+	rm -rf $(VENV) $(LAVIS) data/work
