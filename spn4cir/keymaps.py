@@ -68,6 +68,11 @@ def _translate(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str |
     return None
 
 
+def count_modules(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered modules stand under a prefix."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
 def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
     """Raises InputError unless both hold the same names with the same shapes."""
     missing = sorted(expected.keys() - state.keys())

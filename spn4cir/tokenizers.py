@@ -128,6 +128,11 @@ def _read(options: Options, place: str) -> tuple[str, tuple[str, ...]]:
     return name, _hub_vocabulary(name, options.revision)
 
 
+def holds_vocabulary(folder: Path) -> bool:
+    """Whether a folder has a file of words."""
+    return any((folder / file).is_file() for file in _FILES)
+
+
 def folder_vocabulary(folder: Path) -> tuple[str, ...]:
     """The words of a tokenizer's folder, by `vocab.txt` or else `tokenizer.json`. Raises InputError without either."""
     for file in _FILES:

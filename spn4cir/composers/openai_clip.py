@@ -9,12 +9,11 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import QuickGELU
 from torch import Tensor
 
-from spn4cir.composers.protocol import Options
+from spn4cir.composers.protocol import HEAD_WIDTH, Options
 from spn4cir.errors import InputError
 from spn4cir.images import CLIP_MEAN, CLIP_STD
-from spn4cir.keymaps import check_names
+from spn4cir.keymaps import check_names, count_modules
 
-HEAD_WIDTH = 64
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
 _NOT_QUICK = (
@@ -114,14 +113,9 @@ def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple
         vocab_size=state["token_embedding.weight"].shape[0],
         width=width,
         heads=width // (options.text_head_width or HEAD_WIDTH),
-        layers=_count(state, "transformer.resblocks."),
+        layers=count_modules(state, "transformer.resblocks."),
     )
     return CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True), image_size
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered modules stand under a prefix."""
-    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIPVisionCfg, int]:
@@ -130,7 +124,7 @@ def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIP
     patch = state["visual.conv1.weight"].shape[-1]
     image_size = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5) * patch
     vision = CLIPVisionCfg(
-        layers=_count(state, "visual.transformer.resblocks."),
+        layers=count_modules(state, "visual.transformer.resblocks."),
         width=state["visual.conv1.weight"].shape[0],
         head_width=head_width,
         patch_size=patch,
@@ -145,5 +139,5 @@ def _resnet(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[C
     if position is None or first is None:
         raise InputError(f"{place}: is no CLIP checkpoint: neither 'visual.proj' (ViT) nor 'visual.attnpool' (ResNet)")
     image_size = round((position.shape[0] - 1) ** 0.5) * 32
-    layers = tuple(_count(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+    layers = tuple(count_modules(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
     return CLIPVisionCfg(layers=layers, width=first.shape[0], head_width=head_width, image_size=image_size), image_size

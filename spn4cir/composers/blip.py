@@ -1,0 +1,235 @@
+"""BLIP: the text encoder reads the modification text and, by cross-attention, the reference image's tokens.
+
+Source: Liu et al., "Candidate set re-ranking for composed image retrieval with dual multi-modal encoder", TMLR 2024
+(its first stage), over Li et al., "BLIP", ICML 2022; as fine-tuned by SPN4CIR.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
+
+from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.hosted import base_network, fill, heads
+from spn4cir.composers.protocol import HEAD_WIDTH, ImageFeatures, Options, Trained
+from spn4cir.errors import InputError
+from spn4cir.images import Preprocess
+from spn4cir.keymaps import KeyMap, check_names, count_modules
+from spn4cir.tokenizers import BertWords, Tokens, holds_vocabulary
+
+ADDED_TOKENS = ("[DEC]", "[ENC]")
+# BERT's and BLIP's text encoder's; at work only where training asks for it.
+_DROPOUT = 0.1
+_BLOCK = (
+    ("norm1", "layer_norm1"),
+    ("attn.qkv", "self_attn.qkv"),
+    ("attn.proj", "self_attn.projection"),
+    ("norm2", "layer_norm2"),
+    ("mlp.fc1", "mlp.fc1"),
+    ("mlp.fc2", "mlp.fc2"),
+)
+_ATTENTION = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+_SAME = (
+    *(f"text_encoder.embeddings.{name}" for name in ("word_embeddings", "position_embeddings", "LayerNorm")),
+    *(
+        f"text_encoder.encoder.layer.{{i}}.{name}"
+        for name in (
+            *(f"{kind}.{part}" for kind in ("attention", "crossattention") for part in _ATTENTION),
+            "intermediate.dense",
+            "output.dense",
+            "output.LayerNorm",
+        )
+    ),
+    "vision_proj",
+    "text_proj",
+)
+_PAIRS = (
+    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
+    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
+    ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
+    *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
+    ("visual_encoder.norm", "vision_model.post_layernorm"),
+    *((name, name) for name in _SAME),
+)
+_POSITIONS = "text_encoder.embeddings.position_ids"
+_EXTRAS = (_POSITIONS.replace(".", r"\."),)
+# By stage. The second has a temperature of its own beside the network, whose `temp` it does not use.
+KEYS = {
+    1: KeyMap((*_PAIRS, ("temp", "temperature")), _EXTRAS),
+    2: KeyMap((*_PAIRS, ("tau", "temperature")), (*_EXTRAS, "temp")),
+}
+_REQUIRED = (
+    "visual_encoder.pos_embed",
+    "visual_encoder.patch_embed.proj.weight",
+    "visual_encoder.blocks.0.mlp.fc1.weight",
+    "text_encoder.embeddings.word_embeddings.weight",
+    "text_encoder.embeddings.position_embeddings.weight",
+    "text_encoder.encoder.layer.0.intermediate.dense.weight",
+    "text_proj.weight",
+)
+
+
+class BlipComposer(ComposerModule):
+    """BLIP's ViT and BERT with cross-attention, and a projection of each.
+
+    Args:
+        vision_model: the ViT; its configuration tells the side of its input.
+        text_encoder: without pooler.
+        dim: width of queries and targets.
+        words: the tokenizer.
+    """
+
+    family: ClassVar[str] = "blip"
+
+    def __init__(self, vision_model: BlipVisionModel, text_encoder: BlipTextModel, dim: int, words: BertWords) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(cast(int, vision_model.config.image_size))
+        self.vision_model = vision_model
+        self.text_encoder = text_encoder
+        self.vision_proj = nn.Linear(vision_model.config.hidden_size, dim, device=vision_model.device)
+        self.text_proj = nn.Linear(text_encoder.config.hidden_size, dim, device=text_encoder.device)
+        self._words = words
+
+    def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
+        """Reference: the ViT's tokens after its last norm (batch, tokens, width). Target: projected CLS, unit norm."""
+        tokens = self.vision_model(images).last_hidden_state
+        return ImageFeatures(tokens, F.normalize(self.vision_proj(tokens[:, 0]).float(), dim=-1))
+
+    def compose(
+        self, reference: Float[Tensor, "batch tokens width"], texts: Sequence[str]
+    ) -> Float[Tensor, "batch dim"]:
+        """normalise(text_proj(text encoder's first output)), the first token replaced by `[ENC]`."""
+        tokens = self._words.encode(texts, self.max_tokens)
+        tokens.ids[:, 0] = self._words.id("[ENC]")
+        return self.query(reference, tokens)
+
+    def query(self, reference: Float[Tensor, "batch tokens width"], text: Tokens) -> Float[Tensor, "batch dim"]:
+        """The same of texts as ids."""
+        output = self.text_encoder(
+            input_ids=text.ids.to(reference.device),
+            attention_mask=text.mask.to(reference.device),
+            encoder_hidden_states=reference.float(),
+        )
+        return F.normalize(self.text_proj(output.last_hidden_state[:, 0]).float(), dim=-1)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, start and end included, before any cut."""
+        return self._words.count(text)
+
+    @property
+    def max_tokens(self) -> int:
+        """How many positions the text encoder has."""
+        return int(self.text_encoder.config.max_position_embeddings)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokenizer's words, without `[DEC]` and `[ENC]`. Raises InputError where they cannot be had."""
+        return self._words.vocabulary
+
+    def train_stage(self, stage: int) -> Trained:
+        """Both stages train the text encoder and its projection, and leave the image side as it is."""
+        del stage
+        for frozen in (self.vision_model, self.vision_proj):
+            frozen.requires_grad_(False)
+        for trained in (self.text_encoder, self.text_proj):
+            trained.requires_grad_(True)
+        return Trained(trainable([self.text_encoder]), trainable([self.text_proj]))
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The ViT and its projection."""
+        for name in ("vision_model", "vision_proj"):
+            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
+
+    def published(self, stage: int, epoch: int) -> dict[str, Any]:
+        """`{"epoch", "BLIP_Retrieval"}` for stage 1, `{"epoch", "state_dict"}` with `blip.` and `tau` for stage 2."""
+        named = KEYS[stage].to_published(self.state_dict())
+        state = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+        state[_POSITIONS] = torch.arange(self.max_tokens)[None]
+        if stage == 1:
+            return {"epoch": epoch, "BLIP_Retrieval": state}
+        tau = state.pop("tau")
+        network = {f"blip.{name}": tensor for name, tensor in (state | {"temp": tau.clone()}).items()}
+        return {"epoch": epoch, "state_dict": network | {"tau": tau}}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+        """From BLIP's names; a stage-1 file may lack `temp`. Raises InputError that lists the names at fault."""
+        if missing := [name for name in _REQUIRED if name not in state]:
+            raise InputError(f"{place}: is no BLIP checkpoint: missing {missing}; check the file and the family")
+        try:
+            composer = cls._empty(state, place, options)
+        except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
+            raise InputError(f"{place}: the sizes of its tensors make no BLIP ({error}); check the file") from None
+        ours = KEYS[stage].to_ours(state, place)
+        if stage == 1:
+            ours.setdefault("temperature", composer.temperature.detach())
+        names = KEYS[stage].to_published
+        check_names(names(ours), names(composer.state_dict()), place)
+        fill(composer, ours)
+        return composer.eval()
+
+    @classmethod
+    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+        """Over a `BlipForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
+
+        The tokenizer is that of `options`, else the folder's own, else the default. Raises InputError.
+        """
+        network = base_network("BlipForImageTextRetrieval", "blip", model, tag)
+        place = f"base model {model}"
+        configs = (network.config.vision_config, network.config.text_config)
+        if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
+            raise InputError(f"{place}: its activation is {unlike[0]}, BLIP's is gelu; name another model")
+        vision, text = (config.hidden_size // config.num_attention_heads for config in configs)
+        if options.tokenizer is None and options.vocabulary is None and holds_vocabulary(Path(model)):
+            options = replace(options, tokenizer=model)
+        options = replace(options, vision_head_width=vision, text_head_width=text)
+        state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("itm_head.")}
+        return cls.from_state(KEYS[1].to_published(state), 1, place, options)
+
+    @classmethod
+    def _empty(cls, state: Mapping[str, Tensor], place: str, options: Options) -> Self:
+        """A composer of the sizes that the shapes tell, on the meta device but for its temperature."""
+        with torch.device("meta"):
+            vision_model = BlipVisionModel(_vision_config(state, options))
+            text_encoder = BlipTextModel(_text_config(state, options), add_pooling_layer=False)
+        words = BertWords(options, ADDED_TOKENS, text_encoder.config.vocab_size, place)
+        return cls(vision_model, text_encoder, state["text_proj.weight"].shape[0], words)
+
+
+def _vision_config(state: Mapping[str, Tensor], options: Options) -> BlipVisionConfig:
+    _, positions, width = state["visual_encoder.pos_embed"].shape
+    patch = state["visual_encoder.patch_embed.proj.weight"].shape[-1]
+    return BlipVisionConfig(
+        hidden_size=width,
+        intermediate_size=state["visual_encoder.blocks.0.mlp.fc1.weight"].shape[0],
+        num_hidden_layers=count_modules(state, "visual_encoder.blocks."),
+        num_attention_heads=heads(width, options.vision_head_width or HEAD_WIDTH),
+        image_size=round((positions - 1) ** 0.5) * patch,
+        patch_size=patch,
+        layer_norm_eps=1e-6,
+    )
+
+
+def _text_config(state: Mapping[str, Tensor], options: Options) -> BlipTextConfig:
+    words, width = state["text_encoder.embeddings.word_embeddings.weight"].shape
+    return BlipTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        encoder_hidden_size=state["visual_encoder.pos_embed"].shape[-1],
+        intermediate_size=state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
+        num_hidden_layers=count_modules(state, "text_encoder.encoder.layer."),
+        num_attention_heads=heads(width, options.text_head_width or HEAD_WIDTH),
+        max_position_embeddings=state["text_encoder.embeddings.position_embeddings.weight"].shape[0],
+        layer_norm_eps=1e-12,
+        hidden_dropout_prob=_DROPOUT,
+        attention_probs_dropout_prob=_DROPOUT,
+        bos_token_id=None,
+        eos_token_id=None,
+        sep_token_id=None,
+    )

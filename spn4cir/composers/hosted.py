@@ -1,0 +1,70 @@
+"""Networks that transformers hosts: their sizes, a file's tensors put into them, and base models in its form."""
+
+import sys
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from spn4cir.errors import InputError
+
+# What transformers raises where a model cannot be had, is damaged or of sizes that make no network.
+_LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError)
+
+
+def heads(width: int, head_width: int) -> int:
+    """How many attention heads. Raises ValueError for a width that they do not divide."""
+    if width % head_width:
+        raise ValueError(f"width {width} is no multiple of the head width {head_width}")
+    return width // head_width
+
+
+def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """Makes the tensors, in float32, the parameters of a network that was built on the meta device.
+
+    Nothing is initialised only to be replaced, and no second copy is held. Buffers that count positions, which no
+    file holds, are counted anew.
+    """
+    for name in state:
+        state[name] = state[name].float()
+    network.load_state_dict(state, assign=True)
+    for module in network.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name == "position_ids" and buffer.is_meta:
+                setattr(module, name, torch.arange(buffer.shape[-1]).expand(buffer.shape))
+
+
+def base_network(kind: str, model_type: str, model: str, revision: str | None) -> Any:
+    """A pretrained model of transformers, in float32, on the CPU.
+
+    Args:
+        kind: its class.
+        model_type: what its configuration must say.
+        model: a folder, or a hub id.
+        revision: of the hub's repository.
+
+    Raises:
+        InputError: it cannot be had, is of another kind or lacks weights.
+    """
+    import transformers
+
+    place = f"base model {model}" + (f" (revision {revision})" if revision else "")
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source = {"revision": revision} if revision else {}
+    try:
+        config = transformers.AutoConfig.from_pretrained(model, **source)
+        if config.model_type != model_type:
+            raise InputError(f"{place}: is a {config.model_type} model, expected {model_type}; name a {kind}")
+        network, report = getattr(transformers, kind).from_pretrained(
+            model, config=config, dtype=torch.float32, output_loading_info=True, **source
+        )
+    except _LOADING as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{place}: cannot be loaded ({reason}); check the name and the network, or name the folder of a {kind}"
+        ) from None
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(f"{place}: lacks {len(missing)} weights ({', '.join(missing[:3])}, ...); name a {kind}")
+    return network
