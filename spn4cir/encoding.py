@@ -1,16 +1,53 @@
 """Images through a network, each once."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
+from spn4cir.files import claim_space, disk_errors, require_space
 from spn4cir.images import image_batches
 from spn4cir.progress import progress
 from spn4cir.types import Gallery
+
+# Bytes of reference features that are held in memory; more go to a temporary file.
+_IN_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True)
+class EncodedGallery:
+    """Every image of a gallery, encoded once, with the reference features of those that queries start from.
+
+    Attributes:
+        gallery: names in order.
+        target: target features, a row a name.
+        reference: reference features of the images at `kept`.
+        kept: their rows of the gallery, sorted.
+    """
+
+    gallery: Gallery
+    target: Float[Tensor, "names ..."]
+    reference: Float[Tensor, "kept ..."]
+    kept: Int[Tensor, " kept"]
+
+    def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
+        """Rows of names."""
+        return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
+
+    def references(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows ..."]:
+        """Reference features of some rows of the gallery, all of them kept."""
+        found = torch.searchsorted(self.kept, rows)
+        assert torch.equal(self.kept[found], rows)
+        return self.reference[found]
 
 
 def encode_batches(
@@ -21,18 +58,32 @@ def encode_batches(
     device: torch.device,
     label: str,
     done: int = 0,
+    keep: Bool[Tensor, " paths"] | None = None,
 ) -> Iterator[ImageFeatures]:
     """Features of `paths[done:]` in order, a batch at a time, in float32 on the CPU; one encode an image.
 
-    Raises InputError for an image that cannot be decoded, a batch that the GPU cannot hold, or features that are
-    not finite: in a ranking they would only show as a bad score.
+    Args:
+        composer: the network, on `device`.
+        paths: the images.
+        batch_size: images a batch.
+        workers: processes that decode.
+        device: where the network runs.
+        label: what is being done, for progress and messages.
+        done: images that an earlier run finished.
+        keep: whose reference features are handed over; None: all. Targets are always.
+
+    Raises:
+        InputError: an image cannot be decoded, the GPU cannot hold a batch, or features are not finite: in a ranking
+            they would only show as a bad score.
     """
     batches = image_batches(paths[done:], composer.preprocess, batch_size, workers)
     total = -(-len(paths) // batch_size)
-    for images in progress(batches, total, label, "batch", done=done // batch_size):
+    for images in progress(batches, total, label, "batch", done // batch_size):
         with torch.inference_mode(), memory_errors(label, batch_size):
             features = composer.encode_image(images.to(device, non_blocking=True))
-        features = ImageFeatures(features.reference.float().cpu(), features.target.float().cpu())
+            wanted = slice(None) if keep is None else keep[done : done + len(images)].nonzero()[:, 0].to(device)
+            features = ImageFeatures(features.reference[wanted].float().cpu(), features.target.float().cpu())
+        done += len(images)
         if not all(torch.isfinite(part).all() for part in features):
             raise InputError(
                 f"{label}: the network's features are not finite; its weights are broken: train or download them again"
@@ -41,8 +92,52 @@ def encode_batches(
 
 
 def encode_gallery(
-    composer: Composer, gallery: Gallery, batch_size: int, workers: int, device: torch.device, label: str
-) -> ImageFeatures:
-    """Features of a whole gallery in memory, row by row as its names."""
-    parts = list(encode_batches(composer, gallery.paths, batch_size, workers, device, label))
-    return ImageFeatures(torch.cat([p.reference for p in parts]), torch.cat([p.target for p in parts]))
+    composer: Composer,
+    gallery: Gallery,
+    references: Collection[int],
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    label: str,
+) -> EncodedGallery:
+    """Encodes every image of a gallery once.
+
+    Args:
+        composer: the network, on `device`.
+        gallery: the images.
+        references: rows of the images whose reference features are kept: in memory, or beyond 2 GB in a temporary
+            file that lives as long as they are held.
+        batch_size: images a batch.
+        workers: processes that decode.
+        device: where the network runs.
+        label: what is being done, for progress and messages.
+
+    Raises:
+        InputError: as `encode_batches`, and when the temporary file finds no room.
+    """
+    keep = torch.zeros(len(gallery), dtype=torch.bool)
+    keep[list(references)] = True
+    kept = keep.nonzero()[:, 0]
+    target, reference = torch.empty(0), torch.empty(0)
+    row = position = 0
+    for features in encode_batches(composer, gallery.paths, batch_size, workers, device, label, keep=keep):
+        if row == 0:
+            target = torch.empty(len(gallery), *features.target.shape[1:])
+            reference = _room((len(kept), *features.reference.shape[1:]))
+        target[row : row + len(features.target)] = features.target
+        reference[position : position + len(features.reference)] = features.reference
+        row, position = row + len(features.target), position + len(features.reference)
+    return EncodedGallery(gallery, target, reference, kept)
+
+
+def _room(shape: tuple[int, ...]) -> Tensor:
+    """A float32 tensor in memory, or where it is large over a temporary file without a name, which ends with it."""
+    size = prod(shape) * np.dtype(np.float32).itemsize
+    if size <= _IN_MEMORY:
+        return torch.empty(shape)
+    folder = Path(tempfile.gettempdir())
+    with disk_errors(folder):
+        require_space(folder, size, "free some room, or set TMPDIR to a folder on another disk")
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            claim_space(stream.fileno(), size)
+            return torch.from_numpy(np.memmap(stream, dtype=np.float32, mode="w+", shape=shape))

@@ -8,35 +8,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spn4cir.composers.protocol import Composer, ImageFeatures
+from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Layout, Scores
-from spn4cir.encoding import encode_gallery
+from spn4cir.encoding import EncodedGallery, encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.metrics import recall_of_ranks
 from spn4cir.params import Validate
 from spn4cir.progress import progress
 from spn4cir.ranking import TIE_RULE, Ranking, rank_gallery
-from spn4cir.texts import evaluation_text
+from spn4cir.texts import evaluation_text, report_long_texts
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 TOP = 50
-
-
-@dataclass(frozen=True)
-class EncodedGallery:
-    """Every image of all splits, encoded once.
-
-    Attributes:
-        gallery: names in order.
-        features: reference and target features, one row a name.
-    """
-
-    gallery: Gallery
-    features: ImageFeatures
-
-    def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
-        """Rows of names."""
-        return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -87,10 +70,10 @@ def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
 def encode_splits(
     composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
 ) -> EncodedGallery:
-    """Encodes every image of the splits once."""
+    """Encodes every image of the splits once; of reference features it keeps those of the queries' references."""
     gallery = union_gallery(splits)
-    features = encode_gallery(composer, gallery, settings.batch_size, workers, device, "encode gallery")
-    return EncodedGallery(gallery, features)
+    references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
+    return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
 
 
 def compose_queries(
@@ -108,7 +91,7 @@ def compose_queries(
     for start in progress(starts, len(starts), "compose queries", "batch"):
         block = slice(start, start + batch_size)
         with torch.inference_mode():
-            reference = images.features.reference[rows[block]].to(device)
+            reference = images.references(rows[block]).to(device)
             parts.append(composer.compose(reference, texts[block]).float())
     queries = torch.cat(parts)
     if not torch.isfinite(queries).all():
@@ -123,6 +106,7 @@ def rank_split(
     if not split.triplets:
         raise InputError(f"split '{split.name}': no query is left; check the captions file and the image folder")
     texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
+    report_long_texts(composer, texts, f"split '{split.name}'")
     queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
     names = tuple(sorted(split.gallery.names))
     ranking = _rank(composer, queries, split.triplets, names, images, settings, device)
@@ -149,7 +133,7 @@ def _rank(
         return rank_gallery(
             composer.score,
             queries,
-            images.features.target[images.rows(names)].to(device),
+            images.target[images.rows(names)].to(device),
             target_index=target,
             removed_index=reference if settings.remove_reference else None,
             subset_index=subset_columns(triplets, column),
@@ -195,13 +179,18 @@ def _recalls(layout: Layout, ranking: Ranking) -> Scores:
     return {**whole, **subset}
 
 
-def metrics_file(evaluation: Evaluation, layout: Layout, settings: Validate, composer: Composer) -> dict[str, Any]:
-    """What a metrics file holds: flat scores, then protocol, counts and alternatives."""
+def metrics_file(
+    evaluation: Evaluation, layout: Layout, settings: Validate, composer: Composer, family: str | None = None
+) -> dict[str, Any]:
+    """What a metrics file holds: flat scores, then protocol, counts and alternatives.
+
+    `family` names the recipe where it is another than the network's own family.
+    """
     splits = [ranked.split for ranked in evaluation.splits]
     return {
         **evaluation.scores,
         "protocol": {
-            "family": composer.family,
+            "family": family or composer.family,
             "gallery": "all images of the split files",
             "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
             "captions": layout.caption_join,

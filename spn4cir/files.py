@@ -167,11 +167,17 @@ def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, names
 
 
-def require_space(path: Path, needed: int) -> None:
-    """Raises InputError when fewer than `needed` bytes are free where `path` will be written."""
+def require_space(path: Path, needed: int, remedy: str = "free some room or choose a smaller setting") -> None:
+    """Raises InputError, with the remedy, when fewer than `needed` bytes are free where `path` will be written."""
     free = shutil.disk_usage(_existing(path)).free
     if free < needed:
-        raise InputError(
-            f"{path}: needs {needed / 1e6:,.0f} MB but the disk has {free / 1e6:,.0f} MB free; "
-            "free some room or choose a smaller setting"
-        )
+        raise InputError(f"{path}: needs {needed / 1e6:,.0f} MB but the disk has {free / 1e6:,.0f} MB free; {remedy}")
+
+
+def claim_space(descriptor: int, size: int) -> None:
+    """Makes an open file that large, without holes.
+
+    Writing to a hole through a map of the file ends in a bus error when the disk is full by then.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)

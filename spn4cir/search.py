@@ -71,10 +71,10 @@ def search(
     _check_text(composer, text)
     own = pixel_digest(image)
     everything = Gallery((*gallery.names, str(image)), (*gallery.paths, image))
-    features = encode_gallery(composer, everything, _BATCH_SIZE, workers, device, "encode gallery")
+    encoded = encode_gallery(composer, everything, [len(gallery)], _BATCH_SIZE, workers, device, "encode gallery")
     with torch.inference_mode():
-        query = composer.compose(features.reference[-1:].to(device), [text])
-        scores = composer.score(query, features.target[:-1].to(device))[0].cpu()
+        query = composer.compose(encoded.reference.to(device), [text])
+        scores = composer.score(query, encoded.target[:-1].to(device))[0].cpu()
     if not torch.isfinite(scores).all():
         raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
     found = _best_others(gallery, scores, own, k)

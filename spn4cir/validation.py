@@ -21,6 +21,7 @@ def validate_both(
     images = encode_splits(after.to(device), splits, settings, workers, device)
     second = evaluate(after, layout, splits, images, settings, device)
     if tensors_hash(after.frozen_tensors()) != tensors_hash(before.frozen_tensors()):
+        del images
         images = encode_splits(before.to(device), splits, settings, workers, device)
     first = evaluate(before.to(device), layout, splits, images, settings, device)
     return second, first

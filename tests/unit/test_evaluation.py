@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from spn4cir.composers.protocol import ImageFeatures
+import spn4cir.encoding
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
+from spn4cir.encoding import EncodedGallery, encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.evaluation import (
-    EncodedGallery,
     Evaluation,
     compose_queries,
     encode_splits,
@@ -54,7 +54,7 @@ class Case:
         names = tuple(name for gallery in galleries for name in gallery.names)
         angle = torch.tensor([float(name[-3:]) for name in names]).deg2rad()
         features = torch.stack([angle.cos(), angle.sin()], dim=1)
-        return EncodedGallery(Gallery(names, tuple(map(Path, names))), ImageFeatures(features * 5, features))
+        return EncodedGallery(Gallery(names, tuple(map(Path, names))), features, features * 5, torch.arange(len(names)))
 
 
 class Turn(StubComposer):
@@ -210,7 +210,7 @@ def test_subsets_leave_out_the_reference_and_pad() -> None:
 def test_a_network_of_broken_weights_is_an_input_error() -> None:
     gallery = Case(20).gallery()
     encoded = Case(0).encoded(gallery)
-    encoded.features.reference[3] = torch.nan
+    encoded.reference[3] = torch.nan
     with pytest.raises(InputError, match="figures that are not finite"):
         compose_queries(Turn(), [Triplet("i003", ("1",), "i004")], ["1"], encoded, 4, CPU)
 
@@ -241,6 +241,37 @@ def test_images_of_several_categories_are_encoded_once(tmp_path: Path, stub: Stu
     assert stub.encoded == len(encoded.gallery) == 9
     evaluate(stub, layout, splits, encoded, PROTOCOL, CPU)
     assert stub.encoded == 9
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_only_the_features_of_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Scores are those of a gallery that keeps all of them, in memory or in a file."""
+    layout = Cirr(write_cirr(tmp_path), "error")
+    (split,) = layout.evaluation_splits()
+    splits = [replace(split, triplets=split.triplets[:5])]
+    gallery = union_gallery(splits)
+    whole = encode_gallery(StubComposer(), gallery, range(len(gallery)), 5, 0, CPU, "x")
+    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", limit)
+    stub = StubComposer()
+    encoded = encode_splits(stub, splits, PROTOCOL, 0, CPU)
+    assert stub.encoded == len(gallery) == 12
+    references = {triplet.reference_name for split in splits for triplet in split.triplets}
+    assert {gallery.names[row] for row in encoded.kept.tolist()} == references
+    assert len(encoded.reference) == len(references) < len(gallery)
+    first, second = (evaluate(stub, layout, splits, images, PROTOCOL, CPU) for images in (whole, encoded))
+    assert first.scores == second.scores
+    assert torch.equal(first.splits[0].ranking.top, second.splits[0].ranking.top)
+
+
+def test_queries_that_will_be_cut_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once a split, however often it is scored."""
+    gallery = Case(20).gallery()
+    triplets = tuple(Triplet("i001", ("3 " + "red " * words,), "i002") for words in (1, 74, 75, 90))
+    splits = [EvaluationSplit("of long texts", triplets, gallery, {})]
+    for _ in range(2):
+        evaluate(Turn(), OneSplit(tmp_path, "error"), splits, Case(0).encoded(gallery), PROTOCOL, CPU)
+    said = capsys.readouterr().err
+    assert said.count("split 'of long texts': 2 of 4 texts have more than 77 tokens (the longest 93)") == 1
 
 
 def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubComposer) -> None:
