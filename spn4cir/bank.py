@@ -1,4 +1,7 @@
-"""The bank: features of every unique training image, in memory-mapped files beside a manifest."""
+"""The bank: features of every unique training image, in files beside a manifest.
+
+Target features are read whole. Reference features are memory-mapped, or not stored at all (`reference: recomputed`).
+"""
 
 import hashlib
 import os
@@ -16,15 +19,20 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.encoding import encode_batches
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, disk_errors, read_json, require_space, value_hash, write_json
+from spn4cir.files import atomic_folder, claim_space, disk_errors, read_json, require_space, value_hash, write_json
+from spn4cir.images import ImageFiles
 from spn4cir.params import Bank as BankSettings
+from spn4cir.references import RecomputedReferences, References, StoredReferences
 from spn4cir.types import UniqueImages
 
 _MANIFEST = "manifest.json"
 # In the work folder: how many rows are written, and the folder that becomes the bank.
 _DONE = "done.json"
 _FILES = "bank"
-_PARTS = ("reference", "target")
+# The stored parts, by what the settings say of reference features.
+_PARTS = {"stored": ("reference", "target"), "recomputed": ("target",)}
+
+Maps = dict[str, np.memmap[Any, Any]]
 
 
 def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -42,22 +50,18 @@ class Bank:
     """Features of every unique training image.
 
     Attributes:
-        reference: (images, ...), memory-mapped, in the bank's dtype.
+        reference: where the reference features of a step come from.
         target: (images, ...), float32 in memory: the loss reads all of it at every step.
         row: for every image name, duplicates included, its row.
     """
 
-    reference: np.ndarray[Any, Any]
+    reference: References
     target: Float[Tensor, "images ..."]
     row: dict[str, int]
 
-    def references(self, rows: Tensor) -> Tensor:
-        """Reference features of some rows, float32."""
-        return torch.from_numpy(self.reference[rows.numpy()].astype(np.float32))
-
 
 def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -> dict[str, Any]:
-    """What a bank depends on: the frozen weights, the preprocessing, the images and their order, the dtype."""
+    """What a bank depends on: the frozen weights, the preprocessing, the images and their order, the settings."""
     return {
         "family": composer.family,
         "images": len(unique.gallery),
@@ -65,6 +69,7 @@ def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -
         "weights": tensors_hash(composer.frozen_tensors()),
         "preprocess": value_hash(composer.preprocess.describe()),
         "dtype": settings.dtype,
+        "reference": settings.reference,
     }
 
 
@@ -82,7 +87,7 @@ def build_bank(
     Args:
         composer: stage-1 network, on `device`.
         unique: the images.
-        settings: dtype and batch size.
+        settings: dtype, batch size, and whether reference features are stored.
         out: where the bank goes, whole.
         work: folder of an interrupted build of the same bank, or an empty one: at most one batch is lost.
         workers: processes that decode.
@@ -91,15 +96,20 @@ def build_bank(
     Raises:
         InputError: an image cannot be decoded, or the disk is too full.
     """
-    done = _rows_done(work)
+    parts, images = _PARTS[settings.reference], len(unique.gallery)
+    done = _rows_done(work, parts)
     if done:
-        print(f"bank: resumed after {done} of {len(unique.gallery)} images", flush=True)
-    maps: dict[str, np.memmap[Any, Any]] = {}
-    batches = encode_batches(composer, unique.gallery.paths, settings.batch_size, workers, device, "encode bank", done)
+        print(f"bank: resumed after {done} of {images} images", flush=True)
+    keep = torch.full((images,), "reference" in parts)
+    paths = unique.gallery.paths
+    maps: Maps = {}
     with disk_errors(work):
-        for features in batches:
-            if not maps:
-                maps = _open_maps(work / _FILES, features, len(unique.gallery), settings.dtype, resume=done > 0)
+        for features in encode_batches(
+            composer, paths, settings.batch_size, workers, device, "encode bank", done, keep
+        ):
+            if not done:
+                _make_files(work / _FILES, features, images, settings)
+            maps = maps or {part: np.load(work / _FILES / f"{part}.npy", mmap_mode="r+") for part in parts}
             done += _append(maps, features, done)
             write_json(work / _DONE, {"rows": done})
         write_json(work / _FILES / _MANIFEST, manifest(composer, unique, settings), indent=2)
@@ -121,46 +131,56 @@ def _publish(files: Path, out: Path) -> None:
                 shutil.copyfile(path, folder / path.name)
 
 
-def _rows_done(work: Path) -> int:
+def _rows_done(work: Path, parts: tuple[str, ...]) -> int:
     """Rows that an interrupted build finished."""
-    if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in _PARTS):
+    if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in parts):
         return 0
     return int(read_json(work / _DONE)["rows"])
 
 
-def _open_maps(
-    folder: Path, features: ImageFeatures, images: int, dtype: str, resume: bool
-) -> dict[str, np.memmap[Any, Any]]:
-    """The two files, at full size."""
-    shapes = {part: (images, *tensor.shape[1:]) for part, tensor in zip(_PARTS, features, strict=True)}
-    if not resume:
-        size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape in shapes.values())
-        print(f"bank: {images} images, {size / 1e6:,.1f} MB as {dtype}", flush=True)
-        require_space(folder, size)
-        folder.mkdir(exist_ok=True)
-    maps = {
-        part: np.lib.format.open_memmap(
-            folder / f"{part}.npy", mode="r+" if resume else "w+", dtype=np.dtype(dtype), shape=shape
-        )
-        for part, shape in shapes.items()
-    }
-    for part in maps:
-        _claim(folder / f"{part}.npy")
-    return maps
-
-
-def _claim(path: Path) -> None:
-    """Fills the holes of a file: writing to one through its map ends in a bus error when the disk is full by then."""
-    if hasattr(os, "posix_fallocate"):
+def _make_files(folder: Path, features: ImageFeatures, images: int, settings: BankSettings) -> None:
+    """The files at full size, without holes. Raises InputError before the first when the disk is too full."""
+    shapes = {part: (images, *tensor.shape[1:]) for part, tensor in features._asdict().items()}
+    sizes = {part: int(np.prod(shape)) * np.dtype(settings.dtype).itemsize for part, shape in shapes.items()}
+    parts = _PARTS[settings.reference]
+    where = "on disk" if "reference" in parts else "encoded again in each step: none of it on disk"
+    print(
+        f"bank: {images:,} images as {settings.dtype}: reference rows {sizes['reference'] / 1e6:,.1f} MB, {where}; "
+        f"targets {sizes['target'] / 1e6:,.1f} MB",
+        flush=True,
+    )
+    require_space(folder, sum(sizes[part] for part in parts), _remedy(settings))
+    folder.mkdir(exist_ok=True)
+    for part in parts:
+        path = folder / f"{part}.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(settings.dtype), shape=shapes[part])
         with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            claim_space(stream.fileno(), path.stat().st_size)
 
 
-def _append(maps: dict[str, np.memmap[Any, Any]], features: ImageFeatures, start: int) -> int:
-    """Writes a batch to the disk; returns its rows."""
-    for part, tensor in zip(_PARTS, features, strict=True):
-        maps[part][start : start + len(tensor)] = tensor.numpy()
-        maps[part].flush()
+def _remedy(settings: BankSettings) -> str:
+    """What to do when the disk has too little room."""
+    place = "in params.yaml set bank.<dataset>.<family>"
+    ways = ["free some room"]
+    if settings.dtype != "float16":
+        ways.append(f"{place}.dtype: float16 (half the size)")
+    if settings.reference == "stored":
+        ways.append(f"{place}.reference: recomputed (no reference rows on disk, slower steps)")
+    return ", or ".join(ways)
+
+
+def _append(maps: Maps, features: ImageFeatures, start: int) -> int:
+    """Writes a batch to the disk; returns its rows. Raises InputError for values beyond what the dtype holds."""
+    for part, stored in maps.items():
+        tensor: Tensor = getattr(features, part)
+        largest = float(tensor.abs().max())
+        if largest > float(np.finfo(stored.dtype).max):
+            raise InputError(
+                f"bank: {part} features reach {largest:.3g}, more than {stored.dtype} holds; "
+                "in params.yaml set bank.<dataset>.<family>.dtype: float32"
+            )
+        stored[start : start + len(tensor)] = tensor.numpy()
+        stored.flush()
     return len(features.target)
 
 
@@ -176,6 +196,11 @@ def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: 
         raise InputError(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )
-    reference = np.load(folder / "reference.npy", mmap_mode="r")
     target = torch.from_numpy(np.load(folder / "target.npy").astype(np.float32))
-    return Bank(reference, target, dict(unique.row))
+    return Bank(_references(folder, composer, unique, settings), target, dict(unique.row))
+
+
+def _references(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> References:
+    if settings.reference == "stored":
+        return StoredReferences(folder / "reference.npy", len(unique.gallery))
+    return RecomputedReferences(ImageFiles(unique.gallery.paths, composer.preprocess))

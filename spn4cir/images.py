@@ -51,7 +51,7 @@ class Preprocess:
 
     def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:
         """(pixels / 255 - mean) / std, per channel."""
-        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(values, device=pixels.device).reshape(3, 1, 1) for values in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
     def _pad(self, image: Image.Image) -> Image.Image:
@@ -120,6 +120,6 @@ def worker_errors() -> Iterator[None]:
             raise
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
-            f"a process that decodes images was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "
+            f"a process that reads ahead was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "
             "or the memory, or set machine.workers: 0"
         ) from None

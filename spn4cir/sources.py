@@ -7,14 +7,14 @@ from typing import Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from spn4cir.bank import Bank
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
-from spn4cir.images import ImageFiles, worker_errors
+from spn4cir.images import ImageFiles
 from spn4cir.losses import sampled_info_nce
 from spn4cir.params import Optimisation, Train
+from spn4cir.references import image_loader, read_ahead
 from spn4cir.texts import training_text
 from spn4cir.types import Triplet
 
@@ -51,26 +51,43 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
 
 
 @dataclass(frozen=True)
-class Batch:
+class Step:
     """One step's triplets.
 
     Attributes:
         texts: a modification text each.
         reference: row of each reference.
         target: row of each target.
-        images: the step's unique images, where the source decodes any.
-        image_row: the row of each of `images`, sorted.
     """
 
     texts: list[str]
     reference: Int[Tensor, " batch"]
     target: Int[Tensor, " batch"]
-    images: Float[Tensor, "images 3 size size"] | None = None
-    image_row: Int[Tensor, " images"] | None = None
+
+
+@dataclass(frozen=True)
+class Batch(Step):
+    """One step's triplets and what was read for them.
+
+    Attributes:
+        inputs: pixels of the step's unique images, or their rows of the bank.
+        input_row: the row of each of `inputs`, sorted.
+    """
+
+    inputs: Tensor
+    input_row: Int[Tensor, " inputs"]
+
+    def positions(self, rows: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Where in `inputs` each of some rows lies."""
+        return torch.searchsorted(self.input_row, rows)
 
 
 class Source(Protocol):
-    """What the training loop asks for."""
+    """What the training loop asks for; the temperature is the composer's."""
+
+    @property
+    def seed(self) -> int:
+        """Source of the order and of the texts."""
 
     def steps(self) -> int:
         """Steps an epoch; the last incomplete batch is dropped."""
@@ -87,15 +104,15 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
 
 
-def plan(rows: Rows, batch_size: int, generator: torch.Generator) -> list[Batch]:
-    """An epoch's batches in random order, with a random text for each triplet; the incomplete last one dropped."""
+def plan(rows: Rows, batch_size: int, generator: torch.Generator) -> list[Step]:
+    """An epoch's steps in random order, with a random text for each triplet; the incomplete last one dropped."""
     order = torch.randperm(len(rows.triplets), generator=generator)
     draws = torch.rand(len(rows.triplets), generator=generator).tolist()
-    batches = []
+    steps = []
     for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
         texts = [training_text(rows.triplets[i], draws[i]) for i in chosen.tolist()]
-        batches.append(Batch(texts, rows.reference[chosen], rows.target[chosen]))
-    return batches
+        steps.append(Step(texts, rows.reference[chosen], rows.target[chosen]))
+    return steps
 
 
 def _steps(rows: Rows, batch_size: int) -> int:
@@ -124,24 +141,21 @@ class ImageSource:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Batches with their unique images, decoded ahead by worker processes."""
-        batches = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
-        needed = [torch.unique(torch.cat([batch.reference, batch.target])) for batch in batches]
-        loader = DataLoader(self.files, batch_sampler=[rows.tolist() for rows in needed], num_workers=self.workers)
-        with worker_errors():
-            for batch, rows, pixels in zip(batches, needed, loader, strict=True):
-                images = self.files.preprocess.normalise(pixels)
-                yield Batch(batch.texts, batch.reference, batch.target, images, rows)
+        steps = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
+        needed = [torch.unique(torch.cat([step.reference, step.target])) for step in steps]
+        decoded = read_ahead(image_loader(self.files, needed, self.workers, self.device))
+        for step, rows, pixels in zip(steps, needed, decoded, strict=True):
+            images = self.files.preprocess.normalise(pixels)
+            yield Batch(step.texts, step.reference, step.target, images, rows)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """In-batch InfoNCE; gradients reach the image side."""
-        assert batch.images is not None
-        assert batch.image_row is not None
-        features = composer.encode_image(batch.images.to(self.device, non_blocking=True))
-        reference = torch.searchsorted(batch.image_row, batch.reference).to(self.device)
-        target = torch.searchsorted(batch.image_row, batch.target).to(self.device)
-        queries = composer.compose(features.reference[reference], batch.texts)
+        features = composer.encode_image(batch.inputs.to(self.device, non_blocking=True))
+        reference = features.reference[batch.positions(batch.reference).to(self.device)]
+        target = features.target[batch.positions(batch.target).to(self.device)]
+        queries = composer.compose(reference, batch.texts)
         labels = torch.arange(len(batch.texts), device=self.device)
-        return composer.contrast(queries, features.target[target], labels, self.settings.tau)
+        return composer.contrast(queries, target, labels, composer.temperature)
 
 
 class BankSource:
@@ -153,14 +167,18 @@ class BankSource:
         settings: `negatives` bank or batch, `bank_samples` how many of the bank a query meets.
         seed: source of the order, the texts and the drawn negatives.
         device: where the step runs; the targets move there once.
+        workers: processes that read reference rows, or decode their images, ahead of the step.
     """
 
-    def __init__(self, rows: Rows, bank: Bank, settings: Train, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, rows: Rows, bank: Bank, settings: Train, seed: int, device: torch.device, workers: int = 0
+    ) -> None:
         self.rows = rows
         self.bank = bank
         self.settings = settings
         self.seed = seed
         self.device = device
+        self.workers = workers
         self._targets = bank.target.to(device)
         self._negatives = torch.Generator()
 
@@ -169,24 +187,34 @@ class BankSource:
         return _steps(self.rows, self.settings.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Batches without images; the generator of drawn negatives begins anew."""
+        """Batches with what their unique references need; the generator of drawn negatives begins anew."""
         self._negatives = epoch_generator(self.seed + 1, epoch)
-        yield from plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
+        steps = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
+        needed = [torch.unique(step.reference) for step in steps]
+        read = self.bank.reference.read(needed, self.workers, self.device)
+        for step, rows, inputs in zip(steps, needed, read, strict=True):
+            yield Batch(step.texts, step.reference, step.target, inputs, rows)
+
+    def _reference(self, composer: Composer, batch: Batch) -> Tensor:
+        """Reference features of the batch, float32; those of an image that stands in it twice are made once."""
+        inputs = batch.inputs.to(self.device, non_blocking=True)
+        features = self.bank.reference.features(composer, inputs)
+        return features[batch.positions(batch.reference).to(self.device)]
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """InfoNCE against the bank, a draw of it, or the batch's own rows of it."""
-        reference = self.bank.references(batch.reference).to(self.device)
+        reference = self._reference(composer, batch)
         target = batch.target.to(self.device)
         if self.settings.bank_samples is not None:
             queries = composer.compose(reference, batch.texts)
             # In float32, as `contrast` scores the whole bank: at tau 0.02 half precision would be 0.1 off and more.
             with torch.autocast(self.device.type, enabled=False):
                 scores = composer.score(queries.float(), self._targets)
-            return sampled_info_nce(scores, target, self.settings.tau, self.settings.bank_samples, self._negatives)
+            return sampled_info_nce(scores, target, composer.temperature, self.settings.bank_samples, self._negatives)
         if self.settings.negatives == "batch":
             labels = torch.arange(len(target), device=self.device)
-            return bank_loss(composer, reference, batch.texts, labels, self._targets[target], self.settings.tau)
-        return bank_loss(composer, reference, batch.texts, target, self._targets, self.settings.tau)
+            return bank_loss(composer, reference, batch.texts, labels, self._targets[target], composer.temperature)
+        return bank_loss(composer, reference, batch.texts, target, self._targets, composer.temperature)
 
 
 def bank_loss(
@@ -195,7 +223,7 @@ def bank_loss(
     texts: Sequence[str],
     target_rows: Int[Tensor, " batch"],
     targets: Tensor,
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """The stage-2 loss of a given batch.
 

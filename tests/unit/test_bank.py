@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import spn4cir.bank
+import spn4cir.encoding
 from spn4cir.bank import build_bank, manifest, open_bank, tensors_hash
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.decoding import open_image
@@ -21,6 +23,7 @@ from spn4cir.encoding import encode_batches, encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.params import Bank
+from spn4cir.references import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw
@@ -39,9 +42,14 @@ def unique(tmp_path: Path) -> UniqueImages:
     return UniqueImages(Gallery(names, paths), row | {"copy": 0, "other": 9})
 
 
-def build(composer: Any, unique: UniqueImages, out: Path, work: Path, **settings: Any) -> None:
+def settings(**changes: Any) -> Bank:
+    base = {"dtype": "float32", "batch_size": 4, "reference": "stored", "images": "annotated"}
+    return Bank(**(base | changes))
+
+
+def build(composer: Any, unique: UniqueImages, out: Path, work: Path, **changes: Any) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    build_bank(composer, unique, Bank(**({"dtype": "float32", "batch_size": 4} | settings)), out, work, 0, CPU)
+    build_bank(composer, unique, settings(**changes), out, work, 0, CPU)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -52,11 +60,11 @@ def test_every_unique_image_is_encoded_once(stub: StubComposer, unique: UniqueIm
     """Ten encodes for twelve names, and both features of each row are that image's."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work")
     assert stub.encoded == len(unique.gallery) == 10
-    bank = open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float32", batch_size=4))
+    bank = open_bank(tmp_path / "bank", stub, unique, settings())
     assert stub.encoded == 10
     images = torch.stack([Preprocess(8)(open_image(path)) for path in unique.gallery.paths])
     features = F.avg_pool2d(images, 4).flatten(1)
-    torch.testing.assert_close(bank.references(torch.arange(10)), features)
+    torch.testing.assert_close(bank.reference[range(10)], features)
     torch.testing.assert_close(bank.target, F.normalize(features, dim=1))
     assert bank.row["copy"] == 0
     assert sorted(files(tmp_path / "bank")) == ["manifest.json", "reference.npy", "target.npy"]
@@ -65,14 +73,77 @@ def test_every_unique_image_is_encoded_once(stub: StubComposer, unique: UniqueIm
 def test_reference_features_are_mapped_not_read(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
     """22 GB of BLIP's tokens do not fit into memory; rows are read as they are asked for, duplicates included."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
-    bank = open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float16", batch_size=4))
-    assert isinstance(bank.reference, np.memmap)
-    assert bank.reference.dtype == np.float16
-    rows = bank.references(torch.tensor([7, 0, 7]))
-    assert rows.dtype is torch.float32
-    assert torch.equal(rows, torch.from_numpy(bank.reference[[7, 0, 7]].astype(np.float32)))
+    bank = open_bank(tmp_path / "bank", stub, unique, settings(dtype="float16"))
+    assert isinstance(bank.reference, StoredReferences)
+    assert isinstance(bank.reference.array, np.memmap)
+    assert bank.reference.row_bytes == 12 * 2
+    rows = bank.reference[[0, 7]]
+    assert rows.dtype is torch.float16
+    assert torch.equal(rows, torch.from_numpy(bank.reference.array[[0, 7]]))
     assert bank.target.dtype is torch.float32
     assert (tmp_path / "bank" / "reference.npy").stat().st_size < 10 * 12 * 2 + 200
+
+
+def test_recomputed_references_are_not_stored(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Targets and manifest alone, resumed as any bank; the images take the rows' place."""
+    with pytest.raises(Killed):
+        build(Interrupted(3), unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
+    build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
+    assert stub.encoded == 2
+    assert sorted(files(tmp_path / "bank")) == ["manifest.json", "target.npy"]
+    bank = open_bank(tmp_path / "bank", stub, unique, settings(reference="recomputed"))
+    assert isinstance(bank.reference, RecomputedReferences)
+    assert bank.reference.files.paths == unique.gallery.paths
+    build(StubComposer(), unique, tmp_path / "stored", tmp_path / "work 2")
+    stored = open_bank(tmp_path / "stored", stub, unique, settings())
+    assert torch.equal(bank.target, stored.target)
+    for folder, other in (("bank", "stored"), ("stored", "recomputed")):
+        with pytest.raises(InputError, match="the bank was built with other reference;"):
+            open_bank(tmp_path / folder, stub, unique, settings(reference=other))
+    said = capsys.readouterr().out
+    assert "reference rows 0.0 MB, encoded again in each step: none of it on disk; targets 0.0 MB" in said
+
+
+def test_the_size_of_both_parts_is_told_before_the_build(
+    unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of 577 x 768 in 16 bit are 0.886 MB."""
+
+    class Wide(StubComposer):
+        def encode_image(self, images: Tensor) -> ImageFeatures:
+            assert not self.encoded or (tmp_path / "work" / "bank" / "reference.npy").is_file()
+            return super().encode_image(images)._replace(reference=torch.zeros(len(images), 577, 768))
+
+    build(Wide(), unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+    said = capsys.readouterr().out
+    assert said == "bank: 10 images as float16: reference rows 8.9 MB, on disk; targets 0.0 MB\n"
+
+
+def test_values_beyond_float16_are_refused(unique: UniqueImages, tmp_path: Path) -> None:
+    """They would be stored as infinity."""
+    large = StubComposer()
+    large.image_side.weight.data.mul_(1e6)
+    with pytest.raises(
+        InputError, match=r"reference features reach .*e\+.*, more than float16 holds; .*dtype: float32"
+    ):
+        build(large, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+    build(large, unique, tmp_path / "bank", tmp_path / "work 2")
+
+
+def test_a_bank_that_was_cut_short_is_named(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    path = tmp_path / "bank" / "reference.npy"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"reference\.npy: cannot be read .*; build the bank again"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
+    np.save(path, np.zeros((9, 12), np.float32))
+    with pytest.raises(InputError, match="holds 9 rows, expected 10; build the bank again"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
+    path.unlink()
+    with pytest.raises(InputError, match=r"reference\.npy: cannot be read .*No such file"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
 
 
 def test_float16_is_a_rounding_of_float32(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
@@ -174,16 +245,15 @@ def test_an_older_bank_is_replaced_whole(stub: StubComposer, unique: UniqueImage
 def test_what_does_not_fit_is_refused_by_name(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
     """Other weights of the frozen side, preprocessing, names, rows or dtype; the trained side may differ."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work")
-    settings = Bank(dtype="float32", batch_size=4)
 
     def refused(match: str, composer: Any = stub, images: UniqueImages = unique, dtype: Any = "float32") -> None:
         with pytest.raises(InputError, match=f"the bank was built with other {match};"):
-            open_bank(tmp_path / "bank", composer, images, Bank(dtype=dtype, batch_size=4))
+            open_bank(tmp_path / "bank", composer, images, settings(dtype=dtype))
 
     refused("dtype", dtype="float16")
     other = StubComposer()
     other.text_side.weight.data += 1
-    open_bank(tmp_path / "bank", other, unique, settings)
+    open_bank(tmp_path / "bank", other, unique, settings())
     other.image_side.weight.data[0, 0] += 1e-6
     refused("weights", other)
     padded = StubComposer()
@@ -193,12 +263,12 @@ def test_what_does_not_fit_is_refused_by_name(stub: StubComposer, unique: Unique
     refused("names", images=UniqueImages(Gallery(gallery.names[::-1], gallery.paths), unique.row))
     refused("names", images=UniqueImages(gallery, {**unique.row, "copy": 1}))
     refused("images, names", images=UniqueImages(Gallery(gallery.names[:9], gallery.paths[:9]), unique.row))
-    open_bank(tmp_path / "bank", stub, unique, Bank(dtype="float32", batch_size=99))
+    open_bank(tmp_path / "bank", stub, unique, settings(batch_size=99))
 
 
 def test_an_absent_bank_is_named(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"manifest\.json: no such file"):
-        open_bank(tmp_path, stub, unique, Bank(dtype="float32", batch_size=4))
+        open_bank(tmp_path, stub, unique, settings())
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(
@@ -212,10 +282,25 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
         if fits:
             build(stub, unique, tmp_path / "bank", work)
             continue
-        with pytest.raises(InputError, match="needs 0 MB but the disk has 0 MB free"):
+        remedies = r"free some room, or .*<family>\.dtype: float16 .*, or .*<family>\.reference: recomputed"
+        with pytest.raises(InputError, match=f"needs 0 MB but the disk has 0 MB free; {remedies}"):
             build(stub, unique, tmp_path / "bank", work)
         assert list(work.iterdir()) == []
         assert not (tmp_path / "bank").exists()
+
+
+def test_references_that_are_not_stored_need_no_room(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten targets of 12 values of 2 bytes; one byte less, and nothing is left to set."""
+    usage = namedtuple("usage", "total used free")
+    for free in (239, 240):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
+        if free == 240:
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype="float16")
+            continue
+        with pytest.raises(InputError, match=r"0 MB free; free some room$"):
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype="float16")
 
 
 def test_room_is_claimed_before_the_first_row(
@@ -257,7 +342,7 @@ def test_a_hash_of_tensors_sees_names_shapes_and_values() -> None:
 
 
 def test_a_manifest_is_plain_json(stub: StubComposer, unique: UniqueImages) -> None:
-    content = manifest(stub, unique, Bank(dtype="float32", batch_size=4))
+    content = manifest(stub, unique, settings())
     assert content["images"] == 10
     assert content["family"] == "stub"
     assert all(isinstance(value, str | int) for value in content.values())
@@ -265,13 +350,60 @@ def test_a_manifest_is_plain_json(stub: StubComposer, unique: UniqueImages) -> N
 
 def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueImages) -> None:
     """In batches of 3, 3, 3, 1; the same features as one by one."""
-    features = encode_gallery(stub, unique.gallery, 3, 0, CPU, "x")
+    encoded = encode_gallery(stub, unique.gallery, range(10), 3, 0, CPU, "x")
     assert stub.encoded == 10
     single = [next(iter(encode_batches(stub, [path], 1, 0, CPU, "x"))) for path in unique.gallery.paths]
-    torch.testing.assert_close(features.reference, torch.cat([part.reference for part in single]))
-    torch.testing.assert_close(features.target, torch.cat([part.target for part in single]))
+    torch.testing.assert_close(encoded.reference, torch.cat([part.reference for part in single]))
+    torch.testing.assert_close(encoded.target, torch.cat([part.target for part in single]))
     rest = torch.cat([part.target for part in encode_batches(stub, unique.gallery.paths, 3, 0, CPU, "x", done=6)])
-    assert torch.equal(rest, features.target[6:])
+    assert torch.equal(rest, encoded.target[6:])
+
+
+@pytest.mark.parametrize("wanted", [[], [9], [8, 0, 3], [5, 5, 4]])
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_only_references_of_queries_are_kept(
+    unique: UniqueImages, monkeypatch: pytest.MonkeyPatch, wanted: list[int], limit: int
+) -> None:
+    """A BLIP row is 1.8 MB in float32: 27 GB for FashionIQ's galleries. In memory or in a file without a name."""
+    whole = encode_gallery(StubComposer(), unique.gallery, range(10), 3, 0, CPU, "x")
+    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", limit)
+    stub = StubComposer()
+    encoded = encode_gallery(stub, unique.gallery, wanted, 3, 0, CPU, "x")
+    assert stub.encoded == 10
+    assert encoded.kept.tolist() == sorted(set(wanted))
+    assert torch.equal(encoded.reference, whole.reference[sorted(set(wanted))])
+    rows = torch.tensor(wanted, dtype=torch.long)
+    assert torch.equal(encoded.references(rows), whole.reference[rows])
+    assert torch.equal(encoded.target, whole.target)
+
+
+def test_reference_features_that_nobody_keeps_stay_where_they_are(unique: UniqueImages) -> None:
+    """Batches of 4, 4 and 2, resumed after the first, with images 5 and 9 wanted."""
+    keep = torch.zeros(10, dtype=torch.bool)
+    keep[[0, 5, 9]] = True
+    batches = list(encode_batches(StubComposer(), unique.gallery.paths, 4, 0, CPU, "x", 4, keep))
+    assert [(part.reference.shape, part.target.shape) for part in batches] == [((1, 12), (4, 12)), ((1, 12), (2, 12))]
+    whole = next(iter(encode_batches(StubComposer(), unique.gallery.paths, 10, 0, CPU, "x")))
+    torch.testing.assert_close(torch.cat([part.reference for part in batches]), whole.reference[[5, 9]])
+
+
+def test_large_reference_features_need_room_for_a_temporary_file(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rows of 12 values of 4 bytes; the file has no name and leaves nothing behind."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    for free in (143, 144):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
+        if free == 144:
+            encoded = encode_gallery(stub, unique.gallery, [0, 1, 2], 4, 0, CPU, "x")
+            assert encoded.reference.shape == (3, 12)
+            continue
+        with pytest.raises(InputError, match=r"/tmp: needs 0 MB but .*, or set TMPDIR to a folder on another disk"):
+            encode_gallery(stub, unique.gallery, [0, 1, 2], 4, 0, CPU, "x")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(unique: UniqueImages) -> None:
@@ -293,4 +425,4 @@ def test_features_that_are_not_finite_reach_no_bank(unique: UniqueImages, tmp_pa
     assert broken.encoded == 4
     assert list((tmp_path / "work").iterdir()) == []
     with pytest.raises(InputError, match="not finite"):
-        encode_gallery(broken, unique.gallery, 3, 0, CPU, "encode gallery")
+        encode_gallery(broken, unique.gallery, [], 3, 0, CPU, "encode gallery")

@@ -33,6 +33,7 @@ from spn4cir.stage2 import positives, train_stage2
 from spn4cir.training import History, Trainer
 from spn4cir.types import Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, optimisation, stage2
+from tests.helpers.banks import stored_bank
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write, write_cirr, write_fashioniq
 
@@ -54,8 +55,7 @@ def rows(count: int = 10, images: int = 9) -> Rows:
 
 
 def bank(images: int = 9) -> Bank:
-    reference = features(images)
-    return Bank(reference.numpy(), F.normalize(reference, dim=1), {f"i{i}": i for i in range(images)})
+    return stored_bank(features(images))
 
 
 def talkative(seed: int = 3) -> StubComposer:
