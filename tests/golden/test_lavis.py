@@ -1,0 +1,40 @@
+"""Published names and shapes, drawn weights: our networks answer what LAVIS's own code answered (tests/lavis)."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spn4cir.composers.blip import BlipComposer
+from spn4cir.composers.protocol import Options
+from spn4cir.tokenizers import Tokens
+from tests.lavis.weights import state
+
+FOLDER = Path(__file__).parent / "lavis"
+TOLERANCE = {"rtol": 0.0, "atol": 1e-4}
+
+
+def golden(family: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights in their published names, and the inputs and outputs."""
+    with np.load(FOLDER / f"{family}.npz") as stored:
+        arrays = {name: stored[name] for name in stored}
+    weights = state(arrays.pop("names"), arrays.pop("shapes"))
+    return tensors(weights), tensors(arrays)
+
+
+def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def test_blip_answers_as_lavis_does() -> None:
+    """Reference tokens, target and query, from the ids and masks that LAVIS was given."""
+    weights, stored = golden("blip")
+    composer = BlipComposer.from_state(weights, 1, "blip.npz", Options())
+    with torch.no_grad():
+        features = composer.encode_image(stored["images"])
+        text = Tokens(stored["input_ids"], stored["attention_mask"])
+        query = composer.query(features.reference[stored["reference_index"]], text)
+    torch.testing.assert_close(features.reference, stored["image_tokens"], **TOLERANCE)
+    torch.testing.assert_close(features.target, stored["target"], **TOLERANCE)
+    torch.testing.assert_close(query, stored["query"], **TOLERANCE)
