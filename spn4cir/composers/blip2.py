@@ -1,0 +1,274 @@
+"""BLIP-2: the Q-Former fuses the reference image with the text, and reads the fusion again with the text behind it.
+
+Source: Bai et al., "Sentence-level Prompts Benefit Composed Image Retrieval", ICLR 2024 (SPRC's align-prompt model),
+over Li et al., "BLIP-2", ICML 2023; as fine-tuned by SPN4CIR.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
+
+from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.blip2_keys import KEYS, from_base_name, join_biases, split_biases
+from spn4cir.composers.hosted import base_network, fill
+from spn4cir.composers.protocol import ImageFeatures, Options, Trained
+from spn4cir.composers.qformer import SIZED, QFormer, qformer_config, vision_config
+from spn4cir.errors import InputError
+from spn4cir.images import Preprocess
+from spn4cir.keymaps import check_names
+from spn4cir.token_losses import token_info_nce, token_scores
+from spn4cir.tokenizers import BertWords, Tokens, holds_vocabulary
+
+ADDED_TOKENS = ("[DEC]",)
+MAX_TOKENS = 32
+MAX_WORDS = 50
+_PUNCTUATION = re.compile(r'[.!"()*#:;~]')
+_LN_VISION_EPS = 1e-5
+# What LAVIS starts with; training sets its own.
+_BASE_TEMPERATURE = 0.07
+# Of the second pass's copy, what it never runs through.
+_UNUSED = ("crossattention.", "intermediate_query.", "output_query.")
+
+
+class SecondPass(nn.Module):
+    """From the fusion and the text to the query.
+
+    Args:
+        qformer: reads both.
+        text_proj: its output at the text's first token.
+    """
+
+    def __init__(self, qformer: QFormer, text_proj: nn.Linear) -> None:
+        super().__init__()
+        self.qformer = qformer
+        self.text_proj = text_proj
+
+    def forward(self, fusion: Float[Tensor, "batch queries width"], text: Tokens) -> Float[Tensor, "batch dim"]:
+        """normalise(text_proj(output at the text's first token))."""
+        output = self.qformer(fusion, text)
+        return F.normalize(self.text_proj(output[:, fusion.shape[1]]).float(), dim=-1)
+
+
+class Blip2Composer(ComposerModule):
+    """BLIP-2's EVA ViT and Q-Former, and a projection of its queries and of the text.
+
+    Up to stage 1 one Q-Former serves both passes; stage 2 trains a copy of it and of `text_proj` for the second.
+
+    Args:
+        vision: sizes of the ViT.
+        qformer: sizes of the Q-Former.
+        queries: how many query tokens, and tokens of a target.
+        dim: width of queries and targets.
+        words: the tokenizer.
+    """
+
+    family: ClassVar[str] = "blip2"
+
+    def __init__(
+        self, vision: Blip2VisionConfig, qformer: Blip2QFormerConfig, queries: int, dim: int, words: BertWords
+    ) -> None:
+        super().__init__()
+        assert isinstance(vision.image_size, int)
+        self.preprocess = Preprocess(vision.image_size)
+        self.vision_model = Blip2VisionModel(vision)
+        self.vision_model.post_layernorm.eps = _LN_VISION_EPS
+        self.qformer = QFormer(qformer)
+        self.query_tokens = nn.Parameter(torch.zeros(1, queries, qformer.hidden_size))
+        self.vision_proj = nn.Linear(qformer.hidden_size, dim)
+        self.text_proj = nn.Linear(qformer.hidden_size, dim)
+        self.second: SecondPass | None = None
+        self._words = words
+
+    def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
+        """Reference: ln_vision(ViT), (batch, patches + 1, width). Target: its projected queries, unit norm.
+
+        The ViT runs in float16 on a GPU, as the original's does.
+        """
+        with _half_on_gpu(images.device):
+            tokens = self.vision_model(images).last_hidden_state.float()
+        outputs = self.qformer(self.query_tokens.expand(len(tokens), -1, -1), image=tokens)
+        return ImageFeatures(tokens, F.normalize(self.vision_proj(outputs).float(), dim=-1))
+
+    def compose(
+        self, reference: Float[Tensor, "batch tokens image_width"], texts: Sequence[str]
+    ) -> Float[Tensor, "batch dim"]:
+        """The second pass over the fusion of each reference with its own text, unit norm."""
+        cut = [" ".join(clean(text).split()[:MAX_WORDS]) for text in texts]
+        return self.query(reference, self._words.encode(cut, self.max_tokens, fill=True))
+
+    def query(self, reference: Float[Tensor, "batch tokens image_width"], text: Tokens) -> Float[Tensor, "batch dim"]:
+        """The same of texts as ids."""
+        text = Tokens(text.ids.to(reference.device), text.mask.to(reference.device))
+        query: Tensor = self._second_pass(self.fuse(reference, text), text)
+        return query
+
+    def fuse(
+        self, reference: Float[Tensor, "batch tokens image_width"], text: Tokens
+    ) -> Float[Tensor, "batch queries width"]:
+        """The Q-Former's outputs at the query tokens, which see text and image."""
+        queries = self.query_tokens.expand(len(reference), -1, -1)
+        outputs: Tensor = self.qformer(queries, text, reference)
+        return outputs[:, : queries.shape[1]]
+
+    @property
+    def _second_pass(self) -> SecondPass:
+        """The copies that stage 2 trains, or what serves until then."""
+        return SecondPass(self.qformer, self.text_proj) if self.second is None else self.second
+
+    def score(
+        self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery tokens dim"]
+    ) -> Float[Tensor, "queries gallery"]:
+        """The largest of the dot products with a candidate's tokens."""
+        return token_scores(queries, targets)
+
+    def contrast(
+        self,
+        queries: Float[Tensor, "batch dim"],
+        targets: Float[Tensor, "candidates tokens dim"],
+        labels: Int[Tensor, " batch"],
+        temperature: float | Float[Tensor, ""],
+    ) -> Float[Tensor, ""]:
+        """InfoNCE over the largest dot products."""
+        return token_info_nce(queries, targets, labels, temperature)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of the cleaned text, start and end included, before any cut.
+
+        A text that loses words to `MAX_WORDS` exceeds `max_tokens` too: a word is at least a token.
+        """
+        return self._words.count(clean(text))
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text are read."""
+        return MAX_TOKENS
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokenizer's words, without `[DEC]`. Raises InputError where they cannot be had."""
+        return self._words.vocabulary
+
+    def train(self, mode: bool = True) -> Self:
+        """Dropout on or off, but always off in a frozen Q-Former: the original stores its fusions without any."""
+        super().train(mode)
+        if self.second is not None:
+            self.qformer.eval()
+        return self
+
+    def train_stage(self, stage: int) -> Trained:
+        """Stage 1 trains all but the ViT, `ln_vision` included; stage 2 the copies, as far as the second pass runs."""
+        if stage == 2 and self.second is None:
+            self.second = copy.deepcopy(self._second_pass)
+        towers: list[nn.Module] = [self.vision_model.post_layernorm, self.qformer]
+        projections: list[nn.Module] = [self.vision_proj, self.text_proj]
+        self.vision_model.requires_grad_(False)
+        for module in (*towers, *projections):
+            module.requires_grad_(stage == 1)
+        self.query_tokens.requires_grad_(stage == 1)
+        if self.second is not None:
+            for name, parameter in self.second.named_parameters():
+                parameter.requires_grad_(not any(part in name for part in _UNUSED))
+            towers.append(self.second.qformer)
+            projections.append(self.second.text_proj)
+        queries = [self.query_tokens] if stage == 1 else []
+        return Trained(trainable(towers) + queries, trainable(projections))
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The ViT, the first Q-Former, its queries and their projection."""
+        for name in ("vision_model", "qformer", "vision_proj"):
+            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
+        yield "query_tokens", self.query_tokens
+
+    def published(self, stage: int, epoch: int) -> dict[str, Any]:
+        """`{"epoch", "Blip2QformerCirAlignPrompt"}`; stage 2 `{"epoch", "state_dict"}` with the prefix `blip_model.`.
+
+        Left out are the parts that this network does not have (`itm_head`, `prompt_tokens`, `Qformer.cls`); the
+        original code passes over absent names and never reads them. Raises InputError for stage 1 of a network
+        whose second pass is its own.
+        """
+        if stage == 1 and self.second is not None:
+            raise InputError(
+                "family 'blip2': a stage-1 file has no place for the second pass that stage 2 trained; "
+                "write the network as stage 2"
+            )
+        named = self._published_names(stage)
+        state = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+        if stage == 1:
+            return {"epoch": epoch, "Blip2QformerCirAlignPrompt": state}
+        return {"epoch": epoch, "state_dict": {f"blip_model.{name}": tensor for name, tensor in state.items()}}
+
+    def _published_names(self, stage: int) -> dict[str, Tensor]:
+        """The tensors that a stage's files hold, by their published names."""
+        second = self._second_pass.state_dict(prefix="second.") if stage == 2 else {}
+        return split_biases(KEYS[stage].to_published(self.state_dict() | second))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+        """From BLIP-2's names. Raises InputError that lists the names at fault.
+
+        What only the original's training or its other tasks read is dropped: `itm_head`, `prompt_tokens`,
+        `Qformer.cls` and buffers of positions.
+        """
+        if missing := [name for name in SIZED if name not in state]:
+            raise InputError(f"{place}: is no BLIP-2 checkpoint: missing {missing}; check the file and the family")
+        try:
+            composer = cls._empty(state, stage, place, options)
+        except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
+            raise InputError(f"{place}: the sizes of its tensors make no BLIP-2 ({error}); check the file") from None
+        join_biases(state, place)
+        ours = KEYS[stage].to_ours(state, place)
+        found = split_biases(KEYS[stage].to_published(ours))
+        check_names(found, composer._published_names(stage), place)
+        fill(composer, ours)
+        return composer.eval()
+
+    @classmethod
+    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+        """Over a `Blip2ForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
+
+        Its norm eps are LAVIS's: transformers' copy of `ln_vision` has another. The tokenizer is that of `options`,
+        else the folder's own, else the default. Raises InputError.
+        """
+        network = base_network("Blip2ForImageTextRetrieval", "blip-2", model, tag)
+        place = f"base model {model}"
+        configs = (network.config.vision_config, network.config.qformer_config)
+        if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
+            raise InputError(f"{place}: its activation is {unlike[0]}, BLIP-2's is gelu; name another model")
+        vision, text = (config.hidden_size // config.num_attention_heads for config in configs)
+        if options.tokenizer is None and options.vocabulary is None and holds_vocabulary(Path(model)):
+            options = replace(options, tokenizer=model)
+        options = replace(options, vision_head_width=vision, text_head_width=text)
+        ours = {from_base_name(name): tensor for name, tensor in network.state_dict().items()}
+        del ours["itm_head.weight"], ours["itm_head.bias"]
+        ours["temperature"] = torch.tensor(_BASE_TEMPERATURE)
+        return cls.from_state(split_biases(KEYS[1].to_published(ours)), 1, place, options)
+
+    @classmethod
+    def _empty(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+        """A composer of the sizes that the shapes tell, on the meta device."""
+        vision, qformer = vision_config(state, options), qformer_config(state, options)
+        words = BertWords(options, ADDED_TOKENS, qformer.vocab_size, place)
+        with torch.device("meta"):
+            composer = cls(vision, qformer, state["query_tokens"].shape[1], state["text_proj.weight"].shape[0], words)
+            if stage == 2:
+                composer.second = copy.deepcopy(composer._second_pass)
+        return composer
+
+
+def clean(text: str) -> str:
+    """LAVIS's clean-up but for its cut: lower case, some punctuation made spaces, spaces squeezed."""
+    return " ".join(_PUNCTUATION.sub(" ", text.lower()).split())
+
+
+def _half_on_gpu(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast("cuda", dtype=torch.float16) if device.type == "cuda" else nullcontext()

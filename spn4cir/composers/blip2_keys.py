@@ -1,0 +1,102 @@
+"""Names of BLIP-2's tensors in the published files and in transformers, turned into ours and back."""
+
+import torch
+from torch import Tensor
+
+from spn4cir.errors import InputError
+from spn4cir.keymaps import KeyMap
+
+_BLOCK = (
+    ("norm1", "layer_norm1"),
+    ("attn.qkv", "self_attn.qkv"),
+    ("attn.proj", "self_attn.projection"),
+    ("norm2", "layer_norm2"),
+    ("mlp.fc1", "mlp.fc1"),
+    ("mlp.fc2", "mlp.fc2"),
+)
+_LAYER = (
+    *(
+        (f"{kind}.self.{part}", f"{kind}.attention.{part}")
+        for kind in ("attention", "crossattention")
+        for part in ("query", "key", "value")
+    ),
+    *(
+        (name, name)
+        for name in (
+            *(f"{kind}.output.{part}" for kind in ("attention", "crossattention") for part in ("dense", "LayerNorm")),
+            *("intermediate.dense", "output.dense", "output.LayerNorm"),
+            *("intermediate_query.dense", "output_query.dense", "output_query.LayerNorm"),
+        )
+    ),
+)
+
+
+def _qformer_pairs(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (f"{theirs}.bert.embeddings.word_embeddings", f"{ours}.embeddings.word_embeddings"),
+        (f"{theirs}.bert.embeddings.position_embeddings", f"{ours}.embeddings.position_embeddings"),
+        (f"{theirs}.bert.embeddings.LayerNorm", f"{ours}.encoder.layernorm"),
+        *((f"{theirs}.bert.encoder.layer.{{i}}.{a}", f"{ours}.encoder.encoder.layer.{{i}}.{b}") for a, b in _LAYER),
+    )
+
+
+_PAIRS = (
+    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
+    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
+    ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
+    *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
+    ("ln_vision", "vision_model.post_layernorm"),
+    *_qformer_pairs("Qformer", "qformer"),
+    *((name, name) for name in ("query_tokens", "vision_proj", "text_proj")),
+    ("temp", "temperature"),
+)
+_SECOND_PAIRS = (*_qformer_pairs("Qformer_query", "second.qformer"), ("text_proj_q", "second.text_proj"))
+_EXTRAS = (r"prompt_tokens", r"itm_head\.(weight|bias)", r"Qformer\.cls\..+", r".+\.position_ids")
+# By stage. The query and value biases of EVA's attention are joined before the table is read: see `join_biases`.
+KEYS = {
+    1: KeyMap(_PAIRS, _EXTRAS),
+    2: KeyMap((*_PAIRS, *_SECOND_PAIRS), (*_EXTRAS, r"Qformer_query\.cls\..+")),
+}
+_QKV, _Q, _V = ".attn.qkv.bias", ".attn.q_bias", ".attn.v_bias"
+# transformers' names of the base model, as far as they differ from ours; the first that fits counts.
+_BASE_PREFIXES = (
+    ("qformer.", "qformer.encoder."),
+    ("embeddings.", "qformer.embeddings."),
+    ("vision_projection.", "vision_proj."),
+    ("text_projection.", "text_proj."),
+)
+
+
+def from_base_name(name: str) -> str:
+    """Our name of a tensor of the base model."""
+    for theirs, ours in _BASE_PREFIXES:
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def join_biases(state: dict[str, Tensor], place: str) -> None:
+    """Makes one bias of an attention's two, in place; the keys have none, which zeros stand for.
+
+    Raises InputError that lists biases without their other half, or already joined.
+    """
+    if joined := sorted(name for name in state if name.endswith(_QKV)):
+        raise InputError(f"{place}: unexpected {joined[:10]}; check the file and the family")
+    blocks = {name.removesuffix(end) for name in state for end in (_Q, _V) if name.endswith(end)}
+    if missing := sorted({block + end for block in blocks for end in (_Q, _V)} - state.keys()):
+        raise InputError(f"{place}: missing {missing[:10]}; check the file and the family")
+    for block in blocks:
+        q, v = (state.pop(block + end).float() for end in (_Q, _V))
+        state[block + _QKV] = torch.cat([q, torch.zeros_like(q), v])
+
+
+def split_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The reverse: a bias of the keys changes nothing (the softmax cancels it) and has no name."""
+    split: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith(_QKV):
+            q, _, v = tensor.chunk(3)
+            split |= {name.removesuffix(_QKV) + _Q: q, name.removesuffix(_QKV) + _V: v}
+        else:
+            split[name] = tensor
+    return split
