@@ -51,9 +51,14 @@ def caption(thing: Thing, words: int) -> str:
     return template(type(thing), words).format(**values)
 
 
-def prompt(thing: Thing, words: int) -> str:
-    """The question that the production code asks about a picture of `thing`."""
-    return PROMPT.format(noun=thing.category if isinstance(thing, Garment) else "image", words=words)
+def nouns(thing: Thing) -> tuple[str, ...]:
+    """The words for a picture of `thing` in the production code's questions: a data set's own, and a pool's."""
+    return (thing.category, "image") if isinstance(thing, Garment) else ("image",)
+
+
+def prompt(noun: str, words: int) -> str:
+    """The question that the production code asks about a picture."""
+    return PROMPT.format(noun=noun, words=words)
 
 
 def attributes_of(text: str, kind: type[Thing]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from demo.attributes import Thing, attributes
-from demo.captions import WORD_COUNTS, attributes_of, mentioned, prompt
+from demo.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
 from demo.pictures import KINDS, held_out
 from demo.settings import Pictures
 from spn4cir.captioners import LlavaCaptioner, load_captioner
@@ -28,7 +28,8 @@ def measure_captioner(folder: Path, settings: Pictures) -> dict[str, Any]:
         pictures += len(things)
         # Every picture is asked for one word count, all counts in turn.
         counts = [WORD_COUNTS[number % len(WORD_COUNTS)] for number in range(len(things))]
-        questions = [prompt(thing, words) for thing, words in zip(things, counts, strict=True)]
+        asked = [nouns(thing)[number // len(WORD_COUNTS) % len(nouns(thing))] for number, thing in enumerate(things)]
+        questions = [prompt(noun, words) for noun, words in zip(asked, counts, strict=True)]
         answers = _answers(captioner, images, questions)
         for name, right in grade(things, counts, answers).items():
             accuracy[f"{kind.__name__.lower()}.{name}"] = round(100 * sum(right) / max(len(right), 1), 2)

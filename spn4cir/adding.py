@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spn4cir.blocks import copy_settings
 from spn4cir.datasets import open_layout
+from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, atomic_folder, disk_errors
 from spn4cir.inspection import Contents, inspect_folder
@@ -24,12 +25,16 @@ from spn4cir.params import (
 )
 
 PLACEHOLDER = "PLACEHOLDER.md"
+_NO_POOL = """\
+No pool. A CC3M folder linked here is what the family `zs_cc` draws its triplets from: give it to add-dataset by --pool.
+This folder is a declared dependency of the pipeline.
+"""
 # What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})
 Source = HubModel | LocalModel | OpenClipModel
 
 
-def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | None) -> str:
+def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | None, pool: Path | None = None) -> str:
     """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
 
     Everything is checked before anything is written.
@@ -40,6 +45,7 @@ def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | N
         layout: the annotation layout of `path`.
         path: the folder of images and captions; it is only read.
         like: the data set whose settings and local models are copied; None: the layout's published one.
+        pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
 
     Returns:
         What was found and what to type next.
@@ -49,20 +55,24 @@ def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | N
     """
     text = _read_project(project)
     _check_name(name)
-    folder = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
+    folder = _absolute(path)
     other = like or open_layout(layout, folder, "error").published
     place = project / "data" / "raw" / name
     linked = _is_linked(place, folder)
     extended, params = _extend(text, other, name, layout)
     contents, remarks = inspect_folder(params, name, folder)
+    pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
     wanted = list(_add_models(project / "data" / "models", params, name, other))
     if not linked:
         _link(place, folder)
+    _add_pool(project / "data" / "pool" / name, pool)
     if extended != text:
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
-    return "\n".join([found, *_describe(contents), *_attention([*wanted, *remarks]), *_next_steps(place, contents)])
+    return "\n".join(
+        [found, *_describe(contents), *pooled, *_attention([*wanted, *remarks]), *_next_steps(place, contents)]
+    )
 
 
 def _read_project(project: Path) -> str:
@@ -125,6 +135,39 @@ def _link(place: Path, folder: Path) -> None:
         place.symlink_to(folder)
 
 
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list[str]:
+    """A line on what the pool holds. Raises InputError when it cannot be read, or something else has its place."""
+    if pool is None:
+        return []
+    folder, settings = _absolute(pool), params.datasets[name]
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the root of a CC3M pool")
+    if os.path.lexists(place) and place.resolve() != folder.resolve() and not _is_placeholder(place):
+        raise InputError(f"{place}: another pool stands there already; remove it, or choose another name")
+    images = Cc3m(folder, settings.pool, settings.missing).images()
+    return [f"  pool        {len(images)} images"]
+
+
+def _is_placeholder(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink() and [file.name for file in place.iterdir()] == [PLACEHOLDER]
+
+
+def _add_pool(place: Path, pool: Path | None) -> None:
+    """Links the pool, or writes a placeholder where there is none: stages declare the place as a dependency."""
+    if pool is not None:
+        if _is_placeholder(place):
+            shutil.rmtree(place)
+        if not os.path.lexists(place):
+            _link(place, _absolute(pool))
+    elif not os.path.lexists(place):
+        with atomic_file(place / PLACEHOLDER) as temporary:
+            temporary.write_text(_NO_POOL, encoding="utf-8")
+
+
 def _add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
     """Makes the folders of the models with local files copied from `other`; yields what is left to put there."""
     own = of_dataset(params.models, name, "models")
@@ -134,6 +177,9 @@ def _add_models(models: Path, params: Params, name: str, other: str) -> Iterator
         folder = models / name / kind
         if isinstance(source, LocalModel):
             if _has_model(folder, source) or _copy_model(models / other / kind, folder, source):
+                continue
+            if kind.startswith("stage1/") and kind.removeprefix("stage1/") not in params.run.models:
+                _write_placeholder(folder, kind, source, name)
                 continue
             what = "the model's files" if source.local == "." else source.local
             yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
@@ -204,7 +250,7 @@ def _next_steps(place: Path, contents: Contents) -> list[str]:
         "Next:",
         *own,
         f"  dvc add data/models/{name}",
-        f"  git add {PARAMS_FILE} {data} data/models/{name}.dvc data/models/.gitignore",
+        f"  git add {PARAMS_FILE} {data} data/pool/{name} data/models/{name}.dvc data/models/.gitignore",
         f'  git commit -m "Add the data set {name}"',
         f"  in {PARAMS_FILE} set run.datasets: [{name}] and run.submit: [{submit}], then: dvc repro",
         f"  or for once: dvc exp run {lists}",

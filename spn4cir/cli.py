@@ -292,6 +292,10 @@ def add_dataset(
         str | None,
         typer.Option("--like", metavar="OTHER", help="Copy this data set's settings. Default: the published ones."),
     ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
+    ] = None,
 ) -> None:
     """Make a folder of images and captions a data set of the pipeline.
 
@@ -301,7 +305,7 @@ def add_dataset(
     """
     from spn4cir.adding import add_dataset
 
-    print(add_dataset(Path(), name, layout, path, like))
+    print(add_dataset(Path(), name, layout, path, like, pool))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""Stage 1: both towers (or what the family trains) on annotated triplets, negatives from the batch."""
+"""Stage 1: both towers (or what the family trains), negatives from the batch."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,12 +14,13 @@ from spn4cir.images import ImageFiles
 from spn4cir.params import Optimisation, Validate
 from spn4cir.sources import ImageSource, triplet_rows
 from spn4cir.training import BEST, History, Trainer
-from spn4cir.types import UniqueImages
+from spn4cir.types import Triplet, UniqueImages
 
 
 def train_stage1(
     composer: Composer,
     layout: Layout,
+    triplets: Sequence[Triplet],
     unique: UniqueImages,
     settings: Optimisation,
     protocol: Validate,
@@ -33,8 +35,9 @@ def train_stage1(
 
     Args:
         composer: the base model's composition.
-        layout: the data set.
-        unique: its unique training images.
+        layout: the data set by which an epoch is scored.
+        triplets: what to train on.
+        unique: the unique images that they name.
         settings: optimiser, epochs, temperature.
         protocol: how validation scores an epoch; every gallery is encoded anew each time.
         seed: decides order and texts.
@@ -53,7 +56,7 @@ def train_stage1(
         images = encode_splits(network, splits, protocol, workers, device)
         return evaluate(network, layout, splits, images, protocol, device).scores
 
-    rows = triplet_rows(layout.training_triplets(), unique.row, "annotated triplets")
+    rows = triplet_rows(triplets, unique.row, "training triplets")
     files = ImageFiles(unique.gallery.paths, composer.preprocess)
     source = ImageSource(rows, settings, seed, workers, device, files)
     history = Trainer(composer, source, settings, 1, score, layout.selection, work, device).fit()

@@ -2,13 +2,13 @@
 
 from spn4cir.bank import build_bank
 from spn4cir.checkpoints import load_composer
-from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
 from spn4cir.work import code_hash, listing_hash, work_folder
 from stages.common import Job, run
+from stages.learning import unique_images
 
 
 def main(job: Job) -> None:
@@ -21,7 +21,7 @@ def main(job: Job) -> None:
         {
             "settings": settings.model_dump(),
             "weights": file_hash(job.stage1_file),
-            "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
+            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), listing_hash(layout.root)],
             "code": code_hash("stages.bank"),
             "device": device.type,
         },
@@ -29,7 +29,7 @@ def main(job: Job) -> None:
     clear_others(work)
     build_bank(
         load_composer(job.stage1_file, job.family).to(device),
-        read_optimized_images(job.dedup_file, layout.image_path),
+        unique_images(job, settings.images),
         settings,
         job.place("bank"),
         work,

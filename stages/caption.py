@@ -1,36 +1,85 @@
 """caption: what the training images show, in the word counts that the selected families read."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from spn4cir.captioners import load_captioner
 from spn4cir.captioning import Record, caption_key, make_captions, read_captions, write_captions
-from spn4cir.datasets.protocol import Layout
 from spn4cir.device import choose_device, dtype_of
-from spn4cir.files import atomic_folder
-from spn4cir.params import Caption, LocalModel, of_dataset
+from spn4cir.files import atomic_folder, write_json
+from spn4cir.params import Caption, HubFile, LocalModel, of_dataset
+from spn4cir.types import CaptionedImage
 from spn4cir.work import code_hash, work_folder
+from stages import published
 from stages.common import Job, run
+from stages.pools import open_pool
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One caption file.
+
+    Attributes:
+        images: what it describes, in order.
+        words: the word count.
+        place: where the published file of that name lies.
+        root: the folder that it lies in, of which the hub has a copy.
+    """
+
+    images: Callable[[], Sequence[CaptionedImage]]
+    words: int
+    place: Path
+    root: Path
 
 
 def main(job: Job) -> None:
-    """Writes `data/caption/<dataset>/`, a file a word count, in the published form of the layout."""
+    """Writes `data/caption/<dataset>/`: a file a word count (and part of the pool), and `source.json`."""
     settings = of_dataset(job.params.caption, job.dataset, "caption")
-    layout = job.layout()
-    counts = sorted({job.of_family(settings.words, "caption.words", family) for family in job.params.run.models})
+    wanted = [*_own(job, settings), *_pooled(job, settings)]
     with atomic_folder(job.place("caption")) as folder:
-        if settings.source == "path":
-            for count in counts:
-                read_captions(layout.published_captions(count))
-                shutil.copyfile(layout.published_captions(count), folder / layout.captions_name(count))
+        origins = {}
+        if settings.source == "make":
+            for each, records in _make(job, settings, wanted):
+                write_captions(records, folder / each.place.name)
+                origins[each.place.name] = {"source": "make"}
         else:
-            for count, records in _make(job, settings, layout, counts):
-                write_captions(records, folder / layout.captions_name(count))
+            for each in wanted:
+                hub = HubFile(file=f"{settings.hub}/{each.place.relative_to(each.root)}") if settings.hub else None
+                path, origins[each.place.name] = published.find(job, settings.source, each.place, hub)
+                read_captions(path)
+                shutil.copyfile(path, folder / each.place.name)
+        write_json(folder / "source.json", origins, indent=2)
 
 
-def _make(job: Job, settings: Caption, layout: Layout, counts: list[int]) -> Iterator[tuple[int, list[Record]]]:
-    """Captions of each word count; the model is loaded once, and only when a caption is missing."""
+def _own(job: Job, settings: Caption) -> Iterator[Wanted]:
+    """Files of the data set's own images."""
+    layout = job.layout()
+    families = [family for family in job.params.run.models if family not in settings.pool]
+    for words in sorted({job.of_family(settings.words, "caption.words", family) for family in families}):
+        place = layout.published_captions(words)
+        yield Wanted(lambda: layout.caption_images(settings.images), words, place, layout.root / "mm_data")
+
+
+def _pooled(job: Job, settings: Caption) -> Iterator[Wanted]:
+    """Files of the pool's images, one a part; none where no selected family reads them."""
+    counts = sorted({settings.pool[family] for family in job.params.run.models if family in settings.pool})
+    if not counts:
+        return
+    pool = open_pool(job)
+    parts: dict[int, list[CaptionedImage]] = {}
+    for image in pool.images():
+        parts.setdefault(pool.part_of(image.name), []).append(image)
+    for words in counts:
+        for part, images in parts.items():
+            place = pool.published_captions(part, words)
+            yield Wanted(lambda images=images: images, words, place, pool.root / "mm_data")  # type: ignore[misc]
+
+
+def _make(job: Job, settings: Caption, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, list[Record]]]:
+    """The captions of each file; the model is loaded once, and only when a caption is missing."""
     source = of_dataset(job.params.models, job.dataset, "models").captioner
     device = choose_device(job.params.machine.device)
     dtype = dtype_of(settings.dtype, device)
@@ -39,13 +88,12 @@ def _make(job: Job, settings: Caption, layout: Layout, counts: list[int]) -> Ite
     key = caption_key(model, revision, settings.prompt, dtype, settings.quantization, settings.max_new_tokens)
     load = cache(lambda: load_captioner(model, revision, dtype, device, settings.quantization))
     store = work_folder(job.work("caption"), {**key, "code": code_hash("stages.caption")})
-    images = layout.caption_images(settings.images)
-    for count in counts:
+    for each in wanted:
         yield (
-            count,
+            each,
             make_captions(
-                images,
-                count,
+                each.images(),
+                each.words,
                 settings.prompt,
                 load,
                 store,

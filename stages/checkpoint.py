@@ -1,61 +1,87 @@
 """checkpoint: the stage-1 weights, taken from a published file or trained from a base model."""
 
+import torch
+
 from spn4cir.checkpoints import load_composer, read_checkpoint, save_composer
 from spn4cir.composers import composer_class
-from spn4cir.composers.protocol import Composer
+from spn4cir.composers.protocol import Composer, Options
 from spn4cir.curves import write_curves
-from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, tree_hash
+from spn4cir.files import file_hash, tree_hash, write_json
 from spn4cir.leftovers import clear_others
-from spn4cir.params import Checkpoint, LocalModel, OpenClipModel, of_dataset, of_family
+from spn4cir.params import Checkpoint, HubModel, LocalModel, OpenClipModel, of_dataset, of_family
 from spn4cir.stage1 import train_stage1
 from spn4cir.training import History
 from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from stages import published
 from stages.common import DATA, Job, run
+from stages.learning import first_triplets, unique_images
+
+Source = HubModel | LocalModel | OpenClipModel
 
 
 def main(job: Job) -> None:
-    """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, steps.csv, epochs.csv}`."""
+    """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, source.json, steps.csv, epochs.csv}`."""
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
     source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.stage1")
-    history = _train(job, settings, source) if settings.source == "train" else _take(job, source)
+    if settings.source == "train":
+        history, origin = _train(job, settings, source), {"source": "train", "base": source.model_dump()}
+    else:
+        history, origin = _take(job, settings, source)
+    write_json(job.place("checkpoint") / "source.json", origin, indent=2)
     write_curves(history, job.place("checkpoint"))
 
 
-def _take(job: Job, source: LocalModel | OpenClipModel) -> History:
-    if not isinstance(source, LocalModel):
+def _options(job: Job) -> Options:
+    """The tokenizer: a folder beside the family's model, or a hub id; read only by families that need one."""
+    source = of_dataset(job.params.models, job.dataset, "models").tokenizer
+    if isinstance(source, HubModel):
+        return Options(tokenizer=source.hub, revision=source.revision)
+    return Options(tokenizer=str(job.model(f"stage1/{job.family}", source)))
+
+
+def _take(job: Job, settings: Checkpoint, source: Source) -> tuple[History, published.Origin]:
+    if settings.source == "path" and not isinstance(source, LocalModel):
         raise InputError(
             f"checkpoint.{job.dataset}.{job.family}: source path needs models.{job.dataset}.stage1.{job.family}: "
-            "{local: FILE}; or set source to train"
+            "{local: FILE}; or set source to train or hub"
         )
-    path = job.model(f"stage1/{job.family}", source)
+    local = DATA / "models" / job.dataset / "stage1" / job.family
+    if settings.source == "path" and isinstance(source, LocalModel):
+        local = job.model(f"stage1/{job.family}", source)
+    path, origin = published.find(job, settings.source, local, settings.hub)
     if read_checkpoint(path, job.family).stage != 1:
         raise InputError(f"{path}: is a stage-2 checkpoint; stage 1 is wanted here")
-    save_composer(load_composer(path, job.family), job.stage1_file, stage=1, epoch=0)
+    save_composer(load_composer(path, job.family, _options(job)), job.stage1_file, stage=1, epoch=0)
     clear_work(job.work("checkpoint"))
-    return History()
+    return History(), origin
 
 
-def _base(job: Job, source: LocalModel | OpenClipModel) -> Composer:
+def _base(job: Job, source: Source) -> Composer:
+    """The base model with new heads, which the seed decides."""
     cls = composer_class(job.family)
+    torch.manual_seed(job.params.seed)
     if isinstance(source, LocalModel):
-        return cls.from_base(f"local-dir:{job.model(f'stage1/{job.family}', source)}", None)
-    return cls.from_base(source.open_clip, source.tag)
+        return cls.from_base(str(job.model(f"stage1/{job.family}", source)), None, _options(job))
+    if isinstance(source, OpenClipModel):
+        return cls.from_base(source.open_clip, source.tag, _options(job))
+    return cls.from_base(source.hub, source.revision, _options(job))
 
 
-def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -> History:
+def _train(job: Job, settings: Checkpoint, source: Source) -> History:
     layout = job.layout()
     device = choose_device(job.params.machine.device)
+    protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
     work = work_folder(
         job.work("checkpoint"),
         {
             "settings": settings.model_dump(),
-            "validate": of_family(job.params.validate_, job.dataset, job.family, "validate").model_dump(),
+            "validate": protocol.model_dump(),
             "seed": job.params.seed,
             "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
-            "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
+            "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
+            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), listing_hash(layout.root)],
             "code": code_hash("stages.checkpoint"),
             "device": device.type,
         },
@@ -64,9 +90,10 @@ def _train(job: Job, settings: Checkpoint, source: LocalModel | OpenClipModel) -
     return train_stage1(
         _base(job, source),
         layout,
-        read_optimized_images(job.dedup_file, layout.image_path),
+        first_triplets(job, settings.positives),
+        unique_images(job, settings.positives),
         settings.train,
-        of_family(job.params.validate_, job.dataset, job.family, "validate"),
+        protocol,
         seed=job.params.seed,
         work=work,
         out=job.stage1_file,

@@ -65,6 +65,11 @@ class Job:
         return self.shared("dedup") / "optimized_images.json"
 
     @property
+    def listing_file(self) -> Path:
+        """What `triplets` lists for the stages that learn from generated triplets alone."""
+        return DATA / "listing" / self.dataset / f"{self.family}.json"
+
+    @property
     def stage1_file(self) -> Path:
         """The weights that `checkpoint` wrote."""
         return self.place("checkpoint") / "stage1.pt"

@@ -1,13 +1,24 @@
 """dedup: the unique images that annotated training triplets name."""
 
-from spn4cir.dedup import deduplicate, write_optimized_images
+from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images
+from spn4cir.files import write_json
+from spn4cir.params import of_dataset
+from stages import published
 from stages.common import Job, run
 
 
 def main(job: Job) -> None:
-    """Writes `data/dedup/<dataset>/optimized_images.json`."""
-    unique = deduplicate(job.layout().training_gallery(), job.params.machine.workers)
-    write_optimized_images(unique, job.dedup_file)
+    """Writes `data/dedup/<dataset>/{optimized_images.json, source.json}`."""
+    settings = of_dataset(job.params.dedup, job.dataset, "dedup")
+    layout = job.layout()
+    if settings.source == "make":
+        unique = deduplicate(layout.training_gallery(), job.params.machine.workers)
+        write_optimized_images(unique, job.dedup_file)
+        write_json(job.shared("dedup") / "source.json", {"source": "make"}, indent=2)
+    else:
+        path, origin = published.find(job, settings.source, layout.published_unique, settings.hub)
+        unique = read_optimized_images(path, layout.image_path)
+        published.take(path, origin, job.dedup_file)
     print(f"dedup: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
 
 

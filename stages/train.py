@@ -3,14 +3,16 @@
 from spn4cir.bank import open_bank
 from spn4cir.checkpoints import load_composer
 from spn4cir.curves import write_curves
-from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
+from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash
 from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
 from spn4cir.stage2 import positives, train_stage2
+from spn4cir.types import Triplet
 from spn4cir.work import code_hash, listing_hash, work_folder
 from stages.common import Job, run
+from stages.learning import first_triplets, unique_images
 
 
 def main(job: Job) -> None:
@@ -19,10 +21,9 @@ def main(job: Job) -> None:
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
     layout = job.layout()
     device = choose_device(job.params.machine.device)
-    unique = read_optimized_images(job.dedup_file, layout.image_path)
     composer = load_composer(job.stage1_file, job.family)
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
-    generated = job.place("triplets") / layout.generated_name(job.family)
+    unique = unique_images(job, bank_settings.images)
     work = work_folder(
         job.work("train"),
         {
@@ -30,7 +31,7 @@ def main(job: Job) -> None:
             "validate": protocol.model_dump(),
             "seed": job.params.seed,
             "weights": file_hash(job.stage1_file),
-            "inputs": [tree_hash(job.place("bank")), file_hash(generated), listing_hash(layout.root)],
+            "inputs": [tree_hash(job.place("bank")), tree_hash(job.place("triplets")), listing_hash(layout.root)],
             "code": code_hash("stages.train"),
             "device": device.type,
         },
@@ -39,7 +40,7 @@ def main(job: Job) -> None:
     history = train_stage2(
         composer,
         layout,
-        positives(layout, generated, settings.positives),
+        _positives(job, settings.positives, bank_settings.images),
         open_bank(job.place("bank"), composer, unique, bank_settings),
         settings,
         protocol,
@@ -50,6 +51,19 @@ def main(job: Job) -> None:
         device=device,
     )
     write_curves(history, job.place("train"))
+
+
+def _positives(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
+    """The training triplets; those of a bank of generated triplets' images stand in the listing."""
+    if images == "generated":
+        if which != "generated":
+            raise InputError(
+                f"train.{job.dataset}.{job.family}: positives {which} need a bank of annotated images; set "
+                "positives to generated, or bank images to annotated"
+            )
+        return first_triplets(job, which)
+    layout = job.layout()
+    return positives(layout, job.place("triplets") / layout.generated_name(job.family), which)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main(job: Job) -> None:
         write_queries(after.splits, folder / "queries.parquet", before.splits)
         title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
         write_contact_sheet(after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)
-    content = metrics_file(after, layout, settings, composer) | {"stage1": before.scores}
+    content = metrics_file(after, layout, settings, composer, job.family) | {"stage1": before.scores}
     write_json(Path("metrics") / job.dataset / f"{job.family}.json", content, indent=2)
 
 

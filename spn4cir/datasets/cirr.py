@@ -109,6 +109,15 @@ class Cirr:
         """As published: `mm_data/cirr/` under the root."""
         return self.root / "mm_data" / "cirr" / self.captions_name(words)
 
+    @property
+    def published_unique(self) -> Path:
+        """As published: `optimized_images.json` in the root."""
+        return self.root / "optimized_images.json"
+
+    def published_generated(self, family: str) -> Path:
+        """As published: beside the annotated captions."""
+        return self.root / "cirr" / "captions" / self.generated_name(family)
+
     def generated_name(self, family: str) -> str:
         """As published: `cap.rc2.train.extend_{family}.json`."""
         return f"cap.rc2.train.extend_{family}.json"

@@ -132,6 +132,15 @@ class FashionIQ:
         """As published: `mm_data/fiq/` under the root."""
         return self.root / "mm_data" / "fiq" / self.captions_name(words)
 
+    @property
+    def published_unique(self) -> Path:
+        """As published: `optimized_images.json` in the root."""
+        return self.root / "optimized_images.json"
+
+    def published_generated(self, family: str) -> Path:
+        """As published: beside the annotated captions."""
+        return self.root / "captions" / self.generated_name(family)
+
     def generated_name(self, family: str) -> str:
         """As published: `cap.extend_{family}.train.json`."""
         return f"cap.extend_{family}.train.json"

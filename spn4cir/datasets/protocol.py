@@ -52,6 +52,13 @@ class Layout(Protocol):
     def published_captions(self, words: int) -> Path:
         """Where the published captions lie under the root."""
 
+    @property
+    def published_unique(self) -> Path:
+        """Where the published unique images lie under the root."""
+
+    def published_generated(self, family: str) -> Path:
+        """Where the published generated triplets lie under the root."""
+
     def generated_name(self, family: str) -> str:
         """File name of the generated triplets."""
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from spn4cir.adding import PLACEHOLDER, add_dataset
+from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
+from tests.helpers.pools import write_part_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,9 +51,10 @@ def test_one_step_links_copies_models_and_settings(project, pictures):
     assert (project / "data" / "raw" / "mine").readlink() == pictures
     params = load_params(project / "params.yaml")
     assert params.datasets["mine"] == params.datasets["demo_cirr"]
-    for section in ("models", "caption", "match", "triplets", "checkpoint", "bank", "train", "validate_"):
+    for section in ("models", "dedup", "caption", "match", "triplets", "checkpoint", "bank", "train", "validate_"):
         assert getattr(params, section)["mine"] == getattr(params, section)["demo_cirr"]
-    assert tree(project / "data" / "models" / "mine") == {
+    files = tree(project / "data" / "models" / "mine")
+    assert {place: content for place, content in files.items() if PLACEHOLDER not in place} == {
         place: place.encode()
         for place in ("captioner/model.safetensors", "captioner/deep/x.json", "encoder/unicom.pt", "stage1/clip/c.json")
     }
@@ -78,7 +81,9 @@ def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(projec
     assert (project / "params.yaml").read_text() == text
     models = project / "data" / "models" / "cirr"
     assert (project / "data" / "raw" / "cirr").is_symlink()
-    assert sorted(tree(models)) == [f"{kind}/{PLACEHOLDER}" for kind in ("captioner", "encoder", "stage1/clip")]
+    assert sorted(tree(models)) == [
+        f"{kind}/{PLACEHOLDER}" for kind in ("captioner", "encoder", *(f"stage1/{name}" for name in sorted(COMPOSERS)))
+    ]
     assert "llava-hf/llava-1.5-7b-hf" in (models / "captioner" / PLACEHOLDER).read_text()
     assert "Put FP16-ViT-L-14.pt here" in (models / "encoder" / PLACEHOLDER).read_text()
     assert f"put FP16-ViT-L-14.pt into {models / 'encoder'}: models.cirr.encoder in params.yaml names it" in report
@@ -108,7 +113,7 @@ def test_the_report_counts_and_says_what_to_type(project, pictures):
     assert "test        54 queries" in report
     for line in (
         "dvc add data/models/mine",
-        "git add params.yaml data/raw/mine data/models/mine.dvc data/models/.gitignore",
+        "git add params.yaml data/raw/mine data/pool/mine data/models/mine.dvc data/models/.gitignore",
         "set run.datasets: [mine] and run.submit: [mine], then: dvc repro",
         "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[mine]'",
     ):
@@ -232,3 +237,25 @@ def test_the_data_are_only_read(project, pictures):
     before = tree(pictures)
     add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
     assert tree(pictures) == before
+
+
+def test_a_pool_is_linked_counted_and_takes_the_placeholders_place(project, pictures, tmp_path):
+    pool = write_part_files(tmp_path / "cc3m")
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    place = project / "data" / "pool" / "mine"
+    assert [file.name for file in place.iterdir()] == [PLACEHOLDER]
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr", pool)
+    assert "  pool        6 images" in report
+    assert place.readlink() == pool
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")  # a pool stays
+    assert place.readlink() == pool
+    other = write_part_files(tmp_path / "other")
+    with pytest.raises(InputError, match="another pool stands there already"):
+        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", other)
+
+
+def test_a_pool_that_is_none_is_refused_before_anything_is_written(project, pictures, tmp_path):
+    before = state(project)
+    with pytest.raises(InputError, match="no such folder; give the root of a CC3M pool"):
+        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", tmp_path / "absent")
+    assert state(project) == before

@@ -302,9 +302,9 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
             r"ln_final.bias \(3,\) instead of \(64,\)",
         ),
         (lambda: container(_without("ln_final.weight")), r"missing \['ln_final.weight'\]"),
-        (lambda: {"epoch": 1, "BLIP_Retrieval": {"temp": torch.zeros(())}}, "'blip'"),
-        (lambda: {"epoch": 1, "state_dict": {"blip_model.temp": torch.zeros(())}}, "'blip2'"),
-        (lambda: {"epoch": 1, "state_dict": {"backbone.masks.weight": torch.zeros(1)}}, "'tgcir'"),
+        (lambda: {"epoch": 1, "BLIP_Retrieval": {"temp": torch.zeros(())}}, "missing"),
+        (lambda: {"epoch": 1, "state_dict": {"blip_model.temp": torch.zeros(())}}, "missing"),
+        (lambda: {"epoch": 1, "state_dict": {"backbone.masks.weight": torch.zeros(1)}}, r"missing \['text_projection'"),
         (lambda: {"model": {"a": torch.zeros(1)}}, "is no known checkpoint: holds model"),
         (lambda: [torch.zeros(1)], "is no checkpoint: holds a list"),
         (lambda: {"CLIP": {"a": "b"}}, "CLIP|clip"),
@@ -408,7 +408,7 @@ def test_a_stage_of_an_unknown_data_set(project, monkeypatch, capsys, name):
 @pytest.mark.parametrize("name", [name[0] for name in STAGES[3:]])
 def test_a_stage_of_an_unknown_family(project, monkeypatch, capsys, name):
     line = stage(monkeypatch, capsys, name, "demo_cirr", "gpt")
-    assert re.match(r"error: params.yaml: \w+(\.\w+)*\.demo_cirr\.gpt is not set \(families there: clip\)", line)
+    assert re.match(r"error: params.yaml: \w+(\.\w+)*\.demo_cirr\.gpt is not set \(families there: clip, .*\)", line)
 
 
 @pytest.mark.parametrize("name", STAGES, ids=lambda name: name[0])

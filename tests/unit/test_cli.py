@@ -229,7 +229,7 @@ def test_an_unknown_layout_or_family_is_answered_with_the_known_ones(data):
     layout = call("validate", "--layout", "coco", *arguments, status=1)
     assert layout.stderr == "error: layout 'coco' is not known; choose one of: fashioniq, cirr\n"
     family = call("validate", "--layout", "cirr", "--family", "resnet", *arguments, status=1)
-    assert family.stderr == "error: family 'resnet' is not known; choose one of: clip\n"
+    assert family.stderr == "error: family 'resnet' is not known; choose one of: clip, tgcir, blip, blip2, zs, zs_cc\n"
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "../x"])

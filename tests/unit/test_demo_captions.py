@@ -5,7 +5,7 @@ import random
 import pytest
 
 from demo.attributes import Garment, Scene, attributes, draw_thing, vary
-from demo.captions import WORD_COUNTS, attributes_of, caption, free_caption, mentioned, prompt
+from demo.captions import WORD_COUNTS, attributes_of, caption, free_caption, mentioned, nouns, prompt
 from demo.changes import garment_captions, scene_caption
 
 
@@ -39,8 +39,10 @@ def test_wrong_and_missing_words_read_back_as_such():
 def test_prompt_is_the_productions_one():
     garment = Garment("toptee", "red", "plain", "sleeveless", "long", "v-neck")
     scene = Scene("one", "small", "solid", "red", "cross", "tan")
-    assert prompt(garment, 4) == "please briefly describe the toptee in 4 words"
-    assert prompt(scene, 10) == "please briefly describe the image in 10 words"
+    assert nouns(garment) == ("toptee", "image")  # its data set's own word, and a pool's
+    assert nouns(scene) == ("image",)
+    assert prompt("toptee", 4) == "please briefly describe the toptee in 4 words"
+    assert prompt("image", 10) == "please briefly describe the image in 10 words"
 
 
 def test_free_captions_vary():

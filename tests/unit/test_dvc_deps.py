@@ -45,7 +45,7 @@ def test_declared_code_is_the_import_closure(file: str, content: Any) -> None:
     """An edit in a module reruns exactly the stages that import it."""
     assert modules(content), "the stage runs no module: python -m ..."
     needed = {path.as_posix() for module in modules(content) for path in import_closure(module, ROOT)}
-    families = {f"{target.split(':')[0].replace('.', '/')}.py" for target in COMPOSERS.values()}
+    families = {f"{entry.target.split(':')[0].replace('.', '/')}.py" for entry in COMPOSERS.values()}
     if needed & families and "family" in content.get("matrix", {}):
         needed = (needed - families) | {FAMILY}
     deps = [dep if isinstance(dep, str) else next(iter(dep)) for dep in content["deps"]]
@@ -90,8 +90,9 @@ def test_declared_params_exist(file: str, content: Any) -> None:
 
 
 def sections_read(module: str) -> set[str]:
-    """The sections of the settings that a stage's script takes out of `job.params`, by its text."""
-    text = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    """The sections of the settings that a stage's scripts take out of `job.params`, by their texts."""
+    scripts = [path for path in import_closure(module, ROOT) if path.parts[0] == "stages" and path.stem != "common"]
+    text = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in scripts)
     read = {name.rstrip("_") for name in re.findall(r"\bjob\.params\.(\w+)", text)}
     return read | ({"datasets"} if "job.layout()" in text else set())
 

@@ -26,7 +26,15 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
         seen.update(determinants)
         raise Reached
 
-    for name in ("load_composer", "read_optimized_images", "file_hash", "tree_hash", "listing_hash", "of_dataset"):
+    for name in (
+        "load_composer",
+        "read_optimized_images",
+        "file_hash",
+        "tree_hash",
+        "listing_hash",
+        "of_dataset",
+        "unique_images",
+    ):
         monkeypatch.setattr(module, name, MagicMock(), raising=False)
     monkeypatch.setattr(module, "of_family", MagicMock(return_value=MagicMock(source="train")))
     monkeypatch.setattr(module, "choose_device", lambda name: torch.device(device))

@@ -1,0 +1,11 @@
+"""The pool of a data set: further images, without annotations, that lie at `data/pool/<dataset>`."""
+
+from spn4cir.datasets.cc3m import Cc3m
+from spn4cir.params import of_dataset
+from stages.common import DATA, Job
+
+
+def open_pool(job: Job) -> Cc3m:
+    """The data set's pool, of the parts that its settings name."""
+    settings = of_dataset(job.params.datasets, job.dataset, "datasets")
+    return Cc3m(DATA / "pool" / job.dataset, settings.pool, settings.missing)
