@@ -5,8 +5,6 @@ Source: Liu et al., "Candidate set re-ranking for composed image retrieval with 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -16,24 +14,16 @@ from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from spn4cir.composers.base import ComposerModule, trainable
-from spn4cir.composers.hosted import base_network, fill, heads
+from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill, heads
 from spn4cir.composers.protocol import HEAD_WIDTH, ImageFeatures, Options, Trained
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.keymaps import KeyMap, check_names, count_modules
-from spn4cir.tokenizers import BertWords, Tokens, holds_vocabulary
+from spn4cir.tokenizers import BertWords, Tokens
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
 # BERT's and BLIP's text encoder's; at work only where training asks for it.
 _DROPOUT = 0.1
-_BLOCK = (
-    ("norm1", "layer_norm1"),
-    ("attn.qkv", "self_attn.qkv"),
-    ("attn.proj", "self_attn.projection"),
-    ("norm2", "layer_norm2"),
-    ("mlp.fc1", "mlp.fc1"),
-    ("mlp.fc2", "mlp.fc2"),
-)
 _ATTENTION = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
 _SAME = (
     *(f"text_encoder.embeddings.{name}" for name in ("word_embeddings", "position_embeddings", "LayerNorm")),
@@ -50,10 +40,7 @@ _SAME = (
     "text_proj",
 )
 _PAIRS = (
-    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
-    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
-    ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
-    *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
+    *VIT_PAIRS,
     ("visual_encoder.norm", "vision_model.post_layernorm"),
     *((name, name) for name in _SAME),
 )
@@ -181,16 +168,9 @@ class BlipComposer(ComposerModule):
         The tokenizer is that of `options`, else the folder's own, else the default. Raises InputError.
         """
         network = base_network("BlipForImageTextRetrieval", "blip", model, tag)
-        place = f"base model {model}"
-        configs = (network.config.vision_config, network.config.text_config)
-        if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
-            raise InputError(f"{place}: its activation is {unlike[0]}, BLIP's is gelu; name another model")
-        vision, text = (config.hidden_size // config.num_attention_heads for config in configs)
-        if options.tokenizer is None and options.vocabulary is None and holds_vocabulary(Path(model)):
-            options = replace(options, tokenizer=model)
-        options = replace(options, vision_head_width=vision, text_head_width=text)
+        options = base_options((network.config.vision_config, network.config.text_config), model, options)
         state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("itm_head.")}
-        return cls.from_state(KEYS[1].to_published(state), 1, place, options)
+        return cls.from_state(KEYS[1].to_published(state), 1, f"base model {model}", options)
 
     @classmethod
     def _empty(cls, state: Mapping[str, Tensor], place: str, options: Options) -> Self:

@@ -8,8 +8,6 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -20,14 +18,14 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
 
 from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.blip2_keys import KEYS, from_base_name, join_biases, split_biases
-from spn4cir.composers.hosted import base_network, fill
+from spn4cir.composers.hosted import base_network, base_options, fill
 from spn4cir.composers.protocol import ImageFeatures, Options, Trained
 from spn4cir.composers.qformer import SIZED, QFormer, qformer_config, vision_config
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.keymaps import check_names
 from spn4cir.token_losses import token_info_nce, token_scores
-from spn4cir.tokenizers import BertWords, Tokens, holds_vocabulary
+from spn4cir.tokenizers import BertWords, Tokens
 
 ADDED_TOKENS = ("[DEC]",)
 MAX_TOKENS = 32
@@ -240,18 +238,11 @@ class Blip2Composer(ComposerModule):
         else the folder's own, else the default. Raises InputError.
         """
         network = base_network("Blip2ForImageTextRetrieval", "blip-2", model, tag)
-        place = f"base model {model}"
-        configs = (network.config.vision_config, network.config.qformer_config)
-        if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
-            raise InputError(f"{place}: its activation is {unlike[0]}, BLIP-2's is gelu; name another model")
-        vision, text = (config.hidden_size // config.num_attention_heads for config in configs)
-        if options.tokenizer is None and options.vocabulary is None and holds_vocabulary(Path(model)):
-            options = replace(options, tokenizer=model)
-        options = replace(options, vision_head_width=vision, text_head_width=text)
+        options = base_options((network.config.vision_config, network.config.qformer_config), model, options)
         ours = {from_base_name(name): tensor for name, tensor in network.state_dict().items()}
         del ours["itm_head.weight"], ours["itm_head.bias"]
         ours["temperature"] = torch.tensor(_BASE_TEMPERATURE)
-        return cls.from_state(split_biases(KEYS[1].to_published(ours)), 1, place, options)
+        return cls.from_state(split_biases(KEYS[1].to_published(ours)), 1, f"base model {model}", options)
 
     @classmethod
     def _empty(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:

@@ -3,17 +3,10 @@
 import torch
 from torch import Tensor
 
+from spn4cir.composers.hosted import VIT_PAIRS
 from spn4cir.errors import InputError
 from spn4cir.keymaps import KeyMap
 
-_BLOCK = (
-    ("norm1", "layer_norm1"),
-    ("attn.qkv", "self_attn.qkv"),
-    ("attn.proj", "self_attn.projection"),
-    ("norm2", "layer_norm2"),
-    ("mlp.fc1", "mlp.fc1"),
-    ("mlp.fc2", "mlp.fc2"),
-)
 _LAYER = (
     *(
         (f"{kind}.self.{part}", f"{kind}.attention.{part}")
@@ -41,10 +34,7 @@ def _qformer_pairs(theirs: str, ours: str) -> tuple[tuple[str, str], ...]:
 
 
 _PAIRS = (
-    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
-    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
-    ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
-    *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
+    *VIT_PAIRS,
     ("ln_vision", "vision_model.post_layernorm"),
     *_qformer_pairs("Qformer", "qformer"),
     *((name, name) for name in ("query_tokens", "vision_proj", "text_proj")),

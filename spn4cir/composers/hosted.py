@@ -1,13 +1,34 @@
 """Networks that transformers hosts: their sizes, a file's tensors put into them, and base models in its form."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
+from spn4cir.tokenizers import holds_vocabulary
+
+_BLOCK = (
+    ("norm1", "layer_norm1"),
+    ("attn.qkv", "self_attn.qkv"),
+    ("attn.proj", "self_attn.projection"),
+    ("norm2", "layer_norm2"),
+    ("mlp.fc1", "mlp.fc1"),
+    ("mlp.fc2", "mlp.fc2"),
+)
+# LAVIS's ViT, BLIP's as BLIP-2's, but for the norm behind it.
+VIT_PAIRS = (
+    ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
+    ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
+    ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
+    *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
+)
 
 # What transformers raises where a model cannot be had, is damaged or of sizes that make no network.
 _LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError)
@@ -68,3 +89,22 @@ def base_network(kind: str, model_type: str, model: str, revision: str | None) -
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{place}: lacks {len(missing)} weights ({', '.join(missing[:3])}, ...); name a {kind}")
     return network
+
+
+def base_options(configs: Sequence[Any], model: str, options: Options) -> Options:
+    """The options of a base model: its own head widths, and the tokenizer of its folder unless one is named.
+
+    Args:
+        configs: of its image tower and of its text tower.
+        model: a folder, or a hub id.
+        options: what was asked for.
+
+    Raises:
+        InputError: its activation is not the published one.
+    """
+    if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
+        raise InputError(f"base model {model}: its activation is {unlike[0]}, BLIP's is gelu; name another model")
+    vision, text = (config.hidden_size // config.num_attention_heads for config in configs)
+    if options.tokenizer is None and options.vocabulary is None and holds_vocabulary(Path(model)):
+        options = replace(options, tokenizer=model)
+    return replace(options, vision_head_width=vision, text_head_width=text)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spn4cir.composers.blip import BlipComposer
+from spn4cir.composers.blip2 import Blip2Composer
 from spn4cir.composers.protocol import Options
 from spn4cir.tokenizers import Tokens
 from tests.lavis.weights import state
@@ -37,4 +38,19 @@ def test_blip_answers_as_lavis_does() -> None:
         query = composer.query(features.reference[stored["reference_index"]], text)
     torch.testing.assert_close(features.reference, stored["image_tokens"], **TOLERANCE)
     torch.testing.assert_close(features.target, stored["target"], **TOLERANCE)
+    torch.testing.assert_close(query, stored["query"], **TOLERANCE)
+
+
+def test_blip2_answers_as_lavis_does() -> None:
+    """The fusion too, which the second pass reads."""
+    weights, stored = golden("blip2")
+    composer = Blip2Composer.from_state(weights, 1, "blip2.npz", Options())
+    with torch.no_grad():
+        features = composer.encode_image(stored["images"])
+        text = Tokens(stored["input_ids"], stored["attention_mask"])
+        reference = features.reference[stored["reference_index"]]
+        fusion, query = composer.fuse(reference, text), composer.query(reference, text)
+    torch.testing.assert_close(features.reference, stored["image_tokens"], **TOLERANCE)
+    torch.testing.assert_close(features.target, stored["target"], **TOLERANCE)
+    torch.testing.assert_close(fusion, stored["fusion"], **TOLERANCE)
     torch.testing.assert_close(query, stored["query"], **TOLERANCE)

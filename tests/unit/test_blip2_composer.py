@@ -443,5 +443,5 @@ def test_a_base_model_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_base_model_of_another_activation_is_refused(tmp_path: Path) -> None:
     base_network(hidden_act="quick_gelu").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=rf"base model {tmp_path}: its activation is quick_gelu, BLIP-2's is gelu"):
+    with pytest.raises(InputError, match=rf"base model {tmp_path}: its activation is quick_gelu, BLIP's is gelu"):
         Blip2Composer.from_base(str(tmp_path), None, Options())
