@@ -1,22 +1,47 @@
-"""Building a bank beside encoding the same images batch by batch and keeping nothing."""
+"""Building a bank, and reading a step's references from it, beside the bare operations."""
 
+import os
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from spn4cir.bank import build_bank
+from spn4cir.bank import build_bank, open_bank
 from spn4cir.composers.clip import ClipComposer
 from spn4cir.encoding import encode_batches
 from spn4cir.params import Bank
-from spn4cir.types import Gallery, UniqueImages
+from spn4cir.references import StoredReferences
+from spn4cir.sources import BankSource, triplet_rows
+from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.bench.conftest import RatioToBare
+from tests.conftest import stage2
 from tests.helpers.checkpoints import tiny_state
 
 IMAGES, BATCH = 256, 32
 CPU = torch.device("cpu")
+# BLIP's rows; fewer of them where the disk is short.
+ROW = (577, 768)
+ROW_BYTES = 577 * 768 * 2
+ROWS, READ, STEP = 2_000, 512, 32
+# Stands for a step on a GPU, during which this process waits.
+STEP_SECONDS = 0.2
+
+
+def bank_settings(**changes: Any) -> Bank:
+    base = {"dtype": "float32", "batch_size": BATCH, "reference": "stored", "images": "annotated"}
+    return Bank(**(base | changes))
+
+
+def gallery_of(paths: tuple[Path, ...]) -> UniqueImages:
+    names = tuple(path.stem for path in paths)
+    return UniqueImages(Gallery(names, paths), {name: row for row, name in enumerate(names)})
 
 
 def test_writing_costs_little(
@@ -30,15 +55,14 @@ def test_writing_costs_little(
     The network is tiny, so that this is the worst case; how many encodes a build makes is counted in the unit tests.
     """
     paths = draw_photos(tmp_path, IMAGES, 128, 128)
-    names = tuple(path.stem for path in paths)
-    unique = UniqueImages(Gallery(names, paths), {name: row for row, name in enumerate(names)})
+    unique = gallery_of(paths)
     composer = ClipComposer.from_state(tiny_state(), 1, "tiny")
     runs = count()
 
     def build() -> None:
         work = tmp_path / f"work{next(runs)}"
         work.mkdir()
-        build_bank(composer, unique, Bank(dtype="float32", batch_size=BATCH), tmp_path / "bank", work, 0, CPU)
+        build_bank(composer, unique, bank_settings(), tmp_path / "bank", work, 0, CPU)
 
     def bare() -> None:
         for _ in encode_batches(composer, paths, BATCH, 0, CPU, "bare"):
@@ -47,3 +71,141 @@ def test_writing_costs_little(
     ratio = ratio_to_bare(build, bare, rounds=5)
     benchmark.extra_info["limit"] = 1.5
     assert ratio <= 1.5
+
+
+@pytest.fixture(scope="module")
+def large_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of BLIP's rows, 1.8 GB."""
+    path: Path = tmp_path_factory.mktemp("rows") / "reference.npy"
+    rows = min(ROWS, shutil.disk_usage(path.parent).free // (2 * ROW_BYTES))
+    assert rows >= READ, f"{path.parent}: no room for {READ} rows of {ROW_BYTES / 1e6:.2f} MB"
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, *ROW))
+    block = np.random.default_rng(0).standard_normal((50, *ROW)).astype(np.float16)
+    for start in range(0, rows, len(block)):
+        stored[start : start + len(block)] = block[: rows - start]
+    stored.flush()
+    return path
+
+
+def forget(path: Path) -> float:
+    """Drops a file that nobody maps from this system's page cache; returns the share of it that stayed, by samples.
+
+    A virtual machine's host may hold it all the same: rates are comparable within a run, not between machines.
+    """
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        offsets = range(0, path.stat().st_size, 4 << 20)
+        return sum(is_cached(stream.fileno(), offset) for offset in offsets) / len(offsets)
+
+
+def is_cached(descriptor: int, offset: int) -> bool:
+    try:
+        return bool(os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT))
+    except BlockingIOError:
+        return False
+
+
+def seconds(operation: Callable[[], Any]) -> float:
+    started = perf_counter()
+    operation()
+    return perf_counter() - started
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the page cache is dropped and probed as Linux does it")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_are_read_at_the_rate_of_the_disk(benchmark: BenchmarkFixture, large_rows: Path, workers: int) -> None:
+    """512 random rows of 0.9 MB, 32 a step, from a cold page cache: steps wait no longer than for bare reads.
+
+    Bare: one `pread` a row in the same order; sequential: the same number of bytes from the start of the file. Each
+    step sleeps as if a GPU worked; what it takes beyond that is the waiting, in which processes that read ahead help.
+    """
+    total = (large_rows.stat().st_size - 128) // ROW_BYTES
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:READ]
+    needed = [part.sort().values for part in chosen.split(STEP)]
+    times: dict[str, list[float]] = {"random": [], "sequential": []}
+    cached: list[float] = []
+
+    def bare(offsets: list[int]) -> None:
+        buffer = bytearray(ROW_BYTES)
+        with large_rows.open("rb", buffering=0) as stream:
+            for offset in offsets:
+                assert os.preadv(stream.fileno(), [buffer], offset) == ROW_BYTES
+
+    def compare() -> None:
+        places = {"random": torch.cat(needed).tolist(), "sequential": list(range(READ))}
+        for name, rows in places.items():
+            cached.append(forget(large_rows))
+            offsets = [128 + row * ROW_BYTES for row in rows]
+            times[name].append(seconds(lambda offsets=offsets: bare(offsets)))
+        cached.append(forget(large_rows))
+
+    def read(step_seconds: float) -> None:
+        references = StoredReferences(large_rows, total)
+        done = 0
+        for part in references.read(needed, workers, CPU):
+            sleep(step_seconds)
+            done += len(part)
+        assert done == READ
+
+    benchmark.pedantic(read, args=(STEP_SECONDS,), setup=compare, rounds=3)
+    waited = benchmark.stats.stats.min - len(needed) * STEP_SECONDS
+    benchmark.extra_info.update(
+        rows_per_second_of_waiting=round(READ / waited),
+        random_preads_per_second=round(READ / min(times["random"])),
+        sequential_rows_per_second=round(READ / min(times["sequential"])),
+        without_steps_from_page_cache_rows_per_second=round(READ / min(seconds(lambda: read(0)) for _ in range(2))),
+        largest_share_cached_at_start=max(cached),
+        limit=1.25,
+    )
+    assert max(cached) < 0.05
+    assert waited <= 1.25 * min(times["random"])
+
+
+def test_recomputing_costs_the_encoding_alone(
+    benchmark: BenchmarkFixture, draw_photos: Callable[..., tuple[Path, ...]], tmp_path: Path
+) -> None:
+    """An epoch with references encoded in the step: that of stored ones and the encoding, and a quarter on top.
+
+    Tiny network, images of 128 px: what recomputing costs in practice is the image tower's forward pass and the
+    decoding of a step's unique images.
+    """
+    unique = gallery_of(draw_photos(tmp_path, IMAGES, 128, 128))
+    composer = ClipComposer.from_state(tiny_state(), 1, "tiny")
+    composer.train_stage(2)
+    names = unique.gallery.names
+    triplets = [Triplet(name, ("is red",), names[i - 1]) for i, name in enumerate(names)]
+    rows = triplet_rows(triplets, unique.row, "bench")
+    sources = {}
+    for how in ("stored", "recomputed"):
+        (tmp_path / f"work {how}").mkdir()
+        settings = bank_settings(reference=how)
+        build_bank(composer, unique, settings, tmp_path / how, tmp_path / f"work {how}", 0, CPU)
+        bank = open_bank(tmp_path / how, composer, unique, settings)
+        sources[how] = BankSource(rows, bank, stage2(batch_size=BATCH), 1, CPU)
+
+    def epoch(how: str) -> None:
+        for batch in sources[how].batches(1):
+            sources[how].loss(composer, batch).backward()
+
+    def encode() -> None:
+        for _ in encode_batches(composer, unique.gallery.paths, BATCH, 0, CPU, "bare"):
+            pass
+
+    times: dict[str, list[float]] = {"stored": [], "encode": []}
+
+    def compare() -> None:
+        times["stored"].append(seconds(lambda: epoch("stored")))
+        times["encode"].append(seconds(encode))
+
+    benchmark.pedantic(lambda: epoch("recomputed"), setup=compare, rounds=5, warmup_rounds=1)
+    stored, encoding = min(times["stored"]), min(times["encode"])
+    fastest = benchmark.stats.stats.min
+    benchmark.extra_info.update(
+        steps=IMAGES // BATCH,
+        stored_seconds=round(stored, 4),
+        encoding_seconds=round(encoding, 4),
+        ratio_to_stored=round(fastest / stored, 2),
+        limit=1.25,
+    )
+    assert fastest <= 1.25 * (stored + encoding)
