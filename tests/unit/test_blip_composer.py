@@ -67,6 +67,23 @@ def test_features_are_those_of_the_formulas(stage: int) -> None:
     assert min(float((query[0] - other[0]).norm()) for other in (others, elsewhere)) > 0.05
 
 
+def test_small_values_meet_the_published_eps() -> None:
+    """Embeddings as small as the root of each LayerNorm's eps: 1e-6 in the ViT, 1e-12 in BERT."""
+    state = published_state()
+    for name, scale in (("visual_encoder.pos_embed", 1e-3), ("word_embeddings", 1e-6), ("position_embeddings", 1e-6)):
+        for found in (found for found in state if name in found):
+            state[found] *= scale
+    for name in ("cls_token", "patch_embed.proj.weight", "patch_embed.proj.bias"):
+        state[f"visual_encoder.{name}"] *= 1e-3
+    composer = BlipComposer.from_state(dict(state), 1, "a.pt", OPTIONS)
+    with torch.no_grad():
+        features = composer.encode_image(images())
+        query = composer.compose(features.reference, TEXTS)
+    tokens = plain.image_tokens(state, images())
+    torch.testing.assert_close(features.reference, tokens, rtol=0, atol=1e-5)
+    torch.testing.assert_close(query, plain.query(state, *ids_and_mask(TEXTS), tokens), rtol=0, atol=1e-5)
+
+
 @STAGES
 def test_published_names_and_back_is_the_identity(stage: int) -> None:
     """The extras come back too: the original's module holds them. Only `temp` of stage 2, which is unused, is tau's."""
@@ -221,8 +238,20 @@ def test_both_stages_move_the_text_side_alone(stage: int) -> None:
     changed = moved(composer, stage)
     assert changed <= text_side
     assert {name for name in text_side - changed if not name.endswith(KEY_BIASES)} == set()
+    assert {n for n, parameter in composer.named_parameters() if parameter.requires_grad} == text_side
     frozen = dict(composer.frozen_tensors())
     assert frozen.keys() == composer.state_dict().keys() - text_side - {"temperature"}
+
+
+def test_dropout_is_berts_where_training_asks_for_it() -> None:
+    """One in ten outputs of the text encoder's layers, none of the ViT's."""
+    composer = composer_of().train()
+    dropouts = {name: part.p for name, part in composer.named_modules() if isinstance(part, torch.nn.Dropout)}
+    assert {p for name, p in dropouts.items() if name.startswith("text_encoder.")} == {0.1}
+    assert {p for name, p in dropouts.items() if name.startswith("vision_model.")} == {0.0}
+    with torch.no_grad():
+        reference, _ = composer.encode_image(images())
+        assert not torch.equal(composer.compose(reference, TEXTS), composer.compose(reference, TEXTS))
 
 
 def test_backbone_and_head_are_apart() -> None:
