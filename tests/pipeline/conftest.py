@@ -81,6 +81,8 @@ def shrink_demo(params: dict) -> None:
         test1_groups=10,
         test1_triplets=12,
     )
+    for pool in params["draw_pool"].values():
+        pool.update(images=12)
     params["pictures"].update(train_per_kind=64, held_out_per_kind=32)
     params["clip"].update(steps=2, batch_size=16, measured_batch=10, min_recall=0.0)
     params["captioner"].update(steps=60, batch_size=16, min_mean_accuracy=0.0, min_attribute_accuracy=0.0)
@@ -90,9 +92,11 @@ def shrink_demo(params: dict) -> None:
 def shrink_root(params: dict) -> None:
     for dataset in ("demo_fiq", "demo_cirr"):
         params["caption"][dataset]["max_new_tokens"] = 6
-        params["match"][dataset]["window"]["clip"] = [10, 30]
-        params["checkpoint"][dataset]["clip"]["train"].update(epochs=1, batch_size=16)
-        params["train"][dataset]["clip"].update(epochs=2, batch_size=16)
+        windows = params["match"][dataset]["window"]
+        for family in windows:
+            windows[family] = windows[family] and [10, 30]
+            params["checkpoint"][dataset][family]["train"].update(epochs=1, batch_size=16)
+            params["train"][dataset][family].update(epochs=2, batch_size=16)
 
 
 def copy_repository(place: Path) -> Project:

@@ -25,7 +25,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import file_hash
 from spn4cir.hub import Fetched, fetch, record
 from tests.helpers.checkpoints import write_checkpoint
-from tests.helpers.hub_server import REPOSITORY, Cut, Hub, serve
+from tests.helpers.hub_server import REPOSITORY, Cut, Hub, point_at, serve
 
 CHUNK = 1 << 14
 LARGE = bytes(range(256)) * 4096  # 1 MiB
@@ -51,21 +51,13 @@ def cache(tmp_path: Path) -> Path:
 def library(monkeypatch: pytest.MonkeyPatch, hub: Hub, cache: Path) -> None:
     """The library as it would be, had the environment named the stand-in when it was imported; and no waiting."""
     constants = huggingface_hub.constants
-    point_at(monkeypatch, hub.endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    point_at(monkeypatch, hub.endpoint, cache)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
     monkeypatch.setattr(hub_transfer, "_SECONDS_BETWEEN_ATTEMPTS", 0.0)
     pause = namedtuple("pause", "sleep time")(lambda seconds: None, time.time)
     monkeypatch.setattr(huggingface_hub.file_download, "time", pause)
     for name in ("HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-
-
-def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 def closed_port() -> str:

@@ -1,0 +1,62 @@
+"""Listings hold the triplets and the content of their images; equal files count once; none for supervised families."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spn4cir.errors import InputError
+from spn4cir.files import file_hash
+from spn4cir.listing import read_listing, write_listing
+from spn4cir.types import Triplet
+from tests.helpers.layouts import draw
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for number, name in enumerate("abc"):
+        draw(tmp_path / "images" / f"{name}.png", number)
+    shutil.copy(tmp_path / "images" / "a.png", tmp_path / "images" / "twin.png")
+    return tmp_path / "images"
+
+
+def triplet(reference: str, target: str, *texts: str) -> Triplet:
+    return Triplet(reference, texts or ("is red",), target, generated=True)
+
+
+def test_what_was_written_is_read(images: Path, tmp_path: Path) -> None:
+    triplets = (triplet("a", "b", "is red", "red, not blue"), triplet("b", "c"))
+    write_listing(triplets, lambda name: images / f"{name}.png", tmp_path / "l.json")
+    listing = read_listing(tmp_path / "l.json")
+    assert listing.triplets == triplets
+    assert listing.unique.gallery.names == ("a", "b", "c")
+    assert listing.unique.gallery.paths == tuple(images / f"{name}.png" for name in "abc")
+
+
+def test_equal_files_are_one_image(images: Path, tmp_path: Path) -> None:
+    write_listing([triplet("a", "b"), triplet("twin", "b")], lambda name: images / f"{name}.png", tmp_path / "l.json")
+    unique = read_listing(tmp_path / "l.json").unique
+    assert unique.gallery.names == ("a", "b")
+    assert unique.row == {"a": 0, "b": 1, "twin": 0}
+
+
+def test_another_picture_under_the_same_name_changes_the_listing(images: Path, tmp_path: Path) -> None:
+    """So that stages which depend on it alone run again."""
+    hashes = []
+    for number in (0, 7):
+        draw(images / "a.png", number)
+        write_listing([triplet("a", "b")], lambda name: images / f"{name}.png", tmp_path / "l.json", workers=2)
+        hashes.append(file_hash(tmp_path / "l.json"))
+    assert hashes[0] != hashes[1]
+
+
+def test_no_triplets_give_an_empty_listing_that_nothing_can_be_learned_from(tmp_path: Path) -> None:
+    write_listing((), lambda name: tmp_path / name, tmp_path / "l.json")
+    assert (tmp_path / "l.json").read_text() == "{}\n"
+    with pytest.raises(InputError, match=r"l\.json: lists no generated triplets; set positives"):
+        read_listing(tmp_path / "l.json")
+
+
+def test_an_absent_image_is_named(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.png: the image 'gone' of a generated triplet is not there"):
+        write_listing([triplet("a", "gone")], lambda name: images / f"{name}.png", tmp_path / "l.json")
