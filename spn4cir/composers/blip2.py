@@ -225,8 +225,7 @@ class Blip2Composer(ComposerModule):
             raise InputError(f"{place}: the sizes of its tensors make no BLIP-2 ({error}); check the file") from None
         join_biases(state, place)
         ours = KEYS[stage].to_ours(state, place)
-        found = split_biases(KEYS[stage].to_published(ours))
-        check_names(found, composer._published_names(stage), place)
+        check_names(split_biases(KEYS[stage].to_published(ours)), composer._published_names(stage), place)
         fill(composer, ours)
         return composer.eval()
 
