@@ -7,19 +7,18 @@ features", CVPRW 2022; as fine-tuned by SPN4CIR.
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-import open_clip
 import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.model import CLIP
 from torch import Tensor
 
-from spn4cir.composers.base import ComposerModule, trainable
-from spn4cir.composers.openai_clip import base_clip, read_clip
+from spn4cir.composers.base import trainable
+from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
 from spn4cir.images import Preprocess
 
 
-class AdditionComposer(ComposerModule):
+class AdditionComposer(ClipModule):
     """Composition by addition over a CLIP network (OpenAI's names, quick GELU, ViT or ResNet tower).
 
     Args:
@@ -30,10 +29,7 @@ class AdditionComposer(ComposerModule):
     family: ClassVar[str] = "clip"
 
     def __init__(self, network: CLIP, image_size: int) -> None:
-        super().__init__()
-        self.clip = network
-        self.preprocess = Preprocess(image_size)
-        self._tokenizer = open_clip.SimpleTokenizer(context_length=network.context_length)
+        super().__init__(network, Preprocess(image_size))
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
         """Reference: the CLIP feature (batch, dim), not normalised. Target: the same, unit norm."""
@@ -42,17 +38,8 @@ class AdditionComposer(ComposerModule):
 
     def compose(self, reference: Float[Tensor, "batch dim"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """normalise(reference + text feature)."""
-        tokens = self._tokenizer(list(texts)).to(reference.device)
-        return F.normalize(reference.float() + self.clip.encode_text(tokens).float(), dim=-1)
-
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
-        return len(self._tokenizer.encode(text)) + 2
-
-    @property
-    def max_tokens(self) -> int:
-        """The text tower's context length."""
-        return int(self.clip.context_length)
+        said = self.clip.encode_text(self.tokens(texts, reference.device))
+        return F.normalize(reference.float() + said.float(), dim=-1)
 
     def train_stage(self, stage: int) -> Trained:
         """Stage 1 trains both towers, stage 2 the text tower alone."""

@@ -1,17 +1,20 @@
 """CLIP in OpenAI's names: a network of the sizes that a state dict tells, and base models of that kind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import open_clip
 import torch
+from jaxtyping import Int
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import QuickGELU
 from torch import Tensor
 
+from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import HEAD_WIDTH, Options
 from spn4cir.errors import InputError
-from spn4cir.images import CLIP_MEAN, CLIP_STD
+from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
 from spn4cir.keymaps import check_names, count_modules
 
 # Scalars that OpenAI's own files carry beside the weights.
@@ -29,16 +32,51 @@ _REQUIRED = (
 )
 
 
+class ClipModule(ComposerModule):
+    """What the families over a CLIP network share: the network itself, and the texts as it reads them.
+
+    Args:
+        network: open_clip's CLIP.
+        preprocess: from a decoded image to its input.
+    """
+
+    def __init__(self, network: CLIP, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.clip = network
+        self.preprocess = preprocess
+
+    def tokens(self, texts: Sequence[str], device: torch.device) -> Int[Tensor, "texts context"]:
+        """Ids of the texts, cut to the context length or padded to it."""
+        ids: Tensor = _tokenizer()(list(texts), context_length=self.max_tokens)
+        return ids.to(device)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, start and end included, before any cut."""
+        return len(_tokenizer().encode(text)) + 2
+
+    @property
+    def max_tokens(self) -> int:
+        """The text tower's context length."""
+        return int(self.clip.context_length)
+
+
+@cache
+def _tokenizer() -> open_clip.SimpleTokenizer:
+    """CLIP's, whose vocabulary takes a moment to unpack."""
+    return open_clip.SimpleTokenizer()
+
+
 def read_clip(state: dict[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
     """The network of a state dict in OpenAI's names, in float32 and eval mode, and the side of its input in pixels.
 
-    Raises InputError that lists the names at fault.
+    The state's tensors become its parameters, so that no second copy is held. Raises InputError that lists the names
+    at fault.
     """
-    state = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-        if name not in _EXTRA
-    }
+    for name in list(state):
+        if name in _EXTRA:
+            del state[name]
+        elif state[name].is_floating_point():
+            state[name] = state[name].float()
     missing = [name for name in _REQUIRED if name not in state]
     if missing:
         raise InputError(f"{place}: is no CLIP checkpoint: missing {missing}; check the file and the family")
@@ -104,7 +142,7 @@ def _check_same(network: CLIP, image_size: int, base: CLIP, place: str) -> None:
 
 
 def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
-    """A CLIP of the sizes that the shapes tell, and the side of its input in pixels."""
+    """A CLIP of the sizes that the shapes tell, on the meta device, and the side of its input in pixels."""
     head_width = options.vision_head_width or HEAD_WIDTH
     vision, image_size = (_vit if "visual.proj" in state else _resnet)(state, place, head_width)
     width = state["ln_final.weight"].shape[0]
@@ -115,7 +153,11 @@ def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple
         heads=width // (options.text_head_width or HEAD_WIDTH),
         layers=count_modules(state, "transformer.resblocks."),
     )
-    return CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True), image_size
+    with torch.device("meta"):  # nothing is initialised only to be replaced
+        network = CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True)
+    # The one tensor that no file holds.
+    network.attn_mask = torch.full((text.context_length, text.context_length), -torch.inf).triu(1)
+    return network, image_size
 
 
 def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIPVisionCfg, int]:

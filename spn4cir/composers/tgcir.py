@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,8 +14,8 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spn4cir.composers.base import ComposerModule, trainable
-from spn4cir.composers.openai_clip import base_clip, read_clip
+from spn4cir.composers.base import trainable
+from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
 from spn4cir.composers.protocol import ImageFeatures, Options, Trained
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
@@ -79,7 +78,7 @@ class TokenMaker(nn.Module):
         return torch.cat([feature[:, None] * self.masks.relu(), local], dim=1)
 
 
-class TgcirComposer(ComposerModule):
+class TgcirComposer(ClipModule):
     """TG-CIR over a CLIP network (OpenAI's names, quick GELU, ViT tower).
 
     Up to stage 1 texts and images share masks and token learner; stage 2 trains copies of its own for the texts.
@@ -100,16 +99,13 @@ class TgcirComposer(ComposerModule):
         global_tokens: int = GLOBAL_TOKENS,
         local_tokens: int = LOCAL_TOKENS,
     ) -> None:
-        super().__init__()
+        super().__init__(network, Preprocess(image_size, target_ratio=None))
         text_width, dim = network.text_projection.shape
-        self.clip = network
-        self.preprocess = Preprocess(image_size, target_ratio=None)
         self.image_fc = nn.Linear(network.visual.proj.shape[0], dim)
         self.text_fc = nn.Linear(text_width, dim)
         self.image_tokens = TokenMaker(dim, global_tokens, local_tokens)
         self.text_tokens = self.image_tokens
         self.gate = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, 1), nn.Sigmoid())
-        self._tokenizer = open_clip.SimpleTokenizer(context_length=network.context_length)
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
         """Reference: the tokens (batch, tokens, dim), not normalised. Target: their mean, unit norm.
@@ -129,7 +125,7 @@ class TgcirComposer(ComposerModule):
         The local text tokens read every position after the last LayerNorm, padding included.
         """
         tower = self.clip.forward_intermediates(
-            text=self._tokenizer(list(texts)).to(reference.device),
+            text=self.tokens(texts, reference.device),
             text_indices=1,
             normalize=False,
             normalize_intermediates=True,
@@ -138,15 +134,6 @@ class TgcirComposer(ComposerModule):
         reference = reference.float()
         weight = self.gate(torch.cat([reference, text], dim=-1)).float()
         return _unit_mean(weight * reference + (1 - weight) * text)
-
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
-        return len(self._tokenizer.encode(text)) + 2
-
-    @property
-    def max_tokens(self) -> int:
-        """The text tower's context length."""
-        return int(self.clip.context_length)
 
     def train_stage(self, stage: int) -> Trained:
         """Stage 1 trains everything, stage 2 all but the image side, with masks and learner of the texts' own."""

@@ -1,7 +1,6 @@
 """CLIP's composition against the network's formulas written out in plain tensor operations."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +14,20 @@ from torch import Tensor
 from spn4cir.composers.clip import ClipComposer
 from spn4cir.errors import InputError
 from spn4cir.losses import info_nce
+from tests.helpers import plain_clip
 from tests.helpers.checkpoints import Tower, tiny_state
 
 HEAD = 64
 TEXTS = ["is red", "has no sleeves and a much longer, pleated skirt", ""]
 
 
-def quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
+def image_feature(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    return plain_clip.image_feature(state, plain_clip.image_sequence(state, images, HEAD))
 
 
-def norm(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    mean, variance = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
-    return (x - mean) / torch.sqrt(variance + 1e-5) * state[f"{name}.weight"] + state[f"{name}.bias"]
-
-
-def attention(state: dict[str, Tensor], name: str, x: Tensor, causal: bool) -> Tensor:
-    batch, length, width = x.shape
-    heads = width // HEAD
-    packed = x @ state[f"{name}.in_proj_weight"].T + state[f"{name}.in_proj_bias"]
-    q, k, v = (part.reshape(batch, length, heads, HEAD).transpose(1, 2) for part in packed.split(width, dim=2))
-    logits = q @ k.transpose(2, 3) / math.sqrt(HEAD)
-    if causal:
-        logits = logits + torch.full((length, length), -torch.inf).triu(1)
-    mixed = (logits.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width)
-    return mixed @ state[f"{name}.out_proj.weight"].T + state[f"{name}.out_proj.bias"]
-
-
-def transformer(state: dict[str, Tensor], prefix: str, layers: int, x: Tensor, causal: bool) -> Tensor:
-    for layer in range(layers):
-        name = f"{prefix}.resblocks.{layer}"
-        x = x + attention(state, f"{name}.attn", norm(state, f"{name}.ln_1", x), causal)
-        hidden = norm(state, f"{name}.ln_2", x) @ state[f"{name}.mlp.c_fc.weight"].T + state[f"{name}.mlp.c_fc.bias"]
-        x = x + quick_gelu(hidden) @ state[f"{name}.mlp.c_proj.weight"].T + state[f"{name}.mlp.c_proj.bias"]
-    return x
-
-
-def image_feature(state: dict[str, Tensor], images: Tensor, layers: int) -> Tensor:
-    """The ViT: patches, class token, positions, blocks, the class token's norm and projection."""
-    patch = state["visual.conv1.weight"].shape[-1]
-    patches = F.unfold(images, patch, stride=patch).transpose(1, 2) @ state["visual.conv1.weight"].flatten(1).T
-    first = state["visual.class_embedding"].expand(len(images), 1, -1)
-    x = norm(state, "visual.ln_pre", torch.cat([first, patches], dim=1) + state["visual.positional_embedding"])
-    x = transformer(state, "visual.transformer", layers, x, causal=False)
-    return norm(state, "visual.ln_post", x[:, 0]) @ state["visual.proj"]
-
-
-def text_feature(state: dict[str, Tensor], texts: list[str], layers: int) -> Tensor:
-    """The text tower: causal, read off at the end token, which has the largest id."""
+def text_feature(state: dict[str, Tensor], texts: list[str]) -> Tensor:
     tokens = open_clip.SimpleTokenizer()(texts)
-    x = state["token_embedding.weight"][tokens] + state["positional_embedding"]
-    x = norm(state, "ln_final", transformer(state, "transformer", layers, x, causal=True))
-    return x[torch.arange(len(texts)), tokens.argmax(dim=1)] @ state["text_projection"]
+    return plain_clip.text_feature(state, tokens, plain_clip.text_sequence(state, tokens, HEAD))
 
 
 def wide_state(vision_layers: int = 2, text_layers: int = 3) -> dict[str, Tensor]:
@@ -98,10 +59,10 @@ def test_features_are_those_of_the_formulas() -> None:
     with torch.no_grad():
         features = composer.encode_image(images(24))
         query = composer.compose(features.reference, TEXTS)
-    reference = image_feature(state, images(24), 2)
+    reference = image_feature(state, images(24))
     torch.testing.assert_close(features.reference, reference, rtol=0, atol=1e-5)
     torch.testing.assert_close(features.target, reference / reference.norm(dim=1, keepdim=True), rtol=0, atol=1e-5)
-    together = reference + text_feature(state, TEXTS, 3)
+    together = reference + text_feature(state, TEXTS)
     torch.testing.assert_close(query, together / together.norm(dim=1, keepdim=True), rtol=0, atol=1e-5)
     assert float((query - features.target).norm(dim=1).min()) > 0.1, "the text changes nothing: this test sees no text"
 
@@ -261,7 +222,7 @@ def test_openai_weights_get_quick_gelu_whatever_the_name(
     composer = ClipComposer.from_base(model, "openai")
     with torch.no_grad():
         feature = composer.encode_image(images(24)).reference
-    torch.testing.assert_close(feature, image_feature(state, images(24), 2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(feature, image_feature(state, images(24)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "tag"), [("ViT-B-16", "laion2b_s34b_b88k"), ("ViT-B-16-SigLIP", "webli")])
