@@ -73,6 +73,16 @@ def count_modules(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
+def heads(width: int, head_width: int) -> int:
+    """How many attention heads. Raises ValueError for a head width that does not divide the width."""
+    if width % head_width:
+        raise ValueError(
+            f"width {width} is no multiple of the head width {head_width}; "
+            "name another with --vision-head-width or --text-head-width"
+        )
+    return width // head_width
+
+
 def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
     """Raises InputError unless both hold the same names with the same shapes."""
     missing = sorted(expected.keys() - state.keys())

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
+
+if TYPE_CHECKING:
+    from spn4cir.composers.protocol import Composer
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ COMPOSERS = {
 }
 
 
-def composer_class(family: str) -> type[Composer]:
+def composer_class(family: str) -> type["Composer"]:
     """The class of a family. Raises InputError for one that is not known."""
     if family not in COMPOSERS:
         raise InputError(f"family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")
     module, name = COMPOSERS[family].target.split(":")
-    return cast(type[Composer], getattr(import_module(module), name))
+    return cast("type[Composer]", getattr(import_module(module), name))

@@ -1,16 +1,21 @@
 """What families share: the temperature, and unit-norm features that are compared by dot products."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from spn4cir.composers.protocol import Sizes
 from spn4cir.losses import info_nce
 
 
 class ComposerModule(nn.Module):
     """A network with a temperature whose targets are one unit-norm vector an image."""
+
+    backbone: ClassVar[str] = ""
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +40,21 @@ class ComposerModule(nn.Module):
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
         """None: the tokenizer ships with a package."""
+        return None
+
+    def extras(self, stage: int) -> dict[str, Tensor]:
+        """None: the original's files hold what the network has."""
+        del stage
+        return {}
+
+    def sizes(self) -> Sizes | None:
+        """None: the family does not tell."""
+        return None
+
+    @classmethod
+    def base_sizes(cls, model: str) -> Sizes | None:
+        """None: only the model's files tell."""
+        del model
         return None
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from spn4cir.composers.base import ComposerModule, trainable
-from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill, heads
-from spn4cir.composers.protocol import HEAD_WIDTH, ImageFeatures, Options, Trained
+from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
+from spn4cir.composers.protocol import HEAD_WIDTH, ImageFeatures, Options, Sizes, Tower, Trained
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
-from spn4cir.keymaps import KeyMap, check_names, count_modules
+from spn4cir.keymaps import KeyMap, check_names, count_modules, heads
 from spn4cir.tokenizers import BertWords, Tokens
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
@@ -51,6 +51,15 @@ KEYS = {
     1: KeyMap((*_PAIRS, ("temp", "temperature")), _EXTRAS),
     2: KeyMap((*_PAIRS, ("tau", "temperature")), (*_EXTRAS, "temp")),
 }
+_PUBLISHED_SIZES = Sizes(
+    image_size=384,
+    patch=16,
+    image=Tower("ViT", 768, 12, heads=12),
+    text=Tower("BERT", 768, 12, heads=12),
+    positions=512,
+    words=30524,
+    embedding=(256,),
+)
 _REQUIRED = (
     "visual_encoder.pos_embed",
     "visual_encoder.patch_embed.proj.weight",
@@ -73,6 +82,8 @@ class BlipComposer(ComposerModule):
     """
 
     family: ClassVar[str] = "blip"
+    backbone: ClassVar[str] = "BLIP ViT-B/16"
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_encoder.",)}
 
     def __init__(self, vision_model: BlipVisionModel, text_encoder: BlipTextModel, dim: int, words: BertWords) -> None:
         super().__init__()
@@ -143,6 +154,24 @@ class BlipComposer(ComposerModule):
         tau = state.pop("tau")
         network = {f"blip.{name}": tensor for name, tensor in (state | {"temp": tau.clone()}).items()}
         return {"epoch": epoch, "state_dict": network | {"tau": tau}}
+
+    def sizes(self) -> Sizes:
+        """Read off both configurations."""
+        vision, text = self.vision_model.config, self.text_encoder.config
+        return Sizes(
+            image_size=self.preprocess.size,
+            patch=self.vision_model.embeddings.patch_embedding.kernel_size[0],
+            image=Tower("ViT", vision.hidden_size, vision.num_hidden_layers, vision.num_attention_heads),
+            text=Tower("BERT", text.hidden_size, text.num_hidden_layers, text.num_attention_heads),
+            positions=text.max_position_embeddings,
+            words=text.vocab_size,
+            embedding=(self.text_proj.out_features,),
+        )
+
+    @classmethod
+    def base_sizes(cls, model: str) -> Sizes | None:
+        """Those of the published network."""
+        return _PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:

@@ -6,7 +6,7 @@ over Li et al., "BLIP-2", ICML 2023; as fine-tuned by SPN4CIR.
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
 
 from spn4cir.composers.base import ComposerModule, trainable
-from spn4cir.composers.blip2_keys import KEYS, from_base_name, join_biases, split_biases
+from spn4cir.composers.blip2_keys import KEYS, filled_extras, from_base_name, join_biases, split_biases
 from spn4cir.composers.hosted import base_network, base_options, fill
-from spn4cir.composers.protocol import ImageFeatures, Options, Trained
-from spn4cir.composers.qformer import SIZED, QFormer, qformer_config, vision_config
+from spn4cir.composers.protocol import ImageFeatures, Options, Sizes, Trained
+from spn4cir.composers.qformer import PUBLISHED_SIZES, SIZED, QFormer, qformer_config, qformer_sizes, vision_config
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.keymaps import check_names
@@ -71,6 +71,12 @@ class Blip2Composer(ComposerModule):
     """
 
     family: ClassVar[str] = "blip2"
+    backbone: ClassVar[str] = "BLIP-2 EVA ViT-g/14"
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "image": ("vision_model.",),
+        "text": ("qformer.", "query_tokens"),
+        "second pass": ("second.",),
+    }
 
     def __init__(
         self, vision: Blip2VisionConfig, qformer: Blip2QFormerConfig, queries: int, dim: int, words: BertWords
@@ -190,8 +196,8 @@ class Blip2Composer(ComposerModule):
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """`{"epoch", "Blip2QformerCirAlignPrompt"}`; stage 2 `{"epoch", "state_dict"}` with the prefix `blip_model.`.
 
-        Left out are the parts that this network does not have (`itm_head`, `prompt_tokens`, `Qformer.cls`); the
-        original code passes over absent names and never reads them. Raises InputError for stage 1 of a network
+        Left out are the parts that this network does not have, see `extras`; the original code passes over absent
+        names and never reads them. Raises InputError for stage 1 of a network
         whose second pass is its own.
         """
         if stage == 1 and self.second is not None:
@@ -209,6 +215,20 @@ class Blip2Composer(ComposerModule):
         """The tensors that a stage's files hold, by their published names."""
         second = self._second_pass.state_dict(prefix="second.") if stage == 2 else {}
         return split_biases(KEYS[stage].to_published(self.state_dict() | second))
+
+    def extras(self, stage: int) -> dict[str, Tensor]:
+        """LAVIS's other heads and buffers of positions."""
+        return filled_extras(self._published_names(stage))
+
+    def sizes(self) -> Sizes:
+        """Read off both configurations."""
+        embedding = (self.query_tokens.shape[1], self.text_proj.out_features)
+        return qformer_sizes(self.vision_model.config, self.qformer.encoder.config, embedding)
+
+    @classmethod
+    def base_sizes(cls, model: str) -> Sizes | None:
+        """Those of the published network."""
+        return PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:

@@ -1,5 +1,7 @@
 """Names of BLIP-2's tensors in the published files and in transformers, turned into ours and back."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,8 @@ KEYS = {
     1: KeyMap(_PAIRS, _EXTRAS),
     2: KeyMap((*_PAIRS, *_SECOND_PAIRS), (*_EXTRAS, r"Qformer_query\.cls\..+")),
 }
+# The second stands in stage-2 files alone.
+_QFORMERS = ("Qformer", "Qformer_query")
 _QKV, _Q, _V = ".attn.qkv.bias", ".attn.q_bias", ".attn.v_bias"
 # transformers' names of the base model, as far as they differ from ours; the first that fits counts.
 _BASE_PREFIXES = (
@@ -90,3 +94,37 @@ def split_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             split[name] = tensor
     return split
+
+
+def filled_extras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the original's module holds besides the network's tensors, by its names.
+
+    Zeros (ones for the scale of a norm), counted positions, and the word embeddings once more where LAVIS has them
+    under a second name: its Q-Former's language head is tied to them, so that any other values would replace them on
+    loading.
+
+    Args:
+        state: the network's tensors of a stage, by their published names.
+    """
+    queries, width = state["query_tokens"], state["query_tokens"].shape[-1]
+    filled = {"prompt_tokens": torch.zeros(queries.shape), **_linear("itm_head", 2, width)}
+    for name in _QFORMERS:
+        words = state.get(f"{name}.bert.embeddings.word_embeddings.weight")
+        if words is None:
+            continue
+        positions = len(state[f"{name}.bert.embeddings.position_embeddings.weight"])
+        head = f"{name}.cls.predictions"
+        filled |= {
+            f"{name}.bert.embeddings.position_ids": torch.arange(positions)[None],
+            **_linear(f"{head}.transform.dense", width, width),
+            f"{head}.transform.LayerNorm.weight": torch.ones(width),
+            f"{head}.transform.LayerNorm.bias": torch.zeros(width),
+            f"{head}.bias": torch.zeros(len(words)),
+            f"{head}.decoder.weight": words.detach().cpu().clone(),
+            f"{head}.decoder.bias": torch.zeros(len(words)),
+        }
+    return filled
+
+
+def _linear(name: str, outputs: int, inputs: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": torch.zeros(outputs, inputs), f"{name}.bias": torch.zeros(outputs)}

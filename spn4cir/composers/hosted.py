@@ -34,13 +34,6 @@ VIT_PAIRS = (
 _LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError)
 
 
-def heads(width: int, head_width: int) -> int:
-    """How many attention heads. Raises ValueError for a width that they do not divide."""
-    if width % head_width:
-        raise ValueError(f"width {width} is no multiple of the head width {head_width}")
-    return width // head_width
-
-
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
     """Makes the tensors, in float32, the parameters of a network that was built on the meta device.
 

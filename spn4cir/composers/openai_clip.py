@@ -3,19 +3,20 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import open_clip
 import torch
 from jaxtyping import Int
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
-from spn4cir.composers.protocol import HEAD_WIDTH, Options
+from spn4cir.composers.protocol import HEAD_WIDTH, Options, Sizes, Tower
 from spn4cir.errors import InputError
 from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
-from spn4cir.keymaps import check_names, count_modules
+from spn4cir.keymaps import check_names, count_modules, heads
 
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
@@ -23,6 +24,8 @@ _NOT_QUICK = (
     "is no CLIP with quick GELU, which the published formats mean; "
     "choose an OpenAI tag or a '-quickgelu' architecture with a tag of its own"
 )
+# How much wider a ResNet's attention pool is than its first stage.
+_POOLED = 32
 _REQUIRED = (
     "text_projection",
     "positional_embedding",
@@ -39,6 +42,8 @@ class ClipModule(ComposerModule):
         network: open_clip's CLIP.
         preprocess: from a decoded image to its input.
     """
+
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("clip.visual.",), "text": ("clip.",)}
 
     def __init__(self, network: CLIP, preprocess: Preprocess) -> None:
         super().__init__()
@@ -58,6 +63,26 @@ class ClipModule(ComposerModule):
     def max_tokens(self) -> int:
         """The text tower's context length."""
         return int(self.clip.context_length)
+
+    def sizes(self) -> Sizes:
+        """Read off the modules."""
+        visual, blocks = self.clip.visual, self.clip.transformer.resblocks
+        width, dim = self.clip.text_projection.shape
+        return Sizes(
+            image_size=self.preprocess.size,
+            patch=visual.conv1.kernel_size[0] if isinstance(visual, VisionTransformer) else None,
+            image=_image_tower(visual),
+            text=Tower("transformer", width, len(blocks), blocks[0].attn.num_heads),
+            positions=self.clip.context_length,
+            words=self.clip.vocab_size,
+            embedding=(dim,),
+        )
+
+    @classmethod
+    def base_sizes(cls, model: str) -> Sizes | None:
+        """Those of a model that open_clip knows by name."""
+        config = open_clip.get_model_config(model)
+        return None if config is None else _configured_sizes(config)
 
 
 @cache
@@ -150,7 +175,7 @@ def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple
         context_length=state["positional_embedding"].shape[0],
         vocab_size=state["token_embedding.weight"].shape[0],
         width=width,
-        heads=width // (options.text_head_width or HEAD_WIDTH),
+        heads=heads(width, options.text_head_width or HEAD_WIDTH),
         layers=count_modules(state, "transformer.resblocks."),
     )
     with torch.device("meta"):  # nothing is initialised only to be replaced
@@ -165,9 +190,11 @@ def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIP
         raise InputError(f"{place}: is no CLIP checkpoint: missing ['visual.positional_embedding']")
     patch = state["visual.conv1.weight"].shape[-1]
     image_size = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5) * patch
+    width = state["visual.conv1.weight"].shape[0]
+    heads(width, head_width)  # open_clip would round
     vision = CLIPVisionCfg(
         layers=count_modules(state, "visual.transformer.resblocks."),
-        width=state["visual.conv1.weight"].shape[0],
+        width=width,
         head_width=head_width,
         patch_size=patch,
         image_size=image_size,
@@ -182,4 +209,37 @@ def _resnet(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[C
         raise InputError(f"{place}: is no CLIP checkpoint: neither 'visual.proj' (ViT) nor 'visual.attnpool' (ResNet)")
     image_size = round((position.shape[0] - 1) ** 0.5) * 32
     layers = tuple(count_modules(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+    heads(_POOLED * first.shape[0], head_width)
     return CLIPVisionCfg(layers=layers, width=first.shape[0], head_width=head_width, image_size=image_size), image_size
+
+
+def _image_tower(visual: Any) -> Tower:
+    if isinstance(visual, VisionTransformer):
+        blocks = visual.transformer.resblocks
+        return Tower("ViT", visual.conv1.out_channels, len(blocks), blocks[0].attn.num_heads)
+    stages = (visual.layer1, visual.layer2, visual.layer3, visual.layer4)
+    return Tower("ResNet", visual.layer1[0].conv1.out_channels, tuple(map(len, stages)), visual.attnpool.num_heads)
+
+
+def _configured_sizes(config: dict[str, Any]) -> Sizes | None:
+    """Sizes as open_clip's configuration of a model states them; None where it is no CLIP of OpenAI's kind."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "patch_size" not in vision or "width" not in text:
+        return None
+    width, layers = vision["width"], vision["layers"]
+    is_resnet = isinstance(layers, list)
+    pooled = _POOLED * width if is_resnet else width
+    return Sizes(
+        image_size=vision["image_size"],
+        patch=vision["patch_size"],
+        image=Tower(
+            "ResNet" if is_resnet else "ViT",
+            width,
+            tuple(layers) if is_resnet else layers,
+            pooled // vision.get("head_width", HEAD_WIDTH),
+        ),
+        text=Tower("transformer", text["width"], text["layers"], text["heads"]),
+        positions=text["context_length"],
+        words=text["vocab_size"],
+        embedding=(config["embed_dim"],),
+    )

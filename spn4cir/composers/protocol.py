@@ -1,7 +1,7 @@
 """What every model family offers. Nothing outside a family's own file asks which family it is."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
@@ -61,6 +61,46 @@ class Options:
 PUBLISHED = Options()
 
 
+@dataclass(frozen=True)
+class Tower:
+    """The sizes of an image or a text tower.
+
+    Attributes:
+        kind: what it is, as in `ViT`.
+        width: of its tokens; of a ResNet, of its first stage.
+        layers: how many; of a ResNet, of each stage.
+        heads: of an attention, as assumed: no state dict tells them.
+    """
+
+    kind: str
+    width: int
+    layers: int | tuple[int, ...]
+    heads: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a network is built of; two are equal where the same files fit.
+
+    Attributes:
+        image_size: side of the input, in pixels.
+        patch: side of a ViT's patch, in pixels; None for a ResNet.
+        image: the image tower.
+        text: the text tower, or what reads the text.
+        positions: how many tokens the text tower has positions for.
+        words: number of its word embeddings.
+        embedding: shape of a target.
+    """
+
+    image_size: int
+    patch: int | None
+    image: Tower
+    text: Tower
+    positions: int
+    words: int
+    embedding: tuple[int, ...]
+
+
 class Composer(Protocol):
     """A trained network that turns (reference, text) into a query and images into candidates.
 
@@ -68,9 +108,13 @@ class Composer(Protocol):
         family: its name in the registry; recipes of one network share it.
         preprocess: from a decoded image to the network's input.
         temperature: tau, a scalar; the training loop sets it and says whether it is learned.
+        backbone: the name of the network that the published files hold.
+        parts: the towers, each by what the names of its parameters begin with; the first that fits counts.
     """
 
     family: ClassVar[str]
+    backbone: ClassVar[str]
+    parts: ClassVar[Mapping[str, tuple[str, ...]]]
     preprocess: Preprocess
     temperature: nn.Parameter
 
@@ -115,6 +159,18 @@ class Composer(Protocol):
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """The weights in the published container and names of the stage, on the CPU."""
 
+    def extras(self, stage: int) -> dict[str, Tensor]:
+        """What the original's files of the stage hold besides, by name without the container's prefix.
+
+        Neither queries nor targets read it, and this network does not have it: the values are filled in.
+        """
+
+    def sizes(self) -> Sizes | None:
+        """What the network is built of; None where a family does not tell."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Its parameters by name, as of any torch module."""
+
     def state_dict(self) -> dict[str, Any]:
         """The module's tensors by name, as of any torch module."""
 
@@ -143,6 +199,10 @@ class Composer(Protocol):
         Raises:
             InputError: lists missing and unexpected names, and shapes that do not fit.
         """
+
+    @classmethod
+    def base_sizes(cls, model: str) -> Sizes | None:
+        """The sizes of a base model, or of `backbone`, by its name; None where only its files tell."""
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:

@@ -8,12 +8,20 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
-from spn4cir.composers.hosted import heads
-from spn4cir.composers.protocol import HEAD_WIDTH, Options
-from spn4cir.keymaps import count_modules
+from spn4cir.composers.protocol import HEAD_WIDTH, Options, Sizes, Tower
+from spn4cir.keymaps import count_modules, heads
 from spn4cir.tokenizers import Tokens
 
 EVA_HEAD_WIDTH = 88
+PUBLISHED_SIZES = Sizes(
+    image_size=224,
+    patch=14,
+    image=Tower("EVA ViT", 1408, 39, heads=16),
+    text=Tower("Q-Former", 768, 12, heads=12),
+    positions=512,
+    words=30523,
+    embedding=(32, 256),
+)
 # BERT's; at work only where training asks for it.
 _DROPOUT = 0.1
 _VIT = "visual_encoder."
@@ -100,4 +108,19 @@ def qformer_config(state: Mapping[str, Tensor], options: Options) -> Blip2QForme
         attention_probs_dropout_prob=_DROPOUT,
         cross_attention_frequency=min(crossed, default=layers),
         use_qformer_text_input=True,
+    )
+
+
+def qformer_sizes(vision: Blip2VisionConfig, qformer: Blip2QFormerConfig, embedding: tuple[int, ...]) -> Sizes:
+    """What both configurations make; `embedding` is the shape of a target."""
+    assert isinstance(vision.image_size, int)
+    assert isinstance(vision.patch_size, int)
+    return Sizes(
+        image_size=vision.image_size,
+        patch=vision.patch_size,
+        image=Tower("EVA ViT", vision.hidden_size, vision.num_hidden_layers, vision.num_attention_heads),
+        text=Tower("Q-Former", qformer.hidden_size, qformer.num_hidden_layers, qformer.num_attention_heads),
+        positions=qformer.max_position_embeddings,
+        words=qformer.vocab_size,
+        embedding=embedding,
     )

@@ -91,6 +91,7 @@ class TgcirComposer(ClipModule):
     """
 
     family: ClassVar[str] = "tgcir"
+    backbone: ClassVar[str] = "ViT-B-16"
 
     def __init__(
         self,
@@ -156,10 +157,9 @@ class TgcirComposer(ClipModule):
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """`{"epoch", "state_dict"}`; stage 2 holds the texts' masks and learner, stage 1 does not.
 
-        The visual tower stands under both of its names, its tensors stored once. Left out are the parts of the first
-        stage's auxiliary losses (`local_weight`, `t_remain_map`, `t_replace_map`, `loss_T`), which this network does
-        not have; the original code passes over absent names. Raises InputError for stage 1 of a network whose texts
-        have masks and learner of their own.
+        The visual tower stands under both of its names, its tensors stored once. Left out are the parts that this
+        network does not have, see `extras`; the original code passes over absent names. Raises InputError for stage 1
+        of a network whose texts have masks and learner of their own.
         """
         if stage == 1 and self.text_tokens is not self.image_tokens:
             raise InputError(
@@ -170,6 +170,18 @@ class TgcirComposer(ClipModule):
         twin = {_TWIN + name.removeprefix(_TOWER): state[name] for name in state if name.startswith(_TOWER)}
         heads = KEYS[stage].to_published(_copies(self._heads(stage)))
         return {"epoch": epoch, "state_dict": state | twin | heads}
+
+    def extras(self, stage: int) -> dict[str, Tensor]:
+        """The parts of the first stage's auxiliary losses: ones for the scalars and weights, zeros for the maps."""
+        tokens = len(self.image_tokens.masks) + len(self.image_tokens.learners)
+        scalars = {"local_weight": torch.ones(tokens)} | ({"loss_T": torch.ones(1)} if stage == 1 else {})
+        gate = self.gate.state_dict()
+        maps = {
+            f"{name}.{part}": torch.zeros(tensor.shape)
+            for name in ("t_remain_map", "t_replace_map")
+            for part, tensor in gate.items()
+        }
+        return scalars | maps
 
     def _heads(self, stage: int) -> dict[str, Tensor]:
         """The tensors beside CLIP and the temperature that a stage's files hold."""

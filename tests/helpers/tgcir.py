@@ -14,16 +14,18 @@ from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 
 DIM, IMAGE_WIDTH, TEXT_WIDTH, HEAD, SIZE = 24, 64, 96, 32, 24
+# Of the base model, whose heads are as wide as the published networks'.
+BASE_TEXT_WIDTH = 128
 VOCABULARY = 49408
 OPTIONS = Options(vision_head_width=HEAD, text_head_width=HEAD)
 TWIN = "backbone.image_backbone."
 
 
 @cache
-def _clip() -> dict[str, Tensor]:
+def _clip(text_width: int) -> dict[str, Tensor]:
     """A CLIP of two layers a tower, two and three heads, widths that all differ, nothing at its initial 0 or 1."""
     vision = CLIPVisionCfg(layers=2, width=IMAGE_WIDTH, head_width=HEAD, patch_size=8, image_size=SIZE)
-    text = CLIPTextCfg(context_length=77, vocab_size=VOCABULARY, width=TEXT_WIDTH, heads=TEXT_WIDTH // HEAD, layers=2)
+    text = CLIPTextCfg(context_length=77, vocab_size=VOCABULARY, width=text_width, heads=text_width // HEAD, layers=2)
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = CLIP(DIM, vision, text, quick_gelu=True)
@@ -35,9 +37,9 @@ def _clip() -> dict[str, Tensor]:
     return dict(network.state_dict())
 
 
-def clip_state() -> dict[str, Tensor]:
+def clip_state(text_width: int = TEXT_WIDTH) -> dict[str, Tensor]:
     """The CLIP of the checkpoints, in OpenAI's names."""
-    return {name: tensor.clone() for name, tensor in _clip().items()}
+    return {name: tensor.clone() for name, tensor in _clip(text_width).items()}
 
 
 def _shapes(stage: int, masks: int, learners: int) -> dict[str, tuple[int, ...]]:
@@ -100,14 +102,14 @@ def tiny_tgcir(state: dict[str, Tensor], stage: int, place: str = "a.pt") -> Tgc
 
 
 def write_base(folder: Path) -> Path:
-    """The CLIP of the checkpoints as a folder that open_clip reads."""
+    """The CLIP of the checkpoints, but for its text width, as a folder that open_clip reads."""
     config = {
         "embed_dim": DIM,
         "vision_cfg": {"image_size": SIZE, "layers": 2, "width": IMAGE_WIDTH, "head_width": 64, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": VOCABULARY, "width": TEXT_WIDTH, "heads": 1, "layers": 2},
+        "text_cfg": {"context_length": 77, "vocab_size": VOCABULARY, "width": BASE_TEXT_WIDTH, "heads": 2, "layers": 2},
         "quick_gelu": True,
     }
     folder.mkdir()
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    save_file(clip_state(), folder / "open_clip_model.safetensors")
+    save_file(clip_state(BASE_TEXT_WIDTH), folder / "open_clip_model.safetensors")
     return folder

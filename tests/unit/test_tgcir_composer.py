@@ -16,6 +16,7 @@ from spn4cir.sources import bank_loss
 from tests.helpers import plain_clip
 from tests.helpers.checkpoints import tiny_state
 from tests.helpers.tgcir import (
+    BASE_TEXT_WIDTH,
     DIM,
     HEAD,
     OPTIONS,
@@ -345,7 +346,7 @@ def test_a_base_model_gets_heads_of_the_global_seed(tmp_path: Path) -> None:
         torch.manual_seed(seed)
         composers.append(TgcirComposer.from_base(folder, None, Options()))
     first, same, other = composers
-    clip = clip_state()
+    clip = clip_state(BASE_TEXT_WIDTH)
     assert all(torch.equal(clip[name], tensor) for name, tensor in first.clip.state_dict().items())
     expected = torch.full((4, 4, DIM // 4), 0.1)
     expected[range(4), range(4)] = 1.0
