@@ -1,4 +1,4 @@
-"""Trains the small CLIP: `python -m demo.clip --pictures F --out F1 --out F2 --metrics clip.json`."""
+"""Trains the small CLIP: `python -m demo.clip --pictures F --out F --metrics clip.json`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from jaxtyping import Bool, Float, Int
 from open_clip import CLIP, SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
-from demo.attributes import Thing, attributes
 from demo.captions import free_caption
 from demo.pictures import KINDS, held_out, read_pictures
-from demo.pretrain import augmented, require, train
+from demo.pretrain import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, require, train
 from demo.settings import Clip, DemoParams, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
@@ -28,8 +26,6 @@ from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
 
 HEAD_WIDTH = 64
 VOCABULARY = 49408
-# exp(logit scale) is kept below this, as in CLIP.
-MAX_LOGIT_SCALE = 4.6
 
 
 def model_config(settings: Clip, image_size: int) -> dict[str, Any]:
@@ -88,20 +84,6 @@ class SmallVocabulary:
         self.model.token_embedding = self.full
 
 
-def mixed_batches(things: Sequence[Thing], size: int, rng: random.Random) -> Iterator[list[int]]:
-    """Endless batches of indices: any things, and things that are alike in two attributes, in turn.
-
-    Among things that are alike the captions differ in what is hard to see, so the towers learn that too.
-    """
-    everything = list(range(len(things)))
-    names = list(things[0].VALUES)
-    while True:
-        yield rng.sample(everything, size)
-        shared = {name: rng.choice(things[0].VALUES[name]) for name in rng.sample(names, 2)}
-        alike = [index for index in everything if attributes(things[index]).items() >= shared.items()]
-        yield rng.sample(alike if len(alike) >= size else everything, size)
-
-
 def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
     """Contrastive training, batches of one kind in turn. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
@@ -131,13 +113,6 @@ def same_texts(tokens: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch batch
     return same.fill_diagonal_(False)
 
 
-def contrastive_loss(logits: Float[Tensor, "batch batch"], same: Bool[Tensor, "batch batch"]) -> Float[Tensor, ""]:
-    """CLIP's symmetric loss over a batch; what has the same text is no negative."""
-    logits = logits.masked_fill(same, -torch.inf)
-    labels = torch.arange(len(logits))
-    return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
-
-
 @torch.no_grad()
 def measure_clip(model: CLIP, settings: DemoParams) -> dict[str, float]:
     """R@1 image to text in held-out batches of each kind, in percent; equal captions count as hits."""
@@ -163,8 +138,8 @@ def _hits(images: Float[Tensor, "n dim"], words: Float[Tensor, "n dim"], texts: 
     return torch.tensor([texts[row] == texts[number] for number, row in enumerate(best)])
 
 
-def make_clip(settings: DemoParams, pictures: Path, outs: Sequence[Path], metrics: Path) -> None:
-    """Trains, measures and writes the model to each of `outs`."""
+def make_clip(settings: DemoParams, pictures: Path, out: Path, metrics: Path) -> None:
+    """Trains, measures and writes the model to `out`."""
     torch.manual_seed(settings.clip.seed)
     config = model_config(settings.clip, settings.pictures.image_size)
     model = CLIP(**config)
@@ -174,15 +149,14 @@ def make_clip(settings: DemoParams, pictures: Path, outs: Sequence[Path], metric
     for name, value in measured.items():
         if name.endswith("recall_at1"):
             require(f"the demo CLIP's {name}", value, settings.clip.min_recall)
-    for out in outs:
-        write_clip(model, config, out)
+    write_clip(model, config, out)
 
 
 def main() -> None:
     """Makes the small CLIP with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
-    parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()
     try:

@@ -14,17 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo.attributes import Thing, attributes
-from demo.pictures import KINDS, held_out, read_pictures
-from demo.pretrain import augmented, batches, require, train
+from demo.pictures import KINDS, held_out, label_rows, read_pictures, value_counts
+from demo.pretrain import FEATURE_SCALE, attribute_losses, augmented, batches, require, train
 from demo.settings import DemoParams, Encoder, Pictures, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
 from spn4cir.unicom import Unicom, UnicomSizes, load_unicom
 
 HEAD_WIDTH = 64
-# Normalised features times this are the input of the classifiers.
-FEATURE_SCALE = 8.0
 
 
 def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:
@@ -41,17 +38,11 @@ def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:
     )
 
 
-def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
-    """Each attribute's value as its place among the values."""
-    rows = [[thing.VALUES[name].index(value) for name, value in attributes(thing).items()] for thing in things]
-    return torch.tensor(rows)
-
-
 def train_encoder(model: Unicom, pictures: Path, settings: Encoder) -> float:
     """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
-    heads = nn.ModuleList(nn.Linear(settings.embed_dim, sum(_value_counts(kind.things[0]))) for kind in shown)
+    heads = nn.ModuleList(nn.Linear(settings.embed_dim, sum(value_counts(kind.things[0]))) for kind in shown)
     sources = [batches(len(kind.things), settings.batch_size // len(shown), generator) for kind in shown]
 
     def losses() -> Iterator[Tensor]:
@@ -60,25 +51,13 @@ def train_encoder(model: Unicom, pictures: Path, settings: Encoder) -> float:
             features = FEATURE_SCALE * functional.normalize(model(augmented(pixels, generator)), dim=1)
             parts = torch.split(features, [len(chosen) for chosen in rows])
             logits = [head(part) for head, part in zip(heads, parts, strict=True)]
-            yield torch.cat([_losses(logits[i], kind.things, rows[i]) for i, kind in enumerate(shown)]).mean()
+            things = [[kind.things[row] for row in chosen] for kind, chosen in zip(shown, rows, strict=True)]
+            yield torch.cat([attribute_losses(*each) for each in zip(logits, things, strict=True)]).mean()
 
     model.train()
     last = train([*model.parameters(), *heads.parameters()], losses(), settings.steps, settings.lr, "train encoder")
     model.eval()
     return last
-
-
-def _value_counts(thing: Thing) -> list[int]:
-    return [len(values) for values in thing.VALUES.values()]
-
-
-def _losses(
-    logits: Float[Tensor, "things values"], things: Sequence[Thing], rows: Sequence[int]
-) -> Float[Tensor, " attributes"]:
-    """Cross entropy of each attribute; a row of `logits` holds those of all values of all attributes."""
-    labels = label_rows([things[row] for row in rows])
-    parts = torch.split(logits, _value_counts(things[0]), dim=1)
-    return torch.stack([functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)])
 
 
 def published_state(model: Unicom) -> dict[str, Tensor]:
@@ -123,7 +102,8 @@ def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], met
     model = Unicom(encoder_sizes(settings.encoder, settings.pictures.image_size))
     train_encoder(model, pictures, settings.encoder)
     with atomic_file(outs[0]) as temporary:
-        torch.save(published_state(model), temporary)
+        with temporary.open("wb") as stream:  # by a path, its name, which holds a process id, would be in the bytes
+            torch.save(published_state(model), stream)
         measured = measure_encoder(temporary, settings.pictures, settings.encoder.neighbours)
         write_json(metrics, measured, indent=2)
         for name, value in measured.items():

@@ -14,11 +14,11 @@ from open_clip import CLIP, create_model
 from torch import Tensor
 
 from demo.attributes import Thing
-from demo.captions import WORD_COUNTS, WORD_WEIGHTS, caption, prompt
+from demo.captions import WORD_COUNTS, WORD_WEIGHTS, caption, nouns, prompt
 from demo.chat import make_processor
 from demo.grading import measure_captioner
 from demo.pictures import read_pictures
-from demo.pretrain import augmented, batches, copy_folder, require, train
+from demo.pretrain import augmented, batches, copy_folder, quiet_transformers, require, train
 from demo.settings import Captioner, DemoParams, read_settings
 from demo.tower import tower_state
 from spn4cir.errors import InputError
@@ -71,10 +71,10 @@ def _named_like(tower: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, T
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def encode_dialogue(processor: Any, thing: Thing, words: int) -> tuple[list[int], int]:
+def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tuple[list[int], int]:
     """Token ids of prompt and answer, and how many of them are the prompt's."""
     tokenizer = processor.tokenizer
-    content = [{"type": "image"}, {"type": "text", "text": prompt(thing, words)}]
+    content = [{"type": "image"}, {"type": "text", "text": prompt(noun, words)}]
     turn = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     side = processor.image_processor.crop_size["height"] // processor.patch_size
     asked = tokenizer(turn.replace(processor.image_token, processor.image_token * side**2))["input_ids"]
@@ -107,20 +107,14 @@ def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner)
             things = [kind.things[i] for kind, chosen in zip(shown, rows, strict=True) for i in chosen]
             pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
             dialogues = [
-                encode_dialogue(processor, thing, rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0]) for thing in things
+                encode_dialogue(processor, thing, rng.choice(nouns(thing)), rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0])
+                for thing in things
             ]
             inputs = collate(dialogues, processor.tokenizer.pad_token_id)
             yield model(pixel_values=augmented(pixels, generator), **inputs).loss
 
     model.train()
     return train(model.parameters(), losses(), settings.steps, settings.lr, "train captioner")
-
-
-def transformers_logging() -> Any:
-    """The package's own switches of what it prints."""
-    from transformers.utils import logging
-
-    return logging
 
 
 def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
@@ -133,8 +127,7 @@ def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Seque
     processor = make_processor(settings.pictures.image_size, base.visual.patch_size[0])
     model = make_model(base, processor, settings.captioner)
     train_llava(model, processor, pictures, settings.captioner)
-    if not sys.stderr.isatty():
-        transformers_logging().disable_progress_bar()
+    quiet_transformers()
     with atomic_folder(outs[0]) as folder:
         processor.save_pretrained(folder)
         model.save_pretrained(folder)

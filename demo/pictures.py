@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -73,6 +74,17 @@ def read_pictures(folder: Path) -> dict[str, Shown]:
         things: list[Thing] = [kind(**values) for values in read_json(folder / f"{kind.__name__}.json")]
         shown[kind.__name__] = Shown(things, torch.from_numpy(np.load(folder / f"{kind.__name__}.npy")))
     return shown
+
+
+def value_counts(thing: Thing) -> list[int]:
+    """How many values each attribute has."""
+    return [len(values) for values in thing.VALUES.values()]
+
+
+def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
+    """Each attribute's value as its place among the values."""
+    rows = [[thing.VALUES[name].index(value) for name, value in attributes(thing).items()] for thing in things]
+    return torch.tensor(rows)
 
 
 def main() -> None:

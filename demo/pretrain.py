@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from demo.attributes import Thing, attributes
+from demo.pictures import label_rows, value_counts
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.images import CLIP_MEAN, CLIP_STD
@@ -20,6 +25,10 @@ from spn4cir.progress import progress
 WEIGHT_DECAY = 0.02
 WARM_UP = 0.1
 MAX_NORM = 1.0
+# exp(logit scale) is kept below this, as in CLIP.
+MAX_LOGIT_SCALE = 4.6
+# Normalised features times this are the input of the attributes' classifiers.
+FEATURE_SCALE = 8.0
 
 
 def normalised(pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 3 size size"]:
@@ -44,6 +53,13 @@ def augmented(
     return normalised(moved.clamp(0, 255))
 
 
+def attribute_losses(logits: Float[Tensor, "things values"], things: Sequence[Thing]) -> Float[Tensor, " attributes"]:
+    """Cross entropy of each attribute; a row of `logits` holds those of all values of all attributes."""
+    labels = label_rows(things)
+    parts = torch.split(logits, value_counts(things[0]), dim=1)
+    return torch.stack([functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)])
+
+
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
     """Endless batches of indices into `count` items, shuffled anew in each pass, none of them short.
 
@@ -55,6 +71,27 @@ def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator
         order = torch.randperm(count, generator=generator).tolist()
         for start in range(0, count - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
+
+
+def mixed_batches(things: Sequence[Thing], size: int, rng: random.Random) -> Iterator[list[int]]:
+    """Endless batches of indices: any things, and things that are alike in two attributes, in turn.
+
+    Among things that are alike the captions differ in what is hard to see, so the towers learn that too.
+    """
+    everything = list(range(len(things)))
+    names = list(things[0].VALUES)
+    while True:
+        yield rng.sample(everything, size)
+        shared = {name: rng.choice(things[0].VALUES[name]) for name in rng.sample(names, 2)}
+        alike = [index for index in everything if attributes(things[index]).items() >= shared.items()]
+        yield rng.sample(alike if len(alike) >= size else everything, size)
+
+
+def contrastive_loss(logits: Float[Tensor, "batch batch"], same: Bool[Tensor, "batch batch"]) -> Float[Tensor, ""]:
+    """CLIP's symmetric loss over a batch; what has the same text is no negative."""
+    logits = logits.masked_fill(same, -torch.inf)
+    labels = torch.arange(len(logits))
+    return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
 
 
 def train(
@@ -96,3 +133,12 @@ def copy_folder(source: Path, target: Path) -> None:
     """Copies a folder; the copy appears whole or not at all."""
     with atomic_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
+def quiet_transformers() -> None:
+    """Keeps transformers' progress bars out of logs."""
+    from transformers.utils import logging
+
+    switches: Any = logging
+    if not sys.stderr.isatty():
+        switches.disable_progress_bar()

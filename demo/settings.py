@@ -111,6 +111,33 @@ class Captioner(Settings):
     min_attribute_accuracy: float
 
 
+class Retriever(Settings):
+    """What the small BLIP and BLIP-2 have in common; head widths are those of the published networks."""
+
+    seed: int
+    tower_steps: Positive
+    steps: Positive
+    batch_size: Positive
+    lr: float
+    patch_size: Positive
+    vision_width: Positive
+    vision_layers: Positive
+    text_width: Positive
+    text_layers: Positive
+    embed_dim: Positive
+    min_recall: float
+
+
+class Blip(Retriever):
+    """The small BLIP."""
+
+
+class Blip2(Retriever):
+    """The small BLIP-2; its text sizes are the Q-Former's."""
+
+    query_tokens: Positive
+
+
 class Encoder(Settings):
     """The small image encoder in Unicom's format."""
 
@@ -134,6 +161,8 @@ class DemoParams(Settings):
     pictures: Pictures
     clip: Clip
     captioner: Captioner
+    blip: Blip
+    blip2: Blip2
     encoder: Encoder
 
 

@@ -11,12 +11,12 @@ import torch
 from demo.attributes import Garment, Scene, attributes, draw_thing
 from demo.captions import WORD_COUNTS, caption
 from demo.chat import make_processor, vocabulary
-from demo.clip import SmallVocabulary, contrastive_loss, make_clip, mixed_batches, model_config, same_texts
-from demo.encoder import label_rows, make_encoder, shared_attributes
+from demo.clip import SmallVocabulary, make_clip, model_config, same_texts
+from demo.encoder import make_encoder, shared_attributes
 from demo.grading import grade
 from demo.llava import collate, encode_dialogue, make_captioner, make_model
-from demo.pictures import held_out, read_pictures, write_pictures
-from demo.pretrain import augmented, batches, normalised, train
+from demo.pictures import held_out, label_rows, read_pictures, write_pictures
+from demo.pretrain import augmented, batches, contrastive_loss, mixed_batches, normalised, train
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.captioners import load_captioner
 from spn4cir.errors import InputError
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     settings = tiny()
     write_pictures(settings.pictures, root / "pictures")
-    make_clip(settings, root / "pictures", [root / "clip", root / "clip2"], root / "clip.json")
+    make_clip(settings, root / "pictures", root / "clip", root / "clip.json")
     outs = [root / "captioner", root / "captioner2"]
     make_captioner(settings, root / "pictures", root / "clip", outs, root / "captioner.json")
     make_encoder(settings, root / "pictures", [root / "unicom.pt", root / "unicom2.pt"], root / "encoder.json")
@@ -89,7 +89,6 @@ def test_clip_folder_loads_in_open_clip(made):
     assert isinstance(model.visual.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
     assert model.token_embedding.weight.shape == (49408, 64)
     assert model.encode_text(tokens).shape == model.encode_image(torch.zeros(1, 3, 32, 32)).shape
-    assert same_files(made / "clip", made / "clip2")
 
 
 def test_small_vocabulary_changes_no_output_and_keeps_what_was_trained():
@@ -137,7 +136,7 @@ def test_training_dialogue_begins_as_the_production_asks():
     _, (image, *_) = held_out(Scene, tiny().pictures)
     turn = processor.apply_chat_template(QUESTION, add_generation_prompt=True, tokenize=False)
     asked = processor(images=[image], text=[turn], return_tensors="pt")["input_ids"][0].tolist()
-    ids, length = encode_dialogue(processor, SCENE, 4)
+    ids, length = encode_dialogue(processor, SCENE, "image", 4)
     assert ids[:length] == asked
     assert asked.count(processor.tokenizer.convert_tokens_to_ids("<image>")) == 4
     assert processor.tokenizer.decode(ids[length:], skip_special_tokens=True) == caption(SCENE, 4)
@@ -180,7 +179,7 @@ def test_a_captioner_below_its_threshold_stops_and_leaves_nothing(made, tmp_path
 
 
 def test_training_repeats_itself(made, tmp_path):
-    make_clip(tiny(), made / "pictures", [tmp_path / "clip"], tmp_path / "clip.json")
+    make_clip(tiny(), made / "pictures", tmp_path / "clip", tmp_path / "clip.json")
     assert same_files(made / "clip", tmp_path / "clip")
 
 

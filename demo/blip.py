@@ -1,0 +1,85 @@
+"""The small BLIP, in the published proportions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from demo.composed import FIRST_WEIGHTS, Seen, Words, spread_places
+from demo.settings import Blip
+
+# As in the published networks, so that nobody has to name them.
+HEAD_WIDTH = 64
+LAYER_NORM_EPS = 1e-6
+ADDED = ("[DEC]", "[ENC]")
+MAX_TOKENS = 64
+
+
+def make_network(settings: Blip, image_size: int, words: int) -> Any:
+    """An untrained BLIP for `words` word embeddings, the added ones included."""
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    vision = {
+        "hidden_size": settings.vision_width,
+        "intermediate_size": 4 * settings.vision_width,
+        "num_hidden_layers": settings.vision_layers,
+        "num_attention_heads": settings.vision_width // HEAD_WIDTH,
+        "image_size": image_size,
+        "patch_size": settings.patch_size,
+        "layer_norm_eps": LAYER_NORM_EPS,
+        "initializer_range": FIRST_WEIGHTS,
+    }
+    text = {
+        "vocab_size": words,
+        "hidden_size": settings.text_width,
+        "intermediate_size": 4 * settings.text_width,
+        "num_hidden_layers": settings.text_layers,
+        "num_attention_heads": settings.text_width // HEAD_WIDTH,
+        "max_position_embeddings": MAX_TOKENS,
+        "initializer_range": FIRST_WEIGHTS,
+        "bos_token_id": words - len(ADDED),
+        "is_decoder": True,
+    }
+    config = BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=settings.embed_dim)
+    network = BlipForImageTextRetrieval(config)
+    spread_places(network.vision_model)
+    return network
+
+
+class BlipReader:
+    """BLIP for retrieval: one vector a picture; the text encoder's first token reads picture and text."""
+
+    def __init__(self, settings: Blip, image_size: int) -> None:
+        self.words = Words(ADDED)
+        self.network = make_network(settings, image_size, self.words.count)
+
+    def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
+        """States: the tower's tokens. Targets (batch, dim): the first of them, projected."""
+        states = self.network.vision_model(pixel_values=pixels).last_hidden_state
+        return Seen(states, normalize(self.network.vision_proj(states[:, 0]), dim=-1))
+
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """The first token of the text encoder, projected."""
+        return self._queries(self.words.encode(texts))
+
+    def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """The same with cross-attention to the pictures; the first token is `[ENC]`."""
+        tokens = self.words.encode(texts)
+        tokens["input_ids"][:, 0] = self.words.ids["[ENC]"]
+        seen = torch.ones(states.shape[:2], dtype=torch.long)
+        return self._queries({**tokens, "encoder_hidden_states": states, "encoder_attention_mask": seen})
+
+    def _queries(self, inputs: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
+        outputs = self.network.text_encoder(**inputs).last_hidden_state
+        return normalize(self.network.text_proj(outputs[:, 0]), dim=-1)
+
+    def score(
+        self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery dim"]
+    ) -> Float[Tensor, "queries gallery"]:
+        """Dot product."""
+        return queries @ targets.T

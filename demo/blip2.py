@@ -1,0 +1,121 @@
+"""The small BLIP-2, in the published proportions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from demo.composed import FIRST_WEIGHTS, Seen, Words, spread_places
+from demo.settings import Blip2
+
+# As in the published networks, so that nobody has to name them.
+VISION_HEAD_WIDTH = 88
+TEXT_HEAD_WIDTH = 64
+ADDED = ("[DEC]",)
+MAX_TOKENS = 64
+
+
+def make_network(settings: Blip2, image_size: int, words: int) -> Any:
+    """An untrained BLIP-2 for `words` word embeddings, the added one included."""
+    from transformers import Blip2Config, Blip2ForImageTextRetrieval
+
+    vision = {
+        "hidden_size": settings.vision_width,
+        "intermediate_size": 4 * settings.vision_width,
+        "num_hidden_layers": settings.vision_layers,
+        "num_attention_heads": settings.vision_width // VISION_HEAD_WIDTH,
+        "image_size": image_size,
+        "patch_size": settings.patch_size,
+        "initializer_range": FIRST_WEIGHTS,
+    }
+    qformer = {
+        "vocab_size": words,
+        "hidden_size": settings.text_width,
+        "intermediate_size": 4 * settings.text_width,
+        "num_hidden_layers": settings.text_layers,
+        "num_attention_heads": settings.text_width // TEXT_HEAD_WIDTH,
+        "max_position_embeddings": MAX_TOKENS,
+        "initializer_range": FIRST_WEIGHTS,
+        "use_qformer_text_input": True,
+    }
+    config = Blip2Config(
+        vision_config=vision,
+        qformer_config=qformer,
+        num_query_tokens=settings.query_tokens,
+        image_text_hidden_size=settings.embed_dim,
+    )
+    network = Blip2ForImageTextRetrieval(config)
+    spread_places(network.vision_model)
+    torch.nn.init.normal_(network.query_tokens, std=FIRST_WEIGHTS)
+    for layer in network.vision_model.encoder.layers:
+        _hold_key_bias(layer.self_attn.qkv.bias)
+    return network
+
+
+def _hold_key_bias(bias: torch.nn.Parameter) -> None:
+    """EVA's keys have no bias, and published files no place for one: it stays 0."""
+    held = torch.ones_like(bias)
+    held[len(bias) // 3 : 2 * len(bias) // 3] = 0
+    hold: Any = bias.register_hook
+    hold(lambda gradient: gradient * held)
+
+
+class Blip2Reader:
+    """BLIP-2 for retrieval: several vectors a picture; queries pass the Q-Former twice, first with the picture."""
+
+    def __init__(self, settings: Blip2, image_size: int) -> None:
+        self.words = Words(ADDED)
+        self.network = make_network(settings, image_size, self.words.count)
+
+    def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
+        """States: the tower's tokens. Targets (batch, query tokens, dim): what the query tokens make of them."""
+        states = self.network.vision_model(pixel_values=pixels).last_hidden_state
+        queries = self.network.query_tokens.expand(len(states), -1, -1)
+        outputs = self._former(queries, queries.shape[1], encoder_hidden_states=states)
+        return Seen(states, normalize(self.network.vision_projection(outputs), dim=-1))
+
+    def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """The first token of a pass without query tokens and picture, projected."""
+        tokens = self.words.encode(texts)
+        embeddings = self.network.embeddings(input_ids=tokens["input_ids"])
+        outputs = self._former(embeddings, 0, attention_mask=tokens["attention_mask"])
+        return normalize(self.network.text_projection(outputs[:, 0]), dim=-1)
+
+    def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """Query tokens and text with the picture; what became of the query tokens and the text again, without it."""
+        tokens = self.words.encode(texts)
+        queries = self.network.query_tokens.expand(len(states), -1, -1)
+        count = queries.shape[1]
+        mask = torch.cat([torch.ones(queries.shape[:2], dtype=torch.long), tokens["attention_mask"]], dim=1)
+        fused = self._pass(queries, tokens["input_ids"], mask, count, encoder_hidden_states=states)[:, :count]
+        outputs = self._pass(fused, tokens["input_ids"], mask, 0)
+        return normalize(self.network.text_projection(outputs[:, count]), dim=-1)
+
+    def _pass(
+        self,
+        queries: Float[Tensor, "batch tokens width"],
+        ids: Int[Tensor, "batch length"],
+        mask: Int[Tensor, "batch all"],
+        count: int,
+        **image: Tensor,
+    ) -> Float[Tensor, "batch all width"]:
+        """Vectors and text side by side; the first `count` of them go through the layers of the query tokens."""
+        embeddings = self.network.embeddings(input_ids=ids, query_embeds=queries)
+        return self._former(embeddings, count, attention_mask=mask, **image)
+
+    def _former(
+        self, embeddings: Float[Tensor, "batch length width"], count: int, **others: Tensor
+    ) -> Float[Tensor, "batch length width"]:
+        outputs: Tensor = self.network.qformer(query_embeds=embeddings, query_length=count, **others).last_hidden_state
+        return outputs
+
+    def score(
+        self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery tokens dim"]
+    ) -> Float[Tensor, "queries gallery"]:
+        """The best of a picture's vectors by dot product."""
+        return torch.einsum("qd,gtd->qgt", queries, targets).amax(dim=2)

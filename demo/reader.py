@@ -1,0 +1,80 @@
+"""Trains, measures and writes the small BLIP and BLIP-2."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from demo.blip import BlipReader
+from demo.blip2 import Blip2Reader
+from demo.captions import caption
+from demo.composed import Neighbours, Reader, change_text, train_reader
+from demo.pictures import KINDS, held_out, label_rows
+from demo.pretrain import quiet_transformers, require
+from demo.settings import DemoParams, Pictures, Retriever
+from demo.words import vocabulary
+from spn4cir.files import atomic_folder, write_json
+from spn4cir.images import Preprocess
+
+READERS: dict[str, Callable[[Any, int], Reader]] = {"blip": BlipReader, "blip2": Blip2Reader}
+# The words that name every attribute.
+ALL_ATTRIBUTES = 8
+
+
+@torch.no_grad()
+def measure(reader: Reader, pictures: Pictures, seed: int) -> dict[str, float]:
+    """R@1 in percent among all held-out pictures of a kind, by caption and by change; any equal thing is a hit.
+
+    A change's own reference is removed from its ranking.
+    """
+    preprocess = Preprocess(pictures.image_size)
+    measured: dict[str, float] = {"gallery": pictures.held_out_per_kind}
+    for kind in KINDS:
+        things, images = held_out(kind, pictures)
+        rng = random.Random(seed)
+        neighbours = Neighbours(things, rng)
+        targets = [neighbours.target(row) for row in range(len(things))]
+        changes = [change_text(thing, things[row], rng) for thing, row in zip(things, targets, strict=True)]
+        seen = reader.see(torch.stack([preprocess(image) for image in images]))
+        described = reader.score(reader.read([caption(thing, ALL_ATTRIBUTES) for thing in things]), seen.targets)
+        composed = reader.score(reader.compose(seen.states, changes), seen.targets).fill_diagonal_(-torch.inf)
+        labels = label_rows(things)
+        same = (labels[:, None] == labels[None]).all(dim=2)
+        name = kind.__name__.lower()
+        measured[f"{name}_caption_recall_at1"] = recall_at1(described, same)
+        measured[f"{name}_change_recall_at1"] = recall_at1(composed, same[targets])
+        measured[f"{name}_change_chance"] = round(100 * same[targets].float().mean().item(), 2)
+    return measured
+
+
+def recall_at1(scores: Float[Tensor, "queries gallery"], right: Bool[Tensor, "queries gallery"]) -> float:
+    """Percent of queries whose best candidate is a right one."""
+    best = scores.argmax(dim=1, keepdim=True)
+    return round(100 * right.gather(1, best).float().mean().item(), 2)
+
+
+def make_reader(family: str, settings: DemoParams, pictures: Path, out: Path) -> None:
+    """Trains the model, measures it, and writes it to `out`, what was measured to `measured.json` there.
+
+    Raises InputError when it finds what a caption or a change asks for less often than the settings demand.
+    """
+    own: Retriever = getattr(settings, family)
+    torch.manual_seed(own.seed)
+    reader = READERS[family](own, settings.pictures.image_size)
+    train_reader(reader, pictures, own, f"train {family}")
+    measured = measure(reader, settings.pictures, own.seed)
+    print(f"{family} on held-out pictures: {measured}")
+    for figure, value in measured.items():
+        if figure.endswith("recall_at1"):
+            require(f"the demo {family}'s {figure}", value, own.min_recall)
+    quiet_transformers()
+    with atomic_folder(out) as folder:
+        reader.network.save_pretrained(folder)
+        (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
+        write_json(folder / "measured.json", measured, indent=2)
