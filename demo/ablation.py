@@ -5,13 +5,12 @@ Five rows: stage 1; control (as many more epochs, negatives from the batch, anno
 changes.
 """
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from demo import experiments
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 
@@ -30,48 +29,25 @@ SCORES = {
 OUT = Path("docs/ablation.md")
 
 
-def overrides(row: str, seed: int) -> list[str]:
-    """The params of a row's experiment, as `dvc exp run -S` takes them."""
+def overrides(row: str, seed: int) -> dict[str, str]:
+    """The params of a row's experiment."""
     negatives, positives = ROWS[row]
-    settings = [f"seed={seed}"]
+    settings = {"seed": str(seed)}
     for dataset in DATASETS:
-        settings += [f"train.{dataset}.clip.negatives={negatives}", f"train.{dataset}.clip.positives={positives}"]
+        settings |= {f"train.{dataset}.clip.negatives": negatives, f"train.{dataset}.clip.positives": positives}
     return settings
 
 
 def command(row: str, seed: int) -> list[str]:
     """The command of a row's experiment; the workspace is left as it is."""
     name = "ablation-" + row.strip("+").replace("+", "-").lower() + f"-{seed}"
-    flags = [part for setting in overrides(row, seed) for part in ("-S", setting)]
-    return ["dvc", "exp", "run", "--temp", "-n", name, *flags, "validate"]
-
-
-def _run(arguments: list[str]) -> str:
-    done = subprocess.run(arguments, text=True, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise InputError(f"{' '.join(arguments)} ended with status {done.returncode}; its message stands above")
-    return done.stdout
+    return experiments.command(name, overrides(row, seed), ["validate"])
 
 
 def metrics_of(row: str, seed: int) -> dict[str, dict[str, Any]]:
     """Runs a row's experiment; the metrics file of each data set."""
-    arguments = command(row, seed)
-    name = arguments[arguments.index("-n") + 1]
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # one of an earlier ablation
-    print("$ " + " ".join(arguments), flush=True)
-    _run(arguments)
-    commit = _revision(name)
-    return {dataset: json.loads(_run(["git", "show", f"{commit}:metrics/{dataset}/clip.json"])) for dataset in DATASETS}
-
-
-def _revision(name: str) -> str:
-    """The commit of an experiment's name."""
-    references = _run(["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"])
-    for line in references.splitlines():
-        commit, reference = line.split()
-        if reference.endswith(f"/{name}"):
-            return commit
-    raise InputError(f"experiment {name} is not among those that DVC keeps; run make ablation again")
+    commit = experiments.run(command(row, seed))
+    return {dataset: experiments.metrics_at(commit, dataset, "clip") for dataset in DATASETS}
 
 
 def collect() -> dict[str, dict[str, list[dict[str, float]]]]:
