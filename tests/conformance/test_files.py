@@ -1,0 +1,76 @@
+"""Files: what is written, in the published names or with our temperature, is what was there."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spn4cir.checkpoints import load_composer, save_composer
+from tests.conformance.builders import Subject, builder, images
+from tests.conformance.test_features import TEXTS
+
+
+def outputs(network: Any) -> tuple[Tensor, ...]:
+    """Both features of images, queries and scores."""
+    with torch.no_grad():
+        reference, target = network.encode_image(images(network))
+        query = network.compose(reference, TEXTS)
+        return reference, target, query, network.score(query, target)
+
+
+def assert_same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> None:
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """The one state dict of a published file."""
+    (state,) = (value for value in content.values() if isinstance(value, dict))
+    return state
+
+
+def test_saved_and_loaded_gives_the_same(subject: Subject, tmp_path: Path) -> None:
+    """Bits, read as the family that was saved or as the one that the file tells."""
+    network = subject.load()
+    save_composer(network, tmp_path / "a.pt", subject.stage, 3)
+    assert_same(outputs(subject.load(tmp_path / "a.pt")), outputs(network))
+    told = load_composer(tmp_path / "a.pt", None, builder(subject.family).options)
+    assert told.family == network.family
+    assert_same(outputs(told), outputs(network))
+
+
+def test_an_export_holds_the_published_names_and_is_stable(subject: Subject, tmp_path: Path) -> None:
+    """The names of the file that was read; exported, loaded and exported again, the same bits."""
+    network = subject.load()
+    first = network.published(subject.stage, 3)
+    assert first["epoch"] == 3
+    read = builder(subject.family).published(subject.stage)
+    assert first.keys() == read.keys() - {"vocabulary"}
+    assert weights(first).keys() == weights(read).keys()
+    torch.save(first | {key: read[key] for key in read.keys() & {"vocabulary"}}, tmp_path / "a.pt")
+    again = subject.load(tmp_path / "a.pt")
+    second = again.published(subject.stage, 3)
+    assert list(weights(second)) == list(weights(first))
+    assert all(torch.equal(weights(second)[name], tensor) for name, tensor in weights(first).items())
+    assert_same(outputs(again), outputs(network))
+
+
+def test_an_export_is_a_copy(subject: Subject) -> None:
+    """Training on does not change what was exported."""
+    network = subject.load()
+    state = weights(network.published(subject.stage, 3))
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    for parameter in network.parameters():
+        parameter.data += 1
+    assert all(torch.equal(state[name], tensor) for name, tensor in kept.items())
+    assert all(tensor.device.type == "cpu" and not tensor.requires_grad for tensor in state.values())
+
+
+def test_stage_2_begins_where_the_file_ends(subject: Subject, tmp_path: Path) -> None:
+    """Copies that stage 2 trains change nothing when they are made, are kept when they are there, and are saved."""
+    network = subject.load()
+    before = outputs(network)
+    network.train_stage(2)
+    assert_same(outputs(network), before)
+    save_composer(network, tmp_path / "a.pt", 2, 3)
+    assert_same(outputs(subject.load(tmp_path / "a.pt")), before)
