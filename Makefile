@@ -1,4 +1,4 @@
-# make demo | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -11,11 +11,14 @@ export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint types unit pipeline bench ablation check-lavis install clean
+.PHONY: demo demo-all test lint types unit pipeline bench ablation check-lavis install clean
 
 demo: install
 	@dvc repro
 	@python -m demo.summary
+
+demo-all: install
+	@python -m demo.families
 
 # The pipeline's tests mostly wait for stages to start, so they run beside the others.
 test: lint types

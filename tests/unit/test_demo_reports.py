@@ -1,12 +1,14 @@
-"""What `make demo` and `make ablation` print."""
+"""What `make demo`, `make demo-all` and `make ablation` print."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.cli.parser import get_main_parser
 
-from demo import ablation, summary
+from demo import ablation, families, summary
+from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
 
@@ -57,3 +59,62 @@ def test_ablation_report_gives_mean_and_spread() -> None:
     lines = ablation.report(found).splitlines()
     assert "| +P+N | 12.00 ± 2.00 | 12.00 ± 2.00 | 12.00 ± 2.00 |" in lines
     assert sum(line.startswith("| stage 1 |") for line in lines) == 2
+
+
+def measured(dataset: str, removed: bool) -> dict[str, Any]:
+    """A metrics file in which stage 1 has 20 % everywhere and stage 2 has 30 %."""
+    keys = [key for key, *_ in families.SCORES[dataset]]
+    galleries = {"demo_fiq": {"dress": 401, "shirt": 401}, "demo_cirr": {"val": 501}}
+    protocol = {"reference": "removed from the ranking" if removed else "kept in the ranking"}
+    before, after = dict.fromkeys(keys, 20.0), dict.fromkeys(keys, 30.0)
+    return {**after, "stage1": before, "counts": {"gallery": galleries[dataset]}, "protocol": protocol}
+
+
+def test_every_family_is_in_the_table() -> None:
+    assert set(families.FAMILIES) == set(COMPOSERS)
+
+
+def test_the_families_command_is_what_dvc_takes() -> None:
+    arguments = get_main_parser().parse_args(families.COMMAND[1:])
+    assert arguments.tmp_dir
+    assert arguments.set_param == ["run.models=[clip,tgcir,blip,blip2,zs,zs_cc]"]
+
+
+@pytest.mark.parametrize(("removed", "k", "ranked", "percent"), [(True, 5, None, 1.0), (False, 5, None, 500 / 501)])
+def test_chance_counts_what_is_ranked(removed: bool, k: int, ranked: int | None, percent: float) -> None:
+    assert families.chance(measured("demo_cirr", removed), k, ranked) == pytest.approx(percent)
+
+
+def test_chance_in_a_subset_leaves_the_gallery_out() -> None:
+    assert families.chance(measured("demo_cirr", True), 1, 5) == 20.0
+
+
+def test_the_families_table_gives_chance_both_stages_and_times() -> None:
+    pairs = [(dataset, family) for dataset in families.DATASETS for family in families.FAMILIES]
+    found = {(dataset, family): measured(dataset, True) for dataset, family in pairs}
+    seconds = {"checkpoint@demo_cirr-zs": 40.2, "train@demo_cirr-zs": 20.2, "train@demo_cirr-zs_cc": 7.0, "clip": 60.0}
+    lines = families.report(found, seconds).splitlines()
+    assert "| zs | 0.2 | 20.0 | 30.0 | 1.0 | 20.0 | 30.0 | 20.0 | 20.0 | 30.0 | 60 |" in lines
+    assert "| tgcir | 2.5 | 20.0 | 30.0 | 12.5 | 20.0 | 30.0 |  |" in lines
+    assert "60 seconds went into what pairs share" in " ".join(lines)
+
+
+def test_the_stopwatch_times_stages_that_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "Stage 'demo/dvc.yaml:draw@demo_fiq' is cached - skipping run, checking out outputs",
+        "Running stage 'demo/dvc.yaml:clip':",
+        "> python -m demo.clip",
+        "Running stage 'train@demo_fiq-clip':",
+        "Updating lock file 'dvc.lock'",
+        "Stage 'validate@demo_fiq-clip' is cached - skipping run, checking out outputs",
+    ]
+    now = iter([1.0, 61.0, 61.0, 81.5])
+    monkeypatch.setattr(families.time, "monotonic", lambda: next(now))
+    watch = families.Stopwatch({"validate@demo_fiq-clip": 9.0, "clip": 1.0})
+    for line in lines:
+        watch.follow(line)
+    watch.stop()
+    assert watch.seconds == {"validate@demo_fiq-clip": 9.0, "clip": 60.0, "train@demo_fiq-clip": 20.5}
+    assert capsys.readouterr().out.splitlines() == lines
