@@ -21,12 +21,16 @@ class Checkpoint:
     Attributes:
         family: which family they belong to.
         stage: 1 or 2.
+        container: how the file packs them.
+        epoch: after which they were written; None where the file does not tell.
         state: tensors by name, prefix removed.
         vocabulary: the words of its tokenizer, as our own files carry them.
     """
 
     family: str
     stage: int
+    container: Container
+    epoch: int | None
     state: dict[str, Tensor]
     vocabulary: tuple[str, ...] | None = None
 
@@ -72,8 +76,15 @@ def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
     if strangers:
         raise InputError(f"{path}: family '{found}': unexpected {strangers[:10]} in '{container.key}'")
     state = {str(name).removeprefix(container.prefix): tensor for name, tensor in named.items()}
-    words = content.get("vocabulary")
-    return Checkpoint(found, container.stage, state, tuple(map(str, words)) if isinstance(words, list) else None)
+    epoch, words = content.get("epoch"), content.get("vocabulary")
+    return Checkpoint(
+        found,
+        container.stage,
+        container,
+        epoch if isinstance(epoch, int) else None,
+        state,
+        tuple(map(str, words)) if isinstance(words, list) else None,
+    )
 
 
 def load_composer(path: Path, family: str | None = None, options: Options | None = None) -> Composer:
@@ -87,7 +98,13 @@ def load_composer(path: Path, family: str | None = None, options: Options | None
     Raises:
         InputError: the file will not do.
     """
-    checkpoint = read_checkpoint(path, family)
+    return build_composer(read_checkpoint(path, family), path, family, options)
+
+
+def build_composer(
+    checkpoint: Checkpoint, path: Path, family: str | None = None, options: Options | None = None
+) -> Composer:
+    """The same of a checkpoint that was read from `path`; its state is consumed."""
     options = options or Options()
     if options.tokenizer is None:
         options = replace(options, vocabulary=checkpoint.vocabulary)
