@@ -15,13 +15,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from spn4cir.checkpoints import read_checkpoint
 from spn4cir.cli import app
+from spn4cir.composers import COMPOSERS
 from spn4cir.params import find_params, load_params, published_params
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("dedup", "validate", "submit", "check-submission", "search", "add-dataset")
+COMMANDS = ("dedup", "add-dataset", "inspect", "export", "validate", "submit", "search", "check-submission")
 FASHIONIQ_KEYS = [
     *(f"{category}_recall_at{k}" for category in ("dress", "shirt", "toptee") for k in (10, 50)),
     "average_recall_at10",
@@ -50,6 +53,9 @@ def data(tmp_path_factory) -> Path:
     write_cirr(folder / "cirr")
     write_checkpoint(folder / "stage1-vit.pt", 1, "vit")
     write_checkpoint(folder / "stage2-resnet.pt", 2, "resnet")
+    for family in FAMILIES:
+        for stage in (1, 2):
+            write_published(folder / f"{family}-{stage}.pt", family, stage)
     return folder
 
 
@@ -91,6 +97,85 @@ def test_the_family_is_the_one_that_the_checkpoint_tells(data):
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
     call("validate", *arguments, "--json", "m.json")
     assert json.loads(Path("m.json").read_text())["protocol"]["family"] == "clip"
+
+
+@pytest.mark.parametrize(("family", "stage"), [(family, stage) for family in FAMILIES for stage in (1, 2)])
+def test_every_family_validates_and_submits_from_a_published_file(data, family, stage):
+    """The file tells the family; both layouts; the family's own protocol stands in the metrics file."""
+    network = ["--checkpoint", data / f"{family}-{stage}.pt", "--workers", 0, *flags(family, data)]
+    for layout, root, keys in (("fashioniq", "fiq", FASHIONIQ_KEYS), ("cirr", "cirr", CIRR_KEYS)):
+        call("validate", "--layout", layout, "--root", data / root, *network, "--json", "m.json")
+        metrics = json.loads(Path("m.json").read_text())
+        assert all(0 <= metrics[key] <= 100 for key in keys)
+        settings = published_params().validate_[{"fashioniq": "fiq"}.get(layout, layout)][family]
+        assert metrics["protocol"]["family"] == family
+        assert metrics["protocol"]["reference"].startswith("removed" if settings.remove_reference else "kept")
+    call("submit", "--root", data / "cirr", *network, "--name", "mine", "--out", "sub")
+    call("check-submission", "sub/recall_submission_mine.json", "--root", data / "cirr")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_searches(data, family):
+    query = data / "cirr" / "dev" / "dev-0-0-img0.png"
+    arguments = ["--gallery", data / "cirr" / "dev", "--image", query, "--text", "is red", "--workers", 0, "-k", 3]
+    result = call("search", "--checkpoint", data / f"{family}-2.pt", *arguments, *flags(family, data))
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert query.name not in {row[1] for row in rows}
+
+
+@pytest.mark.parametrize(("family", "limit"), [("clip", 77), ("tgcir", 77), ("blip", 16), ("blip2", 32)])
+def test_a_text_beyond_the_limit_is_counted_and_reported(data, family, limit):
+    """Signs that blip2's clean-up makes spaces are no tokens."""
+    query = data / "cirr" / "dev" / "dev-0-0-img0.png"
+    arguments = ["--checkpoint", data / f"{family}-1.pt", "--gallery", data / "cirr" / "dev", "--image", query]
+    arguments += ["--workers", 0, *flags(family, data)]
+    said = call("search", *arguments, "--text", "red " * limit).stderr
+    assert f"warning: the text has {limit + 2} tokens, {family} reads {limit}: the rest is cut" in said
+    fits = call("search", *arguments, "--text", "red " * (limit - 2) + ("!" * limit if family == "blip2" else ""))
+    assert "warning: the text" not in fits.stderr
+
+
+@pytest.mark.parametrize("recipe", ["zs", "zs_cc"])
+def test_a_recipe_reads_its_networks_files_and_its_own_settings(data, tmp_path, recipe):
+    head, validate = (ROOT / "params.yaml").read_text().split("\nvalidate:")
+    changed = validate.replace(f"    {recipe}: {{remove_reference: true", f"    {recipe}: {{remove_reference: false")
+    (tmp_path / "params.yaml").write_text(f"{head}\nvalidate:{changed}")
+    arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "clip-2.pt", "--workers", 0]
+    protocols = {}
+    for family in ("clip", recipe):
+        call("validate", *arguments, "--family", family, "--json", "m.json")
+        protocols[family] = json.loads(Path("m.json").read_text())["protocol"]
+    assert {name: (each["family"], each["reference"]) for name, each in protocols.items()} == {
+        "clip": ("clip", "removed from the ranking"),
+        recipe: (recipe, "kept in the ranking"),
+    }
+    call("submit", *arguments[2:], "--family", recipe, "--name", "mine", "--out", "sub")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inspect_prints_what_a_file_holds(data, family):
+    """Without a tokenizer; with --json the same in a file."""
+    widths = [flag for flag in flags(family, data) if family not in READS_WORDS]
+    result = call("inspect", data / f"{family}-2.pt", *widths, "--json", "i.json")
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert lines[:2] == [["family", family], ["stage", "2"]]
+    assert lines[-1] == ["i.json:", "written"]
+    written = json.loads(Path("i.json").read_text())
+    assert (written["family"], written["stage"], written["epoch"]) == (family, 2, 3)
+    assert f"{sum(written['parameters'].values()):,}" in result.stdout
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_export_writes_a_published_file_and_says_what_was_filled(data, family):
+    widths = [flag for flag in flags(family, data) if family not in READS_WORDS]
+    result = call("export", "--checkpoint", data / f"{family}-2.pt", "--out", "new/p.pt", *widths)
+    *filled, last = result.stdout.splitlines()
+    assert last.startswith(f"new/p.pt: written, family {family}, stage 2: ")
+    assert [line.split(":")[0] for line in filled] == (
+        ["filled with fixed values, which no query or target depends on"] if family in ("tgcir", "blip2") else []
+    )
+    assert (read_checkpoint(Path("new/p.pt")).family, read_checkpoint(Path("new/p.pt")).stage) == (family, 2)
 
 
 def test_submit_writes_two_files_that_pass_the_check(data):
@@ -191,6 +276,7 @@ def test_help_says_what_is_read_and_written_with_an_example(command):
     text = call(command, "--help").stdout
     assert f"Example:\n    spn4cir {command} " in text
     assert "Reads" in text or "Links" in text
+    assert ("|".join(COMPOSERS) in text) == (command in ("inspect", "export", "validate", "submit", "search"))
 
 
 def test_help_comes_without_any_heavy_module():

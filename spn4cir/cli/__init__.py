@@ -1,0 +1,14 @@
+"""The command line: arguments only. Heavy modules are imported inside the commands, so that help comes at once."""
+
+import os
+
+from spn4cir.cli import data, files, scoring  # noqa: F401
+from spn4cir.cli.application import app
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """The console script."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded: spinning threads starve others
+    app(prog_name="spn4cir")

@@ -1,0 +1,53 @@
+"""The application that the commands register with: how a command ends when it fails."""
+
+import errno
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from spn4cir.errors import InputError
+
+INTERRUPTED = 130
+
+
+class OneLine(TyperGroup):
+    """Ends a failed command with one line on stderr and status 1, Ctrl-C with status 130; never with a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            value = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe is met here, not at the interpreter's end
+            return value
+        except InputError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            _fail(f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def example(command: str) -> str:
+    r"""The end of a command's help; `\b` keeps its lines as they are."""
+    return f"\b\nExample:\n  {command}"
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=OneLine,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Composed image retrieval: find the image that an image and a text ask for. Each command works in any folder; "
+    "the pipeline that trains the networks is run by DVC (see the README).",
+)

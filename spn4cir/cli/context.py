@@ -1,0 +1,66 @@
+"""What commands share once their arguments are there: settings, data set, network and places to write."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from spn4cir.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from spn4cir.composers.protocol import Composer, Options
+    from spn4cir.datasets.protocol import Layout
+    from spn4cir.params import Params
+
+
+def find_machine(device: str | None, workers: int | None) -> tuple["Params", "torch.device", int]:
+    """The settings in reach, and where the work runs: as asked, else as they say."""
+    from spn4cir.device import choose_device
+    from spn4cir.params import find_params
+
+    params = find_params(Path.cwd())
+    machine = params.machine
+    return params, choose_device(device or machine.device), machine.workers if workers is None else workers
+
+
+def find_layout(
+    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None
+) -> tuple["Layout", str]:
+    """The data set, and the name under which its settings stand in `params`."""
+    from spn4cir.datasets import open_layout
+    from spn4cir.params import of_dataset
+
+    published = open_layout(name, root, "error").published
+    settings = of_dataset(params.datasets, dataset or published, "datasets")
+    if dataset and settings.layout != name:
+        raise InputError(f"data set '{dataset}' has layout {settings.layout}, not {name}; name another one of the two")
+    rule = cast(Literal["error", "skip"], missing or settings.missing)
+    return open_layout(name, root, rule), dataset or published
+
+
+def network_options(tokenizer: str | None, vision_head_width: int | None, text_head_width: int | None) -> "Options":
+    """What a checkpoint does not tell."""
+    from spn4cir.composers.protocol import Options
+
+    return Options(tokenizer=tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
+
+
+def load_network(checkpoint: Path, family: str | None, options: "Options", device: "torch.device") -> "Composer":
+    """The network on the device. Refuses what its text tower lacks or does not read now, rather than after the work."""
+    from spn4cir.checkpoints import load_composer
+
+    composer = load_composer(checkpoint, family, options)
+    if composer.vocabulary is None and options.tokenizer is not None:
+        raise InputError(f"--tokenizer: family '{composer.family}' has a tokenizer of its own; leave the option out")
+    return composer.to(device)
+
+
+def check_place(path: Path, folder: bool = False) -> None:
+    """Refuses a place that cannot be written, before the work rather than after it."""
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("file", "folder")
+        raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
+    standing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not os.access(standing, os.W_OK) or (standing.is_file() and standing != path.absolute()):
+        raise InputError(f"{path}: {standing} cannot be written to; choose another place")

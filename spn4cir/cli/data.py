@@ -1,0 +1,60 @@
+"""Commands over data sets: `dedup` and `add-dataset`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import check_place, find_layout
+from spn4cir.cli.options import Dataset, LayoutName, Missing, Root, Workers
+
+
+@app.command(epilog=example("spn4cir dedup --layout fashioniq --root ~/fashion-iq --out optimized_images.json"))
+def dedup(
+    layout: LayoutName,
+    root: Root,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSON file to write.")],
+    missing: Missing = None,
+    dataset: Dataset = None,
+    workers: Workers = None,
+) -> None:
+    """Find the training images that are equal, pixel by pixel.
+
+    Reads the images that the annotated training triplets name. Writes optimized_images.json in the published form: the
+    names that are kept, their paths, and the row of every name.
+    """
+    from spn4cir.dedup import deduplicate, write_optimized_images
+    from spn4cir.params import find_params
+
+    check_place(out)
+    params = find_params(Path.cwd())
+    opened, _ = find_layout(params, layout, root, dataset, missing)
+    unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
+    write_optimized_images(unique, out)
+    print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
+
+
+@app.command(epilog=example("spn4cir add-dataset mine --layout cirr --path ~/my-pictures --like demo_cirr"))
+def add_dataset(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; letters, digits, '_' and '-'.")],
+    layout: LayoutName,
+    path: Annotated[Path, typer.Option("--path", metavar="FOLDER", help="Where the data lie; they are only read.")],
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="OTHER", help="Copy this data set's settings. Default: the published ones."),
+    ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
+    ] = None,
+) -> None:
+    """Make a folder of images and captions a data set of the pipeline.
+
+    Run it where params.yaml and dvc.yaml lie. Links the folder at data/raw/NAME, makes the model folders under
+    data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml. Then says
+    what is in the folder and what to type next. Running it again changes nothing.
+    """
+    from spn4cir.adding import add_dataset
+
+    print(add_dataset(Path(), name, layout, path, like, pool))

@@ -1,0 +1,66 @@
+"""Options that commands share. The families are those of the registry."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spn4cir.composers import COMPOSERS
+
+LayoutName = Annotated[str, typer.Option("--layout", metavar="fashioniq|cirr", help="How the folder is laid out.")]
+Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")]
+Weights = Annotated[
+    Path,
+    typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt: a published file of either stage, or your own."),
+]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        metavar="|".join(COMPOSERS),
+        help="Model family, or a recipe of one. Default: the one that the checkpoint tells.",
+    ),
+]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="FOLDER|ID",
+        help="BERT vocabulary of blip and blip2: a folder with vocab.txt or tokenizer.json, or a hub id. Default: the "
+        "one in the checkpoint, else bert-base-uncased.",
+    ),
+]
+VisionHeadWidth = Annotated[
+    int | None,
+    typer.Option(
+        "--vision-head-width",
+        metavar="N",
+        min=1,
+        help="Width of an attention head of the image tower, which no checkpoint tells. Default: the published one.",
+    ),
+]
+TextHeadWidth = Annotated[
+    int | None,
+    typer.Option("--text-head-width", metavar="N", min=1, help="The same of the text tower."),
+]
+Missing = Annotated[
+    Literal["error", "skip"] | None,
+    typer.Option("--missing", help="Images that are absent: stop, or leave their triplets out and say how many."),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Take this data set's settings from the params.yaml in reach. Default: the layout's published settings.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Default: machine.device of params.yaml.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=0, help="Processes that decode images. Default: machine.workers of params.yaml."
+    ),
+]

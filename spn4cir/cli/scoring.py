@@ -1,0 +1,156 @@
+"""Commands that run a network: `validate`, `submit` and `search`; and `check-submission`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import check_place, find_layout, find_machine, load_network, network_options
+from spn4cir.cli.options import (
+    Dataset,
+    Device,
+    Family,
+    LayoutName,
+    Missing,
+    Root,
+    TextHeadWidth,
+    TokenizerName,
+    VisionHeadWidth,
+    Weights,
+    Workers,
+)
+
+
+@app.command(epilog=example("spn4cir validate --layout cirr --root ~/cirr --checkpoint best.pt --json metrics.json"))
+def validate(
+    layout: LayoutName,
+    root: Root,
+    checkpoint: Weights,
+    json: Annotated[Path, typer.Option("--json", metavar="FILE", help="The metrics file to write.")],
+    family: Family = None,
+    tokenizer: TokenizerName = None,
+    vision_head_width: VisionHeadWidth = None,
+    text_head_width: TextHeadWidth = None,
+    missing: Missing = None,
+    dataset: Dataset = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Score a checkpoint on the validation split.
+
+    Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
+    protocol and the counts behind them, and the scores over alternative galleries. Prints the recalls.
+    """
+    from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+    from spn4cir.files import write_json
+    from spn4cir.params import of_family
+
+    check_place(json)
+    params, place, processes = find_machine(device, workers)
+    opened, name = find_layout(params, layout, root, dataset, missing)
+    options = network_options(tokenizer, vision_head_width, text_head_width)
+    composer = load_network(checkpoint, family, options, place)
+    settings = of_family(params.validate_, name, family or composer.family, "validate")
+    splits = opened.evaluation_splits()
+    images = encode_splits(composer, splits, settings, processes, place)
+    evaluation = evaluate(composer, opened, splits, images, settings, place)
+    write_json(json, metrics_file(evaluation, opened, settings, composer, family), indent=2)
+    for key, value in evaluation.scores.items():
+        print(f"{key:<24} {value:6.2f}")
+    print(f"{json}: written")
+
+
+@app.command(epilog=example("spn4cir submit --root ~/cirr --checkpoint best.pt --name mine --out submission"))
+def submit(
+    root: Root,
+    checkpoint: Weights,
+    name: Annotated[str, typer.Option("--name", help="Ends the names of both files; letters, digits, '.', '_', '-'.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the two files go.")],
+    family: Family = None,
+    tokenizer: TokenizerName = None,
+    vision_head_width: VisionHeadWidth = None,
+    text_head_width: TextHeadWidth = None,
+    missing: Missing = None,
+    dataset: Dataset = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Write the two files for CIRR's test server.
+
+    Reads CIRR's test1 captions, split file and images. Writes recall_submission_NAME.json and
+    recall_subset_submission_NAME.json, checked. Hand them in at https://cirr.cecs.anu.edu.au/test_process/.
+    """
+    from spn4cir.params import of_family
+    from spn4cir.submission import check_name, predict, write_submission
+
+    check_name(name)
+    check_place(out, folder=True)
+    params, place, processes = find_machine(device, workers)
+    opened, settings_name = find_layout(params, "cirr", root, dataset, missing)
+    options = network_options(tokenizer, vision_head_width, text_head_width)
+    composer = load_network(checkpoint, family, options, place)
+    settings = of_family(params.validate_, settings_name, family or composer.family, "validate")
+    found = predict(composer, opened.test_split(), settings, processes, place)
+    queries, names = opened.test_queries()
+    for path in write_submission(found, out, name, queries, names):
+        print(f"{path}: written, {len(queries)} queries")
+
+
+@app.command(
+    epilog=example(
+        'spn4cir search --checkpoint best.pt --gallery ~/dresses --image a.jpg --text "is longer" --out sheet.png'
+    )
+)
+def search(
+    checkpoint: Weights,
+    gallery: Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")],
+    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The query image.")],
+    text: Annotated[str, typer.Option("--text", help="What is to be different, as in 'is red with long sleeves'.")],
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many to list.")] = 10,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Draw them into this PNG.")] = None,
+    family: Family = None,
+    tokenizer: TokenizerName = None,
+    vision_head_width: VisionHeadWidth = None,
+    text_head_width: TextHeadWidth = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Find the images of a folder that an image and a text ask for.
+
+    Reads the images (.png .jpg .jpeg .webp .bmp .gif). Prints rank, name and score, best first, and with --out draws
+    them. The query image itself is left out, also under another name.
+    """
+    from spn4cir.search import draw_found, folder_gallery, search
+
+    if out is not None:
+        check_place(out)
+    _, place, processes = find_machine(device, workers)
+    images = folder_gallery(gallery)
+    options = network_options(tokenizer, vision_head_width, text_head_width)
+    composer = load_network(checkpoint, family, options, place)
+    found = search(composer, images, image, text, k, processes, place)
+    width = max(len(each.name) for each in found)
+    for rank, each in enumerate(found, start=1):
+        print(f"{rank:>4}  {each.name:<{width}}  {each.score:7.4f}")
+    if out is not None:
+        draw_found(found, image, text, out)
+        print(f"{out}: written")
+
+
+@app.command(epilog=example("spn4cir check-submission submission/recall_submission_mine.json --root ~/cirr"))
+def check_submission(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The JSON file to check.")],
+    root: Root,
+) -> None:
+    """Check a submission file before you hand it in.
+
+    Reads FILE and, of the CIRR folder, only the test1 captions and split file: no images are needed. Prints 'ok', or
+    what is wrong.
+    """
+    from spn4cir.datasets import open_layout
+    from spn4cir.submission import NAMES, check_submission
+
+    queries, names = open_layout("cirr", root, "error").test_queries()
+    metric = check_submission(file, queries, names)
+    print(f"ok: {file} has metric {metric}: {len(queries)} queries with {NAMES[metric]} names each")
