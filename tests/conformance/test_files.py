@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spn4cir.checkpoints import load_composer, save_composer
+from spn4cir.composers import COMPOSERS
 from tests.conformance.builders import Subject, builder, images
 from tests.conformance.test_features import TEXTS
 
@@ -53,6 +54,33 @@ def test_an_export_holds_the_published_names_and_is_stable(subject: Subject, tmp
     assert list(weights(second)) == list(weights(first))
     assert all(torch.equal(weights(second)[name], tensor) for name, tensor in weights(first).items())
     assert_same(outputs(again), outputs(network))
+
+
+def test_extras_stand_beside_and_change_nothing(subject: Subject, tmp_path: Path) -> None:
+    """What the original's files hold besides, added to an export under the container's prefix."""
+    network = subject.load()
+    content = network.published(subject.stage, 3)
+    prefix = next(
+        container.prefix
+        for container in COMPOSERS[network.family].containers
+        if container.stage == subject.stage and container.key in content
+    )
+    extras = {prefix + name: tensor for name, tensor in network.extras(subject.stage).items()}
+    weights(content).update({name: tensor for name, tensor in extras.items() if name not in weights(content)})
+    vocabulary = {} if network.vocabulary is None else {"vocabulary": list(network.vocabulary)}
+    torch.save(content | vocabulary, tmp_path / "a.pt")
+    assert_same(outputs(subject.load(tmp_path / "a.pt")), outputs(network))
+
+
+def test_a_network_tells_its_sizes(subject: Subject) -> None:
+    """Those of its input and of a target, if it tells any; and each tower that it names has parameters."""
+    network = subject.load()
+    network.train_stage(2)
+    if (sizes := network.sizes()) is not None:
+        assert sizes.image_size == network.preprocess.size
+        assert sizes.embedding == tuple(outputs(network)[1].shape[1:])
+    names = [name for name, _ in network.named_parameters()]
+    assert all(any(name.startswith(begins) for name in names) for begins in network.parts.values())
 
 
 def test_an_export_is_a_copy(subject: Subject) -> None:
