@@ -68,6 +68,7 @@ class ToyComposer(ComposerModule):
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
         """From the names above. Raises InputError that lists the names at fault."""
+        del stage, options
         composer = cls()
         check_names(state, composer.state_dict(), place)
         composer.load_state_dict(state)
@@ -76,4 +77,5 @@ class ToyComposer(ComposerModule):
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
         """Nothing is pretrained: torch's global seed draws both layers."""
+        del model, tag, options
         return cls().eval()
