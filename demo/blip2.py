@@ -73,8 +73,12 @@ class Blip2Reader:
         self.network = make_network(settings, image_size, self.words.count)
 
     def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
-        """States: the tower's tokens. Targets (batch, query tokens, dim): what the query tokens make of them."""
-        states = self.network.vision_model(pixel_values=pixels).last_hidden_state
+        """States: the tower's tokens. Targets (batch, query tokens, dim): what the query tokens make of them.
+
+        As in BLIP-2's own pretraining the tower stays as it came.
+        """
+        with torch.no_grad():
+            states = self.network.vision_model(pixel_values=pixels).last_hidden_state
         queries = self.network.query_tokens.expand(len(states), -1, -1)
         outputs = self._former(queries, queries.shape[1], encoder_hidden_states=states)
         return Seen(states, normalize(self.network.vision_projection(outputs), dim=-1))
