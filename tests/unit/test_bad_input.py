@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +24,8 @@ from spn4cir.errors import InputError
 from stages.common import run
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import change, write_cirr, write_fashioniq
+from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
+from tests.helpers.words import WORDS, write_vocabulary
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = ("fashioniq", "cirr")
@@ -39,6 +42,16 @@ IMAGE = {"fashioniq": "images/dress-val-2.png", "cirr": "dev/dev-1-0-img2.png"}
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage1.pt")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A folder of every family's tiny published files, `FAMILY-STAGE.pt`, and a vocabulary for them."""
+    folder = tmp_path_factory.mktemp("published")
+    for family in FAMILIES:
+        for stage in (1, 2):
+            write_published(folder / f"{family}-{stage}.pt", family, stage)
+    return folder
 
 
 @pytest.fixture
@@ -79,6 +92,24 @@ def submit(root, weights, *more):
 def search(weights, gallery, image, *more):
     arguments = "--checkpoint", weights, "--gallery", gallery, "--image", image, "--text", "is red", "--workers", 0
     return "search", *arguments, *more
+
+
+def inspect(weights, *more):
+    return "inspect", weights, *more
+
+
+def export(weights, *more):
+    return "export", "--checkpoint", weights, "--out", "p.pt", *more
+
+
+def network_calls(data, weights, *more) -> list[tuple]:
+    """Every command that runs a network."""
+    gallery = data / "cirr" / "dev"
+    return [
+        validate("cirr", data / "cirr", weights, *more),
+        submit(data / "cirr", weights, *more),
+        search(weights, gallery, gallery / "dev-0-0-img0.png", *more),
+    ]
 
 
 def test_a_missing_root(data, weights):
@@ -302,9 +333,12 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
             r"ln_final.bias \(3,\) instead of \(64,\)",
         ),
         (lambda: container(_without("ln_final.weight")), r"missing \['ln_final.weight'\]"),
-        (lambda: {"epoch": 1, "BLIP_Retrieval": {"temp": torch.zeros(())}}, "missing"),
-        (lambda: {"epoch": 1, "state_dict": {"blip_model.temp": torch.zeros(())}}, "missing"),
-        (lambda: {"epoch": 1, "state_dict": {"backbone.masks.weight": torch.zeros(1)}}, r"missing \['text_projection'"),
+        (lambda: {"epoch": 1, "BLIP_Retrieval": {"temp": torch.zeros(())}}, "missing|'blip', not 'clip'"),
+        (lambda: {"epoch": 1, "state_dict": {"blip_model.temp": torch.zeros(())}}, "missing|'blip2', not"),
+        (
+            lambda: {"epoch": 1, "state_dict": {"backbone.masks.weight": torch.zeros(1)}},
+            r"missing \['text_projection'|'tgcir', not 'clip'",
+        ),
         (lambda: {"model": {"a": torch.zeros(1)}}, "is no known checkpoint: holds model"),
         (lambda: [torch.zeros(1)], "is no checkpoint: holds a list"),
         (lambda: {"CLIP": {"a": "b"}}, "CLIP|clip"),
@@ -313,8 +347,11 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
 )
 @pytest.mark.parametrize("family", [(), ("--family", "clip")])
 def test_a_checkpoint_that_will_not_do(data, content, message, family):
-    line = refused(*validate("cirr", data / "cirr", _file(content()).absolute(), *family))
-    assert re.search(message, line)
+    place = _file(content()).absolute()
+    for call in (validate("cirr", data / "cirr", place, *family), inspect(place, *family), export(place, *family)):
+        line = refused(*call)
+        assert line.startswith(f"{place}: ")
+        assert re.search(message, line)
     assert not Path("ran").exists()
 
 
@@ -328,10 +365,112 @@ def test_a_file_that_is_no_checkpoint(data, weights, kind):
     elif kind != "absent":
         whole = weights.read_bytes()
         place.write_bytes({"empty": b"", "text": b"no weights", "cut": whole[: len(whole) // 2]}[kind])
-    line = refused(*validate("cirr", data / "cirr", place))
-    assert line.startswith("c.pt: ")
-    assert re.search("no such|is a folder|no checkpoint|refused", line)
+    for call in (validate("cirr", data / "cirr", place), inspect(place), export(place)):
+        line = refused(*call)
+        assert line.startswith("c.pt: ")
+        assert re.search("no such|is a folder|no checkpoint|refused", line)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_of_another_family(data, published, family, stage):
+    """Every command says which it is, and of which stage; a recipe's files are those of its network."""
+    place = published / f"{family}-{stage}.pt"
+    others = [name for name in (*FAMILIES, "zs") if name != family and (family, name) != ("clip", "zs")]
+    everywhere = "--family", others[stage]
+    calls = [*network_calls(data, place, *everywhere), inspect(place, *everywhere)]
+    for call in (*calls, *(export(place, "--family", other) for other in others)):
+        assert refused(*call) == (
+            f"{place}: is a stage-{stage} checkpoint of family '{family}', not '{call[-1]}'; "
+            "name the right file or family"
+        )
+
+
+@pytest.mark.parametrize("family", READS_WORDS)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (None, r"tok: holds no vocabulary \(neither vocab.txt nor tokenizer.json in it\); name one with --tokenizer"),
+        (WORDS[:-3], r"-1.pt: has \d+ word embeddings, the vocabulary of .*tok makes \d+ with .*\[DEC\]"),
+        ((*WORDS, "beyond"), r"-1.pt: has \d+ word embeddings, the vocabulary of .*tok makes \d+ with .*\[DEC\]"),
+        (("a", "b"), r"tok: is no BERT vocabulary: missing \['\[PAD\]', '\[UNK\]', '\[CLS\]', '\[SEP\]'\]"),
+        ((*WORDS[:-1], WORDS[0]), r"tok: is no BERT vocabulary: \d+ words, \d+ of them distinct"),
+    ],
+)
+def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, family, words, message):
+    """Said before any image is encoded."""
+    folder = tmp_path / "tok"
+    folder.mkdir() if words is None else write_vocabulary(folder, words)
+    for module in ("evaluation", "search"):
+        monkeypatch.setattr(f"spn4cir.{module}.encode_gallery", lambda *_, **__: pytest.fail("worked in vain"))
+    for call in network_calls(data, published / f"{family}-1.pt", "--tokenizer", folder):
+        assert re.search(message, refused(*call))
+
+
+@pytest.mark.parametrize("family", READS_WORDS)
+def test_a_tokenizer_that_is_not_there(data, published, tmp_path, monkeypatch, family):
+    """A folder that is absent; and none named, none in the file, no network."""
+    place = published / f"{family}-2.pt"
+    for call in network_calls(data, place, "--tokenizer", tmp_path / "no"):
+        assert "no: holds no vocabulary (no such folder); name one with --tokenizer FOLDER" in refused(*call)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for call in network_calls(data, place):
+        line = refused(*call)
+        assert line.startswith("tokenizer bert-base-uncased: cannot be had: ")
+        assert line.endswith("name one with --tokenizer FOLDER or models.<dataset>.tokenizer")
+
+
+@pytest.mark.parametrize("family", ["clip", "tgcir"])
+def test_a_tokenizer_for_a_family_that_has_its_own(data, published, family):
+    place = published / f"{family}-1.pt"
+    for call in network_calls(data, place, "--tokenizer", published, *flags(family, published)):
+        assert refused(*call) == f"--tokenizer: family '{family}' has a tokenizer of its own; leave the option out"
+
+
+@pytest.mark.parametrize("flag", ["--vision-head-width", "--text-head-width"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_width_that_does_not_divide(data, published, family, flag):
+    place = published / f"{family}-1.pt"
+    for call in (*network_calls(data, place, flag, 7), inspect(place, flag, 7), export(place, flag, 7)):
+        line = refused(*call)
+        assert line.startswith(f"{place}: the sizes of its tensors make no ") or "backbone.clip.*" in line
+        assert re.search(r"\(width \d+ is no multiple of the head width 7; name another with --vision-head-width", line)
+    for call in (validate("cirr", data / "cirr", place, flag, 0), inspect(place, flag, "wide")):
+        assert CliRunner().invoke(app, [str(argument) for argument in call]).exit_code == 2
+
+
+def test_head_widths_other_than_the_published_ones_have_to_be_named(data, published):
+    """As far as a file can tell: a text width of 96 holds no heads of 64."""
+    assert "width 96 is no multiple of the head width 64" in refused(*inspect(published / "tgcir-1.pt"))
+
+
+@pytest.mark.parametrize("family", ["blip", "zs"])
+def test_a_family_and_data_set_without_settings(data, published, family):
+    text = (ROOT / "params.yaml").read_text()
+    head, section = text.split("\nvalidate:")
+    lines = [line for line in section.splitlines() if not line.startswith(f"    {family}: ")]
+    Path("params.yaml").write_text("\n".join([f"{head}\nvalidate:", *lines, ""]))
+    place = published / f"{'clip' if family == 'zs' else family}-1.pt"
+    named = ["--family", family, *([] if family == "zs" else flags(family, published))]
+    for call in network_calls(data, place, *named)[:2]:
+        line = refused(*call)
+        assert re.match(rf"params.yaml: validate\.cirr\.{family} is not set \(families there: clip, .*\); check", line)
+    line = refused(*network_calls(data, place, *named)[0], "--dataset", "nobody")
+    assert re.match(r"params.yaml: datasets\.nobody is not set \(data sets there: .*\); check the name", line)
+
+
+def test_an_export_that_cannot_be_written(data, published):
+    place = published / "clip-1.pt"
+    Path("folder").mkdir()
+    Path("copy.pt").write_bytes(place.read_bytes())
+    out = export(place)[:-1]
+    assert refused(*out, "folder") == "folder: is a folder; give the name of a file to write"
+    assert "copy.pt/p.pt: " in refused(*out, "copy.pt/p.pt")
+    itself = refused("export", "--checkpoint", "copy.pt", "--out", "copy.pt")
+    assert itself == "copy.pt: is the checkpoint itself; give the name of another file to write"
+    assert "folder: is a folder" in refused(*inspect(place, "--json", "folder"))
 
 
 def test_a_full_disk(data, weights, monkeypatch):
