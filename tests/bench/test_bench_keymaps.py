@@ -80,7 +80,7 @@ def test_reading_names_costs_little(benchmark: BenchmarkFixture, ratio_to_bare: 
     benchmark.extra_info.update(
         megabytes=megabytes(sum(each.numel() for each in published.values())),
         assign_seconds=round(min(assigning), 4),
-        limit=2,
+        limit=1.5,
     )
     assert ratio <= 1.5
 
