@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.composed import FIRST_WEIGHTS, Seen, Words, spread_places
+from demo.composed import FIRST_WEIGHTS, Words, spread_places
 from demo.settings import Blip
 
 # As in the published networks, so that nobody has to name them.
@@ -54,14 +54,15 @@ def make_network(settings: Blip, image_size: int, words: int) -> Any:
 class BlipReader:
     """BLIP for retrieval: one vector a picture; the text encoder's first token reads picture and text."""
 
+    tower_learns = True
+
     def __init__(self, settings: Blip, image_size: int) -> None:
         self.words = Words(ADDED)
         self.network = make_network(settings, image_size, self.words.count)
 
-    def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
-        """States: the tower's tokens. Targets (batch, dim): the first of them, projected."""
-        states = self.network.vision_model(pixel_values=pixels).last_hidden_state
-        return Seen(states, normalize(self.network.vision_proj(states[:, 0]), dim=-1))
+    def targets(self, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch dim"]:
+        """The first of the states, projected."""
+        return normalize(self.network.vision_proj(states[:, 0]), dim=-1)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """The first token of the text encoder, projected."""

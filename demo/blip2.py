@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.composed import FIRST_WEIGHTS, Seen, Words, spread_places
+from demo.composed import FIRST_WEIGHTS, Words, spread_places
 from demo.settings import Blip2
 
 # As in the published networks, so that nobody has to name them.
@@ -42,6 +42,8 @@ def make_network(settings: Blip2, image_size: int, words: int) -> Any:
         "max_position_embeddings": MAX_TOKENS,
         "initializer_range": FIRST_WEIGHTS,
         "use_qformer_text_input": True,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
     }
     config = Blip2Config(
         vision_config=vision,
@@ -68,20 +70,18 @@ def _hold_key_bias(bias: torch.nn.Parameter) -> None:
 class Blip2Reader:
     """BLIP-2 for retrieval: several vectors a picture; queries pass the Q-Former twice, first with the picture."""
 
+    # As in BLIP-2's own pretraining.
+    tower_learns = False
+
     def __init__(self, settings: Blip2, image_size: int) -> None:
         self.words = Words(ADDED)
         self.network = make_network(settings, image_size, self.words.count)
 
-    def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
-        """States: the tower's tokens. Targets (batch, query tokens, dim): what the query tokens make of them.
-
-        As in BLIP-2's own pretraining the tower stays as it came.
-        """
-        with torch.no_grad():
-            states = self.network.vision_model(pixel_values=pixels).last_hidden_state
+    def targets(self, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch targets dim"]:
+        """What the query tokens make of the states, projected."""
         queries = self.network.query_tokens.expand(len(states), -1, -1)
         outputs = self._former(queries, queries.shape[1], encoder_hidden_states=states)
-        return Seen(states, normalize(self.network.vision_projection(outputs), dim=-1))
+        return normalize(self.network.vision_projection(outputs), dim=-1)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """The first token of a pass without query tokens and picture, projected."""

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,25 +31,19 @@ FIRST_WEIGHTS = 0.05
 FIRST_PLACES = 0.2
 
 
-class Seen(NamedTuple):
-    """A batch of pictures.
+class Reader(Protocol):
+    """A network in transformers' form with what retrieval asks of it.
 
     Attributes:
-        states: what the text's cross-attention reads.
-        targets: what queries are compared with, unit norm.
+        network: its image tower is `vision_model`.
+        tower_learns: whether the tower goes on learning when captions and changes are taught.
     """
 
-    states: Float[Tensor, "batch tokens width"]
-    targets: Tensor
-
-
-class Reader(Protocol):
-    """A network in transformers' form with what retrieval asks of it."""
-
     network: Any
+    tower_learns: bool
 
-    def see(self, pixels: Float[Tensor, "batch 3 size size"]) -> Seen:
-        """The pictures' states and targets, from one pass of the image tower."""
+    def targets(self, states: Float[Tensor, "batch tokens width"]) -> Tensor:
+        """What queries are compared with: unit norm, one vector a picture or several."""
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Unit-norm queries of texts alone."""
@@ -65,6 +59,12 @@ def spread_places(vision_model: Any) -> None:
     """Gives a tower's place and class vectors their first values."""
     for vectors in (vision_model.embeddings.position_embedding, vision_model.embeddings.class_embedding):
         nn.init.normal_(vectors, std=FIRST_PLACES)
+
+
+def see(reader: Reader, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
+    """The image tower's tokens, which targets are made of and texts attend to."""
+    states: Tensor = reader.network.vision_model(pixel_values=pixels).last_hidden_state
+    return states
 
 
 class Words:
@@ -156,9 +156,11 @@ class Lessons(nn.Module):
         logits = self.log_scale.clamp(max=MAX_LOGIT_SCALE).exp() * scores
         return functional.cross_entropy(logits.masked_fill(others, -torch.inf), labels)
 
-    def queries(self, queries: Float[Tensor, "things dim"], things: Sequence[Thing]) -> Float[Tensor, ""]:
-        """How far unit-norm queries are from telling every attribute of their targets."""
-        return attribute_losses(self.heads(FEATURE_SCALE * queries), things).mean()
+    def features(self, features: Float[Tensor, "things *several dim"], things: Sequence[Thing]) -> Float[Tensor, ""]:
+        """How far unit-norm queries or targets are from telling every attribute; several a thing count alike."""
+        each = features.reshape(len(things), -1, features.shape[-1])
+        repeated = [thing for thing in things for _ in range(each.shape[1])]
+        return attribute_losses(self.heads(FEATURE_SCALE * each.flatten(0, 1)), repeated).mean()
 
     def tower(self, states: Float[Tensor, "things tokens width"], things: Sequence[Thing]) -> Float[Tensor, ""]:
         """How far the image tower's first tokens are from telling every attribute."""
@@ -166,13 +168,13 @@ class Lessons(nn.Module):
 
 
 def train_reader(reader: Reader, pictures: Path, settings: Retriever, label: str) -> float:
-    """Teaches the image tower attributes, then all of it captions and changes. Returns the last loss."""
+    """Teaches what pictures show, then captions and changes. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     lessons = [Lessons(kind.things[0], settings.vision_width, settings.embed_dim) for kind in shown]
     reader.network.train()
-    train_tower(reader, lessons, shown, settings, generator, f"{label} tower")
+    train_pictures(reader, lessons, shown, settings, generator, f"{label}: pictures")
     neighbours = [Neighbours(kind.things, rng) for kind in shown]
     sources = [mixed_batches(kind.things, settings.batch_size, rng) for kind in shown]
 
@@ -182,16 +184,17 @@ def train_reader(reader: Reader, pictures: Path, settings: Retriever, label: str
             references = next(sources[number])
             rows = [neighbours[number].target(row) for row in references] + references
             things = [shown[number].things[row] for row in rows]
-            seen = reader.see(augmented(shown[number].pixels[rows], generator))
-            yield lesson_loss(reader, lessons[number], things, seen, neighbours[number].same(rows), rng)
+            with torch.set_grad_enabled(reader.tower_learns):
+                states = see(reader, augmented(shown[number].pixels[rows], generator))
+            yield lesson_loss(reader, lessons[number], things, states, neighbours[number].same(rows), rng)
 
     trained = [*reader.network.parameters(), *nn.ModuleList(lessons).parameters()]
-    last = train(trained, losses(), settings.steps, settings.lr, label)
+    last = train(trained, losses(), settings.steps, settings.lr, f"{label}: texts")
     reader.network.eval()
     return last
 
 
-def train_tower(
+def train_pictures(
     reader: Reader,
     lessons: Sequence[Lessons],
     shown: Sequence[Shown],
@@ -199,24 +202,25 @@ def train_tower(
     generator: torch.Generator,
     label: str,
 ) -> None:
-    """Teaches the image tower alone: what it sees is the ground for all else, and costs little to learn by itself."""
+    """Teaches all that makes targets to tell attributes: the ground for all else, and cheap to learn by itself."""
     sources = [batches(len(kind.things), settings.batch_size, generator) for kind in shown]
 
     def losses() -> Iterator[Tensor]:
-        for step in range(settings.tower_steps):
+        for step in range(settings.picture_steps):
             kind, rows = shown[step % len(shown)], next(sources[step % len(shown)])
-            states = reader.network.vision_model(pixel_values=augmented(kind.pixels[rows], generator)).last_hidden_state
-            yield lessons[step % len(shown)].tower(states, [kind.things[row] for row in rows])
+            states, things = see(reader, augmented(kind.pixels[rows], generator)), [kind.things[row] for row in rows]
+            lesson = lessons[step % len(shown)]
+            yield lesson.tower(states, things) + lesson.features(reader.targets(states), things)
 
-    trained = [*reader.network.vision_model.parameters(), *nn.ModuleList(lessons).parameters()]
-    train(trained, losses(), settings.tower_steps, settings.lr, label)
+    trained = [*reader.network.parameters(), *nn.ModuleList(lessons).parameters()]
+    train(trained, losses(), settings.picture_steps, settings.lr, label)
 
 
 def lesson_loss(
     reader: Reader,
     lessons: Lessons,
     things: Sequence[Thing],
-    seen: Seen,
+    states: Float[Tensor, "things tokens width"],
     same: Bool[Tensor, "things things"],
     rng: random.Random,
 ) -> Float[Tensor, ""]:
@@ -226,7 +230,7 @@ def lesson_loss(
         reader: the network.
         lessons: those of the kind.
         things: the targets, then the references of the changes.
-        seen: their pictures.
+        states: the image tower's, of their pictures.
         same: which of the things are equal.
         rng: decides the words.
     """
@@ -234,10 +238,11 @@ def lesson_loss(
     targets, references = things[:half], things[half:]
     changes = [change_text(a, b, rng) for a, b in zip(references, targets, strict=True)]
     described = reader.read([free_caption(thing, rng) for thing in targets])
-    composed = reader.compose(seen.states[half:], changes)
+    composed = reader.compose(states[half:], changes)
+    pictures = reader.targets(states)
     return (
-        lessons.retrieval(reader.score(described, seen.targets), same[:half])
-        + lessons.retrieval(reader.score(composed, seen.targets), same[:half])
-        + lessons.queries(composed, targets)
-        + lessons.tower(seen.states, things)
+        lessons.retrieval(reader.score(described, pictures), same[:half])
+        + lessons.retrieval(reader.score(composed, pictures), same[:half])
+        + lessons.features(composed, targets)
+        + lessons.features(pictures, things)
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from demo.blip import BlipReader
 from demo.blip2 import Blip2Reader
 from demo.captions import caption
-from demo.composed import Neighbours, Reader, change_text, train_reader
+from demo.composed import Neighbours, Reader, change_text, see, train_reader
 from demo.pictures import KINDS, held_out, label_rows
 from demo.pretrain import quiet_transformers, require
 from demo.settings import DemoParams, Pictures, Retriever
@@ -41,9 +41,10 @@ def measure(reader: Reader, pictures: Pictures, seed: int) -> dict[str, float]:
         neighbours = Neighbours(things, rng)
         targets = [neighbours.target(row) for row in range(len(things))]
         changes = [change_text(thing, things[row], rng) for thing, row in zip(things, targets, strict=True)]
-        seen = reader.see(torch.stack([preprocess(image) for image in images]))
-        described = reader.score(reader.read([caption(thing, ALL_ATTRIBUTES) for thing in things]), seen.targets)
-        composed = reader.score(reader.compose(seen.states, changes), seen.targets).fill_diagonal_(-torch.inf)
+        states = see(reader, torch.stack([preprocess(image) for image in images]))
+        pictures_seen = reader.targets(states)
+        described = reader.score(reader.read([caption(thing, ALL_ATTRIBUTES) for thing in things]), pictures_seen)
+        composed = reader.score(reader.compose(states, changes), pictures_seen).fill_diagonal_(-torch.inf)
         labels = label_rows(things)
         same = (labels[:, None] == labels[None]).all(dim=2)
         name = kind.__name__.lower()

@@ -115,7 +115,7 @@ class Retriever(Settings):
     """What the small BLIP and BLIP-2 have in common; head widths are those of the published networks."""
 
     seed: int
-    tower_steps: Positive
+    picture_steps: Positive
     steps: Positive
     batch_size: Positive
     lr: float

@@ -14,7 +14,7 @@ import torch
 from demo import base
 from demo.attributes import Garment, Scene, changed, draw_thing
 from demo.captions import free_caption
-from demo.composed import Lessons, Neighbours, Words, change_text
+from demo.composed import Lessons, Neighbours, Words, change_text, see
 from demo.pictures import KINDS, write_pictures
 from demo.reader import READERS, make_reader, recall_at1
 from demo.settings import PARAMS_FILE, read_settings
@@ -32,7 +32,7 @@ def tiny(**values):
     """The default settings, cut down to two steps of small networks."""
     sections = {"pictures": {"image_size": 32, "train_per_kind": 24, "held_out_per_kind": 20}}
     small = {
-        "tower_steps": 2,
+        "picture_steps": 2,
         "steps": 2,
         "batch_size": 4,
         "vision_layers": 1,
@@ -69,12 +69,13 @@ def test_the_composer_sees_and_composes_as_the_reader_was_taught(made, family):
     reader = READERS[family](getattr(settings, family), 32)
     reader.network = type(reader.network).from_pretrained(made / family).eval()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    features, seen = composer.encode_image(images), reader.see(images)
-    torch.testing.assert_close(features.target, seen.targets, atol=1e-4, rtol=1e-4)
-    queries = reader.compose(seen.states, TEXTS)
+    features, states = composer.encode_image(images), see(reader, images)
+    targets = reader.targets(states)
+    torch.testing.assert_close(features.target, targets, atol=1e-4, rtol=1e-4)
+    queries = reader.compose(states, TEXTS)
     torch.testing.assert_close(composer.compose(features.reference, TEXTS), queries, atol=1e-4, rtol=1e-4)
     scores = composer.score(queries, features.target)
-    torch.testing.assert_close(scores, reader.score(queries, seen.targets), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scores, reader.score(queries, targets), atol=1e-5, rtol=1e-5)
     assert reader.read(TEXTS).norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
 
 
@@ -169,7 +170,8 @@ def test_attribute_loss_of_silent_classifiers_is_the_mean_log_of_the_values():
     for parameter in lessons.parameters():
         torch.nn.init.zeros_(parameter)
     expected = sum(math.log(len(values)) for values in Scene.VALUES.values()) / len(Scene.VALUES)
-    assert lessons.queries(torch.randn(3, 4), things).item() == pytest.approx(expected, abs=1e-5)
+    for features in (torch.randn(3, 4), torch.randn(3, 2, 4)):
+        assert lessons.features(features, things).item() == pytest.approx(expected, abs=1e-5)
     assert lessons.tower(torch.randn(3, 5, 8), things).item() == pytest.approx(expected, abs=1e-5)
 
 
