@@ -15,7 +15,7 @@ from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVi
 
 from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
-from spn4cir.composers.protocol import HEAD_WIDTH, ImageFeatures, Options, Sizes, Tower, Trained
+from spn4cir.composers.protocol import HEAD_WIDTH, PUBLISHED, ImageFeatures, Options, Sizes, Tower, Trained
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.keymaps import KeyMap, check_names, count_modules, heads
@@ -174,7 +174,7 @@ class BlipComposer(ComposerModule):
         return _PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
         """From BLIP's names; a stage-1 file may lack `temp`. Raises InputError that lists the names at fault."""
         if missing := [name for name in _REQUIRED if name not in state]:
             raise InputError(f"{place}: is no BLIP checkpoint: missing {missing}; check the file and the family")
@@ -191,7 +191,7 @@ class BlipComposer(ComposerModule):
         return composer.eval()
 
     @classmethod
-    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+    def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
         """Over a `BlipForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
 
         The tokenizer is that of `options`, else the folder's own, else the default. Raises InputError.

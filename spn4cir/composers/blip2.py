@@ -19,7 +19,7 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
 from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.blip2_keys import KEYS, filled_extras, from_base_name, join_biases, split_biases
 from spn4cir.composers.hosted import base_network, base_options, fill
-from spn4cir.composers.protocol import ImageFeatures, Options, Sizes, Trained
+from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Trained
 from spn4cir.composers.qformer import PUBLISHED_SIZES, SIZED, QFormer, qformer_config, qformer_sizes, vision_config
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
@@ -231,7 +231,7 @@ class Blip2Composer(ComposerModule):
         return PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
         """From BLIP-2's names. Raises InputError that lists the names at fault.
 
         What only the original's training or its other tasks read is dropped: `itm_head`, `prompt_tokens`,
@@ -250,7 +250,7 @@ class Blip2Composer(ComposerModule):
         return composer.eval()
 
     @classmethod
-    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+    def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
         """Over a `Blip2ForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
 
         Its norm eps are LAVIS's: transformers' copy of `ln_vision` has another. The tokenizer is that of `options`,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spn4cir.composers.base import trainable
 from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
-from spn4cir.composers.protocol import ImageFeatures, Options, Trained
+from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.keymaps import KeyMap, check_names
@@ -189,7 +189,7 @@ class TgcirComposer(ClipModule):
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(others)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
+    def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
         """From TG-CIR's names; text masks and learner of a stage-1 file are dropped: stage 2 starts with copies.
 
         Raises InputError that lists the names at fault.
@@ -207,7 +207,7 @@ class TgcirComposer(ClipModule):
         return composer.eval()
 
     @classmethod
-    def from_base(cls, model: str, tag: str | None, options: Options) -> Self:
+    def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
         """Over an open_clip ViT with quick GELU, or a folder in open_clip's form; torch's global seed draws the heads.
 
         Raises InputError.

@@ -1,13 +1,16 @@
 """Files: what is written, in the published names or with our temperature, is what was there."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from spn4cir.checkpoints import load_composer, save_composer
-from spn4cir.composers import COMPOSERS
+from spn4cir.composers import COMPOSERS, composer_class
+from spn4cir.composers.protocol import Composer
 from tests.conformance.builders import Subject, builder, images
 from tests.conformance.test_features import TEXTS
 
@@ -28,6 +31,20 @@ def weights(content: dict[str, Any]) -> dict[str, Tensor]:
     """The one state dict of a published file."""
     (state,) = (value for value in content.values() if isinstance(value, dict))
     return state
+
+
+def test_members_are_called_as_the_protocol_says(first: Subject) -> None:
+    """The same parameters with the same defaults: no type checker sees a class that is imported by its name."""
+    members = {name: member for name, member in vars(Composer).items() if not name.startswith("_")}
+    called = [name for name, member in members.items() if not isinstance(member, property) and name not in dir(Module)]
+    assert "from_state" in called
+    cls = composer_class(first.family)
+    for name in called:
+        wanted, found = (
+            [(each.name, each.default) for each in signature(getattr(owner, name)).parameters.values()]
+            for owner in (Composer, cls)
+        )
+        assert found == wanted, name
 
 
 def test_saved_and_loaded_gives_the_same(subject: Subject, tmp_path: Path) -> None:
