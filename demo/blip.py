@@ -10,41 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.composed import FIRST_WEIGHTS, Words, spread_places
 from demo.settings import Blip
+from demo.sizes import spread_places, text_sizes, vision_sizes
+from demo.words import Words
 
 # As in the published networks, so that nobody has to name them.
 HEAD_WIDTH = 64
-LAYER_NORM_EPS = 1e-6
 ADDED = ("[DEC]", "[ENC]")
-MAX_TOKENS = 64
 
 
 def make_network(settings: Blip, image_size: int, words: int) -> Any:
     """An untrained BLIP for `words` word embeddings, the added ones included."""
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
-    vision = {
-        "hidden_size": settings.vision_width,
-        "intermediate_size": 4 * settings.vision_width,
-        "num_hidden_layers": settings.vision_layers,
-        "num_attention_heads": settings.vision_width // HEAD_WIDTH,
-        "image_size": image_size,
-        "patch_size": settings.patch_size,
-        "layer_norm_eps": LAYER_NORM_EPS,
-        "initializer_range": FIRST_WEIGHTS,
-    }
-    text = {
-        "vocab_size": words,
-        "hidden_size": settings.text_width,
-        "intermediate_size": 4 * settings.text_width,
-        "num_hidden_layers": settings.text_layers,
-        "num_attention_heads": settings.text_width // HEAD_WIDTH,
-        "max_position_embeddings": MAX_TOKENS,
-        "initializer_range": FIRST_WEIGHTS,
-        "bos_token_id": words - len(ADDED),
-        "is_decoder": True,
-    }
+    vision = vision_sizes(settings, image_size, HEAD_WIDTH)
+    text = text_sizes(settings, words, HEAD_WIDTH) | {"bos_token_id": words - len(ADDED), "is_decoder": True}
     config = BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=settings.embed_dim)
     network = BlipForImageTextRetrieval(config)
     spread_places(network.vision_model)

@@ -10,44 +10,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.composed import FIRST_WEIGHTS, Words, spread_places
 from demo.settings import Blip2
+from demo.sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
+from demo.words import Words
 
 # As in the published networks, so that nobody has to name them.
 VISION_HEAD_WIDTH = 88
 TEXT_HEAD_WIDTH = 64
 ADDED = ("[DEC]",)
-MAX_TOKENS = 64
 
 
 def make_network(settings: Blip2, image_size: int, words: int) -> Any:
     """An untrained BLIP-2 for `words` word embeddings, the added one included."""
     from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
-    vision = {
-        "hidden_size": settings.vision_width,
-        "intermediate_size": 4 * settings.vision_width,
-        "num_hidden_layers": settings.vision_layers,
-        "num_attention_heads": settings.vision_width // VISION_HEAD_WIDTH,
-        "image_size": image_size,
-        "patch_size": settings.patch_size,
-        "initializer_range": FIRST_WEIGHTS,
-    }
-    qformer = {
-        "vocab_size": words,
-        "hidden_size": settings.text_width,
-        "intermediate_size": 4 * settings.text_width,
-        "num_hidden_layers": settings.text_layers,
-        "num_attention_heads": settings.text_width // TEXT_HEAD_WIDTH,
-        "max_position_embeddings": MAX_TOKENS,
-        "initializer_range": FIRST_WEIGHTS,
-        "use_qformer_text_input": True,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
     config = Blip2Config(
-        vision_config=vision,
-        qformer_config=qformer,
+        vision_config=vision_sizes(settings, image_size, VISION_HEAD_WIDTH),
+        qformer_config=text_sizes(settings, words, TEXT_HEAD_WIDTH) | {"use_qformer_text_input": True},
         num_query_tokens=settings.query_tokens,
         image_text_hidden_size=settings.embed_dim,
     )

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
-from tokenizers import BertWordPieceTokenizer
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,15 +19,10 @@ from demo.changes import garment_captions, scene_caption
 from demo.pictures import Shown, label_rows, read_pictures, value_counts
 from demo.pretrain import FEATURE_SCALE, MAX_LOGIT_SCALE, attribute_losses, augmented, batches, mixed_batches, train
 from demo.settings import Retriever
-from demo.words import vocabulary
 
 # How many attributes a modification changes, each as likely as it stands here.
 CHANGES = (1, 1, 2, 2, 3)
 FIRST_SCALE = 1 / 0.07
-# Spread of first weights: the published one suits widths many times larger, and learns slowly here.
-FIRST_WEIGHTS = 0.05
-# Places in a picture must tell from the start beside the patches, whose vectors spread about three times as far.
-FIRST_PLACES = 0.2
 
 
 class Reader(Protocol):
@@ -55,37 +49,10 @@ class Reader(Protocol):
         """Similarity of every query with every picture."""
 
 
-def spread_places(vision_model: Any) -> None:
-    """Gives a tower's place and class vectors their first values."""
-    for vectors in (vision_model.embeddings.position_embedding, vision_model.embeddings.class_embedding):
-        nn.init.normal_(vectors, std=FIRST_PLACES)
-
-
 def see(reader: Reader, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
     """The image tower's tokens, which targets are made of and texts attend to."""
     states: Tensor = reader.network.vision_model(pixel_values=pixels).last_hidden_state
     return states
-
-
-class Words:
-    """A lower-casing WordPiece tokenizer of the demo's words.
-
-    Args:
-        added: special tokens whose ids follow those of the words.
-    """
-
-    def __init__(self, added: Sequence[str]) -> None:
-        rows = {word: row for row, word in enumerate([*vocabulary(), *added])}
-        self.count = len(rows)
-        self.ids = rows
-        self._tokenizer = BertWordPieceTokenizer(vocab=rows, lowercase=True)
-        self._tokenizer.enable_padding(pad_id=rows["[PAD]"])
-
-    def encode(self, texts: Sequence[str]) -> dict[str, Int[Tensor, "texts length"]]:
-        """Ids from `[CLS]` to `[SEP]`, padded to the longest, and which of them are no padding."""
-        encoded = self._tokenizer.encode_batch(list(texts))
-        ids, masks = [each.ids for each in encoded], [each.attention_mask for each in encoded]
-        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}
 
 
 def change_text(reference: Thing, target: Thing, rng: random.Random) -> str:

@@ -1,9 +1,15 @@
-"""The small BERTs' vocabulary: every word of the demo's texts, and letters for the others."""
+"""The small BERTs' tokenizer: every word of the demo's texts, and letters for the others."""
 
 from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor
 
 from demo.attributes import Garment, Scene
 from demo.captions import GARMENT_TEMPLATES, SCENE_TEMPLATES, plural
@@ -26,3 +32,24 @@ def vocabulary() -> tuple[str, ...]:
     letters = [*string.ascii_lowercase, *string.digits]
     rest = [f"##{letter}" for letter in letters]
     return tuple(dict.fromkeys([*SPECIAL, *words, *letters, *string.punctuation, *rest]))
+
+
+class Words:
+    """A lower-casing WordPiece tokenizer of the demo's words.
+
+    Args:
+        added: special tokens whose ids follow those of the words.
+    """
+
+    def __init__(self, added: Sequence[str]) -> None:
+        rows = {word: row for row, word in enumerate([*vocabulary(), *added])}
+        self.count = len(rows)
+        self.ids = rows
+        self._tokenizer = BertWordPieceTokenizer(vocab=rows, lowercase=True)
+        self._tokenizer.enable_padding(pad_id=rows["[PAD]"])
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Int[Tensor, "texts length"]]:
+        """Ids from `[CLS]` to `[SEP]`, padded to the longest, and which of them are no padding."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        ids, masks = [each.ids for each in encoded], [each.attention_mask for each in encoded]
+        return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}

@@ -14,11 +14,11 @@ import torch
 from demo import base
 from demo.attributes import Garment, Scene, changed, draw_thing
 from demo.captions import free_caption
-from demo.composed import Lessons, Neighbours, Words, change_text, see
+from demo.composed import Lessons, Neighbours, change_text, see
 from demo.pictures import KINDS, write_pictures
 from demo.reader import READERS, make_reader, recall_at1
 from demo.settings import PARAMS_FILE, read_settings
-from demo.words import SPECIAL, vocabulary
+from demo.words import SPECIAL, Words, vocabulary
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
