@@ -91,20 +91,30 @@ def table(found: dict[tuple[str, str], dict[str, Any]], dataset: str, seconds: d
     return lines
 
 
+def times(seconds: dict[str, float]) -> str:
+    """What all stages took, as far as it was measured."""
+    ends = tuple(f"-{family}" for family in FAMILIES)
+    shared = sum(value for stage, value in seconds.items() if not stage.endswith(ends))
+    return (
+        f"Besides these, {shared:.0f} seconds went into what pairs share: pictures, base models, captions, matches. "
+        f"All stages that were timed: {sum(seconds.values()) / 60:.0f} minutes."
+    )
+
+
 def report(found: dict[tuple[str, str], dict[str, Any]], seconds: dict[str, float]) -> str:
     """The whole page."""
     parts = []
     for dataset in DATASETS:
         parts += [f"## {dataset}", "", *table(found, dataset, seconds), ""]
-    shared = [stage for stage in seconds if not stage.endswith(tuple(f"-{family}" for family in FAMILIES))]
     return f"""# The families, on the demo
 
 Written by `make demo-all`, in percent. `chance`: what a random order reaches. `stage 1`: trained with negatives from
 the batch. `stage 2`: trained with the bank of all images. `zs` learns from generated triplets of the data set's own
-images alone, `zs_cc` from those of a drawn pool of other images; the others begin with annotated triplets. `seconds`:
-of the pair's own stages, from its triplets to its scores; none where DVC had them from its cache. Besides these,
-{sum(seconds[stage] for stage in shared):.0f} seconds went into what pairs share (pictures, base models, captions,
-matches). All stages together: {sum(seconds.values()) / 60:.0f} minutes.
+images alone, `zs_cc` from those of a drawn pool of other images; the others begin with annotated triplets. The base
+models of `blip` and `blip2` were taught to follow changes between drawn pictures, CLIP only to know captions.
+`seconds`: of the pair's own stages, from its triplets to its scores; none where DVC had them all from its cache.
+
+{times(seconds)}
 
 {chr(10).join(parts)}
 The command:
