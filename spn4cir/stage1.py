@@ -13,6 +13,7 @@ from spn4cir.files import atomic_file
 from spn4cir.images import ImageFiles
 from spn4cir.params import Optimisation, Validate
 from spn4cir.sources import ImageSource, triplet_rows
+from spn4cir.texts import report_long_texts, training_texts
 from spn4cir.training import BEST, History, Trainer
 from spn4cir.types import Triplet, UniqueImages
 
@@ -57,6 +58,7 @@ def train_stage1(
         return evaluate(network, layout, splits, images, protocol, device).scores
 
     rows = triplet_rows(triplets, unique.row, "training triplets")
+    report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
     files = ImageFiles(unique.gallery.paths, composer.preprocess)
     source = ImageSource(rows, settings, seed, workers, device, files)
     history = Trainer(composer, source, settings, 1, score, layout.selection, work, device).fit()

@@ -13,6 +13,7 @@ from spn4cir.evaluation import encode_splits, evaluate
 from spn4cir.files import atomic_file
 from spn4cir.params import Train, Validate
 from spn4cir.sources import BankSource, triplet_rows
+from spn4cir.texts import report_long_texts, training_texts
 from spn4cir.training import BEST, LAST, History, Trainer
 from spn4cir.types import Triplet
 
@@ -64,7 +65,8 @@ def train_stage2(
         return evaluate(network, layout, splits, images, protocol, device).scores
 
     rows = triplet_rows(triplets, bank.row, "training triplets")
-    source = BankSource(rows, bank, settings, seed, device)
+    report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
+    source = BankSource(rows, bank, settings, seed, device, workers)
     history = Trainer(composer, source, settings, 2, score, layout.selection, work, device).fit()
     for name in (BEST, LAST):
         with atomic_file(out / name) as temporary:

@@ -362,9 +362,11 @@ def clip_stage(stage: int, root: Path, epochs: int = 3) -> None:
     common: dict[str, Any] = {"seed": 1, "work": work, "workers": 0, "device": CPU}
     if stage == 1:
         settings = optimisation(lr=1e-3, epochs=epochs, batch_size=6)
-        train_stage1(composer, layout, unique, settings, PROTOCOL, out=out / "best.pt", **common)
+        train_stage1(
+            composer, layout, layout.training_triplets(), unique, settings, PROTOCOL, out=out / "best.pt", **common
+        )
         return
-    bank_settings = BankSettings(dtype="float32", batch_size=8)
+    bank_settings = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
     if not (root / "bank").exists():
         (root / "bankwork").mkdir(exist_ok=True)
         build_bank(composer, unique, bank_settings, root / "bank", root / "bankwork", 0, CPU)
