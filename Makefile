@@ -32,7 +32,7 @@ types: install
 	mypy
 
 unit: install
-	pytest tests/unit tests/property tests/golden
+	pytest tests/unit tests/property tests/golden tests/conformance
 
 pipeline: install
 	pytest tests/pipeline
