@@ -82,15 +82,15 @@ def test_a_learned_temperature_stays_positive() -> None:
 
 def test_dropout_leaves_batch_norm_frozen() -> None:
     composer = StubComposer()
-    composer.parts = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))
+    composer.trial = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))
     set_dropout(composer, True, seed=1)
-    assert composer.parts[0].training
-    assert not composer.parts[1].training
-    first = composer.parts[0](torch.ones(64))
+    assert composer.trial[0].training
+    assert not composer.trial[1].training
+    first = composer.trial[0](torch.ones(64))
     set_dropout(composer, True, seed=1)
-    assert torch.equal(first, composer.parts[0](torch.ones(64)))
+    assert torch.equal(first, composer.trial[0](torch.ones(64)))
     set_dropout(composer, False, seed=1)
-    assert torch.equal(composer.parts[0](torch.ones(64)), torch.ones(64))
+    assert torch.equal(composer.trial[0](torch.ones(64)), torch.ones(64))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,9 @@ PAIRS = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f")]
 
 
 def settings(**changes: object) -> Triplets:
-    return Triplets(**{"refer": False, "templates": [2], "sample": None, "max_tokens": 77, **changes})
+    return Triplets(
+        **{"source": "make", "hub": None, "refer": False, "templates": [2], "sample": None, "max_tokens": 77, **changes}
+    )
 
 
 def test_triplets_of_all_pairs_in_order() -> None:
