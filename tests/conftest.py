@@ -12,6 +12,7 @@ from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.protocol import ImageFeatures, Trained
 from spn4cir.images import Preprocess
 from spn4cir.params import Bank, Optimisation, Train, Validate
+from tests.helpers.browser import browser, open_page  # noqa: F401
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,59 @@
+"""Headless Chromium, for tests of pages. What a page logs as an error, or asks of another host, fails its test."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_HERE = ("127.0.0.1", "localhost", None)
+_MILLISECONDS = 10_000
+
+
+def find_chromium() -> str | None:
+    """The program: the environment variable CHROMIUM, else on the path."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A module's browser: while it is open, asyncio.run does not work in this thread."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on the path: install it, or name it by the environment variable CHROMIUM")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """From an address, and a context's options (`color_scheme`, `viewport`), to the page."""
+    complaints: list[str] = []
+    contexts = []
+
+    def notice(address: str) -> None:
+        if urlsplit(address).hostname not in _HERE:
+            complaints.append(f"asked another host: {address}")
+
+    def open_one(address: str, **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(_MILLISECONDS)
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: notice(request.url))
+        page.on("websocket", lambda opened: notice(opened.url))
+        page.goto(address)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert complaints == []
