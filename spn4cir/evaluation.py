@@ -70,7 +70,15 @@ def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
 def encode_splits(
     composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
 ) -> EncodedGallery:
-    """Encodes every image of the splits once; of reference features it keeps those of the queries' references."""
+    """Encodes every image of the splits once; of reference features it keeps those of the queries' references.
+
+    Raises InputError when there is no split.
+    """
+    if not splits:
+        raise InputError(
+            "there is no query to score by: no annotation is there, and none was held out of generated triplets; "
+            "annotate some, or take a family whose first stage is made of generated triplets (zs)"
+        )
     gallery = union_gallery(splits)
     references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
     return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
@@ -109,15 +117,15 @@ def rank_split(
     report_long_texts(composer, texts, f"split '{split.name}'")
     queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
     names = tuple(sorted(split.gallery.names))
-    ranking = _rank(composer, queries, split.triplets, names, images, settings, device)
+    ranking = rank_queries(composer, queries, split.triplets, names, images, settings, device)
     alternatives = {
-        name: _rank(composer, queries, split.triplets, tuple(sorted(gallery.names)), images, settings, device)
+        name: rank_queries(composer, queries, split.triplets, tuple(sorted(gallery.names)), images, settings, device)
         for name, gallery in split.alternatives.items()
     }
     return RankedSplit(split, names, texts, ranking), alternatives
 
 
-def _rank(
+def rank_queries(
     composer: Composer,
     queries: Float[Tensor, "queries dim"],
     triplets: Sequence[Triplet],
@@ -126,6 +134,17 @@ def _rank(
     settings: Validate,
     device: torch.device,
 ) -> Ranking:
+    """Ranks queries over a gallery by the protocol.
+
+    Args:
+        composer: whose scores.
+        queries: unit norm, one a triplet.
+        triplets: say reference, target and subset.
+        names: the gallery, sorted.
+        images: its features.
+        settings: whether the reference is removed.
+        device: where it is computed.
+    """
     column = {name: position for position, name in enumerate(names)}
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
     target = torch.tensor([column.get(triplet.target_name or "", -1) for triplet in triplets])
@@ -163,17 +182,18 @@ def evaluate(
 ) -> Evaluation:
     """Scores the network on all splits. Raises InputError for a split without queries."""
     ranked, others = zip(*(rank_split(composer, s, images, settings, device) for s in splits), strict=True)
-    scores = layout.summarise({r.split.name: _recalls(layout, r.ranking) for r in ranked})
+    scores = layout.summarise({r.split.name: recalls(layout, r.ranking) for r in ranked})
     alternatives = {
         name: layout.summarise(
-            {r.split.name: _recalls(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
+            {r.split.name: recalls(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
         )
         for name in others[0]
     }
     return Evaluation(scores, alternatives, ranked)
 
 
-def _recalls(layout: Layout, ranking: Ranking) -> Scores:
+def recalls(layout: Layout, ranking: Ranking) -> Scores:
+    """The layout's recalls of one split, in percent."""
     whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.recall_ks}
     subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.subset_ks}
     return {**whole, **subset}
@@ -191,7 +211,8 @@ def metrics_file(
         **evaluation.scores,
         "protocol": {
             "family": family or composer.family,
-            "gallery": "all images of the split files",
+            "gallery": layout.gallery_rule,
+            "queries": layout.query_source,
             "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
             "captions": layout.caption_join,
             "text": "first letter capitalised" if settings.capitalise else "letters as written",

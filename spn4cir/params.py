@@ -54,11 +54,22 @@ class HubFile(Settings):
 
 
 class Dataset(Settings):
-    """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them."""
+    """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them.
+
+    `annotations` (a file, its path from that folder) and `held_out` (a share of the queries) are for layouts that take
+    them; what is absent or null is left to the layout.
+    """
 
     layout: str
     missing: Literal["error", "skip"]
     pool: tuple[Annotated[int, Field(ge=0)], ...] | None
+    annotations: str | None = None
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that not every layout takes, those that are set."""
+        return self.model_dump(include={"annotations", "held_out"}, exclude_none=True)
 
 
 class HubModel(Settings):
@@ -266,6 +277,39 @@ class Validate(Settings):
     sheet_queries: Positive
 
 
+class Shortcuts(Settings):
+    """What `validate` measures beside the scores where `enabled`: parts of the queries alone, and paraphrases.
+
+    `paraphrases` is a JSON file below the data set's root: other texts by text; null: the templates alone.
+    """
+
+    enabled: bool
+    templates: tuple[str, ...]
+    paraphrases: str | None
+
+    @model_validator(mode="after")
+    def _templates_have_the_field(self) -> "Shortcuts":
+        for template in self.templates:
+            try:
+                fits = template.format(text="\0") != template.format(text="")
+            except (LookupError, ValueError, TypeError, AttributeError):
+                fits = False
+            if not fits:
+                raise ValueError(f"a template has the field {{text}} and no other, got '{template}'")
+        return self
+
+
+class Report(Settings):
+    """How much the report shows of what there is."""
+
+    examples: Positive
+    queries: Positive
+    triplets: Positive
+    duplicates: Positive
+    windows: Positive
+    thumbnail: Annotated[int, Field(ge=16, le=512)]
+
+
 class Params(Settings):
     """The whole file."""
 
@@ -283,6 +327,8 @@ class Params(Settings):
     bank: dict[str, dict[str, Bank]]
     train: dict[str, dict[str, Train]]
     validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
+    shortcuts: dict[str, Shortcuts]
+    report: Report
 
 
 Value = TypeVar("Value")

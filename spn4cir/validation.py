@@ -1,5 +1,7 @@
 """Validation of weights: stage 2, and stage 1 beside it."""
 
+from typing import Any, NamedTuple
+
 import torch
 
 from spn4cir.bank import tensors_hash
@@ -7,21 +9,46 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Layout
 from spn4cir.evaluation import Evaluation, encode_splits, evaluate
 from spn4cir.params import Validate
+from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
+
+
+class Validated(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        after: scores of the stage-2 network.
+        before: scores of the stage-1 network.
+        shortcuts: of the stage-2 network, as the metrics file holds them; None where none were asked for.
+    """
+
+    after: Evaluation
+    before: Evaluation
+    shortcuts: dict[str, Any] | None
 
 
 def validate_both(
-    after: Composer, before: Composer, layout: Layout, settings: Validate, workers: int, device: torch.device
-) -> tuple[Evaluation, Evaluation]:
-    """Scores of the stage-2 and of the stage-1 network.
+    after: Composer,
+    before: Composer,
+    layout: Layout,
+    settings: Validate,
+    workers: int,
+    device: torch.device,
+    rewording: Rewording | None = None,
+) -> Validated:
+    """Scores of the stage-2 and of the stage-1 network, and with a rewording the shortcuts of the former.
 
     The galleries are encoded once: stage 2 leaves the image side as it is. Where its tensors differ all the same, as
     with weights from elsewhere, each network encodes for itself.
     """
     splits = layout.evaluation_splits()
+    wordings = rewording and wordings_of(splits, settings.capitalise, rewording)
     images = encode_splits(after.to(device), splits, settings, workers, device)
     second = evaluate(after, layout, splits, images, settings, device)
+    shortcuts = None
+    if wordings is not None:
+        shortcuts = measure_shortcuts(after, layout, second, images, settings, wordings, device)
     if tensors_hash(after.frozen_tensors()) != tensors_hash(before.frozen_tensors()):
         del images
         images = encode_splits(before.to(device), splits, settings, workers, device)
     first = evaluate(before.to(device), layout, splits, images, settings, device)
-    return second, first
+    return Validated(second, first, shortcuts)

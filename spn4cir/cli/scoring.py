@@ -28,6 +28,18 @@ def validate(
     root: Root,
     checkpoint: Weights,
     json: Annotated[Path, typer.Option("--json", metavar="FILE", help="The metrics file to write.")],
+    shortcuts: Annotated[
+        bool,
+        typer.Option("--shortcuts", help="Score the reference alone, the text alone and paraphrases of the text too."),
+    ] = False,
+    paraphrases: Annotated[
+        Path | None,
+        typer.Option(
+            "--paraphrases",
+            metavar="FILE",
+            help="JSON, a list of other texts by text; taken beside the templates of params.yaml. Means --shortcuts.",
+        ),
+    ] = None,
     family: Family = None,
     tokenizer: TokenizerName = None,
     vision_head_width: VisionHeadWidth = None,
@@ -40,11 +52,13 @@ def validate(
     """Score a checkpoint on the validation split.
 
     Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
-    protocol and the counts behind them, and the scores over alternative galleries. Prints the recalls.
+    protocol and the counts behind them, and the scores over alternative galleries. Prints the recalls. With
+    --shortcuts, the file says under `shortcuts` how far a part of the query, or another wording, carries them.
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
     from spn4cir.files import write_json
-    from spn4cir.params import of_family
+    from spn4cir.params import of_dataset, of_family
+    from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
 
     check_place(json)
     params, place, processes = find_machine(device, workers)
@@ -53,9 +67,16 @@ def validate(
     composer = load_network(checkpoint, family, options, place)
     settings = of_family(params.validate_, name, family or composer.family, "validate")
     splits = opened.evaluation_splits()
+    wordings = None
+    if shortcuts or paraphrases is not None:
+        templates = of_dataset(params.shortcuts, name, "shortcuts").templates
+        wordings = wordings_of(splits, settings.capitalise, Rewording(templates, paraphrases))
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
-    write_json(json, metrics_file(evaluation, opened, settings, composer, family), indent=2)
+    content = metrics_file(evaluation, opened, settings, composer, family)
+    if wordings is not None:
+        content["shortcuts"] = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, place)
+    write_json(json, content, indent=2)
     for key, value in evaluation.scores.items():
         print(f"{key:<24} {value:6.2f}")
     print(f"{json}: written")

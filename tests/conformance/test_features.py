@@ -59,6 +59,17 @@ def test_both_the_image_and_the_text_decide_the_query(subject: Subject) -> None:
         assert float(torch.pdist(several).min()) > 1e-3
 
 
+def test_a_text_alone_and_a_reference_alone_are_queries(subject: Subject) -> None:
+    """Reference features of zeros, or the empty text: what the shortcuts of a benchmark are measured with."""
+    reference = features(subject).reference
+    with torch.no_grad():
+        by_text = subject.network.compose(torch.zeros_like(reference[[0] * 2]), ["is red", "is longer"])
+        by_image = subject.network.compose(reference, [""] * len(reference))
+    for alone in (by_text, by_image):
+        torch.testing.assert_close(alone.norm(dim=-1), torch.ones(len(alone)), rtol=0, atol=1e-5)
+    assert float((by_text[0] - by_text[1]).norm()) > 1e-3
+
+
 def test_images_are_encoded_in_one_backbone_pass(subject: Subject) -> None:
     """What sees the pixels, and every block of a list of blocks, runs once over the whole batch."""
     network = subject.load()

@@ -93,6 +93,23 @@ def test_validate_writes_the_metrics_file(data, layout, root, checkpoint, keys):
         assert (name, list(scores)) == ("val_triplets", keys)
 
 
+def test_validate_measures_shortcuts_on_request(data):
+    """By the templates of the data set's settings, and a file of paraphrases."""
+    Path("p.json").write_text('{"Shows two of them": ["is a pair"]}')
+    arguments = ["--root", data / "cirr", "--checkpoint", data / "stage2-resnet.pt", "--json", "m.json", "--workers", 0]
+    call("validate", "--layout", "cirr", *arguments, "--shortcuts")
+    first = json.loads(Path("m.json").read_text())
+    call("validate", "--layout", "cirr", *arguments, "--paraphrases", "p.json")
+    second = json.loads(Path("m.json").read_text())
+    templates = published_params().shortcuts["cirr"].templates
+    assert list(first["shortcuts"]) == ["reference_alone", "text_alone", "paraphrases"]
+    assert list(first["shortcuts"]["text_alone"]) == CIRR_KEYS
+    assert list(first["shortcuts"]["paraphrases"]["sets"]) == ["as written", *templates]
+    assert list(second["shortcuts"]["paraphrases"]["sets"]) == ["as written", *templates, "paraphrase 1"]
+    refused = call("validate", "--layout", "cirr", *arguments, "--paraphrases", "absent.json", status=1)
+    assert "absent.json: no such file" in refused.output
+
+
 def test_the_family_is_the_one_that_the_checkpoint_tells(data):
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
     call("validate", *arguments, "--json", "m.json")

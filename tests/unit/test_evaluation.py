@@ -26,7 +26,7 @@ from spn4cir.evaluation import (
     subset_columns,
     union_gallery,
 )
-from spn4cir.outcomes import write_contact_sheet, write_queries
+from spn4cir.outcomes import queries_entry, write_contact_sheet, write_queries, write_recalls
 from spn4cir.params import Validate
 from spn4cir.ranking import TIE_RULE
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
@@ -313,9 +313,9 @@ def test_both_stages_share_one_encoding_of_the_galleries(tmp_path: Path, same: b
     after.text_side.weight.data.neg_()
     if not same:
         after.image_side.weight.data.neg_()
-    second, first = validate_both(after, before, layout, PROTOCOL, 0, CPU)
+    second, first, _ = validate_both(after, before, layout, PROTOCOL, 0, CPU)
     assert (after.encoded, before.encoded) == ((12, 0) if same else (12, 12))
-    alone, _ = validate_both(before, before, layout, PROTOCOL, 0, CPU)
+    alone, *_ = validate_both(before, before, layout, PROTOCOL, 0, CPU)
     assert first.scores == alone.scores
     assert first.scores != second.scores
 
@@ -337,6 +337,7 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
         "text": "-79.9",
         "target": "i020",
         "rank": 1,
+        "subset_rank": 1,
         "stage1_rank": 1,
     }
     assert (second["rank"], second["stage1_rank"]) == (45, 45)
@@ -348,3 +349,19 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
     green = [pixel for pixel in sheet.getcolors(1 << 24) if pixel[1] == (10, 125, 51)]
     assert green
     assert green[0][0] > 2000, "the found target has no frame"
+
+
+def test_a_query_without_a_subset_has_no_subset_rank(tmp_path: Path) -> None:
+    split = replace(cirr(Case(20).gallery(), [(1, 2, 1.0, [1, 2])]), name="dress")
+    bare = replace(split, triplets=tuple(replace(triplet, subset_names=()) for triplet in split.triplets))
+    write_queries(scored(OneSplit(tmp_path, "error"), [bare]).splits, tmp_path / "queries.parquet")
+    table = pq.read_table(tmp_path / "queries.parquet")
+    assert table["subset_rank"].to_pylist() == [None]
+    assert str(table.schema.field("subset_rank").type) == "int64"
+
+
+def test_bars_and_the_place_of_the_queries(tmp_path: Path) -> None:
+    write_recalls({"recall_at1": 25.0, "average": 31.25}, tmp_path / "recalls.tsv")
+    assert (tmp_path / "recalls.tsv").read_text() == "metric\tpercent\nrecall_at1\t25.0\naverage\t31.25\n"
+    metrics = Path("metrics/d/f.json")
+    assert queries_entry(Path("data/validate/d/f/q.parquet"), metrics) == {"queries": "../../data/validate/d/f/q.parquet"}

@@ -159,6 +159,13 @@ def test_published_pools() -> None:
         ("templates: [2]", "templates: [3]", r"templates\.0: .*less than or equal to 2"),
         ("templates: [2]", "templates: []", "templates: .*at least 1"),
         ("dtype: float32", "dtype: float8", "dtype: "),
+        (
+            '"please {text}"',
+            '"please"',
+            r"shortcuts\.demo_cirr: a template has the field \{text\} and no other, got 'please'",
+        ),
+        ('"please {text}"', '"{text} {x}"', r"shortcuts\.demo_cirr: a template has the field \{text\}"),
+        ("thumbnail: 112", "thumbnail: 9", r"report\.thumbnail: .*greater than or equal to 16"),
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, problem: str) -> None:

@@ -1,0 +1,99 @@
+"""Shortcuts on a case whose ranks are known: image i is the i-th axis, and a text names the axis it asks for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spn4cir.datasets.cirr import Cirr
+from spn4cir.encoding import EncodedGallery
+from spn4cir.errors import InputError
+from spn4cir.evaluation import evaluate
+from spn4cir.params import Validate
+from spn4cir.shortcuts import AS_WRITTEN, Rewording, measure_shortcuts, wordings_of
+from spn4cir.types import EvaluationSplit, Gallery, Triplet
+from tests.conftest import CPU, StubComposer
+
+IMAGES = 12
+PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=4, sheet_queries=1)
+TEMPLATES = Rewording(("now {text}", "{text}"), None)
+
+
+def gallery() -> Gallery:
+    names = tuple(f"i{number:02d}" for number in range(IMAGES))
+    return Gallery(names, tuple(Path(name) for name in names))
+
+
+def split(queries: int = 4) -> EvaluationSplit:
+    """Image i is to become image i + 1, which its text asks for."""
+    names = gallery().names
+    triplets = tuple(
+        Triplet(names[i], (f"to {i + 1}",), names[i + 1], i, subset_names=names[i : i + 3]) for i in range(queries)
+    )
+    return EvaluationSplit("val", triplets, gallery(), {})
+
+
+def measured(tmp_path: Path, rewording: Rewording, **texts: int) -> dict[str, Any]:
+    """What is found where the network knows the texts as written, and `texts` besides (`_` for a space)."""
+    axes = torch.eye(IMAGES)
+    known = {f"to {i}": i for i in range(IMAGES)} | {text.replace("_", " "): i for text, i in texts.items()}
+    composer = StubComposer({text: 2 * axes[i] for text, i in known.items()})
+    layout, splits = Cirr(tmp_path, "error"), [split()]
+    images = EncodedGallery(gallery(), axes, axes, torch.arange(IMAGES))
+    evaluation = evaluate(composer, layout, splits, images, PROTOCOL, CPU)
+    wordings = wordings_of(splits, PROTOCOL.capitalise, rewording)
+    return measure_shortcuts(composer, layout, evaluation, images, PROTOCOL, wordings, CPU)
+
+
+def test_a_benchmark_that_the_text_solves(tmp_path: Path) -> None:
+    """The text alone finds every target; the reference alone ties with all others, and ties count against it."""
+    found = measured(tmp_path, Rewording((), None))
+    assert list(found) == ["reference_alone", "text_alone"]
+    assert (found["text_alone"]["recall_at1"], found["reference_alone"]["recall_at1"]) == (100.0, 0.0)
+    assert found["reference_alone"]["recall_at10"] == 0.0  # 11 candidates tie
+
+
+def test_spread_and_movement_over_paraphrases(tmp_path: Path) -> None:
+    """ "now to 1" is known, the other three are not and leave the reference alone: rank 10 in place of 0."""
+    found = measured(tmp_path, TEMPLATES, now_to_1=1)["paraphrases"]
+    assert [scores["recall_at1"] for scores in found["sets"].values()] == [100.0, 25.0, 100.0]
+    assert list(found["sets"]) == [AS_WRITTEN, "now {text}", "{text}"]
+    assert found["spread"]["recall_at1"] == pytest.approx(
+        {"mean": 75.0, "min": 25.0, "max": 100.0, "deviation": (2 * 25**2 / 3 + 50**2 / 3) ** 0.5}
+    )
+    assert found["rank_apart"] == {"median": 10.0, "mean": 7.5, "largest": 10.0}
+    json.dumps(found)
+
+
+def test_paraphrases_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In other capitals, in lists of any length; a query without the n-th keeps its text."""
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"To 1": ["one", "the first"], "to 2": ["two"], "unasked": ["x", "y", "z"]}))
+    wordings = wordings_of([split()], False, Rewording(("please {text}",), path))
+    assert wordings["please {text}"] == (("please to 1", "please to 2", "please to 3", "please to 4"),)
+    assert wordings["paraphrase 1"] == (("one", "two", "to 3", "to 4"),)
+    assert wordings["paraphrase 2"] == (("the first", "to 2", "to 3", "to 4"),)
+    assert len(wordings) == 3
+    assert "paraphrases of 2 of 4 queries" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "no such file"),
+        (["is red"], "expected a JSON object of lists of texts"),
+        ({"to 1": "one"}, "expected a JSON object of lists of texts"),
+        ({"to 1": ["one", " "]}, "expected a JSON object of lists of texts"),
+        ({"is red": ["make it red"]}, "names none of the queries' texts; its keys are texts such as 'to 1'"),
+        ({}, "names none of the queries' texts"),
+    ],
+)
+def test_a_file_of_another_form(tmp_path: Path, content: Any, problem: str) -> None:
+    path = tmp_path / "p.json"
+    if content is not None:
+        path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=problem) as raised:
+        wordings_of([split()], False, Rewording((), path))
+    assert str(raised.value).startswith(str(path))
