@@ -1,27 +1,18 @@
 """Deduplication: images whose decoded pixels are equal are one image."""
 
 import hashlib
-import os
-import signal
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from itertools import islice
-from multiprocessing import connection, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
+
+from PIL import Image
 
 from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
+from spn4cir.processes import map_in_processes
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
-
-_CHUNK = 16
-_CHUNKS_AHEAD = 4
 
 
 def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
@@ -56,7 +47,11 @@ def pixel_digest(path: Path) -> bytes:
 
     Raises InputError when the file cannot be decoded.
     """
-    image = open_image(path)
+    return image_digest(open_image(path))
+
+
+def image_digest(image: Image.Image) -> bytes:
+    """The same of an image that is decoded already."""
     if image.mode != "RGB":
         image = image.convert("RGB")
     digest = hashlib.blake2b(f"{image.width} {image.height} ".encode(), digest_size=32)
@@ -64,60 +59,8 @@ def pixel_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _chunk_digests(paths: Sequence[Path]) -> list[bytes]:
-    return [pixel_digest(path) for path in paths]
-
-
 def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
-    """The digest of each path, in order, with a bounded number of tasks in flight."""
-    if workers == 0:
-        yield from map(pixel_digest, paths)
-        return
-    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
-    pool = ProcessPoolExecutor(workers, initializer=_follow_parent)
-    try:
-        with _interrupt_held():
-            pending = deque(pool.submit(_chunk_digests, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD))
-        while pending:
-            digests = pending.popleft().result()
-            pending.extend(pool.submit(_chunk_digests, chunk) for chunk in islice(chunks, 1))
-            yield from digests
-    except InputError as error:
-        raise InputError(str(error)) from None  # drops the traceback that the worker attached
-    except BrokenProcessPool:
-        raise InputError(
-            f"dedup: one of {workers} decoding processes was killed (out of memory?); run again with fewer workers"
-        ) from None
-    finally:
-        with _interrupt_held():
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupt_held() -> Iterator[None]:
-    """Delays Ctrl-C to the end of the block.
-
-    Amid the start of the workers it would leave some that are never ended; a second one amid their end would have
-    Python 3.11 take the thread that ends them for finished, and wait for ever.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _follow_parent() -> None:
-    """Leaves Ctrl-C to the parent, and ends this worker when the parent is killed: it would wait for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
+    return map_in_processes(pixel_digest, paths, workers, "dedup")
 
 
 def write_optimized_images(unique: UniqueImages, path: Path) -> None:

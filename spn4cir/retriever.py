@@ -1,0 +1,322 @@
+"""Search in a gallery of one's own: the pictures that a picture and a text ask for."""
+
+import os
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float, Float32
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from spn4cir.composers.protocol import Composer, Options
+from spn4cir.device import choose_device
+from spn4cir.errors import InputError
+from spn4cir.holdings import Changes, Encode, Holdings, Place
+from spn4cir.indexing import BATCH_SIZE, check_finite, encode_new, encode_pixels
+from spn4cir.networks import load_network
+from spn4cir.pictures import stamp
+from spn4cir.queries import Query, read_query, text_warning
+from spn4cir.stored import Weights, find_weights, read_holdings, read_manifest, vocabulary_folder, write_index
+from spn4cir.vectors import Best, Vectors
+
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture of the gallery that was found.
+
+    Attributes:
+        name: its name in the gallery.
+        score: its similarity to the query: a cosine, of the best token where a picture has several.
+        path: where it lies.
+    """
+
+    name: str
+    score: float
+    path: str
+
+
+class Retriever:
+    """A network and a gallery that it searches.
+
+    Targets lie in FAISS: up to 200,000 vectors every one is compared, from there on those of the nearest lists, whose
+    recall is measured and printed. Pictures of several tokens (BLIP-2: 32) have as many vectors. `prepare`,
+    `text_warning`, `names`, `path` and `in` may be called from any thread; searches and updates one at a time.
+
+    >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
+    >>> retriever.names
+    ('coat.png', 'dress.png', 'in/shirt.png')
+    >>> hits = retriever.search("dress.png", "is red", k=2)
+    >>> sorted(hit.name for hit in hits)
+    ['coat.png', 'in/shirt.png']
+    >>> retriever.save("catalogue")
+    >>> Retriever.load("catalogue").search("dress.png", "is red", k=2) == hits
+    True
+    """
+
+    def __init__(
+        self, composer: Composer, weights: Weights, widths: Options, device: torch.device, workers: int | None
+    ) -> None:
+        self._composer = composer
+        self._weights = weights
+        self._widths = widths
+        self._device = device
+        self._workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
+        self._holdings = Holdings()
+        self.changes = Changes()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Place,
+        family: str | None = None,
+        tokenizer: str | None = None,
+        *,
+        vision_head_width: int | None = None,
+        text_head_width: int | None = None,
+        device: str = "auto",
+        workers: int | None = None,
+    ) -> Self:
+        """With the network of a checkpoint, published or of one's own, and no gallery yet.
+
+        Args:
+            path: the `.pt` file.
+            family: the family that is expected, or a recipe of it; None takes what the file tells.
+            tokenizer: of BLIP and BLIP-2, a folder or a hub id; None: the vocabulary in the file, else the published.
+            vision_head_width: of the image tower's attention, which no file tells; None: the published one.
+            text_head_width: the same of the text tower.
+            device: where the network runs: `auto`, `cpu`, `cuda` or `cuda:0`.
+            workers: processes that decode pictures for `index`; None: one a core, at most eight.
+
+        Raises:
+            InputError: the file, the family, the tokenizer or the device will not do.
+        """
+        place, weights = choose_device(device), Weights(stamp(Path(path)))
+        widths = Options(vision_head_width=vision_head_width, text_head_width=text_head_width)
+        composer = load_network(Path(path), family, replace(widths, tokenizer=tokenizer), place)
+        return cls(composer, weights, widths, place, workers)
+
+    @classmethod
+    def load(
+        cls, folder: Place, *, checkpoint: Place | None = None, device: str = "auto", workers: int | None = None
+    ) -> Self:
+        """What `save` wrote, its files compared with their hashes.
+
+        Args:
+            folder: where.
+            checkpoint: the file with the weights; None: the one in the folder, else the one where it lay.
+            device: as of `from_checkpoint`.
+            workers: as of `from_checkpoint`.
+
+        Raises:
+            InputError: the folder is no index or is damaged, or the weights are not there or others.
+        """
+        source, place = Path(folder).absolute(), choose_device(device)
+        manifest = read_manifest(source)
+        weights = find_weights(source, manifest, None if checkpoint is None else Path(checkpoint))
+        widths = Options(vision_head_width=manifest.vision_head_width, text_head_width=manifest.text_head_width)
+        options = replace(widths, tokenizer=vocabulary_folder(source, manifest))
+        retriever = cls(load_network(weights.path, manifest.family, options, place), weights, widths, place, workers)
+        retriever._holdings = read_holdings(source, manifest)
+        return retriever
+
+    def save(self, folder: Place, *, weights: bool = True) -> None:
+        """Writes the index, whole or not at all, in the place of one that stands there.
+
+        Args:
+            folder: where; it holds `vectors.faiss`, `pictures.parquet` and `index.json`.
+            weights: copy the checkpoint too; without it, it is looked for where it lay and known by its hash.
+
+        Raises:
+            InputError: nothing is indexed, the folder holds other files or cannot be written, or the checkpoint
+                changed since it was read.
+        """
+        write_index(
+            Path(folder),
+            self._holdings,
+            self._weights,
+            weights,
+            self._composer.family,
+            self._widths,
+            self._composer.vocabulary,
+        )
+
+    def index(self, folder_or_paths: Place | Iterable[Place], *, skip: bool = False) -> Self:
+        """Makes these pictures the gallery; only what is new or changed since the last time is read and encoded.
+
+        A file of another size or time is read again, a picture that the network sees as one before is not encoded.
+        Names are paths from the folder, or from the folder that all pictures of a list share.
+
+        Args:
+            folder_or_paths: a folder, with the folders below it, or pictures.
+            skip: leave pictures out that cannot be decoded; `changes.skipped` names them.
+
+        Returns:
+            This retriever; `changes` says what was done.
+
+        Raises:
+            InputError: there is no picture, or some cannot be decoded: all of them are named, and nothing changes.
+        """
+        self.changes = self._holdings.replace(folder_or_paths, self._encode(skip), skip)
+        return self
+
+    def refresh(self, *, skip: bool = False) -> Changes:
+        """Looks at the indexed folder again, and at the pictures that were added from elsewhere.
+
+        Raises InputError as `index`, and where no folder was indexed.
+        """
+        self.changes = self._holdings.refresh(self._encode(skip), skip)
+        return self.changes
+
+    def add(self, paths: Place | Iterable[Place], *, skip: bool = False) -> Changes:
+        """Adds pictures, named as those of `index`; one that lies elsewhere by its file's name.
+
+        Raises InputError as `index`, and where another picture of the gallery has the name.
+        """
+        places = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        self.changes = self._holdings.add(places, self._encode(skip), skip)
+        return self.changes
+
+    def remove(self, names: str | Iterable[str]) -> Changes:
+        """Takes pictures out; `index` and `refresh` put them in again while their files are in the folder.
+
+        Raises InputError that lists names which are not in the gallery: nothing is removed then.
+        """
+        self.changes = self._holdings.remove([names] if isinstance(names, str) else names)
+        return self.changes
+
+    def _encode(self, skip: bool) -> Encode:
+        return partial(encode_new, self._composer, workers=self._workers, device=self._device, skip=skip)
+
+    def search(self, image: Place | Image.Image, text: str, k: int = 10, exclude_reference: bool = True) -> list[Hit]:
+        """The best pictures, best first; equal scores in the order of the names.
+
+        A text that the network will cut is searched all the same, with a word on stderr.
+
+        Args:
+            image: a file, a picture that was opened, or the name of a picture of the gallery (which a text that is
+                both is taken for; a `Path` is a file).
+            text: what is to be different.
+            k: how many, at least 1; a smaller gallery is given whole.
+            exclude_reference: leave the query picture out, under other names and in other formats too: pictures of
+                the same decoded pixels.
+
+        Raises:
+            InputError: the text is empty, the image cannot be decoded, `k` is below 1, nothing is indexed, or the
+                weights give figures that are not finite.
+        """
+        query = self.prepare(image, text)
+        if warning := self.text_warning(text):
+            print(f"warning: {warning}", file=sys.stderr)
+        return self.search_many([query], k, exclude_reference)[0]
+
+    def prepare(self, image: Place | Image.Image, text: str) -> Query:
+        """Reads and checks a query for `search_many`. Raises InputError as `search`."""
+        if isinstance(image, str) and image in self:
+            return read_query(self._composer, self.path(image), text, image)
+        picture = image if isinstance(image, Image.Image) else Path(image)
+        return read_query(self._composer, picture, text)
+
+    def text_warning(self, text: str) -> str | None:
+        """What to say of a text that the network will cut; None of others."""
+        return text_warning(self._composer, text)
+
+    def search_many(
+        self,
+        queries: Sequence[Query | tuple[Place | Image.Image, str]],
+        k: int = 10,
+        exclude_reference: bool = True,
+    ) -> list[list[Hit]]:
+        """As `search` for several queries, whose pictures are encoded and composed in batches.
+
+        Hits for a smaller `k` are the beginning of those for a larger one. Raises InputError as `search`.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; ask for at least 1 picture")
+        vectors = self._held()
+        read = [query if isinstance(query, Query) else self.prepare(*query) for query in queries]
+        if not read:
+            return []
+        left_out = [self._left_out(query) if exclude_reference else frozenset() for query in read]
+        with torch.inference_mode():
+            composed = self._compose(read)
+            scores = [partial(self._score, query) for query in composed]
+            best = vectors.best(composed.cpu().numpy(), [k + len(names) for names in left_out], scores)
+        return [self._hits(found, names, k) for found, names in zip(best, left_out, strict=True)]
+
+    def _held(self) -> Vectors:
+        if self._holdings.vectors is None or not len(self):
+            raise InputError("nothing is indexed; call index with a folder or pictures first")
+        return self._holdings.vectors
+
+    def _left_out(self, query: Query) -> frozenset[str]:
+        own = () if query.name is None else (query.name,)
+        return frozenset((*own, *self._holdings.catalogue.equal(query.digest)))
+
+    def _compose(self, queries: Sequence[Query]) -> Float[Tensor, "queries dim"]:
+        """Unit-norm queries, on the device."""
+        composed = []
+        for start in range(0, len(queries), BATCH_SIZE):
+            part = queries[start : start + BATCH_SIZE]
+            features = encode_pixels(self._composer, torch.stack([query.pixels for query in part]), self._device)
+            composed.append(self._composer.compose(features.reference, [query.text for query in part]).float())
+        check_finite(*composed)
+        return torch.cat(composed)
+
+    def _score(
+        self, query: Float[Tensor, " dim"], targets: Float32[ndarray, "pictures tokens dim"]
+    ) -> Float32[ndarray, " pictures"]:
+        """Scores by the family's own rule, one at a time: so a score does not depend on which others are asked for."""
+        each = torch.from_numpy(targets).reshape(len(targets), 1, *self._holdings.target).to(self._device)
+        found = [self._composer.score(query[None], target)[0] for target in each]
+        return torch.cat(found).float().cpu().numpy()
+
+    def _hits(self, best: Best, left_out: Collection[str], k: int) -> list[Hit]:
+        catalogue = self._holdings.catalogue
+        ranked = sorted(
+            (-score, name)
+            for vector, score in zip(best.ids.tolist(), best.scores.tolist(), strict=True)
+            for name in catalogue.sharing(vector)
+            if name not in left_out
+        )
+        return [Hit(name, -score, catalogue[name].path) for score, name in ranked[:k]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the gallery's pictures, sorted."""
+        return tuple(sorted(self._holdings.catalogue))
+
+    def __len__(self) -> int:
+        return len(self._holdings.catalogue)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._holdings.catalogue
+
+    def path(self, name: str) -> Path:
+        """Where a picture of the gallery lies. Raises InputError for a name that is not in it."""
+        entry = self._holdings.catalogue.get(name)
+        if entry is None:
+            raise InputError(f"'{name}' is not in the gallery; `names` lists what is")
+        return Path(entry.path)
+
+    @property
+    def family(self) -> str:
+        """Of the network."""
+        return self._composer.family
+
+    @property
+    def approximate(self) -> bool:
+        """Whether only the vectors of the nearest lists are compared."""
+        return self._holdings.vectors is not None and self._holdings.vectors.approximate
+
+    @property
+    def recall(self) -> float | None:
+        """Of an approximate index against an exact one, as it was measured; None for an exact one."""
+        return None if self._holdings.vectors is None else self._holdings.vectors.recall

@@ -1,0 +1,212 @@
+"""Target vectors in FAISS: each is compared, or from `EXACT_BELOW` of them on those of the nearest lists."""
+
+import sys
+from collections.abc import Callable, Sequence
+from math import isqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+# Vectors, not pictures: a picture of 32 tokens has 32 of them.
+EXACT_BELOW = 200_000
+RECALL = 0.95
+_RECALL_AT = 10
+_SAMPLE = 100
+# k-means of the lists' centres: its share of recall is small beside that of `nprobe`.
+_ITERATIONS, _POINTS_A_LIST = 10, 64
+# Above the rounding of float32 dot products that are summed in another order.
+_MARGIN = 1e-5
+
+Score = Callable[[Float32[ndarray, "pictures tokens dim"]], Float32[ndarray, " pictures"]]
+
+
+class Best(NamedTuple):
+    """Pictures with their scores, in no order."""
+
+    ids: Int64[ndarray, " pictures"]
+    scores: Float32[ndarray, " pictures"]
+
+
+class Vectors:
+    """The targets of pictures, each of the same number of unit-norm tokens.
+
+    FAISS's id of a token is `id of the picture * tokens + its place`.
+
+    Args:
+        index: FAISS's.
+        tokens: vectors a picture.
+        recall: of an approximate index, as it was measured.
+        mapped: whether the vectors lie in a file that is mapped, which FAISS cannot change.
+    """
+
+    def __init__(self, index: Any, tokens: int, recall: float | None = None, mapped: bool = False) -> None:
+        self._index = index
+        self._mapped = mapped
+        self.tokens = tokens
+        self.recall = recall
+
+    @classmethod
+    def empty(cls, tokens: int, dim: int) -> "Vectors":
+        """Without any picture."""
+        return cls(_exact(np.empty(0, np.int64), np.empty((0, dim), np.float32)), tokens)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal) // self.tokens
+
+    @property
+    def dim(self) -> int:
+        """Of a vector."""
+        return int(self._index.d)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether only the vectors of the nearest lists are compared."""
+        return isinstance(self._index, faiss.IndexIVF)
+
+    def update(
+        self,
+        ids: Int64[ndarray, " pictures"],
+        targets: Float32[ndarray, "pictures tokens dim"],
+        removed: Int64[ndarray, " removed"],
+    ) -> None:
+        """Adds pictures whose ids are new and removes others; the rest stays as it is.
+
+        The index becomes approximate where it reaches `EXACT_BELOW` and exact where it falls below. Lists are made
+        again when there are four times the vectors that they were made for.
+        """
+        if self._mapped and (len(ids) or len(removed)):
+            self._index, self._mapped = _exact(*_contents(self._index)), False
+        if len(removed):
+            self._index.remove_ids(self._keys(removed))
+        if len(ids):
+            self._index.add_with_ids(targets.reshape(-1, self.dim), self._keys(ids))
+        self._choose_kind()
+
+    def _keys(self, ids: Int64[ndarray, " pictures"]) -> Int64[ndarray, " vectors"]:
+        return (ids[:, None] * self.tokens + np.arange(self.tokens)).ravel()
+
+    def _choose_kind(self) -> None:
+        wanted = self._index.ntotal >= EXACT_BELOW
+        outgrown = self.approximate and isqrt(self._index.ntotal) > 2 * self._index.nlist
+        if wanted and (outgrown or not self.approximate):
+            self._index, self.recall = _inverted(*_contents(self._index))
+        elif self.approximate and not wanted:
+            self._index, self.recall = _exact(*_contents(self._index)), None
+
+    def targets(self, ids: Int64[ndarray, " pictures"]) -> Float32[ndarray, "pictures tokens dim"]:
+        """The vectors of pictures."""
+        found: ndarray = self._index.reconstruct_batch(self._keys(ids))
+        return found.reshape(len(ids), self.tokens, self.dim)
+
+    def best(
+        self, queries: Float32[ndarray, "queries dim"], counts: Sequence[int], scores: Sequence[Score]
+    ) -> list[Best]:
+        """For every query at least its `counts` best pictures, all those of equal scores included, or all pictures.
+
+        Exact where the index is exact: a picture that was not met has no token above the last one that was.
+
+        Args:
+            queries: unit norm.
+            counts: how many are wanted.
+            scores: the similarity of each query with the targets of pictures: a maximum over their tokens.
+        """
+        found = [np.empty(0, np.int64)] * len(queries)
+        waiting, reach = list(range(len(queries))), (2 * max(counts, default=0) + 8) * min(self.tokens, 4)
+        while waiting:
+            reach = min(reach, self._index.ntotal)
+            values, keys = self._search(queries[waiting], reach)
+            for row, query in enumerate(waiting):
+                found[query] = np.unique(keys[row][keys[row] >= 0] // self.tokens)
+            waiting = [
+                query
+                for row, query in enumerate(waiting)
+                if reach < self._index.ntotal and not self._suffices(values[row], keys[row], counts[query])
+            ]
+            reach *= 4
+        return [Best(ids, score(self.targets(ids))) for ids, score in zip(found, scores, strict=True)]
+
+    def _search(
+        self, queries: Float32[ndarray, "queries dim"], reach: int
+    ) -> tuple[Float32[ndarray, "queries reach"], Int64[ndarray, "queries reach"]]:
+        """The `reach` nearest vectors; where the probed lists hold fewer, all lists are searched."""
+        values, keys = self._index.search(queries, reach)
+        if self.approximate and (keys < 0).any():
+            everywhere = faiss.SearchParametersIVF()
+            everywhere.nprobe = self._index.nlist
+            values, keys = self._index.search(queries, reach, params=everywhere)
+        return values, keys
+
+    def _suffices(self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int) -> bool:
+        """Whether at least `count` pictures lie clearly above the last vector that was met."""
+        return len(np.unique(keys[values > values[-1] + _MARGIN] // self.tokens)) >= count
+
+    def write(self, path: Path) -> None:
+        """Writes FAISS's own file."""
+        faiss.write_index(self._index, str(path))
+
+    @classmethod
+    def read(cls, path: Path, tokens: int, recall: float | None) -> "Vectors":
+        """What `write` wrote, the vectors of an exact index mapped rather than read. Raises RuntimeError as FAISS."""
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        mapped = not isinstance(index, faiss.IndexIVF)
+        return cls(index if mapped else faiss.read_index(str(path)), tokens, recall, mapped)
+
+
+def _exact(keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors dim"]) -> Any:
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, keys)
+    return index
+
+
+def _contents(index: Any) -> tuple[Int64[ndarray, " vectors"], Float32[ndarray, "vectors dim"]]:
+    """Every vector with its key."""
+    if isinstance(index, faiss.IndexIVF):
+        lists: Any = index.invlists
+        held = (faiss.rev_swig_ptr(lists.get_ids(each), lists.list_size(each)) for each in range(index.nlist))
+        keys = np.concatenate([np.array(part) for part in held])
+        return keys, index.reconstruct_batch(keys)
+    return faiss.vector_to_array(index.id_map), index.index.reconstruct_n(0, index.ntotal)
+
+
+def _inverted(keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors dim"]) -> tuple[Any, float]:
+    """Lists of vectors by the nearest centre, as many as the root of their number; and the recall of a search."""
+    lists = isqrt(len(vectors))
+    quantizer = faiss.IndexFlatIP(vectors.shape[1])
+    index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.max_points_per_centroid, index.cp.spherical = _ITERATIONS, _POINTS_A_LIST, True
+    index.train(vectors)
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
+    index.add_with_ids(vectors, keys)
+    return index, _probe(index, keys, vectors)
+
+
+def _probe(index: Any, keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors dim"]) -> float:
+    """Doubles the lists that a query looks into until the recall against an exact search is at least `RECALL`.
+
+    A query is the middle of two vectors drawn at random: a reference that is moved towards something else.
+    """
+    drawn = np.random.default_rng(0).integers(len(vectors), size=(2, _SAMPLE))
+    queries = vectors[drawn].sum(axis=0)
+    faiss.normalize_L2(queries)
+    _, rows = faiss.knn(queries, vectors, _RECALL_AT, metric=faiss.METRIC_INNER_PRODUCT)
+    exact = keys[rows]
+    index.nprobe, recall = 1, _share(index, queries, exact)
+    while recall < RECALL and index.nprobe < index.nlist:
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+        recall = _share(index, queries, exact)
+    print(
+        f"index: {len(vectors)} vectors in {index.nlist} lists, {index.nprobe} of them searched: finds {recall:.1%} of "
+        f"what an exact search finds (the {_RECALL_AT} nearest of {_SAMPLE} queries)",
+        file=sys.stderr,
+    )
+    return recall
+
+
+def _share(index: Any, queries: Float32[ndarray, "queries dim"], exact: Int64[ndarray, "queries nearest"]) -> float:
+    """The share of the nearest vectors that the index finds."""
+    _, found = index.search(queries, exact.shape[1])
+    return float(np.mean([np.isin(one, other).mean() for one, other in zip(exact, found, strict=True)]))
