@@ -1,5 +1,7 @@
 """The device and the number type that the settings ask for."""
 
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +51,14 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if name not in known:
         raise InputError(f"dtype: {name!r} is unknown; use auto, {', '.join(known)}")
     return known[name]
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory held so far, in MB: by torch on a GPU, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @contextmanager

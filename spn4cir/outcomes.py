@@ -1,20 +1,37 @@
 """What came out query by query: a parquet table and a contact sheet."""
 
+import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spn4cir.datasets.protocol import Scores
 from spn4cir.evaluation import TOP, RankedSplit
 from spn4cir.files import atomic_file
 from spn4cir.sheets import SheetRow, draw_sheet
 
 _SHOWN = 5
+_COLUMNS = pa.schema(
+    [
+        ("split", pa.string()),
+        ("query", pa.int64()),
+        ("reference", pa.string()),
+        ("text", pa.string()),
+        ("target", pa.string()),
+        ("rank", pa.int64()),
+        ("subset_rank", pa.int64()),
+        ("top", pa.list_(pa.string())),
+    ]
+)
 
 
 def write_queries(splits: Sequence[RankedSplit], path: Path, before: Sequence[RankedSplit] | None = None) -> None:
-    """Writes one row a query: split, query, reference, text, target, rank (1 is the best place), top names.
+    """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
+
+    Where a query has no subset, the subset rank is null.
 
     Args:
         splits: ranked queries.
@@ -22,7 +39,7 @@ def write_queries(splits: Sequence[RankedSplit], path: Path, before: Sequence[Ra
         before: the same queries ranked by the stage-1 weights; adds the column `stage1_rank`.
     """
     rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(rows, schema=_COLUMNS)
     if before is not None:
         ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
         table = table.append_column("stage1_rank", pa.array(ranks))
@@ -39,8 +56,21 @@ def _row(ranked: RankedSplit, query: int) -> dict[str, object]:
         "text": ranked.texts[query],
         "target": triplet.target_name,
         "rank": int(ranked.ranking.rank[query]) + 1,
+        "subset_rank": int(ranked.ranking.subset_rank[query]) + 1 or None,
         "top": ranked.top_names(query)[:TOP],
     }
+
+
+def queries_entry(queries: Path, metrics: Path) -> dict[str, str]:
+    """The entry by which a metrics file names its table of queries: the path from the file's own folder."""
+    return {"queries": Path(os.path.relpath(queries, metrics.parent)).as_posix()}
+
+
+def write_recalls(scores: Scores, path: Path) -> None:
+    """Writes the flat scores as a table of `metric` and `percent`, which DVC plots as bars."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerows([("metric", "percent"), *scores.items()])
 
 
 def write_contact_sheet(splits: Sequence[RankedSplit], path: Path, queries: int, title: str) -> None:

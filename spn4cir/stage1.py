@@ -14,7 +14,7 @@ from spn4cir.images import ImageFiles
 from spn4cir.params import Optimisation, Validate
 from spn4cir.sources import ImageSource, triplet_rows
 from spn4cir.texts import report_long_texts, training_texts
-from spn4cir.training import BEST, History, Trainer
+from spn4cir.training import BEST, History, Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
 
 
@@ -31,6 +31,7 @@ def train_stage1(
     out: Path,
     workers: int,
     device: torch.device,
+    watch: Watch = unwatched,
 ) -> History:
     """Trains from a base model and writes the weights of the best epoch, in the published stage-1 container.
 
@@ -46,6 +47,7 @@ def train_stage1(
         out: the file of the weights.
         workers: processes that decode.
         device: where to train.
+        watch: called with the history whenever it has grown.
 
     Raises:
         InputError: an image is missing or broken, or there are too few triplets.
@@ -61,7 +63,7 @@ def train_stage1(
     report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
     files = ImageFiles(unique.gallery.paths, composer.preprocess)
     source = ImageSource(rows, settings, seed, workers, device, files)
-    history = Trainer(composer, source, settings, 1, score, layout.selection, work, device).fit()
+    history = Trainer(composer, source, settings, 1, score, layout.selection, work, device, watch).fit()
     with atomic_file(out) as temporary:
         shutil.copyfile(work / BEST, temporary)
     return history

@@ -14,7 +14,7 @@ from spn4cir.files import atomic_file
 from spn4cir.params import Train, Validate
 from spn4cir.sources import BankSource, triplet_rows
 from spn4cir.texts import report_long_texts, training_texts
-from spn4cir.training import BEST, LAST, History, Trainer
+from spn4cir.training import BEST, LAST, History, Trainer, Watch, unwatched
 from spn4cir.types import Triplet
 
 
@@ -38,6 +38,7 @@ def train_stage2(
     out: Path,
     workers: int,
     device: torch.device,
+    watch: Watch = unwatched,
 ) -> History:
     """Fine-tunes the query side; writes `best.pt` and `last.pt` in the published stage-2 container.
 
@@ -53,6 +54,7 @@ def train_stage2(
         out: the folder of the weights.
         workers: processes that decode.
         device: where to train.
+        watch: called with the history whenever it has grown.
 
     Raises:
         InputError: an image is missing or broken, or there are too few triplets.
@@ -67,7 +69,7 @@ def train_stage2(
     rows = triplet_rows(triplets, bank.row, "training triplets")
     report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
     source = BankSource(rows, bank, settings, seed, device, workers)
-    history = Trainer(composer, source, settings, 2, score, layout.selection, work, device).fit()
+    history = Trainer(composer, source, settings, 2, score, layout.selection, work, device, watch).fit()
     for name in (BEST, LAST):
         with atomic_file(out / name) as temporary:
             shutil.copyfile(work / name, temporary)

@@ -5,24 +5,24 @@ import torch
 from spn4cir.checkpoints import load_composer, read_checkpoint, save_composer
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
-from spn4cir.curves import write_curves
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
 from spn4cir.leftovers import clear_others
+from spn4cir.live import Figures, write_figures
 from spn4cir.params import Checkpoint, HubModel, LocalModel, OpenClipModel, of_dataset, of_family
 from spn4cir.stage1 import train_stage1
 from spn4cir.training import History
-from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from spn4cir.work import clear_work, code_hash, work_folder
 from stages import published
 from stages.common import DATA, Job, run
-from stages.learning import first_triplets, unique_images
+from stages.learning import data_hash, first_triplets, scored_layout, unique_images
 
 Source = HubModel | LocalModel | OpenClipModel
 
 
 def main(job: Job) -> None:
-    """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, source.json, steps.csv, epochs.csv}`."""
+    """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, source.json, figures/}`."""
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
     source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.stage1")
     if settings.source == "train":
@@ -30,7 +30,7 @@ def main(job: Job) -> None:
     else:
         history, origin = _take(job, settings, source)
     write_json(job.place("checkpoint") / "source.json", origin, indent=2)
-    write_curves(history, job.place("checkpoint"))
+    write_figures(history, job.place("checkpoint") / "figures")
 
 
 def _options(job: Job) -> Options:
@@ -70,7 +70,7 @@ def _base(job: Job, source: Source) -> Composer:
 
 
 def _train(job: Job, settings: Checkpoint, source: Source) -> History:
-    layout = job.layout()
+    layout = scored_layout(job)
     device = choose_device(job.params.machine.device)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
     work = work_folder(
@@ -81,7 +81,7 @@ def _train(job: Job, settings: Checkpoint, source: Source) -> History:
             "seed": job.params.seed,
             "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
             "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
-            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), listing_hash(layout.root)],
+            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
             "code": code_hash("stages.checkpoint"),
             "device": device.type,
         },
@@ -99,6 +99,7 @@ def _train(job: Job, settings: Checkpoint, source: Source) -> History:
         out=job.stage1_file,
         workers=job.params.machine.workers,
         device=device,
+        watch=Figures(work / "live").update,
     )
 
 

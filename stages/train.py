@@ -2,24 +2,24 @@
 
 from spn4cir.bank import open_bank
 from spn4cir.checkpoints import load_composer
-from spn4cir.curves import write_curves
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash
 from spn4cir.leftovers import clear_others
+from spn4cir.live import Figures, write_figures
 from spn4cir.params import of_family
 from spn4cir.stage2 import positives, train_stage2
 from spn4cir.types import Triplet
-from spn4cir.work import code_hash, listing_hash, work_folder
+from spn4cir.work import code_hash, work_folder
 from stages.common import Job, run
-from stages.learning import first_triplets, unique_images
+from stages.learning import data_hash, first_triplets, scored_layout, unique_images
 
 
 def main(job: Job) -> None:
-    """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, steps.csv, epochs.csv}`."""
+    """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, figures/}`."""
     settings = of_family(job.params.train, job.dataset, job.family, "train")
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
-    layout = job.layout()
+    layout = scored_layout(job)
     device = choose_device(job.params.machine.device)
     composer = load_composer(job.stage1_file, job.family)
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
@@ -31,7 +31,7 @@ def main(job: Job) -> None:
             "validate": protocol.model_dump(),
             "seed": job.params.seed,
             "weights": file_hash(job.stage1_file),
-            "inputs": [tree_hash(job.place("bank")), tree_hash(job.place("triplets")), listing_hash(layout.root)],
+            "inputs": [tree_hash(job.place("bank")), tree_hash(job.place("triplets")), data_hash(job)],
             "code": code_hash("stages.train"),
             "device": device.type,
         },
@@ -49,8 +49,9 @@ def main(job: Job) -> None:
         out=job.place("train"),
         workers=job.params.machine.workers,
         device=device,
+        watch=Figures(work / "live").update,
     )
-    write_curves(history, job.place("train"))
+    write_figures(history, job.place("train") / "figures")
 
 
 def _positives(job: Job, which: str, images: str) -> tuple[Triplet, ...]:

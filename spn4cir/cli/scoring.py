@@ -52,15 +52,19 @@ def validate(
     """Score a checkpoint on the validation split.
 
     Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
-    protocol and the counts behind them, and the scores over alternative galleries. Prints the recalls. With
+    protocol and the counts behind them, and the scores over alternative galleries; what came out query by query goes
+    into a table beside it, FILE.queries.parquet. Prints the recalls. With
     --shortcuts, the file says under `shortcuts` how far a part of the query, or another wording, carries them.
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
     from spn4cir.files import write_json
+    from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, of_family
     from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
 
     check_place(json)
+    queries = json.with_suffix(".queries.parquet")
+    check_place(queries)
     params, place, processes = find_machine(device, workers)
     opened, name = find_layout(params, layout, root, dataset, missing)
     options = network_options(tokenizer, vision_head_width, text_head_width)
@@ -73,13 +77,14 @@ def validate(
         wordings = wordings_of(splits, settings.capitalise, Rewording(templates, paraphrases))
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
-    content = metrics_file(evaluation, opened, settings, composer, family)
+    write_queries(evaluation.splits, queries)
+    content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
     if wordings is not None:
         content["shortcuts"] = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, place)
     write_json(json, content, indent=2)
     for key, value in evaluation.scores.items():
         print(f"{key:<24} {value:6.2f}")
-    print(f"{json}: written")
+    print(f"{json}: written, with its queries in {queries}")
 
 
 @app.command(epilog=example("spn4cir submit --root ~/cirr --checkpoint best.pt --name mine --out submission"))

@@ -35,12 +35,13 @@ def test_a_second_run_does_nothing(finished: Project) -> None:
 
 
 def test_metrics_and_plots_are_registered(finished: Project) -> None:
-    """`dvc metrics show` reads the scores, `dvc plots show` the curves of both training stages."""
+    """`dvc metrics show` reads the scores, `dvc plots show` the curves of both training stages and the bars."""
     shown = json.loads(finished.run("dvc", "metrics", "show", "--json").stdout)
     assert "metrics/demo_fiq/clip.json" in json.dumps(shown)
     plots = json.loads(finished.run("dvc", "plots", "show", "--json").stdout)
-    assert any("train/demo_fiq/clip/steps.csv" in name for name in plots["data"])
-    assert any("checkpoint/demo_fiq/clip/epochs.csv" in name for name in plots["data"])
+    assert any("train/demo_fiq/clip/figures/steps/loss.tsv" in name for name in plots["data"])
+    assert any("validate/demo_cirr/clip/recalls.tsv" in name for name in plots["data"])
+    assert any("checkpoint/demo_fiq/clip/figures/epochs/temperature.tsv" in name for name in plots["data"])
 
 
 def test_a_temperature_reruns_its_pair_alone(project: Project) -> None:

@@ -11,6 +11,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -86,7 +87,9 @@ def test_validate_writes_the_metrics_file(data, layout, root, checkpoint, keys):
     arguments = ["--root", data / root, "--checkpoint", data / checkpoint, "--json", "m.json", "--workers", 0]
     result = call("validate", "--layout", layout, "--family", "clip", *arguments)
     metrics = json.loads(Path("m.json").read_text())
-    assert list(metrics) == [*keys, "protocol", "counts", "alternatives"]
+    assert list(metrics) == [*keys, "protocol", "counts", "alternatives", "queries"]
+    assert metrics["queries"] == "m.queries.parquet"
+    assert pq.read_table("m.queries.parquet").num_rows == sum(metrics["counts"]["queries"].values())
     assert all(0 <= metrics[key] <= 100 for key in keys)
     assert [line.split()[0] for line in result.stdout.splitlines()[:-1]] == keys
     for name, scores in metrics["alternatives"].items():

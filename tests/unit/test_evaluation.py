@@ -365,3 +365,19 @@ def test_bars_and_the_place_of_the_queries(tmp_path: Path) -> None:
     assert (tmp_path / "recalls.tsv").read_text() == "metric\tpercent\nrecall_at1\t25.0\naverage\t31.25\n"
     metrics = Path("metrics/d/f.json")
     assert queries_entry(Path("data/validate/d/f/q.parquet"), metrics) == {"queries": "../../data/validate/d/f/q.parquet"}
+
+
+def test_a_query_without_a_subset_has_no_subset_rank(tmp_path: Path) -> None:
+    split = replace(cirr(Case(20).gallery(), [(1, 2, 1.0, [1, 2])]), name="dress")
+    bare = replace(split, triplets=tuple(replace(triplet, subset_names=()) for triplet in split.triplets))
+    write_queries(scored(OneSplit(tmp_path, "error"), [bare]).splits, tmp_path / "queries.parquet")
+    table = pq.read_table(tmp_path / "queries.parquet")
+    assert table["subset_rank"].to_pylist() == [None]
+    assert str(table.schema.field("subset_rank").type) == "int64"
+
+
+def test_bars_and_the_place_of_the_queries(tmp_path: Path) -> None:
+    write_recalls({"recall_at1": 25.0, "average": 31.25}, tmp_path / "recalls.tsv")
+    assert (tmp_path / "recalls.tsv").read_text() == "metric\tpercent\nrecall_at1\t25.0\naverage\t31.25\n"
+    metrics = Path("metrics/d/f.json")
+    assert queries_entry(Path("data/validate/d/f/q.parquet"), metrics) == {"queries": "../../data/validate/d/f/q.parquet"}

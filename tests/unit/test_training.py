@@ -1,7 +1,5 @@
 """The training loop of both stages: what moves, what is kept, and that a kill changes nothing."""
 
-import csv
-import math
 import os
 import signal
 import subprocess
@@ -20,7 +18,6 @@ import spn4cir.stage1
 import spn4cir.training
 from spn4cir.bank import Bank, build_bank, open_bank
 from spn4cir.checkpoints import load_composer
-from spn4cir.curves import write_curves
 from spn4cir.datasets import open_layout
 from spn4cir.dedup import deduplicate
 from spn4cir.errors import InputError
@@ -30,7 +27,7 @@ from spn4cir.params import Validate
 from spn4cir.sources import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
 from spn4cir.stage1 import train_stage1
 from spn4cir.stage2 import positives, train_stage2
-from spn4cir.training import History, Trainer
+from spn4cir.training import Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, optimisation, stage2
 from tests.helpers.banks import stored_bank
@@ -69,12 +66,13 @@ def trainer(
     scores: Callable[[Any], dict[str, float]] = lambda composer: SCORES,
     composer: StubComposer | None = None,
     source: Any = None,
+    watch: Watch = unwatched,
     **changes: Any,
 ) -> Trainer:
     work.mkdir(parents=True, exist_ok=True)
     settings = stage2(**changes)
     source = source or BankSource(rows(), bank(), settings, 1, CPU)
-    return Trainer(composer or talkative(), source, settings, 2, scores, "score", work, CPU)
+    return Trainer(composer or talkative(), source, settings, 2, scores, "score", work, CPU, watch)
 
 
 def last(work: Path) -> dict[str, Tensor]:
@@ -459,18 +457,3 @@ def test_positives_are_annotated_generated_or_both(tmp_path: Path) -> None:
     assert positives(layout, path, "generated") == (written,)
     assert positives(layout, path, "both") == (*annotated, written)
     assert positives(layout, tmp_path / "none.json", "annotated") == annotated
-
-
-def test_curves_are_csv(tmp_path: Path) -> None:
-    history = History(
-        steps=[{"step": 1, "epoch": 1, "loss": 0.5}],
-        epochs=[{"epoch": 1, "loss": 0.5, "score": 40.0, "recall_at1": 30.0}],
-    )
-    write_curves(history, tmp_path / "a")
-    with (tmp_path / "a" / "epochs.csv").open() as stream:
-        assert list(csv.DictReader(stream)) == [{"epoch": "1", "loss": "0.5", "score": "40.0", "recall_at1": "30.0"}]
-    assert (tmp_path / "a" / "steps.csv").read_text() == "step,epoch,loss\n1,1,0.5\n"
-    write_curves(History(), tmp_path / "b")
-    assert (tmp_path / "b" / "steps.csv").read_text() == "step,epoch,loss\n"
-    assert (tmp_path / "b" / "epochs.csv").read_text() == "epoch,loss,score\n"
-    assert math.isinf(History().best_score)

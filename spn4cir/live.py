@@ -1,0 +1,61 @@
+"""A run's figures as files that DVC plots, written by DVCLive while training goes on.
+
+One file a figure, tab-separated: `step` (the training step, or the epoch) and the value. DVCLive comes with the extra
+`dvc`; nothing else of the package needs it.
+"""
+
+from pathlib import Path
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+from spn4cir.training import History
+
+# Folders of figures, and those of an epoch that are no scores by name.
+GROUPS = ("steps", "epochs", "scores", "speed")
+_EPOCH_FIGURES = ("loss", "score", "learning_rate", "temperature")
+
+
+class Figures:
+    """Writes what a history gains into `<folder>/plots/metrics/<group>/<figure>.tsv`.
+
+    Each begins anew: of a resumed run the first update writes all that was there, so that no row lacks or comes twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from dvclive import Live
+        except ImportError:
+            raise InputError("the package dvclive is not installed; run pip install 'spn4cir[dvc]'") from None
+        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        self._steps = self._epochs = self._speed = 0
+
+    def update(self, history: History) -> None:
+        """Writes the rows that came since the last update."""
+        for row in history.steps[self._steps :]:
+            self._log("steps", row["step"], {"loss": row["loss"]})
+        for row in history.epochs[self._epochs :]:
+            figures = {name: row[name] for name in _EPOCH_FIGURES}
+            self._log("epochs", row["epoch"], figures)
+            self._log("scores", row["epoch"], {n: v for n, v in row.items() if n not in figures and n != "epoch"})
+        for epoch, speed in enumerate(history.speed[self._speed :], start=self._speed + 1):
+            self._log("speed", epoch, speed)
+        self._steps, self._epochs, self._speed = len(history.steps), len(history.epochs), len(history.speed)
+
+    def _log(self, group: str, step: float, figures: dict[str, float]) -> None:
+        self._live.step = int(step)
+        for name, value in figures.items():
+            self._live.log_metric(f"{group}/{name}", value)
+
+
+def write_figures(history: History, out: Path) -> None:
+    """Writes all figures into `<out>/<group>/<figure>.tsv`, whole; weights not trained here have empty groups."""
+    with atomic_folder(out) as folder:
+        live = folder / "live"
+        Figures(live).update(history)
+        for group in GROUPS:
+            written = live / "plots" / "metrics" / group
+            written.mkdir(parents=True, exist_ok=True)
+            written.rename(folder / group)
+        (live / "plots" / "metrics").rmdir()
+        (live / "plots").rmdir()
+        live.rmdir()
