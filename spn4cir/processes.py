@@ -1,0 +1,89 @@
+"""Work on many files in processes of their own: in order, few tasks ahead, and nothing left behind by a kill."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from spn4cir.errors import InputError
+
+Result = TypeVar("Result")
+_CHUNK = 16
+_CHUNKS_AHEAD = 4
+
+
+def map_in_processes(
+    function: Callable[[Path], Result], paths: Sequence[Path], workers: int, label: str
+) -> Iterator[Result]:
+    """The function's result for each path, in order, with a bounded number of tasks in flight.
+
+    Args:
+        function: of a module, so that another process finds it.
+        paths: the files.
+        workers: processes; 0 works in this one.
+        label: what is being done, for the error of a process that was killed.
+
+    Raises:
+        InputError: the function raised it, or a process was killed.
+    """
+    if workers == 0:
+        yield from map(function, paths)
+        return
+    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
+    pool = ProcessPoolExecutor(workers, initializer=_follow_parent)
+    try:
+        with _interrupt_held():
+            first = islice(chunks, workers * _CHUNKS_AHEAD)
+            pending = deque(pool.submit(_map_chunk, function, chunk) for chunk in first)
+        while pending:
+            results = pending.popleft().result()
+            pending.extend(pool.submit(_map_chunk, function, chunk) for chunk in islice(chunks, 1))
+            yield from results
+    except InputError as error:
+        raise InputError(str(error)) from None  # drops the traceback that the worker attached
+    except BrokenProcessPool:
+        raise InputError(
+            f"{label}: one of {workers} decoding processes was killed (out of memory?); run again with fewer workers"
+        ) from None
+    finally:
+        with _interrupt_held():
+            pool.shutdown(cancel_futures=True)
+
+
+def _map_chunk(function: Callable[[Path], Result], paths: Sequence[Path]) -> list[Result]:
+    return [function(path) for path in paths]
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Delays Ctrl-C to the end of the block.
+
+    Amid the start of the workers it would leave some that are never ended; a second one amid their end would have
+    Python 3.11 take the thread that ends them for finished, and wait for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends this worker when the parent is killed: it would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
