@@ -1,13 +1,16 @@
 """Listings: the generated triplets that a recipe learns from first, with the content of every image they name.
 
+Where a data set has no annotated queries, those that were held out of the generated triplets stand beside them.
+
 A stage that depends on a listing depends on just those triplets and images. Families that begin with annotated
 triplets have an empty one, which no change of captions touches.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
@@ -22,13 +25,21 @@ class Listing:
     Attributes:
         triplets: the generated triplets.
         unique: the images that they name, equal files once.
+        queries: generated triplets that were held out; their images are none of those.
     """
 
     triplets: tuple[Triplet, ...]
     unique: UniqueImages
+    queries: tuple[Triplet, ...]
 
 
-def write_listing(triplets: Sequence[Triplet], image_path: Callable[[str], Path], path: Path, workers: int = 1) -> None:
+def write_listing(
+    triplets: Sequence[Triplet],
+    image_path: Callable[[str], Path],
+    path: Path,
+    workers: int = 1,
+    queries: Sequence[Triplet] = (),
+) -> None:
     """Writes the triplets with the place and the hash of every image they name; nothing but braces for no triplets.
 
     Args:
@@ -36,6 +47,7 @@ def write_listing(triplets: Sequence[Triplet], image_path: Callable[[str], Path]
         image_path: where the image of a name lies, seen from the folder that the stages run in.
         path: the JSON file.
         workers: threads that hash images.
+        queries: triplets that were held out; none where the data set has queries of its own.
 
     Raises:
         InputError: an image is not there.
@@ -48,8 +60,12 @@ def write_listing(triplets: Sequence[Triplet], image_path: Callable[[str], Path]
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         hashes = list(pool.map(content_hash, places))
     images = {name: [place.as_posix(), digest] for name, place, digest in zip(names, places, hashes, strict=True)}
-    written = [[t.reference_name, t.target_name, list(t.captions)] for t in triplets]
-    write_json(path, {"triplets": written, "images": images} if written else {})
+    written = {"triplets": _plain(triplets), "images": images}
+    write_json(path, written | ({"queries": _plain(queries)} if queries else {}) if triplets else {})
+
+
+def _plain(triplets: Sequence[Triplet]) -> list[list[object]]:
+    return [[t.reference_name, t.target_name, list(t.captions)] for t in triplets]
 
 
 def read_listing(path: Path) -> Listing:
@@ -70,8 +86,16 @@ def read_listing(path: Path) -> Listing:
             names.append(name)
             paths.append(Path(place))
         row[name] = kept[digest]
-    triplets = tuple(
-        Triplet(reference, tuple(captions), target, generated=True)
-        for reference, target, captions in content["triplets"]
-    )
-    return Listing(triplets, UniqueImages(Gallery(tuple(names), tuple(paths)), row))
+    unique = UniqueImages(Gallery(tuple(names), tuple(paths)), row)
+    held_out = _triplets(content.get("queries", []))
+    queries = tuple(replace(triplet, query_id=number) for number, triplet in enumerate(held_out))
+    return Listing(_triplets(content["triplets"]), unique, queries)
+
+
+def read_queries(path: Path) -> tuple[Triplet, ...]:
+    """The queries that were held out; none where the listing is empty."""
+    return read_listing(path).queries if read_json(path) else ()
+
+
+def _triplets(plain: list[list[Any]]) -> tuple[Triplet, ...]:
+    return tuple(Triplet(reference, tuple(captions), target, generated=True) for reference, target, captions in plain)

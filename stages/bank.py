@@ -6,22 +6,21 @@ from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
-from spn4cir.work import code_hash, listing_hash, work_folder
+from spn4cir.work import code_hash, work_folder
 from stages.common import Job, run
-from stages.learning import unique_images
+from stages.learning import data_hash, unique_images
 
 
 def main(job: Job) -> None:
     """Writes `data/bank/<dataset>/<family>/{reference.npy, target.npy, manifest.json}`."""
     settings = of_family(job.params.bank, job.dataset, job.family, "bank")
-    layout = job.layout()
     device = choose_device(job.params.machine.device)
     work = work_folder(
         job.work("bank"),
         {
             "settings": settings.model_dump(),
             "weights": file_hash(job.stage1_file),
-            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), listing_hash(layout.root)],
+            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
             "code": code_hash("stages.bank"),
             "device": device.type,
         },

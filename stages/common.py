@@ -32,7 +32,7 @@ class Job:
     def layout(self) -> Layout:
         """The adapter of `data/raw/<dataset>`."""
         settings = of_dataset(self.params.datasets, self.dataset, "datasets")
-        return open_layout(settings.layout, DATA / "raw" / self.dataset, settings.missing)
+        return open_layout(settings.layout, DATA / "raw" / self.dataset, settings.missing, settings.options)
 
     def place(self, stage: str) -> Path:
         """`data/<stage>/<dataset>`, with `/<family>` where the job has one."""

@@ -1,9 +1,25 @@
-"""What the stages that train read: images and triplets, annotated, or generated and listed."""
+"""What the stages that train and score read: images, triplets and queries, annotated, or generated and listed."""
 
+from spn4cir.datasets.protocol import Layout
 from spn4cir.dedup import read_optimized_images
-from spn4cir.listing import read_listing
+from spn4cir.files import file_hash, value_hash
+from spn4cir.listing import read_listing, read_queries
+from spn4cir.params import of_dataset
 from spn4cir.types import Triplet, UniqueImages
+from spn4cir.work import listing_hash
 from stages.common import Job
+
+
+def scored_layout(job: Job) -> Layout:
+    """The layout, scored by its annotated queries or by those that the listing holds out."""
+    return job.layout().with_queries(read_queries(job.listing_file))
+
+
+def data_hash(job: Job) -> str:
+    """Hash of what lies in `data/raw/<dataset>`, and of annotations that lie elsewhere."""
+    root, options = job.layout().root, of_dataset(job.params.datasets, job.dataset, "datasets").options
+    annotations = file_hash(root / options["annotations"]) if "annotations" in options else None
+    return value_hash([listing_hash(root), annotations])
 
 
 def unique_images(job: Job, which: str) -> UniqueImages:

@@ -1,6 +1,6 @@
 """triplets: modification texts from the captions of matched images, and a listing for recipes that begin with them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Origin:
         record: a triplet in the published form.
         read: the triplets of a published file.
         image_path: where the image of a name lies.
+        hold_out: parts those to learn from and those held out as queries.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Origin:
     record: Callable[[Written], dict[str, Any]]
     read: Callable[[Path], tuple[Triplet, ...]]
     image_path: Callable[[str], Path]
+    hold_out: Callable[[Sequence[Triplet]], tuple[tuple[Triplet, ...], tuple[Triplet, ...]]]
 
 
 def main(job: Job) -> None:
@@ -55,8 +57,10 @@ def main(job: Job) -> None:
         origin.read(path)
         published.take(path, source, out)
     triplets = origin.read(out)
-    write_listing(triplets if _is_first(job) else (), origin.image_path, job.listing_file, job.params.machine.workers)
-    print(f"triplets: {len(triplets)} generated")
+    training, queries = origin.hold_out(triplets) if _is_first(job) else ((), ())
+    write_listing(training, origin.image_path, job.listing_file, job.params.machine.workers, queries)
+    held = f", {len(training)} to learn from, {len(queries)} held out as queries" if queries else ""
+    print(f"triplets: {len(triplets)} generated{held}")
 
 
 def _is_first(job: Job) -> bool:
@@ -98,6 +102,7 @@ def _own(job: Job) -> Origin:
         lambda each: layout.generated_record(*each),
         layout.read_generated,
         layout.image_path,
+        layout.hold_out,
     )
 
 
@@ -119,6 +124,7 @@ def _pooled(job: Job) -> Origin:
         lambda each: pool.generated_record(each.triplet),
         pool.read_generated,
         pool.image_path,
+        lambda triplets: (tuple(triplets), ()),
     )
 
 

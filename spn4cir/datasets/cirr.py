@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import Scores, unique_gallery
+from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, unique_gallery
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -26,7 +26,7 @@ from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
 @dataclass(frozen=True)
-class Cirr:
+class Cirr(PublishedLayout):
     """Adapter of a CIRR folder."""
 
     root: Path
@@ -36,6 +36,14 @@ class Cirr:
     subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
     selection: ClassVar[str] = "mean_recall5_subset1"
     caption_join: ClassVar[str] = "the one caption as annotated"
+    official: ClassVar[Mapping[str, int]] = {
+        "train triplets": 28_225,
+        "train images": 16_939,
+        "val triplets": 4_181,
+        "val images": 2_297,
+        "test1 triplets": 4_148,
+        "test1 images": 2_315,
+    }
 
     def _split_path(self, split: str) -> Path:
         return self.root / "cirr" / "image_splits" / f"split.rc2.{split}.json"
@@ -194,3 +202,16 @@ class Cirr:
         """R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
         (flat,) = scores.values()
         return {**flat, "mean_recall5_subset1": (flat["recall_at5"] + flat["recall_subset_at1"]) / 2}
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """Train and val, and test1 where its files are there."""
+        splits = ["train", "val", *(["test1"] if self._captions_path("test1").is_file() else [])]
+        return tuple(
+            AnnotatedSplit(split, tuple(self._read(self._captions_path(split), split != "test1")), self._paths(split))
+            for split in splits
+        )
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """One a split."""
+        return tuple(self.root / name for name in ("train", "dev", "test1"))

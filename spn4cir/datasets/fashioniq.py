@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import Scores, unique_gallery
+from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, unique_gallery
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -31,7 +31,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
-class FashionIQ:
+class FashionIQ(PublishedLayout):
     """Adapter of a FashionIQ folder; images may be `.png` or `.jpg`."""
 
     root: Path
@@ -41,6 +41,15 @@ class FashionIQ:
     subset_ks: ClassVar[tuple[int, ...]] = ()
     selection: ClassVar[str] = "average_recall"
     caption_join: ClassVar[str] = "first and second caption, joined by ' and '"
+    official: ClassVar[Mapping[str, int]] = {
+        "train triplets": 18_000,
+        "train images": 46_609,
+        "train images in triplets": 25_136,
+        "val triplets": 6_016,
+        "val dress images": 3_817,
+        "val shirt images": 6_346,
+        "val toptee images": 5_373,
+    }
 
     @cached_property
     def _files(self) -> Mapping[str, Path]:
@@ -71,12 +80,12 @@ class FashionIQ:
     def _captions_path(self, category: str, split: str) -> Path:
         return self.root / "captions" / f"cap.{category}.{split}.json"
 
-    def _read(self, path: Path, category: str, generated: bool = False) -> list[Triplet]:
+    def _read(self, path: Path, category: str, generated: bool = False, with_target: bool = True) -> list[Triplet]:
         return [
             Triplet(
                 reference_name=field(record, "candidate", str, path, position),
                 captions=captions_field(record, "captions", path, position),
-                target_name=field(record, "target", str, path, position),
+                target_name=field(record, "target", str, path, position) if with_target else None,
                 query_id=position,
                 category=category,
                 generated=generated,
@@ -195,3 +204,27 @@ class FashionIQ:
             f"average_recall_at{k}": mean(values[f"recall_at{k}"] for values in scores.values()) for k in (10, 50)
         }
         return {**flat, **averages, "average_recall": mean(averages.values())}
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """Each category of train and val, and of test where its files are there.
+
+        A training triplet needs no entry in the split file; a query does, as its gallery holds no other images.
+        """
+        return tuple(
+            self._annotated_split(split, category)
+            for split in ("train", "val", "test")
+            for category in CATEGORIES
+            if split != "test" or self._captions_path(category, split).is_file()
+        )
+
+    def _annotated_split(self, split: str, category: str) -> AnnotatedSplit:
+        path = self._captions_path(category, split)
+        triplets = tuple(self._read(path, category, with_target=split != "test"))
+        named = unique_gallery(triplets, self.image_path).names if split == "train" else ()
+        names = dict.fromkeys((*self._split_names(category, split), *named))
+        return AnnotatedSplit(split, triplets, {name: self.image_path(name) for name in names}, category=category)
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """The one."""
+        return (self.root / "images",)

@@ -1,12 +1,32 @@
 """What every annotation layout offers. Nothing else in the package knows a file name of a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class AnnotatedSplit:
+    """What the annotation files of a split say, be its images there or not.
+
+    Attributes:
+        split: `train`, `val`, `test`, `test1`.
+        triplets: its triplets.
+        images: where the images lie that the split needs; a triplet that names another is of no use.
+        listed: the names that the annotation files say; None: all of `images`.
+        category: FashionIQ's dress, shirt or toptee; empty where there is none.
+    """
+
+    split: str
+    triplets: tuple[Triplet, ...]
+    images: Mapping[str, Path]
+    listed: frozenset[str] | None = None
+    category: str = ""
 
 
 class Layout(Protocol):
@@ -19,17 +39,37 @@ class Layout(Protocol):
         subset_ks: the k of its recalls within each query's subset; empty where there are none.
         selection: key of the score by which the best epoch is kept.
         caption_join: how a query's captions become one text, for the metrics file.
+        gallery_rule: what a gallery holds, for the metrics file.
+        query_source: who wrote the queries, for the metrics file.
+        official: totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...).
+        picture_folders: where its pictures lie.
     """
 
     published: ClassVar[str]
     recall_ks: ClassVar[tuple[int, ...]]
-    subset_ks: ClassVar[tuple[int, ...]]
-    selection: ClassVar[str]
     caption_join: ClassVar[str]
+    gallery_rule: ClassVar[str]
+    official: ClassVar[Mapping[str, int]]
 
     @property
     def root(self) -> Path:
         """The folder."""
+
+    @property
+    def subset_ks(self) -> tuple[int, ...]:
+        """As above."""
+
+    @property
+    def selection(self) -> str:
+        """As above."""
+
+    @property
+    def query_source(self) -> str:
+        """As above."""
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """As above."""
 
     def image_path(self, name: str) -> Path:
         """Where the training image `name` lies (the file itself may be absent)."""
@@ -68,8 +108,14 @@ class Layout(Protocol):
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
         """The generated triplets of a file."""
 
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+        """The generated triplets to learn from, and those that are held out as queries where none are annotated."""
+
+    def with_queries(self, generated: Sequence[Triplet]) -> Self:
+        """The layout scored by these queries, which were held out, where none are annotated."""
+
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The validation queries with their galleries.
+        """The validation queries with their galleries; none where none are annotated and none were held out.
 
         A query whose target is its own reference, or that lacks an image, is an InputError, or left out under `skip`.
         """
@@ -82,6 +128,24 @@ class Layout(Protocol):
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """The flat scores of the metrics file, from those of each split (`recall_at10`, ...)."""
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """What the annotation files say, whatever `missing`. Raises InputError for one that is absent or damaged."""
+
+
+class PublishedLayout:
+    """What the layouts of published data sets share: all their queries are annotated."""
+
+    gallery_rule: ClassVar[str] = "all images of the split files"
+    query_source: ClassVar[str] = "annotated"
+
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+        """Nothing is held out."""
+        return tuple(generated), ()
+
+    def with_queries(self, generated: Sequence[Triplet]) -> Self:  # noqa: ARG002 - for other layouts
+        """Scored by its annotated queries alone."""
+        return self
 
 
 def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path]) -> Gallery:

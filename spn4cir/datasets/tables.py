@@ -1,0 +1,118 @@
+"""Annotations as a table: CSV (UTF-8, comma, a header) or parquet, one row a triplet."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spn4cir.errors import InputError
+
+NEEDED = ("reference", "target", "text")
+OPTIONAL = ("split", "group")
+SPLITS = ("train", "val", "test")
+_BETWEEN_MEMBERS = ";"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An annotated triplet.
+
+    Attributes:
+        reference: name of the query image.
+        target: name of the image to find.
+        text: what is to be different.
+        split: train, val or test; empty where the table has no such column.
+        group: the images among which the target is sought besides (CIRR's subset); empty for none.
+    """
+
+    reference: str
+    target: str
+    text: str
+    split: str
+    group: tuple[str, ...]
+
+
+def read_table(path: Path) -> tuple[Row, ...]:
+    """The rows of a file, in its order.
+
+    A group is a key that rows share (its images are those that these rows name), or the names of its images: a list in
+    parquet, joined by `;` in CSV.
+
+    Raises InputError that names the first row which lacks a value, and for a file that is absent, of another kind, or
+    without one of the columns reference, target and text.
+    """
+    records = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
+    rows = [_cells(record, f"{path}: row {number}") for number, record in enumerate(records, start=1)]
+    if not rows:
+        raise InputError(f"{path}: holds no row; annotate some triplets, or leave the file out")
+    keyed: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if isinstance(row["group"], str):
+            keyed.setdefault(row["group"], {}).update(dict.fromkeys((row["reference"], row["target"])))
+    return tuple(Row(**row | {"group": _members(row["group"], keyed)}) for row in rows)
+
+
+def _members(group: str | list[str], keyed: dict[str, dict[str, None]]) -> tuple[str, ...]:
+    if isinstance(group, str):
+        return tuple(keyed[group]) if group else ()
+    return tuple(dict.fromkeys(group))
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            _check_columns(reader.fieldnames or (), path)
+            for record in reader:
+                if None in record or None in record.values():
+                    raise InputError(
+                        f"{path}: line {reader.line_num} has another number of cells than the header; put a text "
+                        'that holds a comma in quotes ("...")'
+                    )
+                yield record
+    except FileNotFoundError:
+        raise _absent(path) from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no CSV file in UTF-8 ({error}); save it as one, or as parquet") from None
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise _absent(path) from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: is no parquet file ({str(error).splitlines()[0]}); write it again") from None
+    _check_columns(table.schema.names, path)
+    yield from table.select([name for name in (*NEEDED, *OPTIONAL) if name in table.schema.names]).to_pylist()
+
+
+def _absent(path: Path) -> InputError:
+    return InputError(f"{path}: no such file; give the CSV or parquet file of the annotations")
+
+
+def _check_columns(found: Any, path: Path) -> None:
+    if lacking := [name for name in NEEDED if name not in found]:
+        raise InputError(
+            f"{path}: lacks the column {lacking[0]} (columns there: {', '.join(map(str, found)) or 'none'}); it needs "
+            f"{', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}"
+        )
+
+
+def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
+    """The values of a row. Raises InputError for one that will not do."""
+    for name in NEEDED:
+        if not isinstance(record[name], str) or not record[name].strip(".?, \n\t"):
+            raise InputError(f"{place}: {name} is {record[name]!r}; write it, or remove the row")
+    split = record.get("split", "")
+    if "split" in record and split not in SPLITS:
+        raise InputError(f"{place}: split is {split!r}, expected one of {', '.join(SPLITS)}")
+    group = record.get("group") or ""
+    if isinstance(group, str) and _BETWEEN_MEMBERS in group:
+        group = [name.strip() for name in group.split(_BETWEEN_MEMBERS) if name.strip()]
+    group = group if isinstance(group, list) else str(group)
+    return {name: record[name] for name in NEEDED} | {"split": split, "group": group}
