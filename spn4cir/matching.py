@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -20,11 +21,19 @@ from spn4cir.partners import Partners, Window
 from spn4cir.progress import progress
 from spn4cir.types import UniqueImages
 from spn4cir.unicom import Unicom
+from spn4cir.windows import Neighbour, RankSample, RankSamples, sampled_ranks
 
 # FAISS keeps the best of each row and never a whole row: good as long as few are wanted. Windows that end further out
 # are selected from whole rows.
 _NEAR = 2048
 _BLOCK_BYTES = 1 << 28
+
+
+class Matched(NamedTuple):
+    """The partners in each distinct window, and what lies at which rank for a few images."""
+
+    partners: list[Partners]
+    samples: RankSamples
 
 
 def match(
@@ -36,8 +45,9 @@ def match(
     batch_size: int,
     workers: int,
     device: torch.device,
-) -> list[Partners]:
-    """Partners of every unique image in each distinct window; each image is encoded once.
+    sampled: int,
+) -> Matched:
+    """Partners of every unique image in each distinct window, and samples of ranks; each image is encoded once.
 
     Raises InputError when a window does not fit the number of images (before any is encoded), or for an image that
     cannot be decoded.
@@ -46,7 +56,29 @@ def match(
     for window in distinct:
         _cut(window, len(unique.gallery), partners)
     features = encode_gallery(model, unique.gallery.paths, batch_size, workers, device).to(device)
-    return [find_partners(features, window, partners, seed) for window in distinct]
+    found = [find_partners(features, window, partners, seed) for window in distinct]
+    return Matched(found, sample_ranks(features, unique.gallery.names, distinct, sampled))
+
+
+def sample_ranks(
+    features: Float32[Tensor, "images dim"], names: Sequence[str], windows: Sequence[Window | None], sampled: int
+) -> RankSamples:
+    """What lies at the ranks worth a look of each window, for `sampled` images at even distances."""
+    images = len(features)
+    rows = np.unique(np.arange(sampled) * images // sampled)
+    wanted = sampled_ranks(windows, images)
+    columns, values = _select_far(features, rows, np.tile(np.array(wanted, dtype=np.int64), (len(rows), 1)))
+    samples = tuple(
+        RankSample(
+            names[row],
+            tuple(
+                Neighbour(rank, names[column], round(float(value), 4))
+                for rank, column, value in zip(wanted, columns[place], values[place], strict=True)
+            ),
+        )
+        for place, row in enumerate(rows)
+    )
+    return RankSamples(images, samples)
 
 
 def encode_gallery(

@@ -156,14 +156,15 @@ def test_features_have_unit_norm_and_the_order_of_the_paths(
 
 
 def test_windows_are_computed_once_and_images_encoded_once(model: CountingUnicom, unique: UniqueImages) -> None:
-    found = match(unique, model, [(1, 3), None, (1, 3)], 1, 0, 4, 0, CPU)
+    found, samples = match(unique, model, [(1, 3), None, (1, 3)], 1, 0, 4, 0, CPU, 3)
     assert [partners.window for partners in found] == [(1, 3), None]
+    assert len(samples.samples) == 3
     assert model.encoded == 7
 
 
 def test_bad_window_is_refused_before_any_image_is_encoded(model: CountingUnicom, unique: UniqueImages) -> None:
     with pytest.raises(InputError, match=r"window \[10, 20\] begins beyond the 7 images"):
-        match(unique, model, [(1, 3), (10, 20)], 1, 0, 4, 0, CPU)
+        match(unique, model, [(1, 3), (10, 20)], 1, 0, 4, 0, CPU, 3)
     assert model.encoded == 0
 
 
@@ -172,5 +173,5 @@ def test_truncated_image_is_one_line_that_names_it(model: CountingUnicom, unique
     path = unique.gallery.paths[5]
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match=r"^\S+5\.png: cannot be decoded") as raised:
-        match(unique, model, [None], 1, 0, 2, workers, CPU)
+        match(unique, model, [None], 1, 0, 2, workers, CPU, 3)
     assert "\n" not in str(raised.value)
