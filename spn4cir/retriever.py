@@ -22,7 +22,15 @@ from spn4cir.indexing import BATCH_SIZE, check_finite, encode_new, encode_pixels
 from spn4cir.networks import load_network
 from spn4cir.pictures import stamp
 from spn4cir.queries import Query, read_query, text_warning
-from spn4cir.stored import Weights, find_weights, read_holdings, read_manifest, vocabulary_folder, write_index
+from spn4cir.stored import (
+    Weights,
+    check_network,
+    find_weights,
+    read_holdings,
+    read_manifest,
+    vocabulary_folder,
+    write_index,
+)
 from spn4cir.vectors import Best, Vectors
 
 _MOST_WORKERS = 8
@@ -126,6 +134,14 @@ class Retriever:
         retriever = cls(load_network(weights.path, manifest.family, options, place), weights, widths, place, workers)
         retriever._holdings = read_holdings(source, manifest)
         return retriever
+
+    def resume(self, folder: Place) -> Self:
+        """Takes up the gallery that `save` wrote with the same network. Raises InputError as `load`."""
+        source = Path(folder).absolute()
+        manifest = read_manifest(source)
+        check_network(source, manifest, self._weights, self._widths)
+        self._holdings = read_holdings(source, manifest)
+        return self
 
     def save(self, folder: Place, *, weights: bool = True) -> None:
         """Writes the index, whole or not at all, in the place of one that stands there.

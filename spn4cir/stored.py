@@ -216,12 +216,25 @@ def find_weights(folder: Path, manifest: Manifest, checkpoint: Path | None) -> W
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the weights of {folder} with checkpoint (--checkpoint FILE)")
     read = stamp(path)
-    if (found := file_hash(path)) != manifest.weights:
+    weights = Weights(read, file_hash(path))
+    _check_weights(folder, manifest, weights)
+    return weights
+
+
+def _check_weights(folder: Path, manifest: Manifest, weights: Weights) -> None:
+    if (found := weights.hashed()) != manifest.weights:
         raise InputError(
-            f"{path}: holds other weights than {folder} was made with (sha256 {found[:12]}, expected "
-            f"{manifest.weights[:12]}); name the right file, or make the index anew in another folder"
+            f"{weights.path}: holds other weights than {folder} was made with (sha256 {found[:12]}, expected "
+            f"{manifest.weights[:12]}); name the right file, or make an index in another folder"
         )
-    return Weights(read, found)
+
+
+def check_network(folder: Path, manifest: Manifest, weights: Weights, widths: Options) -> None:
+    """Refuses a network that is not the one that the targets of an index were made with."""
+    _check_weights(folder, manifest, weights)
+    made_with = (manifest.vision_head_width, manifest.text_head_width)
+    if made_with != (found := (widths.vision_head_width, widths.text_head_width)):
+        raise InputError(f"{folder}: was made with head widths {made_with}, not {found} (image, text); name the same")
 
 
 def vocabulary_folder(folder: Path, manifest: Manifest) -> str | None:

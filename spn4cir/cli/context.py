@@ -9,7 +9,7 @@ from spn4cir.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from spn4cir.composers.protocol import Composer, Options
+    from spn4cir.composers.protocol import Options
     from spn4cir.datasets.protocol import Layout
     from spn4cir.params import Params
 
@@ -25,7 +25,7 @@ def find_machine(device: str | None, workers: int | None) -> tuple["Params", "to
 
 
 def find_layout(
-    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None
+    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None, annotations: Path | None = None
 ) -> tuple["Layout", str]:
     """The data set, and the name under which its settings stand in `params`."""
     from spn4cir.datasets import open_layout
@@ -36,7 +36,10 @@ def find_layout(
     if dataset and settings.layout != name:
         raise InputError(f"data set '{dataset}' has layout {settings.layout}, not {name}; name another one of the two")
     rule = cast(Literal["error", "skip"], missing or settings.missing)
-    return open_layout(name, root, rule), dataset or published
+    options = settings.options if dataset else {}
+    if annotations is not None:
+        options["annotations"] = str(annotations.absolute())
+    return open_layout(name, root, rule, options), dataset or published
 
 
 def network_options(tokenizer: str | None, vision_head_width: int | None, text_head_width: int | None) -> "Options":
@@ -44,16 +47,6 @@ def network_options(tokenizer: str | None, vision_head_width: int | None, text_h
     from spn4cir.composers.protocol import Options
 
     return Options(tokenizer=tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
-
-
-def load_network(checkpoint: Path, family: str | None, options: "Options", device: "torch.device") -> "Composer":
-    """The network on the device. Refuses what its text tower lacks or does not read now, rather than after the work."""
-    from spn4cir.checkpoints import load_composer
-
-    composer = load_composer(checkpoint, family, options)
-    if composer.vocabulary is None and options.tokenizer is not None:
-        raise InputError(f"--tokenizer: family '{composer.family}' has a tokenizer of its own; leave the option out")
-    return composer.to(device)
 
 
 def check_place(path: Path, folder: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Commands that run a network: `validate`, `submit` and `search`; and `check-submission`."""
+"""Commands that score a network: `validate` and `submit`; and `check-submission`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout, find_machine, load_network, network_options
+from spn4cir.cli.context import check_place, find_layout, find_machine, network_options
 from spn4cir.cli.options import (
+    Annotations,
     Dataset,
     Device,
     Family,
@@ -44,6 +45,7 @@ def validate(
     tokenizer: TokenizerName = None,
     vision_head_width: VisionHeadWidth = None,
     text_head_width: TextHeadWidth = None,
+    annotations: Annotations = None,
     missing: Missing = None,
     dataset: Dataset = None,
     device: Device = None,
@@ -58,6 +60,7 @@ def validate(
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
     from spn4cir.files import write_json
+    from spn4cir.networks import load_network
     from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, of_family
     from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
@@ -66,7 +69,7 @@ def validate(
     queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(device, workers)
-    opened, name = find_layout(params, layout, root, dataset, missing)
+    opened, name = find_layout(params, layout, root, dataset, missing, annotations)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
     settings = of_family(params.validate_, name, family or composer.family, "validate")
@@ -107,6 +110,7 @@ def submit(
     Reads CIRR's test1 captions, split file and images. Writes recall_submission_NAME.json and
     recall_subset_submission_NAME.json, checked. Hand them in at https://cirr.cecs.anu.edu.au/test_process/.
     """
+    from spn4cir.networks import load_network
     from spn4cir.params import of_family
     from spn4cir.submission import check_name, predict, write_submission
 
@@ -121,47 +125,6 @@ def submit(
     queries, names = opened.test_queries()
     for path in write_submission(found, out, name, queries, names):
         print(f"{path}: written, {len(queries)} queries")
-
-
-@app.command(
-    epilog=example(
-        'spn4cir search --checkpoint best.pt --gallery ~/dresses --image a.jpg --text "is longer" --out sheet.png'
-    )
-)
-def search(
-    checkpoint: Weights,
-    gallery: Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")],
-    image: Annotated[Path, typer.Option("--image", metavar="FILE", help="The query image.")],
-    text: Annotated[str, typer.Option("--text", help="What is to be different, as in 'is red with long sleeves'.")],
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many to list.")] = 10,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Draw them into this PNG.")] = None,
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
-    device: Device = None,
-    workers: Workers = None,
-) -> None:
-    """Find the images of a folder that an image and a text ask for.
-
-    Reads the images (.png .jpg .jpeg .webp .bmp .gif). Prints rank, name and score, best first, and with --out draws
-    them. The query image itself is left out, also under another name.
-    """
-    from spn4cir.search import draw_found, folder_gallery, search
-
-    if out is not None:
-        check_place(out)
-    _, place, processes = find_machine(device, workers)
-    images = folder_gallery(gallery)
-    options = network_options(tokenizer, vision_head_width, text_head_width)
-    composer = load_network(checkpoint, family, options, place)
-    found = search(composer, images, image, text, k, processes, place)
-    width = max(len(each.name) for each in found)
-    for rank, each in enumerate(found, start=1):
-        print(f"{rank:>4}  {each.name:<{width}}  {each.score:7.4f}")
-    if out is not None:
-        draw_found(found, image, text, out)
-        print(f"{out}: written")
 
 
 @app.command(epilog=example("spn4cir check-submission submission/recall_submission_mine.json --root ~/cirr"))

@@ -402,8 +402,8 @@ def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, fa
     """Said before any image is encoded."""
     folder = tmp_path / "tok"
     folder.mkdir() if words is None else write_vocabulary(folder, words)
-    for module in ("evaluation", "search"):
-        monkeypatch.setattr(f"spn4cir.{module}.encode_gallery", lambda *_, **__: pytest.fail("worked in vain"))
+    for encodes in ("evaluation.encode_gallery", "retriever.encode_new"):
+        monkeypatch.setattr(f"spn4cir.{encodes}", lambda *_, **__: pytest.fail("worked in vain"))
     for call in network_calls(data, published / f"{family}-1.pt", "--tokenizer", folder):
         assert re.search(message, refused(*call))
 

@@ -7,19 +7,28 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.checkpoints import load_composer
+from spn4cir import Hit, Retriever
+from spn4cir.checkpoints import load_composer, save_composer
 from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.search import Found, draw_found, folder_gallery, search
+from spn4cir.folders import folder_gallery
+from spn4cir.search import draw_found, find
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
 
-CPU = torch.device("cpu")
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "best.pt", stage=2)
 
 
 @pytest.fixture(scope="module")
-def composer(tmp_path_factory):
-    return load_composer(write_checkpoint(tmp_path_factory.mktemp("weights") / "best.pt", stage=2))
+def retriever(weights) -> Retriever:
+    return Retriever.from_checkpoint(weights, workers=0)
+
+
+def search(retriever: Retriever, folder: Path, image: Path, text: str, k: int) -> list[Hit]:
+    return find(retriever, str(image), text, k, folder)[0]
 
 
 @pytest.fixture
@@ -52,9 +61,10 @@ def test_links_are_followed_once(folder, tmp_path):
     assert [name for name in folder_gallery(folder).names if "z.png" in name] == ["linked/z.png"]
 
 
-def test_scores_are_those_of_each_image_alone(composer, folder, tmp_path):
+def test_scores_are_those_of_each_image_alone(retriever, weights, folder, tmp_path):
     query = draw(tmp_path / "query.png", 100)
-    found = search(composer, folder_gallery(folder), query, "is red", k=8, workers=0, device=CPU)
+    found = search(retriever, folder, query, "is red", k=8)
+    composer = load_composer(weights)
     with torch.inference_mode():
 
         def encode(path):
@@ -66,19 +76,19 @@ def test_scores_are_those_of_each_image_alone(composer, folder, tmp_path):
     assert {each.name: each.score for each in found} == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_query_image_is_left_out_by_content_whatever_its_name_and_format(composer, folder, tmp_path):
+def test_the_query_image_is_left_out_by_content_whatever_its_name_and_format(retriever, folder, tmp_path):
     query = shutil.copy(folder / "b.png", tmp_path / "other name.png")
     Image.open(query).save(folder / "same pixels.bmp")
-    names = [f.name for f in search(composer, folder_gallery(folder), query, "is red", k=99, workers=0, device=CPU)]
+    names = [f.name for f in search(retriever, folder, query, "is red", k=99)]
     assert len(names) == 7
     assert not {"b.png", "same pixels.bmp"} & set(names)
 
 
-def test_equal_images_of_the_gallery_come_in_the_order_of_their_names(composer, folder, tmp_path):
+def test_equal_images_of_the_gallery_come_in_the_order_of_their_names(retriever, folder, tmp_path):
     for name in ("z.png", "h2.png", "a2.png"):
         shutil.copy(folder / "h.png", folder / name)
     query = draw(tmp_path / "query.png", 100)
-    names = [f.name for f in search(composer, folder_gallery(folder), query, "is red", k=99, workers=0, device=CPU)]
+    names = [f.name for f in search(retriever, folder, query, "is red", k=99)]
     assert [name for name in names if name in {"h.png", "z.png", "h2.png", "a2.png"}] == [
         "a2.png",
         "h.png",
@@ -87,40 +97,41 @@ def test_equal_images_of_the_gallery_come_in_the_order_of_their_names(composer, 
     ]
 
 
-def test_k_takes_the_best(composer, folder, tmp_path):
+def test_k_takes_the_best(retriever, folder, tmp_path):
     query = draw(tmp_path / "query.png", 100)
-    gallery = folder_gallery(folder)
-    three, all_of_them = (search(composer, gallery, query, "is red", k, workers=0, device=CPU) for k in (3, 99))
+    three, all_of_them = (search(retriever, folder, query, "is red", k) for k in (3, 99))
     assert three == all_of_them[:3]
     assert len(all_of_them) == 8
 
 
-def test_a_text_beyond_the_limit_is_cut_with_a_word(composer, folder, capsys):
-    search(composer, folder_gallery(folder), folder / "b.png", "red " * 90, k=1, workers=0, device=CPU)
+def test_a_text_beyond_the_limit_is_cut_with_a_word(retriever, folder, capsys):
+    search(retriever, folder, folder / "b.png", "red " * 90, k=1)
     assert "warning: the text has 92 tokens, clip reads 77: the rest is cut" in capsys.readouterr().err
 
 
-def test_a_text_at_the_limit_is_read_without_a_word(composer, folder, capsys):
-    search(composer, folder_gallery(folder), folder / "b.png", "red " * 75, k=1, workers=0, device=CPU)
+def test_a_text_at_the_limit_is_read_without_a_word(retriever, folder, capsys):
+    search(retriever, folder, folder / "b.png", "red " * 75, k=1)
     assert "warning" not in capsys.readouterr().err
 
 
-def test_an_empty_text_is_refused(composer, folder):
+def test_an_empty_text_is_refused(retriever, folder):
     with pytest.raises(InputError, match="the text is empty"):
-        search(composer, folder_gallery(folder), folder / "b.png", "  ", k=1, workers=0, device=CPU)
+        search(retriever, folder, folder / "b.png", "  ", k=1)
 
 
-def test_a_gallery_of_the_query_alone_is_refused(composer, tmp_path):
+def test_a_gallery_of_the_query_alone_is_refused(retriever, tmp_path):
     query = draw(tmp_path / "gallery" / "a.png", 0)
     with pytest.raises(InputError, match="holds no other image"):
-        search(composer, folder_gallery(tmp_path / "gallery"), query, "is red", k=1, workers=0, device=CPU)
+        search(retriever, tmp_path / "gallery", query, "is red", k=1)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path, folder):
+@pytest.mark.parametrize("side", ["text_projection", "positional_embedding"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, folder, side):
     broken = load_composer(write_checkpoint(tmp_path / "best.pt"))
-    broken.clip.text_projection.data.fill_(float("nan"))
+    getattr(broken.clip, side).data.fill_(float("nan"))
+    save_composer(broken, tmp_path / "broken.pt", 1, 1)
     with pytest.raises(InputError, match="not finite"):
-        search(broken, folder_gallery(folder), folder / "b.png", "is red", k=1, workers=0, device=CPU)
+        search(Retriever.from_checkpoint(tmp_path / "broken.pt", workers=0), folder, folder / "b.png", "is red", k=1)
 
 
 @pytest.mark.parametrize("missing", ["nowhere", "b.png"])
@@ -135,10 +146,9 @@ def test_an_empty_gallery_is_refused(tmp_path):
         folder_gallery(tmp_path)
 
 
-def test_a_sheet_shows_the_query_and_what_was_found(composer, folder, tmp_path):
-    gallery = folder_gallery(folder)
+def test_a_sheet_shows_the_query_and_what_was_found(retriever, folder, tmp_path):
     query = folder / "b.png"
-    two, four = (search(composer, gallery, query, "is red", k, workers=0, device=CPU) for k in (2, 4))
+    two, four = (search(retriever, folder, query, "is red", k) for k in (2, 4))
     draw_found(two, query, "is red", tmp_path / "two.png")
     draw_found(four, query, "is red", tmp_path / "four.png")
     small, wide = Image.open(tmp_path / "two.png"), Image.open(tmp_path / "four.png")
@@ -150,7 +160,7 @@ def test_a_sheet_shows_the_query_and_what_was_found(composer, folder, tmp_path):
 
 
 def test_a_sheet_of_many_wraps_to_rows_of_ten(folder, tmp_path):
-    found = [Found(f"{rank}", folder / "b.png", 0.5) for rank in range(23)]
+    found = [Hit(f"{rank}", 0.5, str(folder / "b.png")) for rank in range(23)]
     draw_found(found[:10], folder / "a.jpg", "is red", tmp_path / "ten.png")
     draw_found(found, folder / "a.jpg", "is red", tmp_path / "many.png")
     ten, many = Image.open(tmp_path / "ten.png"), Image.open(tmp_path / "many.png")
