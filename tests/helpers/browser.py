@@ -56,4 +56,4 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     yield open_one
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert not complaints, complaints

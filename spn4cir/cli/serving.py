@@ -1,0 +1,63 @@
+"""The command `serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import find_machine
+from spn4cir.cli.options import Device, Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights, Workers
+
+
+@app.command(epilog=example("spn4cir serve --checkpoint best.pt --gallery ~/dresses"))
+def serve(
+    checkpoint: Weights,
+    gallery: Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")],
+    family: Family = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Default: this machine alone; 0.0.0.0: every network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = 7860,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="FOLDER", help="An index of these weights: only what changed is encoded."),
+    ] = None,
+    tokenizer: TokenizerName = None,
+    vision_head_width: VisionHeadWidth = None,
+    text_head_width: TextHeadWidth = None,
+    device: Device = None,
+    workers: Workers = None,
+) -> None:
+    """Open a search page in the browser, and the JSON endpoint behind it.
+
+    Reads the weights and the images, which it encodes once. Then one picks or uploads a picture, types the change and
+    sees the ranking at the address that is printed; /openapi.json describes the endpoint. Needs the packages of the
+    extra 'serve'. Ctrl-C ends it.
+    """
+    from spn4cir.serving.server import claim_port, index_gallery, require_packages
+
+    require_packages()
+    with claim_port(host, port) as claimed:
+        from spn4cir.folders import folder_gallery
+        from spn4cir.retriever import Retriever
+        from spn4cir.serving.server import run
+
+        folder_gallery(gallery)  # refuses an empty one before the weights are read
+        _, place, processes = find_machine(device, workers)
+        machine = {"device": str(place), "workers": processes}
+        if index is not None:
+            retriever = Retriever.load(index, checkpoint=checkpoint, **machine)
+        else:
+            retriever = Retriever.from_checkpoint(
+                checkpoint,
+                family,
+                tokenizer,
+                vision_head_width=vision_head_width,
+                text_head_width=text_head_width,
+                **machine,
+            )
+        index_gallery(retriever, gallery)
+        run(retriever, gallery, claimed)

@@ -1,0 +1,69 @@
+"""Questions of many clients, answered in batches by one thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Generic, Self, TypeVar
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Question, Answer]):
+    """Collects questions that arrive close together and has them answered in one call.
+
+    Used as an asynchronous context manager: the collecting runs inside it. `answer` runs in one thread, one batch at
+    a time, so that it need not be safe against itself and never holds up the event loop.
+    """
+
+    def __init__(self, answer: Callable[[list[Question]], list[Answer]], largest: int, window: float) -> None:
+        """Takes what answers.
+
+        Args:
+            answer: from questions to their answers, in order.
+            largest: questions of a batch.
+            window: seconds that the first question of a batch waits for others.
+        """
+        self._answer = answer
+        self._largest = largest
+        self._window = window
+        self._questions: asyncio.Queue[tuple[Question, asyncio.Future[Answer]]] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(1, "batch")
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._collect())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def ask(self, question: Question) -> Answer:
+        """The question's answer; raises whatever the call that answered its batch raised."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._questions.put_nowait((question, future))
+        return await future
+
+    async def _collect(self) -> None:
+        while True:
+            batch = [await self._questions.get()]
+            await asyncio.sleep(self._window)
+            while len(batch) < self._largest and not self._questions.empty():
+                batch.append(self._questions.get_nowait())
+            await self._settle(batch)
+
+    async def _settle(self, batch: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            answers = await loop.run_in_executor(self._thread, self._answer, [question for question, _ in batch])
+        except Exception as error:  # each client hears of it; the next batch is answered
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():  # a client that left has cancelled its own
+                future.set_result(answer)

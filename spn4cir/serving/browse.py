@@ -1,0 +1,70 @@
+"""The part of the page that shows the gallery, a page of it at a time."""
+
+from collections.abc import Callable
+from functools import partial
+
+from nicegui import ui
+
+from spn4cir.serving.elements import picture, words
+from spn4cir.serving.service import SearchService, address
+
+_PER_PAGE = 24
+
+
+class Browser:
+    """Tiles of the gallery's pictures: filtered by name, paged, one of them marked as chosen."""
+
+    def __init__(self, service: SearchService, choose: Callable[[str], None]) -> None:
+        """Takes the gallery and what is called with the name of a picture that is chosen."""
+        self._service = service
+        self._choose = choose
+        self._names = service.names()
+        self._first = 0
+        self._chosen: str | None = None
+        self._tiles: dict[str, ui.element] = {}
+
+    def build(self) -> None:
+        """Draws it."""
+        box = ui.input("Filter by name", on_change=lambda event: self._filter(event.value or ""))
+        box.props("outlined dense clearable debounce=250 type=search")
+        with ui.element("div").classes("pager"):
+            self._back = ui.button("Previous", on_click=lambda: self._turn(-_PER_PAGE)).props("outline dense no-caps")
+            self._place = words("p", "").props("role=status")
+            self._on = ui.button("Next", on_click=lambda: self._turn(_PER_PAGE)).props("outline dense no-caps")
+        self._list = ui.element("ul").classes("tiles").props('aria-label="Pictures of the gallery"')
+        self._draw()
+
+    def mark(self, name: str | None) -> None:
+        """Marks the tile of a name, and no other."""
+        self._chosen = name
+        for each, tile in self._tiles.items():
+            tile.props["aria-pressed"] = "true" if each == name else "false"
+
+    def _filter(self, part: str) -> None:
+        self._names, self._first = self._service.names(part), 0
+        self._draw()
+
+    def _turn(self, by: int) -> None:
+        self._first = max(0, self._first + by)
+        self._draw()
+
+    def _draw(self) -> None:
+        shown = self._names[self._first : self._first + _PER_PAGE]
+        last = self._first + len(shown)
+        place = f"{self._first + 1:,} to {last:,} of {len(self._names):,}"
+        self._place.text = place if shown else "no name contains that"
+        self._back.set_enabled(self._first > 0)
+        self._on.set_enabled(last < len(self._names))
+        self._list.clear()
+        self._tiles = {}
+        with self._list:
+            for name in shown:
+                with ui.element("li"):
+                    self._tiles[name] = self._tile(name)
+        self.mark(self._chosen)
+
+    def _tile(self, name: str) -> ui.element:
+        with ui.element("button").props("type=button").on("click", partial(self._choose, name)) as tile:
+            picture(address(name), "")
+            words("span", name)
+        return tile

@@ -1,0 +1,75 @@
+"""What every request passes before it is looked at: where it comes from, how large it is, what browsers are told."""
+
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spn4cir.serving.uploads import too_large
+
+# The page's framework builds its components in the browser: scripts in the page, and their evaluation, are its own.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Refuses requests that a page of another site makes; adds the headers of `_HEADERS` to every answer.
+
+    A browser names the site in the header Origin: a search, and the page's web socket, must come from this one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, web socket, or start and stop of the server."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        app = self._app if origin is None or urlsplit(origin).netloc == headers.get("host") else _REFUSED
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        await app(scope, receive, send_guarded)
+
+
+_REFUSED = JSONResponse({"detail": "requests from pages of other sites are refused; open this server's own page"}, 403)
+
+
+class BodyLimit:
+    """Refuses requests of too many bytes while they are read, whatever length they claim."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, web socket, or start and stop of the server."""
+        left = self._most
+
+        async def receive_counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                refusal = too_large()
+                raise HTTPException(refusal.status, str(refusal))
+            return message
+
+        await self._app(scope, receive_counted if scope["type"] == "http" else receive, send)

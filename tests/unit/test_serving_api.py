@@ -1,0 +1,333 @@
+"""The JSON endpoint: what it finds is what the retriever finds, and whatever will not do gets a sentence."""
+
+import json
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from spn4cir import Retriever
+from spn4cir.serving import service as service_module
+from spn4cir.serving.api import create_app
+from spn4cir.serving.server import index_gallery
+from spn4cir.serving.service import SearchService
+from spn4cir.serving.uploads import MAX_BYTES
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+
+NAMES = ("a b#?&.png", "in/deep/e.bmp", "in/c.jpeg", "ü.webp", "<b>.png", "%2e%2e.png", "g.gif", "h.png")
+HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+TEXT = {"text": "is red"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A gallery, beside it a picture that is none of it, and a link to that one."""
+    folder = tmp_path_factory.mktemp("serving")
+    for number, name in enumerate(NAMES):
+        draw(folder / "gallery" / name, number)
+    draw(folder / "secret.png", 50)
+    (folder / "gallery" / "link.png").symlink_to(folder / "secret.png")
+    (folder / "gallery" / "broken.png").write_bytes(b"no picture")
+    write_checkpoint(folder / "best.pt", stage=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def retriever(place) -> Retriever:
+    made = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
+    index_gallery(made, place / "gallery")
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(retriever, place):
+    app = create_app(SearchService(retriever, place / "gallery"), HOSTS)
+    with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def search(client, picture: Path | bytes | str, **fields):
+    """A search from a name of the gallery, a file or its bytes."""
+    if isinstance(picture, str):
+        return client.post("/api/search", data=TEXT | {"reference": picture} | fields)
+    data = picture.read_bytes() if isinstance(picture, Path) else picture
+    return client.post("/api/search", data=TEXT | fields, files={"image": ("x.png", data)})
+
+
+def refused(answer, status: int, part: str) -> None:
+    assert (answer.status_code, list(answer.json())) == (status, ["detail"])
+    assert part in answer.json()["detail"]
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def claimed_png(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size, with next to no data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_by_name_finds_what_the_retriever_finds(client, retriever, place, name):
+    expected = retriever.search(retriever.path(name), "is red", k=5)
+    answer = search(client, name, k=5)
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["hits"]
+    assert [hit["name"] for hit in answer.json()["hits"]] == [hit.name for hit in expected]
+    scores = [hit["score"] for hit in answer.json()["hits"]]
+    assert scores == pytest.approx([hit.score for hit in expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_upload_of_a_gallery_picture_finds_the_same(client, place, name):
+    assert search(client, place / "gallery" / name).json() == search(client, name).json()
+
+
+def test_ten_are_found_unless_told_and_a_small_gallery_comes_whole(client, place):
+    assert {hit["name"] for hit in search(client, "h.png", k=1000).json()["hits"]} == {*NAMES} - {"h.png"}
+    everything = search(client, place / "secret.png", k=1000).json()["hits"]
+    assert {hit["name"] for hit in everything} == {*NAMES}
+    assert search(client, place / "secret.png").json()["hits"] == everything
+    assert search(client, place / "secret.png", k=3).json()["hits"] == everything[:3]
+
+
+def test_a_form_s_empty_fields_are_none(client):
+    fields = {"reference": (None, "h.png"), "text": (None, "is red"), "k": (None, ""), "image": ("", b"")}
+    assert client.post("/api/search", files=fields).json() == search(client, "h.png").json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "part"),
+    [
+        ({"text": "is red"}, 422, "send either 'image' (a file) or 'reference'"),
+        ({"text": "is red", "reference": ""}, 422, "send either"),
+        ({"reference": "h.png"}, 422, "'text' is missing"),
+        ({"reference": "h.png", "text": " \n"}, 422, "the text is empty"),
+        ({"reference": "h.png", "text": "x" * 2001}, 422, "2,001 characters, more than 2,000"),
+        ({"reference": "nowhere.png", "text": "x"}, 404, "no picture of the gallery is called 'nowhere.png'"),
+        ({"reference": "broken.png", "text": "x"}, 404, "no picture of the gallery"),
+        ({"text": "x", "image": "h.png"}, 422, "'image' must be a file"),
+        *(
+            ({"reference": "h.png", "text": "x", "k": k}, 422, f"'k' must be a whole number from 1 to 1,000, not '{k}'")
+            for k in ("0", "-1", "1001", "1.5", "ten", "9" * 30)
+        ),
+    ],
+)
+def test_fields_that_will_not_do_get_a_sentence(client, fields, status, part):
+    refused(client.post("/api/search", data=fields), status, part)
+
+
+def test_a_file_and_a_name_are_one_too_many(client, place):
+    refused(search(client, place / "secret.png", reference="h.png"), 422, "and not both")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"--x\r\nbroken"])
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_request_that_is_no_form_gets_a_sentence(client, body, kind):
+    answer = client.post("/api/search", content=body, headers={"content-type": kind})
+    assert answer.status_code in (400, 422)
+    assert isinstance(answer.json()["detail"], str)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret.png",
+        "../gallery/h.png",
+        "in/../h.png",
+        "./h.png",
+        "%2e%2e/secret.png",
+        "..\\secret.png",
+        "h.png\0",
+        "link.png",
+        "in",
+        "",
+    ],
+)
+def test_names_are_looked_up_and_nothing_else_is_read(client, place, name):
+    for asked in (name, str(place / name)):
+        assert client.get("/api/thumbnail", params={"name": asked}).status_code == 404
+        assert search(client, asked).status_code == (404 if asked else 422)
+
+
+def test_a_picture_that_became_a_link_out_of_the_gallery_is_not_read(tmp_path, place):
+    gallery = tmp_path / "gallery"
+    for name in ("a.png", "b.png"):
+        draw(gallery / name, ord(name[0]))
+    retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
+    index_gallery(retriever, gallery)
+    (gallery / "a.png").unlink()
+    (gallery / "a.png").symlink_to(place / "secret.png")
+    (gallery / "b.png").write_bytes(b"no picture any more")
+    with TestClient(create_app(SearchService(retriever, gallery), HOSTS), "http://127.0.0.1") as client:
+        refused(search(client, "a.png"), 404, "'a.png' is no longer in the gallery")
+        refused(client.get("/api/thumbnail", params={"name": "a.png"}), 404, "no longer in the gallery")
+        refused(client.get("/api/thumbnail", params={"name": "b.png"}), 404, "'b.png' can no longer be read")
+        broken = search(client, "b.png")
+        refused(broken, 422, "b.png")
+        assert str(tmp_path) not in broken.text
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (60, 40), "red")]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(encoded(NOISE.convert(mode)) for mode in ("1", "L", "LA", "P", "RGBA")),
+        encoded(NOISE.convert("CMYK"), "JPEG"),
+        *(encoded(NOISE, kind) for kind in ("GIF", "WEBP", "BMP")),
+        *(encoded(NOISE, kind, **FRAMES) for kind in ("GIF", "WEBP", "PNG")),
+        encoded(Image.new("RGB", (1, 1))),
+        encoded(Image.new("RGB", (2000, 1))),
+    ],
+)
+def test_pictures_of_every_mode_are_searched_with(client, data):
+    assert len(search(client, data).json()["hits"]) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "part"),
+    [
+        (b"\0", 415, "broken or of a type that is not read; send PNG, JPEG, WebP, BMP or GIF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "of a type that is not read"),
+        (encoded(NOISE, "TIFF"), 415, "of a type that is not read"),
+        (encoded(Image.new("I;16", (8, 8))), 415, "save it with 8 bits a channel"),
+        (encoded(NOISE)[:-900], 422, "the image is broken"),
+        (encoded(NOISE, "JPEG")[:-200], 422, "the image is broken"),
+        (claimed_png(10_000, 5_001), 413, "10,000 x 5,001 pixels, more than the 50 million that are read"),
+        (claimed_png(60_000, 60_000), 413, "far more pixels than the 50 million"),
+        (claimed_png(10_000, 5_000), 422, "the image is broken"),
+        (encoded(Image.new("L", (20_000_000, 1))), 422, "narrow"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_pictures_that_will_not_do_get_a_sentence(client, data, status, part):
+    refused(search(client, data), status, part)
+
+
+def test_an_empty_file_with_a_name_gets_a_sentence(client):
+    refused(search(client, b""), 422, "the image is empty")
+
+
+def test_uploads_end_at_ten_megabytes(client, place):
+    data = (place / "secret.png").read_bytes()
+    padded = data + bytes(MAX_BYTES - len(data))
+    assert search(client, padded).json() == search(client, data).json()
+    refused(search(client, padded + b"\0"), 413, "larger than 10 MB")
+    refused(search(client, padded * 2), 413, "larger than 10 MB")
+
+
+def test_an_upload_without_a_length_is_cut_off_while_it_is_read(client):
+    sent = []
+
+    def body():
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+        for number in range(100):
+            sent.append(number)
+            yield bytes(1_000_000)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    refused(client.post("/api/search", content=body(), headers=headers), 413, "larger than 10 MB")
+
+
+def test_a_text_that_is_cut_is_searched_for_with_a_warning(client):
+    answer = search(client, "h.png", text="red " * 90).json()
+    assert sorted(answer) == ["hits", "warning"]
+    assert "92 tokens" in answer["warning"]
+
+
+def test_health_and_names(client):
+    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "pictures": len(NAMES)}
+    names = sorted(NAMES)
+    assert client.get("/api/pictures").json() == {"total": 8, "names": names}
+    assert client.get("/api/pictures", params={"offset": 3, "limit": 2}).json() == {"total": 8, "names": names[3:5]}
+    assert client.get("/api/pictures", params={"contains": "IN/"}).json()["names"] == ["in/c.jpeg", "in/deep/e.bmp"]
+    refused(client.get("/api/pictures", params={"limit": 1001}), 422, "'limit': ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thumbnail_is_a_small_webp(client, name):
+    answer = client.get("/api/thumbnail", params={"name": name})
+    assert answer.headers["content-type"] == "image/webp"
+    assert max(Image.open(BytesIO(answer.content)).size) <= 256
+
+
+def test_the_description_names_every_answer(client):
+    described = client.get("/openapi.json").json()
+    assert sorted(described["paths"]) == ["/api/health", "/api/pictures", "/api/search", "/api/thumbnail"]
+    operation = described["paths"]["/api/search"]["post"]
+    assert sorted(operation["responses"]) == ["200", "400", "404", "413", "415", "422", "503"]
+    schemas = described["components"]["schemas"]
+    for status, answer in operation["responses"].items():
+        model = answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+        assert model == ("SearchAnswer" if status == "200" else "Problem")
+        assert all(field["description"] for field in schemas[model]["properties"].values())
+    body = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["$ref"].rsplit("/", 1)[1]
+    fields = schemas[body]["properties"]
+    assert sorted(fields) == ["image", "k", "reference", "text"]
+    assert (fields["k"]["minimum"], fields["k"]["maximum"], fields["k"]["default"]) == (1, 1000, 10)
+    assert all(field["description"] for field in fields.values())
+    assert "HTTPValidationError" not in json.dumps(described)
+
+
+def test_other_paths_and_methods_are_answered_in_json(client):
+    refused(client.get("/api/nothing"), 404, "/openapi.json lists them")
+    wrong = client.get("/api/search")
+    refused(wrong, 405, "use POST here")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_pages_of_other_sites_may_not_ask(client):
+    """Neither by a form or script of theirs, nor by a name of theirs that leads here."""
+    fields = TEXT | {"reference": "h.png"}
+    refused(client.post("/api/search", data=fields, headers={"origin": "http://evil.example"}), 403, "other sites")
+    assert client.post("/api/search", data=fields, headers={"origin": "http://127.0.0.1"}).status_code == 200
+    assert client.get("/api/health", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/api/health", headers={"host": "localhost:7860"}).status_code == 200
+
+
+def test_every_answer_tells_the_browser_to_be_careful(client):
+    for path in ("/api/health", "/api/nothing"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+def test_a_full_server_says_when_to_come_again(client, monkeypatch):
+    monkeypatch.setattr(service_module, "_IN_FLIGHT", 0)
+    full = search(client, "h.png")
+    refused(full, 503, "try again in a second")
+    assert full.headers["retry-after"] == "1"
+
+
+def test_a_gallery_of_links_that_lead_out_is_empty(tmp_path, place):
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "link.png").symlink_to(place / "secret.png")
+    retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
+    with pytest.raises(Exception, match="every picture is a link that leads out of the folder"):
+        index_gallery(retriever, tmp_path / "gallery")
+
+
+def test_what_is_left_out_is_named(tmp_path, place, capsys):
+    retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
+    index_gallery(retriever, place / "gallery")
+    said = capsys.readouterr().err
+    assert "left out, for they cannot be decoded: broken.png\n" in said
+    assert "left out, for they are links that lead out of the gallery: link.png\n" in said

@@ -1,0 +1,199 @@
+"""The search page of a real `spn4cir serve`, in Chromium and asked by many clients at once."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+
+ROOT = Path(__file__).parents[2]
+PICTURES = 30
+CLIENTS = 16
+CHANGE = "What should be different"
+PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
+
+
+class Server(NamedTuple):
+    process: subprocess.Popen[str]
+    address: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page")
+    for number in range(PICTURES):
+        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / f"{number:02}.png", number)
+    draw(folder / "upload.png", 99)
+    (folder / "broken.png").write_text("no picture")
+    draw(folder / "vast.png", 98).write_bytes(bytes(11_000_000))
+    write_checkpoint(folder / "best.pt", stage=2)
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+        "from spn4cir.cli import main; main()"
+    )
+    options = ["serve", "--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTEST_CURRENT_TEST", None)  # the page's framework behaves differently when it sees it
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *options], cwd=folder, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.match(rf"(http://127\.0\.0\.1:\d+)/ serves {PICTURES} pictures", said)
+    if not found:
+        process.kill()
+        pytest.fail(f"the server said {said!r}: {process.communicate()[1]}")
+    yield Server(process, found[1], folder)
+    process.kill()
+    process.communicate()
+
+
+def choose(page, name: str) -> None:
+    page.get_by_label("Pictures of the gallery").get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("img", name=f"The chosen picture: {name}").wait_for()
+
+
+def ask(page, text: str) -> None:
+    page.get_by_label(CHANGE).fill(text)
+    page.keyboard.press("Enter")
+    page.get_by_text(f'for "{text}" from').wait_for()
+
+
+def ranking(page) -> list[str]:
+    return [item.get_attribute("alt").split(": ")[1] for item in page.get_by_role("img", name="Rank ").all()]
+
+
+def found_by(server: Server, name: str, text: str, k: int) -> list[str]:
+    fields = {"reference": name, "text": text, "k": str(k)}
+    return [hit["name"] for hit in httpx.post(f"{server.address}/api/search", data=fields).json()["hits"]]
+
+
+def test_pick_type_see_refine_undo(server, open_page):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    assert page.evaluate("document.activeElement.ariaLabel || document.activeElement.placeholder")
+    ask(page, "is red")
+    first = ranking(page)
+    assert first == found_by(server, "01.png", "is red", 12)
+    assert page.get_by_text(re.compile(r"^score -?0\.\d{3}$")).count() == 12
+    page.get_by_role("button", name=f"Refine from {first[2]}, rank 3").click()
+    page.get_by_role("img", name=f"The chosen picture: {first[2]}").wait_for()
+    assert ranking(page) == []
+    ask(page, "has stripes")
+    assert ranking(page) == found_by(server, first[2], "has stripes", 12)
+    for _ in range(2):
+        page.get_by_role("button", name="Undo").click()
+    page.get_by_text('Undone. 12 pictures for "is red" from 01.png').wait_for()
+    assert ranking(page) == first
+    assert page.get_by_label(CHANGE).input_value() == "is red"
+    assert page.get_by_label("Searches so far").get_by_role("listitem").all_inner_texts() == ["01.png: is red"]
+
+
+def test_an_upload_is_searched_with(server, open_page):
+    page = open_page(server.address)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload a picture").click()
+    chooser.value.set_files(server.folder / "upload.png")
+    page.get_by_role("img", name="The chosen picture: upload.png").wait_for()
+    ask(page, "is red")
+    files = {"image": (server.folder / "upload.png").read_bytes()}
+    hits = httpx.post(f"{server.address}/api/search", data={"text": "is red", "k": "12"}, files=files).json()["hits"]
+    assert ranking(page) == [hit["name"] for hit in hits]
+
+
+def test_what_will_not_do_is_said_on_the_page(server, open_page):
+    page = open_page(server.address)
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("alert").get_by_text("Choose a picture first, or upload one.").wait_for()
+    choose(page, "02.png")
+    assert page.get_by_role("alert").inner_text() == ""
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("alert").get_by_text("The text is empty").wait_for()
+    for file, sentence in (
+        ("broken.png", "The image is broken or of a type"),
+        ("vast.png", "Only pictures of at most 10 MB"),
+    ):
+        page.locator("input[type=file]").set_input_files(server.folder / file)
+        page.get_by_role("alert").get_by_text(sentence).wait_for()
+
+
+def test_the_gallery_is_paged_and_filtered(server, open_page):
+    page = open_page(server.address)
+    tiles = page.get_by_label("Pictures of the gallery").get_by_role("button")
+    page.get_by_text("1 to 24 of 30").wait_for()
+    assert tiles.count() == 24
+    page.get_by_role("button", name="Next").click()
+    page.get_by_text("25 to 30 of 30").wait_for()
+    assert tiles.count() == 6
+    page.get_by_label("Filter by name").fill("IN/1")
+    page.get_by_text("1 to 3 of 3").wait_for()
+    assert tiles.all_inner_texts() == ["in/12.png", "in/15.png", "in/18.png"]
+
+
+def test_a_search_needs_no_mouse(server, open_page):
+    page = open_page(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    chosen = page.get_by_role("button", name="02.png", exact=True)
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if chosen.evaluate("tile => tile === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("img", name="The chosen picture: 02.png").wait_for()
+    assert chosen.get_attribute("aria-pressed") == "true"
+    page.wait_for_function("document.activeElement.placeholder === 'is red with long sleeves'")
+    page.keyboard.type("is red")
+    page.keyboard.press("Enter")
+    page.get_by_role("status").get_by_text('12 pictures for "is red" from 02.png; the best is').wait_for()
+
+
+def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
+    page = open_page(server.address, **PHONE)
+    choose(page, "01.png")
+    ask(page, "is red")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 27)"
+    assert page.evaluate("document.documentElement.lang") == "en-GB"
+    unnamed = "[...document.querySelectorAll('img:not([alt]), button:not([aria-label])')].filter(e => !e.innerText)"
+    assert page.evaluate(f"{unnamed}.length") == 0
+
+
+def test_sixteen_clients_at_once_get_what_each_gets_alone(server):
+    questions = [(f"{number:02}.png", f"change {number}") for number in range(40) if number % 3 and number < PICTURES]
+    alone = {question: found_by(server, *question, 5) for question in questions}
+
+    def one_client(number: int) -> None:
+        for turn in range(4):
+            question = questions[(number + turn) % len(questions)]
+            assert found_by(server, *question, 5) == alone[question]
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        assert list(clients.map(one_client, range(CLIENTS))) == [None] * CLIENTS
+
+
+def test_uploads_that_are_too_large_are_answered_over_a_real_connection(server):
+    answer = httpx.post(f"{server.address}/api/search", data={"text": "x"}, files={"image": bytes(25_000_000)})
+    assert (answer.status_code, answer.json()["detail"][:33]) == (413, "the upload is larger than 10 MB; ")
+
+
+def test_ctrl_c_ends_the_server_while_a_page_is_open(server, open_page):
+    """The last of the module: the server is gone afterwards."""
+    page = open_page(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    page.close()
+    server.process.send_signal(signal.SIGINT)
+    _, said = server.process.communicate(timeout=20)
+    assert server.process.returncode == 130
+    assert said.strip() == "interrupted"
