@@ -1,0 +1,90 @@
+"""Queries counted: outcomes, ranks, recall by length of the text and by category."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from spn4cir.report.run import Outcome
+
+Item = TypeVar("Item")
+HIT, NEAR_MISS, FAILURE = "hit", "near miss", "failure"
+# Upper ends of the bins of ranks, of which those within the gallery count.
+_RANKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+_WORDS = (4, 8, 12, 16)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some queries, and the share of them found within each k, in percent, by the weights of both stages."""
+
+    label: str
+    queries: int
+    stage1: tuple[float, ...]
+    stage2: tuple[float, ...]
+
+
+def outcome(query: Outcome, ks: Sequence[int]) -> str:
+    """A hit is within the smallest k of the layout's recalls, a near miss within the largest."""
+    if query.rank <= ks[0]:
+        return HIT
+    return NEAR_MISS if query.rank <= ks[-1] else FAILURE
+
+
+def spread_out(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, at even distances."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
+
+
+def examples(queries: Sequence[Outcome], ks: Sequence[int], kind: str, count: int) -> list[Outcome]:
+    """Hits at even distances through all of them, the nearest of the near misses, the worst of the failures."""
+    chosen = [query for query in queries if outcome(query, ks) == kind]
+    if kind == HIT:
+        return spread_out(chosen, count)
+    return sorted(chosen, key=lambda query: query.rank, reverse=kind == FAILURE)[:count]
+
+
+def rank_bins(queries: Sequence[Outcome]) -> tuple[list[str], list[int], list[int]]:
+    """Labels of bins of ranks, and how many queries of stage 1 and of stage 2 fall into each."""
+    last = max(max(query.rank, query.stage1_rank) for query in queries)
+    ends = [end for end in _RANKS if end < last] + [last]
+    starts = [1, *(end + 1 for end in ends[:-1])]
+    labels = [f"{start}" if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True)]
+
+    def counts(ranks: Sequence[int]) -> list[int]:
+        return [sum(start <= rank <= end for rank in ranks) for start, end in zip(starts, ends, strict=True)]
+
+    return labels, counts([query.stage1_rank for query in queries]), counts([query.rank for query in queries])
+
+
+def by_length(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
+    """Shares by the number of words of the text."""
+    starts = [1, *(end + 1 for end in _WORDS)]
+    labels = [f"{start}-{end}" for start, end in zip(starts, _WORDS, strict=False)] + [f"{starts[-1]} or more"]
+
+    def label(query: Outcome) -> str:
+        words = len(query.text.split())
+        return next((name for name, end in zip(labels, _WORDS, strict=False) if words <= end), labels[-1])
+
+    return _shares(queries, ks, label, labels)
+
+
+def by_category(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
+    """Shares by split: FashionIQ's categories."""
+    return _shares(queries, ks, lambda query: query.split, list(dict.fromkeys(query.split for query in queries)))
+
+
+def _shares(
+    queries: Sequence[Outcome], ks: Sequence[int], label: Callable[[Outcome], str], labels: Sequence[str]
+) -> list[Share]:
+    """Shares of the labels that some query has."""
+    groups = {name: [query for query in queries if label(query) == name] for name in labels}
+    return [
+        Share(name, len(group), _within([q.stage1_rank for q in group], ks), _within([q.rank for q in group], ks))
+        for name, group in groups.items()
+        if group
+    ]
+
+
+def _within(ranks: Sequence[int], ks: Sequence[int]) -> tuple[float, ...]:
+    return tuple(100.0 * sum(rank <= k for rank in ranks) / len(ranks) for k in ks)

@@ -1,0 +1,209 @@
+"""What the sections of a report hold, as plain values for the template."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spn4cir.errors import InputError
+from spn4cir.params import Report
+from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, outcome, spread_out
+from spn4cir.report.run import Outcome, Run
+from spn4cir.report.thumbnails import Thumbnails
+from spn4cir.windows import strips
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image in the page.
+
+    Attributes:
+        style: its CSS class.
+        alt: what it is, for those who do not see it.
+        note: a line under it.
+        framed: it is the target.
+    """
+
+    style: str
+    alt: str
+    note: str = ""
+    framed: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images in a row, under a heading of their own."""
+
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query as the contact sheets show it."""
+
+    query: Outcome
+    reference: Picture
+    target: Picture
+    results: tuple[Picture, ...]
+
+
+def recall_rows(run: Run) -> list[dict[str, Any]]:
+    """A row a score: of stage 1, of stage 2, the gain, and the paper's where they apply."""
+    before = run.metrics.get("stage1", {})
+    published = run.published[0] if run.published else {}
+    return [
+        {
+            "label": score_label(key),
+            "stage1": before.get(key),
+            "stage2": value,
+            "gain": value - before[key] if key in before else None,
+            "published": published.get(key),
+        }
+        for key, value in flat_scores(run.metrics).items()
+    ]
+
+
+def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The recalls of a metrics file."""
+    return {key: value for key, value in metrics.items() if isinstance(value, float) and "recall" in key}
+
+
+def score_label(key: str) -> str:
+    """As in `dress R@10`."""
+    key = re.sub(r"recall_subset_at(\d+)", r"R_subset@\1", key)
+    key = re.sub(r"recall_at(\d+)", r"R@\1", key)
+    return (
+        key.replace("mean_recall5_subset1", "mean of R@5 and R_subset@1")
+        .replace("_", " ")
+        .replace("R subset", "R_subset")
+    )
+
+
+def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys as `params.yaml` has them, dots between, and their values."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{key}.{inner}", shown) for inner, shown in settings_rows(value))
+        else:
+            yield key, json.dumps(value, ensure_ascii=False)
+
+
+def sheets(run: Run, settings: Report, thumbnails: Thumbnails) -> dict[str, list[Example]]:
+    """Examples of each outcome."""
+    kinds = (HIT, NEAR_MISS, FAILURE)
+    return {
+        kind: [
+            _example(run, query, thumbnails) for query in examples(run.queries, run.recall_ks, kind, settings.examples)
+        ]
+        for kind in kinds
+    }
+
+
+def _example(run: Run, query: Outcome, thumbnails: Thumbnails) -> Example:
+    def picture(name: str, what: str, note: str, framed: bool = False) -> Picture:
+        return Picture(thumbnails.add(run.gallery_path(name)), f"{what}: {name}", note, framed)
+
+    results = tuple(
+        picture(
+            name,
+            f"result {place}, the target" if name == query.target else f"result {place}",
+            str(place),
+            name == query.target,
+        )
+        for place, name in enumerate(query.top[:_SHOWN], start=1)
+    )
+    return Example(
+        query,
+        picture(query.reference, "reference", "reference"),
+        picture(query.target, "target", f"target, rank {query.rank}", framed=True),
+        results,
+    )
+
+
+def query_rows(run: Run, settings: Report) -> list[tuple[Outcome, str]]:
+    """Queries at even distances, with their outcomes."""
+    return [(query, outcome(query, run.recall_ks)) for query in spread_out(run.queries, settings.queries)]
+
+
+def triplet_rows(run: Run, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    """Generated triplets at even distances: both images with their captions, and the text."""
+    rows = []
+    for triplet in spread_out(run.triplets, settings.triplets):
+        names = (triplet.reference_name, str(triplet.target_name))
+        pictures = [
+            Picture(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
+            for what, name in zip(("reference", "target"), names, strict=True)
+        ]
+        rows.append({"pictures": pictures, "names": names, "texts": triplet.captions})
+    return rows
+
+
+def duplicate_strips(run: Run, settings: Report, thumbnails: Thumbnails) -> tuple[list[Strip], int]:
+    """Groups of equal images, the largest first, and how many groups there are."""
+    members: dict[int, list[str]] = {}
+    for name, row in run.unique.row.items():
+        members.setdefault(row, []).append(name)
+    groups = sorted((names for names in members.values() if len(names) > 1), key=len, reverse=True)
+    shown = []
+    for names in groups[: settings.duplicates]:
+        path = run.unique.gallery.paths[run.unique.row[names[0]]]
+        style = thumbnails.add(path)
+        kept = run.unique.gallery.names[run.unique.row[names[0]]]
+        pictures = (Picture(style, f"{'kept' if name == kept else 'dropped'}: {name}", name) for name in names[:_SHOWN])
+        shown.append(Strip(f"{kept}: {len(names)} equal images", tuple(pictures)))
+    return shown, len(groups)
+
+
+def window_strips(run: Run, thumbnails: Thumbnails) -> list[tuple[Picture, list[Strip]]]:
+    """For each sampled image, what lies at the ranks of the family's window, before it and beyond."""
+    shown = strips(run.window, run.samples.images)
+    found = []
+    for sample in run.samples.samples:
+        at = {neighbour.rank: neighbour for neighbour in sample.neighbours}
+        lists = [
+            Strip(_ranks_label(label, ranks), _neighbours(run, ranks, at, thumbnails)) for label, ranks in shown.items()
+        ]
+        found.append((_training_picture(run, sample.reference, "image", sample.reference, thumbnails), lists))
+    return found
+
+
+def _ranks_label(label: str, ranks: range) -> str:
+    return f"{label}: ranks {ranks.start} to {ranks.stop - 1}"
+
+
+def _neighbours(run: Run, ranks: Sequence[int], at: Mapping[int, Any], thumbnails: Thumbnails) -> tuple[Picture, ...]:
+    missing = [rank for rank in ranks if rank not in at]
+    if missing:
+        raise InputError(f"the sampled ranks lack rank {missing[0]}, which the window needs; run the match stage again")
+    return tuple(
+        _training_picture(run, at[rank].name, f"rank {rank}", f"{rank} ({at[rank].similarity:.2f})", thumbnails)
+        for rank in ranks
+    )
+
+
+def _training_picture(run: Run, name: str, what: str, note: str, thumbnails: Thumbnails) -> Picture:
+    path: Path = run.unique.gallery.paths[run.unique.row[name]]
+    return Picture(thumbnails.add(path), f"{what}: {name}", note)
+
+
+def shortcut_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a score: whole queries, the reference alone, the text alone, and the spread over paraphrases."""
+    found = metrics.get("shortcuts")
+    if not found:
+        return []
+    spread = found.get("paraphrases", {}).get("spread", {})
+    return [
+        {
+            "label": score_label(key),
+            "whole": value,
+            "reference": found["reference_alone"].get(key),
+            "text": found["text_alone"].get(key),
+            "spread": spread.get(key),
+        }
+        for key, value in flat_scores(metrics).items()
+    ]

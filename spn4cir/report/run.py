@@ -1,0 +1,85 @@
+"""What a report is about, as its stage collects it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spn4cir.errors import InputError
+from spn4cir.partners import Window
+from spn4cir.types import Triplet, UniqueImages
+from spn4cir.windows import RankSamples
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A query with what came out; ranks count from 1.
+
+    Attributes:
+        number: its id within the split.
+        stage1_rank: of its target by the stage-1 weights.
+        top: the best candidates by the stage-2 weights, best first.
+    """
+
+    split: str
+    number: int
+    reference: str
+    text: str
+    target: str
+    rank: int
+    stage1_rank: int
+    top: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pipeline's results for one data set and family.
+
+    Attributes:
+        settings: what `params.yaml` says of it, by section.
+        inputs: sha256 by what was hashed.
+        metrics: the metrics file.
+        published: the paper's figures under the same keys, with a word on where they come from; None: none apply.
+        recall_ks: the k of the layout's recalls, ascending.
+        queries: every scored query.
+        curves: the folders of figures, by what was trained.
+        triplets: the generated triplets.
+        captions: by image name.
+        unique: the unique training images.
+        samples: what lies at which similarity rank.
+        window: of the family's partners; None: any other image.
+        gallery_path: where a candidate image lies.
+        triplet_path: where an image of a generated triplet lies.
+    """
+
+    dataset: str
+    family: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    metrics: Mapping[str, Any]
+    published: tuple[Mapping[str, float], str] | None
+    recall_ks: tuple[int, ...]
+    queries: tuple[Outcome, ...]
+    curves: Mapping[str, Path]
+    triplets: tuple[Triplet, ...]
+    captions: Mapping[str, str]
+    unique: UniqueImages
+    samples: RankSamples
+    window: Window | None
+    gallery_path: Callable[[str], Path]
+    triplet_path: Callable[[str], Path]
+
+
+def read_outcomes(path: Path) -> tuple[Outcome, ...]:
+    """The queries of a table that `validate` wrote. Raises InputError when it is absent or of another form."""
+    names = ["split", "query", "reference", "text", "target", "rank", "stage1_rank", "top"]
+    try:
+        rows = pq.read_table(path, columns=names).to_pylist()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the validate stage") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: is not a table of queries ({str(error).splitlines()[0]}); run validate") from None
+    return tuple(Outcome(*(row[name] for name in names[:-1]), tuple(row["top"])) for row in rows)

@@ -1,0 +1,110 @@
+"""report: one page that shows what came out for a data set and family, and what it was made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spn4cir.captioning import read_captions
+from spn4cir.dedup import read_optimized_images
+from spn4cir.files import read_json
+from spn4cir.listing import read_listing
+from spn4cir.params import of_dataset, of_family
+from spn4cir.report.inputs import input_hashes
+from spn4cir.report.page import write_page
+from spn4cir.report.run import Run, read_outcomes
+from spn4cir.types import Triplet
+from spn4cir.windows import read_samples
+from stages.common import DATA, Job, run
+from stages.learning import scored_layout
+
+
+def main(job: Job) -> None:
+    """Writes `data/report/<dataset>/<family>.html`."""
+    layout = scored_layout(job)
+    galleries = [split.gallery for split in layout.evaluation_splits()]
+    gallery = {name: path for each in galleries for name, path in zip(each.names, each.paths, strict=True)}
+    triplets, triplet_path = _triplets(job)
+    settings = _settings(job)
+    page = Run(
+        dataset=job.dataset,
+        family=job.family,
+        settings=settings,
+        inputs=input_hashes(layout.root, _inputs(job)),
+        metrics=read_json(Path("metrics") / job.dataset / f"{job.family}.json"),
+        published=None,
+        recall_ks=layout.recall_ks,
+        queries=read_outcomes(job.place("validate") / "queries.parquet"),
+        curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
+        triplets=triplets,
+        captions=_captions(job),
+        unique=read_optimized_images(job.dedup_file, layout.image_path),
+        samples=read_samples(job.shared("match") / "ranks.json"),
+        window=settings["match"]["window"],
+        gallery_path=gallery.__getitem__,
+        triplet_path=triplet_path,
+    )
+    out = DATA / "report" / job.dataset / f"{job.family}.html"
+    print(f"{out}: {write_page(page, job.params.report, out) / 1e6:.1f} MB")
+
+
+def _inputs(job: Job) -> dict[str, Path]:
+    return {
+        "stage-1 weights": job.stage1_file,
+        "stage-2 weights": job.place("train") / "best.pt",
+        "bank, manifest": job.place("bank") / "manifest.json",
+        "bank, targets": job.place("bank") / "target.npy",
+        "unique images": job.dedup_file,
+        "generated triplets": job.place("triplets"),
+        "scored queries": job.place("validate") / "queries.parquet",
+    }
+
+
+def _words(job: Job) -> int:
+    captions = of_dataset(job.params.caption, job.dataset, "caption")
+    return job.of_family(captions.words | captions.pool, "caption.words")
+
+
+def _captions(job: Job) -> dict[str, str]:
+    """Those that the family's triplets read."""
+    files = sorted(job.shared("caption").glob(f"*_{_words(job)}.json"))
+    return {name: caption for file in files for name, caption in read_captions(file).items()}
+
+
+def _triplets(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
+    """The generated triplets, and where an image of theirs lies: of a recipe, as its listing says."""
+    layout = job.layout()
+    if not read_json(job.listing_file):
+        return layout.read_generated(job.place("triplets") / layout.generated_name(job.family)), layout.image_path
+    listing = read_listing(job.listing_file)
+    return listing.triplets, lambda name: listing.unique.gallery.paths[listing.unique.row[name]]
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """What `params.yaml` says of this data set and family, by section."""
+    shared = {
+        "datasets": job.params.datasets,
+        "dedup": job.params.dedup,
+        "caption": job.params.caption,
+        "match": job.params.match,
+        "shortcuts": job.params.shortcuts,
+    }
+    own = {
+        "triplets": job.params.triplets,
+        "checkpoint": job.params.checkpoint,
+        "bank": job.params.bank,
+        "train": job.params.train,
+        "validate": job.params.validate_,
+    }
+    models = of_dataset(job.params.models, job.dataset, "models")
+    found: dict[str, Any] = {"seed": job.params.seed}
+    found |= {name: of_dataset(section, job.dataset, name).model_dump() for name, section in shared.items()}
+    found["caption"] |= {"words": _words(job), "pool": None}
+    found["match"]["window"] = found["match"]["window"].get(job.family)
+    found["models"] = models.model_dump() | {"stage1": job.of_family(models.stage1, "models.stage1").model_dump()}
+    return found | {
+        name: of_family(section, job.dataset, job.family, name).model_dump() for name, section in own.items()
+    }
+
+
+if __name__ == "__main__":
+    run(main)
