@@ -12,6 +12,7 @@ from spn4cir.params import Cosine, Decay, OneCycle, Optimisation
 
 # A learned temperature stays above this, where half precision still tells logits apart.
 MIN_TEMPERATURE = 1e-3
+_SHORTEST_CYCLE = 3
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -41,24 +42,33 @@ def make_optimiser(composer: Composer, settings: Optimisation, stage: int) -> to
 
 
 def make_scheduler(optimiser: torch.optim.Optimizer, settings: Optimisation, steps: int) -> LRScheduler | None:
-    """The schedule of the settings over epochs of so many steps; None for a constant rate."""
+    """The schedule of the settings over epochs of so many steps; None for a constant rate.
+
+    A cycle over fewer than three steps, which hold no start, peak and end, is a constant rate too.
+    """
     schedule = settings.schedule
     if isinstance(schedule, Decay):
         milestones = range(schedule.every, schedule.until + 1, schedule.every)
         return MultiStepLR(optimiser, list(milestones), gamma=schedule.factor)
     if isinstance(schedule, Cosine):
         return CosineAnnealingLR(optimiser, T_max=schedule.epochs)
-    if isinstance(schedule, OneCycle):
+    if isinstance(schedule, OneCycle) and settings.epochs * steps >= _SHORTEST_CYCLE:
         return OneCycleLR(
             optimiser,
             max_lr=[group["lr"] for group in optimiser.param_groups],
             epochs=settings.epochs,
             steps_per_epoch=steps,
-            pct_start=min(schedule.peak / settings.epochs, 1.0),
+            pct_start=_rising_share(schedule, settings.epochs, steps),
             div_factor=1 / schedule.start,
             cycle_momentum=False,
         )
     return None
+
+
+def _rising_share(schedule: OneCycle, epochs: int, steps: int) -> float:
+    """The share of all steps until the peak: at most half, at least two steps."""
+    total = epochs * steps
+    return max(min(schedule.peak * steps, total / 2), 2) / total
 
 
 def set_dropout(composer: Composer, active: bool, seed: int) -> None:
@@ -101,7 +111,8 @@ class Run:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self.composer.temperature.data.clamp_(min=MIN_TEMPERATURE)
+        if self.settings.learn_tau:
+            self.composer.temperature.data.clamp_(min=MIN_TEMPERATURE)
         if isinstance(self.scheduler, OneCycleLR):
             self.scheduler.step()
 

@@ -3,7 +3,7 @@
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -104,29 +104,41 @@ class Models(Settings):
 Origin = Literal["make", "path", "hub"]
 
 
-class Published(Settings):
+class FromHub(Settings):
+    """A stage whose out may come from the hub."""
+
+    _hub_is_file: ClassVar[bool] = True
+
+    source: str
+    hub: HubFile | str | None
+
+    @model_validator(mode="after")
+    def _hub_is_named(self) -> Self:
+        if self.source == "hub" and self.hub is None:
+            wanted = "{file: PATH IN THE REPOSITORY}" if self._hub_is_file else "FOLDER IN THE REPOSITORY"
+            raise ValueError(f"source hub needs the key hub: {wanted}")
+        return self
+
+
+class Published(FromHub):
     """Where a stage's out comes from: made here, a published file under the data set's root, or one of the hub."""
 
     source: Origin
     hub: HubFile | None
-
-    @model_validator(mode="after")
-    def _hub_needs_a_file(self) -> "Published":
-        if self.source == "hub" and self.hub is None:
-            raise ValueError("source hub needs the key hub: {file: PATH IN THE REPOSITORY}")
-        return self
 
 
 class Dedup(Published):
     """The unique images."""
 
 
-class Caption(Settings):
+class Caption(FromHub):
     """Captioning by a multi-modal LLM.
 
     `words` maps each family to the word count its triplets read; `pool` those families that read captions of the
     data set's pool instead of its own images. `hub` is a folder of published files.
     """
+
+    _hub_is_file: ClassVar[bool] = False
 
     source: Origin
     hub: str | None
@@ -197,11 +209,14 @@ class Cosine(Settings):
 
 
 class OneCycle(Settings):
-    """Up from `start` times the rate, at its peak after so many epochs, then down to nearly zero; set each step."""
+    """Up from `start` times the rate, at its peak after so many epochs, then down to nearly zero; set each step.
+
+    A run of fewer than twice as many epochs has its peak half way.
+    """
 
     name: Literal["one_cycle"]
     peak: Rate
-    start: Share
+    start: Annotated[float, Field(gt=0, lt=1)]
 
 
 Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="name")]
@@ -226,20 +241,13 @@ class Optimisation(Settings):
     eps: Rate
     precision: Literal["float32", "float16", "bfloat16"]
 
-
-class Checkpoint(Settings):
+class Checkpoint(FromHub):
     """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
 
     source: Literal["path", "hub", "train"]
     hub: HubFile | None
     positives: Literal["annotated", "generated"]
     train: Optimisation
-
-    @model_validator(mode="after")
-    def _hub_needs_a_file(self) -> "Checkpoint":
-        if self.source == "hub" and self.hub is None:
-            raise ValueError("source hub needs the key hub: {file: PATH IN THE REPOSITORY}")
-        return self
 
 
 class Bank(Settings):

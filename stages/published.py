@@ -26,8 +26,7 @@ def find(job: Job, source: str, path: Path, hub: HubFile | None) -> tuple[Path, 
         InputError: the file cannot be had.
     """
     if source == "hub":
-        if hub is None:
-            raise InputError("source hub needs the key hub: {file: PATH IN THE REPOSITORY} in params.yaml")
+        assert hub is not None, "the params refuse source hub without a file"
         settings = job.params.hub
         fetched = fetch(settings.repository, hub.file, settings.revision, hub.sha256)
         return fetched.path, {"source": source, **record(fetched)}

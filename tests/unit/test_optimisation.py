@@ -55,6 +55,26 @@ def test_one_cycle_peaks_after_so_many_epochs() -> None:
     assert found[-1] < 0.01
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_short_run_has_its_cycle_too(epochs: int, steps: int) -> None:
+    """It rises and comes down within the run; one or two steps have no room for that."""
+    settings = optimisation(epochs=epochs, schedule={"name": "one_cycle", "peak": 1.5, "start": 0.01}, lr=1.0)
+    run = Run.begin(StubComposer(), settings, 2, steps, CPU)
+    found = []
+    for _ in range(epochs * steps):
+        found.append(run.learning_rate())
+        run.optimiser.step()
+        if run.scheduler is not None:
+            run.scheduler.step()
+    if len(found) < 3:
+        assert set(found) == {1.0}
+    else:
+        assert found[0] == pytest.approx(0.01)
+        assert max(found[1:-1]) > 0.5
+        assert found[-1] < 0.01
+
+
 def test_towers_have_a_rate_of_their_own() -> None:
     run = Run.begin(StubComposer(), optimisation(lr=1e-4, backbone_lr=1e-5), 1, STEPS, CPU)
     assert [group["lr"] for group in run.optimiser.param_groups] == [1e-5, 1e-4]
