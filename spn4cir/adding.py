@@ -4,40 +4,46 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from spn4cir.blocks import copy_settings
+from spn4cir.check_lines import summary
+from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, atomic_folder, disk_errors
-from spn4cir.inspection import Contents, inspect_folder
+from spn4cir.files import atomic_file, disk_errors
+from spn4cir.inspection import Contents, generated_families, inspect_folder
+from spn4cir.model_folders import PLACEHOLDER, add_models
 from spn4cir.params import (
     PARAMS_FILE,
-    HubModel,
-    LocalModel,
-    OpenClipModel,
     Params,
     load_params,
     of_dataset,
     parse_params,
 )
 
-PLACEHOLDER = "PLACEHOLDER.md"
 _NO_POOL = """\
 No pool. A CC3M folder linked here is what the family `zs_cc` draws its triplets from: give it to add-dataset by --pool.
 This folder is a declared dependency of the pipeline.
 """
 # What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})
-Source = HubModel | LocalModel | OpenClipModel
 
 
-def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | None, pool: Path | None = None) -> str:
+def add_dataset(
+    project: Path,
+    name: str,
+    layout: str,
+    path: Path,
+    like: str | None,
+    pool: Path | None = None,
+    annotations: Path | None = None,
+    check: bool = True,
+) -> str:
     """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
 
-    Everything is checked before anything is written.
+    Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
@@ -46,6 +52,8 @@ def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | N
         path: the folder of images and captions; it is only read.
         like: the data set whose settings and local models are copied; None: the layout's published one.
         pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
+        annotations: a CSV or parquet file, for layouts that take one.
+        check: decode every picture that the annotations name.
 
     Returns:
         What was found and what to type next.
@@ -56,13 +64,14 @@ def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | N
     text = _read_project(project)
     _check_name(name)
     folder = _absolute(path)
-    other = like or open_layout(layout, folder, "error").published
+    options = _options(folder, annotations)
+    other = like or open_layout(layout, folder, "error", options).published
     place = project / "data" / "raw" / name
     linked = _is_linked(place, folder)
-    extended, params = _extend(text, other, name, layout)
+    extended, params = _extend(text, other, name, layout, options)
     contents, remarks = inspect_folder(params, name, folder)
     pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
-    wanted = list(_add_models(project / "data" / "models", params, name, other))
+    wanted = list(add_models(project / "data" / "models", params, name, other))
     if not linked:
         _link(place, folder)
     _add_pool(project / "data" / "pool" / name, pool)
@@ -70,9 +79,38 @@ def add_dataset(project: Path, name: str, layout: str, path: Path, like: str | N
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
+    checked = _check(params, name, folder) if check else []
+    families = () if contents.triplets else generated_families(params, name)
+    attention = _attention([*wanted, *remarks, *_outside(name, folder, options)])
     return "\n".join(
-        [found, *_describe(contents), *pooled, *_attention([*wanted, *remarks]), *_next_steps(place, contents)]
+        [found, *_describe(contents), *pooled, *checked, *attention, *_next_steps(place, contents, families)]
     )
+
+
+def _options(folder: Path, annotations: Path | None) -> dict[str, str]:
+    """The settings of the layout: annotations by their path from the folder, where they lie in it."""
+    if annotations is None:
+        return {}
+    file = _absolute(annotations)
+    return {"annotations": file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()}
+
+
+def _outside(name: str, folder: Path, options: dict[str, str]) -> list[str]:
+    """DVC watches the data set's folder alone."""
+    if not Path(options.get("annotations", "")).is_absolute():
+        return []
+    return [
+        f"{options['annotations']} lies outside {folder}: DVC does not see when it changes; put it in the folder and "
+        f"set datasets.{name}.annotations, or after such a change type: dvc repro --force"
+    ]
+
+
+def _check(params: Params, name: str, folder: Path) -> list[str]:
+    settings = params.datasets[name]
+    layout = open_layout(settings.layout, folder, "skip", settings.options)
+    check = check_data(layout, params.machine.workers)
+    more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
+    return [f"  pictures    {summary(check)}", *more]
 
 
 def _read_project(project: Path) -> str:
@@ -94,11 +132,16 @@ def _check_name(name: str) -> None:
         )
 
 
-def _extend(text: str, other: str, name: str, layout: str) -> tuple[str, Params]:
+def _extend(text: str, other: str, name: str, layout: str, options: dict[str, str]) -> tuple[str, Params]:
     """The text of `params.yaml` with the new data set, and what it says."""
     of_dataset(parse_params(text, PARAMS_FILE).datasets, other, "datasets")
-    text = copy_settings(text, other, name, layout, PARAMS_FILE)
+    text = copy_settings(text, other, name, layout, PARAMS_FILE, options.get("annotations"))
     params = parse_params(text, PARAMS_FILE)
+    if (given := options.get("annotations")) not in (None, found := params.datasets[name].annotations):
+        raise InputError(
+            f"{PARAMS_FILE}: datasets.{name}.annotations is {found}, not {given}; change it there, or choose another "
+            "name"
+        )
     if (found := params.datasets[name].layout) != layout:
         raise InputError(f"{PARAMS_FILE}: data set '{name}' has layout {found}, not {layout}; choose another name")
     return text, params
@@ -168,68 +211,14 @@ def _add_pool(place: Path, pool: Path | None) -> None:
             temporary.write_text(_NO_POOL, encoding="utf-8")
 
 
-def _add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
-    """Makes the folders of the models with local files copied from `other`; yields what is left to put there."""
-    own = of_dataset(params.models, name, "models")
-    sources: dict[str, Source] = {"captioner": own.captioner, "encoder": own.encoder}
-    sources |= {f"stage1/{family}": source for family, source in own.stage1.items()}
-    for kind, source in sources.items():
-        folder = models / name / kind
-        if isinstance(source, LocalModel):
-            if _has_model(folder, source) or _copy_model(models / other / kind, folder, source):
-                continue
-            if kind.startswith("stage1/") and kind.removeprefix("stage1/") not in params.run.models:
-                _write_placeholder(folder, kind, source, name)
-                continue
-            what = "the model's files" if source.local == "." else source.local
-            yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
-        _write_placeholder(folder, kind, source, name)
-
-
-def _has_model(folder: Path, source: LocalModel) -> bool:
-    """Whether the file is there; of a whole folder, any file but a placeholder."""
-    if source.local != ".":
-        return (folder / source.local).exists()
-    return folder.is_dir() and any(file.name != PLACEHOLDER for file in folder.iterdir())
-
-
-def _copy_model(origin: Path, folder: Path, source: LocalModel) -> bool:
-    """Copies a local model, whole or not at all; False where `origin` does not hold it."""
-    if not _has_model(origin, source):
-        return False
-    model = origin / source.local
-    if model.is_dir():
-        left_out = shutil.ignore_patterns(PLACEHOLDER, ".gitignore", "*.dvc")
-        with atomic_folder(folder / source.local) as temporary:
-            shutil.copytree(model, temporary, copy_function=shutil.copyfile, ignore=left_out, dirs_exist_ok=True)
-    else:
-        with atomic_file(folder / source.local) as temporary:
-            shutil.copyfile(model, temporary)
-    return True
-
-
-def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> None:
-    key = f"models.{name}.{kind.replace('/', '.')}"
-    if isinstance(source, HubModel):
-        text = f"The Hugging Face hub serves {source.hub}; nothing need be put here."
-    elif isinstance(source, OpenClipModel):
-        text = f"open_clip serves {source.open_clip} ({source.tag}); nothing need be put here."
-    else:
-        text = f"Put {'the files of the model' if source.local == '.' else source.local} here."
-    text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} says what it holds.\n"
-    place = folder / PLACEHOLDER
-    if not place.exists():
-        with atomic_file(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
 def _describe(contents: Contents) -> list[str]:
-    queries = ", ".join(f"{count} {split}" for split, count in contents.queries.items())
+    counts = ", ".join(f"{count} {split}" for split, count in contents.queries.items())
+    queries = f"{counts} queries" if counts else "no annotated queries: some of the generated triplets are held out"
     missing = f"; {contents.missing} images are missing" if contents.missing else ""
     test = f"{contents.test} queries" if contents.test is not None else f"none to submit ({contents.test_fault})"
     return [
         f"  training    {contents.triplets} triplets, {contents.images} images",
-        f"  validation  {queries} queries{missing}",
+        f"  validation  {queries}{missing}",
         f"  test        {test}",
     ]
 
@@ -238,13 +227,18 @@ def _attention(remarks: list[str]) -> list[str]:
     return ["", "Attention:", *(f"  - {remark}" for remark in remarks)] if remarks else []
 
 
-def _next_steps(place: Path, contents: Contents) -> list[str]:
-    """What to type: the models into DVC's cache, the link into git (queued experiments start from a commit), a run."""
+def _next_steps(place: Path, contents: Contents, families: tuple[str, ...]) -> list[str]:
+    """What to type: the models into DVC's cache, the link into git (queued experiments start from a commit), a run.
+
+    `families` are those that can be run, where not all can.
+    """
     name = place.name
     data = f"data/raw/{name}" if place.is_symlink() else f"data/raw/{name}.dvc data/raw/.gitignore"
     own = [] if place.is_symlink() else [f"  dvc add data/raw/{name}"]
     submit = name if contents.test is not None else ""
-    lists = f"-S 'run.datasets=[{name}]' -S 'run.submit=[{submit}]'"
+    chosen = {"run.datasets": name, "run.submit": submit} | ({"run.models": ", ".join(families)} if families else {})
+    lists = " ".join(f"-S '{key}=[{value}]'" for key, value in chosen.items())
+    *first, last = (f"{key}: [{value}]" for key, value in chosen.items())
     return [
         "",
         "Next:",
@@ -252,7 +246,7 @@ def _next_steps(place: Path, contents: Contents) -> list[str]:
         f"  dvc add data/models/{name}",
         f"  git add {PARAMS_FILE} {data} data/pool/{name} data/models/{name}.dvc data/models/.gitignore",
         f'  git commit -m "Add the data set {name}"',
-        f"  in {PARAMS_FILE} set run.datasets: [{name}] and run.submit: [{submit}], then: dvc repro",
+        f"  in {PARAMS_FILE} set {', '.join(first)} and {last}, then: dvc repro",
         f"  or for once: dvc exp run {lists}",
         f"  or in the queue: dvc exp run --queue {lists} && dvc queue start",
         "After a change of a model file: dvc add that folder again.",

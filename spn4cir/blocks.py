@@ -1,5 +1,6 @@
 """Copying a data set's settings in the text of `params.yaml`: comments are copied along, every other byte stays."""
 
+import json
 from dataclasses import dataclass
 
 from ruamel.yaml import YAML
@@ -7,6 +8,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from spn4cir.errors import InputError
+
+_Entry = dict[str, tuple[Node, Node]]
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,11 @@ class _Copy:
     lines: str
 
 
-def copy_settings(text: str, other: str, name: str, layout: str, place: str) -> str:
+def copy_settings(text: str, other: str, name: str, layout: str, place: str, annotations: str | None = None) -> str:
     """The text with `other`'s block repeated under `name` below it, in every section that holds one.
 
-    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`.
+    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`, and `annotations`
+    there what is given.
 
     Args:
         text: the file's content.
@@ -28,6 +32,7 @@ def copy_settings(text: str, other: str, name: str, layout: str, place: str) -> 
         name: the new data set.
         layout: its layout.
         place: the file's name, for errors.
+        annotations: the data set's file of annotations; None: it has none.
 
     Raises:
         InputError: a section is not written with one line or more a data set, so that no line can be copied.
@@ -35,7 +40,7 @@ def copy_settings(text: str, other: str, name: str, layout: str, place: str) -> 
     if not text.endswith("\n"):
         text += "\n"
     copies = [
-        _copy_block(text, section, other, name, layout, f"{place}: {key.value}")
+        _copy_block(text, section, other, name, (layout, annotations), f"{place}: {key.value}")
         for key, section in _sections(text, place)
         if other in (names := [entry.value for entry, _ in section.value]) and name not in names
     ]
@@ -54,8 +59,10 @@ def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
     return [(key, section) for key, section in root.value if isinstance(section, MappingNode)]
 
 
-def _copy_block(text: str, section: MappingNode, other: str, name: str, layout: str, place: str) -> _Copy:
-    """The lines of `other`'s entry with the name, and the layout where it has one, replaced."""
+def _copy_block(
+    text: str, section: MappingNode, other: str, name: str, data: tuple[str, str | None], place: str
+) -> _Copy:
+    """The lines of `other`'s entry with the name, and where it has them layout and annotations (`data`), replaced."""
     if section.flow_style:
         raise InputError(f"{place} is written as {{...}}; give each data set its own line, then run again")
     number = next(i for i, (key, _) in enumerate(section.value) if key.value == other)
@@ -64,15 +71,28 @@ def _copy_block(text: str, section: MappingNode, other: str, name: str, layout: 
     end = section.end_mark.index if last else section.value[number + 1][0].start_mark.index
     start, end = _line_start(text, key.start_mark.index), _line_start(text, end)
     end = start + len(_without_what_follows(text[start:end], key.start_mark.column))
-    changes = [(key, name)]
-    if (node := _layout_node(value, place)) is not None:
+    changes: list[tuple[Node, str]] = [(key, name)]
+    if (entry := _data_entry(value, place)) is not None:
+        node = entry["layout"][1]
         if not start <= node.start_mark.index < end:
             raise InputError(f"{place}.{other}: its layout is written elsewhere; write it out in full, then run again")
-        changes.append((node, layout))
+        changes.extend(_data_changes(entry, value.flow_style, *data))
     lines = text[start:end]
     for node, new in sorted(changes, key=lambda change: -change[0].start_mark.index):
         lines = lines[: node.start_mark.index - start] + new + lines[node.end_mark.index - start :]
     return _Copy(end, lines)
+
+
+def _data_changes(entry: _Entry, flow: bool, layout: str, annotations: str | None) -> list[tuple[Node, str]]:
+    """The layout's new value, and the annotations': after it where the entry has no such key yet."""
+    written = "null" if annotations is None else json.dumps(annotations, ensure_ascii=False)
+    key, node = entry["layout"]
+    if "annotations" in entry:
+        return [(node, layout), (entry["annotations"][1], written)]
+    if annotations is None:
+        return [(node, layout)]
+    between = ", " if flow else f"\n{' ' * key.start_mark.column}"
+    return [(node, f"{layout}{between}annotations: {written}")]
 
 
 def _line_start(text: str, index: int) -> int:
@@ -91,12 +111,11 @@ def _without_what_follows(lines: str, column: int) -> str:
     return "".join(kept)
 
 
-def _layout_node(value: Node, place: str) -> ScalarNode | None:
-    """The value of `layout` in an entry of the section `datasets`; None in other sections."""
+def _data_entry(value: Node, place: str) -> _Entry | None:
+    """Keys and values of an entry of the section `datasets`, by key; None in other sections."""
     if not place.endswith(": datasets"):
         return None
-    entries = value.value if isinstance(value, MappingNode) else []
-    node = next((inner for key, inner in entries if key.value == "layout"), None)
-    if not isinstance(node, ScalarNode):
+    entry = {key.value: (key, inner) for key, inner in value.value} if isinstance(value, MappingNode) else {}
+    if not isinstance(entry.get("layout", (None, None))[1], ScalarNode):
         raise InputError(f"{place}: a data set has no layout of its own; write it out in full, then run again")
-    return node
+    return entry

@@ -19,15 +19,20 @@ def folder_gallery(folder: Path) -> Gallery:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
+    names = picture_names(folder)
+    if not names:
+        raise InputError(f"{folder}: the gallery is empty: no file ends in {', '.join(SUFFIXES)}; name another folder")
+    return Gallery(tuple(names), tuple(folder / name for name in names))
+
+
+def picture_names(folder: Path) -> list[str]:
+    """The paths of the images from the folder, as above; none where it holds none."""
     names: list[str] = []
     for place, folders, files in walk_once(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
         names.extend(Path(place, name).relative_to(folder).as_posix() for name in images)
-    if not names:
-        raise InputError(f"{folder}: the gallery is empty: no file ends in {', '.join(SUFFIXES)}; name another folder")
-    names.sort()
-    return Gallery(tuple(names), tuple(folder / name for name in names))
+    return sorted(names)
 
 
 def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:

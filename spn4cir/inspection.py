@@ -21,8 +21,8 @@ class Contents:
 
     Attributes:
         triplets: annotated training triplets with both images.
-        images: images that they name.
-        queries: validation queries of each split.
+        images: images to learn from: those that they name, or of a folder without annotations all.
+        queries: annotated validation queries of each split.
         missing: validation images that are not on disk.
         test: test queries; None where there are none to submit.
         test_fault: why there are none.
@@ -39,30 +39,32 @@ class Contents:
 def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, list[str]]:
     """What the folder holds, and what the pipeline would stop at although the rest can be used.
 
-    Raises InputError for a folder that is not of the data set's layout or has no training triplets.
+    Raises InputError for a folder that is not of the data set's layout or has nothing to learn from.
     """
     settings = of_dataset(params.datasets, name, "datasets")
     scope = of_dataset(params.caption, name, "caption").images
     try:
-        contents, faults = _count(open_layout(settings.layout, folder, settings.missing), scope), []
+        layout = open_layout(settings.layout, folder, settings.missing, settings.options)
+        contents, faults = _count(layout, scope), []
     except InputError as error:
         if settings.missing == "skip":
             raise
-        contents = _count(open_layout(settings.layout, folder, "skip"), scope)
+        contents = _count(open_layout(settings.layout, folder, "skip", settings.options), scope)
         faults = [f"with datasets.{name}.missing: error the pipeline will stop: {error}"]
     return contents, [*faults, *_link_remarks(folder), *_setting_remarks(params, name, contents)]
 
 
 def _count(layout: Layout, scope: Literal["split", "triplets"]) -> Contents:
     triplets = layout.training_triplets()
-    if not triplets:
+    gallery = layout.training_gallery()
+    if not len(gallery):
         raise InputError(f"{layout.root}: no training triplet has its images; check the captions and the image folder")
     layout.caption_images(scope)
     splits = layout.evaluation_splits()
     test, fault = _count_test(layout)
     return Contents(
         triplets=len(triplets),
-        images=len(layout.training_gallery()),
+        images=len(gallery),
         queries={split.name: len(split.triplets) for split in splits},
         missing=sum(split.missing for split in splits),
         test=test,
@@ -105,13 +107,33 @@ def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[
                 f"match.{name}.window.{family}: {list(window)} begins beyond the {contents.images} training images; "
                 f"set it to [{lo}, {hi}] (the published windows span about those shares), or to null"
             )
-    for family, stage1 in params.checkpoint.get(name, {}).items():
-        if stage1.source == "train" and stage1.train.batch_size > contents.triplets:
-            yield _too_large(f"checkpoint.{name}.{family}.train.batch_size", stage1.train.batch_size, contents)
-    for family, stage2 in params.train.get(name, {}).items():
-        if stage2.batch_size > contents.triplets:
-            yield _too_large(f"train.{name}.{family}.batch_size", stage2.batch_size, contents)
+    yield from _batch_remarks(params, name, contents)
 
 
-def _too_large(key: str, size: int, contents: Contents) -> str:
-    return f"{key}: {size} exceeds the {contents.triplets} annotated training triplets; lower it"
+def _batch_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
+    """Batches that no epoch fills; without annotations, of the families that can do without."""
+    limit = f"{contents.triplets} annotated training triplets"
+    families = tuple(params.train.get(name, {}))
+    if not contents.triplets:
+        limit, families = f"{contents.images} images that triplets are generated of", generated_families(params, name)
+    most = contents.triplets or contents.images
+    for family in families:
+        stage1 = params.checkpoint.get(name, {}).get(family)
+        if stage1 is not None and stage1.source == "train" and stage1.train.batch_size > most:
+            yield _too_large(f"checkpoint.{name}.{family}.train.batch_size", stage1.train.batch_size, limit)
+        if (size := params.train[name][family].batch_size) > most:
+            yield _too_large(f"train.{name}.{family}.batch_size", size, limit)
+
+
+def _too_large(key: str, size: int, limit: str) -> str:
+    return f"{key}: {size} exceeds the {limit}; lower it"
+
+
+def generated_families(params: Params, name: str) -> tuple[str, ...]:
+    """The families that learn from triplets generated of the data set's own images alone."""
+    pooled = of_dataset(params.caption, name, "caption").pool
+    return tuple(
+        family
+        for family, settings in params.checkpoint.get(name, {}).items()
+        if settings.positives == "generated" and family not in pooled
+    )

@@ -7,7 +7,7 @@ import typer
 
 from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place, find_layout
-from spn4cir.cli.options import Dataset, LayoutName, Missing, Root, Workers
+from spn4cir.cli.options import Annotations, Dataset, LayoutName, Missing, Root, Workers
 
 
 @app.command(epilog=example("spn4cir dedup --layout fashioniq --root ~/fashion-iq --out optimized_images.json"))
@@ -15,6 +15,7 @@ def dedup(
     layout: LayoutName,
     root: Root,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSON file to write.")],
+    annotations: Annotations = None,
     missing: Missing = None,
     dataset: Dataset = None,
     workers: Workers = None,
@@ -29,7 +30,7 @@ def dedup(
 
     check_place(out)
     params = find_params(Path.cwd())
-    opened, _ = find_layout(params, layout, root, dataset, missing)
+    opened, _ = find_layout(params, layout, root, dataset, missing, annotations)
     unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
@@ -48,8 +49,12 @@ def add_dataset(
         Path | None,
         typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
     ] = None,
+    annotations: Annotations = None,
+    check: Annotated[
+        bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
+    ] = True,
 ) -> None:
-    """Make a folder of images and captions a data set of the pipeline.
+    """Make a folder of images, with captions or without, a data set of the pipeline.
 
     Run it where params.yaml and dvc.yaml lie. Links the folder at data/raw/NAME, makes the model folders under
     data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml. Then says
@@ -57,4 +62,4 @@ def add_dataset(
     """
     from spn4cir.adding import add_dataset
 
-    print(add_dataset(Path(), name, layout, path, like, pool))
+    print(add_dataset(Path(), name, layout, path, like, pool, annotations, check))

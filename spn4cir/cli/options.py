@@ -6,9 +6,18 @@ from typing import Annotated, Literal
 import typer
 
 from spn4cir.composers import COMPOSERS
+from spn4cir.datasets import LAYOUTS
 
-LayoutName = Annotated[str, typer.Option("--layout", metavar="fashioniq|cirr", help="How the folder is laid out.")]
+LayoutName = Annotated[str, typer.Option("--layout", metavar="|".join(LAYOUTS), help="How the folder is laid out.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotations",
+        metavar="FILE",
+        help="Of layout folder: a CSV or parquet file with the columns reference, target, text[, split, group].",
+    ),
+]
 Weights = Annotated[
     Path,
     typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt: a published file of either stage, or your own."),

@@ -80,7 +80,7 @@ def validate(
         wordings = wordings_of(splits, settings.capitalise, Rewording(templates, paraphrases))
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
-    write_queries(evaluation.splits, queries)
+    write_queries(opened, evaluation.splits, queries)
     content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
     if wordings is not None:
         content["shortcuts"] = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, place)

@@ -1,0 +1,249 @@
+"""Checking a data set's pictures: what its annotations name and is missing or broken, and what that costs the score.
+
+Every picture is decoded to its last pixel: a header may be whole where the rest was cut off.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spn4cir.datasets.protocol import AnnotatedSplit, Layout
+from spn4cir.decoding import open_image
+from spn4cir.errors import InputError
+from spn4cir.folders import picture_names
+from spn4cir.members import is_there, read_bytes
+from spn4cir.processes import map_in_processes
+from spn4cir.progress import progress
+from spn4cir.types import Triplet
+
+# What a shop sends in the place of a picture that is gone.
+_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
+_START = 512
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A picture that the annotations name and that cannot be used.
+
+    Attributes:
+        name: as the annotations name it.
+        path: where it should lie; empty where no split file tells.
+        splits: whose annotations name it, as in `val dress`.
+        reason: what is wrong with it.
+    """
+
+    name: str
+    path: str
+    splits: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a split loses.
+
+    Attributes:
+        split: `train`, `val`, ...
+        category: FashionIQ's; empty elsewhere.
+        triplets: as annotated: queries but for `train`.
+        triplets_lost: those of them that name a picture which cannot be used.
+        images: that the split needs: the gallery but for `train`.
+        missing: those of them that are not there.
+        broken: those of them that cannot be decoded.
+    """
+
+    split: str
+    category: str
+    triplets: int
+    triplets_lost: int
+    images: int
+    missing: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes:
+        root: the folder.
+        checked: how many pictures were looked for.
+        missing: pictures that are not there, by name.
+        broken: pictures that cannot be decoded, by name.
+        unlisted: picture files that no annotation names, as paths from the root.
+        costs: what each split loses.
+        totals: what was found of the layout's official totals, and these: for comparison alone.
+    """
+
+    root: Path
+    checked: int
+    missing: tuple[Fault, ...]
+    broken: tuple[Fault, ...]
+    unlisted: tuple[str, ...]
+    costs: tuple[Cost, ...]
+    totals: Mapping[str, tuple[int, int]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the annotations need is there and can be decoded."""
+        return not self.missing and not self.broken
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; nothing is cut."""
+        return {
+            "root": self.root.as_posix(),
+            "ok": self.is_whole,
+            "checked": self.checked,
+            "missing": [asdict(fault) for fault in self.missing],
+            "broken": [asdict(fault) for fault in self.broken],
+            "unlisted": list(self.unlisted),
+            "splits": [asdict(cost) for cost in self.costs],
+            "official": {what: {"here": here, "official": total} for what, (here, total) in self.totals.items()},
+        }
+
+
+def check_data(layout: Layout, workers: int) -> Check:
+    """Looks for every picture that the annotations name, and decodes it.
+
+    Args:
+        layout: the data set.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        InputError: an annotation file is absent or damaged.
+    """
+    splits = layout.annotated_splits()
+    found = _Found(layout, splits)
+    broken = _decode(found.there, workers)
+    unusable = found.places.keys() - set(found.there) | broken.keys()
+    return Check(
+        root=layout.root,
+        checked=len(found.places),
+        missing=_sorted([*found.missing(), *_not_listed(splits)]),
+        broken=_sorted(found.fault(path, reason) for path, reason in broken.items()),
+        unlisted=tuple(path.relative_to(layout.root).as_posix() for path in found.unlisted),
+        costs=tuple(_cost(split, unusable, broken.keys()) for split in splits),
+        totals={what: (here, layout.official[what]) for what, here in _totals(splits) if what in layout.official},
+    )
+
+
+def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: (fault.name, fault.path)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The pictures that the splits need, and those that lie in the layout's folders."""
+
+    layout: Layout
+    splits: tuple[AnnotatedSplit, ...]
+
+    @cached_property
+    def places(self) -> dict[Path, tuple[str, list[str]]]:
+        """Where each picture should lie: its name, and the splits that need it."""
+        places: dict[Path, tuple[str, list[str]]] = {}
+        for split in self.splits:
+            for name, path in split.images.items():
+                places.setdefault(path, (name, []))[1].append(_label(split))
+        return places
+
+    @cached_property
+    def there(self) -> list[Path]:
+        """Those of `places` that hold a file."""
+        return [path for path in self.places if is_there(path)]
+
+    @cached_property
+    def unlisted(self) -> list[Path]:
+        """Picture files that no annotation names."""
+        listed = {
+            path
+            for split in self.splits
+            for name, path in split.images.items()
+            if split.listed is None or name in split.listed
+        }
+        folders = [folder for folder in self.layout.picture_folders if folder.is_dir()]
+        files = (folder / name for folder in folders for name in picture_names(folder))
+        return [path for path in files if path not in listed]
+
+    def fault(self, path: Path, reason: str) -> Fault:
+        """What is to be said of a picture."""
+        name, splits = self.places[path]
+        return Fault(name, path.as_posix(), tuple(splits), reason)
+
+    def missing(self) -> Iterator[Fault]:
+        """The pictures that are not there, with the file of another case or ending where there is one."""
+        others = {_loosely(path): path for path in self.unlisted}
+        for path in self.places.keys() - set(self.there):
+            other = others.get(_loosely(path))
+            hint = f", but {other.relative_to(self.layout.root)} is: rename it" if other else ""
+            yield self.fault(path, f"is not there{hint}")
+
+
+def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
+    """Pictures that triplets name and their split does not have."""
+    for split in splits:
+        for name in dict.fromkeys(name for triplet in split.triplets for name in _names(triplet)):
+            if name not in split.images:
+                yield Fault(name, "", (_label(split),), "is absent from the split file")
+
+
+def _loosely(path: Path) -> str:
+    """The same for paths that differ in case or ending alone."""
+    return path.with_suffix("").as_posix().lower()
+
+
+def _label(split: AnnotatedSplit) -> str:
+    return f"{split.split} {split.category}".strip()
+
+
+def _names(triplet: Triplet) -> Iterable[str]:
+    return (triplet.reference_name, *([triplet.target_name] if triplet.target_name is not None else []))
+
+
+def _decode(paths: list[Path], workers: int) -> dict[Path, str]:
+    """What is wrong with each file that cannot be decoded."""
+    reasons = progress(map_in_processes(_fault, paths, workers, "check-data"), len(paths), "check-data", "pictures")
+    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+
+
+def _fault(path: Path) -> str:
+    """Why a file cannot be decoded; empty where it can."""
+    try:
+        open_image(path)
+    except InputError as error:
+        start = read_bytes(path)[:_START]
+        if not start:
+            return "is empty (0 bytes)"
+        if start.lstrip().lower().startswith(_PAGE):
+            return "is a web page, not a picture"
+        reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace the file or remove it")
+        return reason.replace(f"{str(path)!r}", "it")
+    return ""
+
+
+def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[Path]) -> Cost:
+    usable = {name for name, path in split.images.items() if path not in unusable}
+    undecodable = sum(path in broken for path in split.images.values())
+    return Cost(
+        split=split.split,
+        category=split.category,
+        triplets=len(split.triplets),
+        triplets_lost=sum(not usable.issuperset(_names(triplet)) for triplet in split.triplets),
+        images=len(split.images),
+        missing=len(split.images) - len(usable) - undecodable,
+        broken=undecodable,
+    )
+
+
+def _totals(splits: Iterable[AnnotatedSplit]) -> list[tuple[str, int]]:
+    """What official totals may count: of each split and of each category."""
+    totals: dict[str, int] = {}
+    named: dict[str, set[str]] = {}
+    for split in splits:
+        for label in dict.fromkeys((split.split, _label(split))):
+            totals[f"{label} triplets"] = totals.get(f"{label} triplets", 0) + len(split.triplets)
+            totals[f"{label} images"] = totals.get(f"{label} images", 0) + len(split.images)
+            named.setdefault(label, set()).update(name for triplet in split.triplets for name in _names(triplet))
+    return [*totals.items(), *((f"{label} images in triplets", len(names)) for label, names in named.items())]

@@ -1,0 +1,74 @@
+"""The command `check-data`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import check_place
+from spn4cir.cli.options import Annotations, Workers
+from spn4cir.datasets import LAYOUTS
+from spn4cir.errors import InputError
+
+if TYPE_CHECKING:
+    from spn4cir.datasets.protocol import Layout
+    from spn4cir.params import Params
+
+
+@app.command(epilog=example("spn4cir check-data --layout fashioniq --root ~/fashion-iq --json found.json"))
+def check_data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A data set of the params.yaml here, in place of the options.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", metavar="|".join(LAYOUTS), help="How the folder is laid out.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")
+    ] = None,
+    annotations: Annotations = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, whole.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show long lists whole.")] = False,
+    workers: Workers = None,
+) -> None:
+    """Decode every picture that the annotations name, and say what is wrong.
+
+    Lists by name what is missing, broken, or in the folder without being named, and what that costs: training triplets,
+    queries and gallery images, by split and category; the official totals of FashionIQ and CIRR stand beside them for
+    comparison. Ends with status 1 where something that the annotations need is missing or broken.
+    """
+    from spn4cir.check_lines import check_lines
+    from spn4cir.checking import check_data
+    from spn4cir.files import write_json
+    from spn4cir.params import find_params
+
+    if json is not None:
+        check_place(json)
+    params = find_params(Path.cwd())
+    opened = _open(params, name, layout, root, annotations)
+    check = check_data(opened, params.machine.workers if workers is None else workers)
+    print("\n".join(check_lines(check, everything)))
+    if json is not None:
+        write_json(json, check.as_dict(), indent=2)
+        print(f"{json}: written")
+    if not check.is_whole:
+        raise typer.Exit(1)
+
+
+def _open(
+    params: "Params", name: str | None, layout: str | None, root: Path | None, annotations: Path | None
+) -> "Layout":
+    """The data set that NAME says, or the options."""
+    from spn4cir.datasets import open_layout
+    from spn4cir.params import of_dataset
+
+    if name is not None:
+        if layout or root or annotations:
+            raise InputError("give NAME, or --layout and --root; not both")
+        settings = of_dataset(params.datasets, name, "datasets")
+        return open_layout(settings.layout, Path("data") / "raw" / name, settings.missing, settings.options)
+    if layout is None or root is None:
+        raise InputError("say which data: --layout and --root, or the NAME of a data set of params.yaml")
+    options = {} if annotations is None else {"annotations": str(annotations.absolute())}
+    return open_layout(layout, root, "error", options)
