@@ -44,9 +44,12 @@ def _container(content: dict[str, Any], path: Path) -> tuple[str, Container]:
             str(name).startswith(container.prefix) and container.mark in str(name) for name in state
         ):
             return family, container
+    names = sorted({container.key for _, container in known})
+    if within := [name for name in names if name in content]:
+        raise InputError(f"{path}: is no known checkpoint: '{within[0]}' holds no weights of a family; check the file")
     keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
-    names = ", ".join(sorted({f"'{container.key}'" for _, container in known}))
-    raise InputError(f"{path}: is no known checkpoint: holds {keys}; expected one of {names}")
+    wanted = ", ".join(f"'{name}'" for name in names)
+    raise InputError(f"{path}: is no known checkpoint: holds {keys}; expected one of {wanted}")
 
 
 def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:

@@ -12,7 +12,7 @@ from typing import Any
 
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash
-from spn4cir.hub_answers import Wanted, first_line, refusal
+from spn4cir.hub_answers import BY_HAND, Wanted, first_line, refusal
 from spn4cir.hub_transfer import download
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -42,7 +42,7 @@ class Fetched:
     size: int
 
 
-def fetch(repository: str, file: str, revision: str, sha256: str | None = None) -> Fetched:
+def fetch(repository: str, file: str, revision: str, sha256: str | None = None, remedy: str = BY_HAND) -> Fetched:
     """Downloads a file unless the cache holds it, goes on where an earlier run broke off, and checks the bytes.
 
     A commit's file is taken from the cache without a question; a branch or a tag is looked up, and the cached copy
@@ -53,12 +53,13 @@ def fetch(repository: str, file: str, revision: str, sha256: str | None = None) 
         file: its path within the repository.
         revision: branch, tag or commit.
         sha256: what the bytes must hash to; None takes the hub's word, which it gives for large files.
+        remedy: how to do without the hub, for messages.
 
     Raises:
         InputError: the hub cannot be reached or refuses, the file is not there, the download broke off, the disk is
             full, or the bytes have another hash.
     """
-    wanted = Wanted(repository, file, revision)
+    wanted = Wanted(repository, file, revision, remedy)
     if not {"", ".", ".."}.isdisjoint(file.split("/")):
         raise InputError(f"file '{file}': is no path within {repository}; write it as on its page, as folder/name.pt")
     pinned = sha256.lower() if sha256 else None

@@ -7,7 +7,7 @@ from spn4cir.errors import InputError
 
 _ALTERNATIVES = 10
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-_BY_HAND = "or download the file by hand and name it with source: path"
+BY_HAND = "or download the file by hand and name it with source: path"
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Wanted:
         repository: as `owner/name`.
         file: its path within the repository.
         revision: branch, tag or commit.
+        remedy: how to do without the hub, for messages.
     """
 
     repository: str
     file: str
     revision: str
+    remedy: str = BY_HAND
 
     def __str__(self) -> str:
         return f"{self.repository}/{self.file} at revision {self.revision}"
@@ -34,7 +36,7 @@ def refusal(wanted: Wanted, error: Exception) -> InputError:
 
     repository = wanted.repository
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return InputError(f"{wanted}: is not in the cache and HF_HUB_OFFLINE is set; unset it, {_BY_HAND}")
+        return InputError(f"{wanted}: is not in the cache and HF_HUB_OFFLINE is set; unset it, {wanted.remedy}")
     if isinstance(error, errors.GatedRepoError):
         return InputError(
             f"{repository}: is gated; ask for access at {constants.ENDPOINT}/{repository}, then {_LOG_IN}"
@@ -53,7 +55,7 @@ def refusal(wanted: Wanted, error: Exception) -> InputError:
         )
     said = f"answers with status {status}" if status else f"cannot be reached ({first_line(error)})"
     return InputError(
-        f"{wanted}: {constants.ENDPOINT} {said}; run again with a network, set HF_ENDPOINT to a mirror, {_BY_HAND}"
+        f"{wanted}: {constants.ENDPOINT} {said}; run again with a network, set HF_ENDPOINT to a mirror, {wanted.remedy}"
     )
 
 

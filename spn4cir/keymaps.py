@@ -84,7 +84,7 @@ def heads(width: int, head_width: int) -> int:
 
 
 def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
-    """Raises InputError unless both hold the same names with the same shapes."""
+    """Raises InputError unless both hold the same names with the same shapes, and numbers of the same kind."""
     missing = sorted(expected.keys() - state.keys())
     extra = sorted(state.keys() - expected.keys())
     shapes = [
@@ -92,8 +92,12 @@ def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pla
         for name in sorted(expected.keys() & state.keys())
         if state[name].shape != expected[name].shape
     ]
-    faults = [
-        f"{what} {names}" for what, names in (("missing", missing), ("unexpected", extra), ("shape", shapes)) if names
+    kinds = [
+        f"{name} of {state[name].dtype}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].is_floating_point() != expected[name].is_floating_point()
     ]
+    found = (("missing", missing), ("unexpected", extra), ("shape", shapes), ("kind", kinds))
+    faults = [f"{what} {names}" for what, names in found if names]
     if faults:
         raise InputError(f"{place}: does not fit the network its sizes call for: {'; '.join(faults)}")

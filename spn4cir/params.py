@@ -241,6 +241,7 @@ class Optimisation(Settings):
     eps: Rate
     precision: Literal["float32", "float16", "bfloat16"]
 
+
 class Checkpoint(FromHub):
     """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
 
@@ -355,10 +356,14 @@ def of_dataset(section: dict[str, Value], dataset: str, name: str) -> Value:
 
 def of_family(section: dict[str, dict[str, Value]], dataset: str, family: str, name: str) -> Value:
     """The settings of one data set and family. Raises InputError when none stand there."""
-    families = of_dataset(section, dataset, name)
+    return entry(of_dataset(section, dataset, name), family, f"{name}.{dataset}")
+
+
+def entry(families: dict[str, Value], family: str, name: str) -> Value:
+    """The entry of a family under the key `name`. Raises InputError when none stands there."""
     if family not in families:
         raise InputError(
-            f"{PARAMS_FILE}: {name}.{dataset}.{family} is not set (families there: {', '.join(families) or 'none'}); "
+            f"{PARAMS_FILE}: {name}.{family} is not set (families there: {', '.join(families) or 'none'}); "
             "check the name, or add settings for this family"
         )
     return families[family]

@@ -146,7 +146,8 @@ def _hub_vocabulary(repository: str, revision: str | None) -> tuple[str, ...]:
     from spn4cir.hub import fetch
 
     try:
-        return _file_vocabulary(fetch(repository, _FILES[0], revision or "main").path)
+        by_hand = f"or download {_FILES[0]} into a folder by hand"
+        return _file_vocabulary(fetch(repository, _FILES[0], revision or "main", remedy=by_hand).path)
     except InputError as error:
         raise InputError(f"tokenizer {repository}: cannot be had: {error}; {_REMEDY}") from None
 

@@ -31,6 +31,11 @@ def read_plain(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}: refused: it holds code or objects beside tensors; only files of plain tensors are loaded"
             ) from None
+        if "torchscript" in str(error).lower():
+            raise InputError(
+                f"{path}: is a TorchScript archive, as OpenAI publishes CLIP, no fine-tuned checkpoint; a base "
+                "model is named {open_clip: NAME, tag: openai} in params.yaml"
+            ) from None
         raise InputError(f"{path}: is no checkpoint, or is cut short; download or write it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")

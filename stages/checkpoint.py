@@ -24,7 +24,7 @@ Source = HubModel | LocalModel | OpenClipModel
 def main(job: Job) -> None:
     """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, source.json, figures/}`."""
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
-    source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.stage1")
+    source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.{}.stage1")
     if settings.source == "train":
         history, origin = _train(job, settings, source), {"source": "train", "base": source.model_dump()}
     else:

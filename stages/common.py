@@ -9,7 +9,7 @@ from typing import TypeVar
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-from spn4cir.params import LocalModel, Params, load_params, of_dataset, of_family
+from spn4cir.params import LocalModel, Params, entry, load_params, of_dataset
 
 DATA = Path("data")
 Value = TypeVar("Value")
@@ -56,8 +56,11 @@ class Job:
         return path
 
     def of_family(self, families: dict[str, Value], name: str, family: str = "") -> Value:
-        """The entry of a family (the job's own unless given) in settings of the data set, as in `caption.words`."""
-        return of_family({self.dataset: families}, self.dataset, family or self.family, name)
+        """The entry of a family (the job's own unless given) in settings of the data set.
+
+        Raises InputError when none stands there. `name` holds a place for the data set, as in `caption.{}.words`.
+        """
+        return entry(families, family or self.family, name.format(self.dataset))
 
     @property
     def dedup_file(self) -> Path:

@@ -89,8 +89,8 @@ def _own(job: Job) -> Origin:
     layout = job.layout()
 
     def pairs() -> tuple[Pairs, dict[str, str]]:
-        words = job.of_family(of_dataset(job.params.caption, job.dataset, "caption").words, "caption.words")
-        window = job.of_family(of_dataset(job.params.match, job.dataset, "match").window, "match.window")
+        words = job.of_family(of_dataset(job.params.caption, job.dataset, "caption").words, "caption.{}.words")
+        window = job.of_family(of_dataset(job.params.match, job.dataset, "match").window, "match.{}.window")
         partners = read_partners(job.shared("match") / "partners.parquet", window)
         captions = read_captions(job.shared("caption") / layout.captions_name(words))
         return ((partner.reference_name, partner.target_name) for partner in partners), captions

@@ -125,7 +125,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) ->
         (b"PK\x03\x04" + b"\0" * 100, "is no checkpoint"),
         ([1, 2], "holds a list, expected a dict"),
         ({"model": {}, "epoch": 3}, "holds model, epoch; expected one of 'BLIP_Retrieval', .*'CLIP'"),
-        ({"CLIP": {}}, "is no known checkpoint"),
+        ({"CLIP": {}}, "is no known checkpoint: 'CLIP' holds no weights of a family; check the file"),
         ({"CLIP": {"a": 3}}, r"unexpected \['a'\]"),
         ({"state_dict": {"other.weight": torch.zeros(1)}}, "is no known checkpoint"),
     ],
@@ -141,6 +141,21 @@ def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, content: Any,
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 300
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_torchscript_archive_is_told_from_a_broken_file(tmp_path: Path) -> None:
+    """OpenAI publishes CLIP as such; to download it again would not help."""
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"is a TorchScript archive, .*open_clip: NAME, tag: openai"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    state = {name: t.long() if name == "text_projection" else t for name, t in tiny_state().items()}
+    torch.save(container(state), tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"kind \['text_projection of torch.int64'\]"):
+        load_composer(tmp_path / "a.pt")
 
 
 def test_absent_files_folders_and_cut_files(tmp_path: Path) -> None:

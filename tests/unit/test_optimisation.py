@@ -93,6 +93,13 @@ def test_the_temperature_is_learned_where_asked(learn: bool) -> None:
     assert (float(composer.temperature.detach()) != pytest.approx(0.05)) == learn
 
 
+def test_a_fixed_temperature_may_lie_below_the_bound_of_a_learned_one() -> None:
+    composer = StubComposer()
+    run = Run.begin(composer, optimisation(tau=MIN_TEMPERATURE / 2, learn_tau=False), 2, STEPS, CPU)
+    run.step(composer.text_side.weight.square().sum())
+    assert float(composer.temperature) == pytest.approx(MIN_TEMPERATURE / 2)
+
+
 def test_a_learned_temperature_stays_positive() -> None:
     composer = StubComposer()
     run = Run.begin(composer, optimisation(tau=0.002, learn_tau=True, lr=1.0), 2, STEPS, CPU)

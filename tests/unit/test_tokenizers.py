@@ -110,15 +110,15 @@ def test_a_folder_without_vocabulary_is_named_with_the_remedies(tmp_path: Path, 
 
 
 def test_a_hub_tokenizer_that_cannot_be_had_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(repository: str, file: str, revision: str) -> None:
-        raise InputError(f"{repository}@{revision}:{file}: no network")
+    def refuse(repository: str, file: str, revision: str, remedy: str) -> None:
+        raise InputError(f"{repository}@{revision}:{file}: no network, {remedy}")
 
     monkeypatch.setattr("spn4cir.hub.fetch", refuse)
     with pytest.raises(InputError) as raised:
         BertWords(Options(revision="abc"), BLIP, 30524, "a.pt").count("red")
     assert str(raised.value) == (
-        "tokenizer bert-base-uncased: cannot be had: bert-base-uncased@abc:vocab.txt: no network; "
-        "name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
+        "tokenizer bert-base-uncased: cannot be had: bert-base-uncased@abc:vocab.txt: no network, or download "
+        "vocab.txt into a folder by hand; name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
     )
 
 
