@@ -28,6 +28,8 @@ from spn4cir.files import file_hash
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 # A tar ends with two blocks of zeros; without them it was cut, be it between two members.
 _END = bytes(2 * tarfile.BLOCKSIZE)
+# Writers fill the last record with zeros. More of them are room that was reserved for a download that broke off.
+_PADDING = 1 << 20
 
 
 def read_bytes(path: Path) -> bytes:
@@ -146,7 +148,7 @@ def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
                 yield info
     except tarfile.TarError:
         raise _cut(path, whole) from None
-    if os.pread(stream.fileno(), len(_END), tar.offset) != _END:
+    if os.pread(stream.fileno(), len(_END), tar.offset) != _END or length - tar.offset > _PADDING:
         raise _cut(path, whole)
 
 

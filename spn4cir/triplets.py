@@ -69,7 +69,26 @@ def write_triplets(
                 f"triplets: image '{name}' has no caption among {len(captions)}; "
                 "set caption.<dataset>.images to split or run caption again"
             )
-    return [_write(reference, target, captions, settings, count_tokens) for reference, target in chosen]
+    written = [_write(reference, target, captions, settings, count_tokens) for reference, target in chosen]
+    _report_long_texts(written, settings, count_tokens)
+    return written
+
+
+def _report_long_texts(
+    written: Iterable[Written], settings: TripletSettings, count_tokens: Callable[[str], int]
+) -> None:
+    """Says how many texts fell back to the target's caption, and how many are too long even so."""
+    fallen = long = 0
+    for triplet, own, wanted in written:
+        for number, text in zip(settings.templates, triplet.captions, strict=True):
+            fallen += text != TEMPLATES[number].format(own, wanted)
+            long += count_tokens(text) > settings.max_tokens
+    if fallen or long:
+        print(
+            f"triplets: {fallen} texts of more than {settings.max_tokens} tokens became the target's caption; {long} "
+            "captions are too long themselves and will be cut where they are read",
+            file=sys.stderr,
+        )
 
 
 def _sample(pairs: list[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:

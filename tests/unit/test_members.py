@@ -142,6 +142,16 @@ def test_a_tar_cut_between_two_members_is_refused(tar: Path, left: int) -> None:
         member_names(tar)
 
 
+def test_room_that_a_broken_download_left_is_no_end(tar: Path) -> None:
+    """A downloader may reserve the whole length at once: zeros follow the last file that came, as at a tar's end."""
+    content = tar.read_bytes()[: ends(tar)[3]]
+    tar.write_bytes(content + bytes(2 << 20))
+    with pytest.raises(InputError, match=r"00000\.tar: is cut short or damaged after 4 whole files"):
+        member_names(tar)
+    tar.write_bytes(content + bytes(tarfile.RECORDSIZE))
+    assert len(member_names(tar)) == 4
+
+
 def test_files_before_the_cut_are_streamed(tar: Path, plain: list[Path]) -> None:
     os.truncate(tar, ends(tar)[3] + 600)
     stream = stream_tar(tar)

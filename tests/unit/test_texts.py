@@ -71,6 +71,18 @@ def test_a_long_text_falls_back_to_the_target(limit: int, falls: bool) -> None:
     assert texts == ("blue one" if falls else "blue one instead of red dress", "blue one")
 
 
+def test_long_texts_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Limit 4: "caption b instead of caption a" falls back, a target's caption of five words stays too long."""
+    captions = {"a": "caption a", "b": "caption b", "c": "one two three four five"}
+    write_triplets([("a", "b"), ("b", "c")], captions, settings(templates=[0, 2], max_tokens=4), frozenset(), 1, words)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "triplets: 2 texts of more than 4 tokens became the target's caption; 2 captions are too long"
+    )
+    write_triplets([("a", "b")], captions, settings(templates=[2], max_tokens=4), frozenset(), 1, words)
+    assert capsys.readouterr().err == ""
+
+
 def test_braces_in_captions_are_letters() -> None:
     assert modification_texts("{0}", "{1} {x}", [0], 77, words) == ("{1} {x} instead of {0}",)
 
