@@ -1,4 +1,4 @@
-# make demo | demo-all | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo demo-all test lint types unit pipeline bench ablation check-lavis install clean
+.PHONY: demo demo-all serve test lint types unit pipeline bench ablation check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -19,6 +19,12 @@ demo: install
 
 demo-all: install
 	@python -m demo.families
+
+# The search page on the demo's garments; what it needs of the pipeline is built once.
+SERVED := data/train/demo_fiq/clip/best.pt
+serve: install
+	@test -f $(SERVED) -a -d data/raw/demo_fiq/images || dvc repro train@demo_fiq-clip
+	@spn4cir serve --checkpoint $(SERVED) --gallery data/raw/demo_fiq/images
 
 # The pipeline's tests mostly wait for stages to start, so they run beside the others.
 test: lint types

@@ -43,7 +43,7 @@ def index(
     check_place(out, folder=True)
     check_replaceable(out)
     options = (family, tokenizer, vision_head_width, text_head_width)
-    retriever = _open_network(checkpoint, *options, device, workers, gallery)
+    retriever = open_network(checkpoint, *options, device, workers, gallery)
     if holds_index(out):
         retriever.resume(out)
     changes = retriever.index(gallery, skip=skip_broken).changes
@@ -104,7 +104,7 @@ def search(
             check_place(place)
     if gallery is not None:
         assert checkpoint is not None
-        retriever = _open_network(checkpoint, *options, device, workers, gallery)
+        retriever = open_network(checkpoint, *options, device, workers, gallery)
     else:
         assert index is not None
         retriever = _open_index(index, checkpoint, device, workers)
@@ -121,7 +121,7 @@ def search(
         print(f"{out}: written")
 
 
-def _open_network(
+def open_network(
     checkpoint: Path,
     family: str | None,
     tokenizer: str | None,

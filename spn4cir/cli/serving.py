@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import find_machine
 from spn4cir.cli.options import Device, Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights, Workers
+from spn4cir.cli.searching import GalleryFolder, open_network
 
 
 @app.command(epilog=example("spn4cir serve --checkpoint best.pt --gallery ~/dresses"))
 def serve(
     checkpoint: Weights,
-    gallery: Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")],
+    gallery: GalleryFolder,
     family: Family = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Default: this machine alone; 0.0.0.0: every network.")
@@ -23,7 +23,9 @@ def serve(
     ] = 7860,
     index: Annotated[
         Path | None,
-        typer.Option("--index", metavar="FOLDER", help="An index of these weights: only what changed is encoded."),
+        typer.Option(
+            "--index", metavar="INDEX", help="Of `spn4cir index`: only images that are not in it are encoded."
+        ),
     ] = None,
     tokenizer: TokenizerName = None,
     vision_head_width: VisionHeadWidth = None,
@@ -37,27 +39,13 @@ def serve(
     sees the ranking at the address that is printed; /openapi.json describes the endpoint. Needs the packages of the
     extra 'serve'. Ctrl-C ends it.
     """
-    from spn4cir.serving.server import claim_port, index_gallery, require_packages
+    from spn4cir.serving.server import claim_port, index_gallery, require_packages, run
 
     require_packages()
     with claim_port(host, port) as claimed:
-        from spn4cir.folders import folder_gallery
-        from spn4cir.retriever import Retriever
-        from spn4cir.serving.server import run
-
-        folder_gallery(gallery)  # refuses an empty one before the weights are read
-        _, place, processes = find_machine(device, workers)
-        machine = {"device": str(place), "workers": processes}
+        options = (family, tokenizer, vision_head_width, text_head_width)
+        retriever = open_network(checkpoint, *options, device, workers, gallery)
         if index is not None:
-            retriever = Retriever.load(index, checkpoint=checkpoint, **machine)
-        else:
-            retriever = Retriever.from_checkpoint(
-                checkpoint,
-                family,
-                tokenizer,
-                vision_head_width=vision_head_width,
-                text_head_width=text_head_width,
-                **machine,
-            )
+            retriever.resume(index)
         index_gallery(retriever, gallery)
         run(retriever, gallery, claimed)

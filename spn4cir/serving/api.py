@@ -19,6 +19,7 @@ from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
 
 # Besides the file a request holds a text, a name and the lines between the parts.
 _MAX_BODY = MAX_BYTES + 100_000
+_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}, "description": "The picture."}}
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _DESCRIPTION = f"""Composed image retrieval: find the pictures of a gallery that a picture and a text ask for.
 
@@ -149,7 +150,7 @@ def _add_routes(app: FastAPI, service: SearchService) -> None:
         "/api/thumbnail",
         summary="A small picture of the gallery",
         response_class=Response,
-        responses={200: {"content": {"image/webp": {}}, "description": "The picture."}} | _problems(404, 422, 503),
+        responses=_WEBP | _problems(404, 422, 503),
     )
     async def thumbnail(name: Annotated[str, Query(description="Its name in the gallery.")]) -> Response:
         small = await service.picture(name)

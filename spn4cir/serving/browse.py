@@ -5,7 +5,7 @@ from functools import partial
 
 from nicegui import ui
 
-from spn4cir.serving.elements import picture, words
+from spn4cir.serving.elements import button, picture, words
 from spn4cir.serving.service import SearchService, address
 
 _PER_PAGE = 24
@@ -28,9 +28,9 @@ class Browser:
         box = ui.input("Filter by name", on_change=lambda event: self._filter(event.value or ""))
         box.props("outlined dense clearable debounce=250 type=search")
         with ui.element("div").classes("pager"):
-            self._back = ui.button("Previous", on_click=lambda: self._turn(-_PER_PAGE)).props("outline dense no-caps")
+            self._back = button("Previous", lambda: self._turn(-_PER_PAGE)).props("outline")
             self._place = words("p", "").props("role=status")
-            self._on = ui.button("Next", on_click=lambda: self._turn(_PER_PAGE)).props("outline dense no-caps")
+            self._on = button("Next", lambda: self._turn(_PER_PAGE)).props("outline")
         self._list = ui.element("ul").classes("tiles").props('aria-label="Pictures of the gallery"')
         self._draw()
 

@@ -1,6 +1,7 @@
 """The search page: choose a picture, name the change, see the ranking, refine, undo."""
 
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -9,7 +10,7 @@ from nicegui.events import UploadEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
-from spn4cir.serving.elements import panel, picture, words
+from spn4cir.serving.elements import button, panel, picture, words
 from spn4cir.serving.history import History, Reference, Step
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 from spn4cir.serving.uploads import MAX_BYTES
@@ -66,7 +67,7 @@ class SearchPage:
         )
         uploader.props("accept=image/*").classes("hidden")
         self._uploader = uploader
-        ui.button("Upload a picture", on_click=lambda: uploader.run_method("pickFiles")).props("outline no-caps")
+        button("Upload a picture", lambda: uploader.run_method("pickFiles")).props("outline")
         self._browser = Browser(self._service, self._choose)
         self._browser.build()
         self._show_reference(None)
@@ -76,13 +77,13 @@ class SearchPage:
             self._text = ui.input("What should be different", placeholder="is red with long sleeves")
             self._text.props(f"outlined maxlength={MAX_TEXT} autocomplete=off").on("keydown.enter", self._search)
             self._k = ui.number("Results", value=_HITS, min=1, max=MAX_HITS, precision=0).props("outlined")
-            self._button = ui.button("Search", on_click=self._search).props("no-caps")
+            self._button = button("Search", self._search).classes("search")
         self._problem = words("p", "").props("role=alert").classes("problem")
 
     def _build_ranking(self) -> None:
         self._status = words("p", "Nothing searched yet.").props("role=status").classes("status")
         with ui.element("div").classes("trail"):
-            self._undo = ui.button("Undo", on_click=self._go_back).props("outline no-caps")
+            self._undo = button("Undo", self._go_back).props("outline")
             self._steps = ui.element("ol").props('aria-label="Searches so far"')
         self._undo.disable()
         self._hits = ui.element("ol").classes("hits").props('aria-label="Pictures found, best first"')
@@ -168,8 +169,8 @@ class SearchPage:
                     picture(address(hit.name), f"Rank {rank}: {hit.name}")
                     words("p", f"{rank}. {hit.name}").classes("name")
                     words("p", f"score {hit.score:.3f}").classes("score")
-                    refine = ui.button("Refine", on_click=lambda _, name=hit.name: self._choose(name))
-                    refine.props("flat dense no-caps").props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
+                    refine = button("Refine", partial(self._choose, hit.name)).props("flat dense")
+                    refine.props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
 
     def _show_trail(self) -> None:
         self._steps.clear()

@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import warnings
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -89,6 +90,8 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
             if self.started:
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} pictures; Ctrl-C ends it", flush=True)
 
+    # When the page starts, its framework asks every object's type, a deprecated one of torch's too.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
     if not local:
         print(f"warning: whoever reaches {shown} can see the gallery and search it", file=sys.stderr)
     config = uvicorn.Config(

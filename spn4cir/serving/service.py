@@ -15,7 +15,8 @@ from PIL import Image
 
 from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.retriever import Hit, Query, Retriever
+from spn4cir.queries import Query
+from spn4cir.retriever import Hit, Retriever
 from spn4cir.serving.batching import Batcher
 from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.uploads import decode_upload

@@ -25,7 +25,18 @@ from tests.helpers.layouts import draw, write_cirr, write_fashioniq
 from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("dedup", "add-dataset", "inspect", "export", "validate", "submit", "index", "search", "check-submission")
+COMMANDS = (
+    "dedup",
+    "add-dataset",
+    "inspect",
+    "export",
+    "validate",
+    "submit",
+    "index",
+    "search",
+    "serve",
+    "check-submission",
+)
 FASHIONIQ_KEYS = [
     *(f"{category}_recall_at{k}" for category in ("dress", "shirt", "toptee") for k in (10, 50)),
     "average_recall_at10",
@@ -296,7 +307,9 @@ def test_help_says_what_is_read_and_written_with_an_example(command):
     text = call(command, "--help").stdout
     assert f"Example:\n    spn4cir {command} " in text
     assert "Reads" in text or "Links" in text
-    assert ("|".join(COMPOSERS) in text) == (command in ("inspect", "export", "validate", "submit", "index", "search"))
+    assert ("|".join(COMPOSERS) in text) == (
+        command in ("inspect", "export", "validate", "submit", "index", "search", "serve")
+    )
 
 
 def test_help_comes_without_any_heavy_module():

@@ -1,0 +1,80 @@
+"""`spn4cir serve` where it cannot start: one line, before any server."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.serving import server
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Where a checkpoint and a gallery lie; a server that starts fails the test."""
+    draw(tmp_path / "gallery" / "a.png", 0)
+    (tmp_path / "empty").mkdir()
+    write_checkpoint(tmp_path / "best.pt")
+    (tmp_path / "broken.pt").write_text("no weights")
+    monkeypatch.setattr(server, "run", lambda *_: pytest.fail("the server was started"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(**changes) -> str:
+    """What is said; the port is any that is free, unless it is named."""
+    options = {"checkpoint": "best.pt", "gallery": "gallery", "port": "0", "workers": "0"} | changes
+    result = CliRunner().invoke(
+        app, ["serve", *(part for key, value in options.items() for part in (f"--{key}", value))]
+    )
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gallery": "empty"}, "error: empty: the gallery is empty: no file ends in .png"),
+        ({"gallery": "nowhere"}, "error: nowhere: no such folder; give a folder of images as the gallery"),
+        ({"checkpoint": "nowhere.pt"}, "error: nowhere.pt: no such "),
+        ({"checkpoint": "broken.pt"}, "error: broken.pt: "),
+        ({"family": "resnet"}, "error: family 'resnet' is not known"),
+        ({"host": "nowhere.invalid"}, "error: --host nowhere.invalid: no such address; use 127.0.0.1"),
+        ({"index": "empty"}, "empty: is no index"),
+    ],
+)
+def test_what_will_not_do_is_one_line(place, changes, said):
+    assert said in refusal(**changes)
+
+
+def test_a_port_in_use_is_one_line(place):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = refusal(port=str(port))
+    assert said == f"error: port {port} of 127.0.0.1: Address already in use; choose another with --port\n"
+
+
+def test_without_the_packages_the_command_says_what_to_install(place, monkeypatch):
+    monkeypatch.setattr(server, "_PACKAGES", ("fastapi", "no_such_package"))
+    assert refusal() == "error: serve: no_such_package not installed; run pip install 'spn4cir[serve]'\n"
+
+
+def test_the_modules_that_start_the_server_need_none_of_the_packages():
+    """So that the line of the test above can be said."""
+    text = Path(server.__file__).read_text(encoding="utf-8")
+    top = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
+    assert not [line for line in top if any(name in line for name in ("fastapi", "nicegui", "uvicorn", "starlette"))]
+
+
+def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
+    started = []
+    monkeypatch.setattr(server, "run", lambda retriever, folder, claimed: started.append((retriever.names, claimed)))
+    options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
+    assert CliRunner().invoke(app, ["serve", *options]).exit_code == 0
+    ((names, claimed),) = started
+    assert names == ("a.png",)
+    assert claimed.fileno() == -1
