@@ -51,7 +51,7 @@ class Description:
         shares = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
         networks = {network: [row for row in self.fits if self.fits[row] == network] for network in self.fits.values()}
         fits = "; ".join(f"{', '.join(rows)} ({network})" for network, rows in networks.items())
-        may_fit = f"{', '.join(self.may_fit)} (params.yaml does not tell the sizes of their local models)"
+        may_fit = f"{', '.join(self.may_fit)} (params.yaml does not tell the sizes of these base models)"
         return [
             ("family", self.family),
             ("stage", str(self.stage)),
