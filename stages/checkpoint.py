@@ -2,7 +2,7 @@
 
 import torch
 
-from spn4cir.checkpoints import load_composer, read_checkpoint, save_composer
+from spn4cir.checkpoints import build_composer, read_checkpoint, save_composer
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
@@ -51,9 +51,10 @@ def _take(job: Job, settings: Checkpoint, source: Source) -> tuple[History, publ
     if settings.source == "path" and isinstance(source, LocalModel):
         local = job.model(f"stage1/{job.family}", source)
     path, origin = published.find(job, settings.source, local, settings.hub)
-    if read_checkpoint(path, job.family).stage != 1:
+    checkpoint = read_checkpoint(path, job.family)
+    if checkpoint.stage != 1:
         raise InputError(f"{path}: is a stage-2 checkpoint; stage 1 is wanted here")
-    save_composer(load_composer(path, job.family, _options(job)), job.stage1_file, stage=1, epoch=0)
+    save_composer(build_composer(checkpoint, path, job.family, _options(job)), job.stage1_file, stage=1, epoch=0)
     clear_work(job.work("checkpoint"))
     return History(), origin
 
