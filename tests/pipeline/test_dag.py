@@ -10,8 +10,8 @@ from PIL import Image
 from spn4cir.closure import import_closure
 from tests.pipeline.conftest import ROOT, Project
 
-FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate")}
-CIRR_PAIR = {f"{stage}@demo_cirr-clip" for stage in ("train", "validate", "submit")}
+FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate", "report")}
+CIRR_PAIR = {f"{stage}@demo_cirr-clip" for stage in ("train", "validate", "report", "submit")}
 
 
 def test_every_stage_writes_what_it_declares(finished: Project) -> None:
@@ -26,6 +26,9 @@ def test_every_stage_writes_what_it_declares(finished: Project) -> None:
         assert table.num_rows == sum(metrics["counts"]["queries"].values())
         sheet = Image.open(finished.root / "data/validate" / dataset / "clip/contact_sheet.png")
         assert sheet.width > 800
+        page = (finished.root / "data/report" / dataset / "clip.html").read_text()
+        assert f"<h1>{dataset}, clip</h1>" in page
+        assert len(page) < 10_000_000
     names = {path.name for path in (finished.root / "data/submit/demo_cirr/clip").iterdir()}
     assert names == {f"{kind}_submission_demo_cirr_clip.json" for kind in ("recall", "recall_subset")}
 
@@ -45,7 +48,7 @@ def test_metrics_and_plots_are_registered(finished: Project) -> None:
 
 
 def test_a_temperature_reruns_its_pair_alone(project: Project) -> None:
-    """tau of one data set and family: its train, validate and submit, nothing else."""
+    """tau of one data set and family: its train, validate, report and submit, nothing else."""
 
     def change(params: dict) -> None:
         params["train"]["demo_cirr"]["clip"]["tau"] = 0.5
