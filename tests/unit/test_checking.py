@@ -1,0 +1,190 @@
+"""check-data: what is missing, broken or unlisted, what that costs, and how it is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spn4cir.check_lines import check_lines, summary
+from spn4cir.checking import Check, check_data
+from spn4cir.cli import app
+from spn4cir.datasets import LAYOUTS, open_layout
+from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
+
+
+@pytest.fixture
+def fashion(tmp_path: Path) -> Path:
+    """Faults of every kind, in one category or another."""
+    root = write_fashioniq(tmp_path / "fashion")
+    images = root / "images"
+    (images / "dress-train-0.png").unlink()
+    (images / "dress-val-1.png").rename(images / "DRESS-val-1.PNG")
+    whole = (images / "shirt-val-2.png").read_bytes()
+    (images / "shirt-val-2.png").write_bytes(whole[: len(whole) // 2])
+    (images / "shirt-val-3.png").write_text("\n <!DOCTYPE html><html>gone</html>")
+    (images / "toptee-train-3.png").write_bytes(b"")
+    draw(images / "other.jpg", 900)
+    return root
+
+
+def check(layout: str, root: Path, workers: int = 0) -> Check:
+    return check_data(open_layout(layout, root, "error"), workers)
+
+
+def reasons(faults: tuple) -> dict[str, str]:
+    return {fault.name: fault.reason for fault in faults}
+
+
+def test_a_whole_data_set_is_ok(tmp_path: Path) -> None:
+    for layout, write in (("fashioniq", write_fashioniq), ("cirr", write_cirr)):
+        found = check(layout, write(tmp_path / layout))
+        assert found.is_whole
+        assert found.unlisted == ()
+        assert summary(found).startswith(f"ok: all {found.checked} pictures are there and can be decoded")
+
+
+def test_what_is_missing_broken_and_unlisted_is_named(fashion: Path) -> None:
+    found = check("fashioniq", fashion)
+    assert reasons(found.missing) == {
+        "dress-train-0": "is not there",
+        "dress-val-1": "is not there, but images/DRESS-val-1.PNG is: rename it",
+    }
+    assert reasons(found.broken) == {
+        "shirt-val-2": "cannot be decoded (image file is truncated)",
+        "shirt-val-3": "is a web page, not a picture",
+        "toptee-train-3": "is empty (0 bytes)",
+    }
+    assert found.unlisted == ("images/DRESS-val-1.PNG", "images/other.jpg")
+    assert found.checked == 54
+
+
+def test_the_cost_is_told_by_category(fashion: Path) -> None:
+    """A picture is the reference of one triplet and the target of another; a gallery image is one less to be found."""
+    costs = {(cost.split, cost.category): cost for cost in check("fashioniq", fashion).costs}
+    lost = {key: (cost.triplets_lost, cost.missing, cost.broken) for key, cost in costs.items() if cost.triplets_lost}
+    assert lost == {
+        ("train", "dress"): (2, 1, 0),
+        ("train", "toptee"): (2, 0, 1),
+        ("val", "dress"): (2, 1, 0),
+        ("val", "shirt"): (3, 0, 2),
+    }
+    assert all((cost.triplets, cost.images) == (6, 6) for cost in costs.values())
+
+
+def test_processes_find_the_same(fashion: Path) -> None:
+    assert check("fashioniq", fashion, workers=2) == check("fashioniq", fashion)
+
+
+def test_a_picture_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None:
+    """Its header is whole: decoding to the end finds it."""
+    root = write_fashioniq(tmp_path, suffix=".jpg")
+    path = root / "images" / "shirt-val-0.jpg"
+    path.write_bytes(path.read_bytes()[:-40])
+    (fault,) = check("fashioniq", root).broken
+    assert fault.reason.startswith("cannot be decoded (image file is truncated")
+    assert fault.splits == ("val shirt",)
+
+
+def test_a_name_that_no_split_file_has_is_missing_there(tmp_path: Path) -> None:
+    root = write_cirr(tmp_path)
+    change(root / "cirr/image_splits/split.rc2.val.json", lambda places: places.pop("dev-0-0-img0") and None)
+    found = check("cirr", root)
+    assert reasons(found.missing) == {"dev-0-0-img0": "is absent from the split file"}
+    assert [cost.triplets_lost for cost in found.costs if cost.split == "val"] == [2]
+    assert found.unlisted == ("dev/dev-0-0-img0.png",)
+
+
+def test_official_totals_stand_beside_what_is_there(tmp_path: Path) -> None:
+    fashion = check("fashioniq", write_fashioniq(tmp_path / "fashion"))
+    assert fashion.totals["train triplets"] == (18, 18_000)
+    assert fashion.totals["train images in triplets"] == (18, 25_136)
+    assert fashion.totals["val toptee images"] == (6, 5_373)
+    cirr = check("cirr", write_cirr(tmp_path / "cirr"))
+    assert cirr.totals["test1 images"] == (54, 2_315)
+    assert cirr.is_whole, "they are information alone"
+    assert len(fashion.totals) == 7
+
+
+def test_a_test_split_without_files_is_passed_over(tmp_path: Path) -> None:
+    root = write_cirr(tmp_path)
+    (root / "cirr/captions/cap.rc2.test1.json").unlink()
+    assert [cost.split for cost in check("cirr", root).costs] == ["train", "val"]
+
+
+def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
+    """The gallery is all of it; with a table, what it does not name is unlisted besides."""
+    for number in range(4):
+        draw(tmp_path / "shop" / f"{number}.png", number)
+    (tmp_path / "shop" / "3.png").write_bytes(b"")
+    found = check("folder", tmp_path / "shop")
+    assert (reasons(found.broken), found.unlisted) == ({"3.png": "is empty (0 bytes)"}, ())
+    (tmp_path / "a.csv").write_text("reference,target,text,split\n0.png,1.png,red,val\n1.PNG,0.png,blue,train\n")
+    layout = open_layout("folder", tmp_path / "shop", "error", {"annotations": str(tmp_path / "a.csv")})
+    found = check_data(layout, 0)
+    assert found.unlisted == ("2.png", "3.png")
+    assert reasons(found.missing) == {"1.PNG": "is not there"}
+    assert [(cost.split, cost.triplets_lost) for cost in found.costs] == [("train", 1), ("val", 0)]
+
+
+def test_long_lists_are_cut_on_screen_and_whole_in_json(tmp_path: Path) -> None:
+    root = write_fashioniq(tmp_path, images=30)
+    for path in (root / "images").glob("dress-train-*"):
+        path.unlink()
+    found = check("fashioniq", root)
+    lines = check_lines(found, whole=False)
+    assert "missing: 30" in lines
+    assert "  ... and 10 more: --all shows them, --json FILE writes them" in lines
+    assert len([line for line in check_lines(found, whole=True) if line.startswith("  dress-train-")]) == 30
+    assert len(found.as_dict()["missing"]) == 30
+
+
+def test_the_command_writes_json_and_ends_with_one_where_something_is_amiss(fashion: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke(
+        app,
+        [
+            "check-data",
+            "--layout",
+            "fashioniq",
+            "--root",
+            str(fashion),
+            "--workers",
+            "0",
+            "--json",
+            f"{tmp_path}/a.json",
+        ],
+    )
+    assert run.exit_code == 1
+    assert (
+        "2 missing, 3 broken of 54 pictures; 2 unlisted; lost: train dress 2 of 6 training triplets and" in run.output
+    )
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["ok"] is False
+    assert content["splits"][3] | {"split": "val", "category": "dress", "triplets_lost": 2} == content["splits"][3]
+    assert content["broken"][0]["splits"] == ["val shirt"]
+
+
+def test_the_command_ends_with_zero_where_all_is_well(tmp_path: Path) -> None:
+    draw(write_cirr(tmp_path) / "dev" / "other.png", 77)
+    run = CliRunner().invoke(app, ["check-data", "--layout", "cirr", "--root", str(tmp_path), "--workers", "0"])
+    assert run.exit_code == 0
+    assert "unlisted (no annotation names them): 1\n  dev/other.png\n" in run.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say which data: --layout and --root, or the NAME"),
+        (["fiq", "--layout", "cirr"], "give NAME, or --layout and --root; not both"),
+        (["nobody"], "datasets.nobody is not set"),
+        (["--layout", "coco", "--root", "."], f"choose one of: {', '.join(LAYOUTS)}"),
+        (["--layout", "fashioniq", "--root", "."], "cap.dress.train.json: no such file"),
+    ],
+)
+def test_a_wrong_call_is_told(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke(app, ["check-data", *arguments])
+    assert run.exit_code == 1
+    assert message in run.output
