@@ -6,12 +6,15 @@ from typing import Any
 
 from spn4cir.captioning import read_captions
 from spn4cir.dedup import read_optimized_images
+from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.listing import read_listing
+from spn4cir.paper import PaperComparison, compare_to_paper
 from spn4cir.params import of_dataset, of_family
 from spn4cir.report.inputs import input_hashes
 from spn4cir.report.page import write_page
 from spn4cir.report.run import Run, read_outcomes
+from spn4cir.runs import read_runs
 from spn4cir.types import Triplet
 from spn4cir.windows import read_samples
 from stages.common import DATA, Job, run
@@ -20,18 +23,25 @@ from stages.learning import scored_layout
 
 def main(job: Job) -> None:
     """Writes `data/report/<dataset>/<family>.html`."""
+    out = DATA / "report" / job.dataset / f"{job.family}.html"
+    print(f"{out}: {write_page(collect(job), job.params.report, out) / 1e6:.1f} MB")
+
+
+def collect(job: Job) -> Run:
+    """What the stages before this one wrote."""
     layout = scored_layout(job)
     galleries = [split.gallery for split in layout.evaluation_splits()]
     gallery = {name: path for each in galleries for name, path in zip(each.names, each.paths, strict=True)}
     triplets, triplet_path = _triplets(job)
     settings = _settings(job)
-    page = Run(
+    metrics = Path("metrics") / job.dataset / f"{job.family}.json"
+    return Run(
         dataset=job.dataset,
         family=job.family,
         settings=settings,
         inputs=input_hashes(layout.root, _inputs(job)),
-        metrics=read_json(Path("metrics") / job.dataset / f"{job.family}.json"),
-        published=None,
+        metrics=read_json(metrics),
+        paper=_paper(metrics) if job.dataset == layout.published else None,
         recall_ks=layout.recall_ks,
         queries=read_outcomes(job.place("validate") / "queries.parquet"),
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
@@ -43,8 +53,14 @@ def main(job: Job) -> None:
         gallery_path=gallery.__getitem__,
         triplet_path=triplet_path,
     )
-    out = DATA / "report" / job.dataset / f"{job.family}.html"
-    print(f"{out}: {write_page(page, job.params.report, out) / 1e6:.1f} MB")
+
+
+def _paper(metrics: Path) -> PaperComparison | None:
+    (scored,) = read_runs(str(metrics)).values()
+    try:
+        return compare_to_paper(scored)
+    except InputError:  # it has no figures of this family
+        return None
 
 
 def _inputs(job: Job) -> dict[str, Path]:
@@ -61,7 +77,7 @@ def _inputs(job: Job) -> dict[str, Path]:
 
 def _words(job: Job) -> int:
     captions = of_dataset(job.params.caption, job.dataset, "caption")
-    return job.of_family(captions.words | captions.pool, "caption.words")
+    return job.of_family(captions.words | captions.pool, "caption.{}.words")
 
 
 def _captions(job: Job) -> dict[str, str]:
@@ -100,7 +116,7 @@ def _settings(job: Job) -> dict[str, Any]:
     found |= {name: of_dataset(section, job.dataset, name).model_dump() for name, section in shared.items()}
     found["caption"] |= {"words": _words(job), "pool": None}
     found["match"]["window"] = found["match"]["window"].get(job.family)
-    found["models"] = models.model_dump() | {"stage1": job.of_family(models.stage1, "models.stage1").model_dump()}
+    found["models"] = models.model_dump() | {"stage1": job.of_family(models.stage1, "models.{}.stage1").model_dump()}
     return found | {
         name: of_family(section, job.dataset, job.family, name).model_dump() for name, section in own.items()
     }

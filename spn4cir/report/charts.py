@@ -114,8 +114,8 @@ def _draw(title: str, draw: Callable[[Axes], None], legend: bool) -> str:
 def _inline(svg: str, title: str) -> str:
     """The element alone, of the page's width and colours; ids that nothing refers to would come twice in a page."""
     svg = svg[svg.index("<svg") :]
-    used = set(re.findall(r'(?:href="|url\()#([\w-]+)', svg))
-    svg = re.sub(r' id="([\w-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     svg = re.sub(r"<svg [^>]*>", lambda found: re.sub(r' (width|height)="[^"]*"', "", found[0]), svg, count=1)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)

@@ -55,14 +55,14 @@ class Example:
 def recall_rows(run: Run) -> list[dict[str, Any]]:
     """A row a score: of stage 1, of stage 2, the gain, and the paper's where they apply."""
     before = run.metrics.get("stage1", {})
-    published = run.published[0] if run.published else {}
+    paper = run.paper.figures if run.paper else {}
     return [
         {
             "label": score_label(key),
             "stage1": before.get(key),
             "stage2": value,
             "gain": value - before[key] if key in before else None,
-            "published": published.get(key),
+            "paper": paper.get(key),
         }
         for key, value in flat_scores(run.metrics).items()
     ]
@@ -159,7 +159,7 @@ def duplicate_strips(run: Run, settings: Report, thumbnails: Thumbnails) -> tupl
     return shown, len(groups)
 
 
-def window_strips(run: Run, thumbnails: Thumbnails) -> list[tuple[Picture, list[Strip]]]:
+def window_strips(run: Run, thumbnails: Thumbnails) -> list[tuple[str, Picture, list[Strip]]]:
     """For each sampled image, what lies at the ranks of the family's window, before it and beyond."""
     shown = strips(run.window, run.samples.images)
     found = []
@@ -168,7 +168,13 @@ def window_strips(run: Run, thumbnails: Thumbnails) -> list[tuple[Picture, list[
         lists = [
             Strip(_ranks_label(label, ranks), _neighbours(run, ranks, at, thumbnails)) for label, ranks in shown.items()
         ]
-        found.append((_training_picture(run, sample.reference, "image", sample.reference, thumbnails), lists))
+        found.append(
+            (
+                sample.reference,
+                _training_picture(run, sample.reference, "rank 0, the image itself", "0", thumbnails),
+                lists,
+            )
+        )
     return found
 
 

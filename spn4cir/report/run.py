@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spn4cir.errors import InputError
+from spn4cir.paper import PaperComparison
 from spn4cir.partners import Window
 from spn4cir.types import Triplet, UniqueImages
 from spn4cir.windows import RankSamples
@@ -42,7 +43,7 @@ class Run:
         settings: what `params.yaml` says of it, by section.
         inputs: sha256 by what was hashed.
         metrics: the metrics file.
-        published: the paper's figures under the same keys, with a word on where they come from; None: none apply.
+        paper: the paper's figures beside the run's; None: none apply.
         recall_ks: the k of the layout's recalls, ascending.
         queries: every scored query.
         curves: the folders of figures, by what was trained.
@@ -60,7 +61,7 @@ class Run:
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     metrics: Mapping[str, Any]
-    published: tuple[Mapping[str, float], str] | None
+    paper: PaperComparison | None
     recall_ks: tuple[int, ...]
     queries: tuple[Outcome, ...]
     curves: Mapping[str, Path]

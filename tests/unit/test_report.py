@@ -1,0 +1,259 @@
+"""The report of a made-up run: its counts, its bytes, and the page in a browser."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spn4cir.errors import InputError
+from spn4cir.paper import PaperComparison, PaperFigure
+from spn4cir.params import Report, load_params
+from spn4cir.report import page
+from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_length, examples, rank_bins
+from spn4cir.report.content import score_label
+from spn4cir.report.page import render, write_page
+from spn4cir.report.run import Outcome, Run, read_outcomes
+from stages.common import Job
+from stages.report import collect, main
+from tests.helpers.reports import HOSTILE, IMAGES, write_run, write_weights
+
+SECTIONS = {
+    "recall": "Recall",
+    "shortcuts": "Shortcuts",
+    "curves": "Loss and score",
+    "ranks": "Ranks of the targets",
+    "breakdown": "Recall by text length and by category",
+    "hit": "Hits",
+    "near-miss": "Near misses",
+    "failure": "Failures",
+    "queries": "Queries",
+    "triplets": "Generated triplets",
+    "windows": "Similarity ranks",
+    "duplicates": "Duplicates",
+    "run": "Settings and inputs",
+}
+KS = (10, 50)
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The made-up run; its tests are in its folder."""
+    folder = tmp_path_factory.mktemp("project")
+    write_run(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def job(project: Path) -> Job:
+    return Job(load_params(), "demo_fiq", "clip")
+
+
+@pytest.fixture(scope="module")
+def run(job: Job) -> Run:
+    return collect(job)
+
+
+@pytest.fixture(scope="module")
+def settings(job: Job) -> Report:
+    return job.params.report
+
+
+@pytest.fixture(scope="module")
+def written(project: Path, job: Job) -> Path:
+    main(job)
+    return project / "data/report/demo_fiq/clip.html"
+
+
+def asked(*ranks: int, text: str = "is red", split: str = "dress") -> list[Outcome]:
+    return [Outcome(split, number, "a", text, "b", rank, rank + 5, ("c",)) for number, rank in enumerate(ranks)]
+
+
+def test_outcomes_by_rank() -> None:
+    """Within the smallest k a hit, within the largest a near miss."""
+    queries = asked(1, 10, 11, 50, 51, 300, 12)
+    assert [query.rank for query in examples(queries, KS, HIT, 5)] == [1, 10]
+    assert [query.rank for query in examples(queries, KS, NEAR_MISS, 2)] == [11, 12]
+    assert [query.rank for query in examples(queries, KS, FAILURE, 1)] == [300]
+
+
+def test_every_rank_falls_into_one_bin() -> None:
+    labels, before, after = rank_bins(asked(1, 1, 2, 5, 6, 95))
+    assert labels == ["1", "2-5", "6-10", "11-20", "21-50", "51-100"]
+    assert (before, after) == ([0, 0, 4, 1, 0, 1], [2, 2, 1, 0, 0, 1])
+
+
+def test_recall_by_length_and_category() -> None:
+    """Four words and five are of two groups; a group without a query is left out."""
+    queries = [
+        *asked(8, 60, text="a b c d"),
+        *asked(3, text="a b c d e", split="shirt"),
+        *asked(60, text="a " * 17, split="shirt"),
+    ]
+    length, category = by_length(queries, KS), by_category(queries, KS)
+    assert [(share.label, share.queries) for share in length] == [("1-4", 2), ("5-8", 1), ("17 or more", 1)]
+    assert [share.stage2 for share in length] == [(50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
+    assert [(share.label, share.stage1) for share in category] == [("dress", (0.0, 50.0)), ("shirt", (50.0, 50.0))]
+
+
+def test_labels_of_scores() -> None:
+    assert score_label("dress_recall_at10") == "dress R@10"
+    assert score_label("recall_subset_at1") == "R_subset@1"
+    assert score_label("mean_recall5_subset1") == "mean of R@5 and R_subset@1"
+
+
+def test_the_same_run_gives_the_same_bytes(run: Run, settings: Report, written: Path) -> None:
+    assert render(run, settings) == written.read_text(encoding="utf-8")
+
+
+def test_each_picture_is_in_the_page_once(written: Path) -> None:
+    """However often it is shown; equal images are one."""
+    text = written.read_text(encoding="utf-8")
+    embedded = re.findall(r"\.(t\d+)\{background-image:url\((data:image/webp[^)]*)\)", text)
+    shown = re.findall(r'class="thumb (t\d+)"', text)
+    assert len(embedded) == len(set(embedded)) == len({data for _, data in embedded})
+    assert set(shown) == {name for name, _ in embedded}
+    assert len(shown) > 2 * len(embedded)
+
+
+def test_a_page_that_is_too_large_is_refused(
+    run: Run, settings: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "render", lambda run, settings: "x" * 10_400_000)
+    with pytest.raises(InputError, match=r"r\.html: the page has 10\.4 MB, more than 10; lower report\.thumbnail"):
+        write_page(run, settings, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_run_of_another_kind(run: Run, settings: Report, written: Path, tmp_path: Path) -> None:
+    """Weights that were not trained here, no shortcuts, no triplets, no window; and the paper's figures beside it."""
+    write_weights(tmp_path, "stage1.pt", trained=False)
+    figures = {"average_recall": PaperFigure(50.11, 51.22, 61.5, 70.0)}
+    other = replace(
+        run,
+        curves={"stage 1": tmp_path / "figures"},
+        metrics={key: value for key, value in run.metrics.items() if key != "shortcuts"},
+        paper=PaperComparison("the paper's table 2", figures, {"data": ("theirs", "ours")}, ("data",), ("a note",)),
+        triplets=(),
+        window=None,
+    )
+    text, usual = render(other, settings), written.read_text(encoding="utf-8")
+    expected = (
+        "Neither stage was trained here",
+        "<code>shortcuts.demo_fiq.enabled</code>",
+        *("50.11", "51.22", "+18.78", "Not comparable", "data: the paper&#39;s theirs; ours ours", "a note"),
+        "None were generated",
+        "this family has no window",
+    )
+    assert [part for part in expected if part not in text] == []
+    assert [part for part in expected if part in usual] == []
+
+
+def test_inputs_are_hashed_by_content(job: Job, run: Run, project: Path) -> None:
+    """All of sha256; another annotation changes that of the annotation files alone."""
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in run.inputs.values())
+    extra = project / "data/raw/demo_fiq/captions/extra.json"
+    extra.write_text("[]")
+    changed = collect(job).inputs
+    extra.unlink()
+    assert [name for name in changed if changed[name] != run.inputs[name]] == ["annotation files"]
+
+
+def test_a_table_of_another_form(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"q\.parquet: no such file; run the validate stage"):
+        read_outcomes(tmp_path / "q.parquet")
+    (tmp_path / "q.parquet").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"q\.parquet: is not a table of queries"):
+        read_outcomes(tmp_path / "q.parquet")
+
+
+def test_every_section_is_there(open_page: Open, written: Path) -> None:
+    """With headings and landmarks; each picture has a text and is drawn; what a query says is text, not markup."""
+    shown = open_page(written.as_uri())
+    found = shown.eval_on_selector_all(
+        "main > section", "all => all.map(s => [s.id, s.querySelector('h2').textContent])"
+    )
+    assert dict(found) == SECTIONS
+    assert [shown.locator(name).count() for name in ("h1", "header", "nav", "main")] == [1, 1, 1, 1]
+    links = shown.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href').slice(1))")
+    assert sorted(links) == sorted(SECTIONS)
+    assert shown.eval_on_selector_all("img", "all => all.every(i => i.alt.length > 3)")
+    drawn = "all => all.every(i => getComputedStyle(i).backgroundImage.startsWith('url(\"data:image/webp'))"
+    assert shown.eval_on_selector_all("img", drawn)
+    assert shown.eval_on_selector_all("table", "all => all.every(t => t.caption && t.querySelector('th[scope=col]'))")
+    assert shown.locator("#hit h3 q").first.text_content() == HOSTILE
+    ids = shown.eval_on_selector_all("[id]", "all => all.map(element => element.id)")
+    assert len(ids) == len(set(ids))
+    assert shown.locator("#windows").get_by_text("start of the window: ranks 10 to 14").count() == 2
+    assert shown.locator("#duplicates figcaption").all_text_contents() == ["dress-train-0", "dress-train-7"]
+    assert shown.locator("#curves svg[role=img]").count() == 6
+
+
+def column(shown: Any, table: str, number: int) -> list[str]:
+    """The texts of a column's rows that are shown."""
+    cells: list[str] = shown.eval_on_selector_all(
+        f"#{table} tbody tr:not([hidden]) td:nth-child({number})", "all => all.map(cell => cell.textContent)"
+    )
+    return cells
+
+
+def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
+    """By the mouse and by the keyboard; numbers as numbers."""
+    shown = open_page(written.as_uri())
+    head = shown.locator("#queries-table thead th").nth(3)
+    head.get_by_role("button").click()
+    ranks = [int(text) for text in column(shown, "queries-table", 4)]
+    assert ranks == sorted(ranks)
+    assert (len(ranks), head.get_attribute("aria-sort")) == (3 * IMAGES, "ascending")
+    head.get_by_role("button").focus()
+    shown.keyboard.press("Enter")
+    assert [int(text) for text in column(shown, "queries-table", 4)] == sorted(ranks, reverse=True)
+    shown.locator("#queries").get_by_label("Category").select_option("shirt")
+    shown.locator("#queries").get_by_label("Outcome").select_option("failure")
+    assert column(shown, "queries-table", 4) == ["120", "80", "51"]
+    assert set(column(shown, "queries-table", 1)) == {"shirt"}
+    assert shown.locator("#queries output").text_content() == f"3 of {3 * IMAGES} rows"
+    shown.locator("#queries").get_by_label("Text or name").fill("IS11")
+    assert column(shown, "queries-table", 4) == ["120"]
+    shown.locator("#queries").get_by_label("Text or name").fill("nothing of that kind")
+    assert column(shown, "queries-table", 4) == []
+
+
+def test_triplets_sort_and_filter(open_page: Open, written: Path) -> None:
+    """Captions and names count, and all of it is there: both captions, both pictures, the text."""
+    shown = open_page(written.as_uri())
+    assert shown.locator("#triplets-table tbody tr").count() == 20
+    first = shown.locator("#triplets-table tbody tr").first
+    assert first.locator("img").count() == 2
+    assert first.locator("figcaption").all_text_contents() == ["caption of dress-train-0", "caption of dress-train-1"]
+    shown.locator("#triplets-table").get_by_role("button", name="Text").click()
+    texts = column(shown, "triplets-table", 3)
+    assert texts == sorted(texts)
+    shown.locator("#triplets").get_by_label("Text, caption or name").fill("of dress-train-11")
+    assert len(column(shown, "triplets-table", 3)) == 2
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_a_phone_scrolls_down_only(open_page: Open, written: Path, width: int) -> None:
+    shown = open_page(written.as_uri(), viewport={"width": width, "height": 800})
+    shown.eval_on_selector_all("details", "all => all.forEach(d => { d.open = true })")
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_dark_and_light(open_page: Open, written: Path) -> None:
+    """Page and charts."""
+    colours = []
+    for scheme in ("light", "dark"):
+        shown = open_page(written.as_uri(), color_scheme=scheme)
+        colours.append(
+            [
+                shown.evaluate("getComputedStyle(document.body).backgroundColor"),
+                shown.locator("#ranks svg text").first.evaluate("text => getComputedStyle(text).fill"),
+            ]
+        )
+    assert colours == [["rgb(255, 255, 255)", "rgb(27, 29, 33)"], ["rgb(20, 22, 26)", "rgb(232, 234, 237)"]]
