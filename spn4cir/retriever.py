@@ -195,6 +195,9 @@ class Retriever:
         """Adds pictures, named as those of `index`; one that lies elsewhere by its file's name.
 
         Raises InputError as `index`, and where another picture of the gallery has the name.
+
+        >>> Retriever.from_checkpoint(checkpoint).index(folder).add("new/hat.png").added
+        ('hat.png',)
         """
         places = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         self.changes = self._holdings.add(places, self._encode(skip), skip)
@@ -253,6 +256,11 @@ class Retriever:
         """As `search` for several queries, whose pictures are encoded and composed in batches.
 
         Hits for a smaller `k` are the beginning of those for a larger one. Raises InputError as `search`.
+
+        >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
+        >>> first, second = retriever.search_many([("coat.png", "is red"), ("dress.png", "is longer")], k=1)
+        >>> len(first), len(second)
+        (1, 1)
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least 1 picture")

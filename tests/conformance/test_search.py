@@ -1,0 +1,65 @@
+"""Search: every family is indexed, saved, loaded and searched, with the scores of its own rule."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spn4cir import Retriever
+from spn4cir.decoding import open_image
+from spn4cir.vectors import Vectors
+from tests.conformance.builders import Subject, builder
+from tests.helpers.layouts import draw
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search") / "gallery"
+    for number in range(40):
+        draw(folder / f"{number:02}.png", number)
+    return folder
+
+
+def indexed(first: Subject, gallery: Path) -> Retriever:
+    options = builder(first.family).options
+    widths = {"vision_head_width": options.vision_head_width, "text_head_width": options.text_head_width}
+    return Retriever.from_checkpoint(first.published, first.family, **widths, workers=0).index(gallery)
+
+
+def full_scores(first: Subject, gallery: Path, name: str, text: str) -> dict[str, float]:
+    """Every picture by the family's `score`, in one matrix."""
+    network, names = first.network, sorted(path.name for path in gallery.iterdir())
+    pixels = torch.stack([network.preprocess(open_image(gallery / each)) for each in names])
+    with torch.no_grad():
+        features = network.encode_image(pixels)
+        row = names.index(name)
+        scores = network.score(network.compose(features.reference[row : row + 1], [text]), features.target)[0]
+    return {each: float(score) for each, score in zip(names, scores, strict=True) if each != name}
+
+
+@pytest.mark.parametrize("lists", [False, True], ids=["exact", "approximate"])
+def test_hits_are_those_of_the_full_score(
+    first: Subject, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    """Before and after the index is saved; over lists too, all of which are searched here."""
+    if lists:
+        monkeypatch.setattr("spn4cir.vectors.EXACT_BELOW", 40)
+        monkeypatch.setattr("spn4cir.vectors.RECALL", 2)
+    retriever = indexed(first, gallery)
+    retriever.save(tmp_path / "index")
+    wanted = full_scores(first, gallery, "07.png", "is red")
+    best = sorted(wanted.values(), reverse=True)
+    for each in (retriever, Retriever.load(tmp_path / "index", workers=0)):
+        assert each.approximate == lists
+        hits = each.search("07.png", "is red", k=99)
+        assert {hit.name: hit.score for hit in hits} == pytest.approx(wanted, abs=1e-5)
+        assert [hit.score for hit in hits] == pytest.approx(best, abs=1e-5)
+        assert each.search("07.png", "is red", k=5) == hits[:5]
+
+
+def test_a_picture_has_as_many_vectors_as_its_targets_have_tokens(first: Subject, gallery: Path) -> None:
+    vectors = indexed(first, gallery)._holdings.vectors
+    assert isinstance(vectors, Vectors)
+    sizes = first.network.sizes()
+    shape = sizes.embedding if sizes is not None else (vectors.dim,)
+    assert (vectors.tokens, vectors.dim) == (shape[0] if len(shape) == 2 else 1, shape[-1])

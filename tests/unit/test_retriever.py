@@ -1,0 +1,401 @@
+"""Search from Python: the gallery follows its folder, an index comes back as it was saved."""
+
+import doctest
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import spn4cir.retriever
+from spn4cir import Hit, Retriever
+from spn4cir.errors import InputError
+from tests.helpers import blip
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+from tests.helpers.words import write_vocabulary
+
+NAMES = ("a.png", "b.png", "c.png", "in/d.png", "in/e.png", "in/f.png")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "best.pt")
+
+
+@pytest.fixture(scope="module")
+def _network(weights) -> Retriever:
+    return Retriever.from_checkpoint(weights, workers=0)
+
+
+@pytest.fixture
+def empty(_network, weights) -> Retriever:
+    """A retriever of its own over the shared network."""
+    return Retriever(_network._composer, _network._weights, _network._widths, torch.device("cpu"), 0)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for number, name in enumerate(NAMES):
+        draw(tmp_path / "gallery" / name, number)
+    return tmp_path / "gallery"
+
+
+@pytest.fixture
+def held(empty, folder) -> Retriever:
+    return empty.index(folder)
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """How many pictures each batch encoded."""
+    counts: list[int] = []
+    encode = spn4cir.indexing.encode_pixels
+
+    def counting(composer, pixels, device):
+        counts.append(len(pixels))
+        return encode(composer, pixels, device)
+
+    monkeypatch.setattr("spn4cir.indexing.encode_pixels", counting)
+    return counts
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def names(hits: list[Hit]) -> list[str]:
+    return [hit.name for hit in hits]
+
+
+def test_the_package_is_imported_without_torch():
+    program = "import sys, spn4cir; print(spn4cir.__all__, {'torch', 'numpy', 'faiss'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "['Hit', 'Retriever'] set()\n"
+    with pytest.raises(AttributeError, match="has no attribute 'Retrieber'"):
+        _ = spn4cir.Retrieber
+
+
+def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
+    for number, name in enumerate(("coat.png", "dress.png", "in/shirt.png")):
+        draw(tmp_path / "pictures" / name, number)
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "new" / "hat.png", 9)
+    given = {"checkpoint": weights, "folder": tmp_path / "pictures", "Retriever": Retriever}
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.retriever, globs=given):
+        runner.run(example)
+    assert runner.tries > 8
+    assert runner.failures == 0
+
+
+def test_a_hit_tells_name_score_and_path(held, folder):
+    hits = held.search(folder / "a.png", "is red")
+    assert sorted(names(hits)) == list(NAMES[1:])
+    assert all(hit.path == str(folder / hit.name) for hit in hits)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(-1.001 < hit.score < 1.001 for hit in hits)
+
+
+def test_the_query_may_be_a_file_a_picture_or_a_name(held, folder):
+    """A text that is a name of the gallery is that picture, wherever one stands."""
+    wanted = held.search(folder / "in" / "d.png", "is red")
+    with Image.open(folder / "in" / "d.png") as opened:
+        assert held.search(opened, "is red") == wanted
+    assert held.search(str(folder / "in" / "d.png"), "is red") == wanted
+    assert held.search("in/d.png", "is red") == wanted
+    assert "in/d.png" not in names(wanted)
+
+
+def test_the_reference_is_kept_when_asked(held):
+    hits = held.search("a.png", "is red", k=99, exclude_reference=False)
+    assert sorted(names(hits)) == list(NAMES)
+
+
+def test_the_reference_is_left_out_under_each_of_its_names(empty, folder, tmp_path):
+    shutil.copy(folder / "a.png", folder / "again.png")
+    Image.open(folder / "a.png").save(folder / "other.bmp")
+    elsewhere = shutil.copy(folder / "a.png", tmp_path / "query.png")
+    assert sorted(names(empty.index(folder).search(elsewhere, "is red"))) == list(NAMES[1:])
+
+
+def test_no_picture_of_the_gallery_is_read_for_a_search(held, folder, tmp_path):
+    query = shutil.copy(folder / "a.png", tmp_path / "query.png")
+    wanted = held.search(query, "is red")
+    shutil.rmtree(folder)
+    assert held.search(query, "is red") == wanted
+    assert len(wanted) == 5
+
+
+def test_many_queries_answer_as_each_alone(held, folder):
+    queries = [("a.png", "is red"), (folder / "b.png", "has stripes"), held.prepare("in/f.png", "is red")]
+    together = held.search_many(queries, k=3)
+    for query, hits in zip(queries[:2], together, strict=False):
+        alone = held.search(*query, k=3)
+        assert names(alone) == names(hits)
+        assert [hit.score for hit in alone] == pytest.approx([hit.score for hit in hits], abs=1e-6)
+    assert names(together[2]) == names(held.search("in/f.png", "is red", k=3))
+    assert held.search_many([]) == []
+    wide = held.search_many(queries, k=99)
+    assert [hits[:3] for hits in wide] == together
+
+
+def test_only_what_is_new_or_changed_is_encoded(held, folder, encoded):
+    """Not what was touched, renamed, copied, or stored in another format that keeps the pixels."""
+    assert held.index(folder).changes.unchanged == 6
+    assert encoded == []
+    os.utime(folder / "a.png", (1, 1))
+    (folder / "b.png").rename(folder / "moved.png")
+    shutil.copy(folder / "c.png", folder / "copy.png")
+    draw(folder / "new.png", 50)
+    draw(folder / "in" / "d.png", 51)
+    (folder / "in" / "e.png").unlink()
+    changes = held.refresh()
+    assert changes == held.changes
+    assert (changes.added, changes.changed) == (("copy.png", "moved.png", "new.png"), ("in/d.png",))
+    assert (changes.removed, changes.unchanged) == (("b.png", "in/e.png"), 3)
+    assert encoded == [2]
+
+
+def test_an_index_brought_up_to_date_is_one_made_anew(held, empty, folder, weights):
+    draw(folder / "new.png", 50)
+    draw(folder / "in" / "d.png", 51)
+    (folder / "in" / "e.png").unlink()
+    held.refresh()
+    anew = Retriever.from_checkpoint(weights, workers=0).index(folder)
+    assert held.names == anew.names
+    found, wanted = (each.search("a.png", "is red", k=99) for each in (held, anew))
+    assert names(found) == names(wanted)
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in wanted], abs=1e-6)
+
+
+def test_pictures_come_and_go_by_name(held, folder, tmp_path, encoded):
+    elsewhere = draw(tmp_path / "elsewhere" / "z.png", 60)
+    assert held.add([elsewhere, draw(folder / "in" / "y.png", 61)]).added == ("z.png", "in/y.png")
+    assert held.path("z.png") == elsewhere
+    assert held.remove("a.png").removed == ("a.png",)
+    assert encoded == [2]
+    assert len(held) == 7
+    assert "a.png" not in held
+    assert "a.png" not in names(held.search("b.png", "is red", k=99))
+    assert held.refresh().added == ("a.png",)
+    assert {"z.png", "in/y.png"} <= set(held.names)
+
+
+def test_a_picture_whose_only_copy_goes_leaves_its_vector(held, folder):
+    shutil.copy(folder / "a.png", folder / "again.png")
+    held.refresh()
+    assert len(held._holdings.vectors) == 6
+    held.remove("a.png")
+    assert names(held.search("b.png", "is red", k=99)).count("again.png") == 1
+    held.remove("again.png")
+    assert len(held._holdings.vectors) == 5
+
+
+def test_a_list_of_pictures_is_named_from_the_folder_that_they_share(empty, folder):
+    listed = [folder / "a.png", str(folder / "in" / "d.png")]
+    assert empty.index(listed).names == ("a.png", "in/d.png")
+    assert empty.index([folder / "in" / "d.png"]).names == ("d.png",)
+    with pytest.raises(InputError, match="no folder was indexed, so there is none to look at again"):
+        empty.refresh()
+
+
+def test_broken_pictures_are_all_named_and_nothing_changes(held, folder, encoded):
+    for name in ("bad.png", "in/worse.png"):
+        (folder / name).write_text("no picture")
+    draw(folder / "new.png", 50)
+    with pytest.raises(InputError, match="2 pictures cannot be decoded: bad.png, in/worse.png; replace or"):
+        held.index(folder)
+    assert held.names == NAMES
+    assert encoded == []
+    assert held.index(folder, skip=True).changes.skipped == ("bad.png", "in/worse.png")
+    assert held.names == tuple(sorted((*NAMES, "new.png")))
+
+
+def test_a_single_broken_picture_tells_why(empty, folder):
+    (folder / "bad.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"bad.png: cannot be decoded \(.*\); replace the file or remove it"):
+        empty.index(folder)
+
+
+def test_a_picture_that_breaks_leaves_the_gallery_when_skipped(held, folder):
+    (folder / "a.png").write_text("no picture")
+    changes = held.refresh(skip=True)
+    assert (changes.skipped, changes.removed, changes.unchanged) == (("a.png",), ("a.png",), 5)
+    assert "a.png" not in held
+
+
+def test_a_gallery_of_broken_pictures_alone_is_refused(empty, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "bad.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"bad.png: cannot be decoded"):
+        empty.index(tmp_path / "pictures", skip=True)
+
+
+def test_wrong_calls(held, tmp_path):
+    for call, message in (
+        (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 picture"),
+        (lambda: held.search("a.png", " "), "the text is empty"),
+        (lambda: held.search("no.png", "is red"), "no.png: no such image"),
+        (lambda: held.search(Path("a.png"), "is red"), "a.png: no such image"),
+        (lambda: held.path("no.png"), "'no.png' is not in the gallery"),
+        (lambda: held.remove(["a.png", "x", "y"]), "not in the gallery: x, y"),
+        (lambda: held.index([]), "the gallery is empty: the list holds no path"),
+        (lambda: held.add(draw(tmp_path / "other" / "a.png", 70)), "is called 'a.png' as .* is; rename one"),
+        (lambda: held.search(Image.new("RGB", (60_000, 2)), "is red"), r"is too narrow \(60000 x 2\)"),
+        (lambda: held.search(Image.new("RGB", (0, 5)), "is red"), r"has no pixels \(0 x 5\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    assert held.names == NAMES
+
+
+def test_without_a_gallery_there_is_nothing_to_search_or_save(empty, folder, tmp_path):
+    with pytest.raises(InputError, match="nothing is indexed; call index"):
+        empty.search(folder / "a.png", "is red")
+    with pytest.raises(InputError, match="nothing is indexed, so there is nothing to save"):
+        empty.save(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_gallery_of_nothing_but_the_reference_gives_nothing(empty, folder):
+    assert empty.index([folder / "a.png"]).search("a.png", "is red") == []
+
+
+def test_saved_and_loaded_it_answers_the_same(held, folder, tmp_path):
+    """With the weights in the folder, which stands alone; what was indexed is not encoded again."""
+    wanted = held.search("a.png", "is red")
+    held.save(tmp_path / "index")
+    assert listing(tmp_path / "index") == ["index.json", "pictures.parquet", "vectors.faiss", "weights.pt"]
+    loaded = Retriever.load(tmp_path / "index", workers=0)
+    assert loaded.search("a.png", "is red") == wanted
+    assert (loaded.names, loaded.family, loaded.approximate) == (NAMES, "clip", False)
+    assert loaded.index(folder).changes.unchanged == 6
+
+
+def test_a_loaded_index_is_changed_and_saved_over_itself(held, folder, tmp_path):
+    held.save(tmp_path / "index")
+    loaded = Retriever.load(tmp_path / "index", workers=0)
+    draw(folder / "new.png", 50)
+    (folder / "a.png").unlink()
+    loaded.refresh()
+    loaded.save(tmp_path / "index")
+    again = Retriever.load(tmp_path / "index", workers=0)
+    assert again.names == loaded.names == ("b.png", "c.png", "in/d.png", "in/e.png", "in/f.png", "new.png")
+    assert again.search("b.png", "is red") == loaded.search("b.png", "is red")
+
+
+def test_without_the_weights_they_are_found_again_by_their_hash(held, weights, tmp_path):
+    own = shutil.copy(weights, tmp_path / "own.pt")
+    retriever = Retriever.from_checkpoint(own, workers=0).index(held.path("a.png").parent)
+    retriever.save(tmp_path / "index", weights=False)
+    assert "weights.pt" not in listing(tmp_path / "index")
+    wanted = retriever.search("a.png", "is red")
+    assert Retriever.load(tmp_path / "index").search("a.png", "is red") == wanted
+    Path(own).rename(tmp_path / "moved.pt")
+    with pytest.raises(InputError, match=r"own.pt: no such file; name the weights of .*index with checkpoint"):
+        Retriever.load(tmp_path / "index")
+    assert Retriever.load(tmp_path / "index", checkpoint=tmp_path / "moved.pt").search("a.png", "is red") == wanted
+    other = write_checkpoint(tmp_path / "other.pt", seed=1)
+    with pytest.raises(InputError, match=r"other.pt: holds other weights than .*index was made with \(sha256 "):
+        Retriever.load(tmp_path / "index", checkpoint=other)
+
+
+def test_weights_that_changed_since_they_were_read_are_not_saved(held, weights, tmp_path):
+    own = Path(shutil.copy(weights, tmp_path / "own.pt"))
+    retriever = Retriever.from_checkpoint(own, workers=0).index(held.path("a.png").parent)
+    write_checkpoint(own, stage=2, seed=1)
+    with pytest.raises(InputError, match=r"own.pt: changed or went since its network was read"):
+        retriever.save(tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("file", ["vectors.faiss", "pictures.parquet", "weights.pt"])
+def test_a_damaged_index_is_refused(held, tmp_path, file):
+    held.save(tmp_path / "index")
+    place = tmp_path / "index" / file
+    place.write_bytes(place.read_bytes()[:-40])
+    with pytest.raises(InputError, match=rf"{file}: (is damaged|holds other weights)"):
+        Retriever.load(tmp_path / "index")
+    place.unlink()
+    with pytest.raises(InputError, match=rf"{file}: (is missing, so the index is damaged|no such file)"):
+        Retriever.load(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "is an index of format 2, this version reads 1"),
+        ({"target": "x"}, "index.json: target: "),
+        ({"strange": 1}, "index.json: strange: "),
+        ({"family": "blip"}, "is a stage-1 checkpoint of family 'clip', not 'blip'"),
+    ],
+)
+def test_a_manifest_that_will_not_do_is_refused(held, tmp_path, change, message):
+    held.save(tmp_path / "index")
+    place = tmp_path / "index" / "index.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        Retriever.load(tmp_path / "index")
+
+
+def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
+    for place in (folder, tmp_path / "no"):
+        with pytest.raises(InputError, match=r"is no index \(no index.json there\); make it with: spn4cir index"):
+            Retriever.load(place)
+    with pytest.raises(InputError, match=r"gallery: holds a.png, which is of no index; name a new folder"):
+        held.save(folder)
+    with pytest.raises(InputError, match=r"a.png: is a file; name a folder for the index"):
+        held.save(folder / "a.png")
+    assert listing(folder) == ["a.png", "b.png", "c.png", "in"]
+
+
+def test_weights_that_lie_in_the_index_are_not_dropped_with_it(held, tmp_path):
+    held.save(tmp_path / "index")
+    loaded = Retriever.load(tmp_path / "index")
+    with pytest.raises(InputError, match="index: holds the weights itself; save with weights, or in another folder"):
+        loaded.save(tmp_path / "index", weights=False)
+    assert Retriever.load(tmp_path / "index").names == NAMES
+
+
+def test_a_write_that_breaks_off_leaves_the_index_that_stood_there(held, folder, tmp_path, monkeypatch):
+    held.save(tmp_path / "index")
+    draw(folder / "new.png", 50)
+    held.refresh()
+
+    def fails(*_args, **_named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spn4cir.stored.write_json", fails)
+    with pytest.raises(KeyboardInterrupt):
+        held.save(tmp_path / "index")
+    assert Retriever.load(tmp_path / "index").names == NAMES
+    assert listing(tmp_path) == ["gallery", "index"]
+
+
+def test_another_network_does_not_take_up_the_index(held, folder, tmp_path):
+    held.save(tmp_path / "index")
+    other = Retriever.from_checkpoint(write_checkpoint(tmp_path / "other.pt", seed=1))
+    with pytest.raises(InputError, match=r"other.pt: holds other weights than .*index was made with"):
+        other.resume(tmp_path / "index")
+
+
+def test_an_index_keeps_the_words_of_a_tokenizer_that_no_package_ships(folder, tmp_path):
+    """The folder that was named may go."""
+    torch.save(blip.container(blip.published_state(1), 1), tmp_path / "blip.pt")
+    tokenizer = tmp_path / "tokenizer"
+    write_vocabulary(tokenizer)
+    retriever = Retriever.from_checkpoint(tmp_path / "blip.pt", tokenizer=str(tokenizer), workers=0).index(folder)
+    wanted = retriever.search("a.png", "is red")
+    retriever.save(tmp_path / "index")
+    shutil.rmtree(tokenizer)
+    (tmp_path / "blip.pt").unlink()
+    loaded = Retriever.load(tmp_path / "index", workers=0)
+    assert loaded.search("a.png", "is red") == wanted
+    loaded.save(tmp_path / "index")
+    assert Retriever.load(tmp_path / "index", workers=0).search("a.png", "is red") == wanted
