@@ -1,6 +1,7 @@
 """The bank: features of every unique training image, in files beside a manifest.
 
-Target features are read whole. Reference features are memory-mapped, or not stored at all (`reference: recomputed`).
+Target features are float32 and read whole. Reference features are memory-mapped, in float16 or float32 (`dtype`), or
+not stored at all (`reference: recomputed`).
 """
 
 import hashlib
@@ -8,6 +9,8 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,16 @@ from spn4cir.references import RecomputedReferences, References, StoredReference
 from spn4cir.types import UniqueImages
 
 _MANIFEST = "manifest.json"
-# In the work folder: how many rows are written, and the folder that becomes the bank.
+# In the work folder: how many rows are written and the shapes of both parts, and the folder that becomes the bank.
 _DONE = "done.json"
 _FILES = "bank"
 # The stored parts, by what the settings say of reference features.
 _PARTS = {"stored": ("reference", "target"), "recomputed": ("target",)}
 
+_TARGET_DTYPE = "float32"
+
 Maps = dict[str, np.memmap[Any, Any]]
+Shapes = dict[str, list[int]]
 
 
 def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -84,10 +90,13 @@ def build_bank(
 ) -> None:
     """Encodes every unique image once and writes the bank to the folder `out`.
 
+    The first image goes alone: it tells the size of the bank, which is printed and looked for on the disk before the
+    others are encoded.
+
     Args:
         composer: stage-1 network, on `device`.
         unique: the images.
-        settings: dtype, batch size, and whether reference features are stored.
+        settings: dtype of the reference rows, batch size, and whether those are stored.
         out: where the bank goes, whole.
         work: folder of an interrupted build of the same bank, or an empty one: at most one batch is lost.
         workers: processes that decode.
@@ -97,21 +106,23 @@ def build_bank(
         InputError: an image cannot be decoded, or the disk is too full.
     """
     parts, images = _PARTS[settings.reference], len(unique.gallery)
-    done = _rows_done(work, parts)
-    if done:
-        print(f"bank: resumed after {done} of {images} images", flush=True)
-    keep = torch.full((images,), "reference" in parts)
-    paths = unique.gallery.paths
-    maps: Maps = {}
+    paths, keep = unique.gallery.paths, torch.full((images,), "reference" in parts)
+    done, shapes = _begun(work, parts)
+    first: list[ImageFeatures] = []
     with disk_errors(work):
-        for features in encode_batches(
-            composer, paths, settings.batch_size, workers, device, "encode bank", done, keep
-        ):
-            if not done:
-                _make_files(work / _FILES, features, images, settings)
-            maps = maps or {part: np.load(work / _FILES / f"{part}.npy", mmap_mode="r+") for part in parts}
+        if not done:
+            first = list(encode_batches(composer, paths[:1], 1, 0, device, "encode bank, first image", keep=keep[:1]))
+            shapes = {part: [images, *tensor.shape[1:]] for part, tensor in first[0]._asdict().items()}
+        print(f"bank: {images:,} images: {_sizes_line(shapes, settings)}", flush=True)
+        if done:
+            print(f"bank: resumed after {done} of {images} images", flush=True)
+        else:
+            _make_files(work / _FILES, shapes, settings)
+        maps: Maps = {part: np.load(work / _FILES / f"{part}.npy", mmap_mode="r+") for part in parts}
+        rest = encode_batches(composer, paths, settings.batch_size, workers, device, "encode bank", done or 1, keep)
+        for features in chain(first, rest):
             done += _append(maps, features, done)
-            write_json(work / _DONE, {"rows": done})
+            write_json(work / _DONE, {"rows": done, "shapes": shapes})
         write_json(work / _FILES / _MANIFEST, manifest(composer, unique, settings), indent=2)
     _publish(work / _FILES, out)
 
@@ -131,29 +142,41 @@ def _publish(files: Path, out: Path) -> None:
                 shutil.copyfile(path, folder / path.name)
 
 
-def _rows_done(work: Path, parts: tuple[str, ...]) -> int:
-    """Rows that an interrupted build finished."""
+def _begun(work: Path, parts: tuple[str, ...]) -> tuple[int, Shapes]:
+    """Rows that an interrupted build finished, and the shapes of both parts; 0 where there is none."""
     if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in parts):
-        return 0
-    return int(read_json(work / _DONE)["rows"])
+        return 0, {}
+    noted = read_json(work / _DONE)
+    return int(noted["rows"]), noted["shapes"]
 
 
-def _make_files(folder: Path, features: ImageFeatures, images: int, settings: BankSettings) -> None:
-    """The files at full size, without holes. Raises InputError before the first when the disk is too full."""
-    shapes = {part: (images, *tensor.shape[1:]) for part, tensor in features._asdict().items()}
-    sizes = {part: int(np.prod(shape)) * np.dtype(settings.dtype).itemsize for part, shape in shapes.items()}
-    parts = _PARTS[settings.reference]
-    where = "on disk" if "reference" in parts else "encoded again in each step: none of it on disk"
-    print(
-        f"bank: {images:,} images as {settings.dtype}: reference rows {sizes['reference'] / 1e6:,.1f} MB, {where}; "
-        f"targets {sizes['target'] / 1e6:,.1f} MB",
-        flush=True,
+def _dtype(part: str, settings: BankSettings) -> np.dtype[Any]:
+    return np.dtype(settings.dtype if part == "reference" else _TARGET_DTYPE)
+
+
+def _sizes(shapes: Shapes, settings: BankSettings) -> dict[str, int]:
+    """Bytes of each part."""
+    return {part: prod(shape) * _dtype(part, settings).itemsize for part, shape in shapes.items()}
+
+
+def _sizes_line(shapes: Shapes, settings: BankSettings) -> str:
+    """What both parts take, for people."""
+    sizes = _sizes(shapes, settings)
+    where = "on disk" if settings.reference == "stored" else "encoded again in each step: none of it on disk"
+    return (
+        f"reference rows as {settings.dtype} {sizes['reference'] / 1e6:,.1f} MB, {where}; "
+        f"targets as {_TARGET_DTYPE} {sizes['target'] / 1e6:,.1f} MB"
     )
+
+
+def _make_files(folder: Path, shapes: Shapes, settings: BankSettings) -> None:
+    """The files at full size, without holes. Raises InputError before the first when the disk is too full."""
+    parts, sizes = _PARTS[settings.reference], _sizes(shapes, settings)
     require_space(folder, sum(sizes[part] for part in parts), _remedy(settings))
     folder.mkdir(exist_ok=True)
     for part in parts:
         path = folder / f"{part}.npy"
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(settings.dtype), shape=shapes[part])
+        np.lib.format.open_memmap(path, mode="w+", dtype=_dtype(part, settings), shape=tuple(shapes[part]))
         with path.open("r+b") as stream:
             claim_space(stream.fileno(), path.stat().st_size)
 
@@ -162,8 +185,8 @@ def _remedy(settings: BankSettings) -> str:
     """What to do when the disk has too little room."""
     place = "in params.yaml set bank.<dataset>.<family>"
     ways = ["free some room"]
-    if settings.dtype != "float16":
-        ways.append(f"{place}.dtype: float16 (half the size)")
+    if settings.reference == "stored" and settings.dtype != "float16":
+        ways.append(f"{place}.dtype: float16 (half the size of the reference rows)")
     if settings.reference == "stored":
         ways.append(f"{place}.reference: recomputed (no reference rows on disk, slower steps)")
     return ", or ".join(ways)
@@ -187,7 +210,8 @@ def _append(maps: Maps, features: ImageFeatures, start: int) -> int:
 def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:
     """The bank of a folder, checked against what it is to be used with.
 
-    Raises InputError that names what differs: other weights, other preprocessing, other images.
+    Raises InputError that names what differs (other weights, other preprocessing, other images), and for a file that
+    is damaged or of another dtype.
     """
     found = read_json(folder / _MANIFEST)
     expected = manifest(composer, unique, settings)
@@ -196,8 +220,21 @@ def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: 
         raise InputError(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )
-    target = torch.from_numpy(np.load(folder / "target.npy").astype(np.float32))
+    target = _targets(folder / "target.npy", len(unique.gallery))
     return Bank(_references(folder, composer, unique, settings), target, dict(unique.row))
+
+
+def _targets(path: Path, images: int) -> Float[Tensor, "images ..."]:
+    """The file's rows. Raises InputError unless it holds so many in float32: banks once held them as reference rows."""
+    try:
+        stored = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); build the bank again") from None
+    if stored.dtype != _TARGET_DTYPE:
+        raise InputError(f"{path}: holds targets in {stored.dtype}, expected {_TARGET_DTYPE}; build the bank again")
+    if len(stored) != images:
+        raise InputError(f"{path}: holds {len(stored)} rows, expected {images}; build the bank again")
+    return torch.from_numpy(stored)
 
 
 def _references(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> References:

@@ -77,8 +77,9 @@ def encode_batches(
             they would only show as a bad score.
     """
     batches = image_batches(paths[done:], composer.preprocess, batch_size, workers)
-    total = -(-len(paths) // batch_size)
-    for images in progress(batches, total, label, "batch", done // batch_size):
+    before = done // batch_size
+    total = before + -(-(len(paths) - done) // batch_size)
+    for images in progress(batches, total, label, "batch", before):
         with torch.inference_mode(), memory_errors(label, batch_size):
             features = composer.encode_image(images.to(device, non_blocking=True))
             wanted = slice(None) if keep is None else keep[done : done + len(images)].nonzero()[:, 0].to(device)

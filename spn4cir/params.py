@@ -254,7 +254,8 @@ class Checkpoint(FromHub):
 class Bank(Settings):
     """The features of the unique training images, or of those that generated triplets name.
 
-    `reference`: rows stored on disk, or encoded again in each step.
+    `dtype`: of the reference rows; targets are always float32. `reference`: rows stored on disk, or encoded again in
+    each step.
     """
 
     dtype: Literal["float16", "float32"]

@@ -80,8 +80,27 @@ def test_reference_features_are_mapped_not_read(stub: StubComposer, unique: Uniq
     rows = bank.reference[[0, 7]]
     assert rows.dtype is torch.float16
     assert torch.equal(rows, torch.from_numpy(bank.reference.array[[0, 7]]))
-    assert bank.target.dtype is torch.float32
     assert (tmp_path / "bank" / "reference.npy").stat().st_size < 10 * 12 * 2 + 200
+
+
+def test_targets_stay_in_float32(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    """`dtype` is that of the reference rows: the loss reads targets as the network made them, bit for bit."""
+    for dtype in ("float32", "float16"):
+        build(stub, unique, tmp_path / dtype, tmp_path / f"work {dtype}", dtype=dtype)
+    wide, narrow = ((tmp_path / dtype / "target.npy").read_bytes() for dtype in ("float32", "float16"))
+    assert wide == narrow
+    bank = open_bank(tmp_path / "float16", stub, unique, settings(dtype="float16"))
+    assert bank.target.dtype is torch.float32
+    assert torch.equal(bank.target, torch.from_numpy(np.load(tmp_path / "float32" / "target.npy")))
+
+
+def test_a_bank_with_targets_in_float16_is_refused(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    """As banks of dtype float16 were once written; their manifest says nothing else."""
+    build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+    path = tmp_path / "bank" / "target.npy"
+    np.save(path, np.load(path).astype(np.float16))
+    with pytest.raises(InputError, match=r"target\.npy: holds targets in float16, expected float32; build .* again"):
+        open_bank(tmp_path / "bank", stub, unique, settings(dtype="float16"))
 
 
 def test_recomputed_references_are_not_stored(
@@ -91,7 +110,7 @@ def test_recomputed_references_are_not_stored(
     with pytest.raises(Killed):
         build(Interrupted(3), unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
     build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
-    assert stub.encoded == 2
+    assert stub.encoded == 5
     assert sorted(files(tmp_path / "bank")) == ["manifest.json", "target.npy"]
     bank = open_bank(tmp_path / "bank", stub, unique, settings(reference="recomputed"))
     assert isinstance(bank.reference, RecomputedReferences)
@@ -102,23 +121,41 @@ def test_recomputed_references_are_not_stored(
     for folder, other in (("bank", "stored"), ("stored", "recomputed")):
         with pytest.raises(InputError, match="the bank was built with other reference;"):
             open_bank(tmp_path / folder, stub, unique, settings(reference=other))
-    said = capsys.readouterr().out
-    assert "reference rows 0.0 MB, encoded again in each step: none of it on disk; targets 0.0 MB" in said
+    told = "reference rows as float32 0.0 MB, encoded again in each step: none of it on disk; targets as float32 0.0 MB"
+    assert told in capsys.readouterr().out
 
 
-def test_the_size_of_both_parts_is_told_before_the_build(
-    unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Wide(StubComposer):
+    """Features of BLIP-2's kind, and what was said when each batch began."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], stop: int = 0) -> None:
+        super().__init__()
+        self.capsys = capsys
+        self.stop = stop
+        self.said: list[tuple[int, str]] = []
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        if len(self.said) + 1 == self.stop:
+            raise Killed
+        self.said.append((len(images), self.capsys.readouterr().out))
+        super().encode_image(images)
+        return ImageFeatures(torch.zeros(len(images), 577, 768), torch.zeros(len(images), 32, 256))
+
+
+@pytest.mark.parametrize("reference", ["stored", "recomputed"])
+def test_the_size_of_both_parts_is_told_after_one_image(
+    unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], reference: str
 ) -> None:
-    """Rows of 577 x 768 in 16 bit are 0.886 MB."""
-
-    class Wide(StubComposer):
-        def encode_image(self, images: Tensor) -> ImageFeatures:
-            assert not self.encoded or (tmp_path / "work" / "bank" / "reference.npy").is_file()
-            return super().encode_image(images)._replace(reference=torch.zeros(len(images), 577, 768))
-
-    build(Wide(), unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
-    said = capsys.readouterr().out
-    assert said == "bank: 10 images as float16: reference rows 8.9 MB, on disk; targets 0.0 MB\n"
+    """Rows of 577 x 768 in 16 bit are 0.886 MB, targets of 32 x 256 in 32 bit 0.033 MB; a resumed build says so too."""
+    first = Wide(capsys, stop=3)
+    with pytest.raises(Killed):
+        build(first, unique, tmp_path / "bank", tmp_path / "work", dtype="float16", reference=reference)
+    where = "on disk" if reference == "stored" else "encoded again in each step: none of it on disk"
+    told = f"bank: 10 images: reference rows as float16 8.9 MB, {where}; targets as float32 0.3 MB\n"
+    assert first.said == [(1, ""), (4, told)]
+    second = Wide(capsys)
+    build(second, unique, tmp_path / "bank", tmp_path / "work", dtype="float16", reference=reference)
+    assert second.said == [(4, f"{told}bank: resumed after 5 of 10 images\n"), (1, "")]
 
 
 def test_values_beyond_float16_are_refused(unique: UniqueImages, tmp_path: Path) -> None:
@@ -130,6 +167,20 @@ def test_values_beyond_float16_are_refused(unique: UniqueImages, tmp_path: Path)
     ):
         build(large, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     build(large, unique, tmp_path / "bank", tmp_path / "work 2")
+
+
+def test_targets_that_were_cut_short_are_named(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
+    build(stub, unique, tmp_path / "bank", tmp_path / "work")
+    path = tmp_path / "bank" / "target.npy"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"target\.npy: cannot be read .*; build the bank again"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
+    np.save(path, np.zeros((9, 12), np.float32))
+    with pytest.raises(InputError, match=r"target\.npy: holds 9 rows, expected 10; build the bank again"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"target\.npy: cannot be read .*; build the bank again"):
+        open_bank(tmp_path / "bank", stub, unique, settings())
 
 
 def test_a_bank_that_was_cut_short_is_named(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
@@ -168,22 +219,22 @@ class Interrupted(StubComposer):
         return super().encode_image(images)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Path, stop: int, dtype: str) -> None:
-    """Batches of 4, 4 and 2: what was written is not encoded again, and every file is the same, bit for bit."""
+    """The first image, then 4, 4 and 1: what was written is not encoded again, and every file is the same."""
     build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1", dtype=dtype)
     with pytest.raises(Killed):
         build(Interrupted(stop), unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
     assert not (tmp_path / "bank").exists()
     second = StubComposer()
     build(second, unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
-    assert second.encoded == 10 - 4 * (stop - 1)
+    assert second.encoded == [10, 9, 5, 1][stop - 1]
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "_publish"])
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
@@ -205,8 +256,8 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
             second = StubComposer()
             patched.undo()
             build(second, unique, tmp_path / "bank", tmp_path / "work 2")
-            noted = min({"manifest": 3, "_publish": 3, "write_json": call - 1, "_append": call - 1}[name], 3)
-            assert second.encoded == [10, 6, 2, 0][noted]
+            noted = min({"manifest": 4, "_publish": 4, "write_json": call - 1, "_append": call - 1}[name], 4)
+            assert second.encoded == [10, 9, 5, 1, 0][noted]
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
 
@@ -271,36 +322,53 @@ def test_an_absent_bank_is_named(stub: StubComposer, unique: UniqueImages, tmp_p
         open_bank(tmp_path, stub, unique, settings())
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(
-    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_without_room_is_told_after_one_image(
+    unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten rows of 12 values of 4 bytes, twice: 960 bytes."""
+    """Ten rows of 12 values of 4 bytes, twice: 960 bytes. Nothing is written, and no batch is encoded."""
     usage = namedtuple("usage", "total used free")
     for free, fits in ((959, False), (960, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
-        work = tmp_path / f"work {free}"
+        work, stub = tmp_path / f"work {free}", StubComposer()
         if fits:
             build(stub, unique, tmp_path / "bank", work)
+            assert stub.encoded == 10
             continue
         remedies = r"free some room, or .*<family>\.dtype: float16 .*, or .*<family>\.reference: recomputed"
         with pytest.raises(InputError, match=f"needs 0 MB but the disk has 0 MB free; {remedies}"):
             build(stub, unique, tmp_path / "bank", work)
+        assert stub.encoded == 1
         assert list(work.iterdir()) == []
         assert not (tmp_path / "bank").exists()
 
 
-def test_references_that_are_not_stored_need_no_room(
+def test_rows_in_float16_need_half_the_room(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten targets of 12 values of 2 bytes; one byte less, and nothing is left to set."""
+    """Ten rows of 12 values of 2 bytes and ten of 4: 720 bytes; there is nothing left to halve."""
     usage = namedtuple("usage", "total used free")
-    for free in (239, 240):
+    for free in (719, 720):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
-        if free == 240:
-            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype="float16")
+        if free == 720:
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+            continue
+        with pytest.raises(InputError, match=r"0 MB free; free some room, or [^,]*<family>\.reference: recomputed"):
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_references_that_are_not_stored_need_no_room(
+    stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Ten targets of 12 values of 4 bytes, whatever the dtype; one byte less, and nothing is left to set."""
+    usage = namedtuple("usage", "total used free")
+    for free in (479, 480):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
+        if free == 480:
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype=dtype)
             continue
         with pytest.raises(InputError, match=r"0 MB free; free some room$"):
-            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype="float16")
+            build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype=dtype)
 
 
 def test_room_is_claimed_before_the_first_row(
@@ -357,6 +425,19 @@ def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueIm
     torch.testing.assert_close(encoded.target, torch.cat([part.target for part in single]))
     rest = torch.cat([part.target for part in encode_batches(stub, unique.gallery.paths, 3, 0, CPU, "x", done=6)])
     assert torch.equal(rest, encoded.target[6:])
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 9, 10])
+def test_progress_ends_at_its_total(unique: UniqueImages, monkeypatch: pytest.MonkeyPatch, done: int) -> None:
+    """Also when what was done before is no whole number of batches."""
+    told = []
+
+    def progress(batches: Any, total: int, label: str, unit: str, before: int) -> Any:
+        told.append(total - before)
+        return batches
+
+    monkeypatch.setattr(spn4cir.encoding, "progress", progress)
+    assert [len(list(encode_batches(StubComposer(), unique.gallery.paths, 3, 0, CPU, "x", done)))] == told
 
 
 @pytest.mark.parametrize("wanted", [[], [9], [8, 0, 3], [5, 5, 4]])
@@ -417,12 +498,14 @@ def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(unique: UniqueImages
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_features_that_are_not_finite_reach_no_bank(unique: UniqueImages, tmp_path: Path, value: float) -> None:
-    """Nor a gallery: broken weights stop at the first batch."""
+    """Nor a gallery: broken weights stop at the first image."""
     broken = StubComposer()
     broken.image_side.weight.data[0, 0] = value
-    with pytest.raises(InputError, match="encode bank: the network's features are not finite; its weights are broken"):
+    with pytest.raises(
+        InputError, match="bank, first image: the network's features are not finite; its weights are broken"
+    ):
         build(broken, unique, tmp_path / "bank", tmp_path / "work")
-    assert broken.encoded == 4
+    assert broken.encoded == 1
     assert list((tmp_path / "work").iterdir()) == []
     with pytest.raises(InputError, match="not finite"):
         encode_gallery(broken, unique.gallery, [], 3, 0, CPU, "encode gallery")
