@@ -209,7 +209,7 @@ def test_broken_pictures_are_all_named_and_nothing_changes(held, folder, encoded
     for name in ("bad.png", "in/worse.png"):
         (folder / name).write_text("no picture")
     draw(folder / "new.png", 50)
-    with pytest.raises(InputError, match="2 pictures cannot be decoded: bad.png, in/worse.png; replace or"):
+    with pytest.raises(InputError, match=r"2 pictures cannot be decoded: bad.png, in/worse.png; replace or"):
         held.index(folder)
     assert held.names == NAMES
     assert encoded == []
