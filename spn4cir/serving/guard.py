@@ -14,6 +14,7 @@ _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+_POLICY_VIOLATED = 1008
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -39,7 +40,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        app = self._app if origin is None or urlsplit(origin).netloc == headers.get("host") else _REFUSED
+        app = self._app if origin is None or urlsplit(origin).netloc == headers.get("host") else _refuse
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -49,7 +50,12 @@ class Guard:
         await app(scope, receive, send_guarded)
 
 
-_REFUSED = JSONResponse({"detail": "requests from pages of other sites are refused; open this server's own page"}, 403)
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATED})
+        return
+    sentence = "requests from pages of other sites are refused; open this server's own page"
+    await JSONResponse({"detail": sentence}, 403)(scope, receive, send)
 
 
 class BodyLimit:

@@ -123,7 +123,7 @@ class SearchPage:
             self._set_busy(False)
         self._history.record(text, found)
         self._show(_summary(self._history.current))
-        ui.run_javascript(f'getHtmlElement({self._status.id}).scrollIntoView({{block: "nearest"}})')
+        ui.run_javascript(f'getHtmlElement({self._hits.id}).firstElementChild?.scrollIntoView({{block: "nearest"}})')
 
     def _go_back(self) -> None:
         self._history.undo()

@@ -188,6 +188,15 @@ def test_uploads_that_are_too_large_are_answered_over_a_real_connection(server):
     assert (answer.status_code, answer.json()["detail"][:33]) == (413, "the upload is larger than 10 MB; ")
 
 
+def test_pages_of_other_sites_may_not_open_the_page_s_socket(server):
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    headers |= {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    address = f"{server.address}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    assert httpx.get(address, headers=headers | {"Origin": "http://evil.example"}).status_code == 403
+    with httpx.stream("GET", address, headers=headers | {"Origin": server.address}) as own:
+        assert own.status_code == 101
+
+
 def test_ctrl_c_ends_the_server_while_a_page_is_open(server, open_page):
     """The last of the module: the server is gone afterwards."""
     page = open_page(server.address)
