@@ -23,7 +23,7 @@ class Figures:
 
     def __init__(self, folder: Path) -> None:
         try:
-            from dvclive import Live
+            from dvclive.live import Live
         except ImportError:
             raise InputError("the package dvclive is not installed; run pip install 'spn4cir[dvc]'") from None
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spn4cir.datasets.protocol import Scores
+from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.evaluation import TOP, RankedSplit
 from spn4cir.files import atomic_file
+from spn4cir.scores import RECIPE_KEY, score_recipe, write_recipe
 from spn4cir.sheets import SheetRow, draw_sheet
 
 _SHOWN = 5
@@ -28,12 +29,15 @@ _COLUMNS = pa.schema(
 )
 
 
-def write_queries(splits: Sequence[RankedSplit], path: Path, before: Sequence[RankedSplit] | None = None) -> None:
+def write_queries(
+    layout: Layout, splits: Sequence[RankedSplit], path: Path, before: Sequence[RankedSplit] | None = None
+) -> None:
     """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
 
-    Where a query has no subset, the subset rank is null.
+    Where a query has no subset, the subset rank is null. The table's metadata says how scores are made of its ranks.
 
     Args:
+        layout: whose scores.
         splits: ranked queries.
         path: the parquet file.
         before: the same queries ranked by the stage-1 weights; adds the column `stage1_rank`.
@@ -43,6 +47,8 @@ def write_queries(splits: Sequence[RankedSplit], path: Path, before: Sequence[Ra
     if before is not None:
         ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
         table = table.append_column("stage1_rank", pa.array(ranks))
+    recipe = score_recipe(layout, [ranked.split.name for ranked in splits])
+    table = table.replace_schema_metadata({RECIPE_KEY: write_recipe(recipe)})
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary)
 

@@ -29,7 +29,7 @@ def main(job: Job) -> None:
         _rewording(job, layout.root),
     )
     with atomic_folder(job.place("validate")) as folder:
-        write_queries(after.splits, folder / "queries.parquet", before.splits)
+        write_queries(layout, after.splits, folder / "queries.parquet", before.splits)
         write_recalls(after.scores, folder / "recalls.tsv")
         title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
         write_contact_sheet(after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)

@@ -287,6 +287,7 @@ def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubCompose
     assert content["protocol"] == {
         "family": "stub",
         "gallery": "all images of the split files",
+        "queries": "annotated",
         "reference": "removed from the ranking",
         "captions": "first and second caption, joined by ' and '",
         "text": "letters as written",
@@ -327,8 +328,9 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
         draw(tmp_path / f"{name}.png", int(name[1:]), (16, 16))
     gallery = Gallery(gallery.names, tuple(tmp_path / f"{name}.png" for name in gallery.names))
     split = cirr(gallery, [(100, 20, -79.9, [20, 100]), (18, 45, 2.1, [45, 18])])
-    ranked = scored(Cirr(tmp_path, "error"), [split]).splits
-    write_queries(ranked, tmp_path / "queries.parquet", before=ranked)
+    layout = Cirr(tmp_path, "error")
+    ranked = scored(layout, [split]).splits
+    write_queries(layout, ranked, tmp_path / "queries.parquet", before=ranked)
     first, second = pq.read_table(tmp_path / "queries.parquet").to_pylist()
     assert {key: first[key] for key in first if key != "top"} == {
         "split": "val",
@@ -354,7 +356,8 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
 def test_a_query_without_a_subset_has_no_subset_rank(tmp_path: Path) -> None:
     split = replace(cirr(Case(20).gallery(), [(1, 2, 1.0, [1, 2])]), name="dress")
     bare = replace(split, triplets=tuple(replace(triplet, subset_names=()) for triplet in split.triplets))
-    write_queries(scored(OneSplit(tmp_path, "error"), [bare]).splits, tmp_path / "queries.parquet")
+    layout = OneSplit(tmp_path, "error")
+    write_queries(layout, scored(layout, [bare]).splits, tmp_path / "queries.parquet")
     table = pq.read_table(tmp_path / "queries.parquet")
     assert table["subset_rank"].to_pylist() == [None]
     assert str(table.schema.field("subset_rank").type) == "int64"
@@ -363,21 +366,5 @@ def test_a_query_without_a_subset_has_no_subset_rank(tmp_path: Path) -> None:
 def test_bars_and_the_place_of_the_queries(tmp_path: Path) -> None:
     write_recalls({"recall_at1": 25.0, "average": 31.25}, tmp_path / "recalls.tsv")
     assert (tmp_path / "recalls.tsv").read_text() == "metric\tpercent\nrecall_at1\t25.0\naverage\t31.25\n"
-    metrics = Path("metrics/d/f.json")
-    assert queries_entry(Path("data/validate/d/f/q.parquet"), metrics) == {"queries": "../../data/validate/d/f/q.parquet"}
-
-
-def test_a_query_without_a_subset_has_no_subset_rank(tmp_path: Path) -> None:
-    split = replace(cirr(Case(20).gallery(), [(1, 2, 1.0, [1, 2])]), name="dress")
-    bare = replace(split, triplets=tuple(replace(triplet, subset_names=()) for triplet in split.triplets))
-    write_queries(scored(OneSplit(tmp_path, "error"), [bare]).splits, tmp_path / "queries.parquet")
-    table = pq.read_table(tmp_path / "queries.parquet")
-    assert table["subset_rank"].to_pylist() == [None]
-    assert str(table.schema.field("subset_rank").type) == "int64"
-
-
-def test_bars_and_the_place_of_the_queries(tmp_path: Path) -> None:
-    write_recalls({"recall_at1": 25.0, "average": 31.25}, tmp_path / "recalls.tsv")
-    assert (tmp_path / "recalls.tsv").read_text() == "metric\tpercent\nrecall_at1\t25.0\naverage\t31.25\n"
-    metrics = Path("metrics/d/f.json")
-    assert queries_entry(Path("data/validate/d/f/q.parquet"), metrics) == {"queries": "../../data/validate/d/f/q.parquet"}
+    entry = queries_entry(Path("data/validate/d/f/q.parquet"), Path("metrics/d/f.json"))
+    assert entry == {"queries": "../../data/validate/d/f/q.parquet"}

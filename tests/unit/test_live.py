@@ -131,7 +131,7 @@ def test_speed_is_no_part_of_what_makes_histories_equal() -> None:
 
 def test_without_dvclive_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And training itself, unwatched, does not ask for it."""
-    monkeypatch.setitem(sys.modules, "dvclive", None)
+    monkeypatch.setitem(sys.modules, "dvclive.live", None)
     trainer(tmp_path / "work", epochs=1).fit()
     with pytest.raises(InputError, match=r"dvclive is not installed; run pip install 'spn4cir\[dvc\]'"):
         Figures(tmp_path / "live")

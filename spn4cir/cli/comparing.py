@@ -1,0 +1,92 @@
+"""The command `compare`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import check_place
+from spn4cir.errors import InputError
+
+
+@app.command(epilog=example("spn4cir compare main warm-tau --json differences.json"))
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Metrics files, git revisions, or names of experiments."),
+    ],
+    to: Annotated[
+        Literal["paper"] | None, typer.Option("--to", help="Put the paper's figures beside one run's.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures into it.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Of a revision, this data set alone.")
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option("--family", metavar="NAME", help="Of a revision, this family alone.")
+    ] = None,
+) -> None:
+    """Compare runs query by query.
+
+    Each run after the first is compared with the first. Prints, for each score, the difference in percentage points
+    with a 95 % interval (paired bootstrap over the queries), how many queries were won and lost, and whether the
+    difference is within noise. A metrics file names its own table of queries; of a revision or an experiment both are
+    read through DVC. With --to paper, prints the paper's figures for the run's family and data set, both protocols, and
+    whether the two are comparable.
+    """
+    if json is not None:
+        check_place(json)
+    if to is None and len(runs) < 2:
+        raise InputError("compare takes two runs or more; or one beside the paper, with --to paper")
+    if to is not None and len(runs) > 1:
+        raise InputError(f"--to paper takes one run, got {len(runs)}; call it once for each")
+    content = _beside_paper(runs[0], dataset, family) if to else _beside_first(runs, dataset, family)
+    if json is not None:
+        from spn4cir.files import write_json
+
+        write_json(json, content, indent=2)
+        print(f"{json}: written")
+
+
+def _beside_first(names: list[str], dataset: str | None, family: str | None) -> dict[str, object]:
+    """Prints the comparisons; returns what the file holds: by score, and of several runs by name first."""
+    from spn4cir.compare_lines import comparison_lines, merge
+    from spn4cir.comparing import compare_runs, find_pairs
+
+    first, *others = names
+    parts: dict[str, dict[str, dict[str, object]]] = {name: {} for name in others}
+    for place, (a, *rest) in find_pairs(names, dataset, family):
+        title = "/".join(place)
+        for name, b in zip(others, rest, strict=True):
+            found = compare_runs(a, b)
+            for warning in found.warnings:
+                print(f"warning: the protocols of {a.label} and {b.label} differ, {warning}", file=sys.stderr)
+            print("\n".join(comparison_lines(title, first, name, found)), end="\n\n")
+            parts[name][title] = {score: difference.as_dict() for score, difference in found.scores.items()}
+    merged = {name: merge(content) for name, content in parts.items()}
+    return next(iter(merged.values())) if len(others) == 1 else dict(merged)
+
+
+def _beside_paper(name: str, dataset: str | None, family: str | None) -> dict[str, object]:
+    """Prints each run that the paper has figures for; raises InputError where it has none."""
+    from spn4cir.compare_lines import merge, paper_content, paper_lines
+    from spn4cir.comparing import find_runs
+    from spn4cir.paper import compare_to_paper
+
+    parts: dict[str, dict[str, dict[str, object]]] = {}
+    failed: list[InputError] = []
+    for place, run in find_runs(name, dataset, family).items():
+        try:
+            found = compare_to_paper(run)
+        except InputError as error:
+            failed.append(error)
+            continue
+        print("\n".join(paper_lines("/".join(place), name, found)), end="\n\n")
+        parts["/".join(place)] = paper_content(found)
+    if not parts:
+        raise failed[0]
+    for reason in failed:
+        print(f"warning: {reason}", file=sys.stderr)
+    return merge(parts)

@@ -1,0 +1,55 @@
+"""Metrics files with their tables of queries, as validate writes them, from ranks alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import tensor
+
+from spn4cir.datasets import LAYOUTS, open_layout
+from spn4cir.metrics import recall_of_ranks
+from spn4cir.scores import RECIPE_KEY, score_recipe, write_recipe
+
+# Split -> rank of each query from 1, or (rank, subset rank).
+Outcome = Mapping[str, Sequence[int | tuple[int, int]]]
+CAPTIONS = {"fashioniq": "first and second caption, joined by ' and '", "cirr": "the one caption as annotated"}
+
+
+def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: Any) -> Path:
+    """Writes the metrics file `path` and its table; `changes` go into the protocol."""
+    assert layout in LAYOUTS
+    adapter = open_layout(layout, root, "error")
+    rows, recalls = [], {}
+    for split, places in outcome.items():
+        pairs = [place if isinstance(place, tuple) else (place, None) for place in places]
+        rows += [
+            {"split": split, "query": i, "reference": f"r{i}", "target": f"t{i}", "rank": rank, "subset_rank": subset}
+            for i, (rank, subset) in enumerate(pairs)
+        ]
+        whole, within = (tensor([pair[i] or 0 for pair in pairs]) - 1 for i in (0, 1))
+        recalls[split] = {f"recall_at{k}": recall_of_ranks(whole, k) for k in adapter.recall_ks}
+        recalls[split] |= {f"recall_subset_at{k}": recall_of_ranks(within, k) for k in adapter.subset_ks}
+    columns = dict.fromkeys(("split", "reference", "target"), pa.string())
+    columns |= dict.fromkeys(("query", "rank", "subset_rank"), pa.int64())
+    schema = pa.schema(list(columns.items()), {RECIPE_KEY: write_recipe(score_recipe(adapter, list(outcome)))})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema), path.with_suffix(".parquet"))
+    protocol = {
+        "family": "clip",
+        "gallery": "all images of the split files",
+        "reference": "removed from the ranking",
+        "captions": CAPTIONS[layout],
+        "text": "letters as written",
+        "preprocess": {"size": 288},
+    }
+    content = {
+        **adapter.summarise(recalls),
+        "protocol": protocol | changes,
+        "counts": {"queries": {s: len(p) for s, p in outcome.items()}, "gallery": dict.fromkeys(outcome, 400)},
+        "queries": f"{path.stem}.parquet",
+    }
+    path.write_text(json.dumps(content))
+    return path

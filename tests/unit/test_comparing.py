@@ -1,0 +1,302 @@
+"""`spn4cir compare`: runs of known ranks, on disk, in revisions and experiments, and beside the paper."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.runs import read_runs
+from tests.helpers.runs import write_run
+
+FIQ_A = {"dress": [1, 11, 60, 5], "shirt": [10, 51, 2], "toptee": [50, 1]}
+FIQ_B = {"dress": [1, 9, 10, 70], "shirt": [10, 51, 2], "toptee": [50, 3]}
+CIRR_A = {"val": [(1, 1), (6, 2), (2, 1), (60, 5)]}
+CIRR_B = {"val": [(1, 1), (5, 1), (7, 3), (60, 5)]}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that belongs to no repository."""
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*arguments: object, status: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def line(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_two_files(tmp_path: Path) -> None:
+    """Dress at 10: two of four won, one lost; the file holds a, b, difference and interval of every score, no more."""
+    a = write_run(tmp_path / "a.json", "fashioniq", FIQ_A, tmp_path)
+    b = write_run(tmp_path / "b.json", "fashioniq", FIQ_B, tmp_path)
+    result = call(a, b, "--json", "out/found.json")
+    found = json.loads(Path("out/found.json").read_text())
+    assert list(found) == list(json.loads(a.read_text()))[:9]
+    assert all(list(entry) == ["a", "b", "difference", "low", "high"] for entry in found.values())
+    dress = found["dress_recall_at10"]
+    assert (dress["a"], dress["b"], dress["difference"]) == (50.0, 75.0, 25.0)
+    assert dress["low"] < 0 < dress["high"]
+    assert found["average_recall_at10"]["difference"] == pytest.approx(25 / 3)
+    assert found["shirt_recall_at10"] == {"a": 200 / 3, "b": 200 / 3, "difference": 0, "low": 0, "high": 0}
+    assert line(result.stdout, "dress_recall_at10").split()[-4:] == ["2", "1", "within", "noise"]
+    assert line(result.stdout, "average_recall_at10").split()[-4:-2] == ["2", "1"]
+    assert "ranks: B is better at 2 queries, worse at 2, the same at 5" in result.stdout
+    assert "No score differs by more than noise" in result.stdout
+
+
+def test_a_run_beside_itself(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    call(a, a, "--json", "o.json")
+    for entry in json.loads(Path("o.json").read_text()).values():
+        assert (entry["difference"], entry["low"], entry["high"]) == (0, 0, 0)
+
+
+def test_a_difference_beyond_noise_is_told_by_its_sign(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", {"val": [(9, 2)] * 60}, tmp_path)
+    b = write_run(tmp_path / "b.json", "cirr", {"val": [(2, 2)] * 30 + [(9, 2)] * 30}, tmp_path)
+    for first, second, verdict in ((a, b, "better"), (b, a, "worse")):
+        result = call(first, second)
+        assert line(result.stdout, "recall_at5").endswith(verdict)
+        assert line(result.stdout, "mean_recall5_subset1").endswith(verdict)
+        assert "6 of 8 scores differ by no more than noise" in result.stdout
+
+
+def test_subset_ranks_count_in_the_mean(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    b = write_run(tmp_path / "b.json", "cirr", CIRR_B, tmp_path)
+    result = call(a, b, "--json", "o.json")
+    found = json.loads(Path("o.json").read_text())
+    assert found["recall_subset_at1"]["difference"] == found["recall_at5"]["difference"] == 0
+    assert found["mean_recall5_subset1"]["a"] == 50
+    assert line(result.stdout, "recall_subset_at1").split()[-4:-2] == ["1", "1"]
+    assert line(result.stdout, "mean_recall5_subset1").split()[-3] == line(result.stdout, "mean").split()[-3]
+
+
+def test_several_runs_are_compared_with_the_first(tmp_path: Path) -> None:
+    names = [
+        write_run(tmp_path / f"{name}.json", "cirr", outcome, tmp_path)
+        for name, outcome in (("a", CIRR_A), ("b", CIRR_B), ("c", CIRR_A))
+    ]
+    call(*names, "--json", "o.json")
+    found = json.loads(Path("o.json").read_text())
+    assert list(found) == [str(names[1]), str(names[2])]
+    assert found[str(names[1])]["recall_at5"]["b"] == 50
+    assert found[str(names[2])]["recall_at5"]["difference"] == 0
+
+
+def test_other_queries_are_refused(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    b = write_run(tmp_path / "b.json", "cirr", {"val": [(1, 1)] * 3}, tmp_path)
+    said = call(a, b, status=1).stderr
+    assert "their queries differ (1 of 4 are in the first alone, 0 of 3 in the second)" in said
+    assert said.count("\n") == 1
+
+
+def test_other_protocols_are_told(tmp_path: Path) -> None:
+    """Family and preprocessing belong to the network."""
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    b = write_run(
+        tmp_path / "b.json", "cirr", CIRR_B, tmp_path, family="blip", preprocess={}, reference="kept in the ranking"
+    )
+    said = call(a, b).stderr
+    assert said.count("warning") == 1
+    assert "differ, reference: removed from the ranking / kept in the ranking" in said
+
+
+def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    b = write_run(tmp_path / "b.json", "cirr", CIRR_B, tmp_path)
+    b.with_suffix(".parquet").write_bytes(a.with_suffix(".parquet").read_bytes())
+    said = call(a, b, status=1).stderr
+    assert "b.json: its table of queries gives recall_at10 75.00" not in said
+    assert "they are of two runs: dvc checkout, or run validate again" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.with_suffix(".parquet").unlink(), "a.parquet, which belongs to it, is not there; run dvc pull"),
+        (lambda a: a.with_suffix(".parquet").write_bytes(b"x"), "a.parquet is no parquet file"),
+        (lambda a: a.write_text('{"protocol": {}}'), "names no table of queries; run validate again"),
+        (lambda a: a.write_text("{}"), "is no metrics file; give one that spn4cir validate wrote"),
+        (lambda a: a.write_text("{"), "is not valid JSON"),
+        (lambda a: a.unlink(), "a.json: no such metrics file; spn4cir validate --json writes one"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, change: Any, said: str) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    change(a)
+    result = call(a, a, status=1)
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    assert "compare takes two runs or more" in call(a, status=1).stderr
+    assert "--to paper takes one run, got 2" in call(a, a, "--to", "paper", status=1).stderr
+    assert "is a folder; give the name of a file" in call(a, a, "--json", tmp_path, status=1).stderr
+    assert "and this folder is in no DVC repository" in call("main", a, status=1).stderr
+    monkeypatch.setitem(sys.modules, "dvc.api", None)
+    assert "DVC is needed: pip install 'spn4cir[dvc]'" in call("main", a, status=1).stderr
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits, `first` and main, with two data sets in metrics and their tables under DVC."""
+    root = tmp_path_factory.mktemp("repository")
+
+    def git(*command: str) -> None:
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("config", "user.email", "t@example.org")
+    git("config", "user.name", "t")
+    repo = Repo.init(str(root))
+    for tag, fiq, cirr in (("first", FIQ_A, CIRR_A), ("second", FIQ_B, CIRR_B)):
+        for name, layout, outcome in (("fiq", "fashioniq", fiq), ("cirr", "cirr", cirr)):
+            path = write_run(root / "metrics" / name / "clip.json", layout, outcome, root)
+            (root / "data" / name).mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".parquet").replace(root / "data" / name / "queries.parquet")
+            content = json.loads(path.read_text()) | {"queries": f"../../data/{name}/queries.parquet"}
+            path.write_text(json.dumps(content))
+        (root / "metrics" / "demo").mkdir(exist_ok=True)
+        (root / "metrics" / "demo" / "encoder.json").write_text('{"gain": 1.0}')
+        repo.add([str(root / "data" / name / "queries.parquet") for name in ("fiq", "cirr")])
+        git("add", "-A")
+        git("commit", "-q", "-m", tag)
+        git("tag", tag)
+    repo.close()
+    return root
+
+
+def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of several data sets, the scores stand under their names; options narrow; a file meets the run of its place."""
+    monkeypatch.chdir(repository / "data")
+    call("first", "second", "--json", tmp_path / "o.json")
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert len(found) == 9 + 8
+    assert found["fiq/clip/dress_recall_at10"]["difference"] == 25
+    call("first", "main", "--dataset", "cirr", "--json", tmp_path / "o.json")
+    assert json.loads((tmp_path / "o.json").read_text())["recall_at10"]["a"] == 75
+    call("first", "../metrics/fiq/clip.json", "--json", tmp_path / "o.json")
+    assert json.loads((tmp_path / "o.json").read_text())["dress_recall_at10"]["b"] == 75
+    said = call("first", "second", "--family", "blip", status=1).stderr
+    assert "first: has no run of that data set and family; it has " in said
+    assert "nosuch: no such metrics file, revision or experiment" in call("first", "nosuch", status=1).stderr
+    elsewhere = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    assert "narrow them by --dataset and --family" in call(elsewhere, "first", status=1).stderr
+
+
+def test_a_table_that_the_cache_lacks(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    cache = repository / ".dvc" / "cache"
+    cache.rename(cache.with_name("away"))
+    try:
+        said = call("first", "second", status=1).stderr
+    finally:
+        cache.with_name("away").rename(cache)
+    assert "queries.parquet is neither in DVC's cache nor in a remote; run dvc fetch --all-commits" in said
+
+
+def test_a_revision_without_metrics(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    tree = subprocess.run(["git", "mktree"], input="", capture_output=True, text=True, check=True).stdout.strip()
+    command = ["git", "commit-tree", tree, "-m", "nothing"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert "the revision holds no metrics/<data set>/<family>.json" in call(commit, "first", status=1).stderr
+
+
+OFFICIAL = {"dress": 3817, "shirt": 6346, "toptee": 5373}
+
+
+def published_size(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["counts"] = {"queries": {"dress": 2017, "shirt": 2038, "toptee": 1961}, "gallery": OFFICIAL}
+    path.write_text(json.dumps(content))
+
+
+def test_the_paper_beside_a_run(tmp_path: Path) -> None:
+    """A run of the published size and protocol is comparable; what is not known of its weights is said."""
+    path = write_run(tmp_path / "a.json", "fashioniq", FIQ_A, tmp_path)
+    published_size(path)
+    result = call("--to", "paper", path, "--json", "o.json")
+    found = json.loads(Path("o.json").read_text())
+    assert found["average_recall_at10"]["paper"] == 44.48
+    assert found["average_recall_at10"]["paper_stage1"] == 42.52
+    ours = json.loads(path.read_text())["average_recall_at10"]
+    assert found["average_recall_at10"]["ours"] == ours
+    assert found["average_recall_at10"]["difference"] == pytest.approx(ours - 44.48)
+    assert found["average_recall_at10"]["comparable"] is True
+    assert "comparable: data and protocol are the paper's" in result.stdout
+    assert "which weights were scored is not known here" in result.stdout
+    assert "arXiv 2404.11317" in result.stdout
+
+
+def test_what_differs_from_the_paper_is_named(tmp_path: Path) -> None:
+    """Other data, a kept reference, another network, a first stage trained here."""
+    path = write_run(
+        tmp_path / "metrics" / "d" / "clip.json",
+        "fashioniq",
+        FIQ_A,
+        tmp_path,
+        reference="kept in the ranking",
+        preprocess={"size": 32},
+    )
+    origin = tmp_path / "data" / "checkpoint" / "d" / "clip" / "source.json"
+    origin.parent.mkdir(parents=True)
+    origin.write_text('{"source": "train"}')
+    result = call("--to", "paper", path, "--json", "o.json")
+    said = line(result.stdout, "not comparable")
+    assert said == "not comparable, because these differ: data, reference, network's input, weights"
+    entry = json.loads(Path("o.json").read_text())["average_recall_at50"]
+    assert entry["comparable"] is False
+    assert "reference: the paper's removed from the ranking; ours kept in the ranking" in entry["reasons"]
+
+
+def test_cirr_is_never_the_papers_split(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path, family="blip2", preprocess={"size": 224})
+    said = call("--to", "paper", path).stdout
+    assert line(said, "not comparable") == "not comparable, because these differ: data"
+    assert "paper: CIRR test1, scored by its server (4,148 queries; gallery test1 2,315)" in said
+    assert line(said, "recall_at1").split() == ["recall_at1", "51.96", "55.06", "25.00", "-30.06"]
+
+
+def test_the_paper_has_no_figures_for_a_recipe_or_another_layout(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path, family="zs")
+    said = call("--to", "paper", path, status=1).stderr
+    assert "there are no figures of the paper for family 'zs'; there are for tgcir, clip, blip, blip2" in said
+    path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path, captions="the one text as written")
+    assert "the paper scored fashioniq and cirr, no other layout" in call("--to", "paper", path, status=1).stderr
+
+
+def test_the_papers_figures_are_whole() -> None:
+    """Four families, both stages; the note on a figure that its own columns contradict is shown with it."""
+    import spn4cir.paper
+
+    paper = json.loads(spn4cir.paper._FIGURES.read_text())
+    for layout, keys in (("fashioniq", 2), ("cirr", 7)):
+        assert set(paper["results"][layout]) == set(paper["protocols"][layout]) == {"clip", "tgcir", "blip", "blip2"}
+        for stages in paper["results"][layout].values():
+            assert [len(stages[stage]) for stage in ("stage1", "stage2")] == [keys, keys]
+
+
+def test_a_run_is_read_once_and_lazily(tmp_path: Path) -> None:
+    """The paper's figures ask for no table of queries."""
+    path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
+    path.with_suffix(".parquet").unlink()
+    (run,) = read_runs(str(path)).values()
+    assert run.scores["recall_at5"] == 50
+    call("--to", "paper", path)
