@@ -97,14 +97,14 @@ def _triplets(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
 
 def _settings(job: Job) -> dict[str, Any]:
     """What `params.yaml` says of this data set and family, by section."""
-    shared = {
+    shared: dict[str, Any] = {
         "datasets": job.params.datasets,
         "dedup": job.params.dedup,
         "caption": job.params.caption,
         "match": job.params.match,
         "shortcuts": job.params.shortcuts,
     }
-    own = {
+    own: dict[str, Any] = {
         "triplets": job.params.triplets,
         "checkpoint": job.params.checkpoint,
         "bank": job.params.bank,

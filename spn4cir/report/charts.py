@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Colours that stand for the page's: the SVG holds their CSS variables in the end.
 _INK, _LINE, *_SERIES = "#12340a", "#12340b", "#12340c", "#12340d"
 _VARIABLES = {_INK: "var(--ink)", _LINE: "var(--line)", _SERIES[0]: "var(--first)", _SERIES[1]: "var(--second)"}
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
@@ -62,7 +63,7 @@ def line_chart(
         for (name, points), colour, dashes in zip(lines.items(), _SERIES, _DASHES, strict=False):
             marker = "o" if len(points) < 40 else ""
             axes.plot(*zip(*points, strict=True), color=colour, linestyle=dashes, marker=marker, label=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         axes.set(xlabel=x, ylabel=y)
 
     steps = sorted({step for points in lines.values() for step, _ in points})

@@ -1,7 +1,7 @@
 """What a report is about, as its stage collects it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ class Outcome:
     """A query with what came out; ranks count from 1.
 
     Attributes:
-        number: its id within the split.
+        query: its id within the split.
         stage1_rank: of its target by the stage-1 weights.
         top: the best candidates by the stage-2 weights, best first.
     """
 
     split: str
-    number: int
+    query: int
     reference: str
     text: str
     target: str
@@ -76,11 +76,11 @@ class Run:
 
 def read_outcomes(path: Path) -> tuple[Outcome, ...]:
     """The queries of a table that `validate` wrote. Raises InputError when it is absent or of another form."""
-    names = ["split", "query", "reference", "text", "target", "rank", "stage1_rank", "top"]
+    names = [field.name for field in fields(Outcome)]
     try:
         rows = pq.read_table(path, columns=names).to_pylist()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the validate stage") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: is not a table of queries ({str(error).splitlines()[0]}); run validate") from None
-    return tuple(Outcome(*(row[name] for name in names[:-1]), tuple(row["top"])) for row in rows)
+    return tuple(Outcome(**row | {"top": tuple(row["top"])}) for row in rows)
