@@ -38,7 +38,8 @@ def bootstrap_intervals(
         ]
     )
     weights = np.array([[parts.get(recall, 0.0) for recall in recalls] for parts in recipe.values()])
-    low, high = np.percentile(100.0 * drawn @ weights.T, _INTERVAL, axis=0)
+    # Rounded, so that an end at 0 is 0 and not what sums of weights leave of it.
+    low, high = np.percentile(100.0 * drawn @ weights.T, _INTERVAL, axis=0).round(9) + 0.0
     return {score: (float(low[i]), float(high[i])) for i, score in enumerate(recipe)}
 
 

@@ -84,7 +84,7 @@ def compare_to_paper(run: Run) -> PaperComparison:
     sides = _protocol(run, paper["data"][layout], paper["protocols"][layout][family])
     differing = tuple(aspect for aspect, (theirs, ours) in sides.items() if ours not in (theirs, _UNKNOWN))
     notes = [note for place, note in paper["notes"].items() if place.startswith(f"{layout} {family} ")]
-    if sides["weights"][1] == _UNKNOWN:
+    if not differing and sides["weights"][1] == _UNKNOWN:
         notes.append("which weights were scored is not known here: the figures compare where they are the paper's")
     return PaperComparison(paper["source"], figures, sides, differing, tuple(notes))
 

@@ -15,7 +15,7 @@ from spn4cir.errors import InputError
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Metrics files, git revisions, or names of experiments."),
+        typer.Argument(metavar="RUN", help="Metrics files, git revisions, or names of experiments."),
     ],
     to: Annotated[
         Literal["paper"] | None, typer.Option("--to", help="Put the paper's figures beside one run's.")
