@@ -21,6 +21,8 @@ from spn4cir.types import Triplet
 # What a shop sends in the place of a picture that is gone.
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _START = 512
+# Decoded sooner than processes start.
+_FEW = 128
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ def _names(triplet: Triplet) -> Iterable[str]:
 
 def _decode(paths: list[Path], workers: int) -> dict[Path, str]:
     """What is wrong with each file that cannot be decoded."""
-    reasons = progress(map_in_processes(_fault, paths, workers, "check-data"), len(paths), "check-data", "pictures")
+    faults = map_in_processes(_fault, paths, workers if len(paths) > _FEW else 0, "check-data")
+    reasons = progress(faults, len(paths), "check-data", "pictures")
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 

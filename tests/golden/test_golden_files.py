@@ -1,4 +1,4 @@
-"""The files that others read, byte for byte: two tiny roots through the stages, beside what is committed here.
+"""The files that others read, byte for byte: tiny roots through the stages, beside what is committed here.
 
 `UPDATE_GOLDEN=1 pytest tests/golden` writes the expected files anew; read the difference before it is committed.
 """
@@ -16,17 +16,17 @@ import stages.triplets
 from spn4cir.dedup import read_optimized_images
 from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import write_json
-from spn4cir.params import Machine, published_params
+from spn4cir.params import Dataset, Machine, Params, published_params
 from spn4cir.partners import Partners, write_partners
 from spn4cir.submission import predict, write_submission
 from stages.common import Job
 from tests.conftest import CPU, StubComposer
-from tests.helpers.layouts import change, write, write_cirr, write_fashioniq
+from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder
 
 EXPECTED = Path(__file__).parent
 
 
-@pytest.fixture(params=["fiq", "cirr"])
+@pytest.fixture(params=["fiq", "cirr", "folder"])
 def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """A workspace with a drawn root, under the published settings; one training image is a copy of another."""
     monkeypatch.chdir(tmp_path)
@@ -34,11 +34,22 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if request.param == "fiq":
         write_fashioniq(root, images=12)
         shutil.copy(root / "images/dress-train-0.png", root / "images/dress-train-2.png")
+    elif request.param == "folder":
+        write_folder(root, images=12)
+        shutil.copy(root / "mugs/0.png", root / "mugs/2.png")
     else:
         write_cirr(root, train_groups=1, val_groups=1)
         change(root / "cirr/captions/cap.rc2.train.json", lambda records: records[:3])
         shutil.copy(root / "train/0/train-0-0-img0.png", root / "train/0/train-0-0-img2.png")
-    return Job(published_params(), request.param, "clip")
+    own = Dataset(layout="folder", missing="error", pool=None, annotations="triplets.csv")
+    return Job(with_dataset(published_params(), "folder", own), request.param, "clip")
+
+
+def with_dataset(params: Params, name: str, dataset: Dataset) -> Params:
+    """The settings with a data set that has those of fiq."""
+    sections = ("caption", "dedup", "match", "triplets", "checkpoint", "bank", "validate_")
+    copied = {section: {**getattr(params, section), name: getattr(params, section)["fiq"]} for section in sections}
+    return params.model_copy(update={"datasets": {**params.datasets, name: dataset}, **copied})
 
 
 def assert_golden(written: Path, job: Job, name: str) -> None:
@@ -91,8 +102,8 @@ def test_metrics(job: Job) -> None:
 
 
 def test_submission(job: Job) -> None:
-    if job.dataset == "fiq":
-        pytest.skip("FashionIQ has no server")
+    if job.dataset != "cirr":
+        pytest.skip("FashionIQ has no server, nor have one's own pictures")
     split = job.layout().test_split()
     found = predict(StubComposer(), split, job.params.validate_["cirr"]["clip"], 0, CPU)
     for path in write_submission(found, Path("out"), "golden", split.triplets, split.gallery.names):
@@ -107,5 +118,7 @@ def test_expected_files_have_the_published_keys() -> None:
     keys = ("target_hard", "reference", "caption", "pairid", "img_set", "caption1", "caption2")
     assert {tuple(record) for record in cirr} == {keys}
     assert all(record["pairid"] == 0 and record["img_set"] == {"members": ["xxx"]} for record in cirr)
+    own = json.loads((EXPECTED / "folder/cap.extend_clip.train.json").read_text())
+    assert {tuple(record) for record in own} == {("reference", "target", "captions", "caption1", "caption2")}
     names, paths, row = json.loads((EXPECTED / "fiq/optimized_images.json").read_text())
     assert (len(names), len(paths), len(row), row["dress-train-2"]) == (35, 35, 36, 0)

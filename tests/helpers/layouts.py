@@ -1,5 +1,6 @@
 """Tiny data sets in the published layouts, drawn in milliseconds."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,23 @@ def _fashioniq_triplet(names: list[str], number: int, split: str) -> dict[str, A
     captions = [CHANGES[number % len(CHANGES)], CHANGES[(number + 1) % len(CHANGES)]]
     target = {} if split == "test" else {"target": names[(number + 1) % len(names)]}
     return {**target, "candidate": names[number], "captions": captions}
+
+
+def write_folder(root: Path, images: int = 40) -> Path:
+    """Pictures in two sub-folders with `triplets.csv`, in which each is the reference of a row.
+
+    The target of picture i is picture i + 1; ten rows share a group. The last quarter of the rows is for validation.
+    """
+    names = [f"{kind}/{number}.png" for kind in ("mugs", "pots") for number in range(images // 2)]
+    rows = [["reference", "target", "text", "split", "group"]]
+    for number, name in enumerate(names):
+        draw(root / name, 20_000 + number)
+        split = "val" if 4 * number >= 3 * images else "train"
+        text = f"{CHANGES[number % len(CHANGES)]}, and larger"
+        rows.append([name, names[(number + 1) % images], text, split, f"group {number // 10}"])
+    with (root / "triplets.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    return root
 
 
 def write_cirr(root: Path, train_groups: int = 2, val_groups: int = 2, test_groups: int = 9) -> Path:

@@ -10,7 +10,7 @@ from spn4cir.adding import PLACEHOLDER, add_dataset
 from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
-from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
+from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_a_place_that_git_ignores_is_refused(project, pictures):
 @pytest.mark.parametrize(
     ("name", "layout", "like", "message"),
     [
-        ("mine", "coco", None, "layout 'coco' is not known; choose one of: fashioniq, cirr"),
+        ("mine", "coco", None, "layout 'coco' is not known; choose one of: fashioniq, cirr, folder"),
         ("mine", "cirr", "nobody", r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, fiq, cirr\)"),
         ("fiq", "cirr", None, "data set 'fiq' has layout fashioniq, not cirr"),
         ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the root"),
@@ -259,3 +259,55 @@ def test_a_pool_that_is_none_is_refused_before_anything_is_written(project, pict
     with pytest.raises(InputError, match="no such folder; give the root of a CC3M pool"):
         add_dataset(project, "mine", "cirr", pictures, "demo_cirr", tmp_path / "absent")
     assert state(project) == before
+
+
+def test_a_folder_of_pictures_alone_is_for_recipes_that_need_no_annotations(project, tmp_path):
+    for number in range(8):
+        draw(tmp_path / "shop" / "new" / f"{number}.png", number)
+    report = add_dataset(project, "mine", "folder", tmp_path / "shop", "demo_cirr")
+    assert "training    0 triplets, 8 images" in report
+    assert "validation  no annotated queries: some of the generated triplets are held out" in report
+    assert "set run.datasets: [mine], run.submit: [] and run.models: [zs], then: dvc repro" in report
+    assert "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[]' -S 'run.models=[zs]'" in report
+    assert "train.mine.zs.batch_size: 64 exceeds the 8 images that triplets are generated of" in report
+    assert "train.mine.clip.batch_size" not in report
+    assert load_params(project / "params.yaml").datasets["mine"].options == {}
+
+
+def test_annotations_are_set_by_their_path_from_the_folder(project, tmp_path):
+    root = write_folder(tmp_path / "shop")
+    report = add_dataset(project, "mine", "folder", root, None, annotations=root / "triplets.csv")
+    assert "settings of fiq" in report
+    assert "training    30 triplets, 31 images" in report
+    assert "validation  10 val queries" in report
+    assert "run.models" not in report
+    assert load_params(project / "params.yaml").datasets["mine"].annotations == "triplets.csv"
+    before = state(project)
+    assert add_dataset(project, "mine", "folder", root, None) == report
+    assert state(project) == before
+    with pytest.raises(InputError, match=r"datasets.mine.annotations is triplets.csv, not b.csv; change it there"):
+        add_dataset(project, "mine", "folder", root, None, annotations=root / "b.csv")
+
+
+def test_annotations_elsewhere_are_out_of_dvcs_sight(project, tmp_path):
+    root = write_folder(tmp_path / "shop")
+    file = (root / "triplets.csv").rename(tmp_path / "a.csv")
+    report = add_dataset(project, "mine", "folder", root, "demo_fiq", annotations=file)
+    assert f"{file} lies outside {root}: DVC does not see when it changes" in report
+    assert load_params(project / "params.yaml").datasets["mine"].annotations == str(file)
+
+
+def test_other_layouts_have_no_annotations(project, pictures, tmp_path):
+    before = state(project)
+    with pytest.raises(InputError, match="layout cirr takes no 'annotations'; leave it out"):
+        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", annotations=tmp_path / "a.csv")
+    assert state(project) == before
+
+
+def test_the_check_is_told_and_refuses_nothing(project, pictures):
+    (pictures / "dev" / "dev-0-0-img0.png").write_bytes(b"")
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    assert "pictures    0 missing, 1 broken of 84 pictures; lost: val 2 of 12 queries and 1 of 12 gallery" in report
+    assert "by name: spn4cir check-data mine" in report
+    assert (project / "data" / "raw" / "mine").is_symlink()
+    assert "pictures    " not in add_dataset(project, "mine", "cirr", pictures, "demo_cirr", check=False)

@@ -610,7 +610,7 @@ def test_a_layout_that_is_not_known(project, monkeypatch, capsys):
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("demo_cirr: {layout: cirr", "demo_cirr: {layout: circo"))
     line = stage(monkeypatch, capsys, "dedup", "demo_cirr")
-    assert line == "error: layout 'circo' is not known; choose one of: fashioniq, cirr"
+    assert line == "error: layout 'circo' is not known; choose one of: fashioniq, cirr, folder"
 
 
 def test_a_stage_of_a_layout_without_a_test_server(project, monkeypatch, capsys, weights):

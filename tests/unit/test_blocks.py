@@ -114,3 +114,14 @@ def test_a_form_that_cannot_be_copied_line_by_line_is_refused(text, message):
     with pytest.raises(InputError) as caught:
         copy_settings(text, "a", "b", "cirr", "p")
     assert message in str(caught.value)
+
+
+def test_annotations_are_written_into_the_entry() -> None:
+    """After the layout, in the entry's own style; in the place of those that the other has; null for none."""
+    for entry in ("{layout: cirr, pool: null}", "\n    layout: cirr\n    pool: null"):
+        text = f"datasets:\n  a: {entry}\n"
+        once = copy_settings(text, "a", "b", "folder", "p", 'x, "y".csv')
+        assert load(once)["datasets"]["b"] == {"layout": "folder", "annotations": 'x, "y".csv', "pool": None}
+        twice = load(copy_settings(once, "b", "c", "folder", "p", "z.csv"))["datasets"]
+        assert twice["c"]["annotations"] == "z.csv"
+        assert load(copy_settings(once, "b", "c", "cirr", "p"))["datasets"]["c"]["annotations"] is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from spn4cir import checking
 from spn4cir.check_lines import check_lines, summary
 from spn4cir.checking import Check, check_data
 from spn4cir.cli import app
@@ -72,7 +73,8 @@ def test_the_cost_is_told_by_category(fashion: Path) -> None:
     assert all((cost.triplets, cost.images) == (6, 6) for cost in costs.values())
 
 
-def test_processes_find_the_same(fashion: Path) -> None:
+def test_processes_find_the_same(fashion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "_FEW", 0)
     assert check("fashioniq", fashion, workers=2) == check("fashioniq", fashion)
 
 

@@ -36,6 +36,7 @@ COMMANDS = (
     "search",
     "serve",
     "check-submission",
+    "compare",
 )
 FASHIONIQ_KEYS = [
     *(f"{category}_recall_at{k}" for category in ("dress", "shirt", "toptee") for k in (10, 50)),
@@ -346,7 +347,7 @@ def test_a_wrong_call_ends_with_status_2(arguments):
 def test_an_unknown_layout_or_family_is_answered_with_the_known_ones(data):
     arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--json", "m.json"]
     layout = call("validate", "--layout", "coco", *arguments, status=1)
-    assert layout.stderr == "error: layout 'coco' is not known; choose one of: fashioniq, cirr\n"
+    assert layout.stderr == "error: layout 'coco' is not known; choose one of: fashioniq, cirr, folder\n"
     family = call("validate", "--layout", "cirr", "--family", "resnet", *arguments, status=1)
     assert family.stderr == "error: family 'resnet' is not known; choose one of: clip, tgcir, blip, blip2, zs, zs_cc\n"
 

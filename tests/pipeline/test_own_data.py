@@ -1,0 +1,68 @@
+"""Own pictures through the pipeline: the walk of docs/own-data.md as written, and a table of annotations."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.helpers.layouts import write_folder
+from tests.pipeline.conftest import ROOT, Project
+
+WALK = ROOT / "docs" / "own-data.md"
+
+
+def commands() -> list[str]:
+    """The blocks of the page that are to be typed."""
+    return re.findall(r"^```bash\n(.*?)^```$", WALK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_walk_through_own_data_runs_as_written(project: Project) -> None:
+    """From the package's pictures to a search, without an annotation."""
+    fetch, *others = commands()
+    fetched = project.run("bash", "-euo", "pipefail", "-c", fetch, check=False)
+    if fetched.returncode:
+        pytest.skip(f"npm is not there, or its registry is not in reach: {fetched.stderr.strip()[-300:]}")
+    flags = project.root.parent / "flags"
+    assert len(list(flags.glob("*.png"))) == 256
+    out = [project.run("bash", "-euo", "pipefail", "-c", command).stdout for command in others]
+    assert "ok: all 256 pictures are there and can be decoded" in out[0]
+    metrics = json.loads((project.root / "metrics/flags/zs.json").read_text())
+    assert metrics["protocol"]["queries"].startswith("generated from captions, held out")
+    assert metrics["counts"]["gallery"] == {"val": 256}
+    table = pq.read_table(project.root / "data/validate/flags/zs/queries.parquet")
+    assert table.num_rows == metrics["counts"]["queries"]["val"] > 5
+    assert Image.open(project.root / "data/validate/flags/zs/contact_sheet.png").width > 800
+    listing = json.loads((project.root / "data/listing/flags/zs.json").read_text())
+    held = {name for reference, target, _ in listing["queries"] for name in (reference, target)}
+    assert held.isdisjoint(listing["images"])
+    assert len(re.findall(r"^ +\d  \w+-?\w*\.png", out[-1], re.MULTILINE)) == 5
+    assert Image.open(project.root.parent / "flags-found.png").width > 800
+
+
+def test_annotated_pictures_train_and_score_a_family(project: Project, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "shop")
+    report = project.run(
+        *("spn4cir", "add-dataset", "shop", "--layout", "folder", "--path", str(folder)),
+        *("--annotations", str(folder / "triplets.csv"), "--like", "demo_fiq"),
+    ).stdout
+    assert "training    30 triplets, 31 images" in report
+    assert "validation  10 val queries" in report
+    shutil.copytree(project.root / "data/models/demo_fiq", project.root / "data/models/shop", dirs_exist_ok=True)
+
+    def choose(params: dict) -> None:
+        assert params["datasets"]["shop"]["annotations"] == "triplets.csv"
+        params["run"].update(datasets=["shop"], submit=[])
+        params["match"]["shop"]["window"].update(dict.fromkeys(params["match"]["shop"]["window"]))
+
+    project.edit("params.yaml", choose)
+    assert "validate@shop-clip" in project.repro()
+    metrics = json.loads((project.root / "metrics/shop/clip.json").read_text())
+    assert metrics["protocol"]["queries"] == "annotated"
+    assert metrics["counts"]["queries"] == {"val": 10}
+    assert {"recall_at5", "recall_subset_at1", "mean_recall5_subset1"} <= metrics.keys()
+    unique = json.loads((project.root / "data/dedup/shop/optimized_images.json").read_text())
+    assert "pots/15.png" not in unique[2], "a picture that queries alone name is not learnt from"
