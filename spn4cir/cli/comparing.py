@@ -30,11 +30,11 @@ def compare(
 ) -> None:
     """Compare runs query by query.
 
-    Each run after the first is compared with the first. Prints, for each score, the difference in percentage points
-    with a 95 % interval (paired bootstrap over the queries), how many queries were won and lost, and whether the
-    difference is within noise. A metrics file names its own table of queries; of a revision or an experiment both are
-    read through DVC. With --to paper, prints the paper's figures for the run's family and data set, both protocols, and
-    whether the two are comparable.
+    Reads metrics files, each of which names its own table of queries; of a revision or an experiment both are read
+    through DVC. Compares each run after the first with the first and prints, for each score, the difference in
+    percentage points with a 95 % interval (paired bootstrap over the queries), how many queries were won and lost, and
+    whether the difference is within noise. With --to paper, prints the paper's figures for the run's family and data
+    set, both protocols, and whether the two are comparable.
     """
     if json is not None:
         check_place(json)
