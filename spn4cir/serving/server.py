@@ -1,5 +1,6 @@
 """The server: its address, its gallery, its start and end."""
 
+import gc
 import socket
 import sys
 import warnings
@@ -97,4 +98,5 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
     )
+    gc.freeze()  # what was loaded so far stays: looking through it again would hold up searches, and the end
     Server(config).run(sockets=[claimed])

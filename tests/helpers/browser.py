@@ -10,7 +10,7 @@ import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _HERE = ("127.0.0.1", "localhost", None)
-_MILLISECONDS = 10_000
+_MILLISECONDS = 30_000
 
 
 def find_chromium() -> str | None:

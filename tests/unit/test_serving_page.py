@@ -203,6 +203,6 @@ def test_ctrl_c_ends_the_server_while_a_page_is_open(server, open_page):
     page.get_by_text("1 to 24 of 30").wait_for()
     page.close()
     server.process.send_signal(signal.SIGINT)
-    _, said = server.process.communicate(timeout=20)
+    _, said = server.process.communicate(timeout=90)
     assert server.process.returncode == 130
     assert said.strip() == "interrupted"
