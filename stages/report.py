@@ -32,7 +32,7 @@ def collect(job: Job) -> Run:
     layout = scored_layout(job)
     galleries = [split.gallery for split in layout.evaluation_splits()]
     gallery = {name: path for each in galleries for name, path in zip(each.names, each.paths, strict=True)}
-    triplets, triplet_path = _triplets(job)
+    triplets, triplet_path = generated(job)
     settings = _settings(job)
     metrics = Path("metrics") / job.dataset / f"{job.family}.json"
     return Run(
@@ -41,7 +41,7 @@ def collect(job: Job) -> Run:
         settings=settings,
         inputs=input_hashes(layout.root, _inputs(job)),
         metrics=read_json(metrics),
-        paper=_paper(metrics) if job.dataset == layout.published else None,
+        paper=beside_paper(metrics) if job.dataset == layout.published else None,
         recall_ks=layout.recall_ks,
         queries=read_outcomes(job.place("validate") / "queries.parquet"),
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
@@ -55,11 +55,12 @@ def collect(job: Job) -> Run:
     )
 
 
-def _paper(metrics: Path) -> PaperComparison | None:
+def beside_paper(metrics: Path) -> PaperComparison | None:
+    """The paper's figures beside those of a metrics file; None where it has none of the family."""
     (scored,) = read_runs(str(metrics)).values()
     try:
         return compare_to_paper(scored)
-    except InputError:  # it has no figures of this family
+    except InputError:
         return None
 
 
@@ -86,7 +87,7 @@ def _captions(job: Job) -> dict[str, str]:
     return {name: caption for file in files for name, caption in read_captions(file).items()}
 
 
-def _triplets(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
+def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
     """The generated triplets, and where an image of theirs lies: of a recipe, as its listing says."""
     layout = job.layout()
     if not read_json(job.listing_file):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from spn4cir.errors import InputError
+from spn4cir.listing import write_listing
 from spn4cir.paper import PaperComparison, PaperFigure
 from spn4cir.params import Report, load_params
 from spn4cir.report import page
@@ -16,8 +17,10 @@ from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_le
 from spn4cir.report.content import score_label
 from spn4cir.report.page import render, write_page
 from spn4cir.report.run import Outcome, Run, read_outcomes
+from spn4cir.types import Triplet
 from stages.common import Job
-from stages.report import collect, main
+from stages.report import beside_paper, collect, generated, main
+from tests.helpers.layouts import write
 from tests.helpers.reports import HOSTILE, IMAGES, write_run, write_weights
 
 SECTIONS = {
@@ -162,6 +165,30 @@ def test_inputs_are_hashed_by_content(job: Job, run: Run, project: Path) -> None
     changed = collect(job).inputs
     extra.unlink()
     assert [name for name in changed if changed[name] != run.inputs[name]] == ["annotation files"]
+
+
+def test_the_triplets_of_a_recipe_are_those_of_its_listing(job: Job) -> None:
+    """They may name images of a pool, which the listing places."""
+    before = job.listing_file.read_bytes()
+    paths = {name: Path("data/raw/demo_fiq/images") / f"{name}.png" for name in ("shirt-val-0", "shirt-val-1")}
+    listed = Triplet("shirt-val-0", ("a text",), "shirt-val-1", generated=True)
+    write_listing([listed], paths.__getitem__, job.listing_file)
+    triplets, place = generated(job)
+    job.listing_file.write_bytes(before)
+    assert triplets == (listed,)
+    assert {name: place(name) for name in paths} == paths
+
+
+def test_the_papers_figures_are_those_of_the_family(tmp_path: Path, run: Run) -> None:
+    """It has none of a recipe."""
+    protocol = run.metrics["protocol"]
+    scores = {f"average_recall{end}": 50.0 for end in ("_at10", "_at50", "")}
+    for family, found in (("clip", True), ("zs", False)):
+        path = write(
+            tmp_path / "metrics/fiq" / f"{family}.json",
+            {**run.metrics, **scores, "protocol": {**protocol, "family": family}},
+        )
+        assert (beside_paper(path) is not None) == found
 
 
 def test_a_table_of_another_form(tmp_path: Path) -> None:
