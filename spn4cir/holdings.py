@@ -113,20 +113,24 @@ class Holdings:
 
     def _update(self, gallery: Gallery, gone: Sequence[str], encode: Encode, skip: bool) -> Changes:
         """Puts pictures in, or in the place of those of their names, and takes others out."""
+        odd = {
+            name: _name_error(name) for name, path in zip(gallery.names, gallery.paths, strict=True) if _is_odd(path)
+        }
+        gallery = gallery.restrict(frozenset(gallery.names) - odd.keys()) if odd else gallery
         stamps = dict(zip(gallery.names, map(stamp, gallery.paths), strict=True))
         fresh = [name for name, each in stamps.items() if not self._is_current(name, each)]
         pictures, targets = encode([gallery.paths[gallery.index[name]] for name in fresh], self.catalogue.vectors)
         found = dict(zip(fresh, pictures, strict=True))
-        broken = {name: each for name, each in found.items() if isinstance(each, InputError)}
-        if broken and (not skip or len(broken) == len(stamps)):
+        broken = odd | {name: each for name, each in found.items() if isinstance(each, InputError)}
+        if broken and (not skip or len(broken) == len(stamps) + len(odd)):
             raise _broken_error(broken)
         read = {name: each for name, each in found.items() if isinstance(each, Picture)}
         added = tuple(name for name in read if name not in self.catalogue)
         changed = tuple(name for name in read if name in self.catalogue and self._differs(name, read[name]))
         removed = (*gone, *(name for name in broken if name in self.catalogue))
         self._apply({name: (stamps[name], each) for name, each in read.items()}, removed, targets)
-        unchanged = len(stamps) - len(broken) - len(added) - len(changed)
-        return Changes(added, changed, removed, tuple(broken), unchanged)
+        unchanged = len(stamps) + len(odd) - len(broken) - len(added) - len(changed)
+        return Changes(added, changed, removed, tuple(map(_shown, broken)), unchanged)
 
     def _is_current(self, name: str, found: Stamp) -> bool:
         entry = self.catalogue.get(name)
@@ -158,12 +162,26 @@ class Holdings:
         self.vectors.update(np.array(ids, np.int64), new, np.array(orphans, np.int64))
 
 
+def _is_odd(path: Path) -> bool:
+    """Whether a path is no UTF-8: no parquet file and no page can name it."""
+    return _shown(str(path)) != str(path)
+
+
+def _shown(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _name_error(name: str) -> InputError:
+    return InputError(f"{_shown(name)}: its path is not UTF-8; rename it")
+
+
 def _broken_error(broken: Mapping[str, InputError]) -> InputError:
     """One line about pictures that cannot be decoded, by name."""
     if len(broken) == 1:
         return next(iter(broken.values()))
     first = next(iter(broken.values()))
+    names = ", ".join(map(_shown, broken))
     return InputError(
-        f"{len(broken)} pictures cannot be decoded: {', '.join(broken)}; replace or remove them, or leave them out "
-        f"(skip, --skip-broken). The first: {first}"
+        f"{len(broken)} pictures cannot be decoded: {names}; replace or remove them, or leave them out (skip, "
+        f"--skip-broken). The first: {first}"
     )

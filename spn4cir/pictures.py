@@ -17,8 +17,8 @@ from spn4cir.errors import InputError
 from spn4cir.images import Preprocess, worker_errors
 from spn4cir.progress import progress
 
-# Of a picture as it may be padded; Pillow refuses files beyond it.
-_MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+# Of a picture as it is padded; Pillow refuses files beyond it.
+_MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Vectors:
             reach = min(reach, self._index.ntotal)
             values, keys = self._search(queries[waiting], reach)
             for row, query in enumerate(waiting):
-                found[query] = np.unique(keys[row][keys[row] >= 0] // self.tokens)
+                found[query] = self._candidates(values[row], keys[row], counts[query])
             waiting = [
                 query
                 for row, query in enumerate(waiting)
@@ -139,6 +139,17 @@ class Vectors:
             everywhere.nprobe = self._index.nlist
             values, keys = self._index.search(queries, reach, params=everywhere)
         return values, keys
+
+    def _candidates(
+        self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int
+    ) -> Int64[ndarray, " pictures"]:
+        """The pictures that can be among the `count` best of those that were met; vectors come best first."""
+        met = keys >= 0
+        ids, first = np.unique(keys[met] // self.tokens, return_index=True)
+        if len(ids) <= count:
+            return ids
+        best = values[met][first]
+        return ids[best >= np.partition(best, -count)[-count] - _MARGIN]
 
     def _suffices(self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int) -> bool:
         """Whether at least `count` pictures lie clearly above the last vector that was met."""

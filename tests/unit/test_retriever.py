@@ -230,6 +230,14 @@ def test_a_picture_that_breaks_leaves_the_gallery_when_skipped(held, folder):
     assert "a.png" not in held
 
 
+def test_a_name_that_is_no_utf8_is_told_and_may_be_skipped(empty, folder):
+    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
+    with pytest.raises(InputError, match=r"caf\\udce9.png: its path is not UTF-8; rename it"):
+        empty.index(folder)
+    changes = empty.index(folder, skip=True).changes
+    assert (changes.skipped, changes.added) == (("caf\\udce9.png",), NAMES)
+
+
 def test_a_gallery_of_broken_pictures_alone_is_refused(empty, tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "bad.png").write_text("no picture")
