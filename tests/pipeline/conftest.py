@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests.helpers.warm_python import warm_python
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -120,6 +122,16 @@ def copy_repository(place: Path) -> Project:
 def _git_names(*kind: str) -> set[str]:
     listing = subprocess.run(["git", "ls-files", "-z", *kind], cwd=ROOT, capture_output=True, check=True).stdout
     return set(filter(None, listing.decode().split("\0")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stages that `python` starts, DVC's too, begin with the heavy libraries imported."""
+    cold = ENVIRONMENT["PATH"]
+    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
+        ENVIRONMENT["PATH"] = f"{folder}{os.pathsep}{cold}"
+        yield
+    ENVIRONMENT["PATH"] = cold
 
 
 @pytest.fixture(scope="session")

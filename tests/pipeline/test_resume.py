@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_killed_stage_gives_the_same_result_when_run_again(
     project.run("git", "checkout", "-q", "dvc.lock")
     project.run("dvc", "checkout")
     shutil.rmtree(project.root / "data" / "work")
-    kill_when(project, ["python", "-m", f"stages.{stage}", "demo_cirr", "clip"], pattern)
+    kill_when(project, [sys.executable, "-m", f"stages.{stage}", "demo_cirr", "clip"], pattern)
     log = project.run("dvc", "repro", "--no-run-cache", "--force", "--single-item", target)
     assert locked_md5(project, target) == whole
     if stage == "bank":

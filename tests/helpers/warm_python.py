@@ -1,0 +1,144 @@
+"""A `python` for the pipeline's tests that starts stages from a process that has already imported the heavy libraries.
+
+Importing torch, torchvision and transformers costs a stage several seconds of processor time, and the tests start more
+than a hundred. `warm_python` puts a stand-in for `python` into a folder; it hands `-m stages.X` and `-m demo.X` to
+a server that imported the libraries (never the modules of the project) and forks; all else runs on the real Python.
+Run as a script this file is the server.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "torch",
+    "torch._dynamo",
+    "torchvision",
+    "open_clip",
+    "timm",
+    "transformers",
+    "faiss",
+    "pyarrow.parquet",
+    "pydantic",
+)
+# What transformers loads late.
+LATE = (
+    "transformers.models.blip.modeling_blip_text",
+    "transformers.models.blip_2.modeling_blip_2",
+    "transformers.models.llava.modeling_llava",
+    "transformers.models.llava.processing_llava",
+    "transformers.models.auto.processing_auto",
+)
+_STAND_IN = """#!{python} -IS
+import json, os, socket, sys
+arguments = sys.argv[1:]
+if arguments[:1] != ["-m"] or arguments[1].split(".")[0] not in ("stages", "demo"):
+    os.execv({python!r}, [{python!r}, *arguments])
+with socket.socket(socket.AF_UNIX) as link:
+    link.connect({address!r})
+    order = json.dumps([arguments[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(link, [len(order).to_bytes(4, "big")], [0, 1, 2])
+    link.sendall(order)
+    answer = link.recv(1)
+sys.exit(answer[0] if answer else "the stage was killed")
+"""
+
+
+@contextmanager
+def warm_python(folder: Path) -> Iterator[Path]:
+    """A folder, to be put first into PATH, that holds the stand-in while the server runs."""
+    address, bin_folder = folder / "link", folder / "bin"
+    bin_folder.mkdir()
+    stand_in = bin_folder / "python"
+    stand_in.write_text(_STAND_IN.format(python=sys.executable, address=str(address)))
+    stand_in.chmod(0o755)
+    server = subprocess.Popen([sys.executable, "-P", __file__, str(address)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not address.exists():
+            assert server.poll() is None, "the server of warm processes ended"
+            assert time.monotonic() < deadline, "the server of warm processes did not start"
+            time.sleep(0.1)
+        yield bin_folder
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def serve(address: str) -> None:
+    """Imports the libraries, then forks a process for every order."""
+    for name in (*LIBRARIES, *LATE):
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(address)
+        door.listen(16)
+        while True:
+            link, _ = door.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                door.close()
+                _run(link)
+            link.close()
+
+
+def _run(link: socket.socket) -> None:
+    """Runs one order in this process, answers with its exit status and ends."""
+    head, streams, _, _ = socket.recv_fds(link, 4, 3)
+    arguments, folder, environment = json.loads(_read(link, int.from_bytes(head, "big")))
+    for descriptor, stream in enumerate(streams):
+        os.dup2(stream, descriptor)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, folder)
+    sys.argv = arguments
+    status = _status(arguments[0])
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    link.sendall(bytes([status & 255]))
+    os._exit(status)
+
+
+def _read(link: socket.socket, size: int) -> bytes:
+    parts = b""
+    while len(parts) < size:
+        parts += link.recv(size - len(parts))
+    return parts
+
+
+def _status(module: str) -> int:
+    """Runs a module as `python -m` does; its exit status."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return _number(end.code)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _number(code: Any) -> int:
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
