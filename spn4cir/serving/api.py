@@ -8,10 +8,10 @@ from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from spn4cir.errors import InputError
+from spn4cir.serving.answers import WEBP, Health, Names, SearchAnswer, SearchHit, problems
 from spn4cir.serving.guard import BodyLimit, Guard
 from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService
@@ -19,62 +19,12 @@ from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
 
 # Besides the file a request holds a text, a name and the lines between the parts.
 _MAX_BODY = MAX_BYTES + 100_000
-_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}, "description": "The picture."}}
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _DESCRIPTION = f"""Composed image retrieval: find the pictures of a gallery that a picture and a text ask for.
 
 `POST /api/search` takes a picture, as a file or as the name of one of the gallery, and says which pictures of the
 gallery show it with the change that the text names, best first. Uploads have at most {MAX_BYTES / 1e6:.0f} MB and
 {MAX_PIXELS / 1e6:.0f} megapixels. Whatever will not do is answered with a sentence under `detail`."""
-
-
-class SearchHit(BaseModel):
-    """A picture that was found."""
-
-    name: str = Field(description="Its name in the gallery.")
-    score: float = Field(description="Its similarity to the query: a cosine, higher is better.")
-
-
-class SearchAnswer(BaseModel):
-    """What a search found."""
-
-    hits: list[SearchHit] = Field(description="Best first; equal scores by name.")
-    warning: str | None = Field(
-        default=None, description="Only there when the text has more tokens than the network reads: the rest was cut."
-    )
-
-
-class Health(BaseModel):
-    """The state of the server."""
-
-    status: str = Field(description="`ok`.")
-    family: str = Field(description="The family of the network.")
-    pictures: int = Field(description="How many pictures the gallery holds.")
-
-
-class Names(BaseModel):
-    """A page of the gallery's names."""
-
-    total: int = Field(description="How many names match.")
-    names: list[str] = Field(description="Those from `offset` on, in order.")
-
-
-class Problem(BaseModel):
-    """Why a request was not answered."""
-
-    detail: str = Field(description="A sentence: what is wrong and what to do.")
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    meanings = {
-        400: "The request is no readable form.",
-        404: "No picture of the gallery has that name.",
-        413: f"More than {MAX_BYTES / 1e6:.0f} MB, or more than {MAX_PIXELS / 1e6:.0f} megapixels.",
-        415: "The upload is broken or of a type that is not read.",
-        422: "A field is missing or will not do.",
-        503: "Too many requests at once; the header Retry-After says when to come again.",
-    }
-    return {status: {"model": Problem, "description": meanings[status]} for status in statuses}
 
 
 def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
@@ -103,20 +53,17 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
     app.add_middleware(BodyLimit, most=_MAX_BODY)
     app.add_middleware(Guard)
     _add_sentences(app)
-    _add_routes(app, service)
+    _add_search(app, service)
+    _add_gallery(app, service)
     app.add_api_route("/api/{rest:path}", _nowhere, methods=_METHODS, include_in_schema=False)
     return app
 
 
-def _add_routes(app: FastAPI, service: SearchService) -> None:
-    @app.get("/api/health", summary="Whether the server works")
-    async def health() -> Health:
-        return Health(status="ok", family=service.retriever.family, pictures=len(service.retriever))
-
+def _add_search(app: FastAPI, service: SearchService) -> None:
     @app.post(
         "/api/search",
         summary="Find the pictures that a picture and a text ask for",
-        responses=_problems(400, 404, 413, 415, 422, 503),
+        responses=problems(400, 404, 413, 415, 422, 503),
         response_model_exclude_none=True,
     )
     async def search(
@@ -137,7 +84,13 @@ def _add_routes(app: FastAPI, service: SearchService) -> None:
         hits = [SearchHit(name=hit.name, score=hit.score) for hit in found.hits]
         return SearchAnswer(hits=hits, warning=found.warning)
 
-    @app.get("/api/pictures", summary="Names of the gallery", responses=_problems(422))
+
+def _add_gallery(app: FastAPI, service: SearchService) -> None:
+    @app.get("/api/health", summary="Whether the server works")
+    async def health() -> Health:
+        return Health(status="ok", family=service.retriever.family, pictures=len(service.retriever))
+
+    @app.get("/api/pictures", summary="Names of the gallery", responses=problems(422))
     async def pictures(
         contains: Annotated[str, Query(max_length=MAX_TEXT, description="Only names that contain this.")] = "",
         offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
@@ -150,7 +103,7 @@ def _add_routes(app: FastAPI, service: SearchService) -> None:
         "/api/thumbnail",
         summary="A small picture of the gallery",
         response_class=Response,
-        responses=_WEBP | _problems(404, 422, 503),
+        responses=WEBP | problems(404, 422, 503),
     )
     async def thumbnail(name: Annotated[str, Query(description="Its name in the gallery.")]) -> Response:
         small = await service.picture(name)

@@ -33,9 +33,11 @@ def claim_port(host: str, port: int) -> socket.socket:
     Raises InputError when the host is not known, or the port is in use or not allowed.
     """
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         raise InputError(f"--host {host}: no such address; use 127.0.0.1, or 0.0.0.0 for every network") from None
+    # Of a name with several addresses the one of IPv4, which clients try too.
+    family, kind, protocol, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)
     claimed = socket.socket(family, kind, protocol)
     claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -54,7 +56,7 @@ def index_gallery(retriever: "Retriever", folder: Path) -> None:
     from spn4cir.serving.service import leads_into
 
     retriever.index(folder, skip=True)
-    _say_left_out(retriever.changes.skipped, "cannot be decoded")
+    _say_left_out(retriever.changes.skipped, "cannot be read")
     inside = folder.resolve()
     outside = [name for name in retriever.names if not leads_into(retriever.path(name), inside)]
     if len(outside) == len(retriever):

@@ -329,5 +329,5 @@ def test_what_is_left_out_is_named(tmp_path, place, capsys):
     retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
     index_gallery(retriever, place / "gallery")
     said = capsys.readouterr().err
-    assert "left out, for they cannot be decoded: broken.png\n" in said
+    assert "left out, for they cannot be read: broken.png\n" in said
     assert "left out, for they are links that lead out of the gallery: link.png\n" in said
