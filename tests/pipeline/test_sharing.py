@@ -1,7 +1,5 @@
-"""Remotes, clones and queued experiments, as the README tells them."""
+"""Remotes and clones, as the README tells them."""
 
-import json
-import time
 from pathlib import Path
 
 import pytest
@@ -32,23 +30,3 @@ def test_a_clone_without_raw_data_works_on_from_what_it_pulls(pushed: Project, t
     assert run == set()
     assert (clone.root / "data/validate/demo_fiq/clip/contact_sheet.png").is_file()
     assert not (clone.root / "data/raw/demo_fiq").exists()
-
-
-def test_a_queued_experiment_runs_in_its_own_workspace(project: Project) -> None:
-    """`dvc exp run --queue` right after a run: the experiment retrains its pair and reports its scores."""
-    project.run("dvc", "exp", "run", "--queue", "-n", "warm", "-S", "train.demo_fiq.clip.tau=0.5")
-    project.run("dvc", "queue", "start")
-    deadline = time.monotonic() + 240
-    status = ""
-    while time.monotonic() < deadline:
-        status = project.run("dvc", "queue", "status").stdout
-        if "Success" in status or "Failed" in status:
-            break
-        time.sleep(2)
-    logs = project.run("dvc", "queue", "logs", "warm", check=False).stdout
-    project.run("dvc", "queue", "stop", check=False)
-    assert "Success" in status, f"{status}\n{logs[-3000:]}"
-    assert "Running stage 'train@demo_fiq-clip'" in logs
-    assert "Running stage 'checkpoint@demo_fiq-clip'" not in logs
-    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
-    assert "warm" in json.dumps(shown)

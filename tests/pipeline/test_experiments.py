@@ -1,0 +1,66 @@
+"""The README's recipes for experiments, as they stand there: a sweep, its comparison, its plots, clearing up."""
+
+import json
+import re
+import time
+
+import pytest
+
+from tests.pipeline.conftest import Project
+
+SWEEP = ("-S", "train.demo_fiq.clip.tau=0.01,0.02,0.05")
+
+
+def wait_for_queue(project: Project, experiments: int) -> str:
+    """The status once so many experiments have ended."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        status = project.run("dvc", "queue", "status").stdout
+        if len(re.findall("Success|Failed", status)) == experiments:
+            return status
+        time.sleep(2)
+    return pytest.fail(f"the queue did not end:\n{status}")
+
+
+def test_a_sweep_is_run_compared_and_plotted(project: Project) -> None:
+    """Three temperatures on two workers: each retrains its pair alone, in a workspace of its own."""
+    queued = project.run("dvc", "exp", "run", "--queue", *SWEEP).stdout
+    names = re.findall(r"Queued experiment '([^']+)'", queued)
+    assert len(names) == 3
+    project.run("dvc", "queue", "start", "-j", "2")
+    status = wait_for_queue(project, 3)
+    logs = {name: project.run("dvc", "queue", "logs", name, check=False).stdout for name in names}
+    assert status.count("Success") == 3, f"{status}\n{logs}"
+    for log in logs.values():
+        assert "Running stage 'train@demo_fiq-clip'" in log
+        assert "Running stage 'checkpoint@demo_fiq-clip'" not in log
+    shown = project.run("dvc", "exp", "show", "--only-changed", "--drop", ".*(alternatives|counts|stage1).*").stdout
+    assert all(name in shown for name in names)
+    _they_are_compared(project, names)
+    _their_curves_are_plotted(project, names)
+    project.run("dvc", "exp", "remove", "--all-commits")
+    project.run("dvc", "queue", "remove", "--all")
+    assert not any(name in project.run("dvc", "exp", "list", "--name-only").stdout for name in names)
+
+
+def _they_are_compared(project: Project, names: list[str]) -> None:
+    """By name, from DVC's cache: nothing of them lies in the workspace."""
+    arguments = ("--dataset", "demo_fiq", "--json", "differences.json")
+    said = project.run("spn4cir", "compare", *names, *arguments).stdout
+    assert f"demo_fiq/clip: A = {names[0]}, B = {names[2]}, 24 queries" in said
+    found = json.loads((project.root / "differences.json").read_text())
+    assert list(found) == names[1:]
+    assert found[names[1]]["average_recall"].keys() == {"a", "b", "difference", "low", "high"}
+    beside = project.run("spn4cir", "compare", "--to", "paper", names[0], "--dataset", "demo_fiq").stdout
+    assert "not comparable, because these differ: data, " in beside
+
+
+def _their_curves_are_plotted(project: Project, names: list[str]) -> None:
+    """Both runs in one page: curves of loss, score, rate and temperature, bars of recalls."""
+    project.run("dvc", "plots", "diff", *names[:2])
+    page = (project.root / "dvc_plots" / "index.html").read_text()
+    place = "data_train_demo_fiq_clip_figures"
+    for figure in ("steps_loss", "epochs_score", "epochs_learning_rate", "epochs_temperature", "speed_memory_mb"):
+        assert f'id = "{place}_{figure}_tsv"' in page
+    assert 'id = "data_validate_demo_fiq_clip_recalls_tsv"' in page
+    assert all(f'"rev": "{name}"' in page for name in names[:2])
