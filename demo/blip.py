@@ -13,9 +13,8 @@ from torch.nn.functional import normalize
 from demo.settings import Blip
 from demo.sizes import spread_places, text_sizes, vision_sizes
 from demo.words import Words
+from spn4cir.widths import HEAD_WIDTH
 
-# As in the published networks, so that nobody has to name them.
-HEAD_WIDTH = 64
 ADDED = ("[DEC]", "[ENC]")
 
 

@@ -13,10 +13,8 @@ from torch.nn.functional import normalize
 from demo.settings import Blip2
 from demo.sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
 from demo.words import Words
+from spn4cir.widths import EVA_HEAD_WIDTH, HEAD_WIDTH
 
-# As in the published networks, so that nobody has to name them.
-VISION_HEAD_WIDTH = 88
-TEXT_HEAD_WIDTH = 64
 ADDED = ("[DEC]",)
 
 
@@ -25,8 +23,8 @@ def make_network(settings: Blip2, image_size: int, words: int) -> Any:
     from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
     config = Blip2Config(
-        vision_config=vision_sizes(settings, image_size, VISION_HEAD_WIDTH),
-        qformer_config=text_sizes(settings, words, TEXT_HEAD_WIDTH) | {"use_qformer_text_input": True},
+        vision_config=vision_sizes(settings, image_size, EVA_HEAD_WIDTH),
+        qformer_config=text_sizes(settings, words, HEAD_WIDTH) | {"use_qformer_text_input": True},
         num_query_tokens=settings.query_tokens,
         image_text_hidden_size=settings.embed_dim,
     )

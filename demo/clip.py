@@ -23,8 +23,8 @@ from demo.settings import Clip, DemoParams, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
+from spn4cir.widths import HEAD_WIDTH
 
-HEAD_WIDTH = 64
 VOCABULARY = 49408
 
 

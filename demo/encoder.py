@@ -20,8 +20,7 @@ from demo.settings import DemoParams, Encoder, Pictures, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
 from spn4cir.unicom import Unicom, UnicomSizes, load_unicom
-
-HEAD_WIDTH = 64
+from spn4cir.widths import HEAD_WIDTH
 
 
 def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:

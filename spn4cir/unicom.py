@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
 from spn4cir.weights import read_plain
+from spn4cir.widths import HEAD_WIDTH
 
-_HEAD_WIDTH = 64
 _LISTED = 8
 
 
@@ -103,8 +103,8 @@ def _trunk(sizes: UnicomSizes) -> Any:
 def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
     """The sizes that a state dict's shapes tell. Raises KeyError or ValueError when it is not of a Unicom network."""
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
-    if width > _HEAD_WIDTH and width % _HEAD_WIDTH:
-        raise ValueError(f"width {width}: it is no multiple of the head width {_HEAD_WIDTH}")
+    if width > HEAD_WIDTH and width % HEAD_WIDTH:
+        raise ValueError(f"width {width}: it is no multiple of the head width {HEAD_WIDTH}")
     side = math.isqrt(state["pos_embed"].shape[1])
     blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
     return UnicomSizes(
@@ -112,7 +112,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
         patch_size=patch_size,
         width=width,
         depth=max(blocks) + 1,
-        heads=max(width // _HEAD_WIDTH, 1),
+        heads=max(width // HEAD_WIDTH, 1),
         mlp_width=state["blocks.0.mlp.fc1.weight"].shape[0],
         hidden_dim=state["feature.0.weight"].shape[0],
         dim=state["feature.2.weight"].shape[0],

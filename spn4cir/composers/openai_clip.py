@@ -13,10 +13,11 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
-from spn4cir.composers.protocol import HEAD_WIDTH, Options, Sizes, Tower
+from spn4cir.composers.protocol import Options, Sizes, Tower
 from spn4cir.errors import InputError
 from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
 from spn4cir.keymaps import check_names, count_modules, heads
+from spn4cir.widths import HEAD_WIDTH
 
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from spn4cir.images import Preprocess
 
 DEFAULT_TOKENIZER = "bert-base-uncased"
-# Of CLIP, of BLIP's ViT, of BERT and of the Q-Former; no state dict tells it.
-HEAD_WIDTH = 64
 
 
 class ImageFeatures(NamedTuple):
