@@ -241,6 +241,8 @@ class Retriever:
         if isinstance(image, str) and image in self:
             return read_query(self._composer, self.path(image), text, image)
         picture = image if isinstance(image, Image.Image) else Path(image)
+        if isinstance(picture, Path) and not picture.exists():
+            raise InputError(f"{image}: no such image; name a file, or a picture of the gallery")
         return read_query(self._composer, picture, text)
 
     def text_warning(self, text: str) -> str | None:

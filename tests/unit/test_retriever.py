@@ -249,7 +249,7 @@ def test_wrong_calls(held, tmp_path):
     for call, message in (
         (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 picture"),
         (lambda: held.search("a.png", " "), "the text is empty"),
-        (lambda: held.search("no.png", "is red"), "no.png: no such image"),
+        (lambda: held.search("no.png", "is red"), "no.png: no such image; name a file, or a picture of the gallery"),
         (lambda: held.search(Path("a.png"), "is red"), "a.png: no such image"),
         (lambda: held.path("no.png"), "'no.png' is not in the gallery"),
         (lambda: held.remove(["a.png", "x", "y"]), "not in the gallery: x, y"),
