@@ -37,9 +37,9 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
     The original code loads with `strict=False` and would keep its initial values where names are absent; here every
     name of its module is present, so that a strict load finds what it asks for too (but for TG-CIR's text masks and
     token learner in a first-stage file, where they tell nothing: stage 2 begins with copies of the image ones). What
-    this network does not have is filled with fixed values (`Composer.extras`). The vocabulary of our own files is left out, and so is anything
-    else at a file's top level. Published first-stage files hold BLIP-2's ViT matrices in float16; the original's
-    module takes float32 as well.
+    this network does not have is filled with fixed values (`Composer.extras`). The vocabulary of our own files is left
+    out, and so is anything else at a file's top level. Published first-stage files hold BLIP-2's ViT matrices in
+    float16; the original's module takes float32 as well.
 
     Args:
         path: a published file or one of ours.

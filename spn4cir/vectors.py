@@ -149,7 +149,8 @@ class Vectors:
         if len(ids) <= count:
             return ids
         best = values[met][first]
-        return ids[best >= np.partition(best, -count)[-count] - _MARGIN]
+        among: Int64[ndarray, " pictures"] = ids[best >= np.partition(best, -count)[-count] - _MARGIN]
+        return among
 
     def _suffices(self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int) -> bool:
         """Whether at least `count` pictures lie clearly above the last vector that was met."""

@@ -55,11 +55,11 @@ def validate(
 
     Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
     protocol and the counts behind them, and the scores over alternative galleries; what came out query by query goes
-    into a table beside it, FILE.queries.parquet. Prints the recalls. With
-    --shortcuts, the file says under `shortcuts` how far a part of the query, or another wording, carries them.
+    into a table beside it, FILE.queries.parquet. Prints the recalls. With --shortcuts, the file says under
+    `shortcuts` how far a part of the query, or another wording, carries them.
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
-    from spn4cir.files import write_json
+    from spn4cir.files import atomic_file, write_json
     from spn4cir.networks import load_network
     from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, of_family
@@ -80,11 +80,12 @@ def validate(
         wordings = wordings_of(splits, settings.capitalise, Rewording(templates, paraphrases))
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
-    write_queries(opened, evaluation.splits, queries)
     content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
     if wordings is not None:
         content["shortcuts"] = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, place)
-    write_json(json, content, indent=2)
+    with atomic_file(queries) as temporary:
+        write_queries(opened, evaluation.splits, temporary)
+        write_json(json, content, indent=2)
     for key, value in evaluation.scores.items():
         print(f"{key:<24} {value:6.2f}")
     print(f"{json}: written, with its queries in {queries}")

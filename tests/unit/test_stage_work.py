@@ -31,7 +31,8 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
         "read_optimized_images",
         "file_hash",
         "tree_hash",
-        "listing_hash",
+        "data_hash",
+        "scored_layout",
         "of_dataset",
         "unique_images",
     ):
