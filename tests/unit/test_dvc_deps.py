@@ -40,7 +40,7 @@ def place(path: str, file: str, content: Any) -> str:
     return (folder / path).resolve().relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize(("file", "content"), stages())
+@pytest.mark.parametrize(("file", "content"), list(stages()))
 def test_declared_code_is_the_import_closure(file: str, content: Any) -> None:
     """An edit in a module reruns exactly the stages that import it."""
     assert modules(content), "the stage runs no module: python -m ..."
@@ -75,7 +75,7 @@ def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
         yield dict(zip(lists, values, strict=True))
 
 
-@pytest.mark.parametrize(("file", "content"), stages())
+@pytest.mark.parametrize(("file", "content"), list(stages()))
 def test_declared_params_exist(file: str, content: Any) -> None:
     """For every item of the matrix; a file of its own where one is named."""
     params = load(ROOT / "params.yaml")
