@@ -383,10 +383,10 @@ def test_interrupted_ends_with_status_130_and_no_traceback(data):
     command = [sys.executable, "-c", "from spn4cir.cli import main; main()", "dedup", "--layout", "fashioniq"]
     command += ["--root", str(data / "fiq"), "--out", "o.json"]
     program = (
-        "import os, signal, spn4cir.dedup as d\n"
+        "import os, signal, spn4cir.processes as p\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
-        "def slow(paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
-        "d._chunk_digests = slow\n"
+        "def slow(function, paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
+        "p._map_chunk = slow\n"
     )
     command[2] = program + command[2]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
