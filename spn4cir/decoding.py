@@ -19,8 +19,11 @@ def open_image(path: Path) -> Image.Image:
         image.load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the data folder, or run with missing: skip") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); replace the file or remove it") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders end in whatever a damaged file leads them to
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: cannot be decoded ({reason}); replace the file or remove it") from None
     return image
 
 
