@@ -4,7 +4,7 @@ Source: Baldrati et al., "Conditioned and composed image retrieval combining and
 features", CVPRW 2022; as fine-tuned by SPN4CIR.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ from jaxtyping import Float
 from open_clip.model import CLIP
 from torch import Tensor
 
-from spn4cir.composers.base import trainable
+from spn4cir.composers.base import copies
 from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
-from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
+from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options
 from spn4cir.images import Preprocess
 
 
@@ -27,6 +27,8 @@ class AdditionComposer(ClipModule):
     """
 
     family: ClassVar[str] = "clip"
+    frozen: ClassVar[tuple[str, ...]] = ("clip.visual",)
+    pretrained: ClassVar[tuple[str, ...]] = ("clip",)
 
     def __init__(self, network: CLIP, image_size: int) -> None:
         super().__init__(network, Preprocess(image_size))
@@ -41,20 +43,9 @@ class AdditionComposer(ClipModule):
         said = self.clip.encode_text(self.tokens(texts, reference.device))
         return F.normalize(reference.float() + said.float(), dim=-1)
 
-    def train_stage(self, stage: int) -> Trained:
-        """Stage 1 trains both towers, stage 2 the text tower alone."""
-        self.clip.requires_grad_(True)
-        if stage == 2:
-            self.clip.visual.requires_grad_(False)
-        return Trained(backbone=trainable([self.clip]), heads=[])
-
-    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The image tower."""
-        yield from self.clip.visual.state_dict().items()
-
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """`{"epoch", "CLIP"}` for stage 1, `{"epoch", "state_dict"}` with the prefix `clip.` for stage 2."""
-        state = {name: tensor.detach().cpu().clone() for name, tensor in self.clip.state_dict().items()}
+        state = copies(self.clip.state_dict())
         if stage == 1:
             return {"epoch": epoch, "CLIP": state}
         return {"epoch": epoch, "state_dict": {f"clip.{name}": tensor for name, tensor in state.items()}}

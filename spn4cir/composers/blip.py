@@ -4,7 +4,7 @@ Source: Liu et al., "Candidate set re-ranking for composed image retrieval with 
 (its first stage), over Li et al., "BLIP", ICML 2022; as fine-tuned by SPN4CIR.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
-from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.base import ComposerModule, copies, trainable
 from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Tower, Trained
 from spn4cir.errors import InputError
@@ -85,6 +85,7 @@ class BlipComposer(ComposerModule):
     family: ClassVar[str] = "blip"
     backbone: ClassVar[str] = "BLIP ViT-B/16"
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_encoder.",)}
+    frozen: ClassVar[tuple[str, ...]] = ("vision_model", "vision_proj")
 
     def __init__(self, vision_model: BlipVisionModel, text_encoder: BlipTextModel, dim: int, words: BertWords) -> None:
         super().__init__()
@@ -134,21 +135,15 @@ class BlipComposer(ComposerModule):
     def train_stage(self, stage: int) -> Trained:
         """Both stages train the text encoder and its projection, and leave the image side as it is."""
         del stage
-        for frozen in (self.vision_model, self.vision_proj):
-            frozen.requires_grad_(False)
+        for name in self.frozen:
+            self.get_submodule(name).requires_grad_(False)
         for trained in (self.text_encoder, self.text_proj):
             trained.requires_grad_(True)
         return Trained(trainable([self.text_encoder]), trainable([self.text_proj]))
 
-    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The ViT and its projection."""
-        for name in ("vision_model", "vision_proj"):
-            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
-
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """`{"epoch", "BLIP_Retrieval"}` for stage 1, `{"epoch", "state_dict"}` with `blip.` and `tau` for stage 2."""
-        named = KEYS[stage].to_published(self.state_dict())
-        state = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+        state = copies(KEYS[stage].to_published(self.state_dict()))
         state[_POSITIONS] = torch.arange(self.max_tokens)[None]
         if stage == 1:
             return {"epoch": epoch, "BLIP_Retrieval": state}

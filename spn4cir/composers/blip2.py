@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
 
-from spn4cir.composers.base import ComposerModule, trainable
+from spn4cir.composers.base import ComposerModule, copies, trainable
 from spn4cir.composers.blip2_keys import KEYS, filled_extras, from_base_name, join_biases, split_biases
 from spn4cir.composers.hosted import base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Trained
@@ -77,6 +77,7 @@ class Blip2Composer(ComposerModule):
         "text": ("qformer.", "query_tokens"),
         "second pass": ("second.",),
     }
+    frozen: ClassVar[tuple[str, ...]] = ("vision_model", "qformer", "vision_proj")
 
     def __init__(
         self, vision: Blip2VisionConfig, qformer: Blip2QFormerConfig, queries: int, dim: int, words: BertWords
@@ -189,8 +190,7 @@ class Blip2Composer(ComposerModule):
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The ViT, the first Q-Former, its queries and their projection."""
-        for name in ("vision_model", "qformer", "vision_proj"):
-            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
+        yield from super().frozen_tensors()
         yield "query_tokens", self.query_tokens
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
@@ -205,8 +205,7 @@ class Blip2Composer(ComposerModule):
                 "family 'blip2': a stage-1 file has no place for the second pass that stage 2 trained; "
                 "write the network as stage 2"
             )
-        named = self._published_names(stage)
-        state = {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+        state = copies(self._published_names(stage))
         if stage == 1:
             return {"epoch": epoch, "Blip2QformerCirAlignPrompt": state}
         return {"epoch": epoch, "state_dict": {f"blip_model.{name}": tensor for name, tensor in state.items()}}

@@ -4,7 +4,7 @@ Source: Wen et al., "Target-Guided Composed Image Retrieval", ACM MM 2023; as fi
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,7 +14,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spn4cir.composers.base import trainable
+from spn4cir.composers.base import copies
 from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
 from spn4cir.errors import InputError
@@ -92,6 +92,8 @@ class TgcirComposer(ClipModule):
 
     family: ClassVar[str] = "tgcir"
     backbone: ClassVar[str] = "ViT-B-16"
+    frozen: ClassVar[tuple[str, ...]] = ("clip.visual", "image_fc", "image_tokens")
+    pretrained: ClassVar[tuple[str, ...]] = ("clip",)
 
     def __init__(
         self,
@@ -138,21 +140,9 @@ class TgcirComposer(ClipModule):
 
     def train_stage(self, stage: int) -> Trained:
         """Stage 1 trains everything, stage 2 all but the image side, with masks and learner of the texts' own."""
-        heads: list[nn.Module] = [self.image_fc, self.image_tokens, self.text_fc, self.gate]
-        for module in (self.clip, *heads):
-            module.requires_grad_(True)
         if stage == 2 and self.text_tokens is self.image_tokens:
             self.text_tokens = copy.deepcopy(self.image_tokens)
-        self.text_tokens.requires_grad_(True)
-        if stage == 2:
-            for module in (self.clip.visual, self.image_fc, self.image_tokens):
-                module.requires_grad_(False)
-        return Trained(backbone=trainable([self.clip]), heads=trainable([*heads, self.text_tokens]))
-
-    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The image tower and what makes the image tokens of it."""
-        for name in ("clip.visual", "image_fc", "image_tokens"):
-            yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
+        return super().train_stage(stage)
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
         """`{"epoch", "state_dict"}`; stage 2 holds the texts' masks and learner, stage 1 does not.
@@ -166,9 +156,9 @@ class TgcirComposer(ClipModule):
                 "family 'tgcir': a stage-1 file has no place for the text masks and token learner that stage 2 "
                 "trained; write the network as stage 2"
             )
-        state = {f"backbone.{name}": tensor for name, tensor in _copies(self.clip.state_dict(prefix="clip.")).items()}
+        state = {f"backbone.{name}": tensor for name, tensor in copies(self.clip.state_dict(prefix="clip.")).items()}
         twin = {_TWIN + name.removeprefix(_TOWER): state[name] for name in state if name.startswith(_TOWER)}
-        heads = KEYS[stage].to_published(_copies(self._heads(stage)))
+        heads = KEYS[stage].to_published(copies(self._heads(stage)))
         return {"epoch": epoch, "state_dict": state | twin | heads}
 
     def extras(self, stage: int) -> dict[str, Tensor]:
@@ -221,10 +211,6 @@ class TgcirComposer(ClipModule):
 def _unit_mean(tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
     """The mean of the tokens at unit norm, in float32."""
     return F.normalize(tokens.float().mean(dim=1), dim=-1)
-
-
-def _copies(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from spn4cir.checkpoints import read_checkpoint
 from spn4cir.composers.protocol import ImageFeatures, Trained
 from tests.conformance import test_features, test_files, test_training
 from tests.conformance.builders import Subject, builder
-from tests.conformance.toy import MAX_WORDS, ToyComposer
+from tests.conformance.toy import ToyComposer
 
 
 def test_a_registered_family_without_a_builder_is_told_what_to_add() -> None:
@@ -54,7 +54,7 @@ class IsDeaf(ToyComposer):
 
 class CutsNothing(ToyComposer):
     def compose(self, reference: Tensor, texts: Sequence[str]) -> Tensor:
-        further = super().compose(reference, [" ".join(text.split()[MAX_WORDS:]) for text in texts])
+        further = super().compose(reference, [" ".join(text.split()[ToyComposer.max_tokens :]) for text in texts])
         return F.normalize(super().compose(reference, texts) + further, dim=-1)
 
 
