@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.evaluation import TOP, RankedSplit
 from spn4cir.files import atomic_file
+from spn4cir.hard_negatives import Counts
 from spn4cir.scores import RECIPE_KEY, score_recipe, write_recipe
 from spn4cir.sheets import SheetRow, draw_sheet
 
@@ -30,7 +31,11 @@ _COLUMNS = pa.schema(
 
 
 def write_queries(
-    layout: Layout, splits: Sequence[RankedSplit], path: Path, before: Sequence[RankedSplit] | None = None
+    layout: Layout,
+    splits: Sequence[RankedSplit],
+    path: Path,
+    before: Sequence[RankedSplit] | None = None,
+    counts: Sequence[Counts] = (),
 ) -> None:
     """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
 
@@ -41,12 +46,16 @@ def write_queries(
         splits: ranked queries.
         path: the parquet file.
         before: the same queries ranked by the stage-1 weights; adds the column `stage1_rank`.
+        counts: what ranks above their targets; adds the columns `lookalikes_above` and `text_matches_above`.
     """
     rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
     table = pa.Table.from_pylist(rows, schema=_COLUMNS)
     if before is not None:
         ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
         table = table.append_column("stage1_rank", pa.array(ranks))
+    for kind in counts[0].above if counts else ():
+        above = [number for part in counts for number in part.above[kind].tolist()]
+        table = table.append_column(f"{kind}_above", pa.array(above))
     recipe = score_recipe(layout, [ranked.split.name for ranked in splits])
     table = table.replace_schema_metadata({RECIPE_KEY: write_recipe(recipe)})
     with atomic_file(path) as temporary:

@@ -288,14 +288,17 @@ class Validate(Settings):
 
 
 class Shortcuts(Settings):
-    """What `validate` measures beside the scores where `enabled`: parts of the queries alone, and paraphrases.
+    """What `validate` measures beside the scores where `enabled`: parts of queries alone, paraphrases, hard negatives.
 
-    `paraphrases` is a JSON file below the data set's root: other texts by text; null: the templates alone.
+    `paraphrases` is a JSON file below the data set's root: other texts by text; null: the templates alone. `lookalikes`
+    and `text_matches`: how many images most like the reference, and best for the text alone, count as hard negatives.
     """
 
     enabled: bool
     templates: tuple[str, ...]
     paraphrases: str | None
+    lookalikes: Annotated[int, Field(gt=0, le=50)]
+    text_matches: Annotated[int, Field(gt=0, le=50)]
 
     @model_validator(mode="after")
     def _templates_have_the_field(self) -> "Shortcuts":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TIE_RULE = "candidates that tie with the target count as ranked above it"
@@ -102,6 +102,33 @@ def rank_gallery(
         part = Ranking(target_rank(scores, wanted), subset_rank, columns, values, subset_top)
         parts.append([field.cpu() for field in part])
     return Ranking(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def above_target(
+    score: Callable[[Tensor, Tensor], Float[Tensor, "queries gallery"]],
+    queries: Float[Tensor, "queries dim"],
+    targets: Tensor,
+    target_index: Int[Tensor, " queries"],
+    others: Int[Tensor, "queries others"],
+) -> Bool[Tensor, "queries others"]:
+    """Which of some candidates of each query score at least as high as its target.
+
+    Args:
+        score: similarity of a block of queries with all candidates.
+        queries: unit norm.
+        targets: features of the gallery.
+        target_index: column of each query's target.
+        others: columns of the candidates that are asked for; -1: none.
+
+    Returns:
+        On the CPU; False where there is none.
+    """
+    parts = [torch.zeros((0, others.shape[1]), dtype=torch.bool)]
+    for rows in _blocks(len(queries), len(targets), _BLOCK_SCORES):
+        scores, asked = score(queries[rows], targets), others[rows].to(targets.device)
+        own = scores.gather(1, target_index[rows, None].to(targets.device))
+        parts.append(((scores.gather(1, asked.clamp(min=0)) >= own) & (asked >= 0)).cpu())
+    return torch.cat(parts)
 
 
 def _blocks(queries: int, gallery: int, scores: int) -> Iterator[slice]:

@@ -1,6 +1,6 @@
 """Shortcuts: how far the reference alone, the text alone, or the wording of the text carries a score.
 
-A benchmark that one of them solves measures little composition.
+A benchmark that one of them solves measures little composition. Hard negatives tell what a network falls back on.
 """
 
 import sys
@@ -21,7 +21,8 @@ from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
 from spn4cir.evaluation import Evaluation, RankedSplit, compose_queries, rank_queries, recalls
 from spn4cir.files import read_json
-from spn4cir.params import Validate
+from spn4cir.hard_negatives import Counts, Nearest, count_above, summarise
+from spn4cir.params import Shortcuts, Validate
 from spn4cir.ranking import Ranking
 from spn4cir.texts import evaluation_text, report_long_texts
 from spn4cir.types import EvaluationSplit
@@ -30,18 +31,37 @@ Wordings = dict[str, tuple[tuple[str, ...], ...]]
 AS_WRITTEN = "as written"
 
 
-class Rewording(NamedTuple):
-    """Where other texts of the queries come from.
+class Probe(NamedTuple):
+    """What is measured: with which other texts of the queries, and how many images are hard negatives.
 
     Attributes:
+        nearest: how many images of each kind.
         templates: each with the field `{text}`.
         path: JSON, a list of paraphrases by text (as the network reads it, or in other capitals); the wording
             `paraphrase n` asks the n-th of each list, and the text as written where a list is shorter or absent. None:
             no file.
     """
 
+    nearest: Nearest
     templates: tuple[str, ...]
     path: Path | None
+
+
+class Measured(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        scores: as the metrics file holds them.
+        counts: of each split, what ranks above the targets.
+    """
+
+    scores: dict[str, Any]
+    counts: tuple[Counts, ...]
+
+
+def probe_of(settings: Shortcuts, path: Path | None) -> Probe:
+    """What the settings ask for, with the paraphrases of the file."""
+    return Probe(Nearest(settings.lookalikes, settings.text_matches), settings.templates, path)
 
 
 def measure_shortcuts(
@@ -51,8 +71,9 @@ def measure_shortcuts(
     images: EncodedGallery,
     settings: Validate,
     wordings: Wordings,
+    nearest: Nearest,
     device: torch.device,
-) -> dict[str, Any]:
+) -> Measured:
     """Scores of the queries with a part taken away, and with their texts reworded; no image is encoded again.
 
     The reference alone is a query composed with the empty text. The text alone is one composed with reference features
@@ -66,10 +87,11 @@ def measure_shortcuts(
         images: the encoded galleries.
         settings: the protocol.
         wordings: each query's other texts, by name of the wording and then a tuple a split.
+        nearest: how many images of each kind are hard negatives.
         device: where the network runs.
 
     Returns:
-        `reference_alone`, `text_alone`, and `paraphrases` where there are wordings.
+        Scores under `reference_alone`, `text_alone`, `hard_negatives`, and `paraphrases` where there are wordings.
     """
     silent = tuple(("",) * len(ranked.texts) for ranked in evaluation.splits)
     said = tuple(ranked.texts for ranked in evaluation.splits)
@@ -80,16 +102,22 @@ def measure_shortcuts(
             for ranked, own in zip(evaluation.splits, texts, strict=True)
         ]
 
-    found = {
+    by_text = rank(said, _without_pictures(images))
+    counts = tuple(
+        count_above(composer, ranked, own, images, nearest, settings, device)
+        for ranked, own in zip(evaluation.splits, by_text, strict=True)
+    )
+    found: dict[str, Any] = {
         "reference_alone": _scores(layout, evaluation, rank(silent, images)),
-        "text_alone": _scores(layout, evaluation, rank(said, _without_pictures(images))),
+        "text_alone": _scores(layout, evaluation, by_text),
+        "hard_negatives": summarise(counts, nearest, layout.recall_ks[0]),
     }
-    if not wordings:
-        return found
     for name, texts in wordings.items():
         report_long_texts(composer, chain(*texts), f"paraphrases '{name}'")
-    reworded = {name: rank(texts, images) for name, texts in wordings.items()}
-    return {**found, "paraphrases": _compare(layout, evaluation, reworded)}
+    if wordings:
+        reworded = {name: rank(texts, images) for name, texts in wordings.items()}
+        found["paraphrases"] = _compare(layout, evaluation, reworded)
+    return Measured(found, counts)
 
 
 def _rank_split(
@@ -134,13 +162,13 @@ def _spread(values: Sequence[float]) -> Scores:
     return {"mean": mean(values), "min": min(values), "max": max(values), "deviation": pstdev(values)}
 
 
-def wordings_of(splits: Sequence[EvaluationSplit], capitalise: bool, rewording: Rewording) -> Wordings:
+def wordings_of(splits: Sequence[EvaluationSplit], capitalise: bool, probe: Probe) -> Wordings:
     """Other texts of every query: one wording a template, then one a paraphrase of the file.
 
     Args:
         splits: the queries.
         capitalise: the family's rule for their texts.
-        rewording: templates and the file.
+        probe: templates and the file.
 
     Raises:
         InputError: the file is absent, of another form, or names none of the texts.
@@ -148,9 +176,9 @@ def wordings_of(splits: Sequence[EvaluationSplit], capitalise: bool, rewording: 
     texts = [[evaluation_text(triplet.captions, capitalise) for triplet in split.triplets] for split in splits]
     found = {
         template: tuple(tuple(template.format(text=text) for text in own) for own in texts)
-        for template in rewording.templates
+        for template in probe.templates
     }
-    return found if rewording.path is None else found | _read_wordings(rewording.path, texts)
+    return found if probe.path is None else found | _read_wordings(probe.path, texts)
 
 
 def _read_wordings(path: Path, texts: Sequence[Sequence[str]]) -> Wordings:

@@ -1,6 +1,6 @@
 """Validation of weights: stage 2, and stage 1 beside it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -9,7 +9,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Layout
 from spn4cir.evaluation import Evaluation, encode_splits, evaluate
 from spn4cir.params import Validate
-from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
+from spn4cir.shortcuts import Measured, Probe, measure_shortcuts, wordings_of
 
 
 class Validated(NamedTuple):
@@ -18,12 +18,12 @@ class Validated(NamedTuple):
     Attributes:
         after: scores of the stage-2 network.
         before: scores of the stage-1 network.
-        shortcuts: of the stage-2 network, as the metrics file holds them; None where none were asked for.
+        shortcuts: of the stage-2 network; None where none were asked for.
     """
 
     after: Evaluation
     before: Evaluation
-    shortcuts: dict[str, Any] | None
+    shortcuts: Measured | None
 
 
 def validate_both(
@@ -33,20 +33,20 @@ def validate_both(
     settings: Validate,
     workers: int,
     device: torch.device,
-    rewording: Rewording | None = None,
+    probe: Probe | None = None,
 ) -> Validated:
-    """Scores of the stage-2 and of the stage-1 network, and with a rewording the shortcuts of the former.
+    """Scores of the stage-2 and of the stage-1 network, and with a probe the shortcuts of the former.
 
     The galleries are encoded once: stage 2 leaves the image side as it is. Where its tensors differ all the same, as
     with weights from elsewhere, each network encodes for itself.
     """
     splits = layout.evaluation_splits()
-    wordings = rewording and wordings_of(splits, settings.capitalise, rewording)
+    wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
     images = encode_splits(after.to(device), splits, settings, workers, device)
     second = evaluate(after, layout, splits, images, settings, device)
     shortcuts = None
-    if wordings is not None:
-        shortcuts = measure_shortcuts(after, layout, second, images, settings, wordings, device)
+    if probe is not None:
+        shortcuts = measure_shortcuts(after, layout, second, images, settings, wordings, probe.nearest, device)
     if tensors_hash(after.frozen_tensors()) != tensors_hash(before.frozen_tensors()):
         del images
         images = encode_splits(before.to(device), splits, settings, workers, device)

@@ -8,7 +8,7 @@ from spn4cir.evaluation import metrics_file
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.outcomes import queries_entry, write_contact_sheet, write_queries, write_recalls
 from spn4cir.params import of_dataset, of_family
-from spn4cir.shortcuts import Rewording
+from spn4cir.shortcuts import Probe, probe_of
 from spn4cir.validation import validate_both
 from stages.common import Job, run
 from stages.learning import scored_layout
@@ -26,10 +26,12 @@ def main(job: Job) -> None:
         settings,
         job.params.machine.workers,
         choose_device(job.params.machine.device),
-        _rewording(job, layout.root),
+        _probe(job, layout.root),
     )
     with atomic_folder(job.place("validate")) as folder:
-        write_queries(layout, after.splits, folder / "queries.parquet", before.splits)
+        write_queries(
+            layout, after.splits, folder / "queries.parquet", before.splits, shortcuts.counts if shortcuts else ()
+        )
         write_recalls(after.scores, folder / "recalls.tsv")
         title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
         write_contact_sheet(after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)
@@ -37,15 +39,15 @@ def main(job: Job) -> None:
     named = queries_entry(job.place("validate") / "queries.parquet", metrics)
     content = metrics_file(after, layout, settings, composer, job.family) | {"stage1": before.scores} | named
     if shortcuts is not None:
-        content["shortcuts"] = shortcuts
+        content["shortcuts"] = shortcuts.scores
     write_json(metrics, content, indent=2)
 
 
-def _rewording(job: Job, root: Path) -> Rewording | None:
+def _probe(job: Job, root: Path) -> Probe | None:
     settings = of_dataset(job.params.shortcuts, job.dataset, "shortcuts")
     if not settings.enabled:
         return None
-    return Rewording(settings.templates, root / settings.paraphrases if settings.paraphrases else None)
+    return probe_of(settings, root / settings.paraphrases if settings.paraphrases else None)
 
 
 if __name__ == "__main__":

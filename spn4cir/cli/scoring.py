@@ -31,7 +31,9 @@ def validate(
     json: Annotated[Path, typer.Option("--json", metavar="FILE", help="The metrics file to write.")],
     shortcuts: Annotated[
         bool,
-        typer.Option("--shortcuts", help="Score the reference alone, the text alone and paraphrases of the text too."),
+        typer.Option(
+            "--shortcuts", help="Measure the reference alone, the text alone, paraphrases and hard negatives."
+        ),
     ] = False,
     paraphrases: Annotated[
         Path | None,
@@ -56,14 +58,14 @@ def validate(
     Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
     protocol and the counts behind them, and the scores over alternative galleries; what came out query by query goes
     into a table beside it, FILE.queries.parquet. Prints the recalls. With --shortcuts, the file says under
-    `shortcuts` how far a part of the query, or another wording, carries them.
+    `shortcuts` how far a part of the query, or another wording, carries them, and what ranks above the targets.
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
     from spn4cir.files import atomic_file, write_json
     from spn4cir.networks import load_network
     from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, of_family
-    from spn4cir.shortcuts import Rewording, measure_shortcuts, wordings_of
+    from spn4cir.shortcuts import measure_shortcuts, probe_of, wordings_of
 
     check_place(json)
     queries = json.with_suffix(".queries.parquet")
@@ -74,17 +76,18 @@ def validate(
     composer = load_network(checkpoint, family, options, place)
     settings = of_family(params.validate_, name, family or composer.family, "validate")
     splits = opened.evaluation_splits()
-    wordings = None
+    probe = measured = None
     if shortcuts or paraphrases is not None:
-        templates = of_dataset(params.shortcuts, name, "shortcuts").templates
-        wordings = wordings_of(splits, settings.capitalise, Rewording(templates, paraphrases))
+        probe = probe_of(of_dataset(params.shortcuts, name, "shortcuts"), paraphrases)
+        wordings = wordings_of(splits, settings.capitalise, probe)
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
     content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
-    if wordings is not None:
-        content["shortcuts"] = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, place)
+    if probe is not None:
+        measured = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, probe.nearest, place)
+        content["shortcuts"] = measured.scores
     with atomic_file(queries) as temporary:
-        write_queries(opened, evaluation.splits, temporary)
+        write_queries(opened, evaluation.splits, temporary, counts=measured.counts if measured else ())
         write_json(json, content, indent=2)
     for key, value in evaluation.scores.items():
         print(f"{key:<24} {value:6.2f}")

@@ -213,3 +213,14 @@ def shortcut_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for key, value in flat_scores(metrics).items()
     ]
+
+
+def hard_negatives(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ranks above the targets: a row a kind of image, and one for both kinds together; None: not measured."""
+    found = metrics.get("shortcuts", {}).get("hard_negatives")
+    if not found:
+        return None
+    labels = {"lookalikes": "most like the reference", "text_matches": "best by the text alone"}
+    rows = [{"label": f"{found[kind]['images']} {label}", **found[kind]} for kind, label in labels.items()]
+    either = {"label": "either", "queries": None, "by_chance": None, "mean_above": None, **found["either"]}
+    return {**found, "rows": [*rows, either]}

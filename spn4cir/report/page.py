@@ -63,6 +63,7 @@ def _values(run: Run, settings: Report) -> dict[str, Any]:
         "splits": list(dict.fromkeys(query.split for query in run.queries)),
         "recalls": content.recall_rows(run),
         "shortcuts": content.shortcut_rows(run.metrics),
+        "hard": content.hard_negatives(run.metrics),
         "settings": list(content.settings_rows(run.settings)),
         "curves": curve_charts(run.curves),
         "ranks": _rank_chart(run),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spn4cir.hard_negatives import picture_similarity
 from tests.conformance.builders import Subject, images
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]
@@ -68,6 +69,14 @@ def test_a_text_alone_and_a_reference_alone_are_queries(subject: Subject) -> Non
     for alone in (by_text, by_image):
         torch.testing.assert_close(alone.norm(dim=-1), torch.ones(len(alone)), rtol=0, atol=1e-5)
     assert float((by_text[0] - by_text[1]).norm()) > 1e-3
+
+
+def test_an_image_is_most_like_itself(subject: Subject) -> None:
+    """By what hard negatives are found with."""
+    target = features(subject).target
+    alike = picture_similarity(subject.network, target, target)
+    torch.testing.assert_close(alike.diagonal(), torch.ones(len(target)), rtol=0, atol=1e-5)
+    assert float((alike - alike.diagonal()[:, None]).max()) <= 1e-5
 
 
 def test_images_are_encoded_in_one_backbone_pass(subject: Subject) -> None:

@@ -100,6 +100,13 @@ def _write_outcomes(root: Path) -> None:
     shortcuts = {
         "reference_alone": dict.fromkeys(scores, 5.0),
         "text_alone": dict.fromkeys(scores, 33.25),
+        "hard_negatives": {
+            "k": 10,
+            "failures": 24,
+            "lookalikes": {"images": 5, "queries": 61.5, "by_chance": 30.25, "mean_above": 1.75, "failures": 12.5},
+            "text_matches": {"images": 6, "queries": 71.5, "by_chance": 31.0, "mean_above": 2.5, "failures": 25.0},
+            "either": {"failures": 37.5},
+        },
         "paraphrases": {
             "sets": {"as written": scores, "it {text}": scores},
             "spread": spread,

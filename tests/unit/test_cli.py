@@ -117,7 +117,9 @@ def test_validate_measures_shortcuts_on_request(data):
     call("validate", "--layout", "cirr", *arguments, "--paraphrases", "p.json")
     second = json.loads(Path("m.json").read_text())
     templates = published_params().shortcuts["cirr"].templates
-    assert list(first["shortcuts"]) == ["reference_alone", "text_alone", "paraphrases"]
+    assert list(first["shortcuts"]) == ["reference_alone", "text_alone", "hard_negatives", "paraphrases"]
+    columns = {"lookalikes_above", "text_matches_above"}
+    assert columns <= set(pq.read_table("m.queries.parquet").column_names)
     assert list(first["shortcuts"]["text_alone"]) == CIRR_KEYS
     assert list(first["shortcuts"]["paraphrases"]["sets"]) == ["as written", *templates]
     assert list(second["shortcuts"]["paraphrases"]["sets"]) == ["as written", *templates, "paraphrase 1"]

@@ -221,6 +221,18 @@ def test_every_section_is_there(open_page: Open, written: Path) -> None:
     assert shown.locator("#curves svg[role=img]").count() == 6
 
 
+def test_hard_negatives_are_a_table(open_page: Open, written: Path) -> None:
+    """A row a kind, and what both explain together."""
+    shown = open_page(written.as_uri())
+    rows = shown.locator("#hard-negatives tbody tr")
+    assert [row.split() for row in rows.all_inner_texts()] == [
+        ["5", "most", "like", "the", "reference", "61.50", "30.25", "1.75", "12.50"],
+        ["6", "best", "by", "the", "text", "alone", "71.50", "31.00", "2.50", "25.00"],
+        ["either", "-", "-", "-", "37.50"],
+    ]
+    assert "Of 24 queries the target is not among the first 10" in shown.locator("#shortcuts").inner_text()
+
+
 def column(shown: Any, table: str, number: int) -> list[str]:
     """The texts of a column's rows that are shown."""
     cells: list[str] = shown.eval_on_selector_all(

@@ -11,14 +11,21 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
 from spn4cir.evaluation import evaluate
+from spn4cir.hard_negatives import Nearest
 from spn4cir.params import Validate
-from spn4cir.shortcuts import AS_WRITTEN, Rewording, measure_shortcuts, wordings_of
+from spn4cir.shortcuts import AS_WRITTEN, Probe, measure_shortcuts, wordings_of
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 from tests.conftest import CPU, StubComposer
 
 IMAGES = 12
 PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=4, sheet_queries=1)
-TEMPLATES = Rewording(("now {text}", "{text}"), None)
+
+
+def probe(templates: tuple[str, ...], path: Path | None = None) -> Probe:
+    return Probe(Nearest(2, 2), templates, path)
+
+
+TEMPLATES = probe(("now {text}", "{text}"))
 
 
 def gallery() -> Gallery:
@@ -35,7 +42,7 @@ def split(queries: int = 4) -> EvaluationSplit:
     return EvaluationSplit("val", triplets, gallery(), {})
 
 
-def measured(tmp_path: Path, rewording: Rewording, **texts: int) -> dict[str, Any]:
+def measured(tmp_path: Path, asked: Probe, **texts: int) -> dict[str, Any]:
     """What is found where the network knows the texts as written, and `texts` besides (`_` for a space)."""
     axes = torch.eye(IMAGES)
     known = {f"to {i}": i for i in range(IMAGES)} | {text.replace("_", " "): i for text, i in texts.items()}
@@ -43,14 +50,14 @@ def measured(tmp_path: Path, rewording: Rewording, **texts: int) -> dict[str, An
     layout, splits = Cirr(tmp_path, "error"), [split()]
     images = EncodedGallery(gallery(), axes, axes, torch.arange(IMAGES))
     evaluation = evaluate(composer, layout, splits, images, PROTOCOL, CPU)
-    wordings = wordings_of(splits, PROTOCOL.capitalise, rewording)
-    return measure_shortcuts(composer, layout, evaluation, images, PROTOCOL, wordings, CPU)
+    wordings = wordings_of(splits, PROTOCOL.capitalise, asked)
+    return measure_shortcuts(composer, layout, evaluation, images, PROTOCOL, wordings, asked.nearest, CPU).scores
 
 
 def test_a_benchmark_that_the_text_solves(tmp_path: Path) -> None:
     """The text alone finds every target; the reference alone ties with all others, and ties count against it."""
-    found = measured(tmp_path, Rewording((), None))
-    assert list(found) == ["reference_alone", "text_alone"]
+    found = measured(tmp_path, probe(()))
+    assert list(found) == ["reference_alone", "text_alone", "hard_negatives"]
     assert (found["text_alone"]["recall_at1"], found["reference_alone"]["recall_at1"]) == (100.0, 0.0)
     assert found["reference_alone"]["recall_at10"] == 0.0  # 11 candidates tie
 
@@ -71,7 +78,7 @@ def test_paraphrases_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     """In other capitals, in lists of any length; a query without the n-th keeps its text."""
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"To 1": ["one", "the first"], "to 2": ["two"], "unasked": ["x", "y", "z"]}))
-    wordings = wordings_of([split()], False, Rewording(("please {text}",), path))
+    wordings = wordings_of([split()], False, probe(("please {text}",), path))
     assert wordings["please {text}"] == (("please to 1", "please to 2", "please to 3", "please to 4"),)
     assert wordings["paraphrase 1"] == (("one", "two", "to 3", "to 4"),)
     assert wordings["paraphrase 2"] == (("the first", "to 2", "to 3", "to 4"),)
@@ -95,5 +102,5 @@ def test_a_file_of_another_form(tmp_path: Path, content: Any, problem: str) -> N
     if content is not None:
         path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=problem) as raised:
-        wordings_of([split()], False, Rewording((), path))
+        wordings_of([split()], False, probe((), path))
     assert str(raised.value).startswith(str(path))
