@@ -186,9 +186,10 @@ class _Found:
 def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
     """Pictures that triplets name and their split does not have."""
     for split in splits:
-        for name in dict.fromkeys(name for triplet in split.triplets for name in _names(triplet)):
+        named = (name for triplet in split.triplets for name in (*_names(triplet), *triplet.subset_names))
+        for name in dict.fromkeys(named):
             if name not in split.images:
-                yield Fault(name, "", (_label(split),), "is absent from the split file")
+                yield Fault(name, "", (_label(split),), split.absent)
 
 
 def _loosely(path: Path) -> str:

@@ -16,8 +16,10 @@ from spn4cir.datasets.protocol import AnnotatedSplit, Scores, unique_gallery
 from spn4cir.datasets.records import Missing, captions_field, field, findable, present, present_images, read_records
 from spn4cir.datasets.tables import SPLITS, Row, read_table
 from spn4cir.errors import InputError
-from spn4cir.folders import folder_gallery
+from spn4cir.folders import SUFFIXES, folder_gallery
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+_ABSENT = f"is no picture of the folder: write its path from there, which ends in {', '.join(SUFFIXES)}"
 
 
 @dataclass(frozen=True)
@@ -245,12 +247,13 @@ class Folder:
         if self.annotations is None:
             return (AnnotatedSplit("train", (), everything),)
         splits = []
-        for split in SPLITS:
+        for split in filter(self._rows.get, SPLITS):
             triplets = tuple(self._annotated(split))
             listed = [name for triplet in triplets for name in (*sorted(_names(triplet)), *triplet.subset_names)]
-            named = {name: self.image_path(name) for name in listed}
+            paths = {name: self.image_path(name) for name in listed}
+            named = {name: path for name, path in paths.items() if name in everything or not path.is_file()}
             needed = named if split == "train" else everything | named
-            splits.extend([AnnotatedSplit(split, triplets, needed, frozenset(named))] if triplets else [])
+            splits.append(AnnotatedSplit(split, triplets, needed, frozenset(named), absent=_ABSENT))
         return tuple(splits)
 
     @property

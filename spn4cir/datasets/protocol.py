@@ -20,6 +20,7 @@ class AnnotatedSplit:
         images: where the images lie that the split needs; a triplet that names another is of no use.
         listed: the names that the annotation files say; None: all of `images`.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
+        absent: what is said of a name that a triplet has and `images` lacks.
     """
 
     split: str
@@ -27,6 +28,7 @@ class AnnotatedSplit:
     images: Mapping[str, Path]
     listed: frozenset[str] | None = None
     category: str = ""
+    absent: str = "is absent from the split file"
 
 
 class Layout(Protocol):

@@ -11,6 +11,7 @@ from spn4cir.check_lines import check_lines, summary
 from spn4cir.checking import Check, check_data
 from spn4cir.cli import app
 from spn4cir.datasets import LAYOUTS, open_layout
+from spn4cir.errors import InputError
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
 
 
@@ -127,6 +128,22 @@ def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
     assert found.unlisted == ("2.png", "3.png")
     assert reasons(found.missing) == {"1.PNG": "is not there"}
     assert [(cost.split, cost.triplets_lost) for cost in found.costs] == [("train", 1), ("val", 0)]
+
+
+@pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.tif", ".hidden/3.png"])
+def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
+    """Training looks names up in the folder's pictures: that a file lies there is not enough."""
+    shop = tmp_path / "shop"
+    for place in (shop / "0.png", shop / "1.png", shop / name):
+        draw(place, 0)
+    (tmp_path / "a.csv").write_text(f"reference,target,text,split\n0.png,{name},red,train\n0.png,1.png,blue,val\n")
+    layout = open_layout("folder", shop, "error", {"annotations": str(tmp_path / "a.csv")})
+    with pytest.raises(InputError, match="has no image on disk"):
+        layout.training_triplets()
+    found = check_data(layout, 0)
+    assert list(reasons(found.missing)) == [name]
+    assert reasons(found.missing)[name].startswith("is no picture of the folder: write its path from there")
+    assert [cost.triplets_lost for cost in found.costs] == [1, 0]
 
 
 def test_long_lists_are_cut_on_screen_and_whole_in_json(tmp_path: Path) -> None:
