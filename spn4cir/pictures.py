@@ -93,16 +93,19 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 def _check_shape(image: Image.Image, name: str, preprocess: Preprocess) -> None:
     """Refuses a picture without pixels, and one that becomes larger than Pillow opens when it is padded or resized."""
-    longer, shorter = max(image.size), min(image.size)
     size = f"{image.width} x {image.height}"
-    if not shorter:
+    if not min(image.size):
         raise InputError(f"{name}: has no pixels ({size}); choose another picture")
-    if preprocess.target_ratio is None:
-        pixels = longer * preprocess.size**2 / shorter
-    else:
-        pixels = longer**2 / preprocess.target_ratio
-    if pixels > max(_MOST_PIXELS, image.width * image.height):
+    if padded_pixels(image, preprocess) > max(_MOST_PIXELS, image.width * image.height):
         raise InputError(f"{name}: is too narrow ({size}): crop it before you use it")
+
+
+def padded_pixels(image: Image.Image, preprocess: Preprocess) -> float:
+    """How many pixels an image has, at the most, while it is padded and resized."""
+    longer, shorter = max(image.size), max(min(image.size), 1)
+    if preprocess.target_ratio is None:
+        return longer * preprocess.size**2 / shorter
+    return longer**2 / preprocess.target_ratio
 
 
 class _Files(torch.utils.data.Dataset[Read | InputError]):

@@ -20,7 +20,7 @@ from spn4cir.errors import InputError
 from spn4cir.holdings import Changes, Encode, Holdings, Place
 from spn4cir.indexing import BATCH_SIZE, check_finite, encode_new, encode_pixels
 from spn4cir.networks import load_network
-from spn4cir.pictures import stamp
+from spn4cir.pictures import padded_pixels, stamp
 from spn4cir.queries import Query, read_query, text_warning
 from spn4cir.stored import (
     Weights,
@@ -244,6 +244,10 @@ class Retriever:
         if isinstance(picture, Path) and not picture.exists():
             raise InputError(f"{image}: no such image; name a file, or a picture of the gallery")
         return read_query(self._composer, picture, text)
+
+    def padded_pixels(self, image: Image.Image) -> float:
+        """How many pixels a picture has, at the most, while it is made ready for the network."""
+        return padded_pixels(image, self._composer.preprocess)
 
     def text_warning(self, text: str) -> str | None:
         """What to say of a text that the network will cut; None of others."""

@@ -30,6 +30,8 @@ _WINDOW = 0.003
 _IN_FLIGHT = 256
 # A picture of 50 megapixels takes up to 200 MB while it is decoded.
 _DECODERS = 2
+# The network sees a narrow picture padded: this many pixels are those of 50 megapixels, two to one.
+_MOST_PADDED = 80_000_000
 _THUMBNAIL = 256
 _THUMBNAILS_KEPT = 2_048
 
@@ -127,11 +129,17 @@ class SearchService:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
     def _prepare(self, picture: str | bytes, text: str) -> tuple[Query, str | None]:
-        image = decode_upload(picture) if isinstance(picture, bytes) else self._path(picture)
+        image = self._uploaded(picture) if isinstance(picture, bytes) else self._path(picture)
         try:
             return self.retriever.prepare(image, text), self.retriever.text_warning(text)
         except InputError as error:
             raise Refusal(422, _without_folder(str(error), self._folder)) from None
+
+    def _uploaded(self, data: bytes) -> Image.Image:
+        image = decode_upload(data)
+        if self.retriever.padded_pixels(image) > _MOST_PADDED:
+            raise Refusal(422, f"the image is too narrow ({image.width:,} x {image.height:,} pixels); crop it")
+        return image
 
     def _draw_thumbnail(self, name: str) -> bytes:
         try:

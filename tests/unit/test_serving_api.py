@@ -195,6 +195,7 @@ FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (60, 40), "red")]
         *(encoded(NOISE, kind, **FRAMES) for kind in ("GIF", "WEBP", "PNG")),
         encoded(Image.new("RGB", (1, 1))),
         encoded(Image.new("RGB", (2000, 1))),
+        encoded(Image.new("1", (10_000, 5_000))),
     ],
 )
 def test_pictures_of_every_mode_are_searched_with(client, data):
@@ -214,6 +215,7 @@ def test_pictures_of_every_mode_are_searched_with(client, data):
         (claimed_png(60_000, 60_000), 413, "far more pixels than the 50 million"),
         (claimed_png(10_000, 5_000), 422, "the image is broken"),
         (encoded(Image.new("L", (20_000_000, 1))), 422, "narrow"),
+        (encoded(Image.new("RGBA", (14_000, 1))), 422, "too narrow (14,000 x 1 pixels); crop it"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
