@@ -8,6 +8,7 @@ from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic.json_schema import SkipJsonSchema
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from spn4cir.errors import InputError
@@ -19,7 +20,7 @@ from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
 
 # Besides the file a request holds a text, a name and the lines between the parts.
 _MAX_BODY = MAX_BYTES + 100_000
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _DESCRIPTION = f"""Composed image retrieval: find the pictures of a gallery that a picture and a text ask for.
 
 `POST /api/search` takes a picture, as a file or as the name of one of the gallery, and says which pictures of the
@@ -67,12 +68,19 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
         response_model_exclude_none=True,
     )
     async def search(
-        text: Annotated[str, Form(description="What is to be different, as in `is red with long sleeves`.")],
+        text: Annotated[
+            str,
+            Form(
+                description="What is to be different, as in `is red with long sleeves`.",
+                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT},  # told here, refused in the service's words
+            ),
+        ],
         image: Annotated[
-            UploadFile | None, File(description="The picture as a file: PNG, JPEG, WebP, BMP or GIF.")
+            UploadFile | SkipJsonSchema[None],
+            File(description="The picture as a file: PNG, JPEG, WebP, BMP or GIF."),
         ] = None,
         reference: Annotated[
-            str | None, Form(description="Instead of `image`: the name of a picture of the gallery.")
+            str | SkipJsonSchema[None], Form(description="Instead of `image`: the name of a picture of the gallery.")
         ] = None,
         k: Annotated[
             int,

@@ -284,6 +284,10 @@ def test_the_description_names_every_answer(client):
     fields = schemas[body]["properties"]
     assert sorted(fields) == ["image", "k", "reference", "text"]
     assert (fields["k"]["minimum"], fields["k"]["maximum"], fields["k"]["default"]) == (1, 1000, 10)
+    assert (fields["text"]["minLength"], fields["text"]["maxLength"]) == (1, 2000)
+    assert {name: field["type"] for name, field in fields.items()} == {
+        "text": "string", "image": "string", "reference": "string", "k": "integer",
+    }, "a form has no null"  # fmt: skip
     assert all(field["description"] for field in fields.values())
     assert "HTTPValidationError" not in json.dumps(described)
 
@@ -293,6 +297,7 @@ def test_other_paths_and_methods_are_answered_in_json(client):
     wrong = client.get("/api/search")
     refused(wrong, 405, "use POST here")
     assert wrong.headers["allow"] == "POST"
+    refused(client.request("TRACE", "/api/health"), 405, "use GET here")
 
 
 def test_pages_of_other_sites_may_not_ask(client):
