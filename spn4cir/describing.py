@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spn4cir.checkpoints import build_composer, read_checkpoint
 from spn4cir.composers import COMPOSERS, composer_class
 from spn4cir.composers.protocol import Composer, Options, Sizes, Tower
+from spn4cir.networks import open_checkpoint
 from spn4cir.params import OpenClipModel, Params
 
 REST = "heads"
@@ -84,7 +84,7 @@ def describe(path: Path, params: Params, family: str | None = None, options: Opt
     """Reads a checkpoint once and describes it; no tokenizer is needed.
 
     Args:
-        path: a published file or one of ours.
+        path: a published file, one of ours, or a hub folder.
         params: the pipelines to compare with.
         family: the family that is expected, or a recipe of it; None takes what the file tells.
         options: head widths, where they are not the published ones.
@@ -92,8 +92,7 @@ def describe(path: Path, params: Params, family: str | None = None, options: Opt
     Raises:
         InputError: the file will not do.
     """
-    checkpoint = read_checkpoint(path, family)
-    composer = build_composer(checkpoint, path, family, options)
+    checkpoint, composer, *_ = open_checkpoint(path, family, options)
     sizes = composer.sizes()
     rows = dict(_rows(params, checkpoint.family))
     return Description(

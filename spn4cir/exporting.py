@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from spn4cir.checkpoints import build_composer, read_checkpoint, save_tensors
+from spn4cir.checkpoints import save_tensors
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
+from spn4cir.networks import open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
     float16; the original's module takes float32 as well.
 
     Args:
-        path: a published file or one of ours.
+        path: a published file, one of ours, or a hub folder.
         out: the file to write, another one.
         family: the family that is expected, or a recipe of it; None takes what the file tells.
         options: head widths, where they are not the published ones.
@@ -52,10 +51,8 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
     """
     if out.exists() and out.samefile(path):
         raise InputError(f"{out}: is the checkpoint itself; give the name of another file to write")
-    checkpoint = read_checkpoint(path, family)
+    checkpoint, composer, _, widened, _ = open_checkpoint(path, family, options)
     container, stage = checkpoint.container, checkpoint.stage
-    widened = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in checkpoint.state.values())
-    composer = build_composer(checkpoint, path, family, options)
     content = composer.published(stage, checkpoint.epoch or 0)
     state = content[container.key]
     extras = {container.prefix + name: tensor for name, tensor in composer.extras(stage).items()}

@@ -1,17 +1,90 @@
-"""The network of a checkpoint, ready to be run."""
+"""The network of a checkpoint file or of a hub folder, ready to be run."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints import Checkpoint, build_composer, read_checkpoint
+from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
+from spn4cir.hub_folder import CONFIG, Config, is_hub_folder, read_config, read_hub_folder
+
+
+class Opened(NamedTuple):
+    """A network with what its file or folder tells.
+
+    Attributes:
+        checkpoint: where it comes from; its weights went into the network.
+        composer: the network, on the CPU, in float32 and eval mode.
+        options: what the file does not tell, as given, or as the folder tells.
+        widened: whether tensors of half precision became float32.
+        config: of a folder.
+    """
+
+    checkpoint: Checkpoint
+    composer: Composer
+    options: Options
+    widened: bool
+    config: Config | None
+
+
+def open_checkpoint(place: Path, family: str | None = None, options: Options | None = None) -> Opened:
+    """Reads a network.
+
+    Args:
+        place: a `.pt` file, published or of one's own, or what `export --to hub-folder` wrote.
+        family: the family that is expected, or a recipe of it; None takes what the file tells.
+        options: what the file does not tell; None takes what a folder tells, else the published values.
+
+    Raises:
+        InputError: the file or the folder will not do.
+    """
+    options, config = options or Options(), None
+    if is_hub_folder(place):
+        folder = place if place.is_dir() else place.parent
+        checkpoint, config = read_hub_folder(folder)
+        _check_family(folder, config, family)
+        family = family or config.name
+        options = replace(
+            options,
+            vision_head_width=options.vision_head_width or config.vision_head_width,
+            text_head_width=options.text_head_width or config.text_head_width,
+        )
+    else:
+        checkpoint = read_checkpoint(place, family)
+    widened = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in checkpoint.state.values())
+    composer = build_composer(checkpoint, place, family, options)
+    return Opened(checkpoint, composer, options, widened, config)
 
 
 def load_network(checkpoint: Path, family: str | None, options: Options, device: torch.device) -> Composer:
     """The network on the device. Refuses what its text tower lacks or does not read now, rather than after the work."""
-    composer = load_composer(checkpoint, family, options)
+    composer = open_checkpoint(checkpoint, family, options).composer
     if composer.vocabulary is None and options.tokenizer is not None:
         raise InputError(f"--tokenizer: family '{composer.family}' has a tokenizer of its own; leave the option out")
     return composer.to(device)
+
+
+def fetch_folder(repository: str, revision: str = "main") -> Path:
+    """A hub folder from the hub, in its cache: of one commit, each file checked by its hash.
+
+    Raises InputError as `hub.fetch`, and where the repository holds something else.
+    """
+    from spn4cir.hub import fetch
+
+    settings = fetch(repository, CONFIG, revision)
+    folder = settings.path.parent
+    for name, sha256 in read_config(folder).files.items():
+        fetch(repository, name, settings.commit, sha256)
+    return folder
+
+
+def _check_family(folder: Path, config: Config, family: str | None) -> None:
+    if family is not None and composer_class(family).family != config.family:
+        raise InputError(
+            f"{folder}: holds a stage-{config.stage} network of family '{config.family}', not '{family}'; "
+            "name the right folder or family"
+        )

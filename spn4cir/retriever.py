@@ -1,8 +1,7 @@
 """Search in a gallery of one's own: the pictures that a picture and a text ask for."""
 
-import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,23 +16,21 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
-from spn4cir.holdings import Changes, Encode, Holdings, Place
-from spn4cir.indexing import BATCH_SIZE, check_finite, encode_new, encode_pixels
-from spn4cir.networks import load_network
-from spn4cir.pictures import padded_pixels, stamp
+from spn4cir.holdings import Place
+from spn4cir.indexed import IndexedGallery
+from spn4cir.indexing import BATCH_SIZE, check_finite, encode_pixels
+from spn4cir.networks import fetch_folder, load_network
+from spn4cir.pictures import padded_pixels
 from spn4cir.queries import Query, read_query, text_warning
 from spn4cir.stored import (
-    Weights,
     check_network,
-    find_weights,
     read_holdings,
     read_manifest,
     vocabulary_folder,
     write_index,
 )
-from spn4cir.vectors import Best, Vectors
-
-_MOST_WORKERS = 8
+from spn4cir.stored_weights import Weights, find_weights
+from spn4cir.vectors import Best
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Hit:
     path: str
 
 
-class Retriever:
+class Retriever(IndexedGallery):
     """A network and a gallery that it searches.
 
     Targets lie in FAISS: up to 200,000 vectors every one is compared, from there on those of the nearest lists, whose
@@ -72,13 +69,9 @@ class Retriever:
     def __init__(
         self, composer: Composer, weights: Weights, widths: Options, device: torch.device, workers: int | None
     ) -> None:
-        self._composer = composer
+        super().__init__(composer, device, workers)
         self._weights = weights
         self._widths = widths
-        self._device = device
-        self._workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
-        self._holdings = Holdings()
-        self.changes = Changes()
 
     @classmethod
     def from_checkpoint(
@@ -95,7 +88,7 @@ class Retriever:
         """With the network of a checkpoint, published or of one's own, and no gallery yet.
 
         Args:
-            path: the `.pt` file.
+            path: the `.pt` file, or a folder of `export --to hub-folder`.
             family: the family that is expected, or a recipe of it; None takes what the file tells.
             tokenizer: of BLIP and BLIP-2, a folder or a hub id; None: the vocabulary in the file, else the published.
             vision_head_width: of the image tower's attention, which no file tells; None: the published one.
@@ -106,10 +99,27 @@ class Retriever:
         Raises:
             InputError: the file, the family, the tokenizer or the device will not do.
         """
-        place, weights = choose_device(device), Weights(stamp(Path(path)))
+        place, weights = choose_device(device), Weights.of(Path(path))
         widths = Options(vision_head_width=vision_head_width, text_head_width=text_head_width)
         composer = load_network(Path(path), family, replace(widths, tokenizer=tokenizer), place)
         return cls(composer, weights, widths, place, workers)
+
+    @classmethod
+    def from_hub(
+        cls, repository: str, revision: str = "main", *, device: str = "auto", workers: int | None = None
+    ) -> Self:
+        """As `from_checkpoint`, of a folder of `export --to hub-folder` that was uploaded to the hub.
+
+        Args:
+            repository: as `owner/name`.
+            revision: branch, tag or commit.
+            device: as of `from_checkpoint`.
+            workers: as of `from_checkpoint`.
+
+        Raises:
+            InputError: the hub cannot be reached or refuses, or the repository holds no such folder.
+        """
+        return cls.from_checkpoint(fetch_folder(repository, revision), device=device, workers=workers)
 
     @classmethod
     def load(
@@ -128,7 +138,8 @@ class Retriever:
         """
         source, place = Path(folder).absolute(), choose_device(device)
         manifest = read_manifest(source)
-        weights = find_weights(source, manifest, None if checkpoint is None else Path(checkpoint))
+        named = None if checkpoint is None else Path(checkpoint)
+        weights = find_weights(source, manifest.weights, manifest.weights_path, named)
         widths = Options(vision_head_width=manifest.vision_head_width, text_head_width=manifest.text_head_width)
         options = replace(widths, tokenizer=vocabulary_folder(source, manifest))
         retriever = cls(load_network(weights.path, manifest.family, options, place), weights, widths, place, workers)
@@ -163,56 +174,6 @@ class Retriever:
             self._widths,
             self._composer.vocabulary,
         )
-
-    def index(self, folder_or_paths: Place | Iterable[Place], *, skip: bool = False) -> Self:
-        """Makes these pictures the gallery; only what is new or changed since the last time is read and encoded.
-
-        A file of another size or time is read again, a picture that the network sees as one before is not encoded.
-        Names are paths from the folder, or from the folder that all pictures of a list share.
-
-        Args:
-            folder_or_paths: a folder, with the folders below it, or pictures.
-            skip: leave pictures out that cannot be decoded; `changes.skipped` names them.
-
-        Returns:
-            This retriever; `changes` says what was done.
-
-        Raises:
-            InputError: there is no picture, or some cannot be decoded: all of them are named, and nothing changes.
-        """
-        self.changes = self._holdings.replace(folder_or_paths, self._encode(skip), skip)
-        return self
-
-    def refresh(self, *, skip: bool = False) -> Changes:
-        """Looks at the indexed folder again, and at the pictures that were added from elsewhere.
-
-        Raises InputError as `index`, and where no folder was indexed.
-        """
-        self.changes = self._holdings.refresh(self._encode(skip), skip)
-        return self.changes
-
-    def add(self, paths: Place | Iterable[Place], *, skip: bool = False) -> Changes:
-        """Adds pictures, named as those of `index`; one that lies elsewhere by its file's name.
-
-        Raises InputError as `index`, and where another picture of the gallery has the name.
-
-        >>> Retriever.from_checkpoint(checkpoint).index(folder).add("new/hat.png").added
-        ('hat.png',)
-        """
-        places = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        self.changes = self._holdings.add(places, self._encode(skip), skip)
-        return self.changes
-
-    def remove(self, names: str | Iterable[str]) -> Changes:
-        """Takes pictures out; `index` and `refresh` put them in again while their files are in the folder.
-
-        Raises InputError that lists names which are not in the gallery: nothing is removed then.
-        """
-        self.changes = self._holdings.remove([names] if isinstance(names, str) else names)
-        return self.changes
-
-    def _encode(self, skip: bool) -> Encode:
-        return partial(encode_new, self._composer, workers=self._workers, device=self._device, skip=skip)
 
     def search(self, image: Place | Image.Image, text: str, k: int = 10, exclude_reference: bool = True) -> list[Hit]:
         """The best pictures, best first; equal scores in the order of the names.
@@ -281,11 +242,6 @@ class Retriever:
             best = vectors.best(composed.cpu().numpy(), [k + len(names) for names in left_out], scores)
         return [self._hits(found, names, k) for found, names in zip(best, left_out, strict=True)]
 
-    def _held(self) -> Vectors:
-        if self._holdings.vectors is None or not len(self):
-            raise InputError("nothing is indexed; call index with a folder or pictures first")
-        return self._holdings.vectors
-
     def _left_out(self, query: Query) -> frozenset[str]:
         own = () if query.name is None else (query.name,)
         return frozenset((*own, *self._holdings.catalogue.equal(query.digest)))
@@ -317,36 +273,3 @@ class Retriever:
             if name not in left_out
         )
         return [Hit(name, -score, catalogue[name].path) for score, name in ranked[:k]]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the gallery's pictures, sorted."""
-        return tuple(sorted(self._holdings.catalogue))
-
-    def __len__(self) -> int:
-        return len(self._holdings.catalogue)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._holdings.catalogue
-
-    def path(self, name: str) -> Path:
-        """Where a picture of the gallery lies. Raises InputError for a name that is not in it."""
-        entry = self._holdings.catalogue.get(name)
-        if entry is None:
-            raise InputError(f"'{name}' is not in the gallery; `names` lists what is")
-        return Path(entry.path)
-
-    @property
-    def family(self) -> str:
-        """Of the network."""
-        return self._composer.family
-
-    @property
-    def approximate(self) -> bool:
-        """Whether only the vectors of the nearest lists are compared."""
-        return self._holdings.vectors is not None and self._holdings.vectors.approximate
-
-    @property
-    def recall(self) -> float | None:
-        """Of an approximate index against an exact one, as it was measured; None for an exact one."""
-        return None if self._holdings.vectors is None else self._holdings.vectors.recall

@@ -1,8 +1,5 @@
 """An index in a folder: FAISS's file, the pictures as parquet, what it was made with, and the weights if wanted."""
 
-import os
-import shutil
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -15,18 +12,13 @@ from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, file_hash, read_json, write_json
 from spn4cir.holdings import Holdings
-from spn4cir.pictures import Stamp, stamp
+from spn4cir.replacing import check_replaceable
+from spn4cir.stored_weights import FILE, FOLDER, Weights
 from spn4cir.vectors import Vectors
 
 FORMAT: Literal[1] = 1
-_MANIFEST, _VECTORS, _PICTURES, _WEIGHTS, _WORDS = (
-    "index.json",
-    "vectors.faiss",
-    "pictures.parquet",
-    "weights.pt",
-    "vocabulary/vocab.txt",
-)
-_OURS = {_MANIFEST, _VECTORS, _PICTURES, _WEIGHTS, "vocabulary"}
+_MANIFEST, _VECTORS, _PICTURES, _WORDS = "index.json", "vectors.faiss", "pictures.parquet", "vocabulary/vocab.txt"
+_OURS = {_MANIFEST, _VECTORS, _PICTURES, FILE, FOLDER, "vocabulary"}
 
 
 class Manifest(BaseModel):
@@ -61,37 +53,9 @@ class Manifest(BaseModel):
     files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A checkpoint file as it was when it was read.
-
-    Attributes:
-        stamp: its path, size and time.
-        sha256: its hash, where it was taken.
-    """
-
-    stamp: Stamp
-    sha256: str | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return Path(self.stamp.path)
-
-    def hashed(self) -> str:
-        """Its hash. Raises InputError when the file is no longer the one that was read."""
-        if stamp(self.path) != self.stamp:
-            raise InputError(f"{self.path}: changed or went since its network was read; make the retriever anew")
-        return self.sha256 or file_hash(self.path)
-
-
-def check_replaceable(folder: Path) -> None:
+def check_index_place(folder: Path) -> None:
     """Refuses a place for an index where something else stands."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; name a folder for the index")
-    strangers = sorted({entry.name for entry in folder.iterdir()} - _OURS) if folder.exists() else []
-    if strangers:
-        raise InputError(f"{folder}: holds {strangers[0]}, which is of no index; name a new folder for the index")
+    check_replaceable(folder, _OURS, "index")
 
 
 def holds_index(folder: Path) -> bool:
@@ -123,10 +87,10 @@ def write_index(
         InputError: nothing is indexed, the place holds something else or cannot be written, or the weights changed.
     """
     folder = folder.resolve()
-    check_replaceable(folder)
+    check_index_place(folder)
     if holdings.vectors is None:
         raise InputError(f"{folder}: nothing is indexed, so there is nothing to save; call index first")
-    inside = weights.path.resolve().parent == folder
+    inside = weights.lies_in(folder)
     if inside and not include:
         raise InputError(f"{folder}: holds the weights itself; save with weights, or in another folder")
     sha256 = weights.hashed()
@@ -137,7 +101,7 @@ def write_index(
             (temporary / _WORDS).parent.mkdir()
             (temporary / _WORDS).write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
         if include:
-            _take_weights(weights.path, temporary / _WEIGHTS, inside)
+            weights.copy_into(temporary, inside)
         manifest = Manifest(
             format=FORMAT,
             family=family,
@@ -156,17 +120,6 @@ def write_index(
             },
         )
         write_json(temporary / _MANIFEST, manifest.model_dump(mode="json"), indent=2)
-
-
-def _take_weights(source: Path, target: Path, ours: bool) -> None:
-    """A copy with the time of the file; of the folder's own file that is replaced a link, which costs nothing."""
-    if ours:
-        try:
-            os.link(source, target)
-        except OSError:  # a file system without links
-            shutil.copy2(source, target)
-    else:
-        shutil.copy2(source, target)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -206,32 +159,9 @@ def read_holdings(folder: Path, manifest: Manifest) -> Holdings:
     return Holdings(catalogue, vectors, manifest.target, Path(manifest.root), manifest.whole)
 
 
-def find_weights(folder: Path, manifest: Manifest, checkpoint: Path | None) -> Weights:
-    """The checkpoint of an index: the one that is named, else in the folder, else where it lay; known by its hash.
-
-    Raises InputError when it is not there or is another file.
-    """
-    recorded = folder / _WEIGHTS if manifest.weights_path is None else Path(manifest.weights_path)
-    path = (checkpoint or recorded).absolute()
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; name the weights of {folder} with checkpoint (--checkpoint FILE)")
-    read = stamp(path)
-    weights = Weights(read, file_hash(path))
-    _check_weights(folder, manifest, weights)
-    return weights
-
-
-def _check_weights(folder: Path, manifest: Manifest, weights: Weights) -> None:
-    if (found := weights.hashed()) != manifest.weights:
-        raise InputError(
-            f"{weights.path}: holds other weights than {folder} was made with (sha256 {found[:12]}, expected "
-            f"{manifest.weights[:12]}); name the right file, or make an index in another folder"
-        )
-
-
 def check_network(folder: Path, manifest: Manifest, weights: Weights, widths: Options) -> None:
     """Refuses a network that is not the one that the targets of an index were made with."""
-    _check_weights(folder, manifest, weights)
+    weights.check(folder, manifest.weights)
     made_with = (manifest.vision_head_width, manifest.text_head_width)
     if made_with != (found := (widths.vision_head_width, widths.text_head_width)):
         raise InputError(f"{folder}: was made with head widths {made_with}, not {found} (image, text); name the same")

@@ -2,7 +2,7 @@
 
 import os
 
-from spn4cir.cli import checking, comparing, data, files, scoring, searching, serving  # noqa: F401
+from spn4cir.cli import checking, comparing, data, exporting, files, scoring, searching, serving  # noqa: F401
 from spn4cir.cli.application import app
 
 __all__ = ["app", "main"]

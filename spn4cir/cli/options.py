@@ -20,7 +20,11 @@ Annotations = Annotated[
 ]
 Weights = Annotated[
     Path,
-    typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt: a published file of either stage, or your own."),
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Weights, .pt: a published file of either stage, or your own; or a folder of `export --to hub-folder`.",
+    ),
 ]
 Family = Annotated[
     str | None,

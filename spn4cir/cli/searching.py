@@ -38,10 +38,10 @@ def index(
     there, what is new or changed is encoded and what is gone leaves it. From 200,000 vectors on it is approximate: the
     recall is measured and printed.
     """
-    from spn4cir.stored import check_replaceable, holds_index
+    from spn4cir.stored import check_index_place, holds_index
 
     check_place(out, folder=True)
-    check_replaceable(out)
+    check_index_place(out)
     options = (family, tokenizer, vision_head_width, text_head_width)
     retriever = open_network(checkpoint, *options, device, workers, gallery)
     if holds_index(out):

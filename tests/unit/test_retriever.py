@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import spn4cir.indexed
 import spn4cir.retriever
 from spn4cir import Hit, Retriever
 from spn4cir.errors import InputError
@@ -88,8 +89,9 @@ def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
     draw(tmp_path / "new" / "hat.png", 9)
     given = {"checkpoint": weights, "folder": tmp_path / "pictures", "Retriever": Retriever}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.retriever, globs=given):
-        runner.run(example)
+    for module in (spn4cir.retriever, spn4cir.indexed):
+        for example in doctest.DocTestFinder(exclude_empty=True).find(module, globs=given):
+            runner.run(example)
     assert runner.tries > 8
     assert runner.failures == 0
 

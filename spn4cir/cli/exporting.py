@@ -1,0 +1,89 @@
+"""The command `export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from spn4cir.cli.application import app, example
+from spn4cir.cli.context import check_place, network_options
+from spn4cir.cli.options import Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights
+
+if TYPE_CHECKING:
+    from spn4cir.composers.protocol import Options
+    from spn4cir.model_card import Facts
+
+
+@app.command(epilog=example("spn4cir export --to hub-folder --checkpoint best.pt --licence mit --out my-model"))
+def export(
+    checkpoint: Weights,
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file (.pt) or the folder to write.")],
+    to: Annotated[
+        Literal["published", "hub-folder"],
+        typer.Option("--to", help="A file for the original code, or a folder in the form of the Hugging Face hub."),
+    ] = "published",
+    name: Annotated[
+        str | None, typer.Option("--name", help="hub-folder: what the model is called. Default: the folder's name.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence", metavar="ID", help="hub-folder: of the weights, as the hub names it. Default: unknown."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME", help="hub-folder: what it was trained on; may be given several times."),
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="FILE", help="hub-folder: scores, as `validate` wrote them.")
+    ] = None,
+    scored_on: Annotated[
+        str | None, typer.Option("--scored-on", metavar="NAME", help="hub-folder: the data set of the scores.")
+    ] = None,
+    family: Family = None,
+    tokenizer: TokenizerName = None,
+    vision_head_width: VisionHeadWidth = None,
+    text_head_width: TextHeadWidth = None,
+) -> None:
+    """Write a checkpoint for another stack.
+
+    Reads the weights. --to published: a file that the original code loads; needs no tokenizer. Writes the published
+    container and names of the checkpoint's stage, in float32, without the vocabulary that your own files carry. Names
+    that the original's module has and this network does not are filled with fixed values and listed.
+
+    --to hub-folder: model.safetensors, config.json, the vocabulary where the family needs one, and a model card. It is
+    given to --checkpoint as a file is, and needs no settings.
+    """
+    folder = to == "hub-folder"
+    named = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
+    if not folder and (given := [key for key, value in (named | {"tokenizer": tokenizer}).items() if value]):
+        raise typer.BadParameter(f"--{given[0]} is for --to hub-folder; leave it out")
+    check_place(out, folder=folder)
+    if folder:
+        from spn4cir.model_card import Facts
+
+        facts = Facts(name or out.absolute().name, licence, tuple(data or ()), metrics, scored_on)
+        _to_folder(checkpoint, out, facts, family, network_options(tokenizer, vision_head_width, text_head_width))
+    else:
+        _to_published(checkpoint, out, family, network_options(None, vision_head_width, text_head_width))
+
+
+def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Options") -> None:
+    from spn4cir.exporting import export_checkpoint
+
+    written = export_checkpoint(checkpoint, out, family, options)
+    if written.filled:
+        print(f"filled with fixed values, which no query or target depends on: {', '.join(written.filled)}")
+    if written.widened:
+        print("tensors of half precision became float32")
+    print(f"{out}: written, family {written.family}, stage {written.stage}: {written.tensors} in '{written.key}'")
+
+
+def _to_folder(checkpoint: Path, out: Path, facts: "Facts", family: str | None, options: "Options") -> None:
+    from spn4cir.hub_export import export_folder
+
+    written = export_folder(checkpoint, out, facts, family, options)
+    if facts.licence is None:
+        print("the card says that the licence of the weights is unknown; --licence ID names it")
+    print(f"{out}: written, family {written.name}, stage {written.stage}")

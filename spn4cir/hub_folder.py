@@ -1,0 +1,150 @@
+"""A network as a folder in the hub's form: safetensors, settings as JSON, and the words that no package ships."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spn4cir.checkpoints import Checkpoint
+from spn4cir.composers import COMPOSERS, Container
+from spn4cir.errors import InputError
+from spn4cir.files import file_hash, read_json
+from spn4cir.tokenizers import folder_vocabulary
+
+LIBRARY: Literal["spn4cir"] = "spn4cir"
+FORMAT: Literal[1] = 1
+CONFIG, WEIGHTS, WORDS, CARD = "config.json", "model.safetensors", "vocab.txt", "README.md"
+FILES = (CONFIG, WEIGHTS, WORDS, CARD)
+_AGAIN = "export or download it again"
+
+
+class Config(BaseModel):
+    """What `config.json` holds.
+
+    Attributes:
+        library_name: whose folder it is.
+        format: of the folder.
+        version: of the package that wrote it.
+        family: of the network.
+        recipe: how it was taught, where that is another name than the family's.
+        stage: 1 or 2.
+        epoch: after which the weights were written; null: not told.
+        sizes: what the network is built of; null: the family does not tell.
+        vision_head_width: as it was given; null: the published one.
+        text_head_width: the same of the text tower.
+        preprocess: from a picture to the network's input.
+        tokenizer: `vocab.txt`, or that the package brings its own.
+        max_tokens: what the text tower reads.
+        protocol: of the scores in the card; null: there are none.
+        shared: other names of tensors, each with the name under which the file holds it.
+        files: sha256 of the weights and of the words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    library_name: Literal["spn4cir"] = LIBRARY
+    format: Literal[1] = FORMAT
+    version: str
+    family: str
+    recipe: str | None
+    stage: Annotated[int, Field(ge=1, le=2)]
+    epoch: int | None
+    sizes: dict[str, Any] | None
+    vision_head_width: int | None
+    text_head_width: int | None
+    preprocess: dict[str, Any]
+    tokenizer: str
+    max_tokens: int
+    protocol: dict[str, Any] | None
+    shared: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The recipe, or the family where there is no other name."""
+        return self.recipe or self.family
+
+
+def package_version() -> str:
+    """Of this package."""
+    return version(LIBRARY)
+
+
+def is_hub_folder(place: Path) -> bool:
+    """Whether a path is to be read as such a folder: it is one, or its file of weights."""
+    return place.is_dir() or place.name == WEIGHTS
+
+
+def weights_file(place: Path) -> Path:
+    """The file with the weights, of a checkpoint file or a folder."""
+    return place / WEIGHTS if place.is_dir() else place
+
+
+def read_config(folder: Path) -> Config:
+    """Raises InputError for a folder that is of another library, of another version, or damaged."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            f"{folder}: is a folder without {CONFIG}; expected a checkpoint file (.pt), or a folder that "
+            "`spn4cir export --to hub-folder` wrote"
+        )
+    content = read_json(folder / CONFIG)
+    if not isinstance(content, dict) or content.get("library_name") != LIBRARY:
+        raise InputError(
+            f"{folder}: is a model of another library ({CONFIG} does not say library_name {LIBRARY}); expected a "
+            "folder that `spn4cir export --to hub-folder` wrote"
+        )
+    if (found := content.get("format")) != FORMAT:
+        raise InputError(f"{folder}: is of format {found}, this version reads {FORMAT}; install the version for it")
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{folder / CONFIG}: {place}: {first['msg'].lower()}; {_AGAIN}") from None
+
+
+def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
+    """The weights under the network's own names, and the settings; every file is compared with its hash.
+
+    Raises InputError for a folder that is no such export, or damaged.
+    """
+    config = read_config(folder)
+    for name, sha256 in config.files.items():
+        _check_hash(folder / name, sha256)
+    words = folder_vocabulary(folder) if WORDS in config.files else None
+    place = container(config.family, config.stage, folder)
+    state = _read_tensors(folder / WEIGHTS)
+    state |= {name: state[other] for name, other in config.shared.items() if other in state}
+    return Checkpoint(config.family, config.stage, place, config.epoch, state, words), config
+
+
+def container(family: str, stage: int, folder: Path) -> Container:
+    """How the published files of the stage pack the family's weights. Raises InputError for an unknown family."""
+    found = [each for each in COMPOSERS[family].containers if each.stage == stage] if family in COMPOSERS else []
+    if not found:
+        raise InputError(f"{folder / CONFIG}: family '{family}' is not known; install the version that wrote it")
+    return found[0]
+
+
+def published_state(content: Mapping[str, Any], place: Container) -> dict[str, Tensor]:
+    """The tensors of a published file's content by name, without the container's prefix."""
+    return {name.removeprefix(place.prefix): tensor for name, tensor in content[place.key].items()}
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: is missing; {_AGAIN}")
+    if (found := file_hash(path)) != sha256:
+        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {sha256[:12]}); {_AGAIN}")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is no safetensors file ({error}); {_AGAIN}") from None

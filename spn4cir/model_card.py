@@ -1,0 +1,132 @@
+"""The card of an exported network: what it is, how it was scored, of what it was made, and how to load it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+from spn4cir.hub_folder import LIBRARY, Config
+
+UNKNOWN = "unknown"
+_TASK = "Composed image retrieval"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the weights do not tell.
+
+    Attributes:
+        name: of the model.
+        licence: of the weights, by the hub's identifier; None: not known.
+        data: what it was trained on, as ids of the hub's data sets or in words.
+        metrics: what `validate` wrote; None: no scores.
+        scored_on: the data set of the scores.
+    """
+
+    name: str
+    licence: str | None = None
+    data: tuple[str, ...] = ()
+    metrics: Path | None = None
+    scored_on: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores with what they mean.
+
+    Attributes:
+        scores: in percent, by key.
+        protocol: how they came about.
+        counts: of queries and pictures, by split.
+        dataset: whose queries.
+    """
+
+    scores: dict[str, float]
+    protocol: dict[str, Any]
+    counts: dict[str, Any]
+    dataset: str
+
+
+def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
+    """The scores of a metrics file; None where none is named.
+
+    A file of the pipeline holds stage 2's scores and, under `stage1`, those before it: each stage takes its own.
+
+    Args:
+        facts: name the file and its data set.
+        name: the recipe or family of the network.
+        stage: of the network.
+
+    Raises:
+        InputError: the file is no metrics file or of another family, or its data set is not named.
+    """
+    if facts.metrics is None:
+        return None
+    if facts.scored_on is None:
+        raise InputError(f"{facts.metrics}: does not say which data set it is of; name it with --scored-on NAME")
+    content = read_json(facts.metrics)
+    protocol, counts = (content.get(key) if isinstance(content, dict) else None for key in ("protocol", "counts"))
+    if not isinstance(protocol, dict) or not isinstance(counts, dict):
+        raise InputError(f"{facts.metrics}: is no metrics file (no protocol and counts in it); name one of `validate`")
+    if (found := protocol.get("family")) != name:
+        raise InputError(f"{facts.metrics}: holds scores of '{found}', the network is '{name}'; name the right file")
+    scores = content.get("stage1", content) if stage == 1 else content
+    flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
+    return Measured(flat, protocol, counts, facts.scored_on)
+
+
+def write_card(path: Path, config: Config, facts: Facts, measured: Measured | None) -> None:
+    """Writes the card with the hub's front matter."""
+    from huggingface_hub import ModelCard, ModelCardData
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    data = ModelCardData(
+        library_name=LIBRARY,
+        license=facts.licence or UNKNOWN,
+        pipeline_tag="feature-extraction",
+        tags=["composed-image-retrieval", "image-retrieval", config.name],
+        datasets=list(facts.data) or None,
+        model_name=facts.name,
+        eval_results=_results(measured) if measured else None,
+    )
+    environment = Environment(
+        loader=PackageLoader("spn4cir", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    body = environment.get_template("model_card.md").render(
+        config=config, facts=facts, measured=measured, splits=_splits(measured.counts) if measured else []
+    )
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(path)
+
+
+def _results(measured: Measured) -> list[Any]:
+    """The scores in the hub's form, each with the protocol as the arguments of its data set."""
+    from huggingface_hub import EvalResult
+
+    slug = re.sub(r"[^a-z0-9_./-]+", "-", measured.dataset.lower()).strip("-")
+    arguments = {key: value for key, value in measured.protocol.items() if isinstance(value, (str, int, float))}
+    return [
+        EvalResult(
+            task_type="image-retrieval",
+            task_name=_TASK,
+            dataset_type=slug,
+            dataset_name=measured.dataset,
+            dataset_split="validation",
+            dataset_args={**arguments, "queries": sum(measured.counts.get("queries", {}).values())},
+            metric_type=key,
+            metric_name=f"{key} (percent)",
+            metric_value=round(value, 4),
+        )
+        for key, value in measured.scores.items()
+    ]
+
+
+def _splits(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a split: how many queries, pictures, and how many of each were left out."""
+    columns = ("queries", "gallery", "left_out", "missing_images")
+    return [
+        {"split": split, **{column: counts.get(column, {}).get(split, "") for column in columns}}
+        for split in counts.get("queries", {})
+    ]

@@ -1,0 +1,24 @@
+"""Folders that a command writes whole: only what an earlier run wrote is replaced."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from spn4cir.errors import InputError
+
+
+def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
+    """Refuses a place where something else stands.
+
+    Args:
+        folder: what is to be written.
+        ours: the names that such a folder holds.
+        kind: what it is, for messages, as in `index`.
+
+    Raises:
+        InputError: it is a file, or holds something of another name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder for the {kind}")
+    strangers = sorted({entry.name for entry in folder.iterdir()} - set(ours)) if folder.exists() else []
+    if strangers:
+        raise InputError(f"{folder}: holds {strangers[0]}, which is of no {kind}; name a new folder for the {kind}")
