@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Layout
+from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
 from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
 from spn4cir.folders import picture_names
@@ -106,7 +106,7 @@ class Check:
         }
 
 
-def check_data(layout: Layout, workers: int) -> Check:
+def check_data(layout: Benchmark, workers: int) -> Check:
     """Looks for every picture that the annotations name, and decodes it.
 
     Args:
@@ -139,7 +139,7 @@ def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 class _Found:
     """The pictures that the splits need, and those that lie in the layout's folders."""
 
-    layout: Layout
+    layout: Benchmark
     splits: tuple[AnnotatedSplit, ...]
 
     @cached_property
@@ -202,7 +202,7 @@ def _label(split: AnnotatedSplit) -> str:
 
 
 def _names(triplet: Triplet) -> Iterable[str]:
-    return (triplet.reference_name, *([triplet.target_name] if triplet.target_name is not None else []))
+    return (triplet.reference_name, *triplet.target_names)
 
 
 def _decode(paths: list[Path], workers: int) -> dict[Path, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from spn4cir.bootstrap import bootstrap_intervals
 from spn4cir.errors import InputError
 from spn4cir.runs import Place, Run, read_runs
-from spn4cir.scores import Recall
+from spn4cir.scores import part_values
 
 _SEED = 0
 # What two protocols may differ in without a word: it is the network's own.
@@ -24,8 +24,8 @@ class Difference(NamedTuple):
         difference: b minus a.
         low: lower end of its 95 % interval.
         high: upper end.
-        won: queries that b alone finds within k; None for a mean over several k.
-        lost: queries that a alone finds.
+        won: queries that b alone finds within k, or answers with more precision; None for a mean over several k.
+        lost: the same of a.
     """
 
     a: float
@@ -94,12 +94,12 @@ def _require_same_queries(a: Run, b: Run) -> None:
 
 
 def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:
-    """Queries that the second run alone finds, and that the first alone does; of a score with one k."""
-    recalls: Sequence[Recall] = list(a.recipe[score])
-    if len({(recall.column, recall.k) for recall in recalls}) > 1:
+    """Queries that the second run alone answers, or answers better, and those of the first; of a score with one k."""
+    parts = list(a.recipe[score])
+    if len({(part.column, part.k) for part in parts}) > 1:
         return None, None
-    found = [np.concatenate([run.ranks[r.split, r.column] <= r.k for r in recalls]) for run in (a, b)]
-    return int(np.sum(found[1] & ~found[0])), int(np.sum(found[0] & ~found[1]))
+    values = [np.concatenate([part_values(run.ranks, part) for part in parts]) for run in (a, b)]
+    return int(np.sum(values[1] > values[0])), int(np.sum(values[0] > values[1]))
 
 
 def _protocol_differences(a: Run, b: Run) -> list[str]:

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.datasets.protocol import Layout, Scores
+from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.encoding import EncodedGallery, encode_gallery
 from spn4cir.errors import InputError
-from spn4cir.metrics import recall_of_ranks
+from spn4cir.metrics import map_at_k, recall_of_ranks
 from spn4cir.params import Validate
 from spn4cir.progress import progress
 from spn4cir.ranking import TIE_RULE, Ranking, rank_gallery
@@ -139,7 +139,7 @@ def rank_queries(
     Args:
         composer: whose scores.
         queries: unit norm, one a triplet.
-        triplets: say reference, target and subset.
+        triplets: say reference, targets and subset.
         names: the gallery, sorted.
         images: its features.
         settings: whether the reference is removed.
@@ -148,6 +148,7 @@ def rank_queries(
     column = {name: position for position, name in enumerate(names)}
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
     target = torch.tensor([column.get(triplet.target_name or "", -1) for triplet in triplets])
+    others = padded([[column[name] for name in t.other_targets if name in column] for t in triplets])
     with torch.inference_mode():
         return rank_gallery(
             composer.score,
@@ -157,24 +158,30 @@ def rank_queries(
             removed_index=reference if settings.remove_reference else None,
             subset_index=subset_columns(triplets, column),
             top=TOP + 1,
+            other_index=others if others.shape[1] else None,
         )
 
 
 def subset_columns(triplets: Sequence[Triplet], column: Mapping[str, int]) -> Int[Tensor, "queries members"]:
     """Columns of each query's subset without its reference, padded with -1."""
-    members = [
-        [column[name] for name in triplet.subset_names if name in column and name != triplet.reference_name]
-        for triplet in triplets
-    ]
-    width = max((len(columns) for columns in members), default=0)
-    return torch.tensor([columns + [-1] * (width - len(columns)) for columns in members], dtype=torch.long).reshape(
-        len(triplets), width
+    return padded(
+        [
+            [column[name] for name in triplet.subset_names if name in column and name != triplet.reference_name]
+            for triplet in triplets
+        ]
     )
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "rows width"]:
+    """Lists of unlike lengths as one tensor, with -1 behind the last of each."""
+    width = max(map(len, rows), default=0)
+    filled = [[*row, *[-1] * (width - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long).reshape(len(rows), width)
 
 
 def evaluate(
     composer: Composer,
-    layout: Layout,
+    layout: Benchmark,
     splits: Sequence[EvaluationSplit],
     images: EncodedGallery,
     settings: Validate,
@@ -182,25 +189,26 @@ def evaluate(
 ) -> Evaluation:
     """Scores the network on all splits. Raises InputError for a split without queries."""
     ranked, others = zip(*(rank_split(composer, s, images, settings, device) for s in splits), strict=True)
-    scores = layout.summarise({r.split.name: recalls(layout, r.ranking) for r in ranked})
+    scores = layout.summarise({r.split.name: measured(layout, r.ranking) for r in ranked})
     alternatives = {
         name: layout.summarise(
-            {r.split.name: recalls(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
+            {r.split.name: measured(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
         )
         for name in others[0]
     }
     return Evaluation(scores, alternatives, ranked)
 
 
-def recalls(layout: Layout, ranking: Ranking) -> Scores:
-    """The layout's recalls of one split, in percent."""
+def measured(layout: Benchmark, ranking: Ranking) -> Scores:
+    """The layout's recalls and mean average precisions of one split, in percent."""
     whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.recall_ks}
     subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.subset_ks}
-    return {**whole, **subset}
+    precision = {f"map_at{k}": map_at_k(ranking.target_ranks, k) for k in layout.map_ks}
+    return {**whole, **subset, **precision}
 
 
 def metrics_file(
-    evaluation: Evaluation, layout: Layout, settings: Validate, composer: Composer, family: str | None = None
+    evaluation: Evaluation, layout: Benchmark, settings: Validate, composer: Composer, family: str | None = None
 ) -> dict[str, Any]:
     """What a metrics file holds: flat scores, then protocol, counts and alternatives.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from spn4cir.datasets import open_layout
+from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
 from spn4cir.params import Params, of_dataset
@@ -45,23 +45,24 @@ def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, l
     scope = of_dataset(params.caption, name, "caption").images
     try:
         layout = open_layout(settings.layout, folder, settings.missing, settings.options)
-        contents, faults = _count(layout, scope), []
+        contents, faults = _count(layout, settings.layout, scope), []
     except InputError as error:
         if settings.missing == "skip":
             raise
-        contents = _count(open_layout(settings.layout, folder, "skip", settings.options), scope)
+        skipping = open_layout(settings.layout, folder, "skip", settings.options)
+        contents = _count(skipping, settings.layout, scope)
         faults = [f"with datasets.{name}.missing: error the pipeline will stop: {error}"]
     return contents, [*faults, *_link_remarks(folder), *_setting_remarks(params, name, contents)]
 
 
-def _count(layout: Layout, scope: Literal["split", "triplets"]) -> Contents:
+def _count(layout: Layout, name: str, scope: Literal["split", "triplets"]) -> Contents:
     triplets = layout.training_triplets()
     gallery = layout.training_gallery()
     if not len(gallery):
         raise InputError(f"{layout.root}: no training triplet has its images; check the captions and the image folder")
     layout.caption_images(scope)
     splits = layout.evaluation_splits()
-    test, fault = _count_test(layout)
+    test, fault = _count_test(layout, name)
     return Contents(
         triplets=len(triplets),
         images=len(gallery),
@@ -72,9 +73,9 @@ def _count(layout: Layout, scope: Literal["split", "triplets"]) -> Contents:
     )
 
 
-def _count_test(layout: Layout) -> tuple[int | None, str]:
+def _count_test(layout: Layout, name: str) -> tuple[int | None, str]:
     try:
-        return len(layout.test_split().triplets), ""
+        return len(submittable(name, layout).test_split().triplets), ""
     except InputError as error:
         return None, str(error)
 

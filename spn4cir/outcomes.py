@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spn4cir.datasets.protocol import Layout, Scores
+from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.evaluation import TOP, RankedSplit
 from spn4cir.files import atomic_file
 from spn4cir.hard_negatives import Counts
@@ -31,7 +31,7 @@ _COLUMNS = pa.schema(
 
 
 def write_queries(
-    layout: Layout,
+    layout: Benchmark,
     splits: Sequence[RankedSplit],
     path: Path,
     before: Sequence[RankedSplit] | None = None,
@@ -39,7 +39,8 @@ def write_queries(
 ) -> None:
     """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
 
-    Where a query has no subset, the subset rank is null. The table's metadata says how scores are made of its ranks.
+    Where a query has no subset, the subset rank is null. Where the layout scores all targets of a query, the column
+    `target_ranks` holds their ranks, best first. The table's metadata says how scores are made of its ranks.
 
     Args:
         layout: whose scores.
@@ -50,6 +51,10 @@ def write_queries(
     """
     rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
     table = pa.Table.from_pylist(rows, schema=_COLUMNS)
+    if layout.map_ks:
+        places = [row for ranked in splits for row in ranked.ranking.target_ranks.tolist()]
+        column = pa.array([[place + 1 for place in row if place >= 0] for row in places], pa.list_(pa.int64()))
+        table = table.append_column("target_ranks", column)
     if before is not None:
         ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
         table = table.append_column("stage1_rank", pa.array(ranks))
@@ -107,5 +112,5 @@ def _sheet_row(ranked: RankedSplit, query: int) -> SheetRow:
         note=f"target at {int(ranked.ranking.rank[query]) + 1} of {len(gallery)}",
         results=[gallery.paths[gallery.index[name]] for name in names],
         labels=[f"{place}   {score:.3f}" for place, (_, score) in enumerate(zip(names, scores, strict=False), start=1)],
-        target=names.index(triplet.target_name) if triplet.target_name in names else None,
+        targets=[place for place, name in enumerate(names) if name in triplet.target_names],
     )

@@ -27,6 +27,7 @@ class Ranking(NamedTuple):
         top: columns of the best candidates, best first, (queries, k).
         top_scores: their scores, (queries, k).
         subset_top: positions within the subset, best first, (queries, members); removed members come last.
+        target_ranks: of all its targets, best first, (queries, targets), -1 behind the last; see `target_ranks`.
     """
 
     rank: Int[Tensor, " queries"]
@@ -34,6 +35,7 @@ class Ranking(NamedTuple):
     top: Int[Tensor, "queries k"]
     top_scores: Float[Tensor, "queries k"]
     subset_top: Int[Tensor, "queries members"]
+    target_ranks: Int[Tensor, "queries targets"]
 
 
 def target_rank(
@@ -46,6 +48,23 @@ def target_rank(
     for rows in _blocks(len(scores), scores.shape[1], _CACHED_SCORES):
         rank[rows] = (scores[rows] >= own[rows]).sum(dim=1, dtype=torch.int32).long() - 1
     return torch.where(target_index < 0, -1, rank)
+
+
+def target_ranks(
+    scores: Float[Tensor, "queries gallery"], target_index: Int[Tensor, "queries targets"]
+) -> Int[Tensor, "queries targets"]:
+    """The places of all targets of a query, best first; -1 for padding, which comes last.
+
+    Candidates that tie with a target count as ranked above it; targets that tie with each other take places one after
+    another.
+    """
+    above = torch.stack([target_rank(scores, column) for column in target_index.T], dim=1)
+    padding = target_index < 0
+    own = scores.gather(1, target_index.clamp(min=0)).masked_fill(padding, torch.nan)  # compares as neither
+    targets_above = (own[:, None, :] >= own[:, :, None]).sum(dim=2) - 1
+    others = (above - targets_above).masked_fill(padding, torch.iinfo(torch.long).max).sort(dim=1).values
+    places = others + torch.arange(others.shape[1], device=others.device)
+    return places.masked_fill(padding.sort(dim=1).values, -1)
 
 
 def top_candidates(
@@ -72,8 +91,9 @@ def rank_gallery(
     removed_index: Int[Tensor, " queries"] | None = None,
     subset_index: Int[Tensor, "queries members"] | None = None,
     top: int = 50,
+    other_index: Int[Tensor, "queries others"] | None = None,
 ) -> Ranking:
-    """Ranks every query's target over a gallery; never holds the whole score matrix of a large gallery.
+    """Ranks every query's targets over a gallery; never holds the whole score matrix of a large gallery.
 
     Args:
         score: similarity of a block of queries with all candidates.
@@ -83,6 +103,7 @@ def rank_gallery(
         removed_index: column taken out of each query's ranking (its reference); -1: none; None: keep all.
         subset_index: columns of each query's subset, -1 for padding.
         top: how many of the best to list; cut to the gallery.
+        other_index: columns of each query's further targets, -1 for padding; None: no query has any.
 
     Returns:
         The ranks and top lists, on the CPU.
@@ -99,7 +120,10 @@ def rank_gallery(
         wanted = target_index[rows]
         values, columns = top_candidates(scores, min(top, len(targets)))
         subset_rank, subset_top = _rank_subset(scores, wanted, subset_index[rows].to(device))
-        part = Ranking(target_rank(scores, wanted), subset_rank, columns, values, subset_top)
+        rank = places = target_rank(scores, wanted)
+        if other_index is not None:
+            places = target_ranks(scores, torch.cat([wanted[:, None], other_index[rows].to(device)], dim=1))
+        part = Ranking(rank, subset_rank, columns, values, subset_top, places.reshape(len(rank), -1))
         parts.append([field.cpu() for field in part])
     return Ranking(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
-from spn4cir.bootstrap import Ranks
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.scores import RECIPE_KEY, Recipe, read_recipe
+from spn4cir.scores import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 
 _IDENTITY = ("split", "query", "reference", "target")
 # Beyond any gallery: the subset rank of a query that has no subset.
@@ -70,7 +70,7 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How the scores are made of recalls."""
+        """How the scores are made of ranks."""
         return read_recipe(self.table.schema.metadata[RECIPE_KEY])
 
     @cached_property
@@ -82,14 +82,23 @@ class Run:
             for name in dict.fromkeys(split.tolist())
             for column in ("rank", "subset_rank")
         }
+        if "target_ranks" in self.table.column_names:
+            places = _padded(self.table["target_ranks"].to_pylist())
+            ranks |= {(name, "target_ranks"): places[split == name] for name in dict.fromkeys(split.tolist())}
         for score, parts in self.recipe.items():
-            made = 100 * sum(w * float(np.mean(ranks[r.split, r.column] <= r.k)) for r, w in parts.items())
+            made = 100 * sum(weight * float(np.mean(part_values(ranks, part))) for part, weight in parts.items())
             if abs(made - self.scores.get(score, -1.0)) > 1e-6:
                 raise InputError(
                     f"{self.label}: its table of queries gives {score} {made:.2f}, the file says "
                     f"{self.scores.get(score)}; they are of two runs: dvc checkout, or run validate again"
                 )
         return ranks
+
+
+def _padded(rows: list[list[int]]) -> Int[np.ndarray, "queries targets"]:
+    """Lists of unlike lengths as one array, with 0 behind the last of each."""
+    width = max(map(len, rows), default=0)
+    return np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
 
 
 def read_runs(name: str) -> dict[Place, Run]:

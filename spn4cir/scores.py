@@ -1,22 +1,26 @@
-"""How a layout's flat scores are made: each is a weighted sum of recalls, which a table of queries carries with it."""
+"""How a layout's flat scores are made: each is a weighted sum of parts, which a table of queries carries with it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from spn4cir.datasets.protocol import Layout
+import numpy as np
+from jaxtyping import Float, Int
 
-# Where a table of queries keeps its recipe, and the column of ranks that a recall counts.
+from spn4cir.datasets.protocol import Benchmark
+from spn4cir.precision import average_precision
+
+# Where a table of queries keeps its recipe, and the column of ranks that a recall or a precision counts.
 RECIPE_KEY = b"scores"
-_COLUMNS = {"recall_at": "rank", "recall_subset_at": "subset_rank"}
+_COLUMNS = {"recall_at": "rank", "recall_subset_at": "subset_rank", "map_at": "target_ranks"}
 
 
-class Recall(NamedTuple):
-    """A recall of one split.
+class Part(NamedTuple):
+    """A recall of one split, or its mean average precision.
 
     Attributes:
         split: its queries.
-        column: where their ranks stand: `rank` or `subset_rank`.
+        column: where their ranks stand: `rank` or `subset_rank`; `target_ranks` for precision.
         k: the last rank that counts as found.
     """
 
@@ -25,33 +29,44 @@ class Recall(NamedTuple):
     k: int
 
 
-Recipe = dict[str, dict[Recall, float]]
+Recipe = dict[str, dict[Part, float]]
+# Ranks of a run's queries by split and column, from 1; of `target_ranks` a row a query, with 0 behind the last.
+Ranks = Mapping[tuple[str, str], Int[np.ndarray, "queries ..."]]
 
 
-def score_recipe(layout: Layout, splits: Sequence[str]) -> Recipe:
-    """The weight of each recall in each score: what the layout makes of that recall alone."""
-    names = [f"recall_at{k}" for k in layout.recall_ks] + [f"recall_subset_at{k}" for k in layout.subset_ks]
+def part_values(ranks: Ranks, part: Part) -> Float[np.ndarray, " queries"]:
+    """What each query adds to a part's mean: 1 or 0 for a recall, its average precision."""
+    found = ranks[part.split, part.column]
+    if part.column == "target_ranks":
+        return average_precision(found, part.k)
+    return (found <= part.k).astype(np.float64)
+
+
+def score_recipe(layout: Benchmark, splits: Sequence[str]) -> Recipe:
+    """The weight of each part in each score: what the layout makes of that part alone."""
+    kinds = {"recall_at": layout.recall_ks, "recall_subset_at": layout.subset_ks, "map_at": layout.map_ks}
+    names = [f"{kind}{k}" for kind, ks in kinds.items() for k in ks]
     recipe: Recipe = {}
     for split in splits:
         for name in names:
             alone = {s: {n: float((s, n) == (split, name)) for n in names} for s in splits}
             for score, weight in layout.summarise(alone).items():
                 if weight:
-                    recipe.setdefault(score, {})[_recall(split, name)] = weight
+                    recipe.setdefault(score, {})[_part(split, name)] = weight
     order = layout.summarise({split: dict.fromkeys(names, 0.0) for split in splits})
     return {score: recipe[score] for score in order}
 
 
-def _recall(split: str, name: str) -> Recall:
+def _part(split: str, name: str) -> Part:
     stem, k = name.rsplit("at", 1)
-    return Recall(split, _COLUMNS[f"{stem}at"], int(k))
+    return Part(split, _COLUMNS[f"{stem}at"], int(k))
 
 
 def write_recipe(recipe: Recipe) -> bytes:
     """The recipe as text."""
-    return json.dumps({score: [[*r, w] for r, w in parts.items()] for score, parts in recipe.items()}).encode()
+    return json.dumps({score: [[*part, w] for part, w in parts.items()] for score, parts in recipe.items()}).encode()
 
 
 def read_recipe(text: bytes) -> Recipe:
     """The recipe that `write_recipe` wrote."""
-    return {score: {Recall(*recall): w for *recall, w in parts} for score, parts in json.loads(text).items()}
+    return {score: {Part(*part): w for *part, w in parts} for score, parts in json.loads(text).items()}

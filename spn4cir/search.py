@@ -46,5 +46,5 @@ def draw_found(found: Sequence[Hit], image: Path, text: str, path: Path) -> None
         part = found[start : start + _SHEET_COLUMNS]
         labels = [f"{rank}   {each.score:.3f}" for rank, each in enumerate(part, start=start + 1)]
         note = f"ranks {start + 1} to {start + len(part)}"
-        rows.append(SheetRow(image, text, note, [Path(each.path) for each in part], labels, None))
+        rows.append(SheetRow(image, text, note, [Path(each.path) for each in part], labels, ()))
     draw_sheet(rows, "search", path)

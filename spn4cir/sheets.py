@@ -27,7 +27,7 @@ class SheetRow:
         note: a short line under the text, as in `target at 3 of 180`.
         results: candidates, best first.
         labels: a short line under each candidate.
-        target: which of the candidates is the target; None where none is, or it is not known.
+        targets: which of the candidates are targets; none where none is, or they are not known.
     """
 
     reference: Path
@@ -35,11 +35,11 @@ class SheetRow:
     note: str
     results: Sequence[Path]
     labels: Sequence[str]
-    target: int | None
+    targets: Sequence[int]
 
 
 def draw_sheet(rows: Sequence[SheetRow], title: str, path: Path) -> None:
-    """Writes a PNG: a row a query, the target in a green frame. Raises InputError for a broken image."""
+    """Writes a PNG: a row a query, targets in a green frame. Raises InputError for a broken image."""
     columns = max(len(row.results) for row in rows)
     width = _GAP + (_CELL + _GAP) + (_TEXT_WIDTH + _GAP) + columns * (_CELL + _GAP)
     height = 44 + len(rows) * (_CELL + _LABEL + _GAP) + _GAP
@@ -63,9 +63,9 @@ def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: SheetRow, top: 
     left += _TEXT_WIDTH + _GAP
     for position, (path, label) in enumerate(zip(row.results, row.labels, strict=True)):
         sheet.paste(_thumbnail(path), (left, top))
-        if position == row.target:
+        if position in row.targets:
             pen.rectangle((left - 3, top - 3, left + _CELL + 2, top + _CELL + 2), outline=_TARGET, width=4)
-        pen.text((left, top + _CELL + 2), label, _TARGET if position == row.target else _PALE, font=small)
+        pen.text((left, top + _CELL + 2), label, _TARGET if position in row.targets else _PALE, font=small)
         left += _CELL + _GAP
 
 

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.datasets.protocol import Layout, Scores
+from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
-from spn4cir.evaluation import Evaluation, RankedSplit, compose_queries, rank_queries, recalls
+from spn4cir.evaluation import Evaluation, RankedSplit, compose_queries, measured, rank_queries
 from spn4cir.files import read_json
 from spn4cir.hard_negatives import Counts, Nearest, count_above, summarise
 from spn4cir.params import Shortcuts, Validate
@@ -66,7 +66,7 @@ def probe_of(settings: Shortcuts, path: Path | None) -> Probe:
 
 def measure_shortcuts(
     composer: Composer,
-    layout: Layout,
+    layout: Benchmark,
     evaluation: Evaluation,
     images: EncodedGallery,
     settings: Validate,
@@ -139,12 +139,12 @@ def _without_pictures(images: EncodedGallery) -> EncodedGallery:
     return replace(images, reference=zeros)
 
 
-def _scores(layout: Layout, evaluation: Evaluation, rankings: Sequence[Ranking]) -> Scores:
+def _scores(layout: Benchmark, evaluation: Evaluation, rankings: Sequence[Ranking]) -> Scores:
     names = [ranked.split.name for ranked in evaluation.splits]
-    return layout.summarise({name: recalls(layout, ranking) for name, ranking in zip(names, rankings, strict=True)})
+    return layout.summarise({name: measured(layout, ranking) for name, ranking in zip(names, rankings, strict=True)})
 
 
-def _compare(layout: Layout, evaluation: Evaluation, reworded: Mapping[str, Sequence[Ranking]]) -> dict[str, Any]:
+def _compare(layout: Benchmark, evaluation: Evaluation, reworded: Mapping[str, Sequence[Ranking]]) -> dict[str, Any]:
     """Scores a wording, their spread, and how far the rank of a query's target lies apart between wordings."""
     sets = {AS_WRITTEN: evaluation.scores}
     sets |= {name: _scores(layout, evaluation, rankings) for name, rankings in reworded.items()}

@@ -14,6 +14,7 @@ class Triplet:
         reference_name: name of the query image.
         captions: the modification texts as annotated (FashionIQ: two, CIRR: one, generated: one a template).
         target_name: name of the image to find; None in test splits.
+        other_targets: further images that answer the query; empty where one alone is known.
         query_id: CIRR's pair id, elsewhere the position in its file.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
         subset_names: CIRR's group of similar images, reference and target among them; empty elsewhere.
@@ -27,6 +28,12 @@ class Triplet:
     category: str = ""
     subset_names: tuple[str, ...] = ()
     generated: bool = False
+    other_targets: tuple[str, ...] = ()
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """All images that answer the query, the one to find first; empty in test splits."""
+        return () if self.target_name is None else (self.target_name, *self.other_targets)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 
 from spn4cir.bank import tensors_hash
 from spn4cir.composers.protocol import Composer
-from spn4cir.datasets.protocol import Layout
+from spn4cir.datasets.protocol import Benchmark
 from spn4cir.evaluation import Evaluation, encode_splits, evaluate
 from spn4cir.params import Validate
 from spn4cir.shortcuts import Measured, Probe, measure_shortcuts, wordings_of
@@ -29,7 +29,7 @@ class Validated(NamedTuple):
 def validate_both(
     after: Composer,
     before: Composer,
-    layout: Layout,
+    layout: Benchmark,
     settings: Validate,
     workers: int,
     device: torch.device,

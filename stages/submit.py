@@ -1,9 +1,10 @@
 """submit: the two files of CIRR's test server."""
 
 from spn4cir.checkpoints import load_composer
+from spn4cir.datasets import submittable
 from spn4cir.device import choose_device
 from spn4cir.files import atomic_folder
-from spn4cir.params import of_family
+from spn4cir.params import of_dataset, of_family
 from spn4cir.submission import predict, write_submission
 from stages.common import Job, run
 
@@ -13,7 +14,7 @@ def main(job: Job) -> None:
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
     device = choose_device(job.params.machine.device)
     composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
-    layout = job.layout()
+    layout = submittable(of_dataset(job.params.datasets, job.dataset, "datasets").layout, job.layout())
     predictions = predict(composer, layout.test_split(), settings, job.params.machine.workers, device)
     with atomic_folder(job.place("submit")) as folder:
         write_submission(predictions, folder, f"{job.dataset}_{job.family}", *layout.test_queries())

@@ -114,6 +114,7 @@ def submit(
     Reads CIRR's test1 captions, split file and images. Writes recall_submission_NAME.json and
     recall_subset_submission_NAME.json, checked. Hand them in at https://cirr.cecs.anu.edu.au/test_process/.
     """
+    from spn4cir.datasets import submittable
     from spn4cir.networks import load_network
     from spn4cir.params import of_family
     from spn4cir.submission import check_name, predict, write_submission
@@ -125,8 +126,9 @@ def submit(
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
     settings = of_family(params.validate_, settings_name, family or composer.family, "validate")
-    found = predict(composer, opened.test_split(), settings, processes, place)
-    queries, names = opened.test_queries()
+    served = submittable("cirr", opened)
+    found = predict(composer, served.test_split(), settings, processes, place)
+    queries, names = served.test_queries()
     for path in write_submission(found, out, name, queries, names):
         print(f"{path}: written, {len(queries)} queries")
 
@@ -141,9 +143,9 @@ def check_submission(
     Reads FILE and, of the CIRR folder, only the test1 captions and split file: no images are needed. Prints 'ok', or
     what is wrong.
     """
-    from spn4cir.datasets import open_layout
+    from spn4cir.datasets import open_layout, submittable
     from spn4cir.submission import NAMES, check_submission
 
-    queries, names = open_layout("cirr", root, "error").test_queries()
+    queries, names = submittable("cirr", open_layout("cirr", root, "error")).test_queries()
     metric = check_submission(file, queries, names)
     print(f"ok: {file} has metric {metric}: {len(queries)} queries with {NAMES[metric]} names each")

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from spn4cir.datasets.protocol import Layout
+from spn4cir.datasets.protocol import Benchmark, Layout, Submittable
 from spn4cir.errors import InputError
+
+if TYPE_CHECKING:
+    from spn4cir.datasets.records import Missing
 
 LAYOUTS = {
     "fashioniq": "spn4cir.datasets.fashioniq:FashionIQ",
@@ -16,10 +19,21 @@ LAYOUTS = {
 }
 
 
-def open_layout(
-    layout: str, root: Path, missing: Literal["error", "skip"], options: Mapping[str, Any] | None = None
-) -> Layout:
-    """The adapter of a folder.
+def open_layout(layout: str, root: Path, missing: "Missing", options: Mapping[str, Any] | None = None) -> Layout:
+    """The adapter of a folder that can be trained on; as `open_benchmark`.
+
+    Raises InputError as it does, and for a layout that has no training split.
+    """
+    if not hasattr(adapter_class(layout), "training_triplets"):
+        raise InputError(
+            f"layout {layout} has no training split: it is only scored: name it under run.benchmarks of "
+            "params.yaml, or score a checkpoint by: spn4cir validate"
+        )
+    return cast(Layout, open_benchmark(layout, root, missing, options))
+
+
+def open_benchmark(layout: str, root: Path, missing: "Missing", options: Mapping[str, Any] | None = None) -> Benchmark:
+    """The adapter of a folder, for all that needs no training split.
 
     Args:
         layout: its name.
@@ -30,14 +44,30 @@ def open_layout(
     Raises:
         InputError: the layout is not known, does not take an option, or the folder is not there.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"layout '{layout}' is not known; choose one of: {', '.join(LAYOUTS)}")
+    adapter = adapter_class(layout)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the root of a {layout} data set")
-    module, name = LAYOUTS[layout].split(":")
-    adapter = getattr(import_module(module), name)
     taken = {field.name for field in fields(adapter)}
     for option in options or {}:
         if option not in taken:
             raise InputError(f"layout {layout} takes no '{option}'; leave it out")
-    return cast(Layout, adapter(root, missing, **(options or {})))
+    return cast(Benchmark, adapter(root, missing, **(options or {})))
+
+
+def adapter_class(layout: str) -> type[Any]:
+    """The class behind a name. Raises InputError for one that is not known."""
+    if layout not in LAYOUTS:
+        raise InputError(f"layout '{layout}' is not known; choose one of: {', '.join(LAYOUTS)}")
+    module, name = LAYOUTS[layout].split(":")
+    return cast(type[Any], getattr(import_module(module), name))
+
+
+def submittable(layout: str, opened: Benchmark) -> Submittable:
+    """The benchmark, whose server takes files. Raises InputError where there is no such server."""
+    if not hasattr(opened, "test_split"):
+        raise InputError(f"{opened.root}: layout {layout} has no submission files; take one of: {_with_server()}")
+    return cast(Submittable, opened)
+
+
+def _with_server() -> str:
+    return ", ".join(layout for layout in LAYOUTS if hasattr(adapter_class(layout), "test_split"))

@@ -189,14 +189,6 @@ class FashionIQ(PublishedLayout):
             missing=absent,
         )
 
-    def test_split(self) -> EvaluationSplit:
-        """No server takes files of FashionIQ: an InputError."""
-        raise InputError(f"{self.root}: layout fashioniq has no submission files; submit takes layout cirr")
-
-    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """As `test_split`."""
-        raise InputError(f"{self.root}: layout fashioniq has no submission files; check-submission takes layout cirr")
-
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """Per category R@10 and R@50, their averages, and the mean of the two averages."""
         flat = {f"{category}_{key}": value for category, values in scores.items() for key, value in values.items()}

@@ -42,6 +42,7 @@ class Folder:
     queries: tuple[Triplet, ...] = ()
     published: ClassVar[str] = "fiq"
     recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
+    map_ks: ClassVar[tuple[int, ...]] = ()
     caption_join: ClassVar[str] = "the one text as written"
     gallery_rule: ClassVar[str] = "all pictures of the folder"
     official: ClassVar[Mapping[str, int]] = {}
@@ -222,14 +223,6 @@ class Folder:
             absent = [name for name in row.group if name not in self._pictures.index]
             if absent and self.missing == "error":
                 raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or set missing: skip")
-
-    def test_split(self) -> EvaluationSplit:
-        """No server takes files of one's own pictures: an InputError."""
-        raise InputError(f"{self.root}: layout folder has no submission files; submit takes layout cirr")
-
-    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """As `test_split`."""
-        raise InputError(f"{self.root}: layout folder has no submission files; check-submission takes layout cirr")
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""

@@ -31,15 +31,15 @@ class AnnotatedSplit:
     absent: str = "is absent from the split file"
 
 
-class Layout(Protocol):
-    """An annotation layout over one root folder.
+class Benchmark(Protocol):
+    """Queries with their galleries over one root folder: what evaluation and the check of pictures read.
 
     Attributes:
         root: the folder.
         published: name of this layout's published settings in `params.yaml`.
-        recall_ks: the k of its recalls over the whole gallery.
+        recall_ks: the k of its recalls over the whole gallery; empty where there are none.
         subset_ks: the k of its recalls within each query's subset; empty where there are none.
-        selection: key of the score by which the best epoch is kept.
+        map_ks: the k of its mean average precision over all targets of a query; empty where there is none.
         caption_join: how a query's captions become one text, for the metrics file.
         gallery_rule: what a gallery holds, for the metrics file.
         query_source: who wrote the queries, for the metrics file.
@@ -49,7 +49,7 @@ class Layout(Protocol):
 
     published: ClassVar[str]
     recall_ks: ClassVar[tuple[int, ...]]
-    caption_join: ClassVar[str]
+    map_ks: ClassVar[tuple[int, ...]]
     gallery_rule: ClassVar[str]
     official: ClassVar[Mapping[str, int]]
 
@@ -62,7 +62,7 @@ class Layout(Protocol):
         """As above."""
 
     @property
-    def selection(self) -> str:
+    def caption_join(self) -> str:
         """As above."""
 
     @property
@@ -71,6 +71,40 @@ class Layout(Protocol):
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:
+        """As above."""
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """The validation queries with their galleries; none where none are annotated and none were held out.
+
+        A query whose target is its own reference, or that lacks an image, is an InputError, or left out under `skip`.
+        """
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """The flat scores of the metrics file, from those of each split (`recall_at10`, `map_at10`, ...)."""
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """What the annotation files say, whatever `missing`. Raises InputError for one that is absent or damaged."""
+
+
+class Submittable(Benchmark, Protocol):
+    """A benchmark whose test queries a server scores."""
+
+    def test_split(self) -> EvaluationSplit:
+        """The test queries, which have no targets."""
+
+    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
+        """The test queries and the names of the test gallery, from the annotation files alone."""
+
+
+class Layout(Benchmark, Protocol):
+    """A benchmark with a training split.
+
+    Attributes:
+        selection: key of the score by which the best epoch is kept.
+    """
+
+    @property
+    def selection(self) -> str:
         """As above."""
 
     def image_path(self, name: str) -> Path:
@@ -116,28 +150,11 @@ class Layout(Protocol):
     def with_queries(self, generated: Sequence[Triplet]) -> Self:
         """The layout scored by these queries, which were held out, where none are annotated."""
 
-    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The validation queries with their galleries; none where none are annotated and none were held out.
-
-        A query whose target is its own reference, or that lacks an image, is an InputError, or left out under `skip`.
-        """
-
-    def test_split(self) -> EvaluationSplit:
-        """The test queries that a server scores. Raises InputError where the layout has none."""
-
-    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """The test queries and the names of the test gallery, from the annotation files alone. Raises as above."""
-
-    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """The flat scores of the metrics file, from those of each split (`recall_at10`, ...)."""
-
-    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """What the annotation files say, whatever `missing`. Raises InputError for one that is absent or damaged."""
-
 
 class PublishedLayout:
-    """What the layouts of published data sets share: all their queries are annotated."""
+    """What the layouts of published data sets share: all their queries are annotated, with one target each."""
 
+    map_ks: ClassVar[tuple[int, ...]] = ()
     gallery_rule: ClassVar[str] = "all images of the split files"
     query_source: ClassVar[str] = "annotated"
 

@@ -74,20 +74,18 @@ def present(
 def _absent(triplet: Triplet, exists: Callable[[str], bool]) -> tuple[str, str] | None:
     if not exists(triplet.reference_name):
         return "reference", triplet.reference_name
-    if triplet.target_name is not None and not exists(triplet.target_name):
-        return "target", triplet.target_name
-    return None
+    return next((("target", name) for name in triplet.target_names if not exists(name)), None)
 
 
 def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list[Triplet]:
-    """The queries whose target is another image than their reference, which is removed from the ranking.
+    """The queries whose targets are other images than their reference, which is removed from the ranking.
 
     Raises InputError for the first of the others, unless `missing` is skip: then it says how many were left out.
     """
-    kept = [triplet for triplet in triplets if triplet.reference_name != triplet.target_name]
+    kept = [triplet for triplet in triplets if triplet.reference_name not in triplet.target_names]
     if len(kept) < len(triplets):
         if missing == "error":
-            own = next(triplet for triplet in triplets if triplet.reference_name == triplet.target_name)
+            own = next(triplet for triplet in triplets if triplet.reference_name in triplet.target_names)
             raise InputError(
                 f"{place}: query {own.query_id} has its reference '{own.reference_name}' as its target; "
                 "mend it, or set missing: skip to leave such queries out"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,25 +12,41 @@ from spn4cir.bootstrap import bootstrap_intervals, resampled_means
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
 from spn4cir.datasets.protocol import Layout
-from spn4cir.scores import Recall, read_recipe, score_recipe, write_recipe
+from spn4cir.metrics import map_at_k
+from spn4cir.scores import Part, part_values, read_recipe, score_recipe, write_recipe
 
 CATEGORIES = ("dress", "shirt", "toptee")
-LAYOUTS = [(FashionIQ(Path(), "error"), CATEGORIES), (Cirr(Path(), "error"), ("val",))]
+
+
+class Several(Cirr):
+    """Scored by precision over all targets, too."""
+
+    map_ks = (2, 10)
+
+
+LAYOUTS = [
+    (FashionIQ(Path(), "error"), CATEGORIES),
+    (Cirr(Path(), "error"), ("val",)),
+    (Several(Path(), "error"), ("val",)),
+]
 
 
 def ranks(seed: int, splits: tuple[str, ...] = CATEGORIES, queries: int = 30) -> dict[tuple[str, str], np.ndarray]:
     generator = np.random.default_rng(seed)
-    return {
+    found = {
         (split, column): generator.integers(1, highest, queries)
         for split in splits
         for column, highest in (("rank", 90), ("subset_rank", 6))
     }
+    places = {(split, "target_ranks"): np.sort(generator.integers(1, 20, (queries, 3))) for split in splits}
+    return found | places
 
 
 def recalls(layout: Layout, found: dict[tuple[str, str], np.ndarray], split: str) -> dict[str, float]:
     whole = {f"recall_at{k}": 100 * float(np.mean(found[split, "rank"] <= k)) for k in layout.recall_ks}
+    whole |= {f"recall_subset_at{k}": 100 * float(np.mean(found[split, "subset_rank"] <= k)) for k in layout.subset_ks}
     return whole | {
-        f"recall_subset_at{k}": 100 * float(np.mean(found[split, "subset_rank"] <= k)) for k in layout.subset_ks
+        f"map_at{k}": map_at_k(torch.from_numpy(found[split, "target_ranks"]) - 1, k) for k in layout.map_ks
     }
 
 
@@ -39,7 +56,7 @@ def test_a_recipe_makes_the_scores_of_the_layout(layout: Layout, splits: tuple[s
     recipe = score_recipe(layout, splits)
     expected = layout.summarise({split: recalls(layout, found, split) for split in splits})
     made = {
-        score: 100 * sum(weight * np.mean(found[r.split, r.column] <= r.k) for r, weight in parts.items())
+        score: 100 * sum(weight * np.mean(part_values(found, part)) for part, weight in parts.items())
         for score, parts in recipe.items()
     }
     assert list(made) == list(expected)
@@ -114,7 +131,7 @@ def test_the_spread_is_that_of_the_mean() -> None:
 def test_intervals_cover_the_truth_as_often_as_they_promise() -> None:
     """Runs whose queries are won with chance 0.2 and lost with 0.1: about 95 of 100 intervals hold 10 points."""
     generator = np.random.default_rng(3)
-    recipe = {"recall_at1": {Recall("val", "rank", 1): 1.0}}
+    recipe = {"recall_at1": {Part("val", "rank", 1): 1.0}}
     held = 0
     for seed in range(150):
         drawn = generator.random(300)

@@ -1,11 +1,12 @@
 """Both layouts on tiny roots: what is read, in which order, and what a missing image does."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spn4cir.datasets import open_layout
+from spn4cir.datasets import open_benchmark, open_layout, submittable
 from spn4cir.errors import InputError
 from spn4cir.types import EvaluationSplit, Triplet
 from tests.helpers.layouts import change, draw, write, write_cirr, write_fashioniq
@@ -148,9 +149,23 @@ def test_test_queries_read_no_image(cirr_root: Path) -> None:
 
 
 def test_fashioniq_has_nothing_to_submit(fiq_root: Path) -> None:
-    for method in ("test_split", "test_queries"):
-        with pytest.raises(InputError, match="has no submission files"):
-            getattr(fashioniq(fiq_root), method)()
+    with pytest.raises(InputError, match="layout fashioniq has no submission files; take one of: cirr"):
+        submittable("fashioniq", fashioniq(fiq_root))
+
+
+def test_a_layout_that_is_only_scored_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spn4cir.datasets.adapter_class", lambda _: Scored)
+    assert open_benchmark("scored", tmp_path, "error").root == tmp_path
+    with pytest.raises(InputError, match="layout scored has no training split: it is only scored"):
+        open_layout("scored", tmp_path, "error")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """As an adapter without a training split."""
+
+    root: Path
+    missing: str
 
 
 def test_a_missing_training_image_is_named_or_its_triplets_left_out(

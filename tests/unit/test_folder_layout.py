@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spn4cir.datasets import open_layout
+from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.folder import Folder
 from spn4cir.datasets.tables import read_table
 from spn4cir.errors import InputError
@@ -253,10 +253,8 @@ def test_other_layouts_take_no_annotations(tmp_path: Path) -> None:
 
 
 def test_nothing_is_submitted(root: Path) -> None:
-    layout = open_layout("folder", root, "error")
-    for call in (layout.test_split, layout.test_queries):
-        with pytest.raises(InputError, match="layout folder has no submission files"):
-            call()
+    with pytest.raises(InputError, match="layout folder has no submission files"):
+        submittable("folder", open_layout("folder", root, "error"))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
