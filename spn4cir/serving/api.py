@@ -145,7 +145,7 @@ def _add_sentences(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": "; ".join(map(_sentence, error.errors()))}, 422)
+        return JSONResponse({"detail": "; ".join(dict.fromkeys(map(_sentence, error.errors())))}, 422)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> JSONResponse:
@@ -158,7 +158,7 @@ def _add_sentences(app: FastAPI) -> None:
 
 def _sentence(problem: Any) -> str:
     """What pydantic found, in our words."""
-    field, got = problem["loc"][-1], problem.get("input")
+    field, got = problem["loc"][:2][-1], problem.get("input")  # the rest tells which of its types was tried
     if problem["type"] == "missing":
         return f"'{field}' is missing; send it along"
     if field == "k":
