@@ -28,12 +28,15 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
         yield "No score differs by more than noise: every interval holds 0."
     elif noisy:
         yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals hold 0."
+    if any(found.few for found in comparison.scores.values()):
+        yield "The intervals of fewer than 50 queries are too narrow for a verdict."
 
 
 def _score_line(score: str, found: Difference) -> str:
     interval = f"{found.low:+.2f} to {found.high:+.2f}"
     moved = [f"{'' if count is None else count:>6}" for count in (found.won, found.lost)]
-    verdict = "within noise" if found.within_noise else "better" if found.difference > 0 else "worse"
+    beyond = "too few queries" if found.few else "better" if found.difference > 0 else "worse"
+    verdict = "within noise" if found.within_noise else beyond
     return (
         f"{score:<{_SCORE}}{found.a:8.2f}{found.b:8.2f}{found.difference:+8.2f}   {interval:<18}"
         f"{moved[0]}{moved[1]}   {verdict}"

@@ -72,6 +72,17 @@ def test_a_difference_beyond_noise_is_told_by_its_sign(tmp_path: Path) -> None:
         assert "6 of 8 scores differ by no more than noise" in result.stdout
 
 
+@pytest.mark.parametrize("queries", [1, 49])
+def test_few_queries_give_no_verdict(tmp_path: Path, queries: int) -> None:
+    """A single query that is won has the interval [100, 100], which says nothing of others."""
+    a = write_run(tmp_path / "a.json", "cirr", {"val": [(9, 2)] * queries}, tmp_path)
+    b = write_run(tmp_path / "b.json", "cirr", {"val": [(2, 2)] * queries}, tmp_path)
+    said = call(a, b).stdout
+    assert line(said, "recall_at5").endswith("too few queries")
+    assert line(said, "recall_at10").endswith("within noise")
+    assert "The intervals of fewer than 50 queries are too narrow for a verdict." in said
+
+
 def test_subset_ranks_count_in_the_mean(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", CIRR_B, tmp_path)
