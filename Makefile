@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | docs | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -10,8 +10,10 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
+# A notice of the theme's makers, at each build.
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve test lint types unit pipeline bench ablation check-lavis install clean
+.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench ablation check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -25,6 +27,14 @@ SERVED := data/train/demo_fiq/clip/best.pt
 serve: install
 	@test -f $(SERVED) -a -d data/raw/demo_fiq/images || dvc repro train@demo_fiq-clip
 	@spn4cir serve --checkpoint $(SERVED) --gallery data/raw/demo_fiq/images
+
+# The documentation site; a warning fails.
+docs: install
+	python -m mkdocs build --strict
+	@echo 'The site: site/index.html (its search needs a server: make docs-serve)'
+
+docs-serve: install
+	python -m mkdocs serve
 
 # The pipeline's tests mostly wait for stages to start, so they run beside the others.
 test: lint types
@@ -77,4 +87,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(LAVIS) data/work
+	rm -rf $(VENV) $(LAVIS) .cache site data/work

@@ -1,0 +1,79 @@
+"""The two npm packages that draw formulas and diagrams, fetched once, so that a reader's browser asks no other host."""
+
+import base64
+import hashlib
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+
+CACHE = Path(".cache") / "npm"
+
+
+class Bundle(NamedTuple):
+    """A version of an npm package, the sha512 of its archive (base64), and the files that the site takes from it."""
+
+    name: str
+    version: str
+    sha512: str
+    files: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the package's `dist` is kept."""
+        return CACHE / f"{self.name}-{self.version}"
+
+
+KATEX = Bundle(
+    "katex",
+    "0.16.47",
+    "Eeo8Ys1doU1z+x8AZsPpQu+p/QcZBI5PeOo7QGQdy2x2m0MU/hYagBbGOmXwr5KVbEfVuWv9LpnQWeehogurjg==",
+    ("katex.min.css", "fonts/*.woff2"),
+)
+MERMAID = Bundle(
+    "mermaid",
+    "11.17.2",
+    "V6K3C8EBdEsPFZXSKMJe6ppQOENxuHARr9GvHX4hh47lAbhMRD9qf4oEK7LoaRQxULMa80/qt5gHO73aCleBBg==",
+    ("mermaid.min.js",),
+)
+
+
+def fetch(bundle: Bundle) -> Path:
+    """The folder of the package's `dist`, downloaded when it is not in the cache.
+
+    Raises InputError when npm or its registry is not in reach, or the archive is another one than was pinned.
+    """
+    if not bundle.folder.is_dir():
+        with atomic_folder(bundle.folder) as temporary:
+            _unpack(_download(bundle, temporary), temporary)
+    return bundle.folder
+
+
+def _download(bundle: Bundle, folder: Path) -> Path:
+    wanted = f"{bundle.name}@{bundle.version}"
+    command = ["npm", "pack", "--silent", wanted]
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise InputError(f"npm is needed to fetch {wanted}; install the extra: pip install 'spn4cir[docs]'") from None
+    except subprocess.CalledProcessError as error:
+        raise InputError(f"{wanted}: npm cannot fetch it ({error.stderr.strip()[-200:]}); check the network") from None
+    archive = folder / f"{bundle.name}-{bundle.version}.tgz"
+    found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != bundle.sha512:
+        raise InputError(f"{wanted}: the archive's sha512 is {found}, expected {bundle.sha512}; it is not used")
+    return archive
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Puts the files of the archive's `dist` into the folder, and removes the archive."""
+    with tarfile.open(archive) as stream:
+        for member in stream:
+            path = Path(member.name)
+            if member.isfile() and path.parts[:2] == ("package", "dist"):
+                member.name = str(Path(*path.parts[2:]))
+                stream.extract(member, folder, filter="data")
+    archive.unlink()

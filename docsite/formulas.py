@@ -1,0 +1,40 @@
+"""Formulas as HTML: KaTeX runs while the site is built, so that a page needs its style sheet and fonts alone."""
+
+import html
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from docsite.bundles import KATEX, fetch
+from spn4cir.errors import InputError
+
+_PROGRAM = Path(__file__).with_name("formulas.js")
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(\(|\[)(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def render_formulas(content: str, page: str) -> str:
+    """A page's HTML with every marked formula set by KaTeX.
+
+    Raises InputError, with the page, when a formula does not parse.
+    """
+    found = list(_FORMULA.finditer(content))
+    if not found:
+        return content
+    formulas = [(html.unescape(match[3]).strip(), match[2] == "[") for match in found]
+    rendered = iter(_katex(formulas, page))
+    # The search index holds words, and a formula's would be noise.
+    return _FORMULA.sub(lambda match: f"<{match[1]} data-search-exclude>{next(rendered)}</{match[1]}>", content)
+
+
+def _katex(formulas: list[tuple[str, bool]], page: str) -> list[str]:
+    library = (fetch(KATEX) / "katex.min.js").resolve()
+    command = ["node", str(_PROGRAM), str(library)]
+    done = subprocess.run(command, input=json.dumps(formulas), capture_output=True, text=True)
+    if done.returncode:
+        reason = re.search(r"ParseError: (.*)", done.stderr)
+        raise InputError(
+            f"docs/{page}: a formula does not parse ({reason[1] if reason else done.stderr[-300:]}); mend it"
+        )
+    result: list[str] = json.loads(done.stdout)
+    return result
