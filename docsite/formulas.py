@@ -32,9 +32,6 @@ def _katex(formulas: list[tuple[str, bool]], page: str) -> list[str]:
     command = ["node", str(_PROGRAM), str(library)]
     done = subprocess.run(command, input=json.dumps(formulas), capture_output=True, text=True)
     if done.returncode:
-        reason = re.search(r"ParseError: (.*)", done.stderr)
-        raise InputError(
-            f"docs/{page}: a formula does not parse ({reason[1] if reason else done.stderr[-300:]}); mend it"
-        )
+        raise InputError(f"docs/{page}: a formula does not parse ({done.stderr.strip()[-300:]}); mend it")
     result: list[str] = json.loads(done.stdout)
     return result

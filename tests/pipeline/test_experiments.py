@@ -1,4 +1,4 @@
-"""The README's recipes for experiments, as they stand there: a sweep, its comparison, its plots, clearing up."""
+"""The recipes of docs/experiments.md: a sweep, its comparison, its plots, clearing up."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Remotes and clones, as the README tells them."""
+"""Remotes and clones, as docs/remotes.md tells them."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ def pages(site: Path) -> list[str]:
 
 
 def test_every_page_loads_from_the_site_alone(site, address, open_page):
-    """No other host and no error in the console (see `open_page`); one heading of the first level; nothing is wider than a phone."""
+    """No other host, no error in the console (see `open_page`), one first heading, nothing wider than a phone."""
     page = open_page(address, viewport=PHONE, color_scheme="dark")
     for name in pages(site):
         page.goto(address + name)
@@ -43,8 +43,9 @@ def test_every_page_loads_from_the_site_alone(site, address, open_page):
 
 def test_search_finds_a_setting(address, open_page):
     page = open_page(address)
+    page.locator(".md-search-result__meta", has_text="Type to start searching").wait_for(state="attached")
     page.keyboard.press("/")
-    page.locator("input[name=query]").fill("bank_samples")
+    page.keyboard.type("bank_samples")
     page.locator(".md-search-result__item").first.wait_for()
     assert "bank_samples" in page.locator(".md-search-result__list").inner_text()
 
@@ -79,6 +80,6 @@ def test_another_archive_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(
         bundles.subprocess, "run", lambda *_, cwd, **__: (cwd / "katex-0.16.47.tgz").write_bytes(b"other")
     )
-    with pytest.raises(InputError, match="sha512 is .*, expected Eeo8"):
+    with pytest.raises(InputError, match=r"sha512 is .*, expected Eeo8"):
         bundles.fetch(bundles.KATEX)
     assert list(tmp_path.iterdir()) == []
