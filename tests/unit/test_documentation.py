@@ -1,0 +1,217 @@
+"""Every command and program of README.md and docs/ is run here, is what a named test runs, or says what it needs."""
+
+import ast
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.params import Params, Settings
+from tests.helpers.blocks import ROOT, WRITTEN, Block, blocks, inline_commands
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+from tests.helpers.pools import write_part_files
+from tests.helpers.published import write_published
+
+SHELL = ("bash", "console")
+LANGUAGES = {*SHELL, "python", "text", "yaml", "json", "csv", "mermaid"}
+# Blocks that another test runs, or the same commands in other places: the page, how the block begins ("" for all of
+# the page's), and the test.
+COVERED = (
+    ("own-data.md", "", "tests/pipeline/test_own_data.py::test_the_walk_through_own_data_runs_as_written"),
+    ("new-family.md", "", "tests/conformance/test_new_family.py::test_the_toy_trains_from_end_to_end"),
+    ("experiments.md", "dvc exp run -S", "tests/pipeline/test_dag.py::test_a_temperature_reruns_its_pair_alone"),
+    ("experiments.md", "git checkout", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
+    ("experiments.md", "dvc exp", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
+    ("remotes.md", "dvc remote", "tests/pipeline/test_sharing.py::test_a_clone_pulls_and_reruns_nothing"),
+    ("remotes.md", "dvc push", "tests/pipeline/test_sharing.py::test_a_clone_pulls_and_reruns_nothing"),
+    (
+        "remotes.md",
+        "dvc pull validate",
+        "tests/pipeline/test_sharing.py::test_a_clone_without_raw_data_works_on_from_what_it_pulls",
+    ),
+    ("search.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
+    ("commands.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
+    ("search.md", "$ curl", "tests/unit/test_serving_api.py::test_health_and_names"),
+)
+BLOCKS = blocks()
+
+
+def covering(block: Block) -> str | None:
+    """The test that runs the block."""
+    found = [test for page, start, test in COVERED if page == block.page and block.first.startswith(start)]
+    return found[0] if found else None
+
+
+def is_run(block: Block) -> bool:
+    """Whether this file runs it."""
+    runs = block.language in (*SHELL, "python") and block.page not in WRITTEN
+    return runs and block.mark is None and covering(block) is None
+
+
+def test_every_block_names_its_language():
+    assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
+
+
+def test_the_named_tests_are_there_and_still_needed():
+    for page, start, test in COVERED:
+        path, name = test.split("::")
+        defined = ast.walk(ast.parse((ROOT / path).read_text()))
+        assert name in {each.name for each in defined if isinstance(each, ast.FunctionDef)}, test
+        assert any(block.page == page and block.first.startswith(start) for block in BLOCKS), (page, start)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Path]:
+    """A folder with everything that the pages name: settings, checkpoints, pictures, and data sets in `~`."""
+    folder = tmp_path_factory.mktemp("typed")
+    home = folder / "home"
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    write_fashioniq(home / "fashion-iq")
+    write_cirr(home / "cirr")
+    write_part_files(home / "cc3m", (0, 64, 128, 192))
+    for number in range(12):
+        draw(home / "pictures" / f"{number}.png", number)
+    shutil.copytree(home / "pictures", folder / "pictures")
+    for number, name in enumerate(("dress.png", "new/hat.png", "pictures/old.png")):
+        draw(folder / name, 100 + number)
+    write_checkpoint(folder / "best.pt", 2)
+    write_published(home / "bert" / "blip.pt", "blip").rename(folder / "blip.pt")
+    (folder / "other-texts.json").write_text('{"shows two of them": ["is a pair"]}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.chdir(folder)
+        for name in ("metrics", "a", "b"):
+            type_in(f"spn4cir validate --layout fashioniq --root ~/fashion-iq --checkpoint best.pt --json {name}.json")
+        yield folder
+
+
+def type_in(command: str) -> None:
+    """Runs a command: those of `spn4cir` in this process, others in a shell."""
+    words = shlex.split(command, comments=True)
+    if words[0] != "spn4cir":
+        subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True)
+        return
+    done = CliRunner().invoke(
+        app, [str(Path(word).expanduser()) if word.startswith("~") else word for word in words[1:]]
+    )
+    assert done.exit_code == 0, f"{command}\n{done.output}"
+
+
+@pytest.mark.parametrize("block", list(filter(is_run, BLOCKS)), ids=str)
+def test_what_is_neither_covered_nor_marked_runs_as_it_stands(place, block):
+    if block.language == "python":
+        exec(compile(block.text, str(block), "exec"), {"__name__": "typed"})
+        return
+    for command in block.commands():
+        type_in(command)
+
+
+COMMANDS = [(str(block), each) for block in BLOCKS if block.language in SHELL for each in block.commands()]
+
+
+@pytest.mark.parametrize("program", ["spn4cir", "make", "dvc", "pytest", "pip"])
+def test_commands_that_are_not_run_here_are_such_that_exist(program):
+    """Options and arguments are the real parser's; targets, stages, keys and files are there."""
+    check = {"spn4cir": parse, "make": find_target, "dvc": find_stages, "pytest": find_tests, "pip": find_extras}
+    named = [(place, words) for place, each in COMMANDS if (words := shlex.split(each, comments=True))[0] == program]
+    assert named
+    for where, words in named:
+        check[program](where, words[1:])
+
+
+def parse(where: str, words: list[str]) -> None:
+    group = typer.main.get_command(app)
+    try:
+        group.commands[words[0]].make_context(words[0], words[1:])
+    except Exception as error:
+        pytest.fail(f"{where}: spn4cir {shlex.join(words)}: {error}")
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def find_target(where: str, words: list[str]) -> None:
+    assert set(words) <= targets(), where
+
+
+def find_stages(where: str, words: list[str]) -> None:
+    """`dvc repro`, `pull` and `push` name stages; `-S` names keys."""
+    stages = set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+    if words[0] in ("repro", "pull", "push"):
+        assert {word.split("@")[0] for word in words[1:] if not word.startswith("-")} <= stages, where
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for key in re.findall(r"-S ([\w.]+)=", " ".join(words)):
+        value = params
+        for part in key.replace(".flags.", ".fiq.").split("."):
+            assert isinstance(value, dict), f"{where}: {key}"
+            assert part in value, f"{where}: {key}"
+            value = value[part]
+
+
+def find_tests(where: str, words: list[str]) -> None:
+    assert (ROOT / words[0]).exists(), where
+
+
+def find_extras(where: str, words: list[str]) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for word in words:
+        if found := re.match(r"(?:\.|spn4cir)\[(.*)\]", word):
+            assert set(found[1].split(",")) <= set(extras), where
+
+
+def test_commands_in_sentences_exist():
+    known = typer.main.get_command(app).commands
+    for page, command in inline_commands():
+        program, first = command.split()[:2]
+        names = known if program == "spn4cir" else targets()
+        assert first in names, f"{page}: {command}"
+        if program == "spn4cir":
+            options = {name for each in known[first].params for name in (*each.opts, *each.secondary_opts)}
+            assert set(re.findall(r"--[a-z-]+", command)) <= options, f"{page}: {command}"
+
+
+def test_programs_that_are_marked_compile_and_import_what_exists():
+    for block in [each for each in BLOCKS if each.language == "python" and each.mark]:
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), str(block)
+
+
+def test_every_command_has_its_section():
+    headings = re.findall(r"^## (\S+)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(typer.main.get_command(app).commands)
+    helps = re.findall(r"<!-- help of (\S+) -->", (ROOT / "docs/commands.md").read_text())
+    assert helps == headings
+
+
+def fields(model: type[Settings]) -> Iterator[str]:
+    """Names of a model's fields and of those below, as they stand in the file."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        yield from (below for each in settings_in(field.annotation) for below in fields(each))
+
+
+def settings_in(annotation: object) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from settings_in(part)
+
+
+def test_every_key_of_params_stands_in_the_page_of_settings():
+    named = set(re.findall(r"\w+", (ROOT / "docs/settings.md").read_text()))
+    assert set(fields(Params)) - named == set()
