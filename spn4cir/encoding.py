@@ -43,6 +43,10 @@ class EncodedGallery:
         """Rows of names."""
         return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
 
+    def targets(self, names: Sequence[str]) -> Float[Tensor, "names ..."]:
+        """Target features of names: a copy, unless they are the whole gallery in its order."""
+        return self.target if tuple(names) == self.gallery.names else self.target[self.rows(names)]
+
     def references(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows ..."]:
         """Reference features of some rows of the gallery, all of them kept."""
         found = torch.searchsorted(self.kept, rows)

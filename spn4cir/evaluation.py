@@ -153,7 +153,7 @@ def rank_queries(
         return rank_gallery(
             composer.score,
             queries,
-            images.target[images.rows(names)].to(device),
+            images.targets(names).to(device),
             target_index=target,
             removed_index=reference if settings.remove_reference else None,
             subset_index=subset_columns(triplets, column),
@@ -237,4 +237,17 @@ def metrics_file(
             },
         },
         "alternatives": evaluation.alternatives,
+        **by_aspect(layout, evaluation.splits),
     }
+
+
+def by_aspect(layout: Benchmark, splits: Sequence[RankedSplit]) -> dict[str, Any]:
+    """The entry `aspects` of a metrics file: scores over the queries of each aspect; none where queries have none."""
+    found = {}
+    for ranked in splits:
+        aspects = [triplet.aspects for triplet in ranked.split.triplets]
+        for aspect in sorted({name for own in aspects for name in own}):
+            rows = torch.tensor([aspect in own for own in aspects])
+            chosen = Ranking(*(field[rows] for field in ranked.ranking))
+            found[aspect] = {"queries": int(rows.sum()), **measured(layout, chosen)}
+    return {"aspects": found} if found else {}

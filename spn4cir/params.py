@@ -24,12 +24,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ScoredBenchmark(Settings):
+    """A benchmark, and the data set whose trained weights are scored on it."""
+
+    name: str
+    weights: str
+
+
 class Run(Settings):
     """Which pipelines exist."""
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
     submit: tuple[str, ...]
+    benchmarks: tuple[ScoredBenchmark, ...]
 
 
 class Machine(Settings):
@@ -287,6 +295,20 @@ class Validate(Settings):
     sheet_queries: Positive
 
 
+class Benchmark(Settings):
+    """How the folder `data/raw/<benchmark>` is read and scored. `query_text`: of layouts that make texts of fields."""
+
+    layout: str
+    missing: Literal["error", "skip"]
+    query_text: str
+    validate_: Annotated[Validate, Field(alias="validate")]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that not every layout takes."""
+        return {"query_text": self.query_text}
+
+
 class Shortcuts(Settings):
     """What `validate` measures beside the scores where `enabled`: parts of queries alone, paraphrases, hard negatives.
 
@@ -341,7 +363,14 @@ class Params(Settings):
     train: dict[str, dict[str, Train]]
     validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
     shortcuts: dict[str, Shortcuts]
+    benchmarks: dict[str, Benchmark]
     report: Report
+
+    @model_validator(mode="after")
+    def _benchmarks_have_names_of_their_own(self) -> Self:
+        if both := self.benchmarks.keys() & self.datasets.keys():
+            raise ValueError(f"'{min(both)}' is a data set and a benchmark; both lie in data/raw, so rename one")
+        return self
 
 
 Value = TypeVar("Value")
@@ -371,6 +400,13 @@ def entry(families: dict[str, Value], family: str, name: str) -> Value:
             "check the name, or add settings for this family"
         )
     return families[family]
+
+
+def protocol_of(params: Params, name: str, family: str) -> Validate:
+    """The evaluation protocol of a benchmark, or of a data set and family. Raises InputError when none stands there."""
+    if name in params.benchmarks:
+        return params.benchmarks[name].validate_
+    return of_family(params.validate_, name, family, "validate")
 
 
 def parse_params(text: str, place: str) -> Params:

@@ -1,41 +1,52 @@
-"""Submission files of CIRR's test server, and the check of such a file."""
+"""Submission files of test servers, and the check of such a file. What each server wants, its layout says."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from spn4cir.composers.protocol import Composer
+from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.evaluation import RankedSplit, encode_splits, rank_split
 from spn4cir.files import atomic_file, read_json, write_json
 from spn4cir.params import Validate
 from spn4cir.types import EvaluationSplit, Triplet
 
-Metric = Literal["recall", "recall_subset"]
-VERSION = "rc2"
-NAMES = {"recall": 50, "recall_subset": 3}
-MAX_BYTES = 5_000_000
 Predictions = dict[str, Any]
+Files = Sequence[SubmissionFile]
 
 
 def predict(
-    composer: Composer, split: EvaluationSplit, settings: Validate, workers: int, device: torch.device
-) -> dict[Metric, Predictions]:
-    """Both submission files of the test queries. Raises InputError for a gallery or subset that is too small."""
+    composer: Composer,
+    split: EvaluationSplit,
+    files: Files,
+    settings: Validate,
+    workers: int,
+    device: torch.device,
+) -> dict[str, Predictions]:
+    """The content of each file, by its metric. Raises InputError for a gallery or subset that is too small."""
     images = encode_splits(composer, [split], settings, workers, device)
     ranked, _ = rank_split(composer, split, images, settings, device)
-    recall: Predictions = {"version": VERSION, "metric": "recall"}
-    subset: Predictions = {"version": VERSION, "metric": "recall_subset"}
-    for query, triplet in enumerate(split.triplets):
-        names = [name for name in ranked.top_names(query) if name != triplet.reference_name]
-        recall[str(triplet.query_id)] = names[: NAMES["recall"]]
-        subset[str(triplet.query_id)] = _subset_names(ranked, query, triplet)[: NAMES["recall_subset"]]
-    return {"recall": recall, "recall_subset": subset}
+    return {
+        file.metric: {
+            **file.header,
+            **{str(triplet.query_id): _listed(file, ranked, row) for row, triplet in enumerate(split.triplets)},
+        }
+        for file in files
+    }
+
+
+def _listed(file: SubmissionFile, ranked: RankedSplit, query: int) -> list[str] | list[int]:
+    """The best candidates of a query, as the file has them."""
+    triplet = ranked.split.triplets[query]
+    names = _subset_names(ranked, query, triplet) if file.of_subset else ranked.top_names(query)
+    kept = [name for name in names if file.own_reference or name != triplet.reference_name][: file.count]
+    return [int(name) for name in kept] if file.integers else kept
 
 
 def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str]:
@@ -51,105 +62,126 @@ def check_name(name: str) -> None:
         raise InputError(f"'{name}' will not do as a name of the files: use letters, digits, '.', '_' and '-' alone")
 
 
-def submission_path(folder: Path, metric: Metric, name: str) -> Path:
-    """`recall_submission_{name}.json` or `recall_subset_submission_{name}.json`."""
-    return folder / f"{metric}_submission_{name}.json"
-
-
 def write_submission(
-    predictions: dict[Metric, Predictions], folder: Path, name: str, queries: Sequence[Triplet], gallery: Sequence[str]
+    predictions: dict[str, Predictions],
+    files: Files,
+    folder: Path,
+    name: str,
+    queries: Sequence[Triplet],
+    gallery: Sequence[str],
 ) -> list[Path]:
-    """Checks both files, then puts them in place. Raises InputError that says what is wrong: neither is written.
+    """Checks all files, then puts them in place. Raises InputError that says what is wrong: none is written.
 
     Args:
-        predictions: both files' contents.
+        predictions: their contents, by metric.
+        files: what the server wants.
         folder: where they go.
         name: ends their names.
-        queries: all of test1, also those that `missing: skip` left out: the server refuses a file that lacks one.
-        gallery: names of all test1 images.
+        queries: all of the test split, also those that `missing: skip` left out: a server refuses a file without them.
+        gallery: names of all its images.
     """
-    places = {metric: submission_path(folder, metric, name) for metric in predictions}
+    places = {file.metric: folder / file.pattern.format(name=name) for file in files}
     for metric, content in predictions.items():
-        problems = submission_problems(content, queries, gallery)
+        problems = submission_problems(content, files, queries, gallery)
         if problems:
             raise InputError(f"{places[metric]}: not written: {'; '.join(problems[:5])}")
-    for metric, content in predictions.items():
-        with atomic_file(places[metric]) as temporary:
-            write_json(temporary, content)
-            _check_size(temporary, places[metric])
+    for file in files:
+        place = places[file.metric]
+        with atomic_file(place) as temporary:
+            write_json(temporary, predictions[file.metric])
+            _check_size(temporary, place, file)
     return list(places.values())
 
 
-def _check_size(file: Path, path: Path) -> None:
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise InputError(f"{path}: {size:,} bytes; the server takes at most {MAX_BYTES:,}")
+def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
+    size = written.stat().st_size
+    if file.max_bytes is not None and size > file.max_bytes:
+        raise InputError(f"{path}: {size:,} bytes; the server takes at most {file.max_bytes:,}")
 
 
-def check_submission(path: Path, queries: Sequence[Triplet], gallery: Sequence[str]) -> str:
-    """Checks a submission file against the test split; returns its metric.
+def check_submission(path: Path, files: Files, queries: Sequence[Triplet], gallery: Sequence[str]) -> SubmissionFile:
+    """Checks a submission file against the test split; returns which of the server's files it is.
 
     Args:
         path: the file.
+        files: what the server takes.
         queries: the test queries.
         gallery: names of the test images.
 
     Raises:
         InputError: lists the first faults found.
     """
-    content = _read_pairs(path)
-    problems = submission_problems(content, queries, gallery)
+    content = _read_queries(path, files[0].query)
+    problems = submission_problems(content, files, queries, gallery)
     if problems:
         more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
         raise InputError(f"{path}: {'; '.join(problems[:10])}{more}; write it again with: spn4cir submit")
-    _check_size(path, path)
-    return str(content["metric"])
+    (found,) = _fitting(content, files)
+    _check_size(path, path, found)
+    return found
 
 
-def _read_pairs(path: Path) -> Predictions:
+def _read_queries(path: Path, query: str) -> Predictions:
     """The file as a dict. Raises InputError for a key that stands there twice, which JSON readers drop silently."""
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a JSON object of pair id -> names")
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected a JSON object of {query} id -> names")
     keys = Counter(key for key, _ in json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list))
     if twice := [key for key, count in keys.items() if count > 1]:
-        raise InputError(f"{path}: {', '.join(twice[:5])}: stands there twice; every pair id stands there once")
+        raise InputError(f"{path}: {', '.join(twice[:5])}: stands there twice; every {query} id stands there once")
     return content
 
 
-def submission_problems(content: Predictions, queries: Sequence[Triplet], gallery: Sequence[str]) -> list[str]:
-    """What is wrong with a submission: version, metric, pair ids, names; empty when it is right."""
-    problems = []
-    if content.get("version") != VERSION:
-        problems.append(f"version is {content.get('version')!r}, expected '{VERSION}'")
-    metric = content.get("metric")
-    if not isinstance(metric, str) or metric not in NAMES:
-        return [*problems, f"metric is {metric!r}, expected one of {', '.join(NAMES)}"]
+def submission_problems(
+    content: Predictions, files: Files, queries: Sequence[Triplet], gallery: Sequence[str]
+) -> list[str]:
+    """What is wrong with a submission: header, query ids, names; empty when it is right."""
+    problems = list(_header_problems(content, files))
+    fitting = _fitting(content, files)
+    if len(fitting) != 1:
+        return problems
+    (file,) = fitting
     wanted = {str(query.query_id): query for query in queries}
-    given = content.keys() - {"version", "metric"}
+    given = content.keys() - file.header.keys()
     if absent := sorted(wanted.keys() - given):
-        problems.append(f"{len(absent)} pair ids are missing, the first is {absent[0]}")
+        problems.append(f"{len(absent)} {file.query} ids are missing, the first is {absent[0]}")
     if strange := sorted(given - wanted.keys()):
-        problems.append(f"{len(strange)} pair ids are not in test1, the first is {strange[0]}")
+        problems.append(f"{len(strange)} {file.query} ids are not in {file.split}, the first is {strange[0]}")
     known = frozenset(gallery)
-    for pair_id in sorted(given & wanted.keys()):
-        problems.extend(_list_problems(content[pair_id], wanted[pair_id], NAMES[metric], known, metric))
+    for query_id in sorted(given & wanted.keys()):
+        problems.extend(_list_problems(content[query_id], wanted[query_id], file, known))
     return problems
 
 
-def _list_problems(names: Any, query: Triplet, count: int, known: frozenset[str], metric: str) -> list[str]:
-    place = f"pair {query.query_id}"
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return [f"{place}: expected a list of image names"]
+def _header_problems(content: Predictions, files: Files) -> Iterator[str]:
+    for key in files[0].header:
+        known = list(dict.fromkeys(file.header[key] for file in files))
+        if content.get(key) not in known:
+            expected = f"one of {', '.join(known)}" if len(known) > 1 else f"'{known[0]}'"
+            yield f"{key} is {content.get(key)!r}, expected {expected}"
+
+
+def _fitting(content: Predictions, files: Files) -> list[SubmissionFile]:
+    """The files whose header it has, as far as their headers tell them apart."""
+    telling = [key for key in files[0].header if len({file.header[key] for file in files}) > 1]
+    return [file for file in files if all(content.get(key) == file.header[key] for key in telling)]
+
+
+def _list_problems(names: Any, query: Triplet, file: SubmissionFile, known: frozenset[str]) -> list[str]:
+    place = f"{file.query} {query.query_id}"
+    kind, noun = (int, "integers, the ids of images") if file.integers else (str, "image names")
+    if not isinstance(names, list) or not all(type(name) is kind for name in names):
+        return [f"{place}: expected a list of {noun}"]
     problems = []
-    if len(names) != count:
-        problems.append(f"{place}: {len(names)} names, expected {count}")
+    if len(names) != file.count:
+        problems.append(f"{place}: {len(names)} names, expected {file.count}")
     if len(set(names)) < len(names):
         problems.append(f"{place}: a name stands there twice")
-    if query.reference_name in names:
+    listed = [str(name) for name in names]
+    if query.reference_name in listed and not file.own_reference:
         problems.append(f"{place}: lists its own reference '{query.reference_name}'")
-    if unknown := [name for name in names if name not in known]:
-        problems.append(f"{place}: '{unknown[0]}' is not a test1 image")
-    elif metric == "recall_subset" and (outside := [name for name in names if name not in query.subset_names]):
+    if unknown := [name for name in listed if name not in known]:
+        problems.append(f"{place}: '{unknown[0]}' is not a {file.split} image")
+    elif file.of_subset and (outside := [name for name in listed if name not in query.subset_names]):
         problems.append(f"{place}: '{outside[0]}' is not in the query's subset")
     return problems

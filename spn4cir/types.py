@@ -15,6 +15,7 @@ class Triplet:
         captions: the modification texts as annotated (FashionIQ: two, CIRR: one, generated: one a template).
         target_name: name of the image to find; None in test splits.
         other_targets: further images that answer the query; empty where one alone is known.
+        aspects: what kinds of change its text asks for, CIRCO's semantic aspects; empty elsewhere.
         query_id: CIRR's pair id, elsewhere the position in its file.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
         subset_names: CIRR's group of similar images, reference and target among them; empty elsewhere.
@@ -29,6 +30,7 @@ class Triplet:
     subset_names: tuple[str, ...] = ()
     generated: bool = False
     other_targets: tuple[str, ...] = ()
+    aspects: tuple[str, ...] = ()
 
     @property
     def target_names(self) -> tuple[str, ...]:

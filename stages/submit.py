@@ -15,9 +15,12 @@ def main(job: Job) -> None:
     device = choose_device(job.params.machine.device)
     composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
     layout = submittable(of_dataset(job.params.datasets, job.dataset, "datasets").layout, job.layout())
-    predictions = predict(composer, layout.test_split(), settings, job.params.machine.workers, device)
+    predictions = predict(
+        composer, layout.test_split(), layout.submission, settings, job.params.machine.workers, device
+    )
     with atomic_folder(job.place("submit")) as folder:
-        write_submission(predictions, folder, f"{job.dataset}_{job.family}", *layout.test_queries())
+        name = f"{job.dataset}_{job.family}"
+        write_submission(predictions, layout.submission, folder, name, *layout.test_queries())
 
 
 if __name__ == "__main__":

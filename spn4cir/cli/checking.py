@@ -12,7 +12,7 @@ from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
-    from spn4cir.datasets.protocol import Layout
+    from spn4cir.datasets.protocol import Benchmark
     from spn4cir.params import Params
 
 
@@ -35,7 +35,7 @@ def check_data(
     """Decode every picture that the annotations name, and say what is wrong.
 
     Lists by name what is missing, broken, or in the folder without being named, and what that costs: training triplets,
-    queries and gallery images, by split and category; the official totals of FashionIQ and CIRR stand beside them for
+    queries and gallery images, by split and category; the official totals of published data sets stand beside them for
     comparison. Ends with status 1 where something that the annotations need is missing or broken.
     """
     from spn4cir.check_lines import check_lines
@@ -58,17 +58,17 @@ def check_data(
 
 def _open(
     params: "Params", name: str | None, layout: str | None, root: Path | None, annotations: Path | None
-) -> "Layout":
+) -> "Benchmark":
     """The data set that NAME says, or the options."""
-    from spn4cir.datasets import open_layout
+    from spn4cir.datasets import open_benchmark
     from spn4cir.params import of_dataset
 
     if name is not None:
         if layout or root or annotations:
             raise InputError("give NAME, or --layout and --root; not both")
-        settings = of_dataset(params.datasets, name, "datasets")
-        return open_layout(settings.layout, Path("data") / "raw" / name, settings.missing, settings.options)
+        settings = params.benchmarks.get(name) or of_dataset(params.datasets, name, "datasets")
+        return open_benchmark(settings.layout, Path("data") / "raw" / name, settings.missing, settings.options)
     if layout is None or root is None:
         raise InputError("say which data: --layout and --root, or the NAME of a data set of params.yaml")
     options = {} if annotations is None else {"annotations": str(annotations.absolute())}
-    return open_layout(layout, root, "error", options)
+    return open_benchmark(layout, root, "error", options)

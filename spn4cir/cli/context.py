@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     import torch
 
     from spn4cir.composers.protocol import Options
-    from spn4cir.datasets.protocol import Layout
-    from spn4cir.params import Params
+    from spn4cir.datasets.protocol import Benchmark, Layout
+    from spn4cir.params import Benchmark as BenchmarkSettings
+    from spn4cir.params import Dataset, Params
 
 
 def find_machine(device: str | None, workers: int | None) -> tuple["Params", "torch.device", int]:
@@ -24,22 +25,42 @@ def find_machine(device: str | None, workers: int | None) -> tuple["Params", "to
     return params, choose_device(device or machine.device), machine.workers if workers is None else workers
 
 
-def find_layout(
-    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None, annotations: Path | None = None
-) -> tuple["Layout", str]:
-    """The data set, and the name under which its settings stand in `params`."""
-    from spn4cir.datasets import open_layout
+def find_benchmark(
+    params: "Params",
+    name: str,
+    root: Path,
+    dataset: str | None,
+    missing: str | None,
+    annotations: Path | None = None,
+    query_text: str | None = None,
+) -> tuple["Benchmark", str]:
+    """The data set or benchmark, and the name under which its settings stand in `params`."""
+    from spn4cir.datasets import is_trained_on, open_benchmark
     from spn4cir.params import of_dataset
 
-    published = open_layout(name, root, "error").published
-    settings = of_dataset(params.datasets, dataset or published, "datasets")
+    chosen = dataset or open_benchmark(name, root, "error").published
+    settings: Dataset | BenchmarkSettings
+    if is_trained_on(name):
+        settings = of_dataset(params.datasets, chosen, "datasets")
+    else:
+        settings = of_dataset(params.benchmarks, chosen, "benchmarks")
     if dataset and settings.layout != name:
         raise InputError(f"data set '{dataset}' has layout {settings.layout}, not {name}; name another one of the two")
     rule = cast(Literal["error", "skip"], missing or settings.missing)
     options = settings.options if dataset else {}
-    if annotations is not None:
-        options["annotations"] = str(annotations.absolute())
-    return open_layout(name, root, rule, options), dataset or published
+    given = {"annotations": annotations and str(annotations.absolute()), "query_text": query_text}
+    options |= {key: value for key, value in given.items() if value is not None}
+    return open_benchmark(name, root, rule, options), chosen
+
+
+def find_layout(
+    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None, annotations: Path | None = None
+) -> "Layout":
+    """The data set, which must have a training split."""
+    from spn4cir.datasets import require_training
+
+    require_training(name)
+    return cast("Layout", find_benchmark(params, name, root, dataset, missing, annotations)[0])
 
 
 def network_options(tokenizer: str | None, vision_head_width: int | None, text_head_width: int | None) -> "Options":

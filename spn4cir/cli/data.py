@@ -30,7 +30,7 @@ def dedup(
 
     check_place(out)
     params = find_params(Path.cwd())
-    opened, _ = find_layout(params, layout, root, dataset, missing, annotations)
+    opened = find_layout(params, layout, root, dataset, missing, annotations)
     unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")

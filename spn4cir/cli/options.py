@@ -18,6 +18,15 @@ Annotations = Annotated[
         help="Of layout folder: a CSV or parquet file with the columns reference, target, text[, split, group].",
     ),
 ]
+QueryText = Annotated[
+    str | None,
+    typer.Option(
+        "--query-text",
+        metavar="TEMPLATE",
+        help="Of layouts circo and genecis: the text of a query. Fields: {relative_caption}, {shared_concept}; "
+        "{condition}. Default: the one field that is the text.",
+    ),
+]
 Weights = Annotated[
     Path,
     typer.Option(

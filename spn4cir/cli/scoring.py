@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout, find_machine, network_options
+from spn4cir.cli.context import check_place, find_benchmark, find_machine, network_options
 from spn4cir.cli.options import (
     Annotations,
     Dataset,
@@ -14,6 +14,7 @@ from spn4cir.cli.options import (
     Family,
     LayoutName,
     Missing,
+    QueryText,
     Root,
     TextHeadWidth,
     TokenizerName,
@@ -48,6 +49,7 @@ def validate(
     vision_head_width: VisionHeadWidth = None,
     text_head_width: TextHeadWidth = None,
     annotations: Annotations = None,
+    query_text: QueryText = None,
     missing: Missing = None,
     dataset: Dataset = None,
     device: Device = None,
@@ -64,17 +66,17 @@ def validate(
     from spn4cir.files import atomic_file, write_json
     from spn4cir.networks import load_network
     from spn4cir.outcomes import queries_entry, write_queries
-    from spn4cir.params import of_dataset, of_family
+    from spn4cir.params import of_dataset, protocol_of
     from spn4cir.shortcuts import measure_shortcuts, probe_of, wordings_of
 
     check_place(json)
     queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(device, workers)
-    opened, name = find_layout(params, layout, root, dataset, missing, annotations)
+    opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
-    settings = of_family(params.validate_, name, family or composer.family, "validate")
+    settings = protocol_of(params, name, family or composer.family)
     splits = opened.evaluation_splits()
     probe = measured = None
     if shortcuts or paraphrases is not None:
@@ -94,42 +96,50 @@ def validate(
     print(f"{json}: written, with its queries in {queries}")
 
 
+Served = Annotated[
+    str, typer.Option("--layout", metavar="cirr|circo", help="Whose test server: how the folder is laid out.")
+]
+
+
 @app.command(epilog=example("spn4cir submit --root ~/cirr --checkpoint best.pt --name mine --out submission"))
 def submit(
     root: Root,
     checkpoint: Weights,
-    name: Annotated[str, typer.Option("--name", help="Ends the names of both files; letters, digits, '.', '_', '-'.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the two files go.")],
+    name: Annotated[str, typer.Option("--name", help="Ends the files' names; letters, digits, '.', '_', '-'.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")],
+    layout: Served = "cirr",
     family: Family = None,
     tokenizer: TokenizerName = None,
     vision_head_width: VisionHeadWidth = None,
     text_head_width: TextHeadWidth = None,
+    query_text: QueryText = None,
     missing: Missing = None,
     dataset: Dataset = None,
     device: Device = None,
     workers: Workers = None,
 ) -> None:
-    """Write the two files for CIRR's test server.
+    """Write the files for a test server, CIRR's or CIRCO's.
 
-    Reads CIRR's test1 captions, split file and images. Writes recall_submission_NAME.json and
-    recall_subset_submission_NAME.json, checked. Hand them in at https://cirr.cecs.anu.edu.au/test_process/.
+    Reads the annotations and images of the test split. Writes recall_submission_NAME.json and
+    recall_subset_submission_NAME.json, which go to https://cirr.cecs.anu.edu.au/test_process/, or
+    submission_test_NAME.json, which goes to https://circo.micc.unifi.it/. They are checked.
     """
     from spn4cir.datasets import submittable
     from spn4cir.networks import load_network
-    from spn4cir.params import of_family
+    from spn4cir.params import protocol_of
     from spn4cir.submission import check_name, predict, write_submission
 
     check_name(name)
     check_place(out, folder=True)
     params, place, processes = find_machine(device, workers)
-    opened, settings_name = find_layout(params, "cirr", root, dataset, missing)
+    opened, settings_name = find_benchmark(params, layout, root, dataset, missing, query_text=query_text)
+    served = submittable(layout, opened)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
-    settings = of_family(params.validate_, settings_name, family or composer.family, "validate")
-    served = submittable("cirr", opened)
-    found = predict(composer, served.test_split(), settings, processes, place)
+    settings = protocol_of(params, settings_name, family or composer.family)
+    found = predict(composer, served.test_split(), served.submission, settings, processes, place)
     queries, names = served.test_queries()
-    for path in write_submission(found, out, name, queries, names):
+    for path in write_submission(found, served.submission, out, name, queries, names):
         print(f"{path}: written, {len(queries)} queries")
 
 
@@ -137,15 +147,17 @@ def submit(
 def check_submission(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The JSON file to check.")],
     root: Root,
+    layout: Served = "cirr",
 ) -> None:
     """Check a submission file before you hand it in.
 
-    Reads FILE and, of the CIRR folder, only the test1 captions and split file: no images are needed. Prints 'ok', or
-    what is wrong.
+    Reads FILE and, of the data folder, only the test split's annotations and the list of its images: no images are
+    needed. Prints 'ok', or what is wrong.
     """
-    from spn4cir.datasets import open_layout, submittable
-    from spn4cir.submission import NAMES, check_submission
+    from spn4cir.datasets import open_benchmark, submittable
+    from spn4cir.submission import check_submission
 
-    queries, names = submittable("cirr", open_layout("cirr", root, "error")).test_queries()
-    metric = check_submission(file, queries, names)
-    print(f"ok: {file} has metric {metric}: {len(queries)} queries with {NAMES[metric]} names each")
+    served = submittable(layout, open_benchmark(layout, root, "error"))
+    queries, names = served.test_queries()
+    found = check_submission(file, served.submission, queries, names)
+    print(f"ok: {file} has metric {found.metric}: {len(queries)} queries with {found.count} names each")

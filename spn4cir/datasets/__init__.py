@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LAYOUTS = {
     "fashioniq": "spn4cir.datasets.fashioniq:FashionIQ",
     "cirr": "spn4cir.datasets.cirr:Cirr",
+    "circo": "spn4cir.datasets.circo:Circo",
     "folder": "spn4cir.datasets.folder:Folder",
 }
 
@@ -24,11 +25,7 @@ def open_layout(layout: str, root: Path, missing: "Missing", options: Mapping[st
 
     Raises InputError as it does, and for a layout that has no training split.
     """
-    if not hasattr(adapter_class(layout), "training_triplets"):
-        raise InputError(
-            f"layout {layout} has no training split: it is only scored: name it under run.benchmarks of "
-            "params.yaml, or score a checkpoint by: spn4cir validate"
-        )
+    require_training(layout)
     return cast(Layout, open_benchmark(layout, root, missing, options))
 
 
@@ -52,6 +49,20 @@ def open_benchmark(layout: str, root: Path, missing: "Missing", options: Mapping
         if option not in taken:
             raise InputError(f"layout {layout} takes no '{option}'; leave it out")
     return cast(Benchmark, adapter(root, missing, **(options or {})))
+
+
+def is_trained_on(layout: str) -> bool:
+    """Whether a layout has a training split. Raises InputError for one that is not known."""
+    return hasattr(adapter_class(layout), "training_triplets")
+
+
+def require_training(layout: str) -> None:
+    """Raises InputError for a layout that is not known or has no training split."""
+    if not is_trained_on(layout):
+        raise InputError(
+            f"layout {layout} has no training split: it is only scored: name it under run.benchmarks of "
+            "params.yaml, or score a checkpoint by: spn4cir validate"
+        )
 
 
 def adapter_class(layout: str) -> type[Any]:

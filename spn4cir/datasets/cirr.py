@@ -20,9 +20,23 @@ from spn4cir.datasets.records import (
     present_images,
     read_records,
 )
+from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+
+def _file(metric: str, count: int, of_subset: bool) -> SubmissionFile:
+    return SubmissionFile(
+        metric=metric,
+        pattern=f"{metric}_submission_{{name}}.json",
+        count=count,
+        query="pair",
+        split="test1",
+        header={"version": "rc2", "metric": metric},
+        of_subset=of_subset,
+        max_bytes=5_000_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,10 @@ class Cirr(PublishedLayout):
     subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
     selection: ClassVar[str] = "mean_recall5_subset1"
     caption_join: ClassVar[str] = "the one caption as annotated"
+    submission: ClassVar[tuple[SubmissionFile, ...]] = (
+        _file("recall", 50, of_subset=False),
+        _file("recall_subset", 3, of_subset=True),
+    )
     official: ClassVar[Mapping[str, int]] = {
         "train triplets": 28_225,
         "train images": 16_939,

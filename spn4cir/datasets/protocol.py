@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
+from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 Scores = dict[str, float]
@@ -87,7 +88,13 @@ class Benchmark(Protocol):
 
 
 class Submittable(Benchmark, Protocol):
-    """A benchmark whose test queries a server scores."""
+    """A benchmark whose test queries a server scores.
+
+    Attributes:
+        submission: the files that the server takes.
+    """
+
+    submission: ClassVar[tuple[SubmissionFile, ...]]
 
     def test_split(self) -> EvaluationSplit:
         """The test queries, which have no targets."""

@@ -1,7 +1,7 @@
 """Reading annotation records: fields that must be there, and images that may be missing."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,36 @@ def field(record: dict[str, Any], name: str, kind: type, path: Path, position: i
             f"{path}: triplet {position}: field '{name}' is {value!r}, expected a {kind.__name__} that is not empty"
         )
     return value
+
+
+def integer_field(record: dict[str, Any], name: str, path: Path, position: int) -> int:
+    """An integer. Raises InputError as `field`, also for true and false."""
+    value = field(record, name, int, path, position)
+    if isinstance(value, bool):
+        raise InputError(f"{path}: triplet {position}: field '{name}' is {value}, expected an int")
+    return int(value)
+
+
+def list_field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> list[Any]:
+    """A list of values of one kind. Raises InputError as `field`."""
+    values: list[Any] = field(record, name, list, path, position)
+    if not all(type(value) is kind for value in values):
+        raise InputError(
+            f"{path}: triplet {position}: field '{name}' is {values!r}, expected a list of {kind.__name__}"
+        )
+    return values
+
+
+def fill_template(template: str, fields: Mapping[str, str]) -> str:
+    """The template with its fields filled in. Raises InputError for one with other fields, or with none of these."""
+    try:
+        text = template.format(**fields)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        text = ""
+    if not text or not any(f"{{{name}}}" in template for name in fields):
+        known = ", ".join(f"{{{name}}}" for name in fields)
+        raise InputError(f"query_text '{template}' will not do: it has some of the fields {known} and no other")
+    return text
 
 
 def captions_field(record: dict[str, Any], name: str, path: Path, position: int) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import pytest
 
 import stages.dedup
 import stages.triplets
+from spn4cir.datasets import submittable
+from spn4cir.datasets.cirr import Cirr
 from spn4cir.dedup import read_optimized_images
 from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import write_json
@@ -104,9 +106,9 @@ def test_metrics(job: Job) -> None:
 def test_submission(job: Job) -> None:
     if job.dataset != "cirr":
         pytest.skip("FashionIQ has no server, nor have one's own pictures")
-    split = job.layout().test_split()
-    found = predict(StubComposer(), split, job.params.validate_["cirr"]["clip"], 0, CPU)
-    for path in write_submission(found, Path("out"), "golden", split.triplets, split.gallery.names):
+    split = submittable("cirr", job.layout()).test_split()
+    found = predict(StubComposer(), split, Cirr.submission, job.params.validate_["cirr"]["clip"], 0, CPU)
+    for path in write_submission(found, Cirr.submission, Path("out"), "golden", split.triplets, split.gallery.names):
         assert_golden(path, job, path.name)
 
 

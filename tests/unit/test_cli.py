@@ -20,6 +20,7 @@ from spn4cir.checkpoints import read_checkpoint
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.params import find_params, load_params, published_params
+from tests.helpers.benchmarks import write_circo
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq
 from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
@@ -243,6 +244,25 @@ def test_check_submission_reads_two_files_of_the_root_alone(data, tmp_path):
         (tmp_path / "bare" / "cirr" / place).parent.mkdir(parents=True)
         shutil.copy(data / "cirr" / "cirr" / place, tmp_path / "bare" / "cirr" / place)
     call("check-submission", "sub/recall_submission_mine.json", "--root", "bare")
+
+
+def test_circo_is_scored_and_submitted(data, tmp_path):
+    """By the options alone: mAP printed, the text's template taken, the file checked."""
+    root = write_circo(tmp_path / "circo")
+    options = ["--layout", "circo", "--root", root]
+    arguments = [*options, "--checkpoint", data / "stage1-vit.pt", "--workers", 0]
+    result = call("validate", *arguments, "--json", "m.json", "--query-text", "{shared_concept}: {relative_caption}")
+    content = json.loads(Path("m.json").read_text())
+    assert "map_at10" in result.stdout
+    assert content["protocol"]["captions"] == "{shared_concept}: {relative_caption}"
+    assert pq.read_table("m.queries.parquet")["text"][1].as_py() == "a dog number 1: has 1 more"
+    call("submit", *arguments, "--name", "mine", "--out", "sub")
+    checked = call("check-submission", "sub/submission_test_mine.json", *options)
+    assert checked.stdout == "ok: sub/submission_test_mine.json has metric map: 4 queries with 50 names each\n"
+    wrong = call("check-submission", "sub/submission_test_mine.json", "--root", data / "cirr", status=1)
+    assert "version is None, expected 'rc2'" in wrong.stderr
+    refused = call("dedup", *options, "--out", "o.json", status=1)
+    assert "layout circo has no training split" in refused.stderr
 
 
 def test_search_prints_rank_name_score_and_draws(data):

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.params import Optimisation, find_params, load_params, of_dataset, of_family, parse_params, published_params
+from spn4cir.params import (
+    Optimisation,
+    find_params,
+    load_params,
+    of_dataset,
+    of_family,
+    parse_params,
+    protocol_of,
+    published_params,
+)
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 
@@ -230,3 +239,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_benchmarks_are_scored_as_their_authors_do() -> None:
+    """The reference kept in the ranking, the text alone; and names that no data set has."""
+    params = published_params()
+    for name in ("demo_circo", "circo"):
+        settings = params.benchmarks[name]
+        assert (settings.layout, settings.query_text) == ("circo", "{relative_caption}")
+        assert not settings.validate_.remove_reference
+        assert protocol_of(params, name, "clip") is protocol_of(params, name, "blip2") is settings.validate_
+    with pytest.raises(InputError, match="'cirr' is a data set and a benchmark"):
+        parse_params(edited("  circo: {layout: circo", "  cirr: {layout: circo"), "params.yaml")

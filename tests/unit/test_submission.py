@@ -11,10 +11,8 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.errors import InputError
 from spn4cir.params import Validate
 from spn4cir.submission import (
-    MAX_BYTES,
     check_submission,
     predict,
-    submission_path,
     submission_problems,
     write_submission,
 )
@@ -22,6 +20,8 @@ from spn4cir.types import Triplet
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import change, write, write_cirr
 
+FILES = Cirr.submission
+MAX_BYTES = 5_000_000
 PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=16, sheet_queries=3)
 
 
@@ -32,7 +32,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Cirr:
 
 @pytest.fixture(scope="module")
 def predictions(layout: Cirr) -> Any:
-    return predict(StubComposer(), layout.test_split(), PROTOCOL, 0, CPU)
+    return predict(StubComposer(), layout.test_split(), FILES, PROTOCOL, 0, CPU)
 
 
 @pytest.mark.parametrize("remove", [True, False])
@@ -40,7 +40,7 @@ def test_content(layout: Cirr, remove: bool) -> None:
     """Every pair once; 50 names of test1 and 3 of the group, best first, the reference in neither."""
     protocol = PROTOCOL.model_copy(update={"remove_reference": remove})
     split = layout.test_split()
-    found = predict(StubComposer(), split, protocol, 0, CPU)
+    found = predict(StubComposer(), split, FILES, protocol, 0, CPU)
     for metric, count in (("recall", 50), ("recall_subset", 3)):
         content = found[metric]
         assert list(content)[:2] == ["version", "metric"]
@@ -59,15 +59,11 @@ def test_content(layout: Cirr, remove: bool) -> None:
             assert group[:3] == found["recall_subset"][str(triplet.query_id)], "both files rank by one score"
 
 
-def test_names_of_the_files(tmp_path: Path) -> None:
-    assert submission_path(tmp_path, "recall", "a") == tmp_path / "recall_submission_a.json"
-    assert submission_path(tmp_path, "recall_subset", "a") == tmp_path / "recall_subset_submission_a.json"
-
-
 def test_written_files_pass_their_check(tmp_path: Path, layout: Cirr, predictions: Any) -> None:
     queries, names = layout.test_queries()
-    written = write_submission(predictions, tmp_path, "x", queries, names)
-    assert [check_submission(path, queries, names) for path in written] == ["recall", "recall_subset"]
+    written = write_submission(predictions, FILES, tmp_path, "x", queries, names)
+    assert [check_submission(path, FILES, queries, names) for path in written] == list(FILES)
+    assert [path.name for path in written] == ["recall_submission_x.json", "recall_subset_submission_x.json"]
     assert json.loads(written[0].read_text()) == predictions["recall"]
 
 
@@ -83,7 +79,7 @@ def subset_file() -> dict[str, Any]:
 
 
 def test_a_right_file_has_no_problem() -> None:
-    assert submission_problems(subset_file(), QUERIES, GALLERY) == []
+    assert submission_problems(subset_file(), FILES, QUERIES, GALLERY) == []
 
 
 Edit = Callable[[dict[str, Any]], Any]
@@ -111,12 +107,12 @@ FAULTS: list[tuple[Edit, str]] = [
 def test_every_fault_is_found(tmp_path: Path, edit: Edit, problem: str) -> None:
     content = subset_file()
     edit(content)
-    problems = submission_problems(content, QUERIES, GALLERY)
+    problems = submission_problems(content, FILES, QUERIES, GALLERY)
     assert len(problems) == 1
     assert problem in problems[0]
     path = write(tmp_path / "a.json", content)
     with pytest.raises(InputError) as raised:
-        check_submission(path, QUERIES, GALLERY)
+        check_submission(path, FILES, QUERIES, GALLERY)
     assert str(raised.value).startswith(f"{path}: ")
     assert problem in str(raised.value)
 
@@ -124,7 +120,7 @@ def test_every_fault_is_found(tmp_path: Path, edit: Edit, problem: str) -> None:
 def test_the_whole_list_need_not_lie_in_the_subset() -> None:
     """50 names of the gallery, of which a test of seven images has too few."""
     content = {"version": "rc2", "metric": "recall", "7": ["a", "f"], "12": ["f", "r"]}
-    assert submission_problems(content, QUERIES, GALLERY) == [
+    assert submission_problems(content, FILES, QUERIES, GALLERY) == [
         "pair 12: 2 names, expected 50",
         "pair 7: 2 names, expected 50",
     ]
@@ -135,7 +131,7 @@ def test_a_pair_that_stands_there_twice(tmp_path: Path) -> None:
     text = json.dumps(subset_file())
     (tmp_path / "a.json").write_text(text[:-1] + ', "7": ["a", "b", "c"]}')
     with pytest.raises(InputError, match="7: stands there twice"):
-        check_submission(tmp_path / "a.json", QUERIES, GALLERY)
+        check_submission(tmp_path / "a.json", FILES, QUERIES, GALLERY)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +141,7 @@ def test_what_is_no_submission(tmp_path: Path, text: str | None, problem: str) -
     if text is not None:
         (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match=problem):
-        check_submission(tmp_path / "a.json", QUERIES, GALLERY)
+        check_submission(tmp_path / "a.json", FILES, QUERIES, GALLERY)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(MAX_BYTES, True), (MAX_BYTES + 1, False)])
@@ -153,26 +149,26 @@ def test_a_file_beyond_five_megabytes(tmp_path: Path, size: int, fits: bool) -> 
     text = json.dumps(subset_file())
     (tmp_path / "a.json").write_text(text + " " * (size - len(text)))
     if fits:
-        check_submission(tmp_path / "a.json", QUERIES, GALLERY)
+        check_submission(tmp_path / "a.json", FILES, QUERIES, GALLERY)
         return
     with pytest.raises(InputError, match="5,000,001 bytes; the server takes at most 5,000,000"):
-        check_submission(tmp_path / "a.json", QUERIES, GALLERY)
+        check_submission(tmp_path / "a.json", FILES, QUERIES, GALLERY)
 
 
 def test_many_faults_are_cut_and_counted(tmp_path: Path) -> None:
     queries = [Triplet("r", ("x",), query_id=n, subset_names=("a", "b", "c")) for n in range(30)]
     content = {"version": "rc2", "metric": "recall_subset", **{str(n): ["a"] for n in range(30)}}
     with pytest.raises(InputError, match=r"\(and 20 more\)"):
-        check_submission(write(tmp_path / "a.json", content), queries, GALLERY)
+        check_submission(write(tmp_path / "a.json", content), FILES, queries, GALLERY)
 
 
 def test_a_gallery_that_is_too_small_writes_nothing(tmp_path: Path) -> None:
     """A test1 of 12 images has no lists of 50."""
     layout = Cirr(write_cirr(tmp_path / "cirr", test_groups=2), "error")
     split = layout.test_split()
-    found = predict(StubComposer(), split, PROTOCOL, 0, CPU)
+    found = predict(StubComposer(), split, FILES, PROTOCOL, 0, CPU)
     with pytest.raises(InputError, match=r"not written: pair \d+: 11 names, expected 50"):
-        write_submission(found, tmp_path / "out", "x", split.triplets, split.gallery.names)
+        write_submission(found, FILES, tmp_path / "out", "x", split.triplets, split.gallery.names)
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
 
 
@@ -182,7 +178,7 @@ def test_a_missing_image_of_a_group_is_not_listed(tmp_path: Path) -> None:
     (root / "test1" / "test1-0-0-img2.png").unlink()
     split = Cirr(root, "skip").test_split()
     assert (len(split.triplets), split.left_out, split.missing) == (53, 1, 1)
-    found = predict(StubComposer(), split, PROTOCOL, 0, CPU)
+    found = predict(StubComposer(), split, FILES, PROTOCOL, 0, CPU)
     for triplet in split.triplets[:5]:
         names = found["recall_subset"][str(triplet.query_id)]
         assert len(names) == 3
@@ -203,7 +199,7 @@ def test_queries_that_were_left_out_are_missed(tmp_path: Path) -> None:
     root = write_cirr(tmp_path / "cirr")
     (root / "test1" / "test1-0-0-img2.png").unlink()
     layout = Cirr(root, "skip")
-    found = predict(StubComposer(), layout.test_split(), PROTOCOL, 0, CPU)
+    found = predict(StubComposer(), layout.test_split(), FILES, PROTOCOL, 0, CPU)
     with pytest.raises(InputError, match="not written: 1 pair ids are missing, the first is 26"):
-        write_submission(found, tmp_path / "out", "x", *layout.test_queries())
+        write_submission(found, FILES, tmp_path / "out", "x", *layout.test_queries())
     assert not (tmp_path / "out").exists()

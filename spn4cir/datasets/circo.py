@@ -1,0 +1,158 @@
+"""CIRCO: queries with several targets each, sought among all images of COCO 2017 unlabeled; it is only scored.
+
+Source: https://github.com/miccunifi/CIRCO.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spn4cir.datasets.protocol import AnnotatedSplit, Scores
+from spn4cir.datasets.records import (
+    Missing,
+    field,
+    fill_template,
+    findable,
+    integer_field,
+    list_field,
+    present,
+    present_gallery,
+    read_records,
+)
+from spn4cir.datasets.submissions import SubmissionFile
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+from spn4cir.types import EvaluationSplit, Triplet
+
+_KS = (5, 10, 25, 50)
+
+
+@dataclass(frozen=True)
+class Circo:
+    """Adapter of a CIRCO folder; an image's name is its COCO id.
+
+    Attributes:
+        root: the folder.
+        missing: what becomes of queries whose image is not there.
+        query_text: the text of a query, with the fields `{relative_caption}` and `{shared_concept}`.
+    """
+
+    root: Path
+    missing: Missing
+    query_text: str = "{relative_caption}"
+    published: ClassVar[str] = "circo"
+    recall_ks: ClassVar[tuple[int, ...]] = _KS
+    subset_ks: ClassVar[tuple[int, ...]] = ()
+    map_ks: ClassVar[tuple[int, ...]] = _KS
+    gallery_rule: ClassVar[str] = "all images that image_info_unlabeled2017.json lists"
+    query_source: ClassVar[str] = "annotated"
+    submission: ClassVar[tuple[SubmissionFile, ...]] = (
+        SubmissionFile(
+            metric="map",
+            pattern="submission_test_{name}.json",
+            count=50,
+            query="query",
+            split="test",
+            integers=True,
+            own_reference=True,
+        ),
+    )
+    official: ClassVar[Mapping[str, int]] = {
+        "val triplets": 220,
+        "val images": 123_403,
+        "test triplets": 800,
+        "test images": 123_403,
+    }
+
+    @property
+    def caption_join(self) -> str:
+        """The template of the text."""
+        return self.query_text
+
+    @property
+    def _listing(self) -> Path:
+        return self.root / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json"
+
+    def _annotations(self, split: str) -> Path:
+        return self.root / "annotations" / f"{split}.json"
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        content = read_json(self._listing)
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, list) or not all(_is_image(image) for image in images):
+            raise InputError(
+                f"{self._listing}: expected a JSON object with a list of images, each with id and file_name"
+            )
+        paths = {str(image["id"]): self.picture_folders[0] / image["file_name"] for image in images}
+        return dict(sorted(paths.items()))  # as columns are sorted: a gallery of GB need not be put in order
+
+    def _read(self, split: str) -> tuple[Triplet, ...]:
+        path = self._annotations(split)
+        triplets = tuple(
+            self._triplet(record, path, position, split == "val") for position, record in enumerate(read_records(path))
+        )
+        seen: set[int] = set()
+        for triplet in triplets:
+            if triplet.query_id in seen:
+                raise InputError(f"{path}: query id {triplet.query_id} stands there twice; each query has its own")
+            seen.add(triplet.query_id)
+        return triplets
+
+    def _triplet(self, record: dict[str, Any], path: Path, position: int, with_target: bool) -> Triplet:
+        texts = {name: field(record, name, str, path, position) for name in ("relative_caption", "shared_concept")}
+        reference = str(integer_field(record, "reference_img_id", path, position))
+        number = integer_field(record, "id", path, position)
+        text = (fill_template(self.query_text, texts),)
+        if not with_target:
+            return Triplet(reference, text, query_id=number)
+        first = integer_field(record, "target_img_id", path, position)
+        targets = list_field(record, "gt_img_ids", int, path, position)
+        if not targets or targets[0] != first or len(set(targets)) < len(targets):
+            raise InputError(
+                f"{path}: triplet {position}: gt_img_ids is {targets}, expected different ids, {first} first"
+            )
+        others = tuple(str(target) for target in targets[1:])
+        aspects = tuple(list_field(record, "semantic_aspects", str, path, position))
+        return Triplet(reference, text, str(first), query_id=number, other_targets=others, aspects=aspects)
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """The val split."""
+        return (self._evaluation_split("val"),)
+
+    def test_split(self) -> EvaluationSplit:
+        """The test split, which a server scores."""
+        return self._evaluation_split("test")
+
+    def _evaluation_split(self, split: str) -> EvaluationSplit:
+        path, paths = self._annotations(split), self._paths
+        annotated = self._read(split)
+        gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._listing)
+        queries = findable(annotated, self.missing, path)
+        triplets = present(queries, gallery.index.__contains__, self.missing, str(path))
+        return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
+
+    def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
+        """The test queries and image names, from the annotation files alone."""
+        return self._read("test"), tuple(self._paths)
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """mAP@k over all targets, and R@k of the one that the text was written for."""
+        (flat,) = scores.values()
+        return dict(flat)
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """Val, and test where its file is there."""
+        splits = ["val", *(["test"] if self._annotations("test").is_file() else [])]
+        return tuple(AnnotatedSplit(split, self._read(split), self._paths) for split in splits)
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """The one."""
+        return (self.root / "COCO2017_unlabeled" / "unlabeled2017",)
+
+
+def _is_image(image: Any) -> bool:
+    return isinstance(image, dict) and type(image.get("id")) is int and isinstance(image.get("file_name"), str)
