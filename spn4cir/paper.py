@@ -120,7 +120,8 @@ def _weights(run: Run) -> str:
         origin = json.loads(run.read("/".join(("../../data/checkpoint", *run.place, "source.json"))))
     except InputError:
         return _UNKNOWN
-    return "from a stage 1 trained here" if origin["source"] == "train" else _PUBLISHED
+    found = {"train": "from a stage 1 trained here", "hub": _PUBLISHED}
+    return found.get(origin["source"], _UNKNOWN)  # a file of one's own need not be the published one
 
 
 def _same_name(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:

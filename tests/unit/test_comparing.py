@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.runs import read_runs
+from tests.helpers.layouts import write
 from tests.helpers.runs import write_run
 
 FIQ_A = {"dress": [1, 11, 60, 5], "shirt": [10, 51, 2], "toptee": [50, 1]}
@@ -275,6 +276,18 @@ def test_what_differs_from_the_paper_is_named(tmp_path: Path) -> None:
     entry = json.loads(Path("o.json").read_text())["average_recall_at50"]
     assert entry["comparable"] is False
     assert "reference: the paper's removed from the ranking; ours kept in the ranking" in entry["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("source", "ours"), [("hub", "from the published stage-1 checkpoint"), ("path", "not recorded")]
+)
+def test_weights_of_a_file_are_not_taken_for_the_published_ones(tmp_path: Path, source: str, ours: str) -> None:
+    path = write_run(tmp_path / "metrics" / "d" / "clip.json", "fashioniq", FIQ_A, tmp_path)
+    published_size(path)
+    write(tmp_path / "data" / "checkpoint" / "d" / "clip" / "source.json", {"source": source})
+    said = call("--to", "paper", path).stdout
+    assert f"ours:  {ours}\n" in said
+    assert ("which weights were scored is not known here" in said) == (source == "path")
 
 
 def test_cirr_is_never_the_papers_split(tmp_path: Path) -> None:
