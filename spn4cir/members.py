@@ -1,8 +1,9 @@
-"""Plain files and members of tars by one kind of path: `00000.tar/000000001.jpg` is a member of `00000.tar`.
+"""Plain files, members of tars and cells of tables by one kind of path: `00000.tar/1.jpg` is a member of `00000.tar`.
 
 A tar is never extracted. One pass over its headers tells where the bytes of each member lie, and they are read from
 there. A process keeps the index of a tar, and one that is forked later inherits it; no file stays open between reads,
-so that processes and threads share nothing that moves. Plain files cost nothing more than without this module.
+so that processes and threads share nothing that moves. Plain files cost nothing more than without this module. Cells of
+parquet and arrow files are read by `spn4cir.cells`.
 
 Free of torch, as decoding is.
 """
@@ -24,6 +25,8 @@ from numpy import ndarray
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
 
+# Of files whose rows hold pictures.
+CELL_SUFFIXES = (".parquet", ".arrow")
 # First bytes of gzip, bzip2, xz and zstd.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 # A tar ends with two blocks of zeros; without them it was cut, be it between two members.
@@ -33,32 +36,45 @@ _PADDING = 1 << 20
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, or of a member of a tar.
+    """The bytes of a file, of a member of a tar, or of a cell of a table.
 
-    Raises FileNotFoundError where there is neither, InputError for a tar that is cut short or compressed.
+    Raises FileNotFoundError where there is none, InputError for a tar that is cut short or compressed, or a damaged
+    table.
     """
     try:
         return path.read_bytes()
     except NotADirectoryError:
         place = _place(path)
     if place is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        content = _cell(path)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return content
     tar, offset, size = place
     with tar.open("rb") as stream:
         return os.pread(stream.fileno(), size, offset)
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path is a file, or a member of a tar. Raises InputError for a tar that is cut short or compressed."""
-    return path.is_file() or _place(path) is not None
+    """Whether the path is a file, a member of a tar, or a cell of a table that holds bytes. Raises as `read_bytes`."""
+    return path.is_file() or _place(path) is not None or _cell(path) is not None
 
 
 def content_hash(path: Path) -> str:
-    """sha256 of the bytes of a file or of a tar's member, in hex. Raises as `read_bytes`."""
+    """sha256 of the bytes of a file, a tar's member or a table's cell, in hex. Raises as `read_bytes`."""
     try:
         return file_hash(path)
     except NotADirectoryError:
         return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def _cell(path: Path) -> bytes | None:
+    """The bytes of a cell of a table, if the path leads to one. The library that reads it is loaded for these alone."""
+    if not any(parent.suffix in CELL_SUFFIXES for parent in path.parents):
+        return None
+    from spn4cir.cells import read_cell
+
+    return read_cell(path)
 
 
 def member_names(tar: Path) -> list[str]:
