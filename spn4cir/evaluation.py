@@ -60,10 +60,8 @@ class Evaluation:
 
 
 def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
-    """Every image of the splits' galleries, each name once."""
-    paths = {
-        name: path for split in splits for name, path in zip(split.gallery.names, split.gallery.paths, strict=True)
-    }
+    """Every image that the splits' queries start from or are sought in, each name once."""
+    paths = {name: path for split in splits for name, path in split.places.items()}
     return Gallery(tuple(paths), tuple(paths.values()))
 
 

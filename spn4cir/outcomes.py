@@ -107,7 +107,7 @@ def _sheet_row(ranked: RankedSplit, query: int) -> SheetRow:
     names = ranked.top_names(query)[:_SHOWN]
     scores = ranked.ranking.top_scores[query].tolist()
     return SheetRow(
-        reference=gallery.paths[gallery.index[triplet.reference_name]],
+        reference=ranked.split.places[triplet.reference_name],
         text=ranked.texts[query],
         note=f"target at {int(ranked.ranking.rank[query]) + 1} of {len(gallery)}",
         results=[gallery.paths[gallery.index[name]] for name in names],

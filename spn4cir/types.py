@@ -84,6 +84,7 @@ class EvaluationSplit:
         alternatives: further galleries over which the same queries are scored, by name (subsets of `gallery`).
         left_out: queries dropped because an image is missing or the target is the reference (`missing: skip`).
         missing: images of the annotation files that are not on disk.
+        outside: images that queries start from and that are no candidates.
     """
 
     name: str
@@ -92,6 +93,13 @@ class EvaluationSplit:
     alternatives: Mapping[str, Gallery]
     left_out: int = 0
     missing: int = 0
+    outside: Gallery = Gallery((), ())
+
+    @cached_property
+    def places(self) -> Mapping[str, Path]:
+        """Where the candidates and the images outside them lie, by name."""
+        galleries = (self.gallery, self.outside)
+        return {name: path for own in galleries for name, path in zip(own.names, own.paths, strict=True)}
 
 
 @dataclass(frozen=True)

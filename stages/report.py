@@ -30,8 +30,7 @@ def main(job: Job) -> None:
 def collect(job: Job) -> Run:
     """What the stages before this one wrote."""
     layout = scored_layout(job)
-    galleries = [split.gallery for split in layout.evaluation_splits()]
-    gallery = {name: path for each in galleries for name, path in zip(each.names, each.paths, strict=True)}
+    gallery = {name: path for split in layout.evaluation_splits() for name, path in split.places.items()}
     triplets, triplet_path = generated(job)
     settings = _settings(job)
     metrics = Path("metrics") / job.dataset / f"{job.family}.json"

@@ -1,7 +1,7 @@
 """Annotations as a table: CSV (UTF-8, comma, a header) or parquet, one row a triplet."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,22 @@ class Row:
     Attributes:
         reference: name of the query image.
         target: name of the image to find.
-        text: what is to be different.
+        texts: what is to be different.
         split: train, val or test; empty where the table has no such column.
         group: the images among which the target is sought besides (CIRR's subset); empty for none.
+        category: what the images show, for the prompt of captions; empty where the table does not say.
+        query: its number; None: its position.
+        others: further images that answer it.
     """
 
     reference: str
     target: str
-    text: str
+    texts: tuple[str, ...]
     split: str
     group: tuple[str, ...]
+    category: str = ""
+    query: int | None = None
+    others: tuple[str, ...] = ()
 
 
 def read_table(path: Path) -> tuple[Row, ...]:
@@ -46,9 +52,14 @@ def read_table(path: Path) -> tuple[Row, ...]:
     without one of the columns reference, target and text.
     """
     records = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
-    rows = [_cells(record, f"{path}: row {number}") for number, record in enumerate(records, start=1)]
-    if not rows:
+    if not records:
         raise InputError(f"{path}: holds no row; annotate some triplets, or leave the file out")
+    return rows_of((f"{path}: row {number}", record) for number, record in enumerate(records, start=1))
+
+
+def rows_of(records: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Row, ...]:
+    """The rows of records, each with the place that messages name. Raises InputError for a value that will not do."""
+    rows = [_cells(record, place) for place, record in records]
     keyed: dict[str, dict[str, None]] = {}
     for row in rows:
         if isinstance(row["group"], str):
@@ -105,9 +116,14 @@ def _check_columns(found: Any, path: Path) -> None:
 
 def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
     """The values of a row. Raises InputError for one that will not do."""
-    for name in NEEDED:
-        if not isinstance(record[name], str) or not record[name].strip(".?, \n\t"):
-            raise InputError(f"{place}: {name} is {record[name]!r}; write it, or remove the row")
+    texts = record["text"] if isinstance(record["text"], list) and record["text"] else [record["text"]]
+    for name, value in [
+        ("reference", record["reference"]),
+        ("target", record["target"]),
+        *(("text", t) for t in texts),
+    ]:
+        if not isinstance(value, str) or not value.strip(".?, \n\t"):
+            raise InputError(f"{place}: {name} is {value!r}; write it, or remove the row")
     split = record.get("split", "")
     if "split" in record and split not in SPLITS:
         raise InputError(f"{place}: split is {split!r}, expected one of {', '.join(SPLITS)}")
@@ -115,4 +131,5 @@ def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
     if isinstance(group, str) and _BETWEEN_MEMBERS in group:
         group = [name.strip() for name in group.split(_BETWEEN_MEMBERS) if name.strip()]
     group = group if isinstance(group, list) else str(group)
-    return {name: record[name] for name in NEEDED} | {"split": split, "group": group}
+    more = {name: record[name] for name in ("reference", "target", "category", "query", "others") if name in record}
+    return more | {"texts": tuple(texts), "split": split, "group": group}

@@ -1,0 +1,262 @@
+"""What layouts share whose annotations are rows that name their pictures: one reference, one text, one target."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from spn4cir.datasets.protocol import AnnotatedSplit, Scores, unique_gallery
+from spn4cir.datasets.records import Missing, captions_field, field, findable, present, present_images, read_records
+from spn4cir.datasets.tables import SPLITS, Row
+from spn4cir.errors import InputError
+from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+
+@dataclass(frozen=True)
+class AnnotatedRows:
+    """Adapter of rows and of the pictures that they name.
+
+    Attributes:
+        root: the folder.
+        missing: what becomes of rows whose picture is not there.
+        held_out: the share of references whose rows are for validation where the rows do not say.
+        layout: its name, by which the files of captions are called.
+    """
+
+    root: Path
+    missing: Missing
+    held_out: float = 0.1
+    layout: ClassVar[str]
+    published: ClassVar[str] = "fiq"
+    recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
+    map_ks: ClassVar[tuple[int, ...]] = ()
+    official: ClassVar[Mapping[str, int]] = {}
+    _absent: ClassVar[str]
+
+    @property
+    def _pictures(self) -> Gallery:
+        """Every picture that is there."""
+        raise NotImplementedError
+
+    def _read(self) -> Sequence[Row]:
+        """The rows, in their order."""
+        raise NotImplementedError
+
+    def _place(self) -> Path:
+        """Where the rows lie, for messages."""
+        raise NotImplementedError
+
+    def image_path(self, name: str) -> Path:
+        """Where the picture of a name lies; it may be absent."""
+        raise NotImplementedError
+
+    def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts
+        """The gallery of some queries."""
+        return self._pictures
+
+    @property
+    def query_source(self) -> str:
+        """Who wrote the queries."""
+        return "annotated"
+
+    @property
+    def subset_ks(self) -> tuple[int, ...]:
+        """Those of CIRR where the queries have groups."""
+        return (1, 2, 3) if any(row.group for _, row in self._of("val", "test")) else ()
+
+    @property
+    def selection(self) -> str:
+        """As CIRR where the queries have groups, as FashionIQ elsewhere."""
+        return "mean_recall5_subset1" if self.subset_ks else "average_recall"
+
+    @cached_property
+    def _rows(self) -> dict[str, list[tuple[int, Row]]]:
+        """The rows of each split with their positions."""
+        rows = self._read()
+        found: dict[str, list[tuple[int, Row]]] = {split: [] for split in SPLITS}
+        first = min((lot(row.reference) for row in rows), default=0.0)  # some query there must be
+        for position, row in enumerate(rows):
+            drawn = lot(row.reference)
+            found[row.split or ("val" if drawn < self.held_out or drawn == first else "train")].append((position, row))
+        return found
+
+    def _of(self, *splits: str) -> list[tuple[int, Row]]:
+        return [row for split in splits for row in self._rows[split]]
+
+    def _annotated(self, split: str) -> list[Triplet]:
+        return [
+            Triplet(
+                row.reference,
+                row.texts,
+                row.target,
+                position if row.query is None else row.query,
+                row.category,
+                row.group if split != "train" else (),
+                other_targets=row.others,
+            )
+            for position, row in self._rows[split]
+        ]
+
+    @cached_property
+    def _training_triplets(self) -> tuple[Triplet, ...]:
+        return present(self._annotated("train"), self._pictures.index.__contains__, self.missing, str(self._place()))
+
+    def training_triplets(self) -> tuple[Triplet, ...]:
+        """The rows of split train, or all but the share that is held out."""
+        return self._training_triplets
+
+    @cached_property
+    def _learnable(self) -> Gallery:
+        """All pictures but those that rows of val and test alone name."""
+        queries = {name for _, row in self._of("val", "test") for name in (row.reference, row.target, *row.group)}
+        training = {name for _, row in self._of("train") for name in (row.reference, row.target)}
+        return self._pictures.restrict(frozenset(self._pictures.names) - (queries - training))
+
+    def training_gallery(self) -> Gallery:
+        """The pictures that training rows name; where there are no such rows, all that no query names."""
+        triplets = self.training_triplets()
+        return unique_gallery(triplets, self.image_path) if triplets else self._learnable
+
+    def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
+        """All pictures that no query alone names, or the training gallery; the prompt's noun is their category."""
+        gallery = self._learnable if scope == "split" else self.training_gallery()
+        nouns: dict[str, str] = {}
+        for _, row in self._of(*SPLITS):
+            nouns |= dict.fromkeys({row.reference, row.target} - nouns.keys(), row.category)
+        images = [
+            CaptionedImage(name, path, nouns.get(name) or "image")
+            for name, path in zip(gallery.names, gallery.paths, strict=True)
+        ]
+        return present_images(images, self.missing, self.root)
+
+    def captions_name(self, words: int) -> str:
+        """`{layout}_it_llava_{words}.json`, in the form of the published ones."""
+        return f"{self.layout}_it_llava_{words}.json"
+
+    def published_captions(self, words: int) -> Path:
+        """`mm_data/{layout}/` under the root."""
+        return self.root / "mm_data" / self.layout / self.captions_name(words)
+
+    @property
+    def published_unique(self) -> Path:
+        """`optimized_images.json` in the root."""
+        return self.root / "optimized_images.json"
+
+    def published_generated(self, family: str) -> Path:
+        """In the root."""
+        return self.root / self.generated_name(family)
+
+    def generated_name(self, family: str) -> str:
+        """`cap.extend_{family}.train.json`."""
+        return f"cap.extend_{family}.train.json"
+
+    def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
+        """FashionIQ's record with the columns' names; caption1 describes the reference, caption2 the target."""
+        return {
+            "reference": triplet.reference_name,
+            "target": triplet.target_name,
+            "captions": list(triplet.captions),
+            "caption1": reference_caption,
+            "caption2": target_caption,
+        }
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file."""
+        triplets = [
+            Triplet(
+                reference_name=field(record, "reference", str, path, position),
+                captions=captions_field(record, "captions", path, position),
+                target_name=field(record, "target", str, path, position),
+                query_id=position,
+                generated=True,
+            )
+            for position, record in enumerate(read_records(path))
+        ]
+        return present(triplets, self._pictures.index.__contains__, self.missing, str(path))
+
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+        """Nothing is held out of generated triplets where queries are annotated."""
+        return tuple(generated), ()
+
+    def with_queries(self, generated: Sequence[Triplet]) -> Self:  # noqa: ARG002 - for other layouts
+        """Scored by its annotated queries alone."""
+        return self
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """Val, and test where rows have it; the alternative gallery is what the queries name.
+
+        Test rows are scored beside those of val and choose nothing; without a training row, they may be alone.
+        """
+        if not self._rows["val"] and (self._rows["train"] or not self._rows["test"]):
+            raise InputError(f"{self._place()}: no row has the split val; an epoch cannot be chosen without")
+        self._check_groups()
+        return tuple(self._split(split, self._annotated(split)) for split in ("val", "test") if self._rows[split])
+
+    def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
+        queries = findable(annotated, self.missing, self._place())
+        triplets = present(queries, self._pictures.index.__contains__, self.missing, str(self._place()))
+        candidates = self._candidates(triplets)
+        used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
+        named = {name for triplet in annotated for name in (*names_of(triplet), *triplet.subset_names)}
+        return EvaluationSplit(
+            name=name,
+            triplets=triplets,
+            gallery=candidates,
+            outside=self._pictures.restrict(frozenset(t.reference_name for t in triplets) - candidates.index.keys()),
+            alternatives={"named_by_queries": candidates.restrict(used)},
+            left_out=len(annotated) - len(triplets),
+            missing=len(named - self._pictures.index.keys()),
+        )
+
+    def _check_groups(self) -> None:
+        """A group holds its query's reference and target and (unless skipping) pictures that are there; all or none."""
+        for position, row in self._of("val", "test") if self.subset_ks else ():
+            place = f"{self._place()}: row {position + 1}"
+            if not row.group:
+                raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
+            if lacking := {row.reference, row.target} - set(row.group):
+                raise InputError(f"{place}: its group lacks {sorted(lacking)}; it holds the reference and the target")
+            absent = [name for name in row.group if name not in self._pictures.index]
+            if absent and self.missing == "error":
+                raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or set missing: skip")
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""
+        flat: Scores = {}
+        for split, values in scores.items():
+            other = "recall_subset_at1" if self.subset_ks else "recall_at50"
+            first = "recall_at5" if self.subset_ks else "recall_at10"
+            whole = {**values, self.selection: (values[first] + values[other]) / 2}
+            flat |= {key if split == "val" else f"{split}_{key}": value for key, value in whole.items()}
+        return flat
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """The rows of each split, with what its queries are sought in."""
+        splits = []
+        for split in filter(self._rows.get, SPLITS):
+            triplets = tuple(self._annotated(split))
+            listed = [name for triplet in triplets for name in (*sorted(names_of(triplet)), *triplet.subset_names)]
+            paths = {name: self.image_path(name) for name in listed}
+            named = {name: path for name, path in paths.items() if name in self._pictures.index or not path.is_file()}
+            candidates = self._candidates(triplets)
+            everything = dict(zip(candidates.names, candidates.paths, strict=True))
+            needed = named if split == "train" else everything | named
+            splits.append(AnnotatedSplit(split, triplets, needed, frozenset(named), absent=self._absent))
+        return tuple(splits)
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """The root."""
+        return (self.root,)
+
+
+def names_of(triplet: Triplet) -> set[str]:
+    """The pictures that a triplet names."""
+    return {triplet.reference_name, *triplet.target_names}
+
+
+def lot(name: str) -> float:
+    """A number in [0, 1) that the name decides, so that another picture in the folder changes no other's lot."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
