@@ -1,6 +1,7 @@
 """Hard negatives: images like the reference, and images that match the text alone, which rank above the target."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.encoding import EncodedGallery
-from spn4cir.evaluation import RankedSplit, compose_queries
+from spn4cir.evaluation import RankedSplit, compose_queries, padded
 from spn4cir.params import Validate
 from spn4cir.ranking import Ranking, above_target, rank_gallery
 
@@ -30,7 +31,7 @@ class Counts(NamedTuple):
     """What ranks above the target of each query, ties included.
 
     Attributes:
-        rank: of the target, 0 for the best place.
+        rank: of the target among what does not answer the query, 0 for the best place.
         above: how many hard negatives of each kind.
         either: how many images that are of one kind or of both.
         chance: the probability, by kind, that of as many images drawn from the ranking one at least lies above.
@@ -69,8 +70,8 @@ def count_above(
 ) -> Counts:
     """Counts the hard negatives that rank above the target of each query of a split.
 
-    Hard negatives are candidates of the ranking other than the target: a reference that the protocol removes is none of
-    them, one that it keeps is its own nearest look-alike.
+    Hard negatives are candidates of the ranking that do not answer the query: neither the target nor another one. A
+    reference that the protocol removes is none of them, one that it keeps is its own nearest look-alike.
 
     Args:
         composer: the network, on `device`.
@@ -85,22 +86,26 @@ def count_above(
     target = torch.tensor([column[str(triplet.target_name)] for triplet in triplets])
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
     removed = reference if settings.remove_reference else torch.full_like(reference, -1)
+    answers = padded([[column[name] for name in triplet.target_names] for triplet in triplets])
+    barred = torch.cat([answers, removed[:, None]], dim=1)
     targets = images.target[images.rows(ranked.names)].to(device)
     names = [triplet.reference_name for triplet in triplets]
     with torch.inference_mode():
-        like = _most_alike(composer, images, names, targets, nearest.lookalikes + 2)
+        like = _most_alike(composer, images, names, targets, nearest.lookalikes + barred.shape[1])
         kinds = {
-            "lookalikes": _others(like, target, removed, nearest.lookalikes),
-            "text_matches": _others(by_text.top, target, removed, nearest.text_matches),
+            "lookalikes": _others(like, barred, nearest.lookalikes),
+            "text_matches": _others(by_text.top, barred, nearest.text_matches),
         }
         queries = compose_queries(composer, triplets, ranked.texts, images, settings.batch_size, device)
-        columns = torch.cat(list(kinds.values()), dim=1)
+        columns = torch.cat([*kinds.values(), answers[:, 1:]], dim=1)
         above = above_target(composer.score, queries, targets, target, columns)
-    rank, candidates = ranked.ranking.rank, len(ranked.names) - 1 - (removed >= 0).long()
+    ends = list(accumulate(own.shape[1] for own in kinds.values()))
+    *parts, others = above.tensor_split(ends, dim=1)
+    rank, candidates = ranked.ranking.rank - others.sum(dim=1), len(ranked.names) - (barred >= 0).sum(dim=1)
     chance = {kind: _chance(rank, candidates, (own >= 0).sum(dim=1)) for kind, own in kinds.items()}
-    parts = above.tensor_split([kinds["lookalikes"].shape[1]], dim=1)
     counts = {kind: part.sum(dim=1) for kind, part in zip(kinds, parts, strict=True)}
-    return Counts(rank, counts, (above & ~_repeated(columns)).sum(dim=1), chance)
+    either = (above & ~_repeated(columns))[:, : ends[-1]].sum(dim=1)
+    return Counts(rank, counts, either, chance)
 
 
 def _most_alike(
@@ -119,12 +124,12 @@ def _most_alike(
 
 
 def _others(
-    top: Int[Tensor, "queries top"], target: Int[Tensor, " queries"], removed: Int[Tensor, " queries"], count: int
+    top: Int[Tensor, "queries top"], barred: Int[Tensor, "queries barred"], count: int
 ) -> Int[Tensor, "queries count"]:
-    """The first so many columns but the target's and the removed one, -1 where there are fewer."""
-    barred = (top == target[:, None]) | (top == removed[:, None])
-    order = barred.sort(dim=1, stable=True).indices[:, :count]
-    return top.gather(1, order).masked_fill(barred.gather(1, order), -1)
+    """The first so many columns that are not barred, -1 where there are fewer."""
+    out = (top[:, :, None] == barred[:, None, :]).any(dim=2)
+    order = out.sort(dim=1, stable=True).indices[:, :count]
+    return top.gather(1, order).masked_fill(out.gather(1, order), -1)
 
 
 def _repeated(columns: Int[Tensor, "queries columns"]) -> Bool[Tensor, "queries columns"]:

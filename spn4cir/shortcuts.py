@@ -110,7 +110,7 @@ def measure_shortcuts(
     found: dict[str, Any] = {
         "reference_alone": _scores(layout, evaluation, rank(silent, images)),
         "text_alone": _scores(layout, evaluation, by_text),
-        "hard_negatives": summarise(counts, nearest, layout.recall_ks[0]),
+        "hard_negatives": summarise(counts, nearest, (layout.recall_ks or layout.map_ks)[0]),
     }
     for name, texts in wordings.items():
         report_long_texts(composer, chain(*texts), f"paraphrases '{name}'")

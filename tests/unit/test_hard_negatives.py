@@ -88,6 +88,17 @@ def test_a_reference_that_is_kept_is_its_own_look_alike() -> None:
         assert found.above["lookalikes"].tolist() == expected
 
 
+def test_other_answers_are_no_hard_negatives() -> None:
+    """Of the case above, 40 and 70 answer the query too: the look-alikes are 12, 20 and 60."""
+    composer = StubComposer({"up": at(90)[0]})
+    others = ("i04", "i05")
+    triplet = Triplet("i00", ("up",), "i01", 0, subset_names=("i00", "i01", "i02"), other_targets=others)
+    _, found = counted(composer, at(0, 80, 12, 20, 40, 70, 60, 99, -70), (triplet,), Nearest(3, 2))
+    assert found.rank.tolist() == [3]
+    assert [above.tolist() for above in found.above.values()] == [[3], [1]]
+    assert found.either.tolist() == [3]
+
+
 def by_loops(
     composer: StubComposer, targets: Tensor, triplet: Triplet, query: Tensor, text: Tensor, nearest: Nearest
 ) -> tuple[int, int, int]:
