@@ -1,0 +1,118 @@
+"""The encoder: what an input means, its batches, and the network's own score."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import spn4cir.encoder
+from spn4cir.decoding import open_image
+from spn4cir.encoder import Encoder
+from spn4cir.errors import InputError
+from tests.conftest import CPU, StubComposer
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+
+RED = torch.eye(12)[0]
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    return [draw(tmp_path / f"{number}.png", number) for number in range(5)]
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder(StubComposer({"is red": RED}), CPU)
+
+
+def features(encoder: Encoder, path: Path) -> torch.Tensor:
+    pixels = encoder.composer.preprocess(open_image(path))[None]
+    return encoder.composer.encode_image(pixels).reference
+
+
+def test_the_examples_of_the_docstring(tmp_path, monkeypatch):
+    for number, name in enumerate(("coat.png", "dress.png", "in/shirt.png")):
+        draw(tmp_path / name, number)
+    monkeypatch.chdir(tmp_path)
+    given = {"checkpoint": write_checkpoint(tmp_path / "best.pt"), "Encoder": Encoder, "Path": Path}
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.encoder, globs=given):
+        runner.run(example)
+    assert (runner.tries, runner.failures) == (4, 0)
+
+
+def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
+    """A picture and a text; the picture with the empty text; the text with features of zeros."""
+    image = features(encoder, pictures[0])
+    with Image.open(pictures[0]) as opened:
+        found = encoder.encode_query(
+            [
+                {"image": opened, "text": "is red"},
+                {"image": str(pictures[0])},
+                pictures[0],
+                "is red",
+                {"text": "is red"},
+            ],
+            convert_to_tensor=True,
+        )
+    wanted = [
+        encoder.composer.compose(image, ["is red"]),
+        *[encoder.composer.compose(image, [""])] * 2,
+        *[encoder.composer.compose(torch.zeros_like(image), ["is red"])] * 2,
+    ]
+    assert torch.allclose(found, torch.cat(wanted), atol=1e-6)
+
+
+def test_encode_takes_texts_for_queries_and_pictures_for_documents(encoder, pictures):
+    mixed = encoder.encode([pictures[0], {"image": pictures[0], "text": "is red"}])
+    assert np.allclose(mixed[0], encoder.encode_document(pictures[0]), atol=1e-6)
+    assert np.allclose(mixed[1], encoder.encode_query({"image": pictures[0], "text": "is red"}), atol=1e-6)
+    assert mixed.dtype == np.float32
+    assert isinstance(encoder.encode(pictures, convert_to_tensor=True), torch.Tensor)
+    assert encoder.encode([]).shape == (0, 12)
+
+
+def test_each_picture_is_encoded_once_in_batches(encoder, pictures):
+    """Of queries too, which need the reference's feature alone."""
+    queries = [{"image": path, "text": "is red"} for path in pictures]
+    _ = encoder.dim
+    encoder.composer.encoded = 0
+    together = encoder.encode_query(queries, batch_size=2)
+    assert encoder.composer.encoded == 5
+    assert np.allclose(together, encoder.encode_query(queries, batch_size=99), atol=1e-6)
+    assert encoder.composer.encoded == 10
+
+
+def test_the_score_is_the_networks_own(encoder, pictures):
+    queries = encoder.encode_query([{"image": path, "text": "is red"} for path in pictures[:2]])
+    documents = encoder.encode_document(pictures)
+    scores = encoder.similarity(queries, documents)
+    assert torch.allclose(scores, torch.from_numpy(queries @ documents.T), atol=1e-6)
+    assert torch.allclose(encoder.similarity_pairwise(queries, documents[:2]), scores.diagonal(), atol=1e-6)
+    assert encoder.similarity(queries[0], documents[0]).shape == (1, 1)
+    assert encoder.similarity(list(queries), [torch.from_numpy(each) for each in documents]).shape == (2, 5)
+    assert (encoder.similarity_fn_name, encoder.get_sentence_embedding_dimension()) == ("dot", 12)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda e, p: e.encode_document([{"image": p, "text": "is red"}]), "a document is a picture alone"),
+        (lambda e, p: e.encode_document(["is red"]), "a document is a picture alone"),
+        (lambda e, p: e.encode([{"audio": p}]), r"a dict of 'image' and 'text', not \['audio'\]"),
+        (lambda e, p: e.encode([3]), "not int"),
+        (lambda e, p: e.encode([{"image": 3}]), "'image' is a path or a PIL image, not int"),
+        (lambda e, p: e.encode([{"text": None}]), "'text' is a string, not NoneType"),
+        (lambda e, p: e.encode(p, prompt="query: "), "knows no prompts"),
+        (lambda e, p: e.encode([p.with_name("none.png")]), "none.png"),
+        (lambda e, p: e.similarity(np.zeros((2, 3)), np.zeros((2, 12))), r"shapes \(2, 3\) and \(2, 12\)"),
+        (lambda e, p: e.similarity_pairwise(np.zeros((2, 12)), np.zeros((3, 12))), "2 queries and 3 documents"),
+    ],
+)
+def test_what_will_not_do_is_said(encoder, pictures, call, said):
+    with pytest.raises(InputError, match=said):
+        call(encoder, pictures[0])
