@@ -1,5 +1,6 @@
 """The command `export`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -7,7 +8,7 @@ import typer
 
 from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place, network_options
-from spn4cir.cli.options import Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights
+from spn4cir.cli.options import Family, TextHeadWidth, TokenizerName, VisionHeadWidth
 
 if TYPE_CHECKING:
     from spn4cir.composers.protocol import Options
@@ -16,12 +17,18 @@ if TYPE_CHECKING:
 
 @app.command(epilog=example("spn4cir export --to hub-folder --checkpoint best.pt --licence mit --out my-model"))
 def export(
-    checkpoint: Weights,
-    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file (.pt) or the folder to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file or, for the hub, the folder to write.")],
     to: Annotated[
-        Literal["published", "hub-folder"],
-        typer.Option("--to", help="A file for the original code, or a folder in the form of the Hugging Face hub."),
+        Literal["published", "hub-folder", "vectors"],
+        typer.Option("--to", help="A file for the original code, a folder for the hub, or an index's vectors."),
     ] = "published",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="FILE", help="published, hub-folder: as of the other commands."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", metavar="INDEX", help="vectors: what `spn4cir index` wrote.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="hub-folder: what the model is called. Default: the folder's name.")
     ] = None,
@@ -54,19 +61,51 @@ def export(
 
     --to hub-folder: model.safetensors, config.json, the vocabulary where the family needs one, and a model card. It is
     given to --checkpoint as a file is, and needs no settings.
+
+    --to vectors: the names and vectors of an index as a parquet file, for a vector database.
     """
-    folder = to == "hub-folder"
-    named = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
-    if not folder and (given := [key for key, value in (named | {"tokenizer": tokenizer}).items() if value]):
-        raise typer.BadParameter(f"--{given[0]} is for --to hub-folder; leave it out")
-    check_place(out, folder=folder)
-    if folder:
+    heads = {"vision-head-width": vision_head_width, "text-head-width": text_head_width}
+    card = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
+    network: dict[str, object] = {"checkpoint": checkpoint, "family": family, **heads}
+    own: dict[str, dict[str, object]] = {
+        "published": network,
+        "hub-folder": {**network, **card, "tokenizer": tokenizer},
+        "vectors": {"index": index},
+    }
+    _refuse_others(to, own)
+    check_place(out, folder=to == "hub-folder")
+    if to == "vectors":
+        _to_vectors(_needed("index", index, to), out)
+    elif to == "published":
+        options = network_options(None, vision_head_width, text_head_width)
+        _to_published(_needed("checkpoint", checkpoint, to), out, family, options)
+    else:
         from spn4cir.model_card import Facts
 
         facts = Facts(name or out.absolute().name, licence, tuple(data or ()), metrics, scored_on)
-        _to_folder(checkpoint, out, facts, family, network_options(tokenizer, vision_head_width, text_head_width))
-    else:
-        _to_published(checkpoint, out, family, network_options(None, vision_head_width, text_head_width))
+        options = network_options(tokenizer, vision_head_width, text_head_width)
+        _to_folder(_needed("checkpoint", checkpoint, to), out, facts, family, options)
+
+
+def _refuse_others(to: str, own: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuses options that were given and are not among the form's own."""
+    for key, value in [each for options in own.values() for each in options.items()]:
+        if value and key not in own[to]:
+            raise typer.BadParameter(f"--{key} is not for --to {to}; leave it out")
+
+
+def _needed(key: str, value: Path | None, to: str) -> Path:
+    if value is None:
+        raise typer.BadParameter(f"--to {to} needs --{key}")
+    return value
+
+
+def _to_vectors(index: Path, out: Path) -> None:
+    from spn4cir.vector_export import export_vectors
+
+    about = export_vectors(index, out)
+    each = f"{about.dim} figures" if about.tokens == 1 else f"{about.tokens} x {about.dim} figures"
+    print(f"{out}: written, {about.pictures} images, {each} each, unit norm, for the inner product")
 
 
 def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Options") -> None:

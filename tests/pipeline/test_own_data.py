@@ -10,19 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.helpers.layouts import write_folder
-from tests.pipeline.conftest import ROOT, Project
-
-WALK = ROOT / "docs" / "own-data.md"
-
-
-def commands() -> list[str]:
-    """The blocks of the page that are to be typed."""
-    return re.findall(r"^```bash\n(.*?)^```$", WALK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+from tests.helpers.pages import blocks_of
+from tests.pipeline.conftest import Project
 
 
 def test_the_walk_through_own_data_runs_as_written(project: Project) -> None:
     """From the package's pictures to a search, without an annotation."""
-    fetch, *others = commands()
+    fetch, *others = (block.text for block in blocks_of("own-data.md", "bash"))
     fetched = project.run("bash", "-euo", "pipefail", "-c", fetch, check=False)
     if fetched.returncode:
         pytest.skip(f"npm is not there, or its registry is not in reach: {fetched.stderr.strip()[-300:]}")

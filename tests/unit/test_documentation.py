@@ -42,6 +42,11 @@ COVERED = (
     ),
     ("search.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
     ("commands.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
+    (
+        "vector-database.md",
+        "",
+        "tests/unit/test_vector_export.py::test_the_page_finds_in_the_database_what_the_retriever_finds",
+    ),
     ("search.md", "$ curl", "tests/unit/test_serving_api.py::test_health_and_names"),
 )
 BLOCKS = blocks()

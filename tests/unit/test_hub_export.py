@@ -134,7 +134,7 @@ def test_metrics_that_are_not_of_this_network_are_refused(weights, content, said
 @pytest.mark.parametrize("option", ["--licence", "--data", "--metrics", "--scored-on", "--name", "--tokenizer"])
 def test_the_other_form_takes_no_option_of_the_folder(weights, option):
     said = call("export", "--checkpoint", weights, "--out", "p.pt", option, "x", status=2).stderr
-    assert f"{option} is for --to hub-folder" in said
+    assert f"{option} is not for --to published; leave it out" in said
 
 
 def test_every_command_takes_the_folder(weights, folder, gallery, tmp_path):
