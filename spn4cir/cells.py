@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spn4cir.errors import InputError
@@ -67,7 +68,7 @@ def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
     """The encoded bytes in a column of pictures. Raises InputError for a column of another kind."""
     kind = column.type
     if pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]:
-        return pa.compute.struct_field(column, "bytes")
+        return pc.struct_field(column, "bytes")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return column
     raise InputError(f"{place}: is of type {kind}; a picture is bytes, {{bytes, path}}, or a name")

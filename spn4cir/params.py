@@ -61,11 +61,27 @@ class HubFile(Settings):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
+class Table(Settings):
+    """Of layout `table`: which files hold what, as patterns of paths, and what their columns are called."""
+
+    files: str | None = None
+    images: str | None = None
+    targets: str | None = None
+    columns: dict[str, str] | None = None
+
+
+class HubData(Settings):
+    """The repository of a data set on the hub, which `add-dataset` fetches; `revision` is a commit."""
+
+    repository: str
+    revision: str
+
+
 class Dataset(Settings):
     """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them.
 
-    `annotations` (a file, its path from that folder) and `held_out` (a share of the queries) are for layouts that take
-    them; what is absent or null is left to the layout.
+    `annotations` (a file, its path from that folder), `held_out` (a share of the queries) and `table` are for layouts
+    that take them; what is absent or null is left to the layout. `hub` says where the folder came from.
     """
 
     layout: str
@@ -73,11 +89,13 @@ class Dataset(Settings):
     pool: tuple[Annotated[int, Field(ge=0)], ...] | None
     annotations: str | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    table: Table | None = None
+    hub: HubData | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The settings that not every layout takes, those that are set."""
-        return self.model_dump(include={"annotations", "held_out"}, exclude_none=True)
+        return self.model_dump(include={"annotations", "held_out", "table"}, exclude_none=True)
 
 
 class HubModel(Settings):

@@ -17,6 +17,7 @@ LAYOUTS = {
     "cirr": "spn4cir.datasets.cirr:Cirr",
     "circo": "spn4cir.datasets.circo:Circo",
     "folder": "spn4cir.datasets.folder:Folder",
+    "table": "spn4cir.datasets.table:Table",
 }
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -72,6 +74,55 @@ def write_folder(root: Path, images: int = 40) -> Path:
         rows.append([name, names[(number + 1) % images], text, split, f"group {number // 10}"])
     with (root / "triplets.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
+    return root
+
+
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def pictures(folder: Path, count: int, first: int = 30_000) -> list[dict[str, Any]]:
+    """Cells of pictures as the library `datasets` writes them."""
+    cells = []
+    for number in range(count):
+        draw(folder / "drawn.png", first + number)
+        cells.append({"bytes": (folder / "drawn.png").read_bytes(), "path": f"{number}.png"})
+    (folder / "drawn.png").unlink()
+    return cells
+
+
+def write_parquet(path: Path, columns: dict[str, Any], features: dict[str, Any] | None = None) -> Path:
+    """A parquet file; columns of pictures have the type of the library `datasets`, and its metadata where given."""
+    arrays = {
+        name: pa.array(values, PICTURE) if any(isinstance(value, dict) for value in values) else pa.array(values)
+        for name, values in columns.items()
+    }
+    table = pa.table(arrays)
+    if features is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=16)
+    return path
+
+
+def write_table(root: Path, images: int = 40) -> Path:
+    """Rows with their pictures inside, in files of two splits as the hub names them.
+
+    The target of picture i is picture i + 1; the last quarter of the rows is for validation.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    cells = pictures(root, images)
+    kind = {"_type": "Image"}
+    features = {"reference_image": kind, "target_image": kind, "text": {"dtype": "string", "_type": "Value"}}
+    for name, rows in (
+        ("train", range(3 * images // 4)),
+        ("validation", range(3 * images // 4, images)),
+    ):
+        columns = {
+            "reference_image": [cells[row] for row in rows],
+            "target_image": [cells[(row + 1) % images] for row in rows],
+            "text": [f"{CHANGES[row % len(CHANGES)]}, and larger" for row in rows],
+        }
+        write_parquet(root / "data" / f"{name}-00000-of-00001.parquet", columns, features)
     return root
 
 

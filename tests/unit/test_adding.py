@@ -8,6 +8,7 @@ import pytest
 
 from spn4cir.adding import PLACEHOLDER, add_dataset
 from spn4cir.composers import COMPOSERS
+from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
@@ -199,7 +200,7 @@ def test_a_place_that_git_ignores_is_refused(project, pictures):
 @pytest.mark.parametrize(
     ("name", "layout", "like", "message"),
     [
-        ("mine", "coco", None, "layout 'coco' is not known; choose one of: fashioniq, cirr, folder"),
+        ("mine", "coco", None, f"layout 'coco' is not known; choose one of: {', '.join(LAYOUTS)}"),
         ("mine", "cirr", "nobody", r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, fiq, cirr\)"),
         ("fiq", "cirr", None, "data set 'fiq' has layout fashioniq, not cirr"),
         ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the root"),

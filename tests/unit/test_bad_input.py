@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from spn4cir.checkpoints import save_tensors
 from spn4cir.cli import app
+from spn4cir.datasets import LAYOUTS as KNOWN
 from spn4cir.errors import InputError
 from stages.common import run
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
@@ -608,9 +609,9 @@ def test_params_with_a_fault(project, monkeypatch, capsys, old, new, message):
 
 def test_a_layout_that_is_not_known(project, monkeypatch, capsys):
     file = project / "params.yaml"
-    file.write_text(file.read_text().replace("demo_cirr: {layout: cirr", "demo_cirr: {layout: circo"))
+    file.write_text(file.read_text().replace("demo_cirr: {layout: cirr", "demo_cirr: {layout: coco"))
     line = stage(monkeypatch, capsys, "dedup", "demo_cirr")
-    assert line == "error: layout 'circo' is not known; choose one of: fashioniq, cirr, folder"
+    assert line == f"error: layout 'coco' is not known; choose one of: {', '.join(KNOWN)}"
 
 
 def test_a_stage_of_a_layout_without_a_test_server(project, monkeypatch, capsys, weights):

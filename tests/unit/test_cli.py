@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from spn4cir.checkpoints import read_checkpoint
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
+from spn4cir.datasets import LAYOUTS
 from spn4cir.params import find_params, load_params, published_params
 from tests.helpers.benchmarks import write_circo
 from tests.helpers.checkpoints import write_checkpoint
@@ -369,7 +370,7 @@ def test_a_wrong_call_ends_with_status_2(arguments):
 def test_an_unknown_layout_or_family_is_answered_with_the_known_ones(data):
     arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--json", "m.json"]
     layout = call("validate", "--layout", "coco", *arguments, status=1)
-    assert layout.stderr == "error: layout 'coco' is not known; choose one of: fashioniq, cirr, folder\n"
+    assert layout.stderr == f"error: layout 'coco' is not known; choose one of: {', '.join(LAYOUTS)}\n"
     family = call("validate", "--layout", "cirr", "--family", "resnet", *arguments, status=1)
     assert family.stderr == "error: family 'resnet' is not known; choose one of: clip, tgcir, blip, blip2, zs, zs_cc\n"
 

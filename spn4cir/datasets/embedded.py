@@ -1,0 +1,178 @@
+"""Pictures inside tables, and what they are called."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spn4cir.cells import Rows, cell_path, encoded, open_rows
+from spn4cir.errors import InputError
+from spn4cir.types import Gallery
+
+_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A cell of a column of pictures.
+
+    Attributes:
+        path: where it lies (`spn4cir.cells`).
+        digest: of its bytes; empty where it holds none.
+        label: the path that the table gives beside the bytes; empty for none.
+    """
+
+    path: Path
+    digest: str
+    label: str
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file of rows whose columns go by the keys of the layout.
+
+    Attributes:
+        path: the file.
+        rows: its content.
+        columns: names by key; some may be absent from the file.
+    """
+
+    path: Path
+    rows: Rows
+    columns: Mapping[str, str]
+
+    @classmethod
+    def open(cls, path: Path, columns: Mapping[str, str], needed: Sequence[str]) -> "TableFile":
+        """Opens a file. Raises InputError that lists its columns where it lacks a needed one."""
+        rows = open_rows(path)
+        for key in needed:
+            if columns[key] not in rows.schema.names:
+                there = ", ".join(rows.schema.names) or "none"
+                raise InputError(
+                    f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
+                    f"columns.{key} of the data set's table, or which files are meant by files, images and targets"
+                )
+        return cls(path, rows, columns)
+
+    def has(self, key: str) -> bool:
+        """Whether the file has the column of a key."""
+        return self.columns[key] in self.rows.schema.names
+
+    def values(self, key: str) -> list[Any]:
+        """A column without pictures, whole."""
+        return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
+
+
+def read_pictures(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:
+    """The pictures of each row, by key: what a cell holds, or a name as it is written. A pass over their bytes."""
+    found: list[dict[str, Embedded | str | None]] = []
+    for batch in table.rows.batches([table.columns[key] for key in keys]):
+        columns = {key: batch.column(place) for place, key in enumerate(keys)}
+        parts = {key: _cells(table, key, column, len(found)) for key, column in columns.items()}
+        found.extend({key: cells[row] for key, cells in parts.items()} for row in range(batch.num_rows))
+    return found
+
+
+def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence[Embedded | str | None]:
+    name = table.columns[key]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        names: list[str | None] = column.to_pylist()
+        return names
+    contents = encoded(column, f"{table.path}: column {name}")
+    has_path = pa.types.is_struct(column.type) and "path" in [part.name for part in column.type]
+    labels = pc.struct_field(column, "path").to_pylist() if has_path else [None] * len(column)
+    return [
+        Embedded(
+            cell_path(table.path, first + row, name),
+            hashlib.sha256(content).hexdigest()[:_DIGITS] if content else "",
+            labels[row] or "",
+        )
+        for row, content in enumerate(scalar.as_py() for scalar in contents)
+    ]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a data set.
+
+    Attributes:
+        root: the folder.
+        paths: where each lies that is there, by name.
+        digests: the name of each by the digest of its bytes.
+        ids: the names of the table of images.
+    """
+
+    root: Path
+    paths: Mapping[str, Path]
+    digests: Mapping[str, str]
+    ids: frozenset[str]
+
+    def name(self, cell: Embedded | str | None) -> str | None:
+        """What the picture of a cell is called; of one that is not there, what it would be."""
+        if not isinstance(cell, Embedded):
+            return cell
+        if cell.digest:
+            return self.digests[cell.digest]
+        return cell.label or cell.path.relative_to(self.root).as_posix()
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """All that are there."""
+        return Gallery(tuple(self.paths), tuple(self.paths.values()))
+
+    @cached_property
+    def named(self) -> Gallery:
+        """Those of the table of images."""
+        return self.gallery.restrict(self.ids)
+
+
+def name_pictures(
+    root: Path, images: Sequence[tuple[str, Embedded | str | None]], cells: Iterable[Embedded | str | None]
+) -> Pictures:
+    """Names every picture, equal ones alike.
+
+    An image of the table of images has its id. Another one has the label that the table gives it, where no two
+    different pictures of the data set share one; else the digest of its bytes.
+
+    Args:
+        root: the folder.
+        images: ids and pictures of the table of images.
+        cells: the pictures of the rows.
+
+    Raises:
+        InputError: two different images have one id.
+    """
+    paths: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    content: dict[str, str] = {}
+    for name, cell in images:
+        if isinstance(cell, Embedded) and content.setdefault(name, cell.digest) != cell.digest:
+            raise InputError(f"{cell.path}: another image is called '{name}' too; give each image an id of its own")
+        if (place := _place(root, cell)) is not None:
+            paths.setdefault(name, place)
+        if isinstance(cell, Embedded) and cell.digest:
+            digests.setdefault(cell.digest, name)
+    rows = list(cells)
+    embedded = [cell for cell in rows if isinstance(cell, Embedded) and cell.digest and cell.digest not in digests]
+    labelled = all(cell.label and content.setdefault(cell.label, cell.digest) == cell.digest for cell in embedded)
+    for cell in embedded:
+        name = digests.setdefault(cell.digest, cell.label if labelled else cell.digest)
+        paths.setdefault(name, cell.path)
+    for cell in rows:
+        name = cell.label if isinstance(cell, Embedded) and not cell.digest else cell if isinstance(cell, str) else ""
+        if name and name not in paths and (root / name).is_file():
+            paths[name] = root / name
+    return Pictures(root, paths, digests, frozenset(name for name, _ in images if name in paths))
+
+
+def _place(root: Path, cell: Embedded | str | None) -> Path | None:
+    """Where the picture of a cell lies; None where it is not there."""
+    if isinstance(cell, Embedded) and cell.digest:
+        return cell.path
+    name = cell.label if isinstance(cell, Embedded) else cell
+    return root / name if name and (root / name).is_file() else None

@@ -1,0 +1,306 @@
+"""The layout `table`: pictures inside the rows of parquet and arrow files, by name, or in a table of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from spn4cir.checking import check_data
+from spn4cir.datasets import open_layout
+from spn4cir.datasets.table import Table
+from spn4cir.dedup import deduplicate
+from spn4cir.encoding import EncodedGallery
+from spn4cir.errors import InputError
+from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+from spn4cir.files import read_json, write_json
+from spn4cir.members import read_bytes
+from spn4cir.params import Dataset, Validate
+from spn4cir.types import EvaluationSplit
+from tests.conftest import CPU, StubComposer
+from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table
+
+COLUMNS = {"reference": "reference_image", "target": "target_image"}
+
+
+def table(root: Path, missing: str = "error", **settings: Any) -> Table:
+    columns = {"columns": settings["columns"]} if "columns" in settings else {}
+    given = {key: value for key, value in settings.items() if key != "held_out"}
+    options = {"table": given | columns} | {key: settings[key] for key in settings.keys() & {"held_out"}}
+    opened = open_layout("table", root, missing, options)  # type: ignore[arg-type]
+    assert isinstance(opened, Table)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("published"))
+
+
+def test_rows_with_pictures_inside(published: Path) -> None:
+    """Named by the paths that lie beside the bytes; the file's name tells the split."""
+    layout = table(published, columns=COLUMNS)
+    training = layout.training_triplets()
+    assert [(t.reference_name, t.target_name) for t in training[:2]] == [("0.png", "1.png"), ("1.png", "2.png")]
+    assert training[0].captions == ("is redder, and larger",)
+    assert layout.training_gallery().names == tuple(f"{number}.png" for number in range(31))
+    (val,) = layout.evaluation_splits()
+    assert [t.reference_name for t in val.triplets] == [f"{number}.png" for number in range(30, 40)]
+    assert set(val.gallery.names) == {f"{number}.png" for number in (*range(30, 40), 0)}
+    assert layout.gallery_rule == "the pictures that the rows of the split name"
+    place = published / "data/train-00000-of-00001.parquet"
+    assert layout.image_path("5.png") in (place / "5/reference_image", place / "4/target_image")
+
+
+def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, protocol: Validate) -> None:
+    layout, stub = table(published, columns=COLUMNS), StubComposer()
+    splits = layout.evaluation_splits()
+    images: EncodedGallery = encode_splits(stub, splits, protocol, 0, CPU)
+    assert stub.encoded == 11
+    content = metrics_file(evaluate(stub, layout, splits, images, protocol, CPU), layout, protocol, stub)
+    assert content["counts"]["gallery"] == {"val": 11}
+    assert layout.selection in content
+
+
+def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
+    """As are those whose paths do not tell them apart; equal bytes are one picture in any column."""
+    cells = pictures(tmp_path, 4)
+    for label in (None, "image.png"):
+        own = [cell | {"path": label} for cell in cells]
+        columns = {"reference": own[:3], "target": own[1:], "text": ["a", "b", "c"], "split": ["train", "train", "dev"]}
+        write_parquet(tmp_path / "t.parquet", columns)
+        layout = table(tmp_path)
+        names = layout.training_gallery().names
+        assert [len(name) for name in names] == [32] * 3
+        (val,) = layout.evaluation_splits()
+        assert val.triplets[0].reference_name == names[2]
+        for name, cell in zip(names, cells, strict=False):
+            assert read_bytes(layout.image_path(name)) == cell["bytes"]
+
+
+def test_columns_of_plain_bytes(tmp_path: Path) -> None:
+    own = [cell["bytes"] for cell in pictures(tmp_path, 3)]
+    write_parquet(tmp_path / "t.parquet", {"reference": own[:2], "target": own[1:], "text": ["a", "b"]})
+    layout = table(tmp_path)
+    held = layout.evaluation_splits()[0].triplets
+    assert len(held) + len(layout.training_triplets()) == 2
+    assert {read_bytes(layout.image_path(t.reference_name)) for t in held} < set(own)
+
+
+def test_names_of_files_in_the_folder(tmp_path: Path) -> None:
+    """A table of paths, as a string or as a struct without bytes."""
+    for number in range(3):
+        draw(tmp_path / f"shop/{number}.png", number)
+    names = [f"shop/{number}.png" for number in range(3)]
+    structs = [{"bytes": None, "path": name} for name in names]
+    for own in (names, structs):
+        write_parquet(tmp_path / "t.parquet", {"reference": own[:2], "target": own[1:], "text": ["a", "b"]})
+        layout = table(tmp_path)
+        gallery = layout.training_gallery()
+        assert set(gallery.names) <= set(names)
+        assert gallery.paths == tuple(tmp_path / name for name in gallery.names)
+    assert check_data(layout, 0).is_whole
+
+
+def write_benchmark(root: Path) -> dict[str, Any]:
+    """Queries, a corpus and their relevance, as the tasks of MTEB lie on the hub; one query starts outside of it."""
+    cells = pictures(root, 6)
+    write_parquet(root / "corpus/test-00000-of-00001.parquet", {"id": [f"c{n}" for n in range(5)], "image": cells[:5]})
+    write_parquet(
+        root / "query/test-00000-of-00001.parquet",
+        {"id": ["q0", "q1"], "image": [cells[0] | {"path": None}, cells[5]], "text": ["is red", "is blue"]},
+    )
+    write_parquet(
+        root / "qrels/test-00000-of-00001.parquet",
+        {"query-id": ["q0", "q1", "q1", "q0"], "corpus-id": ["c1", "c2", "c3", "c4"], "score": [1, 1, 2, 0]},
+    )
+    columns = {"reference": "image", "query": "id"}
+    return {"files": "query/*", "images": "corpus/*", "targets": "qrels/*", "columns": columns}
+
+
+def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate) -> None:
+    """A query that starts from an image of the corpus is known by its bytes; another one's is no candidate."""
+    layout = table(tmp_path, **write_benchmark(tmp_path))
+    (test,) = layout.evaluation_splits()
+    assert (test.name, test.gallery.names) == ("test", ("c0", "c1", "c2", "c3", "c4"))
+    first, second = test.triplets
+    assert (first.reference_name, first.target_names) == ("c0", ("c1",))
+    assert (second.reference_name, second.target_names) == ("5.png", ("c3", "c2"))
+    assert test.outside.names == ("5.png",)
+    stub = StubComposer()
+    images = encode_splits(stub, [test], protocol, 0, CPU)
+    assert stub.encoded == 6
+    found = evaluate(stub, layout, [test], images, protocol, CPU)
+    assert found.splits[0].names == test.gallery.names
+    assert "test_recall_at1" in found.scores
+    assert layout.gallery_rule == "all named images"
+
+
+def test_a_query_without_an_answer_is_named(tmp_path: Path) -> None:
+    settings = write_benchmark(tmp_path)
+    layout = table(tmp_path, **settings | {"columns": {"reference": "image", "query": "text"}})
+    with pytest.raises(
+        InputError, match=r"query/test-.*\.parquet: row 0: query 'is red' has no target in qrels/\*; set"
+    ):
+        layout.evaluation_splits()
+
+
+def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
+    """Rows of names, groups and categories beside a table of pictures; arrow files do as well."""
+    cells = pictures(tmp_path, 6)
+    ids = [f"p{number}" for number in range(6)]
+    with pa.ipc.new_stream(tmp_path / "pictures.arrow", pa.schema([("id", pa.string()), ("image", PICTURE)])) as writer:
+        writer.write_table(pa.table({"id": ids, "image": pa.array(cells, PICTURE)}))
+    rows = {
+        "reference": ids[:4],
+        "target": ids[1:5],
+        "text": [["is red", "is longer"], ["is blue"], ["a"], ["b"]],
+        "split": ["train", "training", "validation", "test"],
+        "category": ["dress", "dress", "shirt", "shirt"],
+        "group": [ids[:3], ids[:3], ids[2:5], ids[2:5]],
+        "query": [7, 8, 9, 10],
+    }
+    write_parquet(tmp_path / "rows.parquet", rows)
+    layout = table(tmp_path, images="pictures.arrow")
+    assert layout.training_triplets()[0].captions == ("is red", "is longer")
+    assert {(image.name, image.noun) for image in layout.caption_images("triplets")} == {
+        ("p0", "dress"),
+        ("p1", "dress"),
+        ("p2", "dress"),
+    }
+    val, test = layout.evaluation_splits()
+    assert (val.triplets[0].query_id, val.triplets[0].subset_names) == (9, ("p2", "p3", "p4"))
+    assert layout.subset_ks == (1, 2, 3)
+    assert val.gallery.names == test.gallery.names == tuple(ids)
+
+
+def test_without_a_split_for_validation_a_share_of_the_training_references_is(tmp_path: Path) -> None:
+    write_table(tmp_path)
+    (tmp_path / "data/validation-00000-of-00001.parquet").unlink()
+    layout = table(tmp_path, columns=COLUMNS, held_out=0.3)
+    (val,) = layout.evaluation_splits()
+    assert 1 <= len(val.triplets) < 20
+    held = {t.reference_name for t in val.triplets}
+    assert held.isdisjoint(t.reference_name for t in layout.training_triplets())
+    assert len(val.triplets) + len(layout.training_triplets()) == 30
+
+
+def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) -> None:
+    """Unique images lie in cells; generated triplets have the form of the other layouts'."""
+    layout = table(published, columns=COLUMNS)
+    unique = deduplicate(layout.training_gallery(), 0)
+    assert len(unique.gallery) == 31
+    record = layout.generated_record(layout.training_triplets()[0], "a red one", "a blue one")
+    path = tmp_path / layout.generated_name("clip")
+    write_json(path, [record])
+    assert read_json(path) == [
+        {
+            "reference": "0.png",
+            "target": "1.png",
+            "captions": list(layout.training_triplets()[0].captions),
+            "caption1": "a red one",
+            "caption2": "a blue one",
+        }
+    ]
+    assert layout.read_generated(path)[0].generated
+    assert layout.captions_name(5) == "table_it_llava_5.json"
+
+
+def one_row(root: Path, **other: Any) -> Path:
+    cells = pictures(root, 3)
+    columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "split": ["val", "train"]}
+    return write_parquet(root / "t.parquet", columns | {key: value for key, value in other.items() if value})
+
+
+def test_a_column_that_is_not_there_lists_those_that_are(published: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        table(published).training_triplets()
+    assert str(raised.value) == (
+        f"{published}/data/train-00000-of-00001.parquet: lacks the column 'reference' (columns there: reference_image, "
+        "target_image, text); say what it is called by columns.reference of the data set's table, or which files are "
+        "meant by files, images and targets"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": ["", "b"]}, r"t\.parquet: row 0: text is ''; write it, or remove the row"),
+        ({"text": [None, "b"]}, r"t\.parquet: row 0: text is None"),
+        ({"reference": [None, "x"]}, r"t\.parquet: row 0: reference is None"),
+        ({"reference": [1, 2]}, r"column reference: is of type int64; a picture is bytes, \{bytes, path\}, or a name"),
+        ({"split": ["val", "other"]}, r"t\.parquet: row 1: split is 'other', expected one of train, val, test"),
+        ({"target": ["gone.png", "gone.png"]}, r"target 'gone\.png' has no image on disk"),
+    ],
+)
+def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    one_row(tmp_path, **change)
+    with pytest.raises(InputError, match=message):
+        table(tmp_path).evaluation_splits()
+
+
+@pytest.mark.parametrize("path", [None, "gone.png"])
+def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None) -> None:
+    """It is named by its row, left out when skipping, and missing to check-data."""
+    cells = pictures(tmp_path, 2)
+    one_row(tmp_path, target=[{"bytes": None, "path": path}, cells[0]])
+    name = path or "t.parquet/0/target"
+    with pytest.raises(InputError, match=f"target '{name}' has no image"):
+        table(tmp_path).evaluation_splits()
+    (val,) = table(tmp_path, "skip").evaluation_splits()
+    assert (val.left_out, val.missing, val.triplets) == (1, 1, ())
+    found = check_data(table(tmp_path), 0)
+    assert [fault.name for fault in found.missing] == [name]
+
+
+def test_a_broken_picture_is_named_by_its_row(tmp_path: Path) -> None:
+    cells = pictures(tmp_path, 2)
+    one_row(tmp_path, target=[cells[1], cells[0] | {"bytes": cells[0]["bytes"][:60], "path": "broken.png"}])
+    found = check_data(table(tmp_path), 0)
+    assert [(fault.name, fault.path) for fault in found.broken] == [("broken.png", f"{tmp_path}/t.parquet/1/target")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"images": "corpus/*"}, r"no \.parquet or \.arrow file matches images 'corpus/\*'"),
+        ({"columns": {"refrence": "a"}}, "layout table has no setting 'refrence'; it has files, images, targets, and"),
+        ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
+    ],
+)
+def test_settings_that_will_not_do(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    one_row(tmp_path)
+    with pytest.raises(InputError, match=message):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+def test_a_folder_without_tables_and_tables_without_rows(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no \.parquet or \.arrow file of rows"):
+        table(tmp_path).training_triplets()
+    write_parquet(tmp_path / "t.parquet", dict.fromkeys(("reference", "target", "text"), pa.array([], pa.string())))
+    with pytest.raises(InputError, match="the tables hold no row; name other files"):
+        table(tmp_path).training_triplets()
+
+
+def test_images_of_one_id_that_differ(tmp_path: Path) -> None:
+    write_benchmark(tmp_path)
+    cells = pictures(tmp_path, 2)
+    write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", {"id": ["c0", "c0"], "image": cells})
+    settings = {"files": "query/*", "images": "corpus/*", "columns": {"reference": "image", "target": "id"}}
+    with pytest.raises(InputError, match=r"corpus/.*/1/image: another image is called 'c0' too"):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+def test_the_settings_reach_the_layout() -> None:
+    settings = {"images": "corpus/*", "columns": {"reference": "image"}}
+    read = Dataset.model_validate({"layout": "table", "missing": "error", "pool": None, "table": settings})
+    assert read.options == {"table": settings}
+
+
+def test_golden_triplets(published: Path) -> None:
+    """Names and texts of a split, as read."""
+    splits: tuple[EvaluationSplit, ...] = table(published, columns=COLUMNS).evaluation_splits()
+    assert [(t.query_id, t.reference_name, t.target_name) for t in splits[0].triplets][-2:] == [
+        (38, "38.png", "39.png"),
+        (39, "39.png", "0.png"),
+    ]
