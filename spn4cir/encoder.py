@@ -28,6 +28,15 @@ from spn4cir.networks import fetch_folder, load_network
 from spn4cir.pictures import read_picture
 from spn4cir.progress import progress
 
+# Options of Sentence Transformers at the values that ask for what is done anyway.
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "prompt": (None,),
+    "prompt_name": (None,),
+    "truncate_dim": (None,),
+    "precision": ("float32",),
+    "output_value": ("sentence_embedding",),
+    "normalize_embeddings": (False, True),
+}
 Embeddings = Tensor | ndarray | Sequence[Tensor] | Sequence[ndarray]
 
 
@@ -86,7 +95,7 @@ class Encoder:
         Args:
             inputs: one or several.
             options: `batch_size` (32), `show_progress_bar`, `convert_to_tensor` (a tensor on the CPU in the place of
-                an array). `prompt` and `prompt_name` must be None: the network knows none.
+                an array). Prompts, other precisions and cut embeddings are refused: the network has none.
 
         Returns:
             (inputs, dim), or (dim,) of a single input.
@@ -120,11 +129,11 @@ class Encoder:
         show_progress_bar: bool | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        prompt: str | None = None,
-        prompt_name: str | None = None,
+        **others: Any,
     ) -> Tensor | ndarray:
-        if prompt is not None or prompt_name is not None:
-            raise InputError("the network knows no prompts; leave prompt and prompt_name out")
+        for name, value in others.items():
+            if value not in _WITHOUT_EFFECT.get(name, ()):
+                raise InputError(f"option '{name}' = {value!r}: this network does nothing of the kind; leave it out")
         items, single = read_items(inputs)
         starts: Sequence[int] = range(0, len(items), batch_size)
         shown = progress(starts, len(starts), "encode", "batch") if show_progress_bar else starts
