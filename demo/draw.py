@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from demo.circo import plan_circo
 from demo.cirr import plan_cirr
 from demo.fashioniq import plan_fashioniq
 from demo.plan import Copy, Picture, Plan
@@ -35,7 +36,9 @@ def plan_dataset(name: str, sizes: Draw) -> Plan:
         return plan_fashioniq(sizes.demo_fiq)
     if name == "demo_cirr":
         return plan_cirr(sizes.demo_cirr)
-    raise InputError(f"{name}: no such demo data set; expected demo_fiq or demo_cirr")
+    if name == "demo_circo":
+        return plan_circo(sizes.demo_circo)
+    raise InputError(f"{name}: no such demo data set; expected one of {', '.join(Draw.model_fields)}")
 
 
 def draw_picture(picture: Picture) -> Image.Image:
@@ -74,7 +77,7 @@ def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[No
 
 
 def _write_picture(picture: Picture, folder: Path) -> None:
-    draw_picture(picture).save(folder / picture.path)
+    draw_picture(picture).save(folder / picture.path, quality=95)  # of JPEGs alone
 
 
 def _write_copy(copy: Copy, folder: Path) -> None:

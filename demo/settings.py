@@ -49,11 +49,22 @@ class CirrSize(Settings):
     test1_triplets: Positive
 
 
+class CircoSize(Settings):
+    """How large the drawn CIRCO layout is; a query has up to `most_targets` pictures of its target drawn for it."""
+
+    seed: int
+    val_queries: Positive
+    test_queries: Positive
+    most_targets: Positive
+    near_misses: NotNegative
+
+
 class Draw(Settings):
     """Sizes of the drawn data sets; the keys are the data sets' names."""
 
     demo_fiq: FashionIQSize
     demo_cirr: CirrSize
+    demo_circo: CircoSize
 
 
 class PoolSize(Settings):

@@ -1,5 +1,6 @@
 """Scoring a network on a layout's validation queries, with the protocol written beside the figures."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -230,6 +231,7 @@ def metrics_file(
             "left_out": {split.name: split.left_out for split in splits},
             "gallery": {split.name: len(split.gallery) for split in splits},
             "missing_images": {split.name: split.missing for split in splits},
+            **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.map_ks else {}),
             "alternatives": {
                 split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
             },
@@ -237,6 +239,12 @@ def metrics_file(
         "alternatives": evaluation.alternatives,
         **by_aspect(layout, evaluation.splits),
     }
+
+
+def _target_counts(split: EvaluationSplit) -> dict[str, int]:
+    """How many queries have so many targets."""
+    counts = Counter(len(triplet.target_names) for triplet in split.triplets)
+    return {str(targets): counts[targets] for targets in sorted(counts)}
 
 
 def by_aspect(layout: Benchmark, splits: Sequence[RankedSplit]) -> dict[str, Any]:

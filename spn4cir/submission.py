@@ -11,6 +11,7 @@ import torch
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.submissions import SubmissionFile
+from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
 from spn4cir.evaluation import RankedSplit, encode_splits, rank_split
 from spn4cir.files import atomic_file, read_json, write_json
@@ -29,8 +30,29 @@ def predict(
     workers: int,
     device: torch.device,
 ) -> dict[str, Predictions]:
-    """The content of each file, by its metric. Raises InputError for a gallery or subset that is too small."""
+    """The content of each file, by its metric; as `list_best`, of images that are encoded for it."""
     images = encode_splits(composer, [split], settings, workers, device)
+    return list_best(composer, split, files, images, settings, device)
+
+
+def list_best(
+    composer: Composer,
+    split: EvaluationSplit,
+    files: Files,
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+) -> dict[str, Predictions]:
+    """The content of each file, by its metric; lists are shorter where gallery or subset are small.
+
+    Args:
+        composer: the network, on `device`.
+        split: the test queries.
+        files: what the server wants.
+        images: the encoded gallery.
+        settings: the protocol.
+        device: where the network runs.
+    """
     ranked, _ = rank_split(composer, split, images, settings, device)
     return {
         file.metric: {

@@ -6,10 +6,11 @@ import torch
 
 from spn4cir.bank import tensors_hash
 from spn4cir.composers.protocol import Composer
-from spn4cir.datasets.protocol import Benchmark
+from spn4cir.datasets.protocol import Benchmark, Submittable
 from spn4cir.evaluation import Evaluation, encode_splits, evaluate
 from spn4cir.params import Validate
 from spn4cir.shortcuts import Measured, Probe, measure_shortcuts, wordings_of
+from spn4cir.submission import Predictions, list_best
 
 
 class Validated(NamedTuple):
@@ -19,11 +20,14 @@ class Validated(NamedTuple):
         after: scores of the stage-2 network.
         before: scores of the stage-1 network.
         shortcuts: of the stage-2 network; None where none were asked for.
+        submission: of the stage-2 network, the content of each file for the test server, by metric; empty where there
+            is no server.
     """
 
     after: Evaluation
     before: Evaluation
     shortcuts: Measured | None
+    submission: dict[str, Predictions]
 
 
 def validate_both(
@@ -34,15 +38,19 @@ def validate_both(
     workers: int,
     device: torch.device,
     probe: Probe | None = None,
+    served: Submittable | None = None,
 ) -> Validated:
-    """Scores of the stage-2 and of the stage-1 network, and with a probe the shortcuts of the former.
+    """Scores of the stage-2 and of the stage-1 network; with a probe the shortcuts of the former.
 
+    With `served`, the layout once more where its test split is to be answered too, also the former's submission.
     The galleries are encoded once: stage 2 leaves the image side as it is. Where its tensors differ all the same, as
     with weights from elsewhere, each network encodes for itself.
     """
     splits = layout.evaluation_splits()
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
-    images = encode_splits(after.to(device), splits, settings, workers, device)
+    tests = [served.test_split()] if served else []
+    images = encode_splits(after.to(device), [*splits, *tests], settings, workers, device)
+    submission = list_best(after, tests[0], served.submission, images, settings, device) if served else {}
     second = evaluate(after, layout, splits, images, settings, device)
     shortcuts = None
     if probe is not None:
@@ -51,4 +59,4 @@ def validate_both(
         del images
         images = encode_splits(before.to(device), splits, settings, workers, device)
     first = evaluate(before.to(device), layout, splits, images, settings, device)
-    return Validated(second, first, shortcuts)
+    return Validated(second, first, shortcuts, submission)

@@ -105,4 +105,4 @@ def _make(job: Job, settings: Caption, wanted: Sequence[Wanted]) -> Iterator[tup
 
 
 if __name__ == "__main__":
-    run(main, shared=True)
+    run(main, ("DATASET",))

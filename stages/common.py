@@ -1,7 +1,7 @@
 """What all stages share: their arguments, where their files lie by convention, and how a bad input ends them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +23,13 @@ class Job:
         params: the settings.
         dataset: name of the data set.
         family: name of the model family; empty for stages that serve all of them.
+        weights: of a benchmark, the data set whose trained weights are scored; empty elsewhere.
     """
 
     params: Params
     dataset: str
     family: str = ""
+    weights: str = ""
 
     def layout(self) -> Layout:
         """The adapter of `data/raw/<dataset>`."""
@@ -78,7 +80,7 @@ class Job:
         return self.place("checkpoint") / "stage1.pt"
 
 
-def run(stage: Callable[[Job], None], shared: bool = False) -> None:
+def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY")) -> None:
     """Runs a stage on the data set and family of the command line.
 
     A wrong call ends with the usage and status 2; a bad input, or a file that cannot be read or written, with one line
@@ -86,9 +88,8 @@ def run(stage: Callable[[Job], None], shared: bool = False) -> None:
 
     Args:
         stage: what to run.
-        shared: the stage serves all families and takes none.
+        names: of the arguments that it takes.
     """
-    names = ("DATASET",) if shared else ("DATASET", "FAMILY")
     if len(sys.argv) != 1 + len(names):
         spec = sys.modules[stage.__module__].__spec__  # of a script, the module is named __main__
         print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)

@@ -31,4 +31,4 @@ def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(main, shared=True)
+    run(main, ("DATASET",))

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from spn4cir.checkpoints import load_composer
 from spn4cir.device import choose_device
-from spn4cir.evaluation import metrics_file
-from spn4cir.files import atomic_folder, write_json
-from spn4cir.outcomes import queries_entry, write_contact_sheet, write_queries, write_recalls
+from spn4cir.files import atomic_folder
 from spn4cir.params import of_dataset, of_family
 from spn4cir.shortcuts import Probe, probe_of
 from spn4cir.validation import validate_both
 from stages.common import Job, run
 from stages.learning import scored_layout
+from stages.outcome import write_metrics, write_tables
 
 
 def main(job: Job) -> None:
@@ -19,7 +18,7 @@ def main(job: Job) -> None:
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
     layout = scored_layout(job)
     composer = load_composer(job.place("train") / "best.pt", job.family)
-    after, before, shortcuts = validate_both(
+    found = validate_both(
         composer,
         load_composer(job.stage1_file, job.family),
         layout,
@@ -29,18 +28,8 @@ def main(job: Job) -> None:
         _probe(job, layout.root),
     )
     with atomic_folder(job.place("validate")) as folder:
-        write_queries(
-            layout, after.splits, folder / "queries.parquet", before.splits, shortcuts.counts if shortcuts else ()
-        )
-        write_recalls(after.scores, folder / "recalls.tsv")
-        title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
-        write_contact_sheet(after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)
-    metrics = Path("metrics") / job.dataset / f"{job.family}.json"
-    named = queries_entry(job.place("validate") / "queries.parquet", metrics)
-    content = metrics_file(after, layout, settings, composer, job.family) | {"stage1": before.scores} | named
-    if shortcuts is not None:
-        content["shortcuts"] = shortcuts.scores
-    write_json(metrics, content, indent=2)
+        write_tables(job, layout, settings, found, folder)
+    write_metrics(job, "validate", layout, settings, composer, found)
 
 
 def _probe(job: Job, root: Path) -> Probe | None:

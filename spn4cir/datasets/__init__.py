@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from spn4cir.datasets.protocol import Benchmark, Layout, Submittable
 from spn4cir.errors import InputError
@@ -79,6 +79,14 @@ def submittable(layout: str, opened: Benchmark) -> Submittable:
     if not hasattr(opened, "test_split"):
         raise InputError(f"{opened.root}: layout {layout} has no submission files; take one of: {_with_server()}")
     return cast(Submittable, opened)
+
+
+def has_test_queries(opened: Benchmark) -> TypeGuard[Submittable]:
+    """Whether a server takes files of the benchmark, and the test queries are there."""
+    if not hasattr(opened, "test_split"):
+        return False
+    test = cast(Submittable, opened).submission[0].split
+    return any(split.split == test for split in opened.annotated_splits())
 
 
 def _with_server() -> str:

@@ -524,8 +524,9 @@ def stage(monkeypatch, capsys, *arguments: str, status: int = 1) -> str:
     """The last line of a stage that ends with that status."""
     monkeypatch.setattr(sys, "argv", [f"stages.{arguments[0]}", *arguments[1:]])
     before = sorted(file for file in Path().rglob("*") if file.is_file())
+    names = ("DATASET",) if (arguments[0],) in STAGES else ("DATASET", "FAMILY")
     with pytest.raises(SystemExit) as ended:
-        run(import_module(f"stages.{arguments[0]}").main, shared=(arguments[0],) in STAGES)
+        run(import_module(f"stages.{arguments[0]}").main, names)
     assert ended.value.code == status
     (line,) = capsys.readouterr().err.splitlines()
     assert sorted(file for file in Path().rglob("*") if file.is_file()) == before
@@ -642,7 +643,7 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     encoder.parent.mkdir(parents=True)
     encoder.touch()
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
-    run(import_module("stages.dedup").main, shared=True)
+    run(import_module("stages.dedup").main, ("DATASET",))
     monkeypatch.setattr("stages.match.load_unicom", lambda _: None)
     capsys.readouterr()
     line = stage(monkeypatch, capsys, "match", "demo_cirr")
@@ -665,6 +666,6 @@ def test_a_fault_of_the_disk_or_ctrl_c_ends_a_stage_without_a_traceback(
 
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
     with pytest.raises(SystemExit) as ended:
-        run(fails, shared=True)
+        run(fails, ("DATASET",))
     assert ended.value.code == status
     assert capsys.readouterr().err.startswith(line)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spn4cir.checking import check_data
 from spn4cir.comparing import compare_runs
-from spn4cir.datasets import open_benchmark, open_layout, submittable
+from spn4cir.datasets import has_test_queries, open_benchmark, open_layout, submittable
 from spn4cir.datasets.circo import Circo
 from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
@@ -23,6 +23,7 @@ from spn4cir.outcomes import queries_entry, write_queries
 from spn4cir.params import Validate
 from spn4cir.runs import read_runs
 from spn4cir.submission import check_submission, predict, submission_problems, write_submission
+from spn4cir.validation import validate_both
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import ASPECTS, FIRST_ID, write_circo
 from tests.helpers.layouts import change, write
@@ -215,6 +216,20 @@ def test_the_submission_is_of_integers_and_passes_its_check(root: Path, tmp_path
     assert all(len(set(ids)) == 50 and {type(i) for i in ids} == {int} for ids in content.values())
     assert content["0"][0] == FIRST_ID, "the reference is kept, and most like itself"
     assert check_submission(path, layout.submission, queries, names) is layout.submission[0]
+
+
+def test_validation_answers_the_test_queries_of_the_same_gallery(root: Path) -> None:
+    """What `predict` says of it, with no image encoded again."""
+    layout, after = Circo(root, "error"), StubComposer()
+    found = validate_both(after, StubComposer(), layout, PROTOCOL, 0, CPU, served=layout)
+    assert after.encoded == 60
+    assert found.submission == predict(StubComposer(), layout.test_split(), layout.submission, PROTOCOL, 0, CPU)
+
+
+def test_without_its_test_queries_nothing_is_submitted(tmp_path: Path) -> None:
+    assert has_test_queries(Circo(write_circo(tmp_path), "error"))
+    (tmp_path / "annotations" / "test.json").unlink()
+    assert not has_test_queries(Circo(tmp_path, "error"))
 
 
 @pytest.mark.parametrize(

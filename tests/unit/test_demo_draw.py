@@ -13,7 +13,8 @@ from demo.attributes import Garment, Scene, changed, draw_thing, vary
 from demo.cirr import GROUP_SIZE
 from demo.draw import plan_dataset, write_dataset
 from demo.render import render
-from demo.settings import CirrSize, Draw, FashionIQSize, read_settings
+from demo.settings import CircoSize, CirrSize, Draw, FashionIQSize, read_settings
+from spn4cir.datasets.circo import Circo
 
 FASHIONIQ = FashionIQSize(
     seed=1,
@@ -36,7 +37,8 @@ CIRR = CirrSize(
     test1_groups=2,
     test1_triplets=4,
 )
-TINY = Draw(demo_fiq=FASHIONIQ, demo_cirr=CIRR)
+CIRCO = CircoSize(seed=1, val_queries=8, test_queries=3, most_targets=3, near_misses=2)
+TINY = Draw(demo_fiq=FASHIONIQ, demo_cirr=CIRR, demo_circo=CIRCO)
 DEFAULT = read_settings(Path(__file__).parents[2] / "demo" / "params.yaml").draw
 CATEGORIES = Garment.VALUES["category"]
 
@@ -44,7 +46,7 @@ CATEGORIES = Garment.VALUES["category"]
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp("raw")
-    for name in ("demo_fiq", "demo_cirr"):
+    for name in Draw.model_fields:
         write_dataset(plan_dataset(name, TINY), root / name, processes=1)
     return root
 
@@ -104,6 +106,24 @@ def test_cirr_groups_hold_six_images_with_reference_and_target(drawn, split, fol
         else:
             assert members[row["img_set"]["target_rank"]] == row["target_hard"] != row["reference"]
             assert row["target_soft"][row["target_hard"]] == 1.0
+
+
+def test_circo_targets_are_all_that_show_what_is_asked_for(drawn):
+    """By the plan's own scenes; the layout reads it, and the test split has no targets but a gallery of lists of 50."""
+    plan = plan_dataset("demo_circo", DEFAULT)
+    shown = {int(Path(picture.path).stem): picture.thing for picture in plan.pictures}
+    rows = plan.texts["annotations/val.json"]
+    assert len(rows) == 100
+    for row in rows:
+        target = shown[row["target_img_id"]]
+        assert row["gt_img_ids"][0] == row["target_img_id"]
+        assert sorted(row["gt_img_ids"]) == sorted(number for number, scene in shown.items() if scene == target)
+        assert 1 <= len(changed(shown[row["reference_img_id"]], target)) <= 2
+    assert len({len(row["gt_img_ids"]) for row in rows}) >= 4
+    (split,) = Circo(drawn / "demo_circo", "error").evaluation_splits()
+    assert len(split.triplets) == 8
+    assert {t.target_name for t in Circo(drawn / "demo_circo", "error").test_split().triplets} == {None}
+    assert len(shown) > 500
 
 
 def test_cirr_pair_ids_are_unique_over_all_splits(drawn):

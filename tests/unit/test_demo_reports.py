@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dvc.cli.parser import get_main_parser
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
-from demo import ablation, families, summary
+from demo import ablation, circo, families, summary
 from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
+from spn4cir.precision import average_precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,29 +68,48 @@ def test_ablation_report_gives_mean_and_spread() -> None:
 def measured(dataset: str, removed: bool) -> dict[str, Any]:
     """A metrics file in which stage 1 has 20 % everywhere and stage 2 has 30 %."""
     keys = [key for key, *_ in families.SCORES[dataset]]
-    galleries = {"demo_fiq": {"dress": 401, "shirt": 401}, "demo_cirr": {"val": 501}}
+    galleries = {"demo_fiq": {"dress": 401, "shirt": 401}, "demo_cirr": {"val": 501}, "demo_circo": {"val": 501}}
     protocol = {"reference": "removed from the ranking" if removed else "kept in the ranking"}
+    counts = {"gallery": galleries[dataset], "targets": {"val": {"1": 3, "4": 1}}}
     before, after = dict.fromkeys(keys, 20.0), dict.fromkeys(keys, 30.0)
-    return {**after, "stage1": before, "counts": {"gallery": galleries[dataset]}, "protocol": protocol}
+    return {**after, "stage1": before, "counts": counts, "protocol": protocol}
 
 
 def test_every_family_is_in_the_table() -> None:
     assert set(families.FAMILIES) == set(COMPOSERS)
 
 
-def test_the_families_command_is_what_dvc_takes() -> None:
+def test_the_families_command_is_what_dvc_takes(tmp_path: Path) -> None:
     arguments = get_main_parser().parse_args(families.COMMAND[1:])
     assert arguments.tmp_dir
-    assert arguments.set_param == ["run.models=[clip,tgcir,blip,blip2,zs,zs_cc]"]
+    models, benchmarks = arguments.set_param
+    assert models == "run.models=[clip,tgcir,blip,blip2,zs,zs_cc]"
+    modified = {"run": {"benchmarks": []}}
+    Path(tmp_path / "params.yaml").write_text(json.dumps(modified))
+    apply_overrides(tmp_path / "params.yaml", [benchmarks])
+    written = YAML(typ="safe").load(tmp_path / "params.yaml")
+    assert written["run"]["benchmarks"] == [{"name": "demo_circo", "weights": "demo_cirr"}]
 
 
 @pytest.mark.parametrize(("removed", "k", "ranked", "percent"), [(True, 5, None, 1.0), (False, 5, None, 500 / 501)])
 def test_chance_counts_what_is_ranked(removed: bool, k: int, ranked: int | None, percent: float) -> None:
-    assert families.chance(measured("demo_cirr", removed), k, ranked) == pytest.approx(percent)
+    assert families.chance(measured("demo_cirr", removed), "recall_at5", k, ranked) == pytest.approx(percent)
 
 
 def test_chance_in_a_subset_leaves_the_gallery_out() -> None:
-    assert families.chance(measured("demo_cirr", True), 1, 5) == 20.0
+    assert families.chance(measured("demo_cirr", True), "recall_subset_at1", 1, 5) == 20.0
+
+
+@pytest.mark.parametrize(("candidates", "targets", "k"), [(12, 1, 5), (12, 3, 2), (7, 7, 10), (30, 4, 10)])
+def test_chance_of_several_targets_is_that_of_shuffled_lists(candidates: int, targets: int, k: int) -> None:
+    generator = np.random.default_rng(0)
+    places = np.sort([generator.permutation(candidates)[:targets] + 1 for _ in range(20_000)])
+    assert circo.chance(candidates, targets, k) == pytest.approx(average_precision(places, k).mean(), abs=0.01)
+
+
+def test_chance_of_precision_weighs_queries_by_their_targets() -> None:
+    expected = (3 * circo.chance(500, 1, 10) + circo.chance(500, 4, 10)) / 4
+    assert families.chance(measured("demo_circo", True), "map_at10", 10, None) == pytest.approx(100 * expected)
 
 
 def test_the_families_table_gives_chance_both_stages_and_times() -> None:

@@ -55,7 +55,7 @@ def change(edit: Callable[[dict], None]) -> None:
 def stage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     family = () if name in SHARED else ("clip",)
     monkeypatch.setattr(sys, "argv", [f"stages.{name}", "demo_cirr", *family])
-    run(import_module(f"stages.{name}").main, shared=name in SHARED)
+    run(import_module(f"stages.{name}").main, ("DATASET",) if name in SHARED else ("DATASET", "FAMILY"))
 
 
 def published(stage: str, root: Path) -> bytes:

@@ -1,0 +1,44 @@
+"""benchmark: the scores of a data set's trained weights, both stages, where nothing was trained."""
+
+from dataclasses import replace
+
+from spn4cir.checkpoints import load_composer
+from spn4cir.datasets import has_test_queries, open_benchmark
+from spn4cir.device import choose_device
+from spn4cir.files import atomic_folder
+from spn4cir.params import of_dataset
+from spn4cir.submission import write_submission
+from spn4cir.validation import validate_both
+from stages.common import DATA, Job, run
+from stages.outcome import write_metrics, write_tables
+
+
+def main(job: Job) -> None:
+    """Writes `metrics/<benchmark>/<family>.json` and `data/benchmark/<benchmark>/<family>/`.
+
+    The folder holds the file for the benchmark's test server, too, where it has one and the test queries are there.
+    """
+    settings = of_dataset(job.params.benchmarks, job.dataset, "benchmarks")
+    layout = open_benchmark(settings.layout, DATA / "raw" / job.dataset, settings.missing, settings.options)
+    trained = replace(job, dataset=job.weights)
+    composer = load_composer(trained.place("train") / "best.pt", job.family)
+    served = layout if has_test_queries(layout) else None
+    found = validate_both(
+        composer,
+        load_composer(trained.stage1_file, job.family),
+        layout,
+        settings.validate_,
+        job.params.machine.workers,
+        choose_device(job.params.machine.device),
+        served=served,
+    )
+    with atomic_folder(job.place("benchmark")) as folder:
+        write_tables(job, layout, settings.validate_, found, folder)
+        if served is not None:
+            name = f"{job.dataset}_{job.family}"
+            write_submission(found.submission, served.submission, folder, name, *served.test_queries())
+    write_metrics(job, "benchmark", layout, settings.validate_, composer, found)
+
+
+if __name__ == "__main__":
+    run(main, ("BENCHMARK", "FAMILY", "WEIGHTS"))

@@ -1,0 +1,36 @@
+"""What the stages that score write: tables and a sheet of the queries, and the metrics file."""
+
+from pathlib import Path
+from typing import Any
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.datasets.protocol import Benchmark
+from spn4cir.evaluation import metrics_file
+from spn4cir.files import write_json
+from spn4cir.outcomes import queries_entry, write_contact_sheet, write_queries, write_recalls
+from spn4cir.params import Validate
+from spn4cir.validation import Validated
+from stages.common import Job
+
+
+def write_tables(job: Job, layout: Benchmark, settings: Validate, found: Validated, folder: Path) -> None:
+    """Writes `queries.parquet`, `recalls.tsv` and `contact_sheet.png`."""
+    counts = found.shortcuts.counts if found.shortcuts else ()
+    write_queries(layout, found.after.splits, folder / "queries.parquet", found.before.splits, counts)
+    write_recalls(found.after.scores, folder / "recalls.tsv")
+    title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
+    write_contact_sheet(found.after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)
+
+
+def write_metrics(
+    job: Job, stage: str, layout: Benchmark, settings: Validate, composer: Composer, found: Validated
+) -> None:
+    """Writes `metrics/<dataset>/<family>.json`, which names the table that lies in the stage's place."""
+    metrics = Path("metrics") / job.dataset / f"{job.family}.json"
+    content: dict[str, Any] = metrics_file(found.after, layout, settings, composer, job.family)
+    if job.weights:
+        content["protocol"]["weights"] = f"trained on {job.weights}"
+    content |= {"stage1": found.before.scores} | queries_entry(job.place(stage) / "queries.parquet", metrics)
+    if found.shortcuts is not None:
+        content["shortcuts"] = found.shortcuts.scores
+    write_json(metrics, content, indent=2)

@@ -1,0 +1,67 @@
+"""The stage that scores trained weights on a benchmark, in a project of tiny files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import stages.benchmark
+from spn4cir.datasets.circo import Circo
+from spn4cir.errors import InputError
+from spn4cir.params import load_params
+from spn4cir.runs import read_runs
+from spn4cir.submission import check_submission
+from stages.common import Job
+from tests.helpers.benchmarks import write_circo
+from tests.helpers.checkpoints import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+HERE = Path("data/benchmark/demo_circo/clip")
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    write_circo(tmp_path / "data/raw/demo_circo")
+    write_checkpoint(tmp_path / "data/checkpoint/demo_cirr/clip/stage1.pt")
+    write_checkpoint(tmp_path / "data/train/demo_cirr/clip/best.pt", stage=2, seed=1)
+    params = load_params()
+    machine = params.machine.model_copy(update={"workers": 0, "device": "cpu"})
+    return Job(params.model_copy(update={"machine": machine}), "demo_circo", "clip", "demo_cirr")
+
+
+def test_it_writes_scores_queries_and_a_submission_that_passes(job: Job) -> None:
+    stages.benchmark.main(job)
+    content = json.loads(Path("metrics/demo_circo/clip.json").read_text())
+    assert content["protocol"]["weights"] == "trained on demo_cirr"
+    assert content["stage1"].keys() == {f"{kind}_at{k}" for kind in ("map", "recall") for k in (5, 10, 25, 50)}
+    assert content["map_at10"] != content["stage1"]["map_at10"]
+    assert content["counts"]["targets"] == {"val": {"1": 2, "2": 2, "3": 2}}
+    table = pq.read_table(HERE / "queries.parquet")
+    assert {"target_ranks", "stage1_rank"} <= set(table.column_names)
+    (run,) = read_runs("metrics/demo_circo/clip.json").values()
+    assert run.recipe.keys() == content["stage1"].keys()
+    assert run.ranks, "the table gives the scores of the file"
+    layout = Circo(Path("data/raw/demo_circo"), "error")
+    path = HERE / "submission_test_demo_circo_clip.json"
+    assert check_submission(path, layout.submission, *layout.test_queries()).metric == "map"
+    assert (HERE / "contact_sheet.png").is_file()
+
+
+def test_without_test_queries_it_only_scores(job: Job) -> None:
+    Path("data/raw/demo_circo/annotations/test.json").unlink()
+    stages.benchmark.main(job)
+    assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
+
+
+def test_a_benchmark_without_settings_is_named(job: Job) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml: benchmarks.nobody is not set"):
+        stages.benchmark.main(Job(job.params, "nobody", "clip", "demo_cirr"))
+
+
+def test_weights_that_are_not_there_are_named(job: Job) -> None:
+    with pytest.raises(InputError, match=r"data/train/cirr/clip/best\.pt: no such checkpoint"):
+        stages.benchmark.main(Job(job.params, "demo_circo", "clip", "cirr"))
