@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from demo.warm_python import warm_python
 from spn4cir.errors import InputError
 
 
@@ -25,12 +29,13 @@ def command(name: str, settings: Mapping[str, str], targets: Sequence[str] = ())
 def run(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -> str:
     """Runs an experiment's command anew and returns its commit; `follow` gets every line of its output.
 
-    Raises InputError when it fails.
+    Its stages start from one process that has the heavy libraries imported. Raises InputError when it fails.
     """
     name = arguments[arguments.index("-n") + 1]
     subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # one of an earlier run
     print("$ " + " ".join(arguments), flush=True)
-    _output(arguments, follow)
+    with TemporaryDirectory() as folder, warm_python(Path(folder)) as stand_in:
+        _output(arguments, follow, {**os.environ, "PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}"})
     for line in _output(["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"]).splitlines():
         commit, reference = line.split()
         if reference.endswith(f"/{name}"):
@@ -44,9 +49,13 @@ def metrics_at(commit: str, dataset: str, family: str) -> dict[str, Any]:
     return metrics
 
 
-def _output(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -> str:
+def _output(
+    arguments: Sequence[str],
+    follow: Callable[[str], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     lines = []
-    with subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.helpers.warm_python import warm_python
+from demo.warm_python import warm_python
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {

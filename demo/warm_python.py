@@ -1,9 +1,9 @@
-"""A `python` for the pipeline's tests that starts stages from a process that has already imported the heavy libraries.
+"""A `python` that starts stages from a process that has already imported the heavy libraries.
 
-Importing torch, torchvision and transformers costs a stage several seconds of processor time, and the tests start more
-than a hundred. `warm_python` puts a stand-in for `python` into a folder; it hands `-m stages.X` and `-m demo.X` to
-a server that imported the libraries (never the modules of the project) and forks; all else runs on the real Python.
-Run as a script this file is the server.
+Importing torch, torchvision and transformers costs a stage several seconds of processor time; `make demo-all`, the
+ablation and the pipeline's tests start about a hundred each. `warm_python` puts a stand-in for `python` into a folder;
+it hands `-m stages.X` and `-m demo.X` to a server that imported the libraries (never the modules of the project) and
+forks; all else runs on the real Python. Run as a script this file is the server.
 """
 
 import atexit
