@@ -1,0 +1,172 @@
+"""The tutorial's pictures, from a finished demo: `python -m docsite.pictures` after `make demo`.
+
+They are committed, and small: this is run anew when the demo's data change.
+"""
+
+import csv
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from docsite.tiles import Row, Tile, draw_rows, save_small
+from spn4cir.datasets import open_layout
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file, read_json
+from spn4cir.params import load_params
+from spn4cir.types import Triplet
+from spn4cir.windows import read_samples, strips
+
+DATASET, FAMILY = "demo_fiq", "clip"
+OUT = Path("docs") / "pictures"
+_SHOWN = 4
+# Title and three queries of the contact sheet.
+_SHEET_HEIGHT = 38 + 3 * 156
+
+
+class Demo:
+    """What a finished `make demo` left.
+
+    Args:
+        root: the folder of its `params.yaml`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.params = load_params(root / "params.yaml")
+        self.data = root / "data"
+        self.layout = open_layout("fashioniq", self.data / "raw" / DATASET, "error")
+        self.images = self.layout.training_gallery()
+
+    def file(self, stage: str, *parts: str) -> Path:
+        """A file that a stage wrote. Raises InputError when it is not there."""
+        path = self.data.joinpath(stage, DATASET, *parts)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; run make demo first")
+        return path
+
+    def picture(self, name: str, *lines: str, frame: bool = False) -> Tile:
+        """A training picture with lines under it."""
+        return Tile(self.images.paths[self.images.index[name]], lines, frame)
+
+
+def duplicates(demo: Demo) -> list[Row]:
+    """Pictures under two names."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, row in read_json(demo.file("dedup", "optimized_images.json"))[2].items():
+        names[row].append(name)
+    pairs = [twins for twins in names.values() if len(twins) > 1][:2]
+    return [
+        Row(
+            "",
+            [
+                demo.picture(name, name, note)
+                for twins in pairs
+                for name, note in zip(twins, ("kept", "left out"), strict=False)
+            ],
+        )
+    ]
+
+
+def captions(demo: Demo) -> list[Row]:
+    """Pictures with what the captioner says."""
+    records = read_json(demo.file("caption", "fashioniq_it_llava_5.json"))
+    chosen = records[:: len(records) // _SHOWN][:_SHOWN]
+    return [Row("", [demo.picture(each["image_id"], each["caption"]) for each in chosen])]
+
+
+def ranks(demo: Demo) -> list[Row]:
+    """What lies at which similarity rank of one picture: the nearest, and the middle of the window."""
+    found = read_samples(demo.file("match", "ranks.json"))
+    sample = found.samples[0]
+    window = demo.params.match[DATASET].window[FAMILY]
+    assert window is not None
+    by_rank = {each.rank: each for each in sample.neighbours}
+
+    def tiles(place: str, count: int) -> list[Tile]:
+        chosen = [by_rank[rank] for rank in strips(window, found.images)[place]][:count]
+        return [demo.picture(each.name, f"rank {each.rank}", f"similarity {each.similarity:.2f}") for each in chosen]
+
+    return [
+        Row("reference and its nearest", [demo.picture(sample.reference, "rank 0"), *tiles("nearest", _SHOWN - 1)]),
+        Row(f"the middle of the window, ranks {window[0]} to {window[1]}", tiles("middle of the window", _SHOWN)),
+    ]
+
+
+def annotated(demo: Demo) -> list[Row]:
+    """Triplets as people (here: the demo) wrote them."""
+    return [_triplet(demo, each, "reference", "target") for each in demo.layout.training_triplets()[:2]]
+
+
+def generated(demo: Demo) -> list[Row]:
+    """A triplet that nobody annotated, with both captions."""
+    file = demo.file("triplets", FAMILY, f"cap.extend_{FAMILY}.train.json")
+    record = read_json(file)[0]
+    triplet = demo.layout.read_generated(file)[0]
+    return [_triplet(demo, triplet, record["caption1"], record["caption2"])]
+
+
+def _triplet(demo: Demo, triplet: Triplet, left: str, right: str) -> Row:
+    assert triplet.target_name is not None
+    text = Tile(None, (" / ".join(triplet.captions),))
+    return Row(
+        "", [demo.picture(triplet.reference_name, left), text, demo.picture(triplet.target_name, right, frame=True)]
+    )
+
+
+def losses(demo: Demo, path: Path) -> None:
+    """Both stages' losses, with what a network that knows nothing would have."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    unique = len(read_json(demo.file("dedup", "optimized_images.json"))[0])
+    batch = demo.params.checkpoint[DATASET][FAMILY].train.batch_size
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True, layout="constrained")
+    for axis, stage, candidates in zip(axes, ("checkpoint", "train"), (batch, unique), strict=True):
+        steps = _column(demo.file(stage, FAMILY, "figures", "steps", "loss.tsv"), "loss")
+        axis.plot(range(1, len(steps) + 1), steps, color="#3f51b5", linewidth=1.2)
+        axis.axhline(math.log(candidates), color="#888888", linestyle="--", linewidth=1)
+        axis.text(len(steps), math.log(candidates) + 0.08, f"log {candidates}", ha="right", color="#666666")
+        axis.set(
+            title=f"stage {1 if stage == 'checkpoint' else 2}: {candidates} candidates", xlabel="step", ylim=(0, None)
+        )
+    axes[0].set_ylabel("loss")
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
+
+
+def _column(path: Path, name: str) -> list[float]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [float(row[name]) for row in csv.DictReader(stream, delimiter="\t")]
+
+
+SHEETS: dict[str, Any] = {
+    "annotated": annotated,
+    "duplicates": duplicates,
+    "captions": captions,
+    "ranks": ranks,
+    "generated": generated,
+}
+
+
+def main(root: Path, out: Path) -> None:
+    """Writes every picture. Raises InputError when the demo has not run."""
+    demo = Demo(root)
+    for name, make in SHEETS.items():
+        draw_rows(make(demo), out / f"{name}.png")
+    losses(demo, out / "losses.png")
+    sheet = Image.open(demo.file("validate", FAMILY, "contact_sheet.png"))
+    found = sheet.crop((0, 0, sheet.width, _SHEET_HEIGHT))
+    save_small(found.resize((found.width * 2 // 3, found.height * 2 // 3)), out / "found.png")
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "."), OUT)
+    except InputError as error:
+        sys.exit(f"error: {error}")
