@@ -7,16 +7,21 @@ from PIL import Image
 
 from spn4cir.errors import InputError
 from spn4cir.members import read_bytes
+from spn4cir.views import split_view
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image, in the mode of its file; the path may lead into a tar (`spn4cir.members`).
+    """The decoded image, in the mode of its file.
+
+    The path may lead into a tar or a table (`spn4cir.members`), and to a part of the image (`spn4cir.views`).
 
     Raises InputError when the file is absent, truncated or no image.
     """
     try:
-        image = _opened(path)
+        file, view = split_view(path)
+        image = _opened(file)
         image.load()
+        return view(image) if view else image
     except FileNotFoundError:
         raise InputError(f"{path}: no such image; check the data folder, or run with missing: skip") from None
     except InputError:
@@ -24,7 +29,6 @@ def open_image(path: Path) -> Image.Image:
     except Exception as error:  # Pillow's decoders end in whatever a damaged file leads them to
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be decoded ({reason}); replace the file or remove it") from None
-    return image
 
 
 def _opened(path: Path) -> Image.Image:

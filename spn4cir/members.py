@@ -24,6 +24,7 @@ from numpy import ndarray
 
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
+from spn4cir.views import split_view
 
 # Of files whose rows hold pictures.
 CELL_SUFFIXES = (".parquet", ".arrow")
@@ -56,7 +57,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path is a file, a member of a tar, or a cell of a table that holds bytes. Raises as `read_bytes`."""
+    """Whether the path is a file, a member of a tar, or a cell of a table that holds bytes; or a part of such an image.
+
+    Raises as `read_bytes`.
+    """
+    path, _ = split_view(path)
     return path.is_file() or _place(path) is not None or _cell(path) is not None
 
 

@@ -16,6 +16,7 @@ LAYOUTS = {
     "fashioniq": "spn4cir.datasets.fashioniq:FashionIQ",
     "cirr": "spn4cir.datasets.cirr:Cirr",
     "circo": "spn4cir.datasets.circo:Circo",
+    "genecis": "spn4cir.datasets.genecis:GeneCis",
     "folder": "spn4cir.datasets.folder:Folder",
     "table": "spn4cir.datasets.table:Table",
 }

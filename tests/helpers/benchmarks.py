@@ -37,3 +37,27 @@ def _circo_record(ids: list[int], number: int, with_target: bool) -> dict[str, A
         "id": number,
         **(answers if with_target else {}),
     }
+
+
+def write_genecis(root: Path, queries: int = 3, distractors: int = 4) -> Path:
+    """A GeneCIS root: four tasks; query i begins at image 10 i + 1, its target is the next, then its distractors.
+
+    Pictures of the attribute tasks are 40 x 30, and their parts boxes of 10 x 8 at (5, 4).
+    """
+    for task in ("focus_attribute", "change_attribute", "focus_object", "change_object"):
+        records = []
+        for number in range(queries):
+            ids = [10 * number + step for step in range(1, distractors + 3)]
+            reference, target, *gallery = [_genecis_image(root, image, "attribute" in task) for image in ids]
+            condition = f"colour {number}" if "attribute" in task else f"dog {number}"
+            records.append({"condition": condition, "gallery": gallery, "reference": reference, "target": target})
+        write(root / "genecis" / f"{task}.json", records)
+    return root
+
+
+def _genecis_image(root: Path, number: int, cropped: bool) -> dict[str, Any]:
+    if not cropped:
+        draw(root / "val2017" / f"{number:012d}.jpg", number)
+        return {"val_image_id": number}
+    draw(root / "VG_100K_all" / f"{number}.jpg", 1000 + number, (40, 30))
+    return {"image_id": number, "instance_bbox": [5, 4, 10, 8]}

@@ -249,5 +249,7 @@ def test_benchmarks_are_scored_as_their_authors_do() -> None:
         assert (settings.layout, settings.query_text) == ("circo", "{relative_caption}")
         assert not settings.validate_.remove_reference
         assert protocol_of(params, name, "clip") is protocol_of(params, name, "blip2") is settings.validate_
+    genecis = params.benchmarks["genecis"]
+    assert (genecis.layout, genecis.query_text, genecis.validate_.remove_reference) == ("genecis", "{condition}", False)
     with pytest.raises(InputError, match="'cirr' is a data set and a benchmark"):
         parse_params(edited("  circo: {layout: circo", "  cirr: {layout: circo"), "params.yaml")

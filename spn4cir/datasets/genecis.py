@@ -1,0 +1,140 @@
+"""GeneCIS: four tasks, each query with a small gallery of its own; it is only scored.
+
+Source: https://github.com/facebookresearch/genecis.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any, ClassVar
+
+from spn4cir.datasets.protocol import AnnotatedSplit, Scores
+from spn4cir.datasets.records import (
+    Missing,
+    field,
+    fill_template,
+    findable,
+    integer_field,
+    list_field,
+    present_gallery,
+    read_records,
+)
+from spn4cir.errors import InputError
+from spn4cir.members import is_there
+from spn4cir.types import EvaluationSplit, Triplet
+from spn4cir.views import Crop, split_view
+
+# Whether a task's images are parts of Visual Genome's, or COCO's val2017 as they are.
+TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}
+# By this share the evaluation of the authors grows the boxes.
+_GROW = 0.7
+# Visual Genome comes in two folders; the authors hold all of it in one.
+_GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
+
+
+@dataclass(frozen=True)
+class GeneCis:
+    """Adapter of a GeneCIS folder.
+
+    An image of the object tasks is named by its COCO id, one of the attribute tasks by its Visual Genome id and box.
+
+    Attributes:
+        root: the folder.
+        missing: what becomes of queries whose image, distractors included, is not there.
+        query_text: the text of a query, with the field `{condition}`.
+    """
+
+    root: Path
+    missing: Missing
+    query_text: str = "{condition}"
+    published: ClassVar[str] = "genecis"
+    recall_ks: ClassVar[tuple[int, ...]] = ()
+    subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    map_ks: ClassVar[tuple[int, ...]] = ()
+    gallery_rule: ClassVar[str] = "each query's own: its target and its distractors"
+    query_source: ClassVar[str] = "annotated"
+    official: ClassVar[Mapping[str, int]] = {
+        "focus_object triplets": 1_960,
+        "focus_object images": 2_198,
+        "change_object triplets": 1_960,
+        "change_object images": 2_739,
+    }
+
+    @property
+    def caption_join(self) -> str:
+        """The template of the text."""
+        return self.query_text
+
+    def _annotations(self, task: str) -> Path:
+        return self.root / "genecis" / f"{task}.json"
+
+    def _read(self, task: str) -> tuple[tuple[Triplet, ...], dict[str, Path]]:
+        """The queries of a task, and where each image that they name lies."""
+        path, places, triplets = self._annotations(task), dict[str, Path](), []
+        for position, record in enumerate(read_records(path)):
+
+            def name(image: Any, position: int = position) -> str:
+                found, place = self._image(image, TASKS[task], path, position)
+                places[found] = place
+                return found
+
+            reference, target = (name(field(record, role, dict, path, position)) for role in ("reference", "target"))
+            gallery = list_field(record, "gallery", dict, path, position)
+            if not gallery:
+                raise InputError(f"{path}: triplet {position} has an empty gallery; add its distractors")
+            text = fill_template(self.query_text, {"condition": field(record, "condition", str, path, position)})
+            members = tuple(dict.fromkeys((target, *map(name, gallery))))
+            triplets.append(Triplet(reference, (text,), target, query_id=position, subset_names=members))
+        return tuple(triplets), places
+
+    def _image(self, image: dict[str, Any], cropped: bool, path: Path, position: int) -> tuple[str, Path]:
+        if not cropped:
+            number = integer_field(image, "val_image_id", path, position)
+            return str(number), self.root / "val2017" / f"{number:012d}.jpg"
+        number = integer_field(image, "image_id", path, position)
+        box = field(image, "instance_bbox", list, path, position)
+        if len(box) != 4 or not all(type(side) in (int, float) for side in box):
+            raise InputError(f"{path}: triplet {position}: instance_bbox is {box}, expected left, top, width, height")
+        return f"{number}@{','.join(map(str, box))}", Crop(*box, grow=_GROW).of(self._genome(f"{number}.jpg"))
+
+    def _genome(self, name: str) -> Path:
+        places = [self.root / folder / name for folder in _GENOME]
+        return next((place for place in places if is_there(place)), places[0])
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """A split a task, its gallery all images of the task's queries."""
+        return tuple(self._evaluation_split(task) for task in TASKS)
+
+    def _evaluation_split(self, task: str) -> EvaluationSplit:
+        path = self._annotations(task)
+        annotated, places = self._read(task)
+        gallery, absent = present_gallery(list(places), list(places.values()), self.missing, path)
+        triplets = tuple(
+            triplet
+            for triplet in findable(annotated, self.missing, path)
+            if gallery.index.keys() >= {triplet.reference_name, *triplet.subset_names}
+        )
+        if left_out := len(annotated) - len(triplets):
+            print(f"{path}: left out {left_out} of {len(annotated)} queries", file=sys.stderr)
+        return EvaluationSplit(task, triplets, gallery, {}, left_out, absent)
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """R@k of each task within the query's gallery, and their averages."""
+        flat = {f"{task}_{key}": value for task, values in scores.items() for key, value in values.items()}
+        keys = [f"recall_subset_at{k}" for k in self.subset_ks]
+        return flat | {f"average_{key}": mean(values[key] for values in scores.values()) for key in keys}
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """One a task; images are checked as the whole files that they are parts of."""
+        splits = []
+        for task in TASKS:
+            triplets, places = self._read(task)
+            splits.append(AnnotatedSplit(task, triplets, {name: split_view(path)[0] for name, path in places.items()}))
+        return tuple(splits)
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """None that it has for itself: Visual Genome and COCO hold many images that no query names."""
+        return ()

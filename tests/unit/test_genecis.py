@@ -1,0 +1,187 @@
+"""GeneCIS's layout on a tiny folder in the published form, and parts of images as paths."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spn4cir.checking import check_data
+from spn4cir.datasets import open_layout, submittable
+from spn4cir.datasets.genecis import TASKS, GeneCis
+from spn4cir.decoding import open_image
+from spn4cir.errors import InputError
+from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+from spn4cir.members import is_there
+from spn4cir.outcomes import write_queries
+from spn4cir.params import Validate
+from spn4cir.views import Crop, split_view
+from tests.conftest import CPU, StubComposer
+from tests.helpers.benchmarks import write_genecis
+from tests.helpers.layouts import change
+
+PROTOCOL = Validate(remove_reference=False, capitalise=False, batch_size=16, sheet_queries=3)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_genecis(tmp_path_factory.mktemp("genecis"))
+
+
+def test_queries_and_galleries_of_each_task(root: Path) -> None:
+    focus_attribute, _, focus_object, _ = splits = GeneCis(root, "error").evaluation_splits()
+    assert [split.name for split in splits] == list(TASKS)
+    assert [(len(split.triplets), len(split.gallery)) for split in splits] == [(3, 18)] * 4
+    second = focus_object.triplets[1]
+    assert (second.reference_name, second.target_name, second.captions) == ("11", "12", ("dog 1",))
+    assert second.subset_names == ("12", "13", "14", "15", "16")
+    assert focus_object.gallery.paths[focus_object.gallery.index["12"]] == root / "val2017" / "000000000012.jpg"
+    crop = focus_attribute.triplets[0]
+    assert crop.target_name == "2@5,4,10,8"
+    path = focus_attribute.gallery.paths[focus_attribute.gallery.index["2@5,4,10,8"]]
+    assert split_view(path) == (root / "VG_100K_all" / "2.jpg", Crop(5, 4, 10, 8, 0.7))
+
+
+def test_scores_are_of_the_query_and_its_own_gallery(root: Path, tmp_path: Path) -> None:
+    """As one scores five images at a time, with no other image near."""
+    layout, stub = GeneCis(root, "error"), StubComposer()
+    splits = layout.evaluation_splits()
+    images = encode_splits(stub, splits, PROTOCOL, 0, CPU)
+    found = evaluate(stub, layout, splits, images, PROTOCOL, CPU)
+    content = metrics_file(found, layout, PROTOCOL, stub)
+    averages: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    for split in splits:
+        ranks = []
+        for triplet in split.triplets:
+            query = stub.compose(images.references(images.rows([triplet.reference_name])), triplet.captions)
+            scores = (query @ images.target[images.rows(triplet.subset_names)].T)[0]
+            ranks.append(int((scores >= scores[0]).sum()) - 1)
+        for k, values in averages.items():
+            values.append(100 * sum(rank < k for rank in ranks) / len(ranks))
+            assert content[f"{split.name}_recall_subset_at{k}"] == pytest.approx(values[-1])
+    for k, values in averages.items():
+        assert content[f"average_recall_subset_at{k}"] == pytest.approx(sum(values) / 4)
+    assert len([key for key, value in content.items() if isinstance(value, float)]) == 15
+    assert content["protocol"]["gallery"] == "each query's own: its target and its distractors"
+    write_queries(layout, found.splits, tmp_path / "queries.parquet")
+
+
+def test_the_condition_may_stand_in_a_template(root: Path) -> None:
+    split = GeneCis(root, "error", "the same {condition}").evaluation_splits()[0]
+    assert split.triplets[2].captions == ("the same colour 2",)
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        ((20, 16, 10, 8), (13, 10, 30, 24)),  # 20 - 7 to 13 + 17; 16 - 5.6 to 10.4 + 13.6
+        ((2, 1, 10, 20), (0, 0, 17, 30)),  # cut at the left, the top and the bottom
+        ((30, 0, 20, 10), (16, 0, 40, 17)),  # cut at the right
+    ],
+)
+def test_a_part_is_grown_cut_and_padded_to_a_square(
+    tmp_path: Path, box: tuple[int, ...], place: tuple[int, ...]
+) -> None:
+    """Pixel by pixel, of a picture whose colours tell where they stood."""
+    pixels = np.zeros((30, 40, 3), dtype=np.uint8)
+    pixels[..., 0], pixels[..., 1], pixels[..., 2] = np.arange(30)[:, None] + 1, np.arange(40) + 1, 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = np.asarray(open_image(Crop(*box, grow=0.7).of(tmp_path / "a.png")))
+    left, top, right, bottom = place
+    side = max(right - left, bottom - top)
+    expected = np.zeros((side, side, 3), dtype=np.uint8)
+    x, y = (side - (right - left)) // 2, (side - (bottom - top)) // 2
+    expected[y : y + bottom - top, x : x + right - left] = pixels[top:bottom, left:right]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_grey_picture_stays_grey(tmp_path: Path) -> None:
+    Image.new("L", (20, 10), 90).save(tmp_path / "a.png")
+    part = open_image(Crop(0, 0, 20, 10, 0.7).of(tmp_path / "a.png"))
+    assert (part.mode, part.size) == ("L", (20, 20))
+    assert sorted(set(np.asarray(part).ravel().tolist())) == [0, 90]
+
+
+def test_a_part_of_nothing_is_an_error(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"cannot be decoded \(the box .* holds no pixel of 20 x 10\)"):
+        open_image(Crop(50, 0, 5, 5, 0.7).of(tmp_path / "a.png"))
+    missing = Crop(0, 0, 5, 5, 0.7).of(tmp_path / "b.png")
+    assert not is_there(missing)
+    with pytest.raises(InputError, match="no such image"):
+        open_image(missing)
+
+
+FAULTS = [
+    ("focus_object", lambda r: r[1].pop("target") and None, "triplet 1 lacks the field 'target'"),
+    ("focus_object", lambda r: r[1].update(gallery=[]), "triplet 1 has an empty gallery"),
+    ("focus_object", lambda r: r[1].update(gallery=[12, 13]), "expected a list of dict"),
+    (
+        "focus_object",
+        lambda r: r[1]["target"].update(val_image_id="12"),
+        "field 'val_image_id' is '12', expected a int",
+    ),
+    ("change_object", lambda r: r[1]["target"].update(val_image_id=99), "1 of 18 images are not on disk"),
+    ("change_object", lambda r: r[1].update(target=r[1]["reference"]), "query 1 has its reference '11' as its target"),
+    (
+        "focus_attribute",
+        lambda r: r[1]["target"].update(instance_bbox=[1, 2, 3]),
+        r"instance_bbox is \[1, 2, 3\], expected",
+    ),
+    (
+        "focus_attribute",
+        lambda r: r[1]["target"].update(instance_bbox=[1, 2, 3, "4"]),
+        "expected left, top, width, height",
+    ),
+    ("change_attribute", lambda r: r[1].update(condition=""), "field 'condition' is '', expected a str"),
+]
+
+
+@pytest.mark.parametrize(("task", "edit", "message"), FAULTS)
+def test_annotations_that_will_not_do(tmp_path: Path, task: str, edit: Any, message: str) -> None:
+    change(write_genecis(tmp_path) / "genecis" / f"{task}.json", edit)
+    with pytest.raises(InputError, match=message):
+        GeneCis(tmp_path, "error").evaluation_splits()
+
+
+def test_a_query_that_lacks_a_distractor_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With fewer of them it would be easier. One file may be part of many crops."""
+    write_genecis(tmp_path)
+    (tmp_path / "VG_100K_all" / "15.jpg").unlink()
+    (tmp_path / "val2017" / "000000000001.jpg").write_bytes(b"<html>")
+    attribute, *_ = GeneCis(tmp_path, "skip").evaluation_splits()
+    assert [triplet.query_id for triplet in attribute.triplets] == [0, 2]
+    assert (attribute.left_out, attribute.missing) == (1, 1)
+    assert "focus_attribute.json: left out 1 of 3 queries" in capsys.readouterr().err
+    check = check_data(GeneCis(tmp_path, "skip"), 0)
+    assert [fault.name for fault in check.missing] == ["15@5,4,10,8"]
+    assert [(fault.name, fault.reason) for fault in check.broken] == [("1", "is a web page, not a picture")]
+    assert check.unlisted == ()
+
+
+def test_pictures_of_both_published_folders_are_found(tmp_path: Path) -> None:
+    write_genecis(tmp_path)
+    (tmp_path / "VG_100K_2").mkdir()
+    (tmp_path / "VG_100K_all" / "1.jpg").rename(tmp_path / "VG_100K_2" / "1.jpg")
+    gallery = GeneCis(tmp_path, "error").evaluation_splits()[0].gallery
+    assert split_view(gallery.paths[0])[0] == tmp_path / "VG_100K_2" / "1.jpg"
+
+
+def test_it_is_neither_trained_on_nor_submitted(root: Path) -> None:
+    with pytest.raises(InputError, match="layout genecis has no training split"):
+        open_layout("genecis", root, "error")
+    with pytest.raises(InputError, match="layout genecis has no submission files; take one of: cirr, circo"):
+        submittable("genecis", GeneCis(root, "error"))
+
+
+def test_a_part_reaches_the_network(root: Path) -> None:
+    """The stub's mean colours of the part, of its own crop of the picture."""
+    stub, split = StubComposer(), GeneCis(root, "error").evaluation_splits()[0]
+    images = encode_splits(stub, [split], PROTOCOL, 0, CPU)
+    with Image.open(root / "VG_100K_all" / "1.jpg") as picture:
+        pixels = stub.preprocess(Crop(5, 4, 10, 8, 0.7)(picture))
+    torch.testing.assert_close(
+        images.references(images.rows(["1@5,4,10,8"])), stub.encode_image(pixels[None]).reference
+    )
