@@ -97,7 +97,9 @@ class GeneCis:
         box = field(image, "instance_bbox", list, path, position)
         if len(box) != 4 or not all(type(side) in (int, float) for side in box):
             raise InputError(f"{path}: triplet {position}: instance_bbox is {box}, expected left, top, width, height")
-        return f"{number}@{','.join(map(str, box))}", Crop(*box, grow=_GROW).of(self._genome(f"{number}.jpg"))
+        left, top, width, height = box
+        part = Crop(left, top, width, height, grow=_GROW)
+        return f"{number}@{','.join(map(str, box))}", part.of(self._genome(f"{number}.jpg"))
 
     def _genome(self, name: str) -> Path:
         places = [self.root / folder / name for folder in _GENOME]
