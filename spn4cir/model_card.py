@@ -11,6 +11,8 @@ from spn4cir.files import read_json
 from spn4cir.hub_folder import LIBRARY, Config
 
 UNKNOWN = "unknown"
+# What can be a data set's name on the hub; other words stand in the card's text alone.
+_HUB_ID = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _TASK = "Composed image retrieval"
 
 
@@ -88,7 +90,7 @@ def write_card(path: Path, config: Config, facts: Facts, measured: Measured | No
         license=facts.licence or UNKNOWN,
         pipeline_tag="feature-extraction",
         tags=["composed-image-retrieval", "image-retrieval", config.name],
-        datasets=list(facts.data) or None,
+        datasets=[each for each in facts.data if _HUB_ID.fullmatch(each)] or None,
         model_name=facts.name,
         eval_results=_results(measured) if measured else None,
     )
@@ -114,7 +116,7 @@ def _results(measured: Measured) -> list[Any]:
             dataset_type=slug,
             dataset_name=measured.dataset,
             dataset_split="validation",
-            dataset_args={**arguments, "queries": sum(measured.counts.get("queries", {}).values())},
+            dataset_args={**arguments, "query_count": sum(measured.counts.get("queries", {}).values())},
             metric_type=key,
             metric_name=f"{key} (percent)",
             metric_value=round(value, 4),

@@ -80,10 +80,10 @@ def test_what_lies_in_the_folder(weights):
 def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_path):
     write_cirr(tmp_path / "cirr")
     call("validate", "--layout", "cirr", "--root", "cirr", "--checkpoint", weights, "--json", "m.json", "--workers", 0)
-    facts = ["--metrics", "m.json", "--scored-on", "CIRR", "--data", "FashionIQ", "--data", "CIRR"]
+    facts = ["--metrics", "m.json", "--scored-on", "CIRR", "--data", "FashionIQ", "--data", "my own pictures"]
     export("--checkpoint", weights, *facts, "--name", "my model", "--licence", "cc-by-4.0")
     metrics, card = json.loads(Path("m.json").read_text()), ModelCard.load("model/README.md")
-    assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["FashionIQ", "CIRR"])
+    assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["FashionIQ"])
     assert (card.data.library_name, card.data.model_name) == ("spn4cir", "my model")
     results = {each.metric_type: each for each in card.data.eval_results}
     assert {key: each.metric_value for key, each in results.items()} == {
@@ -91,9 +91,10 @@ def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_pat
     }
     arguments = results["recall_at5"].dataset_args
     assert arguments["reference"] == "removed from the ranking"
-    assert arguments["queries"] == metrics["counts"]["queries"]["val"]
+    assert arguments["queries"] == metrics["protocol"]["queries"]
+    assert arguments["query_count"] == metrics["counts"]["queries"]["val"]
     assert f"| recall_at5 | {metrics['recall_at5']:.2f} |" in card.text
-    assert "Trained on: FashionIQ, CIRR." in card.text
+    assert "Trained on: FashionIQ, my own pictures." in card.text
     assert json.loads(Path("model/config.json").read_text())["protocol"] == metrics["protocol"]
 
 
@@ -303,6 +304,7 @@ def test_the_folder_loads_where_only_the_package_is(folder, gallery, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     (metadata,) = (tmp_path / "site").glob("*.dist-info")
+    assert (tmp_path / "site" / "spn4cir" / "model_card.md").is_file()
     absent = absent_modules(metadata)
     assert {"pytest", "dvc", "nicegui", "hypothesis", "mteb"} <= set(absent)
     assert {"torch", "PIL", "faiss", "pydantic", "yaml"}.isdisjoint(absent)
