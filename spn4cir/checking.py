@@ -217,14 +217,22 @@ def _fault(path: Path) -> str:
     try:
         open_image(path)
     except InputError as error:
-        start = read_bytes(path)[:_START]
-        if not start:
+        start = _start(path)
+        if start == b"":
             return "is empty (0 bytes)"
-        if start.lstrip().lower().startswith(_PAGE):
+        if start is not None and start.lstrip().lower().startswith(_PAGE):
             return "is a web page, not a picture"
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace the file or remove it")
         return reason.replace(f"{str(path)!r}", "it")
     return ""
+
+
+def _start(path: Path) -> bytes | None:
+    """The first bytes; None of a file that cannot be read at all."""
+    try:
+        return read_bytes(path)[:_START]
+    except OSError:
+        return None
 
 
 def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[Path]) -> Cost:

@@ -89,6 +89,19 @@ def test_a_picture_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None
     assert fault.splits == ("val shirt",)
 
 
+def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without permission, or on a bad disk, is listed like the others; the check goes on."""
+    root = write_fashioniq(tmp_path)
+    (root / "images" / "toptee-val-5.png").write_bytes(b"")
+
+    def read(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checking, "read_bytes", read)
+    found = check("fashioniq", root)
+    assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (cannot identify image file it)"}
+
+
 def test_a_name_that_no_split_file_has_is_missing_there(tmp_path: Path) -> None:
     root = write_cirr(tmp_path)
     change(root / "cirr/image_splits/split.rc2.val.json", lambda places: places.pop("dev-0-0-img0") and None)
