@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spn4cir.blocks import copy_settings
 from spn4cir.check_lines import summary
@@ -13,6 +15,7 @@ from spn4cir.datasets import open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, disk_errors
+from spn4cir.hub_data import fetch_tables
 from spn4cir.inspection import Contents, generated_families, inspect_folder
 from spn4cir.model_folders import PLACEHOLDER, add_models
 from spn4cir.params import (
@@ -40,6 +43,7 @@ def add_dataset(
     pool: Path | None = None,
     annotations: Path | None = None,
     check: bool = True,
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
 
@@ -54,6 +58,7 @@ def add_dataset(
         pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
         annotations: a CSV or parquet file, for layouts that take one.
         check: decode every picture that the annotations name.
+        settings: `table`, of a layout that takes it, and `hub`, where the folder came from.
 
     Returns:
         What was found and what to type next.
@@ -64,8 +69,9 @@ def add_dataset(
     text = _read_project(project)
     _check_name(name)
     folder = _absolute(path)
-    options = _options(folder, annotations)
-    other = like or open_layout(layout, folder, "error", options).published
+    options = _options(folder, annotations) | dict(settings or {})
+    own = {key: value for key, value in options.items() if key != "hub"}
+    other = like or open_layout(layout, folder, "error", own).published
     place = project / "data" / "raw" / name
     linked = _is_linked(place, folder)
     extended, params = _extend(text, other, name, layout, options)
@@ -87,7 +93,37 @@ def add_dataset(
     )
 
 
-def _options(folder: Path, annotations: Path | None) -> dict[str, str]:
+def fetch_dataset(
+    project: Path, name: str, layout: str, repository: str | None, revision: str, options: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of a data set of the hub, fetched, and the options with where it came from.
+
+    Args:
+        project: the folder of `params.yaml`.
+        name: the data set; where no repository is given, its settings say which and at which commit.
+        layout: must be the one that reads what the hub holds.
+        repository: as `owner/name`; None: as the settings say.
+        revision: branch, tag or commit of a repository that is given.
+        options: `table`, if it is given.
+
+    Raises:
+        InputError: nobody says where the data are, or the hub does not hand them over.
+    """
+    known = load_params(project / PARAMS_FILE).datasets.get(name)
+    if repository is None and (known is None or known.hub is None):
+        raise InputError("say where the data lie: --path FOLDER, or of layout table --hub OWNER/NAME")
+    if layout != "table":
+        raise InputError(f"layout {layout} is not read from the hub; download it and name its folder by --path")
+    if repository is None and known is not None and known.hub is not None:
+        repository, revision = known.hub.repository, known.hub.revision
+        options = options or {"table": known.options["table"]} if "table" in known.options else options
+    table = options.get("table", {})
+    patterns = [table[key] for key in ("files", "images", "targets") if key in table]
+    folder, commit = fetch_tables(str(repository), revision, patterns)
+    return folder, {**options, "hub": {"repository": repository, "revision": commit}}
+
+
+def _options(folder: Path, annotations: Path | None) -> dict[str, Any]:
     """The settings of the layout: annotations by their path from the folder, where they lie in it."""
     if annotations is None:
         return {}
@@ -95,7 +131,7 @@ def _options(folder: Path, annotations: Path | None) -> dict[str, str]:
     return {"annotations": file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()}
 
 
-def _outside(name: str, folder: Path, options: dict[str, str]) -> list[str]:
+def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
     """DVC watches the data set's folder alone."""
     if not Path(options.get("annotations", "")).is_absolute():
         return []
@@ -132,16 +168,17 @@ def _check_name(name: str) -> None:
         )
 
 
-def _extend(text: str, other: str, name: str, layout: str, options: dict[str, str]) -> tuple[str, Params]:
+def _extend(text: str, other: str, name: str, layout: str, options: dict[str, Any]) -> tuple[str, Params]:
     """The text of `params.yaml` with the new data set, and what it says."""
     of_dataset(parse_params(text, PARAMS_FILE).datasets, other, "datasets")
-    text = copy_settings(text, other, name, layout, PARAMS_FILE, options.get("annotations"))
+    text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
     params = parse_params(text, PARAMS_FILE)
-    if (given := options.get("annotations")) not in (None, found := params.datasets[name].annotations):
-        raise InputError(
-            f"{PARAMS_FILE}: datasets.{name}.annotations is {found}, not {given}; change it there, or choose another "
-            "name"
-        )
+    written = params.datasets[name].model_dump(exclude_none=True)
+    for key, given in options.items():
+        if (found := written.get(key)) != given:
+            raise InputError(
+                f"{PARAMS_FILE}: datasets.{name}.{key} is {found}, not {given}; change it there, or choose another name"
+            )
     if (found := params.datasets[name].layout) != layout:
         raise InputError(f"{PARAMS_FILE}: data set '{name}' has layout {found}, not {layout}; choose another name")
     return text, params

@@ -1,7 +1,9 @@
 """Copying a data set's settings in the text of `params.yaml`: comments are copied along, every other byte stays."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -9,6 +11,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from spn4cir.errors import InputError
 
+# Settings of a data set that another one's are not copied to.
+OWN = ("annotations", "table", "hub")
 _Entry = dict[str, tuple[Node, Node]]
 
 
@@ -20,11 +24,13 @@ class _Copy:
     lines: str
 
 
-def copy_settings(text: str, other: str, name: str, layout: str, place: str, annotations: str | None = None) -> str:
+def copy_settings(
+    text: str, other: str, name: str, layout: str, place: str, options: Mapping[str, Any] | None = None
+) -> str:
     """The text with `other`'s block repeated under `name` below it, in every section that holds one.
 
-    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`, and `annotations`
-    there what is given.
+    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`, and the settings of
+    `OWN` there what is given.
 
     Args:
         text: the file's content.
@@ -32,7 +38,7 @@ def copy_settings(text: str, other: str, name: str, layout: str, place: str, ann
         name: the new data set.
         layout: its layout.
         place: the file's name, for errors.
-        annotations: the data set's file of annotations; None: it has none.
+        options: those settings of the new data set, each of `OWN`.
 
     Raises:
         InputError: a section is not written with one line or more a data set, so that no line can be copied.
@@ -40,7 +46,7 @@ def copy_settings(text: str, other: str, name: str, layout: str, place: str, ann
     if not text.endswith("\n"):
         text += "\n"
     copies = [
-        _copy_block(text, section, other, name, (layout, annotations), f"{place}: {key.value}")
+        _copy_block(text, section, other, name, (layout, options or {}), f"{place}: {key.value}")
         for key, section in _sections(text, place)
         if other in (names := [entry.value for entry, _ in section.value]) and name not in names
     ]
@@ -60,9 +66,9 @@ def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
 
 
 def _copy_block(
-    text: str, section: MappingNode, other: str, name: str, data: tuple[str, str | None], place: str
+    text: str, section: MappingNode, other: str, name: str, data: tuple[str, Mapping[str, Any]], place: str
 ) -> _Copy:
-    """The lines of `other`'s entry with the name, and where it has them layout and annotations (`data`), replaced."""
+    """The lines of `other`'s entry with the name, and where it has them layout and settings (`data`), replaced."""
     if section.flow_style:
         raise InputError(f"{place} is written as {{...}}; give each data set its own line, then run again")
     number = next(i for i, (key, _) in enumerate(section.value) if key.value == other)
@@ -83,16 +89,14 @@ def _copy_block(
     return _Copy(end, lines)
 
 
-def _data_changes(entry: _Entry, flow: bool, layout: str, annotations: str | None) -> list[tuple[Node, str]]:
-    """The layout's new value, and the annotations': after it where the entry has no such key yet."""
-    written = "null" if annotations is None else json.dumps(annotations, ensure_ascii=False)
+def _data_changes(entry: _Entry, flow: bool, layout: str, options: Mapping[str, Any]) -> list[tuple[Node, str]]:
+    """The layout's new value, and those of the options: after it where the entry has no such key yet."""
     key, node = entry["layout"]
-    if "annotations" in entry:
-        return [(node, layout), (entry["annotations"][1], written)]
-    if annotations is None:
-        return [(node, layout)]
     between = ", " if flow else f"\n{' ' * key.start_mark.column}"
-    return [(node, f"{layout}{between}annotations: {written}")]
+    written = {name: json.dumps(options.get(name), ensure_ascii=False) for name in OWN}
+    there = [(entry[name][1], value) for name, value in written.items() if name in entry]
+    added = [f"{between}{name}: {value}" for name, value in written.items() if name in options and name not in entry]
+    return [(node, "".join([layout, *added])), *there]
 
 
 def _line_start(text: str, index: int) -> int:

@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash
@@ -42,7 +42,14 @@ class Fetched:
     size: int
 
 
-def fetch(repository: str, file: str, revision: str, sha256: str | None = None, remedy: str = BY_HAND) -> Fetched:
+def fetch(
+    repository: str,
+    file: str,
+    revision: str,
+    sha256: str | None = None,
+    remedy: str = BY_HAND,
+    kind: Literal["model", "dataset"] = "model",
+) -> Fetched:
     """Downloads a file unless the cache holds it, goes on where an earlier run broke off, and checks the bytes.
 
     A commit's file is taken from the cache without a question; a branch or a tag is looked up, and the cached copy
@@ -54,12 +61,13 @@ def fetch(repository: str, file: str, revision: str, sha256: str | None = None, 
         revision: branch, tag or commit.
         sha256: what the bytes must hash to; None takes the hub's word, which it gives for large files.
         remedy: how to do without the hub, for messages.
+        kind: of the repository.
 
     Raises:
         InputError: the hub cannot be reached or refuses, the file is not there, the download broke off, the disk is
             full, or the bytes have another hash.
     """
-    wanted = Wanted(repository, file, revision, remedy)
+    wanted = Wanted(repository, file, revision, remedy, kind)
     if not {"", ".", ".."}.isdisjoint(file.split("/")):
         raise InputError(f"file '{file}': is no path within {repository}; write it as on its page, as folder/name.pt")
     pinned = sha256.lower() if sha256 else None
@@ -107,14 +115,16 @@ def _locate(wanted: Wanted, pinned: str | None) -> Path:
 def _cached(wanted: Wanted, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(wanted.repository, wanted.file, revision=revision)
+    found = try_to_load_from_cache(wanted.repository, wanted.file, revision=revision, repo_type=wanted.kind)
     return Path(found) if isinstance(found, str) else None
 
 
 def _look_up_and_download(wanted: Wanted, pinned: str | None) -> Path:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    found = get_hf_file_metadata(hf_hub_url(wanted.repository, wanted.file, revision=wanted.revision))
+    found = get_hf_file_metadata(
+        hf_hub_url(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind)
+    )
     commit, etag = found.commit_hash or "", found.etag or ""
     if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
         raise InputError(
@@ -124,10 +134,10 @@ def _look_up_and_download(wanted: Wanted, pinned: str | None) -> Path:
     if _SHA256.fullmatch(etag):
         _require_pinned(wanted, etag, pinned)
     if not _cached(wanted, commit):
-        url = hf_hub_url(wanted.repository, wanted.file, revision=commit)
+        url = hf_hub_url(wanted.repository, wanted.file, revision=commit, repo_type=wanted.kind)
         download(wanted, url, etag, found.size)
     with disk_errors(Path(constants.HF_HUB_CACHE)):
-        return Path(hf_hub_download(wanted.repository, wanted.file, revision=wanted.revision))
+        return Path(hf_hub_download(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind))
 
 
 def _require_intact(wanted: Wanted, path: Path, digest: str, pinned: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Literal
 
 from spn4cir.errors import InputError
 
@@ -19,12 +20,14 @@ class Wanted:
         file: its path within the repository.
         revision: branch, tag or commit.
         remedy: how to do without the hub, for messages.
+        kind: of the repository.
     """
 
     repository: str
     file: str
     revision: str
     remedy: str = BY_HAND
+    kind: Literal["model", "dataset"] = "model"
 
     def __str__(self) -> str:
         return f"{self.repository}/{self.file} at revision {self.revision}"
@@ -70,7 +73,7 @@ def _others(wanted: Wanted) -> str:
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
-        names = HfApi().list_repo_files(wanted.repository, revision=wanted.revision)
+        names = HfApi().list_repo_files(wanted.repository, revision=wanted.revision, repo_type=wanted.kind)
     except HTTPError:
         return "its files could not be listed: look at its page"
     names.sort(key=lambda name: SequenceMatcher(None, name, wanted.file).ratio(), reverse=True)

@@ -24,7 +24,7 @@ def download(wanted: Wanted, url: str, etag: str, size: int | None) -> None:
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     cache = Path(constants.HF_HUB_CACHE)
-    folder = repo_folder_name(repo_id=wanted.repository, repo_type="model")
+    folder = repo_folder_name(repo_id=wanted.repository, repo_type=wanted.kind)
     blob = cache / folder / "blobs" / etag
     lock = cache / ".locks" / folder / f"{etag}.lock"
     with disk_errors(blob):

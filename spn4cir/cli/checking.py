@@ -1,13 +1,13 @@
 """The command `check-data`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place
-from spn4cir.cli.options import Annotations, Workers
+from spn4cir.cli.context import check_place, layout_options
+from spn4cir.cli.options import Annotations, TableSettings, Workers
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
@@ -28,6 +28,7 @@ def check_data(
         Path | None, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")
     ] = None,
     annotations: Annotations = None,
+    table: TableSettings = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, whole.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show long lists whole.")] = False,
     workers: Workers = None,
@@ -46,7 +47,7 @@ def check_data(
     if json is not None:
         check_place(json)
     params = find_params(Path.cwd())
-    opened = _open(params, name, layout, root, annotations)
+    opened = _open(params, name, layout, root, layout_options(annotations, table=table))
     check = check_data(opened, params.machine.workers if workers is None else workers)
     print("\n".join(check_lines(check, everything)))
     if json is not None:
@@ -57,18 +58,17 @@ def check_data(
 
 
 def _open(
-    params: "Params", name: str | None, layout: str | None, root: Path | None, annotations: Path | None
+    params: "Params", name: str | None, layout: str | None, root: Path | None, options: dict[str, Any]
 ) -> "Benchmark":
     """The data set that NAME says, or the options."""
     from spn4cir.datasets import open_benchmark
     from spn4cir.params import of_dataset
 
     if name is not None:
-        if layout or root or annotations:
+        if layout or root or options:
             raise InputError("give NAME, or --layout and --root; not both")
         settings = params.benchmarks.get(name) or of_dataset(params.datasets, name, "datasets")
         return open_benchmark(settings.layout, Path("data") / "raw" / name, settings.missing, settings.options)
     if layout is None or root is None:
         raise InputError("say which data: --layout and --root, or the NAME of a data set of params.yaml")
-    options = {} if annotations is None else {"annotations": str(annotations.absolute())}
     return open_benchmark(layout, root, "error", options)

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from spn4cir.composers.protocol import Options
@@ -33,6 +35,7 @@ def find_benchmark(
     missing: str | None,
     annotations: Path | None = None,
     query_text: str | None = None,
+    table: "Sequence[str] | None" = None,
 ) -> tuple["Benchmark", str]:
     """The data set or benchmark, and the name under which its settings stand in `params`."""
     from spn4cir.datasets import is_trained_on, open_benchmark
@@ -48,19 +51,46 @@ def find_benchmark(
         raise InputError(f"data set '{dataset}' has layout {settings.layout}, not {name}; name another one of the two")
     rule = cast(Literal["error", "skip"], missing or settings.missing)
     options = settings.options if dataset else {}
-    given = {"annotations": annotations and str(annotations.absolute()), "query_text": query_text}
-    options |= {key: value for key, value in given.items() if value is not None}
+    options |= layout_options(annotations, query_text, table)
     return open_benchmark(name, root, rule, options), chosen
 
 
 def find_layout(
-    params: "Params", name: str, root: Path, dataset: str | None, missing: str | None, annotations: Path | None = None
+    params: "Params",
+    name: str,
+    root: Path,
+    dataset: str | None,
+    missing: str | None,
+    annotations: Path | None,
+    table: "Sequence[str] | None",
 ) -> "Layout":
     """The data set, which must have a training split."""
     from spn4cir.datasets import require_training
 
     require_training(name)
-    return cast("Layout", find_benchmark(params, name, root, dataset, missing, annotations)[0])
+    return cast("Layout", find_benchmark(params, name, root, dataset, missing, annotations, None, table)[0])
+
+
+def layout_options(
+    annotations: Path | None, query_text: str | None = None, table: "Sequence[str] | None" = None
+) -> dict[str, Any]:
+    """The settings of one layout or another that were given."""
+    given = {
+        "annotations": annotations and str(annotations.absolute()),
+        "query_text": query_text,
+        "table": table and table_settings(table),
+    }
+    return {key: value for key, value in given.items() if value}
+
+
+def table_settings(values: "Sequence[str]") -> dict[str, Any]:
+    """Layout table's settings of KEY=VALUE: patterns of paths, and names of columns for all other keys."""
+    pairs = [value.partition("=") for value in values]
+    if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
+        raise InputError(f"--table '{wrong[0]}': write it as KEY=VALUE, as in reference=reference_image")
+    patterns = {key: value for key, _, value in pairs if key in ("files", "images", "targets")}
+    columns = {key: value for key, _, value in pairs if key not in patterns}
+    return {**patterns, **({"columns": columns} if columns else {})}
 
 
 def network_options(tokenizer: str | None, vision_head_width: int | None, text_head_width: int | None) -> "Options":

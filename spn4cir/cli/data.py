@@ -1,13 +1,14 @@
 """Commands over data sets: `dedup` and `add-dataset`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout
-from spn4cir.cli.options import Annotations, Dataset, LayoutName, Missing, Root, Workers
+from spn4cir.cli.context import check_place, find_layout, table_settings
+from spn4cir.cli.options import Annotations, Dataset, LayoutName, Missing, Root, TableSettings, Workers
+from spn4cir.errors import InputError
 
 
 @app.command(epilog=example("spn4cir dedup --layout fashioniq --root ~/fashion-iq --out optimized_images.json"))
@@ -16,6 +17,7 @@ def dedup(
     root: Root,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSON file to write.")],
     annotations: Annotations = None,
+    table: TableSettings = None,
     missing: Missing = None,
     dataset: Dataset = None,
     workers: Workers = None,
@@ -30,7 +32,7 @@ def dedup(
 
     check_place(out)
     params = find_params(Path.cwd())
-    opened = find_layout(params, layout, root, dataset, missing, annotations)
+    opened = find_layout(params, layout, root, dataset, missing, annotations, table)
     unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
@@ -40,7 +42,21 @@ def dedup(
 def add_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; letters, digits, '_' and '-'.")],
     layout: LayoutName,
-    path: Annotated[Path, typer.Option("--path", metavar="FOLDER", help="Where the data lie; they are only read.")],
+    path: Annotated[
+        Path | None, typer.Option("--path", metavar="FOLDER", help="Where the data lie; they are only read.")
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            "--hub",
+            metavar="OWNER/NAME",
+            help="Of layout table: fetch the tables of this data set of the Hugging Face hub, in the place of --path. "
+            "Neither: from where params.yaml says that NAME came.",
+        ),
+    ] = None,
+    revision: Annotated[
+        str, typer.Option("--revision", metavar="R", help="Branch, tag or commit of --hub; its commit is written down.")
+    ] = "main",
     like: Annotated[
         str | None,
         typer.Option("--like", metavar="OTHER", help="Copy this data set's settings. Default: the published ones."),
@@ -50,6 +66,7 @@ def add_dataset(
         typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
     ] = None,
     annotations: Annotations = None,
+    table: TableSettings = None,
     check: Annotated[
         bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
     ] = True,
@@ -60,6 +77,11 @@ def add_dataset(
     data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml. Then says
     what is in the folder and what to type next. Running it again changes nothing.
     """
-    from spn4cir.adding import add_dataset
+    from spn4cir.adding import add_dataset, fetch_dataset
 
-    print(add_dataset(Path(), name, layout, path, like, pool, annotations, check))
+    options: dict[str, Any] = {"table": table_settings(table)} if table else {}
+    if path is None:
+        path, options = fetch_dataset(Path(), name, layout, hub, revision, options)
+    elif hub is not None:
+        raise InputError("give --path or --hub, not both")
+    print(add_dataset(Path(), name, layout, path, like, pool, annotations, check, options))

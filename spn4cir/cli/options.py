@@ -18,6 +18,15 @@ Annotations = Annotated[
         help="Of layout folder: a CSV or parquet file with the columns reference, target, text[, split, group].",
     ),
 ]
+TableSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        metavar="KEY=VALUE",
+        help="Of layout table, as often as needed: a pattern of paths, as in images=corpus/*, or what a column is "
+        "called, as in reference=reference_image.",
+    ),
+]
 QueryText = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ from spn4cir.cli.options import (
     Missing,
     QueryText,
     Root,
+    TableSettings,
     TextHeadWidth,
     TokenizerName,
     VisionHeadWidth,
@@ -50,6 +51,7 @@ def validate(
     text_head_width: TextHeadWidth = None,
     annotations: Annotations = None,
     query_text: QueryText = None,
+    table: TableSettings = None,
     missing: Missing = None,
     dataset: Dataset = None,
     device: Device = None,
@@ -73,7 +75,7 @@ def validate(
     queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(device, workers)
-    opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text)
+    opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text, table)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
     settings = protocol_of(params, name, family or composer.family)

@@ -113,14 +113,14 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, path, asked, "Authorization" in self.headers))
         if found := re.fullmatch(r"/cdn/(\w+)/(.+)", path):
             self.send_file(self.hub.commits[found[1]].files[found[2]], found[2], {})
-        elif found := re.fullmatch(rf"/api/resolve-cache/models/{REPOSITORY}/(\w+)/(.+)", path):
+        elif found := re.fullmatch(rf"/api/resolve-cache/(?:models|datasets)/{REPOSITORY}/(\w+)/(.+)", path):
             content = self.hub.commits[found[1]].files[found[2]]
             self.send_file(content, found[2], {"ETag": f'"{git_hash(content)}"', "X-Repo-Commit": found[1]})
         elif self.hub.refusal:
             self.refuse(*self.hub.refusal)
-        elif found := re.fullmatch(rf"/{REPOSITORY}/resolve/([^/]+)/(.+)", path):
+        elif found := re.fullmatch(rf"(?:/datasets)?/{REPOSITORY}/resolve/([^/]+)/(.+)", path):
             self.resolve(found[1], found[2])
-        elif found := re.fullmatch(rf"/api/models/{REPOSITORY}/(revision|tree)/([^/]+)", path):
+        elif found := re.fullmatch(rf"/api/(?:models|datasets)/{REPOSITORY}/(revision|tree)/([^/]+)", path):
             self.describe(found[1], found[2])
         else:
             self.refuse(401, "RepoNotFound")

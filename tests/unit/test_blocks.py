@@ -120,8 +120,19 @@ def test_annotations_are_written_into_the_entry() -> None:
     """After the layout, in the entry's own style; in the place of those that the other has; null for none."""
     for entry in ("{layout: cirr, pool: null}", "\n    layout: cirr\n    pool: null"):
         text = f"datasets:\n  a: {entry}\n"
-        once = copy_settings(text, "a", "b", "folder", "p", 'x, "y".csv')
+        once = copy_settings(text, "a", "b", "folder", "p", {"annotations": 'x, "y".csv'})
         assert load(once)["datasets"]["b"] == {"layout": "folder", "annotations": 'x, "y".csv', "pool": None}
-        twice = load(copy_settings(once, "b", "c", "folder", "p", "z.csv"))["datasets"]
+        twice = load(copy_settings(once, "b", "c", "folder", "p", {"annotations": "z.csv"}))["datasets"]
         assert twice["c"]["annotations"] == "z.csv"
         assert load(copy_settings(once, "b", "c", "cirr", "p"))["datasets"]["c"]["annotations"] is None
+
+
+def test_settings_of_layouts_are_written_as_they_are() -> None:
+    """Two of them beside each other; those of the other data set are not taken over."""
+    text = "datasets:\n  a: {layout: cirr, pool: null}\n"
+    table = {"images": "corpus/*", "columns": {"reference": "image: 1"}}
+    options = {"table": table, "hub": {"repository": "a/b", "revision": "main"}}
+    once = copy_settings(text, "a", "b", "table", "p", options)
+    assert load(once)["datasets"]["b"] == {"layout": "table", **options, "pool": None}
+    other = load(copy_settings(once, "b", "c", "table", "p", {"table": {"files": "*"}}))["datasets"]["c"]
+    assert other == {"layout": "table", "table": {"files": "*"}, "hub": None, "pool": None}

@@ -23,7 +23,7 @@ from spn4cir.datasets import LAYOUTS
 from spn4cir.params import find_params, load_params, published_params
 from tests.helpers.benchmarks import write_circo
 from tests.helpers.checkpoints import write_checkpoint
-from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
 from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +127,21 @@ def test_validate_measures_shortcuts_on_request(data):
     assert list(second["shortcuts"]["paraphrases"]["sets"]) == ["as written", *templates, "paraphrase 1"]
     refused = call("validate", "--layout", "cirr", *arguments, "--paraphrases", "absent.json", status=1)
     assert "absent.json: no such file" in refused.output
+
+
+def test_a_table_is_read_by_the_columns_that_are_named(data, tmp_path):
+    """validate, check-data and dedup; its rows hold the pictures."""
+    root = write_table(tmp_path / "published", 12)
+    columns = ["--table", "reference=reference_image", "--table", "target=target_image"]
+    where = ["--layout", "table", "--root", root, *columns, "--workers", 0]
+    call("validate", *where, "--checkpoint", data / "stage1-vit.pt", "--json", "m.json", "--shortcuts")
+    metrics = json.loads(Path("m.json").read_text())
+    assert metrics["counts"]["queries"] == {"val": 3}
+    assert metrics["protocol"]["gallery"] == "the pictures that the rows of the split name"
+    assert "ok: all 12 pictures are there" in call("check-data", *where).output
+    assert "10 images, 0 of them duplicates" in call("dedup", *where, "--out", "o.json").stdout
+    refused = call("check-data", "--layout", "table", "--root", root, status=1)
+    assert "lacks the column 'reference' (columns there: reference_image, target_image, text)" in refused.stderr
 
 
 def test_the_family_is_the_one_that_the_checkpoint_tells(data):
