@@ -45,11 +45,12 @@ class Encoder:
 
     A query is a vector (dim,); a document is one too, or several (BLIP-2: 32), which `similarity` takes the best of.
 
-    >>> encoder = Encoder.from_checkpoint(checkpoint)
-    >>> queries = encoder.encode_query([{"image": "coat.png", "text": "is red"}, "a red coat"])
-    >>> documents = encoder.encode_document([Path("coat.png"), Path("dress.png"), Path("in/shirt.png")])
-    >>> encoder.similarity(queries, documents).shape
-    torch.Size([2, 3])
+    Examples:
+        >>> encoder = Encoder.from_checkpoint(checkpoint)
+        >>> queries = encoder.encode_query([{"image": "coat.png", "text": "is red"}, "a red coat"])
+        >>> documents = encoder.encode_document([Path("coat.png"), Path("dress.png"), Path("in/shirt.png")])
+        >>> encoder.similarity(queries, documents).shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, composer: Composer, device: torch.device) -> None:

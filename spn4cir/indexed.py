@@ -65,8 +65,9 @@ class IndexedGallery:
 
         Raises InputError as `index`, and where another picture of the gallery has the name.
 
-        >>> Retriever.from_checkpoint(checkpoint).index(folder).add("new/hat.png").added
-        ('hat.png',)
+        Examples:
+            >>> Retriever.from_checkpoint(checkpoint).index(folder).add("new/hat.png").added
+            ('hat.png',)
         """
         places = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         self.changes = self._holdings.add(places, self._encode(skip), skip)

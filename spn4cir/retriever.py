@@ -55,15 +55,16 @@ class Retriever(IndexedGallery):
     recall is measured and printed. Pictures of several tokens (BLIP-2: 32) have as many vectors. `prepare`,
     `text_warning`, `names`, `path` and `in` may be called from any thread; searches and updates one at a time.
 
-    >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
-    >>> retriever.names
-    ('coat.png', 'dress.png', 'in/shirt.png')
-    >>> hits = retriever.search("dress.png", "is red", k=2)
-    >>> sorted(hit.name for hit in hits)
-    ['coat.png', 'in/shirt.png']
-    >>> retriever.save("catalogue")
-    >>> Retriever.load("catalogue").search("dress.png", "is red", k=2) == hits
-    True
+    Examples:
+        >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
+        >>> retriever.names
+        ('coat.png', 'dress.png', 'in/shirt.png')
+        >>> hits = retriever.search("dress.png", "is red", k=2)
+        >>> sorted(hit.name for hit in hits)
+        ['coat.png', 'in/shirt.png']
+        >>> retriever.save("catalogue")
+        >>> Retriever.load("catalogue").search("dress.png", "is red", k=2) == hits
+        True
     """
 
     def __init__(
@@ -224,10 +225,11 @@ class Retriever(IndexedGallery):
 
         Hits for a smaller `k` are the beginning of those for a larger one. Raises InputError as `search`.
 
-        >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
-        >>> first, second = retriever.search_many([("coat.png", "is red"), ("dress.png", "is longer")], k=1)
-        >>> len(first), len(second)
-        (1, 1)
+        Examples:
+            >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
+            >>> first, second = retriever.search_many([("coat.png", "is red"), ("dress.png", "is longer")], k=1)
+            >>> len(first), len(second)
+            (1, 1)
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least 1 picture")
