@@ -1,37 +1,28 @@
 """Adding a data set to the pipeline: the link to its folder, the folders of its models, its settings."""
 
 import os
-import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spn4cir.blocks import copy_settings
-from spn4cir.check_lines import summary
+from spn4cir.check_lines import pictures_lines
 from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, disk_errors
+from spn4cir.files import atomic_file
 from spn4cir.hub_data import fetch_tables
 from spn4cir.inspection import Contents, generated_families, inspect_folder
 from spn4cir.model_folders import PLACEHOLDER, add_models
-from spn4cir.params import (
-    PARAMS_FILE,
-    Params,
-    load_params,
-    of_dataset,
-    parse_params,
-)
+from spn4cir.params import PARAMS_FILE, Params, load_params, of_dataset, parse_params
+from spn4cir.projects import absolute, check_name, is_linked, link, read_project
 
 _NO_POOL = """\
 No pool. A CC3M folder linked here is what the family `zs_cc` draws its triplets from: give it to add-dataset by --pool.
 This folder is a declared dependency of the pipeline.
 """
-# What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
-_WORDS = frozenset({"true", "false", "null", "inf", "nan"})
 
 
 def add_dataset(
@@ -66,20 +57,20 @@ def add_dataset(
     Raises:
         InputError: the name, the project or the folder will not do, or something else has the place.
     """
-    text = _read_project(project)
-    _check_name(name)
-    folder = _absolute(path)
+    text = read_project(project)
+    check_name(name)
+    folder = absolute(path)
     options = _options(folder, annotations) | dict(settings or {})
     own = {key: value for key, value in options.items() if key != "hub"}
     other = like or open_layout(layout, folder, "error", own).published
     place = project / "data" / "raw" / name
-    linked = _is_linked(place, folder)
+    linked = is_linked(place, folder)
     extended, params = _extend(text, other, name, layout, options)
     contents, remarks = inspect_folder(params, name, folder)
     pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
     wanted = list(add_models(project / "data" / "models", params, name, other))
     if not linked:
-        _link(place, folder)
+        link(place, folder)
     _add_pool(project / "data" / "pool" / name, pool)
     if extended != text:
         with atomic_file(project / PARAMS_FILE) as temporary:
@@ -127,7 +118,7 @@ def _options(folder: Path, annotations: Path | None) -> dict[str, Any]:
     """The settings of the layout: annotations by their path from the folder, where they lie in it."""
     if annotations is None:
         return {}
-    file = _absolute(annotations)
+    file = absolute(annotations)
     return {"annotations": file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.as_posix()}
 
 
@@ -144,28 +135,7 @@ def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
 def _check(params: Params, name: str, folder: Path) -> list[str]:
     settings = params.datasets[name]
     layout = open_layout(settings.layout, folder, "skip", settings.options)
-    check = check_data(layout, params.machine.workers)
-    more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
-    return [f"  pictures    {summary(check)}", *more]
-
-
-def _read_project(project: Path) -> str:
-    for file in (PARAMS_FILE, "dvc.yaml"):
-        if not (project / file).is_file():
-            raise InputError(
-                f"{(project / file).absolute()}: no such file; run add-dataset in the root of the pipeline, where "
-                f"{PARAMS_FILE} and dvc.yaml lie"
-            )
-    load_params(project / PARAMS_FILE)
-    return (project / PARAMS_FILE).read_bytes().decode()  # with its own line ends
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
-        raise InputError(
-            f"'{name}' will not do as a name: it begins with a letter and holds letters, digits, '_' and '-' alone "
-            f"(and is none of {', '.join(sorted(_WORDS))})"
-        )
+    return pictures_lines(name, check_data(layout, params.machine.workers))
 
 
 def _extend(text: str, other: str, name: str, layout: str, options: dict[str, Any]) -> tuple[str, Params]:
@@ -184,46 +154,11 @@ def _extend(text: str, other: str, name: str, layout: str, options: dict[str, An
     return text, params
 
 
-def _is_linked(place: Path, folder: Path) -> bool:
-    """Whether the folder is at its place already. Raises InputError when something else is, or git would ignore it."""
-    if place.exists() and place.resolve() == folder.resolve():
-        return True
-    if os.path.lexists(place):
-        what = f"a link to {place.readlink()}" if place.is_symlink() else "a folder or a file"
-        raise InputError(f"{place}: {what} stands there already; remove it, or choose another name")
-    if _ignored_by_git(place):
-        raise InputError(
-            f"{place}: git ignores this place (DVC writes it, or a .gitignore names it), so that experiments would "
-            "miss the link; choose another name"
-        )
-    return False
-
-
-def _ignored_by_git(place: Path) -> bool:
-    """False too where there is no git, or no repository."""
-    standing = next(folder for folder in place.absolute().parents if folder.is_dir())
-    try:
-        command = ["git", "check-ignore", "--quiet", str(place.absolute())]
-        return subprocess.run(command, cwd=standing, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def _link(place: Path, folder: Path) -> None:
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(folder)
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
-
-
 def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list[str]:
     """A line on what the pool holds. Raises InputError when it cannot be read, or something else has its place."""
     if pool is None:
         return []
-    folder, settings = _absolute(pool), params.datasets[name]
+    folder, settings = absolute(pool), params.datasets[name]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the root of a CC3M pool")
     if os.path.lexists(place) and place.resolve() != folder.resolve() and not _is_placeholder(place):
@@ -242,7 +177,7 @@ def _add_pool(place: Path, pool: Path | None) -> None:
         if _is_placeholder(place):
             shutil.rmtree(place)
         if not os.path.lexists(place):
-            _link(place, _absolute(pool))
+            link(place, absolute(pool))
     elif not os.path.lexists(place):
         with atomic_file(place / PLACEHOLDER) as temporary:
             temporary.write_text(_NO_POOL, encoding="utf-8")

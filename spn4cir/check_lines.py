@@ -30,6 +30,12 @@ def summary(check: Check) -> str:
     return f"{found}; lost: {costs}"
 
 
+def pictures_lines(name: str, check: Check) -> list[str]:
+    """What adding the data set says of its pictures."""
+    more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
+    return [f"  pictures    {summary(check)}", *more]
+
+
 def _loss(cost: Cost) -> str:
     kind = "training triplets" if cost.split == "train" else "queries"
     lost = [f"{cost.triplets_lost:,} of {cost.triplets:,} {kind}"] if cost.triplets_lost else []

@@ -71,17 +71,30 @@ def add_dataset(
         bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
     ] = True,
 ) -> None:
-    """Make a folder of images, with captions or without, a data set of the pipeline.
+    """Make a folder of images, with captions or without, a data set or a benchmark of the pipeline.
 
     Run it where params.yaml and dvc.yaml lie. Links the folder at data/raw/NAME, makes the model folders under
     data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml. Then says
-    what is in the folder and what to type next. Running it again changes nothing.
+    what is in the folder and what to type next. Running it again changes nothing. A benchmark (layouts circo, genecis)
+    is only scored: it gets no models.
     """
     from spn4cir.adding import add_dataset, fetch_dataset
+    from spn4cir.adding_benchmarks import add_benchmark
+    from spn4cir.datasets import is_trained_on
 
+    if not is_trained_on(layout):
+        print(add_benchmark(Path(), name, layout, _only_path(layout, path, pool, annotations, table, hub), like, check))
+        return
     options: dict[str, Any] = {"table": table_settings(table)} if table else {}
     if path is None:
         path, options = fetch_dataset(Path(), name, layout, hub, revision, options)
     elif hub is not None:
         raise InputError("give --path or --hub, not both")
     print(add_dataset(Path(), name, layout, path, like, pool, annotations, check, options))
+
+
+def _only_path(layout: str, path: Path | None, *others: Any) -> Path:
+    """The folder of a layout that takes nothing else."""
+    if path is None or any(others):
+        raise InputError(f"layout {layout} takes --path and --like alone; leave the other options out")
+    return path

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from spn4cir.adding import PLACEHOLDER, add_dataset
+from spn4cir.adding_benchmarks import add_benchmark
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.params import load_params
+from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files
 
@@ -312,3 +314,53 @@ def test_the_check_is_told_and_refuses_nothing(project, pictures):
     assert "by name: spn4cir check-data mine" in report
     assert (project / "data" / "raw" / "mine").is_symlink()
     assert "pictures    " not in add_dataset(project, "mine", "cirr", pictures, "demo_cirr", check=False)
+
+
+def test_a_benchmark_is_linked_and_gets_settings_alone(project, tmp_path):
+    """Next to nothing is made; a second run changes nothing, and the run that is proposed can be read."""
+    folder = write_circo(tmp_path / "circo")
+    report = add_benchmark(project, "mine", "circo", folder, None)
+    assert (project / "data" / "raw" / "mine").readlink() == folder
+    params = load_params(project / "params.yaml")
+    assert params.benchmarks["mine"] == params.benchmarks["circo"]
+    assert "mine" not in params.datasets
+    assert not (project / "data" / "models" / "mine").exists()
+    for line in (
+        "validation  6 val queries",
+        "test        4 queries",
+        "pictures    ok: all 60 pictures are there and can be decoded",
+        "git add params.yaml data/raw/mine",
+        "run.benchmarks: [{name: mine, weights: DATASET}]",
+        "dvc exp run -S 'run.benchmarks=[{name:mine,weights:DATASET}]' benchmark",
+    ):
+        assert line in report
+    before = state(project)
+    assert add_benchmark(project, "mine", "circo", folder, None) == report
+    assert state(project) == before
+
+
+def test_a_benchmark_that_lacks_pictures_is_told(project, tmp_path, capsys):
+    folder = write_genecis(tmp_path / "genecis")
+    (folder / "val2017" / "000000000002.jpg").unlink()
+    report = add_benchmark(project, "genecis", "genecis", folder, None)
+    assert (
+        "3 focus_attribute, 3 change_attribute, 2 focus_object, 2 change_object queries; 2 images are missing" in report
+    )
+    assert "test        none to submit" in report
+    assert "by name: spn4cir check-data genecis" in report
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "like", "message"),
+    [
+        ("mine", "circo", "nobody", "benchmarks.nobody is not set"),
+        ("mine", "genecis", "circo", "benchmark 'mine' has layout circo, not genecis"),
+        ("demo_cirr", "circo", None, "'demo_cirr' is a data set and a benchmark"),
+        ("a b", "circo", None, "'a b' will not do as a name"),
+    ],
+)
+def test_a_benchmark_that_will_not_do_writes_nothing(project, tmp_path, name, layout, like, message):
+    before = state(project)
+    with pytest.raises(InputError, match=message):
+        add_benchmark(project, name, layout, write_circo(tmp_path / "circo"), like)
+    assert state(project) == before

@@ -277,6 +277,8 @@ def test_circo_is_scored_and_submitted(data, tmp_path):
     assert checked.stdout == "ok: sub/submission_test_mine.json has metric map: 4 queries with 50 names each\n"
     wrong = call("check-submission", "sub/submission_test_mine.json", "--root", data / "cirr", status=1)
     assert "version is None, expected 'rc2'" in wrong.stderr
+    refused = call("add-dataset", "mine", "--layout", "circo", "--path", root, "--pool", root, status=1)
+    assert "layout circo takes --path and --like alone" in refused.stderr
     refused = call("dedup", *options, "--out", "o.json", status=1)
     assert "layout circo has no training split" in refused.stderr
 

@@ -1,0 +1,86 @@
+"""Adding a benchmark to the pipeline: the link to its folder, and its settings."""
+
+from pathlib import Path
+
+from spn4cir.blocks import copy_settings
+from spn4cir.check_lines import pictures_lines
+from spn4cir.checking import check_data
+from spn4cir.datasets import has_test_queries, open_benchmark
+from spn4cir.datasets.protocol import Benchmark
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.params import PARAMS_FILE, Params, of_dataset, parse_params
+from spn4cir.projects import absolute, check_name, is_linked, link, read_project
+
+
+def add_benchmark(project: Path, name: str, layout: str, path: Path, like: str | None, check: bool = True) -> str:
+    """Makes `path` the benchmark `name`; what is there already stays, so that a second run changes nothing.
+
+    Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
+
+    Args:
+        project: the folder of `params.yaml` and `dvc.yaml`.
+        name: the new name, or one of `params.yaml` whose data are not linked yet.
+        layout: the annotation layout of `path`, one without a training split.
+        path: its folder; it is only read.
+        like: the benchmark whose settings are copied; None: the layout's published one.
+        check: decode every picture that the annotations name.
+
+    Returns:
+        What was found and what to type next.
+
+    Raises:
+        InputError: the name, the project or the folder will not do, or something else has the place.
+    """
+    text = read_project(project)
+    check_name(name)
+    folder = absolute(path)
+    other = like or open_benchmark(layout, folder, "error").published
+    place = project / "data" / "raw" / name
+    linked = is_linked(place, folder)
+    extended, params = _extend(text, other, name, layout)
+    opened = open_benchmark(layout, folder, "skip", params.benchmarks[name].options)
+    found = _describe(opened)
+    checked = pictures_lines(name, check_data(opened, params.machine.workers)) if check else []
+    if not linked:
+        link(place, folder)
+    if extended != text:
+        with atomic_file(project / PARAMS_FILE) as temporary:
+            temporary.write_bytes(extended.encode())
+    first = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
+    return "\n".join([first, *found, *checked, *_next_steps(name)])
+
+
+def _extend(text: str, other: str, name: str, layout: str) -> tuple[str, Params]:
+    """The text of `params.yaml` with the new benchmark, and what it says."""
+    of_dataset(parse_params(text, PARAMS_FILE).benchmarks, other, "benchmarks")
+    text = copy_settings(text, other, name, layout, PARAMS_FILE)
+    params = parse_params(text, PARAMS_FILE)
+    if (found := params.benchmarks[name].layout) != layout:
+        raise InputError(f"{PARAMS_FILE}: benchmark '{name}' has layout {found}, not {layout}; choose another name")
+    return text, params
+
+
+def _describe(opened: Benchmark) -> list[str]:
+    splits = opened.evaluation_splits()
+    counts = ", ".join(f"{len(split.triplets)} {split.name}" for split in splits)
+    missing = sum(split.missing for split in splits)
+    test = f"{len(opened.test_queries()[0])} queries" if has_test_queries(opened) else "none to submit"
+    return [
+        f"  validation  {counts} queries{f'; {missing} images are missing' if missing else ''}",
+        f"  test        {test}",
+    ]
+
+
+def _next_steps(name: str) -> list[str]:
+    """What to type: the link into git, then the weights of which data set are to be scored."""
+    chosen = f"run.benchmarks=[{{name:{name},weights:DATASET}}]"
+    return [
+        "",
+        "Next:",
+        f"  git add {PARAMS_FILE} data/raw/{name}",
+        f'  git commit -m "Add the benchmark {name}"',
+        f"  in {PARAMS_FILE} set run.benchmarks: [{{name: {name}, weights: DATASET}}], then: dvc repro benchmark",
+        f"  or for once: dvc exp run -S '{chosen}' benchmark",
+        "DATASET is the data set whose trained weights are to be scored.",
+    ]
