@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.params import Params, Settings
-from tests.helpers.benchmarks import write_circo
+from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.blocks import ROOT, WRITTEN, Block, blocks, inline_commands
 from tests.helpers.checkpoints import write_checkpoint
-from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
 from tests.helpers.pools import write_part_files
 from tests.helpers.published import write_published
 
@@ -88,6 +88,8 @@ def place(tmp_path_factory) -> Iterator[Path]:
     write_fashioniq(home / "fashion-iq")
     write_cirr(home / "cirr")
     write_circo(home / "circo")
+    write_genecis(home / "genecis")
+    write_table(home / "tables")
     write_part_files(home / "cc3m", (0, 64, 128, 192))
     for number in range(12):
         draw(home / "pictures" / f"{number}.png", number)
