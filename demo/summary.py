@@ -17,6 +17,7 @@ _COLUMNS = {
     "recall_at50": "R@50",
     "recall_subset_at1": "Rs@1",
     "mean_recall5_subset1": "mean",
+    "map_at10": "mAP@10",
 }
 _NEXT = """\
 Pictures:  data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from spn4cir.datasets.protocol import AnnotatedSplit, Scores
 from spn4cir.datasets.records import (
     Missing,
+    check_query_ids,
     field,
     fill_template,
     findable,
@@ -94,11 +95,7 @@ class Circo:
         triplets = tuple(
             self._triplet(record, path, position, split == "val") for position, record in enumerate(read_records(path))
         )
-        seen: set[int] = set()
-        for triplet in triplets:
-            if triplet.query_id in seen:
-                raise InputError(f"{path}: query id {triplet.query_id} stands there twice; each query has its own")
-            seen.add(triplet.query_id)
+        check_query_ids(triplets, "query id", path)
         return triplets
 
     def _triplet(self, record: dict[str, Any], path: Path, position: int, with_target: bool) -> Triplet:

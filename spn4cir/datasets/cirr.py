@@ -13,6 +13,7 @@ from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, u
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
+    check_query_ids,
     field,
     findable,
     present,
@@ -174,7 +175,7 @@ class Cirr(PublishedLayout):
         gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._split_path(split))
         path = self._captions_path(split)
         annotated = self._read(path, with_target)
-        self._check_pair_ids(annotated, path)
+        check_query_ids(annotated, "pair id", path)
         queries = findable(annotated, self.missing, path)
         triplets = present(queries, gallery.index.__contains__, self.missing, str(path))
         for triplet in triplets:
@@ -197,14 +198,6 @@ class Cirr(PublishedLayout):
                 f"({len(gallery)} names); add it, or set missing: skip"
             )
 
-    @staticmethod
-    def _check_pair_ids(triplets: list[Triplet], path: Path) -> None:
-        seen: set[int] = set()
-        for triplet in triplets:
-            if triplet.query_id in seen:
-                raise InputError(f"{path}: pair id {triplet.query_id} stands there twice; each query has its own")
-            seen.add(triplet.query_id)
-
     def test_split(self) -> EvaluationSplit:
         """The test1 split, which a server scores."""
         return self._evaluation_split("test1", with_target=False)
@@ -213,7 +206,7 @@ class Cirr(PublishedLayout):
         """The test1 queries and image names, from the annotation files alone."""
         path = self._captions_path("test1")
         triplets = self._read(path, with_target=False)
-        self._check_pair_ids(triplets, path)
+        check_query_ids(triplets, "pair id", path)
         return tuple(triplets), tuple(self._paths("test1"))
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:

@@ -52,6 +52,15 @@ def list_field(record: dict[str, Any], name: str, kind: type, path: Path, positi
     return values
 
 
+def check_query_ids(triplets: Sequence[Triplet], what: str, path: Path) -> None:
+    """Raises InputError for a query id that stands there twice; `what` is its name, as in `pair id`."""
+    seen: set[int] = set()
+    for triplet in triplets:
+        if triplet.query_id in seen:
+            raise InputError(f"{path}: {what} {triplet.query_id} stands there twice; each query has its own")
+        seen.add(triplet.query_id)
+
+
 def fill_template(template: str, fields: Mapping[str, str]) -> str:
     """The template with its fields filled in. Raises InputError for one with other fields, or with none of these."""
     try:

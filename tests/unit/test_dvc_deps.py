@@ -73,8 +73,12 @@ def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
         name: values if isinstance(values, list) else params["run"][values.strip("${}").split(".")[1]]
         for name, values in matrix.items()
     }
+    if "benchmark" in lists:  # none is scored by default
+        lists["benchmark"] = [{"name": name, "weights": "demo_cirr"} for name in params["benchmarks"]]
     for values in product(*lists.values()):
-        yield dict(zip(lists, values, strict=True))
+        item = dict(zip(lists, values, strict=True))
+        benchmark = item.pop("benchmark", {})
+        yield item | {f"benchmark.{key}": value for key, value in benchmark.items()}
 
 
 @pytest.mark.parametrize(("file", "content"), list(stages()))
