@@ -21,7 +21,7 @@ from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
 from spn4cir.params import find_params, load_params, published_params
-from tests.helpers.benchmarks import write_circo
+from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
 from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
@@ -260,6 +260,23 @@ def test_check_submission_reads_two_files_of_the_root_alone(data, tmp_path):
         (tmp_path / "bare" / "cirr" / place).parent.mkdir(parents=True)
         shutil.copy(data / "cirr" / "cirr" / place, tmp_path / "bare" / "cirr" / place)
     call("check-submission", "sub/recall_submission_mine.json", "--root", "bare")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_scored_on_benchmarks(data, tmp_path, family):
+    """By the same protocol, whose text, gallery and reference the metrics files say."""
+    network = ["--checkpoint", data / f"{family}-2.pt", "--workers", 0, *flags(family, data)]
+    for layout, write, score, text in (
+        ("circo", write_circo, "map_at10", "{relative_caption}"),
+        ("genecis", write_genecis, "average_recall_subset_at1", "{condition}"),
+    ):
+        root = write(tmp_path / layout)
+        call("validate", "--layout", layout, "--root", root, "--json", f"{layout}.json", *network)
+        content = json.loads(Path(f"{layout}.json").read_text())
+        assert 0 <= content[score] <= 100
+        protocol = content["protocol"]
+        assert (protocol["captions"], protocol["reference"]) == (text, "kept in the ranking")
+        assert protocol["gallery"]
 
 
 def test_circo_is_scored_and_submitted(data, tmp_path):
