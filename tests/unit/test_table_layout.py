@@ -1,11 +1,14 @@
 """The layout `table`: pictures inside the rows of parquet and arrow files, by name, or in a table of their own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
+from spn4cir.bank import build_bank, open_bank
 from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.table import Table
@@ -14,10 +17,13 @@ from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
 from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import read_json, write_json
+from spn4cir.images import ImageFiles
 from spn4cir.members import read_bytes
-from spn4cir.params import Dataset, Validate
-from spn4cir.types import EvaluationSplit
-from tests.conftest import CPU, StubComposer
+from spn4cir.params import Bank, Dataset, Validate
+from spn4cir.sources import ImageSource, triplet_rows
+from spn4cir.training import Trainer
+from spn4cir.types import EvaluationSplit, Gallery
+from tests.conftest import CPU, StubComposer, optimisation
 from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table
 
 COLUMNS = {"reference": "reference_image", "target": "target_image"}
@@ -204,6 +210,28 @@ def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) ->
     ]
     assert layout.read_generated(path)[0].generated
     assert layout.captions_name(5) == "table_it_llava_5.json"
+
+
+def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_settings: Bank) -> None:
+    """The bank is that of the pictures written out, and stage 1 decodes them in any order, in processes."""
+    layout = table(published, columns=COLUMNS)
+    unique = deduplicate(layout.training_gallery(), 2)
+    files = [tmp_path / "files" / name for name in unique.gallery.names]
+    files[0].parent.mkdir()
+    for path, place in zip(files, unique.gallery.paths, strict=True):
+        path.write_bytes(read_bytes(place))
+    written = replace(unique, gallery=Gallery(unique.gallery.names, tuple(files)))
+    targets = []
+    for name, own in (("rows", unique), ("as files", written)):
+        (tmp_path / f"{name} work").mkdir()
+        build_bank(StubComposer(), own, bank_settings, tmp_path / name, tmp_path / f"{name} work", 2, CPU)
+        targets.append(open_bank(tmp_path / name, StubComposer(), own, bank_settings).target)
+    assert torch.equal(*targets)
+    rows = triplet_rows(layout.training_triplets(), unique.row, "x")
+    source = ImageSource(rows, optimisation(), 1, 2, CPU, ImageFiles(unique.gallery.paths, StubComposer().preprocess))
+    composer = StubComposer()
+    Trainer(composer, source, source.settings, 1, lambda c: {"score": 1.0}, "score", tmp_path, CPU).fit()
+    assert not torch.equal(composer.image_side.weight, torch.eye(12))
 
 
 def one_row(root: Path, **other: Any) -> Path:
