@@ -40,7 +40,7 @@ class EncodedGallery:
     kept: Int[Tensor, " kept"]
 
     def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
-        """Rows of names."""
+        """Row of each name in the features."""
         return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
 
     def targets(self, names: Sequence[str]) -> Float[Tensor, "names ..."]:

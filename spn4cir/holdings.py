@@ -89,7 +89,7 @@ class Holdings:
         return self._update(gallery, self._others(gallery), encode, skip)
 
     def add(self, paths: Iterable[Place], encode: Encode, skip: bool) -> Changes:
-        """Adds pictures."""
+        """Adds pictures, named from the gallery's folder; those elsewhere by their file names."""
         root, listed = listed_gallery(Path(path) for path in paths)
         gallery = named_below(self.root or root, listed.paths)
         for name, path in zip(gallery.names, gallery.paths, strict=True):
@@ -100,7 +100,7 @@ class Holdings:
         return changes
 
     def remove(self, names: Iterable[str]) -> Changes:
-        """Takes pictures out."""
+        """Takes pictures out by their names."""
         gone = list(dict.fromkeys(names))
         if absent := [name for name in gone if name not in self.catalogue]:
             raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists what is")

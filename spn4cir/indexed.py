@@ -109,7 +109,7 @@ class IndexedGallery:
 
     @property
     def family(self) -> str:
-        """Of the network."""
+        """Family of the network."""
         return self._composer.family
 
     @property

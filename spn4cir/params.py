@@ -291,7 +291,7 @@ class Bank(Settings):
 
 
 class Train(Optimisation):
-    """Stage 2."""
+    """Stage 2: the query side against the bank, or for comparison against the batch."""
 
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None

@@ -51,7 +51,7 @@ class Vectors:
 
     @classmethod
     def empty(cls, tokens: int, dim: int) -> "Vectors":
-        """Without any picture."""
+        """An index that holds no picture yet."""
         return cls(_exact(np.empty(0, np.int64), np.empty((0, dim), np.float32)), tokens)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Vectors:
 
     @property
     def dim(self) -> int:
-        """Of a vector."""
+        """Numbers of a vector."""
         return int(self._index.d)
 
     @property

@@ -36,16 +36,10 @@ class Benchmark(Protocol):
     """Queries with their galleries over one root folder: what evaluation and the check of pictures read.
 
     Attributes:
-        root: the folder.
         published: name of this layout's published settings in `params.yaml`.
         recall_ks: the k of its recalls over the whole gallery; empty where there are none.
-        subset_ks: the k of its recalls within each query's subset; empty where there are none.
         map_ks: the k of its mean average precision over all targets of a query; empty where there is none.
-        caption_join: how a query's captions become one text, for the metrics file.
-        gallery_rule: what a gallery holds, for the metrics file.
-        query_source: who wrote the queries, for the metrics file.
         official: totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...).
-        picture_folders: where its pictures lie.
     """
 
     published: ClassVar[str]
@@ -55,27 +49,27 @@ class Benchmark(Protocol):
 
     @property
     def gallery_rule(self) -> str:
-        """As above."""
+        """What a gallery holds, for the metrics file."""
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """The folder of the data set; it is only read."""
 
     @property
     def subset_ks(self) -> tuple[int, ...]:
-        """As above."""
+        """The k of its recalls within each query's subset; empty where there are none."""
 
     @property
     def caption_join(self) -> str:
-        """As above."""
+        """How a query's captions become one text, for the metrics file."""
 
     @property
     def query_source(self) -> str:
-        """As above."""
+        """Who wrote the queries, for the metrics file."""
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:
-        """As above."""
+        """Where its pictures lie; none where other data sets' pictures lie there too."""
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """The validation queries with their galleries; none where none are annotated and none were held out.
@@ -107,15 +101,11 @@ class Submittable(Benchmark, Protocol):
 
 
 class Layout(Benchmark, Protocol):
-    """A benchmark with a training split.
-
-    Attributes:
-        selection: key of the score by which the best epoch is kept.
-    """
+    """A benchmark with a training split."""
 
     @property
     def selection(self) -> str:
-        """As above."""
+        """Key of the score by which the best epoch is kept."""
 
     def image_path(self, name: str) -> Path:
         """Where the training image `name` lies (the file itself may be absent)."""
