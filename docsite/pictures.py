@@ -16,7 +16,7 @@ from docsite.tiles import Row, Tile, draw_rows, save_small
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json
-from spn4cir.params import load_params
+from spn4cir.params_file import load_params
 from spn4cir.types import Triplet
 from spn4cir.windows import read_samples, strips
 

@@ -16,7 +16,8 @@ from spn4cir.files import atomic_file
 from spn4cir.hub_data import fetch_tables
 from spn4cir.inspection import Contents, generated_families, inspect_folder
 from spn4cir.model_folders import PLACEHOLDER, add_models
-from spn4cir.params import PARAMS_FILE, Params, load_params, of_dataset, parse_params
+from spn4cir.params import PARAMS_FILE, Params, of_dataset
+from spn4cir.params_file import load_params, parse_params
 from spn4cir.projects import absolute, check_name, is_linked, link, read_project
 
 _NO_POOL = """\

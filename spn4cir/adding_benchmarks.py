@@ -9,7 +9,8 @@ from spn4cir.datasets import has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Benchmark
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.params import PARAMS_FILE, Params, of_dataset, parse_params
+from spn4cir.params import PARAMS_FILE, Params, of_dataset
+from spn4cir.params_file import parse_params
 from spn4cir.projects import absolute, check_name, is_linked, link, read_project
 
 

@@ -24,8 +24,8 @@ from spn4cir.encoding import encode_batches
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, claim_space, disk_errors, read_json, require_space, value_hash, write_json
 from spn4cir.images import ImageFiles
-from spn4cir.params import Bank as BankSettings
 from spn4cir.references import RecomputedReferences, References, StoredReferences
+from spn4cir.training_settings import Bank as BankSettings
 from spn4cir.types import UniqueImages
 
 _MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.params import Cosine, Decay, OneCycle, Optimisation
+from spn4cir.training_settings import Cosine, Decay, OneCycle, Optimisation
 
 # A learned temperature stays above this, where half precision still tells logits apart.
 MIN_TEMPERATURE = 1e-3

@@ -1,27 +1,15 @@
 """The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
 
-import sys
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, model_validator
 
 from spn4cir.errors import InputError
+from spn4cir.settings import FromHub, Origin, Positive, Published, Settings
+from spn4cir.training_settings import Bank, Checkpoint, Train
 
 PARAMS_FILE = "params.yaml"
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Window = Annotated[tuple[int, int], Field(description="[lo, hi) of similarity ranks; rank 0 is the image itself")]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ScoredBenchmark(Settings):
@@ -52,13 +40,6 @@ class Hub(Settings):
 
     repository: str
     revision: str
-
-
-class HubFile(Settings):
-    """A file of that repository; `sha256` refuses any other content, null takes what the hub says."""
-
-    file: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class Table(Settings):
@@ -127,32 +108,6 @@ class Models(Settings):
     stage1: dict[str, HubModel | LocalModel | OpenClipModel]
 
 
-Origin = Literal["make", "path", "hub"]
-
-
-class FromHub(Settings):
-    """A stage whose out may come from the hub."""
-
-    _hub_is_file: ClassVar[bool] = True
-
-    source: str
-    hub: HubFile | str | None
-
-    @model_validator(mode="after")
-    def _hub_is_named(self) -> Self:
-        if self.source == "hub" and self.hub is None:
-            wanted = "{file: PATH IN THE REPOSITORY}" if self._hub_is_file else "FOLDER IN THE REPOSITORY"
-            raise ValueError(f"source hub needs the key hub: {wanted}")
-        return self
-
-
-class Published(FromHub):
-    """Where a stage's out comes from: made here, a published file under the data set's root, or one of the hub."""
-
-    source: Origin
-    hub: HubFile | None
-
-
 class Dedup(Published):
     """The unique images."""
 
@@ -210,98 +165,6 @@ class Triplets(Published):
     templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
     sample: Positive | None
     max_tokens: Positive
-
-
-class Constant(Settings):
-    """The learning rate stays as it is."""
-
-    name: Literal["constant"]
-
-
-class Decay(Settings):
-    """The rate is multiplied by `factor` after every `every` epochs, until that many epochs are done."""
-
-    name: Literal["decay"]
-    factor: Rate
-    every: Positive
-    until: Positive
-
-
-class Cosine(Settings):
-    """Half a cosine from the rate to zero over so many epochs, set anew each epoch; beyond them it rises again."""
-
-    name: Literal["cosine"]
-    epochs: Positive
-
-
-class OneCycle(Settings):
-    """Up from `start` times the rate, at its peak after so many epochs, then down to nearly zero; set each step.
-
-    A run of fewer than twice as many epochs has its peak half way.
-    """
-
-    name: Literal["one_cycle"]
-    peak: Rate
-    start: Annotated[float, Field(gt=0, lt=1)]
-
-
-Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="name")]
-
-
-class Optimisation(Settings):
-    """What both training stages share. `precision` applies to training on a GPU (CPU: bfloat16 or float32).
-
-    `learn_tau`: tau is where a learned temperature begins. `backbone_lr`: of the pretrained towers; null: `lr`.
-    """
-
-    tau: Rate
-    learn_tau: bool
-    lr: Rate
-    backbone_lr: Rate | None
-    schedule: Schedule
-    dropout: bool
-    batch_size: Positive
-    epochs: Positive
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    betas: tuple[Share, Share]
-    eps: Rate
-    precision: Literal["float32", "float16", "bfloat16"]
-
-
-class Checkpoint(FromHub):
-    """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
-
-    source: Literal["path", "hub", "train"]
-    hub: HubFile | None
-    positives: Literal["annotated", "generated"]
-    train: Optimisation
-
-
-class Bank(Settings):
-    """The features of the unique training images, or of those that generated triplets name.
-
-    `dtype`: of the reference rows; targets are always float32. `reference`: rows stored on disk, or encoded again in
-    each step.
-    """
-
-    dtype: Literal["float16", "float32"]
-    batch_size: Positive
-    reference: Literal["stored", "recomputed"]
-    images: Literal["annotated", "generated"]
-
-
-class Train(Optimisation):
-    """Stage 2: the query side against the bank, or for comparison against the batch."""
-
-    negatives: Literal["bank", "batch"]
-    bank_samples: Positive | None
-    positives: Literal["annotated", "generated", "both"]
-
-    @model_validator(mode="after")
-    def _samples_need_the_bank(self) -> "Train":
-        if self.bank_samples is not None and self.negatives != "bank":
-            raise ValueError("bank_samples draws from the bank: set negatives to bank, or bank_samples to null")
-        return self
 
 
 class Validate(Settings):
@@ -425,84 +288,3 @@ def protocol_of(params: Params, name: str, family: str) -> Validate:
     if name in params.benchmarks:
         return params.benchmarks[name].validate_
     return of_family(params.validate_, name, family, "validate")
-
-
-def parse_params(text: str, place: str) -> Params:
-    """The settings in `text`. Raises InputError that names the first bad key and its value."""
-    try:
-        return Params.model_validate(_parse_yaml(text, place))
-    except ValidationError as error:
-        raise InputError(f"{place}: {_explain(error)}") from None
-
-
-def _parse_yaml(text: str, place: str) -> Any:
-    try:
-        return YAML(typ="safe").load(text)
-    except YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            problems.append(f"{key}: unknown key; check its spelling")
-        elif item["type"] == "missing":
-            problems.append(f"{key}: is missing; add it")
-        else:
-            problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {_short(item['input'])})")
-    return "; ".join(problems[:5])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
-    """The settings of a file. Raises InputError when it is absent or holds a bad value."""
-    return parse_params(_read(path), str(path))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds it") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as such") from None
-
-
-def find_params(start: Path) -> Params:
-    """The settings in reach of `start` (the folder or one above it), else the published ones of the package.
-
-    Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over. So
-    is, with a warning, one above `start` that is no YAML, such as a template.
-    """
-    for folder in (start, *start.parents):
-        path = folder / PARAMS_FILE
-        if path.is_file() and not _is_foreign(path, above=folder != start):
-            return load_params(path)
-    return published_params()
-
-
-def _is_foreign(path: Path, above: bool) -> bool:
-    try:
-        content = _parse_yaml(_read(path), str(path))
-    except InputError as error:
-        if not above:
-            raise
-        print(f"warning: passed over: {error}", file=sys.stderr)
-        return True
-    return isinstance(content, dict) and "datasets" not in content
-
-
-def published_params() -> Params:
-    """The settings that the package ships: the `params.yaml` of the repository it was built from."""
-    package = resources.files("spn4cir")
-    shipped = package / PARAMS_FILE
-    source = shipped if shipped.is_file() else Path(str(package)).parent / PARAMS_FILE
-    return parse_params(source.read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}")

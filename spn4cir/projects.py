@@ -7,7 +7,8 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors
-from spn4cir.params import PARAMS_FILE, load_params
+from spn4cir.params import PARAMS_FILE
+from spn4cir.params_file import load_params
 
 # What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})

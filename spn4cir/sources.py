@@ -13,9 +13,9 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.images import ImageFiles
 from spn4cir.losses import sampled_info_nce
-from spn4cir.params import Optimisation, Train
 from spn4cir.references import image_loader, read_ahead
 from spn4cir.texts import training_text
+from spn4cir.training_settings import Optimisation, Train
 from spn4cir.types import Triplet
 
 

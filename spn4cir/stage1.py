@@ -11,10 +11,11 @@ from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.evaluation import encode_splits, evaluate
 from spn4cir.files import atomic_file
 from spn4cir.images import ImageFiles
-from spn4cir.params import Optimisation, Validate
+from spn4cir.params import Validate
 from spn4cir.sources import ImageSource, triplet_rows
 from spn4cir.texts import report_long_texts, training_texts
 from spn4cir.training import BEST, History, Trainer, Watch, unwatched
+from spn4cir.training_settings import Optimisation
 from spn4cir.types import Triplet, UniqueImages
 
 

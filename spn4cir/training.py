@@ -17,9 +17,9 @@ from spn4cir.datasets.protocol import Scores
 from spn4cir.device import memory_errors, peak_memory
 from spn4cir.errors import InputError
 from spn4cir.optimisation import Run, autocast_dtype, set_dropout
-from spn4cir.params import Optimisation
 from spn4cir.progress import progress
 from spn4cir.sources import Source
+from spn4cir.training_settings import Optimisation
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"

@@ -10,7 +10,8 @@ from spn4cir.captioners import load_captioner
 from spn4cir.captioning import Record, caption_key, make_captions, read_captions, write_captions
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder, write_json
-from spn4cir.params import Caption, HubFile, LocalModel, of_dataset
+from spn4cir.params import Caption, LocalModel, of_dataset
+from spn4cir.settings import HubFile
 from spn4cir.types import CaptionedImage
 from spn4cir.work import code_hash, work_folder
 from stages import published

@@ -9,7 +9,8 @@ from typing import TypeVar
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-from spn4cir.params import LocalModel, Params, entry, load_params, of_dataset
+from spn4cir.params import LocalModel, Params, entry, of_dataset
+from spn4cir.params_file import load_params
 
 DATA = Path("data")
 Value = TypeVar("Value")

@@ -42,7 +42,7 @@ def check_data(
     from spn4cir.check_lines import check_lines
     from spn4cir.checking import check_data
     from spn4cir.files import write_json
-    from spn4cir.params import find_params
+    from spn4cir.params_file import find_params
 
     if json is not None:
         check_place(json)

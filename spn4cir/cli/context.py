@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def find_machine(device: str | None, workers: int | None) -> tuple["Params", "torch.device", int]:
     """The settings in reach, and where the work runs: as asked, else as they say."""
     from spn4cir.device import choose_device
-    from spn4cir.params import find_params
+    from spn4cir.params_file import find_params
 
     params = find_params(Path.cwd())
     machine = params.machine

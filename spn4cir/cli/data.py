@@ -28,7 +28,7 @@ def dedup(
     names that are kept, their paths, and the row of every name.
     """
     from spn4cir.dedup import deduplicate, write_optimized_images
-    from spn4cir.params import find_params
+    from spn4cir.params_file import find_params
 
     check_place(out)
     params = find_params(Path.cwd())

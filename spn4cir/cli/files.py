@@ -27,7 +27,7 @@ def inspect(
     """
     from spn4cir.describing import describe
     from spn4cir.files import write_json
-    from spn4cir.params import find_params
+    from spn4cir.params_file import find_params
 
     if json is not None:
         check_place(json)

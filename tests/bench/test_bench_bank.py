@@ -16,9 +16,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from spn4cir.bank import build_bank, open_bank
 from spn4cir.composers.clip import ClipComposer
 from spn4cir.encoding import encode_batches
-from spn4cir.params import Bank
 from spn4cir.references import StoredReferences
 from spn4cir.sources import BankSource, triplet_rows
+from spn4cir.training_settings import Bank
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.bench.conftest import RatioToBare
 from tests.conftest import stage2

@@ -26,9 +26,10 @@ from spn4cir.composers.addition import AdditionComposer
 from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 from spn4cir.optimisation import Run, autocast_dtype, set_dropout
-from spn4cir.params import Train, load_params
+from spn4cir.params_file import load_params
 from spn4cir.sources import bank_loss
 from spn4cir.tokenizers import BertWords
+from spn4cir.training_settings import Train
 from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
 from tests.helpers.words import WORDS

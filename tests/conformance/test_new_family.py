@@ -15,9 +15,10 @@ from spn4cir.composers import Container, Entry, composer_class
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets import open_layout
 from spn4cir.dedup import deduplicate
-from spn4cir.params import Bank, Params, Validate
+from spn4cir.params import Params, Validate
 from spn4cir.stage1 import train_stage1
 from spn4cir.stage2 import train_stage2
+from spn4cir.training_settings import Bank
 from tests.conformance.conftest import TOY
 from tests.conftest import CPU, optimisation, stage2
 from tests.helpers.layouts import write_fashioniq

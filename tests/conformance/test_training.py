@@ -12,9 +12,9 @@ from torch import Tensor
 from spn4cir.bank import Bank
 from spn4cir.images import ImageFiles
 from spn4cir.optimisation import Run, set_dropout
-from spn4cir.params import Optimisation
 from spn4cir.references import StoredReferences
 from spn4cir.sources import BankSource, Batch, ImageSource, triplet_rows
+from spn4cir.training_settings import Optimisation
 from spn4cir.types import Triplet
 from tests.conformance.builders import Subject, images
 from tests.conformance.test_features import TEXTS

@@ -18,7 +18,8 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.dedup import read_optimized_images
 from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import write_json
-from spn4cir.params import Dataset, Machine, Params, published_params
+from spn4cir.params import Dataset, Machine, Params
+from spn4cir.params_file import published_params
 from spn4cir.partners import Partners, write_partners
 from spn4cir.submission import predict, write_submission
 from stages.common import Job

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import spn4cir.bank
 from spn4cir.bank import build_bank, open_bank
-from spn4cir.params import Bank
+from spn4cir.training_settings import Bank
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw

@@ -11,7 +11,7 @@ from spn4cir.adding_benchmarks import add_benchmark
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
-from spn4cir.params import load_params
+from spn4cir.params_file import load_params
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files

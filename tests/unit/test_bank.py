@@ -22,8 +22,8 @@ from spn4cir.decoding import open_image
 from spn4cir.encoding import encode_batches, encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess
-from spn4cir.params import Bank
 from spn4cir.references import RecomputedReferences, StoredReferences
+from spn4cir.training_settings import Bank
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw

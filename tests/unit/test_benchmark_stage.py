@@ -10,7 +10,7 @@ import pytest
 import stages.benchmark
 from spn4cir.datasets.circo import Circo
 from spn4cir.errors import InputError
-from spn4cir.params import load_params
+from spn4cir.params_file import load_params
 from spn4cir.runs import read_runs
 from spn4cir.submission import check_submission
 from stages.common import Job

@@ -20,7 +20,7 @@ from spn4cir.checkpoints import read_checkpoint
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
-from spn4cir.params import find_params, load_params, published_params
+from spn4cir.params_file import find_params, load_params, published_params
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table

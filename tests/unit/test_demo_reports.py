@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from demo import ablation, circo, families, summary
 from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
-from spn4cir.params import load_params
+from spn4cir.params_file import load_params
 from spn4cir.precision import average_precision
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
-from spn4cir.params import Params, Settings
+from spn4cir.params import Params
+from spn4cir.settings import Settings
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.blocks import ROOT, WRITTEN, Block, blocks, inline_commands
 from tests.helpers.checkpoints import write_checkpoint

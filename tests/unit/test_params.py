@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.params import (
-    Optimisation,
-    find_params,
-    load_params,
-    of_dataset,
-    of_family,
-    parse_params,
-    protocol_of,
-    published_params,
-)
+from spn4cir.params import of_dataset, of_family, protocol_of
+from spn4cir.params_file import find_params, load_params, parse_params, published_params
+from spn4cir.training_settings import Optimisation
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 

@@ -14,9 +14,9 @@ import spn4cir.references
 from spn4cir.bank import Bank, build_bank, open_bank
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.errors import InputError
-from spn4cir.params import Bank as BankSettings
 from spn4cir.references import RecomputedReferences, StoredReferences
 from spn4cir.sources import BankSource, Batch, Rows, triplet_rows
+from spn4cir.training_settings import Bank as BankSettings
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, stage2
 from tests.helpers.banks import stored_bank

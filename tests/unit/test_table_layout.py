@@ -19,9 +19,10 @@ from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import read_json, write_json
 from spn4cir.images import ImageFiles
 from spn4cir.members import read_bytes
-from spn4cir.params import Bank, Dataset, Validate
+from spn4cir.params import Dataset, Validate
 from spn4cir.sources import ImageSource, triplet_rows
 from spn4cir.training import Trainer
+from spn4cir.training_settings import Bank
 from spn4cir.types import EvaluationSplit, Gallery
 from tests.conftest import CPU, StubComposer, optimisation
 from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table

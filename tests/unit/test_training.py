@@ -22,12 +22,12 @@ from spn4cir.datasets import open_layout
 from spn4cir.dedup import deduplicate
 from spn4cir.errors import InputError
 from spn4cir.images import ImageFiles
-from spn4cir.params import Bank as BankSettings
 from spn4cir.params import Validate
 from spn4cir.sources import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
 from spn4cir.stage1 import train_stage1
 from spn4cir.stage2 import positives, train_stage2
 from spn4cir.training import Trainer, Watch, unwatched
+from spn4cir.training_settings import Bank as BankSettings
 from spn4cir.types import Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, optimisation, stage2
 from tests.helpers.banks import stored_bank
