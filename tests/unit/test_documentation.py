@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
+from markdown.extensions.toc import slugify
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -163,6 +165,11 @@ def find_stages(where: str, words: list[str]) -> None:
     stages = set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
     if words[0] in ("repro", "pull", "push"):
         assert {word.split("@")[0] for word in words[1:] if not word.startswith("-")} <= stages, where
+    if words[:2] == ["exp", "run"]:
+        named = [
+            word for before, word in pairwise(words[1:]) if before not in ("-S", "-n") and not word.startswith("-")
+        ]
+        assert set(named) <= stages, f"{where}: {named}"
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for key in re.findall(r"-S ([\w.]+)=", " ".join(words)):
         value = params
@@ -200,6 +207,17 @@ def test_programs_that_are_marked_compile_and_import_what_exists():
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, name.name) for name in node.names), str(block)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    """Those of docs/ are checked when the site is built."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / "README.md").read_text())
+    assert len(links) > 20
+    for path, anchor in links:
+        assert (ROOT / path).is_file(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+            assert anchor in {slugify(title, "-") for title in titles}, f"{path}#{anchor}"
 
 
 def test_every_command_has_its_section():
