@@ -4,13 +4,15 @@ import base64
 import hashlib
 import subprocess
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 
 CACHE = Path(".cache") / "npm"
+# What of a package's files is kept: neither source maps nor other forms of the same.
+_KEPT = (".min.js", ".min.css", ".woff2")
 
 
 class Bundle(NamedTuple):
@@ -69,11 +71,13 @@ def _download(bundle: Bundle, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Puts the files of the archive's `dist` into the folder, and removes the archive."""
+    """Puts what is needed of the archive's `dist` into the folder, and removes the archive."""
     with tarfile.open(archive) as stream:
         for member in stream:
-            path = Path(member.name)
-            if member.isfile() and path.parts[:2] == ("package", "dist"):
-                member.name = str(Path(*path.parts[2:]))
-                stream.extract(member, folder, filter="data")
+            parts = PurePosixPath(member.name).parts
+            content = stream.extractfile(member)
+            if content is not None and parts[:2] == ("package", "dist") and parts[-1].endswith(_KEPT):
+                path = folder.joinpath(*parts[2:])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
     archive.unlink()

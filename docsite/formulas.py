@@ -30,7 +30,10 @@ def render_formulas(content: str, page: str) -> str:
 def _katex(formulas: list[tuple[str, bool]], page: str) -> list[str]:
     library = (fetch(KATEX) / "katex.min.js").resolve()
     command = ["node", str(_PROGRAM), str(library)]
-    done = subprocess.run(command, input=json.dumps(formulas), capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, input=json.dumps(formulas), capture_output=True, text=True)
+    except FileNotFoundError:
+        raise InputError("node is needed to set formulas; install the extra: pip install 'spn4cir[docs]'") from None
     if done.returncode:
         raise InputError(f"docs/{page}: a formula does not parse ({done.stderr.strip()[-300:]}); mend it")
     result: list[str] = json.loads(done.stdout)
