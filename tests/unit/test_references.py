@@ -188,7 +188,7 @@ class WithDropout(StubComposer):
     def __init__(self) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.5)
-        self.frozen = nn.BatchNorm1d(12).eval()
+        self.normalisation = nn.BatchNorm1d(12).eval()
 
     def encode_image(self, images: Tensor) -> ImageFeatures:
         features = super().encode_image(images)
@@ -201,9 +201,9 @@ def test_recomputed_references_are_without_dropout(banks: Callable[[str], Bank])
     (read,) = references.read([torch.arange(IMAGES)], 0, CPU)
     expected = references.features(composer.eval(), read)
     composer.train()
-    composer.frozen.eval()
+    composer.normalisation.eval()
     assert torch.equal(references.features(composer, read), expected)
-    assert (composer.training, composer.dropout.training, composer.frozen.training) == (True, True, False)
+    assert (composer.training, composer.dropout.training, composer.normalisation.training) == (True, True, False)
     assert not references.features(composer, read).requires_grad
 
 
