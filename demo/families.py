@@ -35,7 +35,11 @@ OUT = Path("docs/families.md")
 TIMES = Path("data/work/families.json")
 COMMAND = experiments.command(
     "families",
-    {"run.models": f"[{','.join(FAMILIES)}]", "run.benchmarks": "[{name:demo_circo,weights:demo_cirr}]"},
+    {
+        "run.models": f"[{','.join(FAMILIES)}]",
+        "run.benchmarks": "[{name:demo_circo,weights:demo_cirr}]",
+        "demo/params.yaml:drawn": f"[{','.join(DATASETS)}]",
+    },
 )
 _STARTS = re.compile(r"Running stage '(?:.*:)?([\w@-]+)'")
 _ENDS = re.compile(r"(Stage|Updating|To track|Ran experiment)\b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -167,6 +167,7 @@ class Encoder(Settings):
 class DemoParams(Settings):
     """All of `demo/params.yaml`."""
 
+    drawn: tuple[Literal["demo_fiq", "demo_cirr", "demo_circo"], ...]
     draw: Draw
     draw_pool: DrawPool
     pictures: Pictures

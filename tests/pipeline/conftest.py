@@ -83,6 +83,7 @@ def shrink_demo(params: dict) -> None:
         test1_groups=10,
         test1_triplets=12,
     )
+    params["draw"]["demo_circo"].update(val_queries=8, test_queries=4)
     for pool in params["draw_pool"].values():
         pool.update(images=12)
     params["pictures"].update(train_per_kind=64, held_out_per_kind=32)

@@ -81,6 +81,19 @@ def test_an_edit_reruns_exactly_the_stages_that_import_the_module(project: Proje
     assert root_stages == expected
 
 
+def test_a_benchmark_is_drawn_and_scored_once_it_is_named(project: Project) -> None:
+    """Its pictures and its own stage alone, by the trained weights that are there."""
+    project.edit("demo/params.yaml", lambda params: params["drawn"].append("demo_circo"))
+    project.edit(
+        "params.yaml", lambda params: params["run"]["benchmarks"].append({"name": "demo_circo", "weights": "demo_cirr"})
+    )
+    assert project.repro() == {"demo/dvc.yaml:draw@demo_circo", "benchmark@benchmark0-clip"}
+    metrics = json.loads((project.root / "metrics/demo_circo/clip.json").read_text())
+    assert metrics["protocol"]["weights"] == "trained on demo_cirr"
+    assert metrics.keys() >= {"map_at5", "map_at50", "stage1"}
+    assert (project.root / "data/benchmark/demo_circo/clip/submission_test_demo_circo_clip.json").is_file()
+
+
 def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None:
     """With `run` naming cirr alone, no stage of the demo is upstream."""
 

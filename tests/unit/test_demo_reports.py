@@ -82,8 +82,9 @@ def test_every_family_is_in_the_table() -> None:
 def test_the_families_command_is_what_dvc_takes(tmp_path: Path) -> None:
     arguments = get_main_parser().parse_args(families.COMMAND[1:])
     assert arguments.tmp_dir
-    models, benchmarks = arguments.set_param
+    models, benchmarks, drawn = arguments.set_param
     assert models == "run.models=[clip,tgcir,blip,blip2,zs,zs_cc]"
+    assert drawn == "demo/params.yaml:drawn=[demo_fiq,demo_cirr,demo_circo]"
     modified = {"run": {"benchmarks": []}}
     Path(tmp_path / "params.yaml").write_text(json.dumps(modified))
     apply_overrides(tmp_path / "params.yaml", [benchmarks])

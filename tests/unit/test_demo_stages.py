@@ -33,8 +33,8 @@ def test_every_out_leads_to_a_root_stage():
     root = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     needed = {path for stage in root.values() for path in paths(stage, "deps")}
     needed = {path.replace("${item.dataset}", name) for path in needed for name in ("demo_fiq", "demo_cirr")}
-    needed |= {"data/raw/demo_circo"}  # of the stage benchmark
     needed |= {path for stage in STAGES.values() for path in paths(stage, "deps")}
+    assert PARAMS["drawn"] == ["demo_fiq", "demo_cirr"]
     for stage in STAGES.values():
         for out in paths(stage, "outs"):
             assert {out.replace("${item.dataset}", name) for name in ("demo_fiq", "demo_cirr")} <= needed

@@ -34,6 +34,11 @@ LANGUAGES = {*SHELL, "python", "text", "yaml", "json", "csv", "mermaid"}
 COVERED = (
     ("own-data.md", "", "tests/pipeline/test_own_data.py::test_the_walk_through_own_data_runs_as_written"),
     ("new-family.md", "", "tests/conformance/test_new_family.py::test_the_toy_trains_from_end_to_end"),
+    (
+        "circo.md",
+        "dvc exp run -S 'demo/",
+        "tests/pipeline/test_dag.py::test_a_benchmark_is_drawn_and_scored_once_it_is_named",
+    ),
     ("experiments.md", "dvc exp run -S", "tests/pipeline/test_dag.py::test_a_temperature_reruns_its_pair_alone"),
     ("experiments.md", "git checkout", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
     ("experiments.md", "dvc exp", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
@@ -170,9 +175,8 @@ def find_stages(where: str, words: list[str]) -> None:
             word for before, word in pairwise(words[1:]) if before not in ("-S", "-n") and not word.startswith("-")
         ]
         assert set(named) <= stages, f"{where}: {named}"
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    for key in re.findall(r"-S ([\w.]+)=", " ".join(words)):
-        value = params
+    for file, key in re.findall(r"-S (?:([\w/.]+):)?([\w.]+)=", " ".join(words)):
+        value = YAML(typ="safe").load(ROOT / (file or "params.yaml"))
         for part in key.replace(".flags.", ".fiq.").split("."):
             assert isinstance(value, dict), f"{where}: {key}"
             assert part in value, f"{where}: {key}"

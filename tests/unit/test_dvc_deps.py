@@ -15,6 +15,7 @@ from spn4cir.composers import COMPOSERS
 
 ROOT = Path(__file__).parents[2]
 FAMILY = "spn4cir/composers/${item.family}.py"
+DRAWN = ["demo_fiq", "demo_cirr", "demo_circo"]
 
 
 @cache
@@ -69,9 +70,9 @@ def lookup(values: Any, key: str) -> bool:
 def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
     """What the matrix of a stage stands for; for the data sets that no default run names too."""
     matrix = content.get("matrix", {})
+    known = {**{f"run.{name}": values for name, values in params["run"].items()}, "drawn": DRAWN}
     lists = {
-        name: values if isinstance(values, list) else params["run"][values.strip("${}").split(".")[1]]
-        for name, values in matrix.items()
+        name: values if isinstance(values, list) else known[values.strip("${}")] for name, values in matrix.items()
     }
     if "benchmark" in lists:  # none is scored by default
         lists["benchmark"] = [{"name": name, "weights": "demo_cirr"} for name in params["benchmarks"]]
