@@ -1,7 +1,6 @@
 """Export of a network as a folder in the hub's form."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,7 +10,20 @@ from torch import Tensor
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, file_hash, write_json
-from spn4cir.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS, Config, package_version, published_state
+from spn4cir.hub_folder import (
+    CARD,
+    CONFIG,
+    FILES,
+    WEIGHTS,
+    WORDS,
+    Config,
+    check_library,
+    described,
+    is_hub_folder,
+    package_version,
+    published_state,
+    weights_file,
+)
 from spn4cir.model_card import Facts, Measured, read_measured, write_card
 from spn4cir.networks import Opened, open_checkpoint
 from spn4cir.replacing import check_replaceable
@@ -38,9 +50,7 @@ def export_folder(
         InputError: the file, the words of its tokenizer or the metrics will not do, or the folder cannot be written or
             holds something else.
     """
-    check_replaceable(out, FILES, "export")
-    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        raise InputError(f"{out}: is the checkpoint itself; give the name of another folder to write")
+    _check_place(out, checkpoint)
     opened = open_checkpoint(checkpoint, family, options)
     stage, name = opened.checkpoint.stage, family or (opened.config.name if opened.config else opened.checkpoint.family)
     measured = read_measured(facts, name, stage)
@@ -57,6 +67,20 @@ def export_folder(
     return config
 
 
+def _check_place(out: Path, checkpoint: Path) -> None:
+    """Refuses a place where the checkpoint lies, or a model of another library: its files may have the same names."""
+    check_replaceable(out, FILES, "export")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    weights = weights_file(checkpoint)
+    if is_hub_folder(checkpoint) and weights.exists() and out.samefile(weights.parent):
+        raise InputError(f"{out}: is the checkpoint itself; give the name of another folder to write")
+    try:
+        check_library(out)
+    except InputError:
+        raise InputError(f"{out}: holds files that no export wrote; name a new folder for the export") from None
+
+
 def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Each tensor under the first of its names, and the first name by each of the others."""
     first: dict[tuple[int, torch.Size], str] = {}
@@ -69,7 +93,6 @@ def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
 
 def _config(opened: Opened, name: str, shared: dict[str, str], measured: Measured | None, folder: Path) -> Config:
     composer, checkpoint = opened.composer, opened.checkpoint
-    sizes = composer.sizes()
     files = [name for name in (WEIGHTS, WORDS) if (folder / name).exists()]
     return Config(
         version=package_version(),
@@ -77,13 +100,11 @@ def _config(opened: Opened, name: str, shared: dict[str, str], measured: Measure
         recipe=None if name == checkpoint.family else name,
         stage=checkpoint.stage,
         epoch=checkpoint.epoch,
-        sizes=None if sizes is None else asdict(sizes),
         vision_head_width=opened.options.vision_head_width,
         text_head_width=opened.options.text_head_width,
-        preprocess=composer.preprocess.describe(),
         tokenizer=WORDS if WORDS in files else _OWN_TOKENIZER,
-        max_tokens=composer.max_tokens,
         protocol=None if measured is None else measured.protocol,
         shared=shared,
         files={name: file_hash(folder / name) for name in files},
+        **described(composer),
     )

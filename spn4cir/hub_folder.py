@@ -1,6 +1,8 @@
 """A network as a folder in the hub's form: safetensors, settings as JSON, and the words that no package ships."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spn4cir.checkpoints import Checkpoint
-from spn4cir.composers import COMPOSERS, Container
+from spn4cir.composers import COMPOSERS, Container, composer_class
+from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, read_json
 from spn4cir.tokenizers import folder_vocabulary
@@ -55,8 +58,8 @@ class Config(BaseModel):
     stage: Annotated[int, Field(ge=1, le=2)]
     epoch: int | None
     sizes: dict[str, Any] | None
-    vision_head_width: int | None
-    text_head_width: int | None
+    vision_head_width: Annotated[int, Field(ge=1)] | None
+    text_head_width: Annotated[int, Field(ge=1)] | None
     preprocess: dict[str, Any]
     tokenizer: str
     max_tokens: int
@@ -85,8 +88,8 @@ def weights_file(place: Path) -> Path:
     return place / WEIGHTS if place.is_dir() else place
 
 
-def read_config(folder: Path) -> Config:
-    """Raises InputError for a folder that is of another library, of another version, or damaged."""
+def check_library(folder: Path) -> Mapping[str, Any]:
+    """The content of a folder's `config.json`. Raises InputError where there is none, or one of another library."""
     if not (folder / CONFIG).is_file():
         raise InputError(
             f"{folder}: is a folder without {CONFIG}; expected a checkpoint file (.pt), or a folder that "
@@ -98,14 +101,26 @@ def read_config(folder: Path) -> Config:
             f"{folder}: is a model of another library ({CONFIG} does not say library_name {LIBRARY}); expected a "
             "folder that `spn4cir export --to hub-folder` wrote"
         )
+    return content
+
+
+def read_config(folder: Path) -> Config:
+    """Raises InputError for a folder that is of another library, of another version, or damaged."""
+    content = check_library(folder)
     if (found := content.get("format")) != FORMAT:
         raise InputError(f"{folder}: is of format {found}, this version reads {FORMAT}; install the version for it")
     try:
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{folder / CONFIG}: {place}: {first['msg'].lower()}; {_AGAIN}") from None
+    expected = {WEIGHTS, WORDS} if config.tokenizer == WORDS else {WEIGHTS}
+    if config.files.keys() != expected:
+        raise InputError(
+            f"{folder / CONFIG}: files: holds hashes of {sorted(config.files)}, expected {sorted(expected)}; {_AGAIN}"
+        )
+    return config
 
 
 def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
@@ -117,18 +132,47 @@ def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
     for name, sha256 in config.files.items():
         _check_hash(folder / name, sha256)
     words = folder_vocabulary(folder) if WORDS in config.files else None
-    place = container(config.family, config.stage, folder)
+    place = container(config, folder)
     state = _read_tensors(folder / WEIGHTS)
     state |= {name: state[other] for name, other in config.shared.items() if other in state}
     return Checkpoint(config.family, config.stage, place, config.epoch, state, words), config
 
 
-def container(family: str, stage: int, folder: Path) -> Container:
-    """How the published files of the stage pack the family's weights. Raises InputError for an unknown family."""
-    found = [each for each in COMPOSERS[family].containers if each.stage == stage] if family in COMPOSERS else []
+def container(config: Config, folder: Path) -> Container:
+    """How published files of the stage pack the weights. Raises InputError for an unknown family or recipe."""
+    family, name = config.family, config.name
+    found = [each for each in COMPOSERS[family].containers if each.stage == config.stage] if family in COMPOSERS else []
     if not found:
         raise InputError(f"{folder / CONFIG}: family '{family}' is not known; install the version that wrote it")
+    if name not in COMPOSERS or composer_class(name).family != family:
+        raise InputError(f"{folder / CONFIG}: '{name}' is no recipe of '{family}'; install the version that wrote it")
     return found[0]
+
+
+def described(composer: Composer) -> dict[str, Any]:
+    """What `config.json` says of the network that the weights make, as JSON has it."""
+    sizes = composer.sizes()
+    found = {
+        "sizes": None if sizes is None else asdict(sizes),
+        "preprocess": composer.preprocess.describe(),
+        "max_tokens": composer.max_tokens,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def check_described(folder: Path, config: Config, composer: Composer) -> None:
+    """Refuses settings that are not those of the network: changed ones would have no effect."""
+    for key, found in described(composer).items():
+        if (told := getattr(config, key)) == found:
+            continue
+        if isinstance(told, dict) and isinstance(found, dict):
+            name = min(name for name in told | found if told.get(name) != found.get(name))
+            key, told, found = f"{key}.{name}", told.get(name), found.get(name)
+        raise InputError(
+            f"{folder / CONFIG}: {key}: is {told}, the network of these weights and head widths has {found}; "
+            f"give no other head widths, or {_AGAIN}"
+        )
 
 
 def published_state(content: Mapping[str, Any], place: Container) -> dict[str, Tensor]:

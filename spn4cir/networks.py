@@ -10,7 +10,15 @@ from spn4cir.checkpoints import Checkpoint, build_composer, read_checkpoint
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
-from spn4cir.hub_folder import CONFIG, Config, is_hub_folder, read_config, read_hub_folder
+from spn4cir.hub_folder import (
+    CONFIG,
+    Config,
+    check_described,
+    is_hub_folder,
+    read_config,
+    read_hub_folder,
+    weights_file,
+)
 
 
 class Opened(NamedTuple):
@@ -42,9 +50,8 @@ def open_checkpoint(place: Path, family: str | None = None, options: Options | N
     Raises:
         InputError: the file or the folder will not do.
     """
-    options, config = options or Options(), None
+    options, config, folder = options or Options(), None, weights_file(place).parent
     if is_hub_folder(place):
-        folder = place if place.is_dir() else place.parent
         checkpoint, config = read_hub_folder(folder)
         _check_family(folder, config, family)
         family = family or config.name
@@ -57,6 +64,8 @@ def open_checkpoint(place: Path, family: str | None = None, options: Options | N
         checkpoint = read_checkpoint(place, family)
     widened = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in checkpoint.state.values())
     composer = build_composer(checkpoint, place, family, options)
+    if config is not None:
+        check_described(folder, config, composer)
     return Opened(checkpoint, composer, options, widened, config)
 
 

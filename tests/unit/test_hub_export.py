@@ -20,7 +20,8 @@ from typer.testing import CliRunner, Result
 
 from spn4cir import Retriever
 from spn4cir.cli import app
-from spn4cir.hub_folder import CONFIG, FILES, WEIGHTS, WORDS
+from spn4cir.files import file_hash
+from spn4cir.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS
 from tests.helpers import hub_server
 from tests.helpers.checkpoints import tiny_state, write_checkpoint
 from tests.helpers.layouts import draw, write_cirr
@@ -193,7 +194,26 @@ def test_an_earlier_export_is_replaced_and_other_things_are_not(weights, folder)
     said = export("--checkpoint", weights, status=1).stderr
     assert said == "error: model: holds mine.txt, which is of no export; name a new folder for the export\n"
     (folder / "mine.txt").unlink()
-    assert "is the checkpoint itself" in export("--checkpoint", folder, status=1).stderr
+    for same in (folder, folder / WEIGHTS):
+        assert "is the checkpoint itself" in export("--checkpoint", same, status=1).stderr
+    assert "# second" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("files", [{CONFIG: '{"model_type": "bert"}', WORDS: "a"}, {CARD: "mine"}, {CONFIG: "[1"}])
+def test_the_model_of_another_library_is_not_replaced(weights, files):
+    """A folder of BERT's has files of the same names."""
+    Path("model").mkdir()
+    for name, text in files.items():
+        Path("model", name).write_text(text)
+    said = export("--checkpoint", weights, status=1).stderr
+    assert said == "error: model: holds files that no export wrote; name a new folder for the export\n"
+    assert {path.name: path.read_text() for path in Path("model").iterdir()} == files
+
+
+def test_an_empty_folder_is_filled(weights):
+    Path("model").mkdir()
+    export("--checkpoint", weights)
+    assert (Path("model") / CONFIG).is_file()
 
 
 def damage(folder: Path, how: str) -> None:
@@ -212,9 +232,22 @@ def damage(folder: Path, how: str) -> None:
         (folder / CONFIG).write_text(json.dumps(config | {"family": "dalle"}))
     elif how == "a field too many":
         (folder / CONFIG).write_text(json.dumps(config | {"more": 1}))
+    elif how == "unknown recipe":
+        (folder / CONFIG).write_text(json.dumps(config | {"recipe": "blip"}))
+    elif how == "no hash":
+        (folder / CONFIG).write_text(json.dumps(config | {"files": {}}))
+    elif how == "other sizes":
+        (folder / CONFIG).write_text(json.dumps(config | {"sizes": config["sizes"] | {"image_size": 999}}))
+    elif how == "other preprocessing":
+        (folder / CONFIG).write_text(json.dumps(config | {"preprocess": config["preprocess"] | {"size": 64}}))
+    elif how == "other length":
+        (folder / CONFIG).write_text(json.dumps(config | {"max_tokens": 5}))
+    elif how == "no width":
+        (folder / CONFIG).write_text(json.dumps(config | {"vision_head_width": 0}))
     elif how == "no tensors":
         save_file({"a": torch.zeros(1)}, folder / WEIGHTS)
-        (folder / CONFIG).write_text(json.dumps(config | {"files": {}}))
+        files = {WEIGHTS: file_hash(folder / WEIGHTS)}
+        (folder / CONFIG).write_text(json.dumps(config | {"files": files}))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +259,15 @@ def damage(folder: Path, how: str) -> None:
         ("another library", "model: is a model of another library (config.json does not say library_name spn4cir)"),
         ("newer", "model: is of format 2, this version reads 1"),
         ("unknown family", "model/config.json: family 'dalle' is not known"),
+        ("unknown recipe", "model/config.json: 'blip' is no recipe of 'clip'"),
+        ("no hash", "model/config.json: files: holds hashes of [], expected ['model.safetensors']"),
+        (
+            "other sizes",
+            "model/config.json: sizes.image_size: is 999, the network of these weights and",
+        ),
+        ("other preprocessing", "model/config.json: preprocess.size: is 64, the network of these weights"),
+        ("other length", "model/config.json: max_tokens: is 5, the network of these weights and head widths has 77"),
+        ("no width", "model/config.json: vision_head_width: input should be greater than or equal to 1"),
         ("a field too many", "model/config.json: more: extra inputs are not permitted"),
         ("no tensors", "model: is no CLIP checkpoint: missing"),
     ],
