@@ -24,7 +24,7 @@ from spn4cir.hub_folder import (
     published_state,
     weights_file,
 )
-from spn4cir.model_card import Facts, Measured, read_measured, write_card
+from spn4cir.model_card import Facts, Measured, check_licence, read_measured, write_card
 from spn4cir.networks import Opened, open_checkpoint
 from spn4cir.replacing import check_replaceable
 
@@ -47,10 +47,11 @@ def export_folder(
         What `config.json` holds.
 
     Raises:
-        InputError: the file, the words of its tokenizer or the metrics will not do, or the folder cannot be written or
-            holds something else.
+        InputError: the file, the words of its tokenizer, the licence or the metrics will not do, or the folder cannot
+            be written or holds something else.
     """
     _check_place(out, checkpoint)
+    check_licence(facts.licence)
     opened = open_checkpoint(checkpoint, family, options)
     stage, name = opened.checkpoint.stage, family or (opened.config.name if opened.config else opened.checkpoint.family)
     measured = read_measured(facts, name, stage)

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
@@ -13,6 +16,8 @@ from spn4cir.hub_folder import LIBRARY, Config
 UNKNOWN = "unknown"
 # What can be a data set's name on the hub; other words stand in the card's text alone.
 _HUB_ID = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
+# The hub refuses a card whose licence is no identifier.
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _TASK = "Composed image retrieval"
 
 
@@ -48,8 +53,33 @@ class Measured:
 
     scores: dict[str, float]
     protocol: dict[str, Any]
-    counts: dict[str, Any]
+    counts: dict[str, dict[str, int]]
     dataset: str
+
+    def split(self, key: str) -> str:
+        """Which queries a score is of: `validation` or `test`."""
+        return "test" if key.startswith("test_") else "validation"
+
+    def query_count(self, key: str) -> int:
+        """How many queries a score is of: its own split's or category's, else those of all that choose something."""
+        queries = self.counts["queries"]
+        own = [count for split, count in queries.items() if key.startswith(f"{split}_")]
+        return own[0] if own else sum(count for split, count in queries.items() if split != "test")
+
+
+class _Counts(BaseModel):
+    queries: dict[str, int] = {}
+    gallery: dict[str, int] = {}
+    left_out: dict[str, int] = {}
+    missing_images: dict[str, int] = {}
+
+
+class _Metrics(BaseModel):
+    """What of a metrics file is not a score."""
+
+    protocol: dict[str, Any]
+    counts: _Counts
+    stage1: dict[str, Any] | None = None
 
 
 def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
@@ -63,21 +93,35 @@ def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
         stage: of the network.
 
     Raises:
-        InputError: the file is no metrics file or of another family, or its data set is not named.
+        InputError: the file is no metrics file or of another family, holds no scores, or its data set is not named.
     """
     if facts.metrics is None:
         return None
     if facts.scored_on is None:
         raise InputError(f"{facts.metrics}: does not say which data set it is of; name it with --scored-on NAME")
     content = read_json(facts.metrics)
-    protocol, counts = (content.get(key) if isinstance(content, dict) else None for key in ("protocol", "counts"))
-    if not isinstance(protocol, dict) or not isinstance(counts, dict):
-        raise InputError(f"{facts.metrics}: is no metrics file (no protocol and counts in it); name one of `validate`")
-    if (found := protocol.get("family")) != name:
+    try:
+        metrics = _Metrics.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join((".".join(map(str, first["loc"])), first["msg"].lower())).removeprefix(": ")
+        raise InputError(f"{facts.metrics}: is no metrics file ({reason}); name one of `validate`") from None
+    if (found := metrics.protocol.get("family")) != name:
         raise InputError(f"{facts.metrics}: holds scores of '{found}', the network is '{name}'; name the right file")
-    scores = content.get("stage1", content) if stage == 1 else content
+    scores = metrics.stage1 if stage == 1 and metrics.stage1 is not None else content
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
-    return Measured(flat, protocol, counts, facts.scored_on)
+    if not flat or not all(map(isfinite, flat.values())):
+        raise InputError(f"{facts.metrics}: holds no scores, or some that are no numbers; name one of `validate`")
+    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), facts.scored_on)
+
+
+def check_licence(licence: str | None) -> None:
+    """Refuses what the hub would refuse when the card is uploaded."""
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise InputError(
+            f"licence '{licence}': is no identifier of the hub's; write it as mit or cc-by-4.0, or other where the hub "
+            "has none"
+        )
 
 
 def write_card(path: Path, config: Config, facts: Facts, measured: Measured | None) -> None:
@@ -98,7 +142,11 @@ def write_card(path: Path, config: Config, facts: Facts, measured: Measured | No
         loader=PackageLoader("spn4cir", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     body = environment.get_template("model_card.md").render(
-        config=config, facts=facts, measured=measured, splits=_splits(measured.counts) if measured else []
+        config=config,
+        facts=facts,
+        measured=measured,
+        kinds=sorted({measured.split(key) for key in measured.scores}, reverse=True) if measured else [],
+        splits=_splits(measured.counts) if measured else [],
     )
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(path)
 
@@ -113,10 +161,10 @@ def _results(measured: Measured) -> list[Any]:
         EvalResult(
             task_type="image-retrieval",
             task_name=_TASK,
-            dataset_type=slug,
+            dataset_type=slug or UNKNOWN,
             dataset_name=measured.dataset,
-            dataset_split="validation",
-            dataset_args={**arguments, "query_count": sum(measured.counts.get("queries", {}).values())},
+            dataset_split=measured.split(key),
+            dataset_args={**arguments, "query_count": measured.query_count(key)},
             metric_type=key,
             metric_name=f"{key} (percent)",
             metric_value=round(value, 4),
@@ -125,10 +173,9 @@ def _results(measured: Measured) -> list[Any]:
     ]
 
 
-def _splits(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _splits(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     """A row a split: how many queries, pictures, and how many of each were left out."""
     columns = ("queries", "gallery", "left_out", "missing_images")
     return [
-        {"split": split, **{column: counts.get(column, {}).get(split, "") for column in columns}}
-        for split in counts.get("queries", {})
+        {"split": split, **{column: counts[column].get(split, "") for column in columns}} for split in counts["queries"]
     ]

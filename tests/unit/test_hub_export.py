@@ -121,7 +121,13 @@ def test_no_licence_is_invented(folder):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"recall_at1": 1.0}, "m.json: is no metrics file (no protocol and counts in it)"),
+        ({"recall_at1": 1.0}, "m.json: is no metrics file (protocol: field required); name one of `validate`"),
+        ([1.0], "m.json: is no metrics file (input should be a valid dictionary"),
+        ({"protocol": {"family": "clip"}, "counts": {"queries": 3}}, "(counts.queries: input should be a valid dict"),
+        ({"protocol": {"family": "clip"}, "counts": {"queries": {"val": "x"}}}, "(counts.queries.val: input should be"),
+        ({"protocol": {"family": "clip"}, "counts": {}, "stage1": 5}, "(stage1: input should be a valid dictionary)"),
+        ({"protocol": {"family": "clip"}, "counts": {}}, "m.json: holds no scores, or some that are no numbers"),
+        ({"a": float("nan"), "protocol": {"family": "clip"}, "counts": {}}, "m.json: holds no scores, or some that"),
         ({"protocol": {"family": "blip"}, "counts": {}}, "m.json: holds scores of 'blip', the network is 'clip'"),
     ],
 )
@@ -131,6 +137,35 @@ def test_metrics_that_are_not_of_this_network_are_refused(weights, content, said
     assert said in result.stderr
     assert not Path("model").exists()
     assert "--scored-on" in export("--checkpoint", weights, "--metrics", "m.json", status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("queries", "key", "split", "count"),
+    [
+        ({"val": 3, "test": 5}, "recall_at1", "validation", 3),
+        ({"val": 3, "test": 5}, "test_recall_at1", "test", 5),
+        ({"test": 5}, "test_average_recall", "test", 5),
+        ({"dress": 1, "shirt": 2}, "shirt_recall_at10", "validation", 2),
+        ({"dress": 1, "shirt": 2}, "average_recall", "validation", 3),
+    ],
+)
+def test_a_score_stands_with_its_own_queries(weights, queries, key, split, count):
+    content = {key: 1.0, "protocol": {"family": "clip", "captions": "{a} | {b}"}, "counts": {"queries": queries}}
+    Path("m.json").write_text(json.dumps(content))
+    export("--checkpoint", weights, "--metrics", "m.json", "--scored-on", "\u6570\u636e")
+    card = ModelCard.load("model/README.md")
+    (result,) = card.data.eval_results
+    assert (result.dataset_split, result.dataset_args["query_count"]) == (split, count)
+    assert (result.dataset_type, result.dataset_name) == ("unknown", "\u6570\u636e")
+    assert f"\u6570\u636e, {split} queries, percent:" in card.text
+    assert "| captions | {a} \\| {b} |" in card.text
+
+
+@pytest.mark.parametrize("licence", ["CC BY 4.0", "MIT", ""])
+def test_a_licence_that_is_no_identifier_is_refused(weights, licence):
+    said = export("--checkpoint", weights, "--licence", licence, status=1).stderr
+    assert said.startswith(f"error: licence '{licence}': is no identifier of the hub's; write it as mit or cc-by-4.0")
+    assert not Path("model").exists()
 
 
 @pytest.mark.parametrize("option", ["--licence", "--data", "--metrics", "--scored-on", "--name", "--tokenizer"])
