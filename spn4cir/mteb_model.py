@@ -49,6 +49,8 @@ class MtebModel:
             self._name = f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9._-]+', '-', place.absolute().name)}"
             self._revision = file_hash(weights_file(place))[:_REVISION_LENGTH]
         else:
+            if settings:
+                raise InputError(f"{model_name}: is no file here, so {', '.join(settings)} is not for it; leave it out")
             self.encoder = Encoder.from_hub(model_name, revision or "main", device=device or "auto")
             self._name, self._revision = model_name, revision or "main"
 
@@ -65,7 +67,8 @@ class MtebModel:
         """Embeddings of a task's queries or documents, in the batches that the loader makes.
 
         Args:
-            inputs: batches with lists of PIL images under `image`, of texts under `text`.
+            inputs: batches with lists of PIL images under `image`, of texts under `text` and, without the instruction,
+                under `query`.
             task_metadata: the task, for messages.
             hf_split: not read.
             hf_subset: not read.
@@ -125,7 +128,8 @@ class MtebModel:
 
 
 def _items(batch: Mapping[str, Any]) -> list[Item]:
-    images, texts = batch.get("image"), batch.get("text")
+    # Of a query with an instruction MTEB joins both under `text`, and keeps the query itself under `query`.
+    images, texts = batch.get("image"), batch.get("query", batch.get("text"))
     if images is None and texts is None:
         raise InputError(f"its inputs hold {', '.join(batch)}; the network takes 'image' and 'text'")
     nothing = [None] * len(next(iter(batch.values())))

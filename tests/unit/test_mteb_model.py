@@ -7,6 +7,9 @@ import mteb
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from datasets import Image as ImageColumn
+from mteb._create_dataloaders import create_dataloader
 from mteb.models import EncoderProtocol
 from mteb.types import PromptType
 from PIL import Image
@@ -116,6 +119,23 @@ def test_what_batches_mean_on_each_side(small, tmp_path):
     scores = small.similarity(queries, documents)
     assert torch.equal(scores, encoder.similarity(queries, documents))
     assert torch.allclose(small.similarity_pairwise(queries, documents), scores.diagonal(), atol=1e-6)
+
+
+def test_a_tasks_instruction_is_not_read(small, tmp_path):
+    """MTEB's own loader puts it behind the text."""
+    picture = str(draw(tmp_path / "a.png", 1))
+    rows = {"id": ["q"], "image": [picture], "text": ["is red"], "instruction": ["Retrieve a picture that fits."]}
+    loader = create_dataloader(
+        Dataset.from_dict(rows).cast_column("image", ImageColumn()), task_metadata=TASK, prompt_type=PromptType.query
+    )
+    assert next(iter(loader))["text"] == ["is red Retrieve a picture that fits."]
+    found = small.encode(loader, prompt_type=PromptType.query, **WHERE)
+    assert np.allclose(found, small.encoder.encode_query([{"image": picture, "text": "is red"}]), atol=1e-6)
+
+
+def test_settings_of_a_checkpoint_are_refused_for_the_hub():
+    with pytest.raises(InputError, match="OWNER/NAME: is no file here, so tokenizer is not for it"):
+        MtebModel("OWNER/NAME", tokenizer="words")
 
 
 def test_inputs_without_a_meaning_are_refused_with_the_tasks_name(small, tmp_path):
