@@ -17,6 +17,7 @@ from spn4cir.composers import COMPOSERS, Container, composer_class
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, read_json
+from spn4cir.invalid import first_problem
 from spn4cir.tokenizers import folder_vocabulary
 
 LIBRARY: Literal["spn4cir"] = "spn4cir"
@@ -112,9 +113,7 @@ def read_config(folder: Path) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{folder / CONFIG}: {place}: {first['msg'].lower()}; {_AGAIN}") from None
+        raise InputError(f"{folder / CONFIG}: {first_problem(error)}; {_AGAIN}") from None
     expected = {WEIGHTS, WORDS} if config.tokenizer == WORDS else {WEIGHTS}
     if config.files.keys() != expected:
         raise InputError(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.hub_folder import LIBRARY, Config
+from spn4cir.invalid import first_problem
 
 UNKNOWN = "unknown"
 # What can be a data set's name on the hub; other words stand in the card's text alone.
@@ -103,9 +104,9 @@ def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
     try:
         metrics = _Metrics.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = ": ".join((".".join(map(str, first["loc"])), first["msg"].lower())).removeprefix(": ")
-        raise InputError(f"{facts.metrics}: is no metrics file ({reason}); name one of `validate`") from None
+        raise InputError(
+            f"{facts.metrics}: is no metrics file ({first_problem(error)}); name one of `validate`"
+        ) from None
     if (found := metrics.protocol.get("family")) != name:
         raise InputError(f"{facts.metrics}: holds scores of '{found}', the network is '{name}'; name the right file")
     scores = metrics.stage1 if stage == 1 and metrics.stage1 is not None else content

@@ -12,6 +12,7 @@ from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, file_hash, read_json, write_json
 from spn4cir.holdings import Holdings
+from spn4cir.invalid import first_problem
 from spn4cir.replacing import check_replaceable
 from spn4cir.stored_weights import FILE, FOLDER, Weights
 from spn4cir.vectors import Vectors
@@ -133,9 +134,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{folder / _MANIFEST}: {place}: {first['msg'].lower()}; make the index anew") from None
+        raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; make the index anew") from None
     for name, sha256 in manifest.files.items():
         _check_hash(folder / name, sha256)
     return manifest
