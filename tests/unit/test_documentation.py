@@ -49,6 +49,7 @@ COVERED = (
         "dvc pull validate",
         "tests/pipeline/test_sharing.py::test_a_clone_without_raw_data_works_on_from_what_it_pulls",
     ),
+    ("search.md", "make serve", "tests/unit/test_documentation.py::test_make_serve_serves_what_the_demo_makes"),
     ("search.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
     ("commands.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
     (
@@ -163,6 +164,22 @@ def targets() -> set[str]:
 
 def find_target(where: str, words: list[str]) -> None:
     assert set(words) <= targets(), where
+
+
+def test_make_serve_serves_what_the_demo_makes():
+    """The command that the target runs in the end, and the stage that makes what it needs."""
+    make = ["make", "--no-print-directory", "-n", "serve"]
+    shown = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    need, command = shown.splitlines()[-2:]
+    words = shlex.split(command)
+    parse("make serve", words[1:])
+    _, _, wanted = need.partition("|| ")
+    find_stages("make serve", shlex.split(wanted)[1:])
+    run = Params.model_validate(YAML(typ="safe").load(ROOT / "params.yaml")).run
+    (dataset, family), path = wanted.split("@")[1].split("-"), Path(words[words.index("--checkpoint") + 1])
+    assert path == Path("data/train", dataset, family, "best.pt")
+    assert (dataset in run.datasets, family in run.models) == (True, True)
+    assert words[words.index("--gallery") + 1] == f"data/raw/{dataset}/images"
 
 
 def find_stages(where: str, words: list[str]) -> None:
