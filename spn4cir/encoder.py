@@ -135,15 +135,23 @@ class Encoder:
         for name, value in others.items():
             if value not in _WITHOUT_EFFECT.get(name, ()):
                 raise InputError(f"option '{name}' = {value!r}: this network does nothing of the kind; leave it out")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; give at least 1")
         items, single = read_items(inputs)
         starts: Sequence[int] = range(0, len(items), batch_size)
         shown = progress(starts, len(starts), "encode", "batch") if show_progress_bar else starts
         rows = [row for start in shown for row in self.embed(items[start : start + batch_size], queries)]
         if len({row.shape for row in rows}) > 1:
             raise InputError("queries and documents of this network differ in shape; encode them in two calls")
-        found = torch.stack(rows) if rows else torch.empty(0, self.dim)
+        found = self.stack(rows, queries)
         found = found[0] if single else found
         return found if convert_to_tensor or not convert_to_numpy else found.numpy()
+
+    def stack(self, rows: Sequence[Tensor], queries: bool | None) -> Tensor:
+        """Embeddings of `embed` as one tensor, of none too: (0, dim), or of documents (0, ...) as they are."""
+        if rows:
+            return torch.stack(list(rows))
+        return torch.empty(0, *(self._black[1].shape if queries is False else (self.dim,)))
 
     def embed(self, items: Sequence[Item], queries: bool | None) -> list[Tensor]:
         """Embeddings of one batch, on the CPU; each picture goes through the network once.
@@ -200,6 +208,8 @@ class Encoder:
             InputError: the shapes do not fit.
         """
         first, second = self._fitting(queries, documents)
+        if not len(first) or not len(second):
+            return torch.empty(len(first), len(second))
         with torch.inference_mode():
             return self.composer.score(first.to(self.device), second.to(self.device)).float().cpu()
 

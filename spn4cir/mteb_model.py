@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -88,7 +87,7 @@ class MtebModel:
             rows = [row for batch in shown for row in self.encoder.embed(_items(batch), queries)]
         except InputError as error:
             raise InputError(f"task {task_metadata.name}: {error}") from None
-        return torch.stack(rows) if rows else torch.empty(0, self.encoder.dim)
+        return self.encoder.stack(rows, queries)
 
     def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Float[Tensor, "queries documents"]:
         """The network's score of queries with documents; see `Encoder.similarity`."""

@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from tests.conftest import CPU, StubComposer
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
+from tests.helpers.published import write_published
 
 RED = torch.eye(12)[0]
 
@@ -98,6 +99,19 @@ def test_the_score_is_the_networks_own(encoder, pictures):
     assert (encoder.similarity_fn_name, encoder.get_sentence_embedding_dimension()) == ("dot", 12)
 
 
+@pytest.mark.parametrize("family", ["clip", "blip2"])
+def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
+    """In the shapes that others have: of BLIP-2 a document is several vectors."""
+    write_published(tmp_path / "a.pt", family, 2)
+    encoder = Encoder.from_checkpoint(tmp_path / "a.pt", tokenizer=str(tmp_path) if family == "blip2" else None)
+    query, document = encoder.encode_query(["is red"]), encoder.encode_document(pictures[:1])
+    no_query, no_document = encoder.encode_query([]), encoder.encode_document([])
+    assert (no_query.shape, no_document.shape) == ((0, *query.shape[1:]), (0, *document.shape[1:]))
+    assert encoder.similarity(no_query, document).shape == (0, 1)
+    assert encoder.similarity(query, no_document).shape == (1, 0)
+    assert encoder.similarity_pairwise(no_query, no_document).shape == (0,)
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -109,6 +123,7 @@ def test_the_score_is_the_networks_own(encoder, pictures):
         (lambda e, p: e.encode([{"text": None}]), "'text' is a string, not NoneType"),
         (lambda e, p: e.encode(p, prompt="query: "), "option 'prompt' = 'query: ': this network does nothing"),
         (lambda e, p: e.encode(p, precision="int8"), "option 'precision' = 'int8'"),
+        (lambda e, p: e.encode(p, batch_size=0), "batch_size is 0; give at least 1"),
         (lambda e, p: e.encode(p, colour="red"), "option 'colour' = 'red'"),
         (lambda e, p: e.encode([p.with_name("none.png")]), "none.png"),
         (lambda e, p: e.similarity(np.zeros((2, 3)), np.zeros((2, 12))), r"shapes \(2, 3\) and \(2, 12\)"),
