@@ -6,7 +6,9 @@ from pathlib import Path
 from spn4cir.checkpoints import save_tensors
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
+from spn4cir.hub_folder import is_hub_folder, weights_file
 from spn4cir.networks import open_checkpoint
+from spn4cir.replacing import check_outside
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,12 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
         options: head widths, where they are not the published ones.
 
     Raises:
-        InputError: the file will not do, or `out` is the same file or cannot be written.
+        InputError: the file will not do, or `out` is the same file, lies in the hub folder or cannot be written.
     """
     if out.exists() and out.samefile(path):
         raise InputError(f"{out}: is the checkpoint itself; give the name of another file to write")
+    if is_hub_folder(path):
+        check_outside(out, weights_file(path).parent)
     checkpoint, composer, _, widened, _ = open_checkpoint(path, family, options)
     container, stage = checkpoint.container, checkpoint.stage
     content = composer.published(stage, checkpoint.epoch or 0)

@@ -1,9 +1,15 @@
-"""Folders that a command writes whole: only what an earlier run wrote is replaced."""
+"""Where a command writes: only what an earlier run wrote is replaced, and nothing that it reads."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 from spn4cir.errors import InputError
+
+
+def check_outside(path: Path, folder: Path) -> None:
+    """Refuses a file to be written in the folder that it is made of. Raises InputError."""
+    if folder.resolve() in path.resolve().parents:
+        raise InputError(f"{path}: lies in {folder}, which is read; name a file elsewhere")
 
 
 def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:

@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.holdings import Holdings
 from spn4cir.hub_folder import package_version
+from spn4cir.replacing import check_outside
 from spn4cir.stored import read_holdings, read_manifest
 
 METADATA = "spn4cir"
@@ -58,8 +59,9 @@ def export_vectors(index: Path, out: Path) -> About:
         out: the parquet file.
 
     Raises:
-        InputError: the index is damaged or holds no picture, or the file cannot be written.
+        InputError: the index is damaged or holds no picture, or the file lies in it or cannot be written.
     """
+    check_outside(out, index)
     manifest = read_manifest(index)
     holdings = read_holdings(index, manifest)
     if holdings.vectors is None or not len(holdings.catalogue):

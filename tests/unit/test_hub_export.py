@@ -245,6 +245,16 @@ def test_the_model_of_another_library_is_not_replaced(weights, files):
     assert {path.name: path.read_text() for path in Path("model").iterdir()} == files
 
 
+@pytest.mark.parametrize("given", ["model", "model/model.safetensors"])
+def test_a_published_file_is_not_written_into_the_folder(folder, given):
+    said = call("export", "--checkpoint", given, "--out", folder / WEIGHTS, status=1).stderr
+    assert said.startswith("error: model/model.safetensors: ")
+    call("inspect", folder)
+    assert (
+        "lies in model, which is read" in call("export", "--checkpoint", given, "--out", "model/p.pt", status=1).stderr
+    )
+
+
 def test_an_empty_folder_is_filled(weights):
     Path("model").mkdir()
     export("--checkpoint", weights)

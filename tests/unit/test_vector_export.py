@@ -101,6 +101,17 @@ def test_what_is_no_index_and_options_of_other_forms_are_refused(pictures):
         assert reason in call("export", "--out", "x", *options, status=2).stderr
 
 
+@pytest.mark.parametrize("place", ["index/index.json", "index/v.parquet", "index/in/v.parquet"])
+def test_a_file_in_the_index_is_refused(pictures, tmp_path, place):
+    """It would take the place of one of its own, or keep the index from being written again."""
+    write_published(tmp_path / "a.pt", "clip")
+    Retriever.from_checkpoint("a.pt", workers=0).index(pictures).save("index")
+    before = {path.name: file_hash(path) for path in Path("index").iterdir()}
+    said = call("export", "--to", "vectors", "--index", "index", "--out", place, status=1).stderr
+    assert said == f"error: {place}: lies in index, which is read; name a file elsewhere\n"
+    assert {path.name: file_hash(path) for path in Path("index").iterdir()} == before
+
+
 def test_the_page_finds_in_the_database_what_the_retriever_finds(model, pictures, capsys):
     """docs/vector-database.md as written, with the library's local mode."""
     (pictures / "again.png").unlink()
