@@ -1,12 +1,14 @@
 """The server: its address, its gallery, its start and end."""
 
 import gc
+import logging
 import socket
 import sys
 import warnings
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from spn4cir.errors import InputError
@@ -92,6 +94,11 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
             await super().startup(sockets)
             if self.started:
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} pictures; Ctrl-C ends it", flush=True)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Requests that the end cuts off would be told of with tracebacks.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            super().handle_exit(sig, frame)
 
     # When the page starts, its framework asks every object's type, a deprecated one of torch's too.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")

@@ -201,6 +201,7 @@ def test_ctrl_c_ends_the_server_while_a_page_is_open(server, open_page):
     """The last of the module: the server is gone afterwards."""
     page = open_page(server.address)
     page.get_by_text("1 to 24 of 30").wait_for()
+    page.wait_for_load_state("networkidle")  # a page that closes before its pictures have come is another matter
     page.close()
     server.process.send_signal(signal.SIGINT)
     _, said = server.process.communicate(timeout=90)
