@@ -3,11 +3,13 @@
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from spn4cir.errors import InputError
 from spn4cir.members import read_bytes
 from spn4cir.views import split_view
+
+_ADVICE = "replace the file or remove it"
 
 
 def open_image(path: Path) -> Image.Image:
@@ -26,9 +28,11 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(f"{path}: no such image; check the data folder, or run with missing: skip") from None
     except InputError:
         raise
+    except UnidentifiedImageError:  # its words name an object in memory where the picture lies in a table
+        raise InputError(f"{path}: cannot be decoded (no known picture format); {_ADVICE}") from None
     except Exception as error:  # Pillow's decoders end in whatever a damaged file leads them to
         reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be decoded ({reason}); replace the file or remove it") from None
+        raise InputError(f"{path}: cannot be decoded ({reason}); {_ADVICE}") from None
 
 
 def _opened(path: Path) -> Image.Image:

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(checking, "read_bytes", read)
     found = check("fashioniq", root)
-    assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (cannot identify image file it)"}
+    assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (no known picture format)"}
 
 
 def test_a_name_that_no_split_file_has_is_missing_there(tmp_path: Path) -> None:
