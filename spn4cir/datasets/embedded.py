@@ -48,7 +48,7 @@ class TableFile:
 
     @classmethod
     def open(cls, path: Path, columns: Mapping[str, str], needed: Sequence[str]) -> "TableFile":
-        """Opens a file. Raises InputError that lists its columns where it lacks a needed one."""
+        """Opens a file. Raises InputError for a needed column that it lacks, listing those there, or has twice."""
         rows = open_rows(path)
         for key in needed:
             if columns[key] not in rows.schema.names:
@@ -57,6 +57,8 @@ class TableFile:
                     f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
                     f"columns.{key} of the data set's table, or which files are meant by files, images and targets"
                 )
+            if rows.schema.names.count(columns[key]) > 1:
+                raise InputError(f"{path}: has the column '{columns[key]}' twice; give each column a name of its own")
         return cls(path, rows, columns)
 
     def has(self, key: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,14 +75,23 @@ class Table(AnnotatedRows):
                 f"{self.root}: layout table has no setting '{min(unknown)}'; it has {', '.join(_TABLES[:3])}, and the "
                 f"columns {', '.join(COLUMNS)}"
             )
-        return {**COLUMNS, **given}
+        columns = {**COLUMNS, **given}
+        if columns["reference"] == columns["target"] and not self.table.get("targets"):
+            raise InputError(
+                f"{self.root}: reference and target are both the column '{columns['target']}'; give each its own by "
+                "columns.reference and columns.target"
+            )
+        return columns
 
     def _matching(self, which: str) -> list[Path]:
         """The files of a pattern. Raises InputError for one that matches none."""
         pattern = self.table.get(which)
         if pattern is None:
             return []
-        found = [path for path in sorted(self.root.glob(pattern)) if path.suffix in CELL_SUFFIXES]
+        try:
+            found = sorted(path for path in self.root.glob(pattern) if path.suffix in CELL_SUFFIXES)
+        except (ValueError, NotImplementedError, IndexError):  # `a**b`, an absolute path, `.`
+            found = []
         if not found:
             raise InputError(
                 f"{self.root}: no {' or '.join(CELL_SUFFIXES)} file matches {which} '{pattern}'; it is a path from the "
@@ -111,7 +121,7 @@ class Table(AnnotatedRows):
         named = [key for key in _OPTIONAL if key in (self.table.get("columns") or {})]
         images = [self._open(path, "image_name", "image") for path in self._matching("images")]
         rows = [self._open(path, *own, "text", *named) for path in self._files]
-        ids = [str(name) for table in images for name in table.values("image_name")]
+        ids = [name for table in images for name in _ids(table)]
         stored = [cells["image"] for table in images for cells in read_pictures(table, ("image",))]
         read = [read_pictures(table, own) for table in rows]
         inside = [cell for cells in chain(*read) for cell in cells.values()]
@@ -164,15 +174,7 @@ class Table(AnnotatedRows):
 
     def _with_targets(self) -> list[tuple[str, dict[str, Any]]]:
         """The records with the images that the table of targets gives their query, the best first."""
-        found: dict[str, list[tuple[float, str]]] = {}
-        for path in self._matching("targets"):
-            table = self._open(path, "target_query", "target_image")
-            queries, names = table.values("target_query"), table.values("target_image")
-            scores = table.values("target_score") if table.has("target_score") else [1] * len(queries)
-            for query, name, score in zip(queries, names, scores, strict=True):
-                if score > 0:
-                    found.setdefault(str(query), []).append((-score, str(name)))
-        records = []
+        found, records = self._answers(), []
         for place, record in self._found[1]:
             answers = sorted(found.get(str(record.get("query")), []), key=lambda answer: answer[0])
             if not answers:
@@ -180,9 +182,21 @@ class Table(AnnotatedRows):
                     f"{place}: query {record.get('query')!r} has no target in {self.table['targets']}; set "
                     "columns.query to the column of the queries' ids, or remove the row"
                 )
-            first, *others = (name for _, name in answers)
+            first, *others = dict.fromkeys(name for _, name in answers)
             records.append((place, record | {"target": first, "others": tuple(others)}))
         return records
+
+    def _answers(self) -> dict[str, list[tuple[float, str]]]:
+        """What the table of targets says of each query: images that answer it, each with its score turned round."""
+        found: dict[str, list[tuple[float, str]]] = {}
+        for path in self._matching("targets"):
+            table = self._open(path, "target_query", "target_image")
+            queries, names = table.values("target_query"), table.values("target_image")
+            scores = table.values("target_score") if table.has("target_score") else [1] * len(queries)
+            for row, (query, name, score) in enumerate(zip(queries, names, scores, strict=True)):
+                if (relevance := _number(score, f"{path}: row {row}")) > 0:
+                    found.setdefault(str(query), []).append((-relevance, str(name)))
+        return found
 
     def _place(self) -> Path:
         return self.root
@@ -190,6 +204,28 @@ class Table(AnnotatedRows):
     def image_path(self, name: str) -> Path:
         """The cell that holds the picture, or a path from the folder."""
         return self._found[0].paths.get(name, self.root / name)
+
+
+def _ids(table: TableFile) -> list[str]:
+    """What the images of a table are called. Raises InputError for one without a name."""
+    names = table.values("image_name")
+    if None in names:
+        raise InputError(
+            f"{table.path}: row {names.index(None)}: the column '{table.columns['image_name']}' is empty; every image "
+            "of the gallery needs a name"
+        )
+    return [str(name) for name in names]
+
+
+def _number(score: Any, place: str) -> float:
+    """A score, which some tables hold as text. Raises InputError for what is no number."""
+    try:
+        number = float(score)
+    except (TypeError, ValueError):
+        number = nan
+    if isnan(number):
+        raise InputError(f"{place}: score is {score!r}, expected a number; write it, or remove the row")
+    return number
 
 
 def _undecided(record: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -289,10 +290,21 @@ def test_a_broken_picture_is_named_by_its_row(tmp_path: Path) -> None:
     assert [(fault.name, fault.path) for fault in found.broken] == [("broken.png", f"{tmp_path}/t.parquet/1/target")]
 
 
+def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
+    cells = pictures(tmp_path, 2)
+    one_row(tmp_path, target=[cells[1], {"bytes": b"words", "path": "words.png"}])
+    (fault,) = check_data(table(tmp_path), 0).broken
+    assert fault.reason == "cannot be decoded (no known picture format)"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"images": "corpus/*"}, r"no \.parquet or \.arrow file matches images 'corpus/\*'"),
+        ({"files": "/tmp/*"}, r"no \.parquet or \.arrow file matches files '/tmp/\*'; it is a path from the folder"),
+        ({"files": "a**b"}, r"matches files 'a\*\*b'"),
+        ({"files": "."}, r"matches files '\.'"),
+        ({"columns": {"target": "reference"}}, "reference and target are both the column 'reference'"),
         ({"columns": {"refrence": "a"}}, "layout table has no setting 'refrence'; it has files, images, targets, and"),
         ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
     ],
@@ -333,3 +345,52 @@ def test_golden_triplets(published: Path) -> None:
         (38, "38.png", "39.png"),
         (39, "39.png", "0.png"),
     ]
+
+
+def write_relevance(root: Path, names: list[str], scores: list[Any]) -> Path:
+    columns = {"query-id": ["q0", "q1", "q1"], "corpus-id": names, "score": scores}
+    return write_parquet(root / "qrels/test-00000-of-00001.parquet", columns)
+
+
+@pytest.mark.parametrize(("score", "told"), [(None, "None"), (float("nan"), "nan")])
+def test_a_relevance_that_is_no_number(tmp_path: Path, score: Any, told: str) -> None:
+    settings = write_benchmark(tmp_path)
+    write_relevance(tmp_path, ["c1", "c2", "c3"], [1.0, score, 2.0])
+    with pytest.raises(InputError, match=rf"qrels/.*parquet: row 1: score is {told}, expected a number"):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+@pytest.mark.parametrize(("scores", "order"), [(["1", "2"], ("c3", "c2")), ([2.5, 1.0], ("c2", "c3"))])
+def test_relevance_may_be_written_as_text(tmp_path: Path, scores: list[Any], order: tuple[str, ...]) -> None:
+    settings = write_benchmark(tmp_path)
+    write_relevance(tmp_path, ["c1", "c2", "c3"], [scores[0], *scores])
+    assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == order
+
+
+def test_relevance_in_words(tmp_path: Path) -> None:
+    settings = write_benchmark(tmp_path)
+    write_relevance(tmp_path, ["c1", "c2", "c3"], ["1", "good", "2"])
+    with pytest.raises(InputError, match="row 1: score is 'good', expected a number"):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+def test_an_image_without_a_name(tmp_path: Path) -> None:
+    settings = write_benchmark(tmp_path)
+    columns = {"id": ["c1", None], "image": pa.array(pictures(tmp_path, 2), PICTURE)}
+    write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", columns)
+    with pytest.raises(InputError, match=r"parquet: row 1: the column 'id' is empty; every image of the gallery needs"):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+def test_an_answer_that_is_told_twice_is_one(tmp_path: Path) -> None:
+    settings = write_benchmark(tmp_path)
+    write_relevance(tmp_path, ["c1", "c2", "c2"], [1, 1, 2])
+    assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == ("c2",)
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    cells = pa.array(pictures(tmp_path, 2), PICTURE)
+    columns = pa.table([cells, cells, cells, pa.array(["a", "b"])], names=["reference", "target", "reference", "text"])
+    pq.write_table(columns, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: has the column 'reference' twice"):
+        table(tmp_path).evaluation_splits()
