@@ -76,11 +76,11 @@ def layout_options(
 ) -> dict[str, Any]:
     """The settings of one layout or another that were given."""
     given = {
-        "annotations": annotations and str(annotations.absolute()),
+        "annotations": str(annotations.absolute()) if annotations else None,
         "query_text": query_text,
-        "table": table and table_settings(table),
+        "table": table_settings(table) if table else None,
     }
-    return {key: value for key, value in given.items() if value}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def table_settings(values: "Sequence[str]") -> dict[str, Any]:

@@ -87,7 +87,14 @@ class Circo:
             raise InputError(
                 f"{self._listing}: expected a JSON object with a list of images, each with id and file_name"
             )
-        paths = {str(image["id"]): self.picture_folders[0] / image["file_name"] for image in images}
+        paths: dict[str, Path] = {}
+        for image in images:
+            place = self.picture_folders[0] / image["file_name"]
+            if paths.setdefault(str(image["id"]), place) != place:
+                raise InputError(
+                    f"{self._listing}: image id {image['id']} stands for two files, the second is "
+                    f"{image['file_name']}; give each image an id of its own"
+                )
         return dict(sorted(paths.items()))  # as columns are sorted: a gallery of GB need not be put in order
 
     def _read(self, split: str) -> tuple[Triplet, ...]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
+from string import Formatter
 from typing import Any, Literal
 
 from spn4cir.errors import InputError
@@ -23,11 +24,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
-    """The value of a field. Raises InputError when it is absent, empty or of another type."""
+    """The value of a field. Raises InputError when it is absent, empty, blank or of another type."""
     if name not in record:
         raise InputError(f"{path}: triplet {position} lacks the field '{name}'; add it or remove the triplet")
     value = record[name]
-    if not isinstance(value, kind) or (kind is str and not value):
+    if not isinstance(value, kind) or (kind is str and not str(value).strip()):
         raise InputError(
             f"{path}: triplet {position}: field '{name}' is {value!r}, expected a {kind.__name__} that is not empty"
         )
@@ -64,13 +65,13 @@ def check_query_ids(triplets: Sequence[Triplet], what: str, path: Path) -> None:
 def fill_template(template: str, fields: Mapping[str, str]) -> str:
     """The template with its fields filled in. Raises InputError for one with other fields, or with none of these."""
     try:
-        text = template.format(**fields)
-    except (LookupError, ValueError, TypeError, AttributeError):
-        text = ""
-    if not text or not any(f"{{{name}}}" in template for name in fields):
+        parts = [part for _, *part in Formatter().parse(template) if part[0] is not None]
+    except ValueError:
+        parts = []
+    if not parts or any(name not in fields or spec or conversion for name, spec, conversion in parts):
         known = ", ".join(f"{{{name}}}" for name in fields)
         raise InputError(f"query_text '{template}' will not do: it has some of the fields {known} and no other")
-    return text
+    return template.format(**fields)
 
 
 def captions_field(record: dict[str, Any], name: str, path: Path, position: int) -> tuple[str, ...]:

@@ -85,7 +85,9 @@ def test_the_text_is_a_setting_that_the_protocol_tells(root: Path, template: str
     assert content["protocol"]["reference"] == "kept in the ranking"
 
 
-@pytest.mark.parametrize("template", ["{caption}", "{}", "{relative_caption", "a photo", "{relative_caption.x}"])
+@pytest.mark.parametrize(
+    "template", ["{caption}", "{}", "{relative_caption", "a photo", "{relative_caption.x}", "", "{{relative_caption}}"]
+)
 def test_a_template_of_other_fields(root: Path, template: str) -> None:
     with pytest.raises(InputError, match=r"will not do: it has some of the fields \{relative_caption\}"):
         Circo(root, "error", template).evaluation_splits()
@@ -255,3 +257,14 @@ def test_every_fault_of_a_submission_is_found(root: Path, edit: Any, problem: st
     edit(content)
     (found,) = submission_problems(content, layout.submission, queries, names)
     assert problem in found
+
+
+def test_an_image_id_that_stands_for_two_files(tmp_path: Path) -> None:
+    """The same record twice is one image."""
+    root = write_circo(tmp_path, images=10)
+    listing = root / "COCO2017_unlabeled/annotations/image_info_unlabeled2017.json"
+    change(listing, lambda found: found["images"].append(dict(found["images"][0])))
+    assert len(Circo(root, "error").evaluation_splits()[0].gallery) == 10
+    change(listing, lambda found: found["images"].append({"id": FIRST_ID, "file_name": f"{2 * FIRST_ID:012d}.jpg"}))
+    with pytest.raises(InputError, match=r"image id 7 stands for two files, the second is 000000000014\.jpg"):
+        Circo(root, "error").evaluation_splits()
