@@ -205,6 +205,11 @@ def _names(triplet: Triplet) -> Iterable[str]:
     return (triplet.reference_name, *triplet.target_names)
 
 
+def _needed(triplet: Triplet, split: AnnotatedSplit) -> Iterable[str]:
+    """The images without which a triplet is of no use."""
+    return (*_names(triplet), *triplet.subset_names) if split.whole_subsets else _names(triplet)
+
+
 def _decode(paths: list[Path], workers: int) -> dict[Path, str]:
     """What is wrong with each file that cannot be decoded."""
     faults = map_in_processes(_fault, paths, workers if len(paths) > _FEW else 0, "check-data")
@@ -242,7 +247,7 @@ def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[
         split=split.split,
         category=split.category,
         triplets=len(split.triplets),
-        triplets_lost=sum(not usable.issuperset(_names(triplet)) for triplet in split.triplets),
+        triplets_lost=sum(not usable.issuperset(_needed(triplet, split)) for triplet in split.triplets),
         images=len(split.images),
         missing=len(split.images) - len(usable) - undecodable,
         broken=undecodable,

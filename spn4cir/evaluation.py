@@ -44,6 +44,11 @@ class RankedSplit:
         columns, scores = self.ranking.top[query].tolist(), self.ranking.top_scores[query].tolist()
         return [self.names[c] for c, score in zip(columns, scores, strict=True) if score > -torch.inf]
 
+    def candidates(self, query: int) -> int:
+        """Among how many images the query's target is sought."""
+        split = self.split
+        return len(split.triplets[query].subset_names if split.own_galleries else split.gallery)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -116,7 +121,9 @@ def rank_split(
     report_long_texts(composer, texts, f"split '{split.name}'")
     queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
     names = tuple(sorted(split.gallery.names))
-    ranking = rank_queries(composer, queries, split.triplets, names, images, settings, device)
+    ranking = rank_queries(
+        composer, queries, split.triplets, names, images, settings, device, within_subsets=split.own_galleries
+    )
     alternatives = {
         name: rank_queries(composer, queries, split.triplets, tuple(sorted(gallery.names)), images, settings, device)
         for name, gallery in split.alternatives.items()
@@ -132,6 +139,7 @@ def rank_queries(
     images: EncodedGallery,
     settings: Validate,
     device: torch.device,
+    within_subsets: bool = False,
 ) -> Ranking:
     """Ranks queries over a gallery by the protocol.
 
@@ -143,6 +151,7 @@ def rank_queries(
         images: its features.
         settings: whether the reference is removed.
         device: where it is computed.
+        within_subsets: whether a query's candidates are its subset alone.
     """
     column = {name: position for position, name in enumerate(names)}
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
@@ -158,6 +167,7 @@ def rank_queries(
             subset_index=subset_columns(triplets, column),
             top=TOP + 1,
             other_index=others if others.shape[1] else None,
+            within_subsets=within_subsets,
         )
 
 

@@ -39,8 +39,9 @@ def write_queries(
 ) -> None:
     """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
 
-    Where a query has no subset, the subset rank is null. Where the layout scores all targets of a query, the column
-    `target_ranks` holds their ranks, best first. The table's metadata says how scores are made of its ranks.
+    Ranks and top names are those among the query's candidates. Where a query has no subset, the subset rank is null.
+    Where the layout scores all targets of a query, the column `target_ranks` holds their ranks, best first. The
+    table's metadata says how scores are made of its ranks.
 
     Args:
         layout: whose scores.
@@ -109,7 +110,7 @@ def _sheet_row(ranked: RankedSplit, query: int) -> SheetRow:
     return SheetRow(
         reference=ranked.split.places[triplet.reference_name],
         text=ranked.texts[query],
-        note=f"target at {int(ranked.ranking.rank[query]) + 1} of {len(gallery)}",
+        note=f"target at {int(ranked.ranking.rank[query]) + 1} of {ranked.candidates(query)}",
         results=[gallery.paths[gallery.index[name]] for name in names],
         labels=[f"{place}   {score:.3f}" for place, (_, score) in enumerate(zip(names, scores, strict=False), start=1)],
         targets=[place for place, name in enumerate(names) if name in triplet.target_names],

@@ -92,6 +92,7 @@ def rank_gallery(
     subset_index: Int[Tensor, "queries members"] | None = None,
     top: int = 50,
     other_index: Int[Tensor, "queries others"] | None = None,
+    within_subsets: bool = False,
 ) -> Ranking:
     """Ranks every query's targets over a gallery; never holds the whole score matrix of a large gallery.
 
@@ -104,6 +105,7 @@ def rank_gallery(
         subset_index: columns of each query's subset, -1 for padding.
         top: how many of the best to list; cut to the gallery.
         other_index: columns of each query's further targets, -1 for padding; None: no query has any.
+        within_subsets: whether all other columns than those of its subset are taken out of a query's ranking.
 
     Returns:
         The ranks and top lists, on the CPU.
@@ -117,6 +119,8 @@ def rank_gallery(
         scores = score(queries[rows], targets)
         if removed_index is not None:
             _remove(scores, removed_index[rows].to(device))
+        if within_subsets:
+            _keep(scores, subset_index[rows].to(device))
         wanted = target_index[rows]
         values, columns = top_candidates(scores, min(top, len(targets)))
         subset_rank, subset_top = _rank_subset(scores, wanted, subset_index[rows].to(device))
@@ -166,6 +170,14 @@ def _remove(scores: Float[Tensor, "queries gallery"], removed: Int[Tensor, " que
     """Takes one column a query out of the ranking, in place."""
     rows = torch.nonzero(removed >= 0)[:, 0]
     scores[rows, removed[rows]] = -torch.inf
+
+
+def _keep(scores: Float[Tensor, "queries gallery"], kept: Int[Tensor, "queries members"]) -> None:
+    """Takes all other columns of a query out of the ranking, in place."""
+    rows, members = torch.nonzero(kept >= 0, as_tuple=True)
+    others = torch.ones_like(scores, dtype=torch.bool)
+    others[rows, kept[rows, members]] = False
+    scores.masked_fill_(others, -torch.inf)
 
 
 def _rank_subset(

@@ -64,6 +64,15 @@ def probe_of(settings: Shortcuts, path: Path | None) -> Probe:
     return Probe(Nearest(settings.lookalikes, settings.text_matches), settings.templates, path)
 
 
+def require_gallery(layout: Benchmark) -> None:
+    """Raises InputError for a benchmark that ranks each query within a gallery of its own: nothing here does so."""
+    if not (layout.recall_ks or layout.map_ks):
+        raise InputError(
+            f"{layout.root}: shortcuts are measured where all queries share a gallery, and here it is "
+            f"{layout.gallery_rule}; leave out --shortcuts and --paraphrases"
+        )
+
+
 def measure_shortcuts(
     composer: Composer,
     layout: Benchmark,

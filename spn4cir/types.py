@@ -85,6 +85,7 @@ class EvaluationSplit:
         left_out: queries dropped because an image is missing or the target is the reference (`missing: skip`).
         missing: images of the annotation files that are not on disk.
         outside: images that queries start from and that are no candidates.
+        own_galleries: whether a query's candidates are its subset alone.
     """
 
     name: str
@@ -94,6 +95,7 @@ class EvaluationSplit:
     left_out: int = 0
     missing: int = 0
     outside: Gallery = Gallery((), ())
+    own_galleries: bool = False
 
     @cached_property
     def places(self) -> Mapping[str, Path]:

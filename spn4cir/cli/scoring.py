@@ -69,13 +69,15 @@ def validate(
     from spn4cir.networks import load_network
     from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, protocol_of
-    from spn4cir.shortcuts import measure_shortcuts, probe_of, wordings_of
+    from spn4cir.shortcuts import measure_shortcuts, probe_of, require_gallery, wordings_of
 
     check_place(json)
     queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(device, workers)
     opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text, table)
+    if shortcuts or paraphrases is not None:
+        require_gallery(opened)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
     settings = protocol_of(params, name, family or composer.family)
@@ -93,8 +95,9 @@ def validate(
     with atomic_file(queries) as temporary:
         write_queries(opened, evaluation.splits, temporary, counts=measured.counts if measured else ())
         write_json(json, content, indent=2)
+    width = max(24, *map(len, evaluation.scores))
     for key, value in evaluation.scores.items():
-        print(f"{key:<24} {value:6.2f}")
+        print(f"{key:<{width}} {value:6.2f}")
     print(f"{json}: written, with its queries in {queries}")
 
 

@@ -30,6 +30,8 @@ from spn4cir.views import Crop, split_view
 TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}
 # By this share the evaluation of the authors grows the boxes.
 _GROW = 0.7
+# No picture has so many pixels a side; a figure that is not finite is no less either.
+_FAR = 1_000_000
 # Visual Genome comes in two folders; the authors hold all of it in one.
 _GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
 
@@ -95,8 +97,12 @@ class GeneCis:
             return str(number), self.root / "val2017" / f"{number:012d}.jpg"
         number = integer_field(image, "image_id", path, position)
         box = field(image, "instance_bbox", list, path, position)
-        if len(box) != 4 or not all(type(side) in (int, float) for side in box):
-            raise InputError(f"{path}: triplet {position}: instance_bbox is {box}, expected left, top, width, height")
+        numbers = len(box) == 4 and all(type(side) in (int, float) and abs(side) < _FAR for side in box)
+        if not numbers or min(box[2:]) <= 0:
+            raise InputError(
+                f"{path}: triplet {position}: instance_bbox is {box}, expected left, top, width, height in pixels, "
+                "the last two above 0; mend it or remove the triplet"
+            )
         left, top, width, height = box
         part = Crop(left, top, width, height, grow=_GROW)
         return f"{number}@{','.join(map(str, box))}", part.of(self._genome(f"{number}.jpg"))
@@ -106,7 +112,7 @@ class GeneCis:
         return next((place for place in places if is_there(place)), places[0])
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """A split a task, its gallery all images of the task's queries."""
+        """A split a task; its gallery is all images of the task's queries, of which each query has its own."""
         return tuple(self._evaluation_split(task) for task in TASKS)
 
     def _evaluation_split(self, task: str) -> EvaluationSplit:
@@ -120,7 +126,7 @@ class GeneCis:
         )
         if left_out := len(annotated) - len(triplets):
             print(f"{path}: left out {left_out} of {len(annotated)} queries", file=sys.stderr)
-        return EvaluationSplit(task, triplets, gallery, {}, left_out, absent)
+        return EvaluationSplit(task, triplets, gallery, {}, left_out, absent, own_galleries=True)
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """R@k of each task within the query's gallery, and their averages."""
@@ -133,7 +139,8 @@ class GeneCis:
         splits = []
         for task in TASKS:
             triplets, places = self._read(task)
-            splits.append(AnnotatedSplit(task, triplets, {name: split_view(path)[0] for name, path in places.items()}))
+            files = {name: split_view(path)[0] for name, path in places.items()}
+            splits.append(AnnotatedSplit(task, triplets, files, whole_subsets=True))
         return tuple(splits)
 
     @property

@@ -22,6 +22,7 @@ class AnnotatedSplit:
         listed: the names that the annotation files say; None: all of `images`.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
         absent: what is said of a name that a triplet has and `images` lacks.
+        whole_subsets: whether a triplet is of use only with every image of its subset.
     """
 
     split: str
@@ -30,6 +31,7 @@ class AnnotatedSplit:
     listed: frozenset[str] | None = None
     category: str = ""
     absent: str = "is absent from the split file"
+    whole_subsets: bool = False
 
 
 class Benchmark(Protocol):

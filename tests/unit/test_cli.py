@@ -277,6 +277,15 @@ def test_every_family_is_scored_on_benchmarks(data, tmp_path, family):
         protocol = content["protocol"]
         assert (protocol["captions"], protocol["reference"]) == (text, "kept in the ranking")
         assert protocol["gallery"]
+        empty = call(
+            "validate", "--layout", layout, "--root", root, "--query-text", "", "--json", "m.json", *network, status=1
+        )
+        assert "query_text '' will not do" in empty.stderr
+    refused = call(
+        "validate", "--layout", "genecis", "--root", root, "--shortcuts", "--json", "m.json", *network, status=1
+    )
+    assert "shortcuts are measured where all queries share a gallery" in refused.stderr
+    assert not Path("m.json").exists()
 
 
 def test_circo_is_scored_and_submitted(data, tmp_path):

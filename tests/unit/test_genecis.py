@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.members import is_there
 from spn4cir.outcomes import write_queries
 from spn4cir.params import Validate
+from spn4cir.shortcuts import require_gallery
 from spn4cir.views import Crop, split_view
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import write_genecis
@@ -135,7 +137,10 @@ FAULTS = [
         lambda r: r[1]["target"].update(instance_bbox=[1, 2, 3, "4"]),
         "expected left, top, width, height",
     ),
+    ("focus_attribute", lambda r: r[1]["target"].update(instance_bbox=[5, 4, 0, 8]), "the last two above 0"),
+    ("focus_attribute", lambda r: r[1]["target"].update(instance_bbox=[float("nan"), 4, 1, 8]), "in pixels"),
     ("change_attribute", lambda r: r[1].update(condition=""), "field 'condition' is '', expected a str"),
+    ("change_attribute", lambda r: r[1].update(condition="  "), "field 'condition' is '  ', expected a str"),
 ]
 
 
@@ -159,6 +164,7 @@ def test_a_query_that_lacks_a_distractor_is_left_out(tmp_path: Path, capsys: pyt
     assert [fault.name for fault in check.missing] == ["15@5,4,10,8"]
     assert [(fault.name, fault.reason) for fault in check.broken] == [("1", "is a web page, not a picture")]
     assert check.unlisted == ()
+    assert [cost.triplets_lost for cost in check.costs] == [1, 1, 1, 1]  # those two are a distractor and a reference
 
 
 def test_pictures_of_both_published_folders_are_found(tmp_path: Path) -> None:
@@ -185,3 +191,23 @@ def test_a_part_reaches_the_network(root: Path) -> None:
     torch.testing.assert_close(
         images.references(images.rows(["1@5,4,10,8"])), stub.encode_image(pixels[None]).reference
     )
+
+
+def test_a_query_is_ranked_among_its_own_gallery(root: Path, tmp_path: Path) -> None:
+    """Ranks, top names and the sheet's note know no image of another query."""
+    layout, stub = GeneCis(root, "error"), StubComposer({f"colour {n}": torch.eye(12)[n] for n in range(3)})
+    splits = layout.evaluation_splits()[:2]
+    found = evaluate(stub, layout, splits, encode_splits(stub, splits, PROTOCOL, 0, CPU), PROTOCOL, CPU)
+    assert all(torch.equal(ranked.ranking.rank, ranked.ranking.subset_rank) for ranked in found.splits)
+    write_queries(layout, found.splits, tmp_path / "queries.parquet")
+    rows = pq.read_table(tmp_path / "queries.parquet").to_pylist()
+    members = [triplet.subset_names for split in splits for triplet in split.triplets]
+    assert [sorted(row["top"]) for row in rows] == [sorted(own) for own in members]
+    assert [row["top"].index(row["target"]) + 1 for row in rows] == [row["rank"] for row in rows]
+    assert [found.splits[0].candidates(query) for query in range(3)] == [len(own) for own in members[:3]]
+    assert max(map(len, members)) < len(splits[0].gallery)
+
+
+def test_shortcuts_are_refused_where_each_query_has_a_gallery_of_its_own(root: Path) -> None:
+    with pytest.raises(InputError, match="and here it is each query's own: its target and its distractors; leave out"):
+        require_gallery(GeneCis(root, "error"))

@@ -71,6 +71,17 @@ def test_subset_of_a_hand_made_matrix() -> None:
     assert ranking.subset_top.tolist() == [[1, 2, 0], [1, 0, 2]]
 
 
+def test_candidates_of_ones_own() -> None:
+    """The other columns neither count nor are listed before padding; what is removed stays removed."""
+    queries, targets = given_scores([[0.5, 0.9, 0.5, 0.1, 0.7]] * 2)
+    subset = torch.tensor([[3, 0, 2], [0, 4, -1]])
+    removed = torch.tensor([2, -1])
+    ranking = rank_gallery(dot, queries, targets, torch.tensor([0, 0]), removed, subset, within_subsets=True)
+    assert ranking.rank.tolist() == ranking.subset_rank.tolist() == [0, 1]
+    assert [top[:2] for top in ranking.top.tolist()] == [[0, 3], [4, 0]]
+    assert torch.isinf(ranking.top_scores[:, 2:]).all()
+
+
 def test_negative_scores_rank_like_any_others() -> None:
     """Some libraries take a score of 0 or less for no hit."""
     queries, targets = given_scores([[-0.5, -0.9, -0.7]])
