@@ -263,7 +263,7 @@ def of_dataset(section: dict[str, Value], dataset: str, name: str) -> Value:
         known = ", ".join(section) or "none"
         raise InputError(
             f"{PARAMS_FILE}: {name}.{dataset} is not set (data sets there: {known}); "
-            "check the name, or add it with: spn4cir add-dataset"
+            "check the name, or add it: a data set by spn4cir add-dataset, a benchmark's entry by hand"
         )
     return section[dataset]
 

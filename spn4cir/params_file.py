@@ -33,13 +33,14 @@ def _parse_yaml(text: str, place: str) -> Any:
 def _explain(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             problems.append(f"{key}: unknown key; check its spelling")
         elif item["type"] == "missing":
             problems.append(f"{key}: is missing; add it")
         else:
-            problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {_short(item['input'])})")
+            said = item["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {said} (got {_short(item['input'])})" if key else said)
     return "; ".join(problems[:5])
 
 

@@ -106,7 +106,7 @@ def write_submission(
     for metric, content in predictions.items():
         problems = submission_problems(content, files, queries, gallery)
         if problems:
-            raise InputError(f"{places[metric]}: not written: {'; '.join(problems[:5])}")
+            raise InputError(f"{places[metric].name}: not written: {'; '.join(problems[:5])}")
     for file in files:
         place = places[file.metric]
         with atomic_file(place) as temporary:
