@@ -164,18 +164,22 @@ def rank_queries(
             images.targets(names).to(device),
             target_index=target,
             removed_index=reference if settings.remove_reference else None,
-            subset_index=subset_columns(triplets, column),
+            subset_index=subset_columns(
+                triplets, column, with_reference=within_subsets and not settings.remove_reference
+            ),
             top=TOP + 1,
             other_index=others if others.shape[1] else None,
             within_subsets=within_subsets,
         )
 
 
-def subset_columns(triplets: Sequence[Triplet], column: Mapping[str, int]) -> Int[Tensor, "queries members"]:
-    """Columns of each query's subset without its reference, padded with -1."""
+def subset_columns(
+    triplets: Sequence[Triplet], column: Mapping[str, int], with_reference: bool = False
+) -> Int[Tensor, "queries members"]:
+    """Columns of each query's subset, padded with -1; the reference, which CIRR leaves out, only `with_reference`."""
     return padded(
         [
-            [column[name] for name in triplet.subset_names if name in column and name != triplet.reference_name]
+            [column[n] for n in triplet.subset_names if n in column and (with_reference or n != triplet.reference_name)]
             for triplet in triplets
         ]
     )

@@ -93,9 +93,9 @@ class GeneCis:
 
     def _image(self, image: dict[str, Any], cropped: bool, path: Path, position: int) -> tuple[str, Path]:
         if not cropped:
-            number = integer_field(image, "val_image_id", path, position)
+            number = _image_id(image, "val_image_id", path, position)
             return str(number), self.root / "val2017" / f"{number:012d}.jpg"
-        number = integer_field(image, "image_id", path, position)
+        number = _image_id(image, "image_id", path, position)
         box = field(image, "instance_bbox", list, path, position)
         numbers = len(box) == 4 and all(type(side) in (int, float) and abs(side) < _FAR for side in box)
         if not numbers or min(box[2:]) <= 0:
@@ -147,3 +147,11 @@ class GeneCis:
     def picture_folders(self) -> tuple[Path, ...]:
         """None that it has for itself: Visual Genome and COCO hold many images that no query names."""
         return ()
+
+
+def _image_id(image: dict[str, Any], name: str, path: Path, position: int) -> int:
+    """The id of an image, which Visual Genome's files write as a number or as text. Raises InputError as `field`."""
+    value = image.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value)
+    return integer_field(image, name, path, position)

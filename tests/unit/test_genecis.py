@@ -122,8 +122,8 @@ FAULTS = [
     ("focus_object", lambda r: r[1].update(gallery=[12, 13]), "expected a list of dict"),
     (
         "focus_object",
-        lambda r: r[1]["target"].update(val_image_id="12"),
-        "field 'val_image_id' is '12', expected a int",
+        lambda r: r[1]["target"].update(val_image_id="dog"),
+        "field 'val_image_id' is 'dog', expected a int",
     ),
     ("change_object", lambda r: r[1]["target"].update(val_image_id=99), "1 of 18 images are not on disk"),
     ("change_object", lambda r: r[1].update(target=r[1]["reference"]), "query 1 has its reference '11' as its target"),
@@ -206,6 +206,42 @@ def test_a_query_is_ranked_among_its_own_gallery(root: Path, tmp_path: Path) -> 
     assert [row["top"].index(row["target"]) + 1 for row in rows] == [row["rank"] for row in rows]
     assert [found.splits[0].candidates(query) for query in range(3)] == [len(own) for own in members[:3]]
     assert max(map(len, members)) < len(splits[0].gallery)
+
+
+def test_ids_that_are_written_as_text(root: Path, tmp_path: Path) -> None:
+    """As Visual Genome's own files have them; the images are the same."""
+    write_genecis(tmp_path)
+    for task in TASKS:
+
+        def as_text(records: list[dict[str, Any]]) -> None:
+            for image in (i for r in records for i in (r["reference"], r["target"], *r["gallery"])):
+                image.update({key: str(value) for key, value in image.items() if key.endswith("image_id")})
+
+        change(tmp_path / "genecis" / f"{task}.json", as_text)
+    found = GeneCis(tmp_path, "error").evaluation_splits()
+    assert [split.triplets for split in found] == [
+        split.triplets for split in GeneCis(root, "error").evaluation_splits()
+    ]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_reference_in_its_own_gallery_is_a_candidate_unless_removed(tmp_path: Path, removed: bool) -> None:
+    write_genecis(tmp_path)
+    for task in TASKS:
+        change(
+            tmp_path / "genecis" / f"{task}.json", lambda r: [q["gallery"].append(q["reference"]) for q in r] and None
+        )
+    layout, stub = GeneCis(tmp_path, "error"), StubComposer()
+    protocol = PROTOCOL.model_copy(update={"remove_reference": removed})
+    splits = layout.evaluation_splits()
+    images = encode_splits(stub, splits, protocol, 0, CPU)
+    for ranked in evaluate(stub, layout, splits, images, protocol, CPU).splits:
+        for number, triplet in enumerate(ranked.split.triplets):
+            sought = [n for n in triplet.subset_names if not (removed and n == triplet.reference_name)]
+            query = stub.compose(images.references(images.rows([triplet.reference_name])), triplet.captions)
+            scores = (query @ images.target[images.rows(sought)].T)[0]
+            assert int(ranked.ranking.rank[number]) == int((scores >= scores[0]).sum()) - 1
+            assert sorted(ranked.top_names(number)) == sorted(sought)
 
 
 def test_shortcuts_are_refused_where_each_query_has_a_gallery_of_its_own(root: Path) -> None:
