@@ -1,6 +1,7 @@
 """What layouts share whose annotations are rows that name their pictures: one reference, one text, one target."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,8 +197,9 @@ class AnnotatedRows:
 
     def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
         queries = findable(annotated, self.missing, self._place())
-        triplets = present(queries, self._pictures.index.__contains__, self.missing, str(self._place()))
-        candidates = self._candidates(triplets)
+        there = present(queries, self._pictures.index.__contains__, self.missing, str(self._place()))
+        candidates = self._candidates(there)
+        triplets = self._answerable(there, candidates)
         used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
         named = {name for triplet in annotated for name in (*names_of(triplet), *triplet.subset_names)}
         return EvaluationSplit(
@@ -209,6 +211,20 @@ class AnnotatedRows:
             left_out=len(annotated) - len(triplets),
             missing=len(named - self._pictures.index.keys()),
         )
+
+    def _answerable(self, queries: Sequence[Triplet], candidates: Gallery) -> tuple[Triplet, ...]:
+        """The queries whose targets are candidates. Raises InputError for the first of the others unless skipping."""
+        kept = tuple(query for query in queries if candidates.index.keys() >= set(query.target_names))
+        if len(kept) < len(queries):
+            if self.missing == "error":
+                lacking = next(name for query in queries for name in query.target_names if name not in candidates.index)
+                raise InputError(
+                    f"{self._place()}: target '{lacking}' is not among the images in which queries are sought; add it "
+                    "to their table, or set missing: skip to leave such queries out"
+                )
+            count = f"{len(queries) - len(kept)} of {len(queries)}"
+            print(f"{self._place()}: left out {count} queries whose target is no candidate", file=sys.stderr)
+        return kept
 
     def _check_groups(self) -> None:
         """A group holds its query's reference and target and (unless skipping) pictures that are there; all or none."""

@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.types import Gallery
 
 _DIGITS = 32
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class TableFile:
 
     @classmethod
     def open(cls, path: Path, columns: Mapping[str, str], needed: Sequence[str]) -> "TableFile":
-        """Opens a file. Raises InputError for a needed column that it lacks, listing those there, or has twice."""
+        """Opens a file. Raises InputError for a needed column that it lacks, listing those there, and for one twice."""
         rows = open_rows(path)
         for key in needed:
             if columns[key] not in rows.schema.names:
@@ -57,8 +58,8 @@ class TableFile:
                     f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
                     f"columns.{key} of the data set's table, or which files are meant by files, images and targets"
                 )
-            if rows.schema.names.count(columns[key]) > 1:
-                raise InputError(f"{path}: has the column '{columns[key]}' twice; give each column a name of its own")
+        if twice := [name for name in columns.values() if rows.schema.names.count(name) > 1]:
+            raise InputError(f"{path}: has the column '{twice[0]}' twice; give each column a name of its own")
         return cls(path, rows, columns)
 
     def has(self, key: str) -> bool:
@@ -82,7 +83,9 @@ def read_pictures(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embed
 
 def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence[Embedded | str | None]:
     name = table.columns[key]
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_dictionary(column.type):  # as pandas writes a category
+        column = column.dictionary_decode()
+    if any(is_text(column.type) for is_text in _TEXT):
         names: list[str | None] = column.to_pylist()
         return names
     contents = encoded(column, f"{table.path}: column {name}")

@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, combinations
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
 from spn4cir.datasets.annotated import AnnotatedRows
 from spn4cir.datasets.embedded import Embedded, Pictures, TableFile, name_pictures, read_pictures
+from spn4cir.datasets.identities import identities, identity, query_numbers
 from spn4cir.datasets.tables import Row, rows_of
 from spn4cir.errors import InputError
 from spn4cir.members import CELL_SUFFIXES
@@ -76,11 +77,13 @@ class Table(AnnotatedRows):
                 f"columns {', '.join(COLUMNS)}"
             )
         columns = {**COLUMNS, **given}
-        if columns["reference"] == columns["target"] and not self.table.get("targets"):
-            raise InputError(
-                f"{self.root}: reference and target are both the column '{columns['target']}'; give each its own by "
-                "columns.reference and columns.target"
-            )
+        own = ("reference", "text") if self.table.get("targets") else ("reference", "target", "text")
+        for first, second in combinations(own, 2):
+            if columns[first] == columns[second]:
+                raise InputError(
+                    f"{self.root}: {first} and {second} are both the column '{columns[first]}'; give each its own by "
+                    f"columns.{first} and columns.{second}"
+                )
         return columns
 
     def _matching(self, which: str) -> list[Path]:
@@ -121,7 +124,7 @@ class Table(AnnotatedRows):
         named = [key for key in _OPTIONAL if key in (self.table.get("columns") or {})]
         images = [self._open(path, "image_name", "image") for path in self._matching("images")]
         rows = [self._open(path, *own, "text", *named) for path in self._files]
-        ids = [name for table in images for name in _ids(table)]
+        ids = [name for table in images for name in identities(table, "image_name")]
         stored = [cells["image"] for table in images for cells in read_pictures(table, ("image",))]
         read = [read_pictures(table, own) for table in rows]
         inside = [cell for cells in chain(*read) for cell in cells.values()]
@@ -170,13 +173,17 @@ class Table(AnnotatedRows):
         splits = {record.get("split") for _, record in records}
         if "val" not in splits:
             records = [(place, _undecided(record)) for place, record in records]
-        return rows_of((place, _query(record)) for place, record in records)
+        numbers = query_numbers([record.get("query") for _, record in records])
+        return rows_of(
+            (place, record | {"query": number, "category": _noun(record)})
+            for (place, record), number in zip(records, numbers, strict=True)
+        )
 
     def _with_targets(self) -> list[tuple[str, dict[str, Any]]]:
         """The records with the images that the table of targets gives their query, the best first."""
         found, records = self._answers(), []
         for place, record in self._found[1]:
-            answers = sorted(found.get(str(record.get("query")), []), key=lambda answer: answer[0])
+            answers = sorted(found.get(identity(record.get("query")), []), key=lambda answer: answer[0])
             if not answers:
                 raise InputError(
                     f"{place}: query {record.get('query')!r} has no target in {self.table['targets']}; set "
@@ -191,11 +198,11 @@ class Table(AnnotatedRows):
         found: dict[str, list[tuple[float, str]]] = {}
         for path in self._matching("targets"):
             table = self._open(path, "target_query", "target_image")
-            queries, names = table.values("target_query"), table.values("target_image")
+            queries, names = identities(table, "target_query"), identities(table, "target_image")
             scores = table.values("target_score") if table.has("target_score") else [1] * len(queries)
             for row, (query, name, score) in enumerate(zip(queries, names, scores, strict=True)):
                 if (relevance := _number(score, f"{path}: row {row}")) > 0:
-                    found.setdefault(str(query), []).append((-relevance, str(name)))
+                    found.setdefault(query, []).append((-relevance, name))
         return found
 
     def _place(self) -> Path:
@@ -204,17 +211,6 @@ class Table(AnnotatedRows):
     def image_path(self, name: str) -> Path:
         """The cell that holds the picture, or a path from the folder."""
         return self._found[0].paths.get(name, self.root / name)
-
-
-def _ids(table: TableFile) -> list[str]:
-    """What the images of a table are called. Raises InputError for one without a name."""
-    names = table.values("image_name")
-    if None in names:
-        raise InputError(
-            f"{table.path}: row {names.index(None)}: the column '{table.columns['image_name']}' is empty; every image "
-            "of the gallery needs a name"
-        )
-    return [str(name) for name in names]
 
 
 def _number(score: Any, place: str) -> float:
@@ -234,8 +230,7 @@ def _undecided(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "split"}
 
 
-def _query(record: dict[str, Any]) -> dict[str, Any]:
-    """The query's id as a number, where it is one."""
-    query = str(record.get("query", ""))
-    number = int(query) if query.isdecimal() else None
-    return {**record, "query": number, "category": record.get("category") or ""}
+def _noun(record: dict[str, Any]) -> str:
+    """The category; a number, which is no word for a prompt, is none."""
+    category = record.get("category")
+    return category if isinstance(category, str) else ""

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import pyarrow as pa
@@ -123,7 +124,7 @@ def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
         *(("text", t) for t in texts),
     ]:
         if not isinstance(value, str) or not value.strip(".?, \n\t"):
-            raise InputError(f"{place}: {name} is {value!r}; write it, or remove the row")
+            raise InputError(f"{place}: {name} is {shortened(value)}; write it, or remove the row")
     split = record.get("split", "")
     if "split" in record and split not in SPLITS:
         raise InputError(f"{place}: split is {split!r}, expected one of {', '.join(SPLITS)}")

@@ -305,6 +305,7 @@ def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
         ({"files": "a**b"}, r"matches files 'a\*\*b'"),
         ({"files": "."}, r"matches files '\.'"),
         ({"columns": {"target": "reference"}}, "reference and target are both the column 'reference'"),
+        ({"columns": {"text": "target"}}, "target and text are both the column 'target'"),
         ({"columns": {"refrence": "a"}}, "layout table has no setting 'refrence'; it has files, images, targets, and"),
         ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
     ],
@@ -374,11 +375,12 @@ def test_relevance_in_words(tmp_path: Path) -> None:
         table(tmp_path, **settings).evaluation_splits()
 
 
-def test_an_image_without_a_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [None, ""])
+def test_an_image_without_a_name(tmp_path: Path, name: str | None) -> None:
     settings = write_benchmark(tmp_path)
-    columns = {"id": ["c1", None], "image": pa.array(pictures(tmp_path, 2), PICTURE)}
+    columns = {"id": ["c1", name], "image": pa.array(pictures(tmp_path, 2), PICTURE)}
     write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", columns)
-    with pytest.raises(InputError, match=r"parquet: row 1: the column 'id' is empty; every image of the gallery needs"):
+    with pytest.raises(InputError, match=r"parquet: row 1: the column 'id' is empty; write the name"):
         table(tmp_path, **settings).evaluation_splits()
 
 
@@ -394,3 +396,86 @@ def test_a_column_that_stands_twice(tmp_path: Path) -> None:
     pq.write_table(columns, tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"t\.parquet: has the column 'reference' twice"):
         table(tmp_path).evaluation_splits()
+
+
+@pytest.mark.parametrize("key", ["category", "split"])
+def test_a_column_that_may_be_there_and_stands_twice(tmp_path: Path, key: str) -> None:
+    cells, words = pa.array(pictures(tmp_path, 2), PICTURE), pa.array(["val", "train"])
+    names = ["reference", "target", "text", key, key]
+    pq.write_table(pa.table([cells, cells[::-1], words, words, words], names=names), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=rf"t\.parquet: has the column '{key}' twice"):
+        table(tmp_path).evaluation_splits()
+
+
+def test_a_target_that_is_not_in_the_table_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = pictures(tmp_path, 4)
+    write_parquet(tmp_path / "corpus/t.parquet", {"id": ["c0", "c1"], "image": cells[:2]})
+    rows = {"reference": cells[:2], "target": [cells[1], cells[3]], "text": ["a", "b"]}
+    write_parquet(tmp_path / "rows/test.parquet", rows)
+    with pytest.raises(InputError, match=r"target '3\.png' is not among the images in which queries are sought"):
+        table(tmp_path, images="corpus/*").evaluation_splits()
+    (test,) = table(tmp_path, "skip", images="corpus/*").evaluation_splits()
+    assert ([t.target_name for t in test.triplets], test.left_out) == (["c1"], 1)
+    assert "left out 1 of 2 queries whose target is no candidate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ids", "numbers"),
+    [
+        (["7", "12"], [7, 12]),
+        ([7.0, 12.0], [7, 12]),
+        (["7", "07"], [0, 1]),  # one number for two
+        (["7", "b"], [0, 1]),
+        (["7", "9" * 20], [0, 1]),  # more than 64 bits
+        (["7", "\u00b2"], [0, 1]),
+    ],
+)
+def test_ids_of_queries(tmp_path: Path, ids: list[Any], numbers: list[int]) -> None:
+    """Numbers as they are, positions else."""
+    cells = pictures(tmp_path, 3)
+    columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "query": ids}
+    write_parquet(tmp_path / "test.parquet", columns)
+    (test,) = table(tmp_path).evaluation_splits()
+    assert [t.query_id for t in test.triplets] == numbers
+
+
+def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
+    cells = pictures(tmp_path, 4)
+    write_parquet(tmp_path / "corpus/t.parquet", {"id": [1, 2, 3], "image": cells[:3]})
+    write_parquet(tmp_path / "query/test.parquet", {"id": [10, 11], "image": cells[2:], "text": ["a", "b"]})
+    write_parquet(tmp_path / "qrels/test.parquet", {"query-id": [10.0, 11.0], "corpus-id": [1.0, 2.0]})
+    settings = {"files": "query/*", "images": "corpus/*", "targets": "qrels/*"}
+    (test,) = table(tmp_path, **settings, columns={"reference": "image", "query": "id"}).evaluation_splits()
+    assert [(t.query_id, t.target_name) for t in test.triplets] == [(10, "1"), (11, "2")]
+
+
+@pytest.mark.parametrize("key", ["query-id", "corpus-id"])
+def test_a_relevance_without_an_id(tmp_path: Path, key: str) -> None:
+    settings = write_benchmark(tmp_path)
+    columns: dict[str, list[Any]] = {"query-id": ["q0", "q1"], "corpus-id": ["c1", "c2"]}
+    write_parquet(tmp_path / "qrels/test-00000-of-00001.parquet", columns | {key: [columns[key][0], None]})
+    with pytest.raises(InputError, match=rf"qrels/.*: row 1: the column '{key}' is empty"):
+        table(tmp_path, **settings).evaluation_splits()
+
+
+@pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view(), pa.large_string()])
+def test_names_in_the_types_of_pandas_and_polars(tmp_path: Path, kind: pa.DataType) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png", number)
+    names = pa.array([f"{number}.png" for number in range(3)])
+    columns = [names[:2].cast(kind), names[1:].cast(kind), pa.array(["a", "b"]), pa.array(["val", "train"]).cast(kind)]
+    pq.write_table(pa.table(columns, names=["reference", "target", "text", "split"]), tmp_path / "t.parquet")
+    (val,) = table(tmp_path).evaluation_splits()
+    assert [(t.reference_name, t.target_name) for t in val.triplets] == [("0.png", "1.png")]
+
+
+def test_a_category_that_is_a_number_is_no_noun(tmp_path: Path) -> None:
+    one_row(tmp_path, category=[0, 1])
+    assert {image.noun for image in table(tmp_path).caption_images("split")} == {"image"}
+
+
+def test_a_message_does_not_print_a_picture(tmp_path: Path) -> None:
+    one_row(tmp_path, text=pictures(tmp_path, 2))
+    with pytest.raises(InputError, match="row 0: text is ") as raised:
+        table(tmp_path).evaluation_splits()
+    assert len(str(raised.value)) < 400 + len(str(tmp_path))
