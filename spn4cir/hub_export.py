@@ -24,7 +24,7 @@ from spn4cir.hub_folder import (
     published_state,
     weights_file,
 )
-from spn4cir.model_card import Facts, Measured, check_licence, read_measured, write_card
+from spn4cir.model_card import Facts, Measured, check_facts, read_measured, write_card
 from spn4cir.networks import Opened, open_checkpoint
 from spn4cir.replacing import check_replaceable
 
@@ -51,10 +51,10 @@ def export_folder(
             be written or holds something else.
     """
     _check_place(out, checkpoint)
-    check_licence(facts.licence)
+    check_facts(facts)
     opened = open_checkpoint(checkpoint, family, options)
     stage, name = opened.checkpoint.stage, family or (opened.config.name if opened.config else opened.checkpoint.family)
-    measured = read_measured(facts, name, stage)
+    measured = read_measured(facts, name, stage, weights_file(checkpoint))
     with atomic_folder(out) as temporary:
         words = opened.composer.vocabulary
         if words is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.files import file_hash, read_json
 from spn4cir.hub_folder import LIBRARY, Config
 from spn4cir.invalid import first_problem
 
@@ -75,15 +75,20 @@ class _Counts(BaseModel):
     missing_images: dict[str, int] = {}
 
 
+class _Weights(BaseModel):
+    sha256: str
+
+
 class _Metrics(BaseModel):
     """What of a metrics file is not a score."""
 
     protocol: dict[str, Any]
     counts: _Counts
     stage1: dict[str, Any] | None = None
+    weights: _Weights | None = None
 
 
-def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
+def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> Measured | None:
     """The scores of a metrics file; None where none is named.
 
     A file of the pipeline holds stage 2's scores and, under `stage1`, those before it: each stage takes its own.
@@ -92,13 +97,15 @@ def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
         facts: name the file and its data set.
         name: the recipe or family of the network.
         stage: of the network.
+        weights: the file of its weights.
 
     Raises:
-        InputError: the file is no metrics file or of another family, holds no scores, or its data set is not named.
+        InputError: the file is no metrics file, or of another family or of other weights, holds no scores, or its data
+            set is not named.
     """
     if facts.metrics is None:
         return None
-    if facts.scored_on is None:
+    if not (facts.scored_on or "").strip():
         raise InputError(f"{facts.metrics}: does not say which data set it is of; name it with --scored-on NAME")
     content = read_json(facts.metrics)
     try:
@@ -109,15 +116,20 @@ def read_measured(facts: Facts, name: str, stage: int) -> Measured | None:
         ) from None
     if (found := metrics.protocol.get("family")) != name:
         raise InputError(f"{facts.metrics}: holds scores of '{found}', the network is '{name}'; name the right file")
+    if metrics.weights is not None and metrics.weights.sha256 != file_hash(weights):
+        raise InputError(f"{facts.metrics}: holds scores of other weights than {weights}; score these with `validate`")
     scores = metrics.stage1 if stage == 1 and metrics.stage1 is not None else content
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
     if not flat or not all(map(isfinite, flat.values())):
         raise InputError(f"{facts.metrics}: holds no scores, or some that are no numbers; name one of `validate`")
-    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), facts.scored_on)
+    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), facts.scored_on or "")
 
 
-def check_licence(licence: str | None) -> None:
-    """Refuses what the hub would refuse when the card is uploaded."""
+def check_facts(facts: Facts) -> None:
+    """Refuses a licence that the hub would refuse when the card is uploaded, and data without a name."""
+    licence = facts.licence
+    if any(not name.strip() for name in facts.data):
+        raise InputError("--data '': name what the network was trained on, or leave the option out")
     if licence is not None and not _LICENCE.fullmatch(licence):
         raise InputError(
             f"licence '{licence}': is no identifier of the hub's; write it as mit or cc-by-4.0, or other where the hub "

@@ -10,6 +10,7 @@ from spn4cir.checkpoints import Checkpoint, build_composer, read_checkpoint
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
+from spn4cir.files import file_hash
 from spn4cir.hub_folder import (
     CONFIG,
     Config,
@@ -75,6 +76,11 @@ def load_network(checkpoint: Path, family: str | None, options: Options, device:
     if composer.vocabulary is None and options.tokenizer is not None:
         raise InputError(f"--tokenizer: family '{composer.family}' has a tokenizer of its own; leave the option out")
     return composer.to(device)
+
+
+def weights_entry(checkpoint: Path) -> dict[str, dict[str, str]]:
+    """The entry by which a metrics file tells whose scores it holds: the sha256 of a file's, or a folder's, weights."""
+    return {"weights": {"sha256": file_hash(weights_file(checkpoint))}}
 
 
 def fetch_folder(repository: str, revision: str = "main") -> Path:

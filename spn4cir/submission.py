@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,11 @@ def write_submission(
         problems = submission_problems(content, files, queries, gallery)
         if problems:
             raise InputError(f"{places[metric].name}: not written: {'; '.join(problems[:5])}")
-    for file in files:
-        place = places[file.metric]
-        with atomic_file(place) as temporary:
+    with ExitStack() as together:
+        for file in files:
+            temporary = together.enter_context(atomic_file(places[file.metric]))
             write_json(temporary, predictions[file.metric])
-            _check_size(temporary, place, file)
+            _check_size(temporary, places[file.metric], file)
     return list(places.values())
 
 

@@ -1,13 +1,18 @@
 """benchmark: the scores of a data set's trained weights, both stages, where nothing was trained."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from spn4cir.checkpoints import load_composer
 from spn4cir.datasets import has_test_queries, open_benchmark
+from spn4cir.datasets.protocol import Submittable
+from spn4cir.datasets.records import Missing
 from spn4cir.device import choose_device
+from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.params import of_dataset
-from spn4cir.submission import write_submission
+from spn4cir.submission import Predictions, write_submission
 from spn4cir.validation import validate_both
 from stages.common import DATA, Job, run
 from stages.outcome import write_metrics, write_tables
@@ -35,9 +40,19 @@ def main(job: Job) -> None:
     with atomic_folder(job.place("benchmark")) as folder:
         write_tables(job, layout, settings.validate_, found, folder)
         if served is not None:
-            name = f"{job.dataset}_{job.family}"
-            write_submission(found.submission, served.submission, folder, name, *served.test_queries())
+            _submit(job, served, found.submission, folder, settings.missing)
     write_metrics(job, "benchmark", layout, settings.validate_, composer, found)
+
+
+def _submit(job: Job, served: Submittable, predictions: dict[str, Predictions], folder: Path, missing: Missing) -> None:
+    """Writes the test server's file; where pictures may lack, a query without an answer costs this file alone."""
+    try:
+        name = f"{job.dataset}_{job.family}"
+        write_submission(predictions, served.submission, folder, name, *served.test_queries())
+    except InputError as problem:
+        if missing == "error":
+            raise
+        print(f"benchmark: {problem}; the scores are written all the same", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What commands share once their arguments are there: settings, data set, network and places to write."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -88,6 +89,9 @@ def table_settings(values: "Sequence[str]") -> dict[str, Any]:
     pairs = [value.partition("=") for value in values]
     if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
         raise InputError(f"--table '{wrong[0]}': write it as KEY=VALUE, as in reference=reference_image")
+    counts = Counter(key for key, _, _ in pairs)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        raise InputError(f"--table {twice[0]}=: stands there {counts[twice[0]]} times; give it once, a pattern with *")
     patterns = {key: value for key, _, value in pairs if key in ("files", "images", "targets")}
     columns = {key: value for key, _, value in pairs if key not in patterns}
     return {**patterns, **({"columns": columns} if columns else {})}

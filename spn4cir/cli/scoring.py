@@ -66,7 +66,7 @@ def validate(
     """
     from spn4cir.evaluation import encode_splits, evaluate, metrics_file
     from spn4cir.files import atomic_file, write_json
-    from spn4cir.networks import load_network
+    from spn4cir.networks import load_network, weights_entry
     from spn4cir.outcomes import queries_entry, write_queries
     from spn4cir.params import of_dataset, protocol_of
     from spn4cir.shortcuts import measure_shortcuts, probe_of, require_gallery, wordings_of
@@ -76,19 +76,20 @@ def validate(
     check_place(queries)
     params, place, processes = find_machine(device, workers)
     opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text, table)
+    probe = measured = None
     if shortcuts or paraphrases is not None:
         require_gallery(opened)
+        probe = probe_of(of_dataset(params.shortcuts, name, "shortcuts"), paraphrases)
     options = network_options(tokenizer, vision_head_width, text_head_width)
     composer = load_network(checkpoint, family, options, place)
     settings = protocol_of(params, name, family or composer.family)
     splits = opened.evaluation_splits()
-    probe = measured = None
-    if shortcuts or paraphrases is not None:
-        probe = probe_of(of_dataset(params.shortcuts, name, "shortcuts"), paraphrases)
+    if probe is not None:
         wordings = wordings_of(splits, settings.capitalise, probe)
     images = encode_splits(composer, splits, settings, processes, place)
     evaluation = evaluate(composer, opened, splits, images, settings, place)
     content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
+    content |= weights_entry(checkpoint)
     if probe is not None:
         measured = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, probe.nearest, place)
         content["shortcuts"] = measured.scores

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ from spn4cir.params_file import load_params
 from spn4cir.runs import read_runs
 from spn4cir.submission import check_submission
 from stages.common import Job
-from tests.helpers.benchmarks import write_circo
+from tests.helpers.benchmarks import FIRST_ID, write_circo
 from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import change
 
 ROOT = Path(__file__).parents[2]
 HERE = Path("data/benchmark/demo_circo/clip")
@@ -55,6 +57,27 @@ def test_without_test_queries_it_only_scores(job: Job) -> None:
     Path("data/raw/demo_circo/annotations/test.json").unlink()
     stages.benchmark.main(job)
     assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
+
+
+@pytest.mark.parametrize("missing", ["skip", "error"])
+def test_a_test_query_without_its_picture_costs_the_submission_alone(
+    job: Job, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where pictures may lack; else it is an error."""
+    root = Path("data/raw/demo_circo")
+    one = {"reference_img_id": 50 * FIRST_ID, "relative_caption": "has more", "shared_concept": "a dog", "id": 99}
+    change(root / "annotations/test.json", lambda records: [*records, one])
+    (root / f"COCO2017_unlabeled/unlabeled2017/{50 * FIRST_ID:012d}.jpg").unlink()
+    own = job.params.benchmarks["demo_circo"].model_copy(update={"missing": missing})
+    params = job.params.model_copy(update={"benchmarks": {"demo_circo": own}})
+    if missing == "error":
+        with pytest.raises(InputError, match="1 of 60 images are not on disk"):
+            stages.benchmark.main(replace(job, params=params))
+        return
+    stages.benchmark.main(replace(job, params=params))
+    assert json.loads(Path("metrics/demo_circo/clip.json").read_text())["counts"]["queries"] == {"val": 6}
+    assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
+    assert "1 query ids are missing, the first is 99; the scores are written all the same" in capsys.readouterr().err
 
 
 def test_a_benchmark_without_settings_is_named(job: Job) -> None:

@@ -101,7 +101,7 @@ def test_validate_writes_the_metrics_file(data, layout, root, checkpoint, keys):
     arguments = ["--root", data / root, "--checkpoint", data / checkpoint, "--json", "m.json", "--workers", 0]
     result = call("validate", "--layout", layout, "--family", "clip", *arguments)
     metrics = json.loads(Path("m.json").read_text())
-    assert list(metrics) == [*keys, "protocol", "counts", "alternatives", "queries"]
+    assert list(metrics) == [*keys, "protocol", "counts", "alternatives", "queries", "weights"]
     assert metrics["queries"] == "m.queries.parquet"
     assert pq.read_table("m.queries.parquet").num_rows == sum(metrics["counts"]["queries"].values())
     assert all(0 <= metrics[key] <= 100 for key in keys)

@@ -109,6 +109,10 @@ def test_a_data_set_is_added_from_the_hub_and_pinned(
         (["--layout", "cirr", "--hub", "a/b"], "layout cirr is not read from the hub; download it and name its folder"),
         (["--layout", "table", "--hub", "a/b", "--path", "."], "give --path or --hub, not both"),
         (["--layout", "table", "--path", ".", "--table", "a"], "--table 'a': write it as KEY=VALUE"),
+        (
+            ["--layout", "table", "--path", ".", "--table", "files=a", "--table", "files=b"],
+            "--table files=: stands there 2 times; give it once",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(

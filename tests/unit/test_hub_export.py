@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from spn4cir import Retriever
 from spn4cir.cli import app
 from spn4cir.files import file_hash
-from spn4cir.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS
+from spn4cir.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS, weights_file
 from tests.helpers import hub_server
 from tests.helpers.checkpoints import tiny_state, write_checkpoint
 from tests.helpers.layouts import draw, write_cirr
@@ -97,6 +97,24 @@ def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_pat
     assert f"| recall_at5 | {metrics['recall_at5']:.2f} |" in card.text
     assert "Trained on: FashionIQ, my own pictures." in card.text
     assert json.loads(Path("model/config.json").read_text())["protocol"] == metrics["protocol"]
+
+
+def test_scores_of_other_weights_are_refused(weights, tmp_path):
+    write_cirr(tmp_path / "cirr")
+    call("validate", "--layout", "cirr", "--root", "cirr", "--checkpoint", weights, "--json", "m.json", "--workers", 0)
+    other = write_checkpoint(tmp_path / "other.pt", seed=5)
+    facts = ["--metrics", "m.json", "--scored-on", "CIRR"]
+    said = export("--checkpoint", other, *facts, status=1).stderr
+    assert f"m.json: holds scores of other weights than {other}; score these with `validate`" in said
+    assert not Path("model").exists()
+    export("--checkpoint", weights, *facts)
+
+
+def test_what_has_no_name_is_refused(weights):
+    Path("m.json").write_text(json.dumps({"recall_at1": 2.0, "protocol": {"family": "clip"}, "counts": {}}))
+    said = export("--checkpoint", weights, "--metrics", "m.json", "--scored-on", " ", status=1).stderr
+    assert "m.json: does not say which data set it is of; name it with --scored-on NAME" in said
+    assert "--data '': name what" in export("--checkpoint", weights, "--data", "", status=1).stderr
 
 
 def test_each_stage_takes_its_own_scores(tmp_path):
@@ -184,8 +202,11 @@ def test_every_command_takes_the_folder(weights, folder, gallery, tmp_path):
         call("submit", "--root", "cirr", *given, "--name", "a", "--out", "sub", "--workers", 0)
         call("export", *given, "--out", "p.pt")
         call("index", *given, "--gallery", gallery, "--out", f"{checkpoint.name}.index", "--workers", 0)
-        files = [Path("m.json"), *sorted(Path("sub").iterdir())]
+        files = sorted(Path("sub").iterdir())
+        scores = json.loads(Path("m.json").read_text())
+        assert scores.pop("weights") == {"sha256": file_hash(weights_file(checkpoint))}
         return [
+            str(scores),
             call("search", *given, "--gallery", gallery, *QUERY).stdout,
             call("inspect", checkpoint).stdout.replace("none in the file", ""),
             *(file.read_text() for file in files),

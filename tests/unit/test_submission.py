@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,13 @@ def test_a_gallery_that_is_too_small_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not written: pair \d+: 11 names, expected 50"):
         write_submission(found, FILES, tmp_path / "out", "x", split.triplets, split.gallery.names)
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_file_that_is_too_large_takes_the_others_with_it(tmp_path: Path, layout: Cirr, predictions: Any) -> None:
+    files = (FILES[0], replace(FILES[1], max_bytes=100))
+    with pytest.raises(InputError, match=r"recall_subset_submission_x\.json: .* bytes; the server takes at most 100"):
+        write_submission(predictions, files, tmp_path / "out", "x", *layout.test_queries())
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_missing_image_of_a_group_is_not_listed(tmp_path: Path) -> None:
