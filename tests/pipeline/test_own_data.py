@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.helpers.layouts import write_folder
+from tests.helpers.layouts import write_folder, write_table
 from tests.helpers.pages import blocks_of
 from tests.pipeline.conftest import Project
 
@@ -60,3 +60,28 @@ def test_annotated_pictures_train_and_score_a_family(project: Project, tmp_path:
     assert {"recall_at5", "recall_subset_at1", "mean_recall5_subset1"} <= metrics.keys()
     unique = json.loads((project.root / "data/dedup/shop/optimized_images.json").read_text())
     assert "pots/15.png" not in unique[2], "a picture that queries alone name is not learnt from"
+
+
+def test_a_table_trains_and_scores_as_its_page_says(project: Project, tmp_path: Path) -> None:
+    """With the demo's settings in the place of FashionIQ's, whose captioner is the hub's."""
+    columns = ("--table", "reference=reference_image", "--table", "target=target_image")
+    folder = write_table(tmp_path / "tables")
+    project.run(
+        "spn4cir", "add-dataset", "shop", "--layout", "table", "--path", str(folder), *columns, "--like", "demo_fiq"
+    )
+    shutil.copytree(project.root / "data/models/demo_fiq", project.root / "data/models/shop", dirs_exist_ok=True)
+
+    def widen(params: dict) -> None:
+        params["match"]["shop"]["window"].update(dict.fromkeys(params["match"]["shop"]["window"]))
+
+    project.edit("params.yaml", widen)
+    (command,) = (block.text for block in blocks_of("tables.md", "bash") if "dvc exp run" in block.text)
+    project.run("bash", "-euo", "pipefail", "-c", command)
+    metrics = json.loads((project.root / "metrics/shop/clip.json").read_text())
+    assert metrics["protocol"]["gallery"] == "the pictures that the rows of the split name"
+    assert metrics["counts"]["queries"] == {"val": 10}
+    assert metrics["counts"]["gallery"] == {"val": 11}
+    generated = json.loads((project.root / "data/triplets/shop/clip/cap.extend_clip.train.json").read_text())
+    assert {record["reference"] for record in generated} <= {f"{number}.png" for number in range(31)}
+    page = (project.root / "data/report/shop/clip.html").read_text(encoding="utf-8")
+    assert "data:image" in page, "pictures are read from the cells"

@@ -49,6 +49,7 @@ COVERED = (
         "dvc pull validate",
         "tests/pipeline/test_sharing.py::test_a_clone_without_raw_data_works_on_from_what_it_pulls",
     ),
+    ("tables.md", "dvc exp run", "tests/pipeline/test_own_data.py::test_a_table_trains_and_scores_as_its_page_says"),
     ("search.md", "make serve", "tests/unit/test_documentation.py::test_make_serve_serves_what_the_demo_makes"),
     ("search.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
     ("commands.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
