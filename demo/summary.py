@@ -1,5 +1,6 @@
 """What `make demo` ends with: the metrics table, where the pictures are, what to type next."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ Next, with the environment active (. .venv/bin/activate):
   dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; dvc exp show compares
   spn4cir add-dataset fiq --layout fashioniq --path FOLDER   your own FashionIQ folder (cirr: likewise)
 """
+_LOCKS = ("dvc.lock", "demo/dvc.lock")
+_LOCK = """\
+  git commit -m "Build the demo" dvc.lock demo/dvc.lock      the lock now names the training speed of this machine
+"""
 
 
 def table(metrics: dict[str, Any]) -> list[str]:
@@ -45,6 +50,16 @@ def table(metrics: dict[str, Any]) -> list[str]:
     return [head, *(f"  {name:8}" + "".join(f" {value}" for value in values) for name, values in rows)]
 
 
+def is_locked() -> bool:
+    """Whether git holds the lock files as they are; also where there is no git to tell."""
+    try:
+        return (
+            subprocess.run(["git", "diff", "--quiet", "--", *_LOCKS], check=False, capture_output=True).returncode != 1
+        )
+    except OSError:
+        return True
+
+
 def main(folder: Path) -> None:
     """Prints the tables of every metrics file of the demo. Raises InputError when there is none."""
     files = sorted(folder.glob("demo_*/*.json"))
@@ -54,7 +69,7 @@ def main(folder: Path) -> None:
         queries = read_json(file)["counts"]["queries"]
         print(f"\n{file.parent.name}, {file.stem}: percent, {sum(queries.values())} queries ({file})")
         print("\n".join(table(read_json(file))))
-    print(f"\n{_NEXT}", end="")
+    print(f"\n{_NEXT}", end="" if is_locked() else _LOCK)
 
 
 if __name__ == "__main__":

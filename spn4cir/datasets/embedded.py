@@ -56,7 +56,8 @@ class TableFile:
                 there = ", ".join(rows.schema.names) or "none"
                 raise InputError(
                     f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
-                    f"columns.{key} of the data set's table, or which files are meant by files, images and targets"
+                    f"--table {key}=NAME (in params.yaml columns.{key} of the data set's table), or which files are "
+                    "meant by files, images and targets"
                 )
         if twice := [name for name in columns.values() if rows.schema.names.count(name) > 1]:
             raise InputError(f"{path}: has the column '{twice[0]}' twice; give each column a name of its own")

@@ -1,6 +1,7 @@
 """What `make demo`, `make demo-all` and `make ablation` print."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,31 @@ def test_the_summary_shows_both_stages_and_the_gain(tmp_path: Path, capsys: pyte
         ["stage", "2", "30.00", "61.50"],
         ["gain", "+4.50", "-0.50"],
     ]
+
+
+def test_a_lock_that_a_run_changed_is_to_be_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo_cirr").mkdir()
+    (tmp_path / "demo_cirr/clip.json").write_text(json.dumps({"counts": {"queries": {}}, "stage1": {}}))
+    for name in ("dvc.lock", "demo/dvc.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one")
+    assert summary.is_locked(), "no repository tells"
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *command], check=True)
+    summary.main(tmp_path)
+    assert "git commit" not in capsys.readouterr().out
+    (tmp_path / "dvc.lock").write_text("two")
+    summary.main(tmp_path)
+    command = 'git commit -m "Build the demo" dvc.lock demo/dvc.lock'
+    assert command in capsys.readouterr().out
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.org")
+    subprocess.run(["bash", "-c", command], check=True)
+    assert summary.is_locked()
 
 
 def test_a_summary_without_metrics_says_what_to_run(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ COVERED = (
         "dvc exp run -S 'demo/",
         "tests/pipeline/test_dag.py::test_a_benchmark_is_drawn_and_scored_once_it_is_named",
     ),
+    (
+        "experiments.md",
+        "git commit",
+        "tests/unit/test_demo_reports.py::test_a_lock_that_a_run_changed_is_to_be_committed",
+    ),
     ("experiments.md", "dvc exp run -S", "tests/pipeline/test_dag.py::test_a_temperature_reruns_its_pair_alone"),
     ("experiments.md", "git checkout", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
     ("experiments.md", "dvc exp", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),

@@ -247,8 +247,8 @@ def test_a_column_that_is_not_there_lists_those_that_are(published: Path) -> Non
         table(published).training_triplets()
     assert str(raised.value) == (
         f"{published}/data/train-00000-of-00001.parquet: lacks the column 'reference' (columns there: reference_image, "
-        "target_image, text); say what it is called by columns.reference of the data set's table, or which files are "
-        "meant by files, images and targets"
+        "target_image, text); say what it is called by --table reference=NAME (in params.yaml columns.reference of the "
+        "data set's table), or which files are meant by files, images and targets"
     )
 
 
