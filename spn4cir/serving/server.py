@@ -102,6 +102,8 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
 
     # When the page starts, its framework asks every object's type, a deprecated one of torch's too.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
+    # Pictures with a palette lose their transparency on purpose: the networks see RGB.
+    warnings.filterwarnings("ignore", category=UserWarning, message="Palette images with Transparency")
     if not local:
         print(f"warning: whoever reaches {shown} can see the gallery and search it", file=sys.stderr)
     config = uvicorn.Config(
