@@ -53,11 +53,10 @@ def table(metrics: dict[str, Any]) -> list[str]:
 def is_locked() -> bool:
     """Whether git holds the lock files as they are; also where there is no git to tell."""
     try:
-        return (
-            subprocess.run(["git", "diff", "--quiet", "--", *_LOCKS], check=False, capture_output=True).returncode != 1
-        )
+        done = subprocess.run(["git", "diff", "--quiet", "--", *_LOCKS], check=False, capture_output=True)
     except OSError:
         return True
+    return done.returncode != 1
 
 
 def main(folder: Path) -> None:

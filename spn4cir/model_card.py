@@ -105,7 +105,8 @@ def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> Measure
     """
     if facts.metrics is None:
         return None
-    if not (facts.scored_on or "").strip():
+    scored_on = (facts.scored_on or "").strip()
+    if not scored_on:
         raise InputError(f"{facts.metrics}: does not say which data set it is of; name it with --scored-on NAME")
     content = read_json(facts.metrics)
     try:
@@ -122,7 +123,7 @@ def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> Measure
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
     if not flat or not all(map(isfinite, flat.values())):
         raise InputError(f"{facts.metrics}: holds no scores, or some that are no numbers; name one of `validate`")
-    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), facts.scored_on or "")
+    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), scored_on)
 
 
 def check_facts(facts: Facts) -> None:

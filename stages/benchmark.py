@@ -7,9 +7,7 @@ from pathlib import Path
 from spn4cir.checkpoints import load_composer
 from spn4cir.datasets import has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Submittable
-from spn4cir.datasets.records import Missing
 from spn4cir.device import choose_device
-from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.params import of_dataset
 from spn4cir.submission import Predictions, write_submission
@@ -40,19 +38,22 @@ def main(job: Job) -> None:
     with atomic_folder(job.place("benchmark")) as folder:
         write_tables(job, layout, settings.validate_, found, folder)
         if served is not None:
-            _submit(job, served, found.submission, folder, settings.missing)
+            _submit(job, served, found.submission, folder)
     write_metrics(job, "benchmark", layout, settings.validate_, composer, found)
 
 
-def _submit(job: Job, served: Submittable, predictions: dict[str, Predictions], folder: Path, missing: Missing) -> None:
-    """Writes the test server's file; where pictures may lack, a query without an answer costs this file alone."""
-    try:
-        name = f"{job.dataset}_{job.family}"
-        write_submission(predictions, served.submission, folder, name, *served.test_queries())
-    except InputError as problem:
-        if missing == "error":
-            raise
-        print(f"benchmark: {problem}; the scores are written all the same", file=sys.stderr)
+def _submit(job: Job, served: Submittable, predictions: dict[str, Predictions], folder: Path) -> None:
+    """Writes the test server's file; a query that `missing: skip` left out costs this file, and not the scores."""
+    queries, gallery = served.test_queries()
+    answered = frozenset.intersection(*(frozenset(content) for content in predictions.values()))
+    if left_out := [query.query_id for query in queries if str(query.query_id) not in answered]:
+        print(
+            f"benchmark: no file for the test server, which wants all queries: {len(left_out)} lack a picture, the "
+            f"first is {left_out[0]}",
+            file=sys.stderr,
+        )
+        return
+    write_submission(predictions, served.submission, folder, f"{job.dataset}_{job.family}", queries, gallery)
 
 
 if __name__ == "__main__":

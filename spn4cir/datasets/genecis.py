@@ -3,6 +3,7 @@
 Source: https://github.com/facebookresearch/genecis.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": Fals
 _GROW = 0.7
 # No picture has so many pixels a side; a figure that is not finite is no less either.
 _FAR = 1_000_000
+# Ids have at most eight digits; the pictures of the object tasks are named by twelve.
+_NUMBER = re.compile(r"[0-9]{1,12}")
 # Visual Genome comes in two folders; the authors hold all of it in one.
 _GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
 
@@ -152,6 +155,6 @@ class GeneCis:
 def _image_id(image: dict[str, Any], name: str, path: Path, position: int) -> int:
     """The id of an image, which Visual Genome's files write as a number or as text. Raises InputError as `field`."""
     value = image.get(name)
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)
     return integer_field(image, name, path, position)

@@ -7,7 +7,8 @@ from typing import Any
 from spn4cir.datasets.embedded import TableFile
 from spn4cir.errors import InputError
 
-_LARGEST = 2**63 - 1
+# As many digits as always fit into 64 bits.
+_DIGITS = 18
 
 
 def identity(value: Any) -> str:
@@ -29,8 +30,8 @@ def identities(table: TableFile, key: str) -> list[str]:
 
 
 def query_numbers(ids: Sequence[Any]) -> list[int | None]:
-    """The ids of queries as numbers, where each is a number of its own as 64 bits hold; else None for all."""
+    """The ids of queries as numbers, where each is a number of its own that 64 bits hold; else None for all."""
     texts = [identity(value) for value in ids]
-    whole = all(text.isascii() and text.isdecimal() and int(text) <= _LARGEST for text in texts)
+    whole = all(text.isascii() and text.isdecimal() and len(text) <= _DIGITS for text in texts)
     numbers = [int(text) for text in texts] if whole else []
     return [*numbers] if len(set(numbers)) == len(texts) else [None] * len(texts)

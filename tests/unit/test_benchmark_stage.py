@@ -77,7 +77,10 @@ def test_a_test_query_without_its_picture_costs_the_submission_alone(
     stages.benchmark.main(replace(job, params=params))
     assert json.loads(Path("metrics/demo_circo/clip.json").read_text())["counts"]["queries"] == {"val": 6}
     assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
-    assert "1 query ids are missing, the first is 99; the scores are written all the same" in capsys.readouterr().err
+    assert (
+        "no file for the test server, which wants all queries: 1 lack a picture, the first is 99"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_benchmark_without_settings_is_named(job: Job) -> None:

@@ -125,6 +125,7 @@ FAULTS = [
         lambda r: r[1]["target"].update(val_image_id="dog"),
         "field 'val_image_id' is 'dog', expected a int",
     ),
+    ("focus_object", lambda r: r[1]["target"].update(val_image_id="9" * 5000), "expected a int"),
     ("change_object", lambda r: r[1]["target"].update(val_image_id=99), "1 of 18 images are not on disk"),
     ("change_object", lambda r: r[1].update(target=r[1]["reference"]), "query 1 has its reference '11' as its target"),
     (

@@ -427,6 +427,7 @@ def test_a_target_that_is_not_in_the_table_of_images(tmp_path: Path, capsys: pyt
         (["7", "07"], [0, 1]),  # one number for two
         (["7", "b"], [0, 1]),
         (["7", "9" * 20], [0, 1]),  # more than 64 bits
+        (["7", "9" * 5000], [0, 1]),  # more than Python reads
         (["7", "\u00b2"], [0, 1]),
     ],
 )
