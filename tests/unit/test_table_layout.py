@@ -11,11 +11,8 @@ import torch
 
 from spn4cir.bank import build_bank, open_bank
 from spn4cir.checking import check_data
-from spn4cir.datasets import open_layout
-from spn4cir.datasets.table import Table
 from spn4cir.dedup import deduplicate
 from spn4cir.encoding import EncodedGallery
-from spn4cir.errors import InputError
 from spn4cir.evaluation import encode_splits, evaluate, metrics_file
 from spn4cir.files import read_json, write_json
 from spn4cir.images import ImageFiles
@@ -27,17 +24,7 @@ from spn4cir.training_settings import Bank
 from spn4cir.types import EvaluationSplit, Gallery
 from tests.conftest import CPU, StubComposer, optimisation
 from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table
-
-COLUMNS = {"reference": "reference_image", "target": "target_image"}
-
-
-def table(root: Path, missing: str = "error", **settings: Any) -> Table:
-    columns = {"columns": settings["columns"]} if "columns" in settings else {}
-    given = {key: value for key, value in settings.items() if key != "held_out"}
-    options = {"table": given | columns} | {key: settings[key] for key in settings.keys() & {"held_out"}}
-    opened = open_layout("table", root, missing, options)  # type: ignore[arg-type]
-    assert isinstance(opened, Table)
-    return opened
+from tests.helpers.tables import COLUMNS, table, write_benchmark, write_relevance, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +97,6 @@ def test_names_of_files_in_the_folder(tmp_path: Path) -> None:
     assert check_data(layout, 0).is_whole
 
 
-def write_benchmark(root: Path) -> dict[str, Any]:
-    """Queries, a corpus and their relevance, as the tasks of MTEB lie on the hub; one query starts outside of it."""
-    cells = pictures(root, 6)
-    write_parquet(root / "corpus/test-00000-of-00001.parquet", {"id": [f"c{n}" for n in range(5)], "image": cells[:5]})
-    write_parquet(
-        root / "query/test-00000-of-00001.parquet",
-        {"id": ["q0", "q1"], "image": [cells[0] | {"path": None}, cells[5]], "text": ["is red", "is blue"]},
-    )
-    write_parquet(
-        root / "qrels/test-00000-of-00001.parquet",
-        {"query-id": ["q0", "q1", "q1", "q0"], "corpus-id": ["c1", "c2", "c3", "c4"], "score": [1, 1, 2, 0]},
-    )
-    columns = {"reference": "image", "query": "id"}
-    return {"files": "query/*", "images": "corpus/*", "targets": "qrels/*", "columns": columns}
-
-
 def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate) -> None:
     """A query that starts from an image of the corpus is known by its bytes; another one's is no candidate."""
     layout = table(tmp_path, **write_benchmark(tmp_path))
@@ -142,15 +113,6 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
     assert found.splits[0].names == test.gallery.names
     assert "test_recall_at1" in found.scores
     assert layout.gallery_rule == "all named images"
-
-
-def test_a_query_without_an_answer_is_named(tmp_path: Path) -> None:
-    settings = write_benchmark(tmp_path)
-    layout = table(tmp_path, **settings | {"columns": {"reference": "image", "query": "text"}})
-    with pytest.raises(
-        InputError, match=r"query/test-.*\.parquet: row 0: query 'is red' has no target in qrels/\*; set"
-    ):
-        layout.evaluation_splits()
 
 
 def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
@@ -236,103 +198,6 @@ def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_s
     assert not torch.equal(composer.image_side.weight, torch.eye(12))
 
 
-def one_row(root: Path, **other: Any) -> Path:
-    cells = pictures(root, 3)
-    columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "split": ["val", "train"]}
-    return write_parquet(root / "t.parquet", columns | {key: value for key, value in other.items() if value})
-
-
-def test_a_column_that_is_not_there_lists_those_that_are(published: Path) -> None:
-    with pytest.raises(InputError) as raised:
-        table(published).training_triplets()
-    assert str(raised.value) == (
-        f"{published}/data/train-00000-of-00001.parquet: lacks the column 'reference' (columns there: reference_image, "
-        "target_image, text); say what it is called by --table reference=NAME (in params.yaml columns.reference of the "
-        "data set's table), or which files are meant by files, images and targets"
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"text": ["", "b"]}, r"t\.parquet: row 0: text is ''; write it, or remove the row"),
-        ({"text": [None, "b"]}, r"t\.parquet: row 0: text is None"),
-        ({"reference": [None, "x"]}, r"t\.parquet: row 0: reference is None"),
-        ({"reference": [1, 2]}, r"column reference: is of type int64; a picture is bytes, \{bytes, path\}, or a name"),
-        ({"split": ["val", "other"]}, r"t\.parquet: row 1: split is 'other', expected one of train, val, test"),
-        ({"target": ["gone.png", "gone.png"]}, r"target 'gone\.png' has no image on disk"),
-    ],
-)
-def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    one_row(tmp_path, **change)
-    with pytest.raises(InputError, match=message):
-        table(tmp_path).evaluation_splits()
-
-
-@pytest.mark.parametrize("path", [None, "gone.png"])
-def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None) -> None:
-    """It is named by its row, left out when skipping, and missing to check-data."""
-    cells = pictures(tmp_path, 2)
-    one_row(tmp_path, target=[{"bytes": None, "path": path}, cells[0]])
-    name = path or "t.parquet/0/target"
-    with pytest.raises(InputError, match=f"target '{name}' has no image"):
-        table(tmp_path).evaluation_splits()
-    (val,) = table(tmp_path, "skip").evaluation_splits()
-    assert (val.left_out, val.missing, val.triplets) == (1, 1, ())
-    found = check_data(table(tmp_path), 0)
-    assert [fault.name for fault in found.missing] == [name]
-
-
-def test_a_broken_picture_is_named_by_its_row(tmp_path: Path) -> None:
-    cells = pictures(tmp_path, 2)
-    one_row(tmp_path, target=[cells[1], cells[0] | {"bytes": cells[0]["bytes"][:60], "path": "broken.png"}])
-    found = check_data(table(tmp_path), 0)
-    assert [(fault.name, fault.path) for fault in found.broken] == [("broken.png", f"{tmp_path}/t.parquet/1/target")]
-
-
-def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
-    cells = pictures(tmp_path, 2)
-    one_row(tmp_path, target=[cells[1], {"bytes": b"words", "path": "words.png"}])
-    (fault,) = check_data(table(tmp_path), 0).broken
-    assert fault.reason == "cannot be decoded (no known picture format)"
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"images": "corpus/*"}, r"no \.parquet or \.arrow file matches images 'corpus/\*'"),
-        ({"files": "/tmp/*"}, r"no \.parquet or \.arrow file matches files '/tmp/\*'; it is a path from the folder"),
-        ({"files": "a**b"}, r"matches files 'a\*\*b'"),
-        ({"files": "."}, r"matches files '\.'"),
-        ({"columns": {"target": "reference"}}, "reference and target are both the column 'reference'"),
-        ({"columns": {"text": "target"}}, "target and text are both the column 'target'"),
-        ({"columns": {"refrence": "a"}}, "layout table has no setting 'refrence'; it has files, images, targets, and"),
-        ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
-    ],
-)
-def test_settings_that_will_not_do(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    one_row(tmp_path)
-    with pytest.raises(InputError, match=message):
-        table(tmp_path, **settings).evaluation_splits()
-
-
-def test_a_folder_without_tables_and_tables_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no \.parquet or \.arrow file of rows"):
-        table(tmp_path).training_triplets()
-    write_parquet(tmp_path / "t.parquet", dict.fromkeys(("reference", "target", "text"), pa.array([], pa.string())))
-    with pytest.raises(InputError, match="the tables hold no row; name other files"):
-        table(tmp_path).training_triplets()
-
-
-def test_images_of_one_id_that_differ(tmp_path: Path) -> None:
-    write_benchmark(tmp_path)
-    cells = pictures(tmp_path, 2)
-    write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", {"id": ["c0", "c0"], "image": cells})
-    settings = {"files": "query/*", "images": "corpus/*", "columns": {"reference": "image", "target": "id"}}
-    with pytest.raises(InputError, match=r"corpus/.*/1/image: another image is called 'c0' too"):
-        table(tmp_path, **settings).evaluation_splits()
-
-
 def test_the_settings_reach_the_layout() -> None:
     settings = {"images": "corpus/*", "columns": {"reference": "image"}}
     read = Dataset.model_validate({"layout": "table", "missing": "error", "pool": None, "table": settings})
@@ -348,19 +213,6 @@ def test_golden_triplets(published: Path) -> None:
     ]
 
 
-def write_relevance(root: Path, names: list[str], scores: list[Any]) -> Path:
-    columns = {"query-id": ["q0", "q1", "q1"], "corpus-id": names, "score": scores}
-    return write_parquet(root / "qrels/test-00000-of-00001.parquet", columns)
-
-
-@pytest.mark.parametrize(("score", "told"), [(None, "None"), (float("nan"), "nan")])
-def test_a_relevance_that_is_no_number(tmp_path: Path, score: Any, told: str) -> None:
-    settings = write_benchmark(tmp_path)
-    write_relevance(tmp_path, ["c1", "c2", "c3"], [1.0, score, 2.0])
-    with pytest.raises(InputError, match=rf"qrels/.*parquet: row 1: score is {told}, expected a number"):
-        table(tmp_path, **settings).evaluation_splits()
-
-
 @pytest.mark.parametrize(("scores", "order"), [(["1", "2"], ("c3", "c2")), ([2.5, 1.0], ("c2", "c3"))])
 def test_relevance_may_be_written_as_text(tmp_path: Path, scores: list[Any], order: tuple[str, ...]) -> None:
     settings = write_benchmark(tmp_path)
@@ -368,55 +220,10 @@ def test_relevance_may_be_written_as_text(tmp_path: Path, scores: list[Any], ord
     assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == order
 
 
-def test_relevance_in_words(tmp_path: Path) -> None:
-    settings = write_benchmark(tmp_path)
-    write_relevance(tmp_path, ["c1", "c2", "c3"], ["1", "good", "2"])
-    with pytest.raises(InputError, match="row 1: score is 'good', expected a number"):
-        table(tmp_path, **settings).evaluation_splits()
-
-
-@pytest.mark.parametrize("name", [None, ""])
-def test_an_image_without_a_name(tmp_path: Path, name: str | None) -> None:
-    settings = write_benchmark(tmp_path)
-    columns = {"id": ["c1", name], "image": pa.array(pictures(tmp_path, 2), PICTURE)}
-    write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", columns)
-    with pytest.raises(InputError, match=r"parquet: row 1: the column 'id' is empty; write the name"):
-        table(tmp_path, **settings).evaluation_splits()
-
-
 def test_an_answer_that_is_told_twice_is_one(tmp_path: Path) -> None:
     settings = write_benchmark(tmp_path)
     write_relevance(tmp_path, ["c1", "c2", "c2"], [1, 1, 2])
     assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == ("c2",)
-
-
-def test_a_column_that_stands_twice(tmp_path: Path) -> None:
-    cells = pa.array(pictures(tmp_path, 2), PICTURE)
-    columns = pa.table([cells, cells, cells, pa.array(["a", "b"])], names=["reference", "target", "reference", "text"])
-    pq.write_table(columns, tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"t\.parquet: has the column 'reference' twice"):
-        table(tmp_path).evaluation_splits()
-
-
-@pytest.mark.parametrize("key", ["category", "split"])
-def test_a_column_that_may_be_there_and_stands_twice(tmp_path: Path, key: str) -> None:
-    cells, words = pa.array(pictures(tmp_path, 2), PICTURE), pa.array(["val", "train"])
-    names = ["reference", "target", "text", key, key]
-    pq.write_table(pa.table([cells, cells[::-1], words, words, words], names=names), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=rf"t\.parquet: has the column '{key}' twice"):
-        table(tmp_path).evaluation_splits()
-
-
-def test_a_target_that_is_not_in_the_table_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = pictures(tmp_path, 4)
-    write_parquet(tmp_path / "corpus/t.parquet", {"id": ["c0", "c1"], "image": cells[:2]})
-    rows = {"reference": cells[:2], "target": [cells[1], cells[3]], "text": ["a", "b"]}
-    write_parquet(tmp_path / "rows/test.parquet", rows)
-    with pytest.raises(InputError, match=r"target '3\.png' is not among the images in which queries are sought"):
-        table(tmp_path, images="corpus/*").evaluation_splits()
-    (test,) = table(tmp_path, "skip", images="corpus/*").evaluation_splits()
-    assert ([t.target_name for t in test.triplets], test.left_out) == (["c1"], 1)
-    assert "left out 1 of 2 queries whose target is no candidate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -450,15 +257,6 @@ def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
     assert [(t.query_id, t.target_name) for t in test.triplets] == [(10, "1"), (11, "2")]
 
 
-@pytest.mark.parametrize("key", ["query-id", "corpus-id"])
-def test_a_relevance_without_an_id(tmp_path: Path, key: str) -> None:
-    settings = write_benchmark(tmp_path)
-    columns: dict[str, list[Any]] = {"query-id": ["q0", "q1"], "corpus-id": ["c1", "c2"]}
-    write_parquet(tmp_path / "qrels/test-00000-of-00001.parquet", columns | {key: [columns[key][0], None]})
-    with pytest.raises(InputError, match=rf"qrels/.*: row 1: the column '{key}' is empty"):
-        table(tmp_path, **settings).evaluation_splits()
-
-
 @pytest.mark.parametrize("kind", [pa.dictionary(pa.int32(), pa.string()), pa.string_view(), pa.large_string()])
 def test_names_in_the_types_of_pandas_and_polars(tmp_path: Path, kind: pa.DataType) -> None:
     for number in range(3):
@@ -471,12 +269,5 @@ def test_names_in_the_types_of_pandas_and_polars(tmp_path: Path, kind: pa.DataTy
 
 
 def test_a_category_that_is_a_number_is_no_noun(tmp_path: Path) -> None:
-    one_row(tmp_path, category=[0, 1])
+    write_rows(tmp_path, category=[0, 1])
     assert {image.noun for image in table(tmp_path).caption_images("split")} == {"image"}
-
-
-def test_a_message_does_not_print_a_picture(tmp_path: Path) -> None:
-    one_row(tmp_path, text=pictures(tmp_path, 2))
-    with pytest.raises(InputError, match="row 0: text is ") as raised:
-        table(tmp_path).evaluation_splits()
-    assert len(str(raised.value)) < 400 + len(str(tmp_path))
