@@ -15,6 +15,7 @@ def check_lines(check: Check, whole: bool) -> list[str]:
         *_listed("broken", [_fault_line(fault) for fault in check.broken], whole),
         *_listed("unlisted (no annotation names them)", check.unlisted, whole),
         *_table(check.costs),
+        *_empty_texts(check.costs),
         *_official(check),
         summary(check),
     ]
@@ -70,6 +71,11 @@ def _table(costs: Iterable[Cost]) -> Iterator[str]:
     width = max(len(row[0]) for row in (*rows, _HEADS))
     for first, *others in (_HEADS, *rows):
         yield first.ljust(width) + "".join(f"{cell:>10}" for cell in others)
+
+
+def _empty_texts(costs: Iterable[Cost]) -> Iterator[str]:
+    if found := [f"{_label(cost)} {cost.empty_texts:,}" for cost in costs if cost.empty_texts]:
+        yield f"triplets with an empty text, which is used as it is: {', '.join(found)}"
 
 
 def _official(check: Check) -> Iterator[str]:

@@ -54,6 +54,7 @@ class Cost:
         images: that the split needs: the gallery but for `train`.
         missing: those of them that are not there.
         broken: those of them that cannot be decoded.
+        empty_texts: triplets of which a text holds no word; they are used as they are.
     """
 
     split: str
@@ -63,6 +64,7 @@ class Cost:
     images: int
     missing: int
     broken: int
+    empty_texts: int
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,7 @@ def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[
         images=len(split.images),
         missing=len(split.images) - len(usable) - undecodable,
         broken=undecodable,
+        empty_texts=sum(triplet.has_empty_text for triplet in split.triplets),
     )
 
 

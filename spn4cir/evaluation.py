@@ -243,6 +243,7 @@ def metrics_file(
         "counts": {
             "queries": {split.name: len(split.triplets) for split in splits},
             "left_out": {split.name: split.left_out for split in splits},
+            "empty_texts": {split.name: sum(t.has_empty_text for t in split.triplets) for split in splits},
             "gallery": {split.name: len(split.gallery) for split in splits},
             "missing_images": {split.name: split.missing for split in splits},
             **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.map_ks else {}),

@@ -1,9 +1,12 @@
 """Values that dataset adapters yield and every other module reads."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+_WORDLESS = re.compile(r"[\s.?,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Triplet:
     def target_names(self) -> tuple[str, ...]:
         """All images that answer the query, the one to find first; empty in test splits."""
         return () if self.target_name is None else (self.target_name, *self.other_targets)
+
+    @property
+    def has_empty_text(self) -> bool:
+        """Whether one of its texts holds nothing but spaces and the marks `.`, `?` and `,`."""
+        return any(_WORDLESS.fullmatch(caption) for caption in self.captions)
 
 
 @dataclass(frozen=True)

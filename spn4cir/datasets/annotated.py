@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from spn4cir.datasets.protocol import AnnotatedSplit, Scores, unique_gallery
-from spn4cir.datasets.records import Missing, captions_field, field, findable, present, present_images, read_records
+from spn4cir.datasets.records import (
+    Missing,
+    captions_field,
+    field,
+    findable,
+    present,
+    present_images,
+    read_records,
+    report_empty_texts,
+)
 from spn4cir.datasets.tables import SPLITS, Row
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
@@ -175,6 +184,7 @@ class AnnotatedRows:
             )
             for position, record in enumerate(read_records(path))
         ]
+        report_empty_texts(triplets, path)
         return present(triplets, self._pictures.index.__contains__, self.missing, str(path))
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:

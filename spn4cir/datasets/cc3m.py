@@ -9,7 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spn4cir.datasets.records import Missing, captions_field, field, present, present_images, read_records
+from spn4cir.datasets.records import (
+    Missing,
+    captions_field,
+    field,
+    present,
+    present_images,
+    read_records,
+    report_empty_texts,
+)
 from spn4cir.datasets.shards import Listed, find_parts, image_id
 from spn4cir.errors import InputError
 from spn4cir.members import is_there
@@ -115,6 +123,7 @@ class Cc3m:
             )
             for position, record in enumerate(read_records(path))
         ]
+        report_empty_texts(triplets, path)
         return present(triplets, self._on_disk, self.missing, str(path))
 
     def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:

@@ -13,7 +13,6 @@ from spn4cir.datasets.protocol import AnnotatedSplit, Scores
 from spn4cir.datasets.records import (
     Missing,
     check_query_ids,
-    field,
     fill_template,
     findable,
     integer_field,
@@ -21,6 +20,7 @@ from spn4cir.datasets.records import (
     present,
     present_gallery,
     read_records,
+    text_field,
 )
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
@@ -106,7 +106,7 @@ class Circo:
         return triplets
 
     def _triplet(self, record: dict[str, Any], path: Path, position: int, with_target: bool) -> Triplet:
-        texts = {name: field(record, name, str, path, position) for name in ("relative_caption", "shared_concept")}
+        texts = {name: text_field(record, name, path, position) for name in ("relative_caption", "shared_concept")}
         reference = str(integer_field(record, "reference_img_id", path, position))
         number = integer_field(record, "id", path, position)
         text = (fill_template(self.query_text, texts),)

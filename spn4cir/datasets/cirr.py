@@ -20,6 +20,7 @@ from spn4cir.datasets.records import (
     present_gallery,
     present_images,
     read_records,
+    report_empty_texts,
 )
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
@@ -164,6 +165,7 @@ class Cirr(PublishedLayout):
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
         """The generated triplets of a file."""
         triplets = self._read(path, with_target=True, generated=True)
+        report_empty_texts(triplets, path)
         return present(triplets, self._on_disk, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:

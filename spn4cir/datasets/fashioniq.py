@@ -21,6 +21,7 @@ from spn4cir.datasets.records import (
     present_gallery,
     present_images,
     read_records,
+    report_empty_texts,
 )
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
@@ -166,7 +167,9 @@ class FashionIQ(PublishedLayout):
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
         """The generated triplets of a file."""
-        return self._present(self._read(path, "", generated=True), path)
+        triplets = self._read(path, "", generated=True)
+        report_empty_texts(triplets, path)
+        return self._present(triplets, path)
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""

@@ -21,6 +21,7 @@ from spn4cir.datasets.records import (
     list_field,
     present_gallery,
     read_records,
+    text_field,
 )
 from spn4cir.errors import InputError
 from spn4cir.members import is_there
@@ -89,7 +90,7 @@ class GeneCis:
             gallery = list_field(record, "gallery", dict, path, position)
             if not gallery:
                 raise InputError(f"{path}: triplet {position} has an empty gallery; add its distractors")
-            text = fill_template(self.query_text, {"condition": field(record, "condition", str, path, position)})
+            text = fill_template(self.query_text, {"condition": text_field(record, "condition", path, position)})
             members = tuple(dict.fromkeys((target, *map(name, gallery))))
             triplets.append(Triplet(reference, (text,), target, query_id=position, subset_names=members))
         return tuple(triplets), places

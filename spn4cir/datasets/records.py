@@ -24,7 +24,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
-    """The value of a field. Raises InputError when it is absent, empty, blank or of another type."""
+    """The value of a field: of a text, a name, which is not blank; annotators' words are read by `text_field`.
+
+    Raises InputError when it is absent, null, blank or of another type.
+    """
     if name not in record:
         raise InputError(f"{path}: triplet {position} lacks the field '{name}'; add it or remove the triplet")
     value = record[name]
@@ -33,6 +36,14 @@ def field(record: dict[str, Any], name: str, kind: type, path: Path, position: i
             f"{path}: triplet {position}: field '{name}' is {value!r}, expected a {kind.__name__} that is not empty"
         )
     return value
+
+
+def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> str:
+    """An annotator's words, as they are: published files hold empty ones too. Raises InputError as `field`."""
+    text = field(record, name, object, path, position)
+    if not isinstance(text, str):
+        raise InputError(f"{path}: triplet {position}: field '{name}' is {text!r}, expected text")
+    return text
 
 
 def integer_field(record: dict[str, Any], name: str, path: Path, position: int) -> int:
@@ -75,17 +86,28 @@ def fill_template(template: str, fields: Mapping[str, str]) -> str:
 
 
 def captions_field(record: dict[str, Any], name: str, path: Path, position: int) -> tuple[str, ...]:
-    """Modification texts: a string or a list of strings, none of them empty."""
+    """Modification texts: a string or a list of strings, as they are; published files hold empty ones too.
+
+    Raises InputError when the field is absent or of another type, as null is, and for a list without a text.
+    """
     value = field(record, name, object, path, position)
     captions = [value] if isinstance(value, str) else value
     if not isinstance(captions, list) or not captions:
         raise InputError(f"{path}: triplet {position}: field '{name}' is {value!r}, expected text or a list of texts")
     for caption in captions:
-        if not isinstance(caption, str) or not caption.strip(".?, \n\t"):
-            raise InputError(
-                f"{path}: triplet {position} has an empty caption ({caption!r}); write a text or remove the triplet"
-            )
+        if not isinstance(caption, str):
+            raise InputError(f"{path}: triplet {position}: a text of field '{name}' is {caption!r}; write it as text")
     return tuple(captions)
+
+
+def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
+    """Says on stderr how many generated triplets have an empty text: they are used as they are."""
+    if empty := sum(triplet.has_empty_text for triplet in generated):
+        print(
+            f"{path}: {empty} of {len(generated)} generated triplets have an empty text, which is used as it is; "
+            "check the captions that they were made of",
+            file=sys.stderr,
+        )
 
 
 def present(

@@ -25,7 +25,7 @@ class Row:
     Attributes:
         reference: name of the query image.
         target: name of the image to find.
-        texts: what is to be different.
+        texts: what is to be different, as written: an empty one too.
         split: train, val or test; empty where the table has no such column.
         group: the images among which the target is sought besides (CIRR's subset); empty for none.
         category: what the images show, for the prompt of captions; empty where the table does not say.
@@ -118,12 +118,8 @@ def _check_columns(found: Any, path: Path) -> None:
 def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
     """The values of a row. Raises InputError for one that will not do."""
     texts = record["text"] if isinstance(record["text"], list) and record["text"] else [record["text"]]
-    for name, value in [
-        ("reference", record["reference"]),
-        ("target", record["target"]),
-        *(("text", t) for t in texts),
-    ]:
-        if not isinstance(value, str) or not value.strip(".?, \n\t"):
+    for name, value in [*((name, record[name]) for name in ("reference", "target")), *(("text", t) for t in texts)]:
+        if not isinstance(value, str) or (name != "text" and not value.strip()):
             raise InputError(f"{place}: {name} is {shortened(value)}; write it, or remove the row")
     split = record.get("split", "")
     if "split" in record and split not in SPLITS:

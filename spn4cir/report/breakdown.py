@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 HIT, NEAR_MISS, FAILURE = "hit", "near miss", "failure"
 # Upper ends of the bins of ranks, of which those within the gallery count.
 _RANKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-_WORDS = (4, 8, 12, 16)
+_WORDS = (0, 4, 8, 12, 16)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def rank_bins(queries: Sequence[Outcome]) -> tuple[list[str], list[int], list[in
 
 def by_length(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
     """Shares by the number of words of the text."""
-    starts = [1, *(end + 1 for end in _WORDS)]
-    labels = [f"{start}-{end}" for start, end in zip(starts, _WORDS, strict=False)] + [f"{starts[-1]} or more"]
+    starts = [0, *(end + 1 for end in _WORDS)]
+    bins = [f"{start}-{end}" if start < end else f"{end}" for start, end in zip(starts, _WORDS, strict=False)]
+    labels = [*bins, f"{starts[-1]} or more"]
 
     def label(query: Outcome) -> str:
         words = len(query.text.split())

@@ -165,9 +165,12 @@ def test_a_split_file_that_does_not_parse_or_is_of_another_form(data, weights, l
         *(("cirr", name) for name in ("reference", "target_hard", "caption", "pairid", "img_set")),
     ],
 )
-@pytest.mark.parametrize("value", ["absent", None, ""])
+@pytest.mark.parametrize("value", ["absent", None, 3.5, ""])
 def test_a_triplet_without_a_field(data, layout, name, value):
+    """Of its texts alone an empty one is meant."""
     place = data / layout / TRAIN_CAPTIONS[layout]
+    if name in ("caption", "captions") and value == "":
+        value = []
 
     def edit(triplets):
         triplets[2].pop(name) if value == "absent" else triplets[2].update({name: value})
@@ -175,18 +178,7 @@ def test_a_triplet_without_a_field(data, layout, name, value):
     change(place, edit)
     line = refused(*dedup(layout, data / layout))
     assert line.startswith(f"{place}: triplet 2")
-    assert name in line or "empty caption" in line
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("caption", ["", "  ", " ?., "])
-def test_an_empty_caption(data, layout, caption):
-    place = data / layout / TRAIN_CAPTIONS[layout]
-    change(
-        place,
-        lambda t: t[1].update(captions=["is red", caption]) if layout == "fashioniq" else t[1].update(caption=caption),
-    )
-    assert f"{place}: triplet 1 has an empty caption ({caption!r})" in refused(*dedup(layout, data / layout))
+    assert name in line
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

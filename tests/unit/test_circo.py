@@ -167,7 +167,8 @@ FAULTS = [
     (put("reference_img_id", "21"), "field 'reference_img_id' is '21', expected a int"),
     (put("reference_img_id", True), "field 'reference_img_id' is True, expected an int"),
     (put("reference_img_id", 5), "reference '5' has no image on disk or no entry"),
-    (put("relative_caption", ""), "field 'relative_caption' is '', expected a str that is not empty"),
+    (put("relative_caption", None), "triplet 2: field 'relative_caption' is None, expected text"),
+    (remove("shared_concept"), "triplet 2 lacks the field 'shared_concept'"),
     (put("semantic_aspects", ["addition", 3]), "expected a list of str"),
     (put("id", 0), "query id 0 stands there twice"),
 ]

@@ -140,8 +140,8 @@ FAULTS = [
     ),
     ("focus_attribute", lambda r: r[1]["target"].update(instance_bbox=[5, 4, 0, 8]), "the last two above 0"),
     ("focus_attribute", lambda r: r[1]["target"].update(instance_bbox=[float("nan"), 4, 1, 8]), "in pixels"),
-    ("change_attribute", lambda r: r[1].update(condition=""), "field 'condition' is '', expected a str"),
-    ("change_attribute", lambda r: r[1].update(condition="  "), "field 'condition' is '  ', expected a str"),
+    ("change_attribute", lambda r: r[1].update(condition=None), "field 'condition' is None, expected text"),
+    ("change_attribute", lambda r: r[1].pop("condition") and None, "triplet 1 lacks the field 'condition'"),
 ]
 
 

@@ -93,16 +93,16 @@ def test_every_rank_falls_into_one_bin() -> None:
 
 
 def test_recall_by_length_and_category() -> None:
-    """Four words and five are of two groups; a group without a query is left out."""
+    """Four words and five are of two groups; a group without a query is left out, and no word is a group of its own."""
     queries = [
+        *asked(1, 99, text=" "),
         *asked(8, 60, text="a b c d"),
         *asked(3, text="a b c d e", split="shirt"),
         *asked(60, text="a " * 17, split="shirt"),
     ]
     length, category = by_length(queries, KS), by_category(queries, KS)
-    assert [(share.label, share.queries) for share in length] == [("1-4", 2), ("5-8", 1), ("17 or more", 1)]
-    assert [share.stage2 for share in length] == [(50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
-    assert [(share.label, share.stage1) for share in category] == [("dress", (0.0, 50.0)), ("shirt", (50.0, 50.0))]
+    assert [(share.label, share.queries) for share in length] == [("0", 2), ("1-4", 2), ("5-8", 1), ("17 or more", 1)]
+    assert [share.stage2 for share in length] == [(50.0, 50.0), (50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
 
 
 def test_labels_of_scores() -> None:
