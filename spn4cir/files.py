@@ -112,9 +112,12 @@ def replace_folder(source: Path, path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The parsed file. Raises InputError, with the place, when it is absent or does not parse."""
+    """The parsed file, with or without a byte order mark.
+
+    Raises InputError, with the place, when it is absent or does not parse.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the root folder and the layout") from None
     except (ValueError, RecursionError) as error:  # also no UTF-8, a number of thousands of digits, deep nesting

@@ -138,7 +138,7 @@ def _read_revision(name: str) -> dict[Place, Run]:
     files, paths = _open_revision(name)
     runs = {}
     for path in paths:
-        metrics = json.loads(files.read_text(path))
+        metrics = json.loads(files.read_bytes(path))  # of bytes, it reads a byte order mark too
         if _is_metrics(metrics):
             place = (posixpath.basename(posixpath.dirname(path)), posixpath.basename(path).removesuffix(".json"))
             runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, name, posixpath.dirname(path)))

@@ -149,7 +149,7 @@ def _read_queries(path: Path, query: str) -> Predictions:
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected a JSON object of {query} id -> names")
-    keys = Counter(key for key, _ in json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list))
+    keys = Counter(key for key, _ in json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list))
     if twice := [key for key, count in keys.items() if count > 1]:
         raise InputError(f"{path}: {', '.join(twice[:5])}: stands there twice; every {query} id stands there once")
     return content

@@ -154,7 +154,7 @@ def _hub_vocabulary(repository: str, revision: str | None) -> tuple[str, ...]:
 
 def _file_vocabulary(path: Path) -> tuple[str, ...]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
             ids: dict[str, int] = json.loads(text)["model"]["vocab"]
             return tuple(sorted(ids, key=ids.__getitem__))

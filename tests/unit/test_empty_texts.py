@@ -21,7 +21,7 @@ from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_folders
 
-# What FashionIQ's files hold: a pair, the text of validation as it is written and with a capital, the texts of training.
+# What FashionIQ holds: a pair, its text in validation as written and with a capital, its texts in training.
 PAIRS = [
     (
         ("", "has buttons on it"),

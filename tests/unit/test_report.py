@@ -103,6 +103,8 @@ def test_recall_by_length_and_category() -> None:
     length, category = by_length(queries, KS), by_category(queries, KS)
     assert [(share.label, share.queries) for share in length] == [("0", 2), ("1-4", 2), ("5-8", 1), ("17 or more", 1)]
     assert [share.stage2 for share in length] == [(50.0, 50.0), (50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
+    shown = [("dress", (25.0, 50.0)), ("shirt", (50.0, 50.0))]
+    assert [(share.label, share.stage1) for share in category] == shown
 
 
 def test_labels_of_scores() -> None:
