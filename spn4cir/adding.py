@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spn4cir.blocks import copy_settings
+from spn4cir.blocks import copy_settings, require_given
 from spn4cir.check_lines import pictures_lines
 from spn4cir.checking import check_data
-from spn4cir.datasets import open_layout
+from spn4cir.datasets import find_parts, open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
@@ -50,7 +50,8 @@ def add_dataset(
         pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
         annotations: a CSV or parquet file, for layouts that take one.
         check: decode every picture that the annotations name.
-        settings: `table`, of a layout that takes it, and `hub`, where the folder came from.
+        settings: `table` or `categories`, of a layout that takes it, and `hub`, where the folder came from; categories
+            that are not given are those that the folder holds.
 
     Returns:
         What was found and what to type next.
@@ -61,7 +62,7 @@ def add_dataset(
     text = read_project(project)
     check_name(name)
     folder = absolute(path)
-    options = _options(folder, annotations) | dict(settings or {})
+    options = find_parts(layout, folder) | _options(folder, annotations) | dict(settings or {})
     own = {key: value for key, value in options.items() if key != "hub"}
     other = like or open_layout(layout, folder, "error", own).published
     place = project / "data" / "raw" / name
@@ -80,9 +81,8 @@ def add_dataset(
     checked = _check(params, name, folder) if check else []
     families = () if contents.triplets else generated_families(params, name)
     attention = _attention([*wanted, *remarks, *_outside(name, folder, options)])
-    return "\n".join(
-        [found, *_describe(contents), *pooled, *checked, *attention, *_next_steps(place, contents, families)]
-    )
+    described = [*parts_lines("datasets", name, options), *_describe(contents)]
+    return "\n".join([found, *described, *pooled, *checked, *attention, *_next_steps(place, contents, families)])
 
 
 def fetch_dataset(
@@ -144,12 +144,7 @@ def _extend(text: str, other: str, name: str, layout: str, options: dict[str, An
     of_dataset(parse_params(text, PARAMS_FILE).datasets, other, "datasets")
     text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
     params = parse_params(text, PARAMS_FILE)
-    written = params.datasets[name].model_dump(exclude_none=True)
-    for key, given in options.items():
-        if (found := written.get(key)) != given:
-            raise InputError(
-                f"{PARAMS_FILE}: datasets.{name}.{key} is {found}, not {given}; change it there, or choose another name"
-            )
+    require_given(params.datasets[name], options, f"{PARAMS_FILE}: datasets.{name}")
     if (found := params.datasets[name].layout) != layout:
         raise InputError(f"{PARAMS_FILE}: data set '{name}' has layout {found}, not {layout}; choose another name")
     return text, params
@@ -182,6 +177,15 @@ def _add_pool(place: Path, pool: Path | None) -> None:
     elif not os.path.lexists(place):
         with atomic_file(place / PLACEHOLDER) as temporary:
             temporary.write_text(_NO_POOL, encoding="utf-8")
+
+
+def parts_lines(section: str, name: str, options: Mapping[str, Any]) -> list[str]:
+    """What is said of a data set of which some categories or tasks alone are read."""
+    return [
+        f"  {setting:<12}{', '.join(options[setting])} alone: written as {section}.{name}.{setting}"
+        for setting in ("categories", "tasks")
+        if setting in options
+    ]
 
 
 def _describe(contents: Contents) -> list[str]:

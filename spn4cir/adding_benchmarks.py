@@ -1,11 +1,14 @@
 """Adding a benchmark to the pipeline: the link to its folder, and its settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from spn4cir.blocks import copy_settings
+from spn4cir.adding import parts_lines
+from spn4cir.blocks import copy_settings, require_given
 from spn4cir.check_lines import pictures_lines
 from spn4cir.checking import check_data
-from spn4cir.datasets import has_test_queries, open_benchmark
+from spn4cir.datasets import find_parts, has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Benchmark
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
@@ -14,7 +17,15 @@ from spn4cir.params_file import parse_params
 from spn4cir.projects import absolute, check_name, is_linked, link, read_project
 
 
-def add_benchmark(project: Path, name: str, layout: str, path: Path, like: str | None, check: bool = True) -> str:
+def add_benchmark(
+    project: Path,
+    name: str,
+    layout: str,
+    path: Path,
+    like: str | None,
+    check: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> str:
     """Makes `path` the benchmark `name`; what is there already stays, so that a second run changes nothing.
 
     Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
@@ -26,6 +37,7 @@ def add_benchmark(project: Path, name: str, layout: str, path: Path, like: str |
         path: its folder; it is only read.
         like: the benchmark whose settings are copied; None: the layout's published one.
         check: decode every picture that the annotations name.
+        settings: `tasks`, of a layout that takes it; not given, those that the folder holds.
 
     Returns:
         What was found and what to type next.
@@ -36,10 +48,11 @@ def add_benchmark(project: Path, name: str, layout: str, path: Path, like: str |
     text = read_project(project)
     check_name(name)
     folder = absolute(path)
-    other = like or open_benchmark(layout, folder, "error").published
+    options = dict(settings or {}) or find_parts(layout, folder)
+    other = like or open_benchmark(layout, folder, "error", options).published
     place = project / "data" / "raw" / name
     linked = is_linked(place, folder)
-    extended, params = _extend(text, other, name, layout)
+    extended, params = _extend(text, other, name, layout, options)
     opened = open_benchmark(layout, folder, "skip", params.benchmarks[name].options)
     found = _describe(opened)
     checked = pictures_lines(name, check_data(opened, params.machine.workers)) if check else []
@@ -49,16 +62,18 @@ def add_benchmark(project: Path, name: str, layout: str, path: Path, like: str |
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     first = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
-    return "\n".join([first, *found, *checked, *_next_steps(name)])
+    return "\n".join([first, *parts_lines("benchmarks", name, options), *found, *checked, *_next_steps(name)])
 
 
-def _extend(text: str, other: str, name: str, layout: str) -> tuple[str, Params]:
+def _extend(text: str, other: str, name: str, layout: str, options: Mapping[str, Any]) -> tuple[str, Params]:
     """The text of `params.yaml` with the new benchmark, and what it says."""
-    of_dataset(parse_params(text, PARAMS_FILE).benchmarks, other, "benchmarks")
-    text = copy_settings(text, other, name, layout, PARAMS_FILE)
-    params = parse_params(text, PARAMS_FILE)
-    if (found := params.benchmarks[name].layout) != layout:
+    known = parse_params(text, PARAMS_FILE).benchmarks
+    like = of_dataset(known, other, "benchmarks")
+    if (found := known.get(name, like).layout) != layout:
         raise InputError(f"{PARAMS_FILE}: benchmark '{name}' has layout {found}, not {layout}; choose another name")
+    text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
+    params = parse_params(text, PARAMS_FILE)
+    require_given(params.benchmarks[name], options, f"{PARAMS_FILE}: benchmarks.{name}")
     return text, params
 
 

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from spn4cir.errors import InputError
 
-# Settings of a data set that another one's are not copied to.
-OWN = ("annotations", "table", "hub")
+# Settings of a data set or benchmark that another one's are not copied to.
+OWN = ("annotations", "table", "categories", "tasks", "hub")
+# The sections whose entries say how a folder is read.
+_FOLDERS = ("datasets", "benchmarks")
 _Entry = dict[str, tuple[Node, Node]]
 
 
@@ -30,7 +33,7 @@ def copy_settings(
     """The text with `other`'s block repeated under `name` below it, in every section that holds one.
 
     Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`, and the settings of
-    `OWN` there what is given.
+    `OWN` there what is given; so does a benchmark's entry.
 
     Args:
         text: the file's content.
@@ -53,6 +56,21 @@ def copy_settings(
     for copy in reversed(copies):
         text = text[: copy.position] + copy.lines + text[copy.position :]
     return text
+
+
+def require_given(written: BaseModel, options: Mapping[str, Any], place: str) -> None:
+    """Raises InputError where the settings of an entry are other than the options that were given."""
+    found = written.model_dump(exclude_none=True)
+    for key, given in options.items():
+        if found.get(key) != given:
+            raise InputError(
+                f"{place}.{key} is {_shown(found.get(key))}, not {_shown(given)}; change it there, or choose another "
+                "name"
+            )
+
+
+def _shown(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
@@ -116,8 +134,8 @@ def _without_what_follows(lines: str, column: int) -> str:
 
 
 def _data_entry(value: Node, place: str) -> _Entry | None:
-    """Keys and values of an entry of the section `datasets`, by key; None in other sections."""
-    if not place.endswith(": datasets"):
+    """Keys and values of an entry of the sections of folders, by key; None in other sections."""
+    if not place.endswith(tuple(f": {section}" for section in _FOLDERS)):
         return None
     entry = {key.value: (key, inner) for key, inner in value.value} if isinstance(value, MappingNode) else {}
     if not isinstance(entry.get("layout", (None, None))[1], ScalarNode):

@@ -232,6 +232,7 @@ def metrics_file(
         **evaluation.scores,
         "protocol": {
             "family": family or composer.family,
+            **{setting: list(parts) for setting, parts in layout.chosen_parts.items()},
             "gallery": layout.gallery_rule,
             "queries": layout.query_source,
             "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",

@@ -61,8 +61,8 @@ class HubData(Settings):
 class Dataset(Settings):
     """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them.
 
-    `annotations` (a file, its path from that folder), `held_out` (a share of the queries) and `table` are for layouts
-    that take them; what is absent or null is left to the layout. `hub` says where the folder came from.
+    `annotations` (a file, its path from that folder), `held_out` (a share of the queries), `table` and `categories` are
+    for layouts that take them; what is absent or null is left to the layout. `hub` says where the folder came from.
     """
 
     layout: str
@@ -71,12 +71,13 @@ class Dataset(Settings):
     annotations: str | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     table: Table | None = None
+    categories: tuple[str, ...] | None = None
     hub: HubData | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The settings that not every layout takes, those that are set."""
-        return self.model_dump(include={"annotations", "held_out", "table"}, exclude_none=True)
+        return self.model_dump(include={"annotations", "held_out", "table", "categories"}, exclude_none=True)
 
 
 class HubModel(Settings):
@@ -177,17 +178,21 @@ class Validate(Settings):
 
 
 class Benchmark(Settings):
-    """How the folder `data/raw/<benchmark>` is read and scored. `query_text`: of layouts that make texts of fields."""
+    """How the folder `data/raw/<benchmark>` is read and scored. `query_text`: of layouts that make texts of fields.
+
+    `tasks` is for layouts of several tasks; absent or null: all of them.
+    """
 
     layout: str
     missing: Literal["error", "skip"]
     query_text: str
+    tasks: tuple[str, ...] | None = None
     validate_: Annotated[Validate, Field(alias="validate")]
 
     @property
     def options(self) -> dict[str, Any]:
         """The settings that not every layout takes."""
-        return {"query_text": self.query_text}
+        return self.model_dump(include={"query_text", "tasks"}, exclude_none=True)
 
 
 class Shortcuts(Settings):

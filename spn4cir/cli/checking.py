@@ -7,7 +7,7 @@ import typer
 
 from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place, layout_options
-from spn4cir.cli.options import Annotations, TableSettings, Workers
+from spn4cir.cli.options import Annotations, Categories, TableSettings, Tasks, Workers
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
@@ -29,6 +29,8 @@ def check_data(
     ] = None,
     annotations: Annotations = None,
     table: TableSettings = None,
+    categories: Categories = None,
+    tasks: Tasks = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, whole.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show long lists whole.")] = False,
     workers: Workers = None,
@@ -47,7 +49,8 @@ def check_data(
     if json is not None:
         check_place(json)
     params = find_params(Path.cwd())
-    opened = _open(params, name, layout, root, layout_options(annotations, table=table))
+    options = layout_options(annotations, table=table, categories=categories, tasks=tasks)
+    opened = _open(params, name, layout, root, options)
     check = check_data(opened, params.machine.workers if workers is None else workers)
     print("\n".join(check_lines(check, everything)))
     if json is not None:

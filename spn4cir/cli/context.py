@@ -37,6 +37,8 @@ def find_benchmark(
     annotations: Path | None = None,
     query_text: str | None = None,
     table: "Sequence[str] | None" = None,
+    categories: str | None = None,
+    tasks: str | None = None,
 ) -> tuple["Benchmark", str]:
     """The data set or benchmark, and the name under which its settings stand in `params`."""
     from spn4cir.datasets import is_trained_on, open_benchmark
@@ -52,7 +54,7 @@ def find_benchmark(
         raise InputError(f"data set '{dataset}' has layout {settings.layout}, not {name}; name another one of the two")
     rule = cast(Literal["error", "skip"], missing or settings.missing)
     options = settings.options if dataset else {}
-    options |= layout_options(annotations, query_text, table)
+    options |= layout_options(annotations, query_text, table, categories, tasks)
     return open_benchmark(name, root, rule, options), chosen
 
 
@@ -64,24 +66,37 @@ def find_layout(
     missing: str | None,
     annotations: Path | None,
     table: "Sequence[str] | None",
+    categories: str | None,
 ) -> "Layout":
     """The data set, which must have a training split."""
     from spn4cir.datasets import require_training
 
     require_training(name)
-    return cast("Layout", find_benchmark(params, name, root, dataset, missing, annotations, None, table)[0])
+    opened, _ = find_benchmark(params, name, root, dataset, missing, annotations, None, table, categories)
+    return cast("Layout", opened)
 
 
 def layout_options(
-    annotations: Path | None, query_text: str | None = None, table: "Sequence[str] | None" = None
+    annotations: Path | None,
+    query_text: str | None = None,
+    table: "Sequence[str] | None" = None,
+    categories: str | None = None,
+    tasks: str | None = None,
 ) -> dict[str, Any]:
     """The settings of one layout or another that were given."""
     given = {
         "annotations": str(annotations.absolute()) if annotations else None,
         "query_text": query_text,
         "table": table_settings(table) if table else None,
+        "categories": _listed(categories),
+        "tasks": _listed(tasks),
     }
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _listed(parts: str | None) -> tuple[str, ...] | None:
+    """The names of A,B."""
+    return None if parts is None else tuple(part.strip() for part in parts.split(",") if part.strip())
 
 
 def table_settings(values: "Sequence[str]") -> dict[str, Any]:

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout, table_settings
-from spn4cir.cli.options import Annotations, Dataset, LayoutName, Missing, Root, TableSettings, Workers
+from spn4cir.cli.context import check_place, find_layout, layout_options
+from spn4cir.cli.options import (
+    Annotations,
+    Categories,
+    Dataset,
+    LayoutName,
+    Missing,
+    Root,
+    TableSettings,
+    Tasks,
+    Workers,
+)
 from spn4cir.errors import InputError
 
 
@@ -18,6 +28,7 @@ def dedup(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSON file to write.")],
     annotations: Annotations = None,
     table: TableSettings = None,
+    categories: Categories = None,
     missing: Missing = None,
     dataset: Dataset = None,
     workers: Workers = None,
@@ -32,7 +43,7 @@ def dedup(
 
     check_place(out)
     params = find_params(Path.cwd())
-    opened = find_layout(params, layout, root, dataset, missing, annotations, table)
+    opened = find_layout(params, layout, root, dataset, missing, annotations, table, categories)
     unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
@@ -67,6 +78,8 @@ def add_dataset(
     ] = None,
     annotations: Annotations = None,
     table: TableSettings = None,
+    categories: Categories = None,
+    tasks: Tasks = None,
     check: Annotated[
         bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
     ] = True,
@@ -83,9 +96,10 @@ def add_dataset(
     from spn4cir.datasets import is_trained_on
 
     if not is_trained_on(layout):
-        print(add_benchmark(Path(), name, layout, _only_path(layout, path, pool, annotations, table, hub), like, check))
+        path = _only_path(layout, path, pool, annotations, table, hub, categories)
+        print(add_benchmark(Path(), name, layout, path, like, check, layout_options(None, tasks=tasks)))
         return
-    options: dict[str, Any] = {"table": table_settings(table)} if table else {}
+    options = layout_options(None, table=table, categories=categories, tasks=tasks)
     if path is None:
         path, options = fetch_dataset(Path(), name, layout, hub, revision, options)
     elif hub is not None:
@@ -96,5 +110,5 @@ def add_dataset(
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:
     """The folder of a layout that takes nothing else."""
     if path is None or any(others):
-        raise InputError(f"layout {layout} takes --path and --like alone; leave the other options out")
+        raise InputError(f"layout {layout} takes --path, --like and --tasks alone; leave the other options out")
     return path

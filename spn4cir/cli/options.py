@@ -27,6 +27,14 @@ TableSettings = Annotated[
         "called, as in reference=reference_image.",
     ),
 ]
+Categories = Annotated[
+    str | None,
+    typer.Option("--categories", metavar="A,B", help="Of layout fashioniq: those that are read. Default: all three."),
+]
+Tasks = Annotated[
+    str | None,
+    typer.Option("--tasks", metavar="A,B", help="Of layout genecis: those that are scored. Default: all four."),
+]
 QueryText = Annotated[
     str | None,
     typer.Option(

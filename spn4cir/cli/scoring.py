@@ -9,6 +9,7 @@ from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place, find_benchmark, find_machine, network_options
 from spn4cir.cli.options import (
     Annotations,
+    Categories,
     Dataset,
     Device,
     Family,
@@ -17,6 +18,7 @@ from spn4cir.cli.options import (
     QueryText,
     Root,
     TableSettings,
+    Tasks,
     TextHeadWidth,
     TokenizerName,
     VisionHeadWidth,
@@ -52,6 +54,8 @@ def validate(
     annotations: Annotations = None,
     query_text: QueryText = None,
     table: TableSettings = None,
+    categories: Categories = None,
+    tasks: Tasks = None,
     missing: Missing = None,
     dataset: Dataset = None,
     device: Device = None,
@@ -75,7 +79,9 @@ def validate(
     queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(device, workers)
-    opened, name = find_benchmark(params, layout, root, dataset, missing, annotations, query_text, table)
+    opened, name = find_benchmark(
+        params, layout, root, dataset, missing, annotations, query_text, table, categories, tasks
+    )
     probe = measured = None
     if shortcuts or paraphrases is not None:
         require_gallery(opened)

@@ -53,6 +53,15 @@ def open_benchmark(layout: str, root: Path, missing: "Missing", options: Mapping
     return cast(Benchmark, adapter(root, missing, **(options or {})))
 
 
+def find_parts(layout: str, root: Path) -> dict[str, Any]:
+    """The setting of a layout of several parts by which a folder that holds some of them alone is read.
+
+    Empty where it holds all or none, or the layout has no parts.
+    """
+    find = getattr(adapter_class(layout), "find_parts", None)
+    return find(root) if find else {}
+
+
 def is_trained_on(layout: str) -> bool:
     """Whether a layout has a training split. Raises InputError for one that is not known."""
     return hasattr(adapter_class(layout), "training_triplets")

@@ -43,6 +43,7 @@ class AnnotatedRows:
     recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
     map_ks: ClassVar[tuple[int, ...]] = ()
     official: ClassVar[Mapping[str, int]] = {}
+    chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     _absent: ClassVar[str]
 
     @property

@@ -47,6 +47,7 @@ class Circo:
     recall_ks: ClassVar[tuple[int, ...]] = _KS
     subset_ks: ClassVar[tuple[int, ...]] = ()
     map_ks: ClassVar[tuple[int, ...]] = _KS
+    chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     gallery_rule: ClassVar[str] = "all images that image_info_unlabeled2017.json lists"
     query_source: ClassVar[str] = "annotated"
     submission: ClassVar[tuple[SubmissionFile, ...]] = (

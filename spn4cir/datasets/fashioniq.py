@@ -4,14 +4,21 @@ Source: https://github.com/XiaoxiaoGuo/fashion-iq.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, unique_gallery
+from spn4cir.datasets.protocol import (
+    AnnotatedSplit,
+    PublishedLayout,
+    Scores,
+    choose_parts,
+    naming_parts,
+    unique_gallery,
+)
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -28,29 +35,57 @@ from spn4cir.files import read_json
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 CATEGORIES = ("dress", "shirt", "toptee")
+_OFFICIAL = {
+    "train triplets": 18_000,
+    "train images": 46_609,
+    "train images in triplets": 25_136,
+    "val triplets": 6_016,
+    "val dress images": 3_817,
+    "val shirt images": 6_346,
+    "val toptee images": 5_373,
+}
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class FashionIQ(PublishedLayout):
-    """Adapter of a FashionIQ folder; images may be `.png` or `.jpg`."""
+    """Adapter of a FashionIQ folder; images may be `.png` or `.jpg`.
+
+    Attributes:
+        root: the folder.
+        missing: what becomes of triplets whose image is not there.
+        categories: those that are read and scored.
+    """
 
     root: Path
     missing: Missing
+    categories: tuple[str, ...] = CATEGORIES
     published: ClassVar[str] = "fiq"
     recall_ks: ClassVar[tuple[int, ...]] = (10, 50)
     subset_ks: ClassVar[tuple[int, ...]] = ()
     selection: ClassVar[str] = "average_recall"
     caption_join: ClassVar[str] = "first and second caption, joined by ' and '"
-    official: ClassVar[Mapping[str, int]] = {
-        "train triplets": 18_000,
-        "train images": 46_609,
-        "train images in triplets": 25_136,
-        "val triplets": 6_016,
-        "val dress images": 3_817,
-        "val shirt images": 6_346,
-        "val toptee images": 5_373,
-    }
+
+    @property
+    def official(self) -> Mapping[str, int]:
+        """Of all categories, or those of the galleries alone where some are left out."""
+        everything = not self.chosen_parts
+        return {what: total for what, total in _OFFICIAL.items() if everything or what.split()[1] in self._categories}
+
+    @property
+    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The categories where they are not all three."""
+        return {} if self._categories == CATEGORIES else {"categories": self._categories}
+
+    @cached_property
+    def _categories(self) -> tuple[str, ...]:
+        return choose_parts(self.categories, CATEGORIES, "categories", self.root)
+
+    @staticmethod
+    def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
+        """The categories whose captions lie in a folder, where it holds those of some and not of all."""
+        found = _annotated_in(root)
+        return {} if found in ((), CATEGORIES) else {"categories": found}
 
     @cached_property
     def _files(self) -> Mapping[str, Path]:
@@ -94,6 +129,27 @@ class FashionIQ(PublishedLayout):
             for position, record in enumerate(read_records(path))
         ]
 
+    def _annotated(self, category: str, split: str) -> list[Triplet]:
+        """The triplets of a split. Raises InputError, for a category without files that names the setting."""
+        path, there = self._captions_path(category, split), _annotated_in(self.root)
+        if there and category not in there and not self.chosen_parts:
+            raise InputError(f"{path}: no such file; {naming_parts('categories', there)}")
+        return self._read(path, category, with_target=split != "test")
+
+    def _require_pictures(self, category: str, names: Sequence[str], place: Path) -> None:
+        """Raises InputError that names the setting where most pictures of one of all categories are absent."""
+        if self.missing == "skip" or self.chosen_parts or self._are_there(names):
+            return
+        there = [other for other in _annotated_in(self.root) if self._are_there(self._split_names(other, "val"))]
+        if there:
+            raise InputError(
+                f"{place}: most pictures of category '{category}' are not on disk; {naming_parts('categories', there)}"
+            )
+
+    def _are_there(self, names: Sequence[str]) -> bool:
+        """Whether at least half of the pictures are on disk."""
+        return 2 * sum(name in self._files for name in names) >= len(names)
+
     def _present(self, triplets: list[Triplet], path: Path, names: frozenset[str] | None = None) -> tuple[Triplet, ...]:
         known = self._files.keys() if names is None else names & self._files.keys()
         return present(triplets, known.__contains__, self.missing, str(path))
@@ -101,9 +157,11 @@ class FashionIQ(PublishedLayout):
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         kept: list[Triplet] = []
-        for category in CATEGORIES:
+        for category in self._categories:
             path = self._captions_path(category, "train")
-            kept.extend(self._present(self._read(path, category), path))
+            triplets = self._annotated(category, "train")
+            self._require_pictures(category, [triplet.reference_name for triplet in triplets], path)
+            kept.extend(self._present(triplets, path))
         return tuple(kept)
 
     def training_triplets(self) -> tuple[Triplet, ...]:
@@ -121,7 +179,7 @@ class FashionIQ(PublishedLayout):
         published files. Of the triplets, each name is one, under the category of the first triplet that names it.
         """
         if scope == "split":
-            nouns = [(name, category) for category in CATEGORIES for name in self._split_names(category, "train")]
+            nouns = [(name, category) for category in self._categories for name in self._split_names(category, "train")]
         else:
             nouns = list(self._triplet_nouns().items())
         images = [CaptionedImage(name, self.image_path(name), noun) for name, noun in nouns]
@@ -173,14 +231,15 @@ class FashionIQ(PublishedLayout):
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""
-        return tuple(self._evaluation_split(category) for category in CATEGORIES)
+        return tuple(self._evaluation_split(category) for category in self._categories)
 
     def _evaluation_split(self, category: str) -> EvaluationSplit:
+        annotated = self._annotated(category, "val")
         names = self._split_names(category, "val")
         place = self.root / "image_splits" / f"split.{category}.val.json"
+        self._require_pictures(category, names, place)
         gallery, absent = present_gallery(names, [self.image_path(name) for name in names], self.missing, place)
         path = self._captions_path(category, "val")
-        annotated = self._read(path, category)
         triplets = self._present(findable(annotated, self.missing, path), path, frozenset(gallery.names))
         used = frozenset(name for t in triplets for name in (t.reference_name, t.target_name) if name is not None)
         return EvaluationSplit(
@@ -208,13 +267,12 @@ class FashionIQ(PublishedLayout):
         return tuple(
             self._annotated_split(split, category)
             for split in ("train", "val", "test")
-            for category in CATEGORIES
+            for category in self._categories
             if split != "test" or self._captions_path(category, split).is_file()
         )
 
     def _annotated_split(self, split: str, category: str) -> AnnotatedSplit:
-        path = self._captions_path(category, split)
-        triplets = tuple(self._read(path, category, with_target=split != "test"))
+        triplets = tuple(self._annotated(category, split))
         named = unique_gallery(triplets, self.image_path).names if split == "train" else ()
         names = dict.fromkeys((*self._split_names(category, split), *named))
         return AnnotatedSplit(split, triplets, {name: self.image_path(name) for name in names}, category=category)
@@ -223,3 +281,8 @@ class FashionIQ(PublishedLayout):
     def picture_folders(self) -> tuple[Path, ...]:
         """The one."""
         return (self.root / "images",)
+
+
+def _annotated_in(root: Path) -> tuple[str, ...]:
+    """The categories of which a folder holds captions, of whatever split."""
+    return tuple(category for category in CATEGORIES if any((root / "captions").glob(f"cap.{category}.*.json")))

@@ -7,11 +7,12 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Scores
+from spn4cir.datasets.protocol import AnnotatedSplit, Scores, choose_parts, naming_parts
 from spn4cir.datasets.records import (
     Missing,
     field,
@@ -50,11 +51,13 @@ class GeneCis:
         root: the folder.
         missing: what becomes of queries whose image, distractors included, is not there.
         query_text: the text of a query, with the field `{condition}`.
+        tasks: those that are scored.
     """
 
     root: Path
     missing: Missing
     query_text: str = "{condition}"
+    tasks: tuple[str, ...] = tuple(TASKS)
     published: ClassVar[str] = "genecis"
     recall_ks: ClassVar[tuple[int, ...]] = ()
     subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
@@ -73,12 +76,27 @@ class GeneCis:
         """The template of the text."""
         return self.query_text
 
-    def _annotations(self, task: str) -> Path:
-        return self.root / "genecis" / f"{task}.json"
+    @property
+    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The tasks where they are not all four."""
+        return {} if self._tasks == tuple(TASKS) else {"tasks": self._tasks}
+
+    @cached_property
+    def _tasks(self) -> tuple[str, ...]:
+        return choose_parts(self.tasks, tuple(TASKS), "tasks", self.root)
+
+    @staticmethod
+    def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
+        """The tasks with a file in a folder, where it holds those of some and not of all."""
+        found = _tasks_in(root)
+        return {} if found in ((), tuple(TASKS)) else {"tasks": found}
 
     def _read(self, task: str) -> tuple[tuple[Triplet, ...], dict[str, Path]]:
         """The queries of a task, and where each image that they name lies."""
-        path, places, triplets = self._annotations(task), dict[str, Path](), []
+        path, places, triplets = _annotations(self.root, task), dict[str, Path](), []
+        there = _tasks_in(self.root)
+        if there and task not in there and not self.chosen_parts:
+            raise InputError(f"{path}: no such file; {naming_parts('tasks', there)}")
         for position, record in enumerate(read_records(path)):
 
             def name(image: Any, position: int = position) -> str:
@@ -117,10 +135,10 @@ class GeneCis:
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """A split a task; its gallery is all images of the task's queries, of which each query has its own."""
-        return tuple(self._evaluation_split(task) for task in TASKS)
+        return tuple(self._evaluation_split(task) for task in self._tasks)
 
     def _evaluation_split(self, task: str) -> EvaluationSplit:
-        path = self._annotations(task)
+        path = _annotations(self.root, task)
         annotated, places = self._read(task)
         gallery, absent = present_gallery(list(places), list(places.values()), self.missing, path)
         triplets = tuple(
@@ -141,7 +159,7 @@ class GeneCis:
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
         """One a task; images are checked as the whole files that they are parts of."""
         splits = []
-        for task in TASKS:
+        for task in self._tasks:
             triplets, places = self._read(task)
             files = {name: split_view(path)[0] for name, path in places.items()}
             splits.append(AnnotatedSplit(task, triplets, files, whole_subsets=True))
@@ -151,6 +169,15 @@ class GeneCis:
     def picture_folders(self) -> tuple[Path, ...]:
         """None that it has for itself: Visual Genome and COCO hold many images that no query names."""
         return ()
+
+
+def _annotations(root: Path, task: str) -> Path:
+    return root / "genecis" / f"{task}.json"
+
+
+def _tasks_in(root: Path) -> tuple[str, ...]:
+    """The tasks of which a folder holds the queries."""
+    return tuple(task for task in TASKS if _annotations(root, task).is_file())
 
 
 def _image_id(image: dict[str, Any], name: str, path: Path, position: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from spn4cir.datasets.submissions import SubmissionFile
+from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 Scores = dict[str, float]
@@ -41,13 +42,19 @@ class Benchmark(Protocol):
         published: name of this layout's published settings in `params.yaml`.
         recall_ks: the k of its recalls over the whole gallery; empty where there are none.
         map_ks: the k of its mean average precision over all targets of a query; empty where there is none.
-        official: totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...).
     """
 
     published: ClassVar[str]
     recall_ks: ClassVar[tuple[int, ...]]
     map_ks: ClassVar[tuple[int, ...]]
-    official: ClassVar[Mapping[str, int]]
+
+    @property
+    def official(self) -> Mapping[str, int]:
+        """Totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...)."""
+
+    @property
+    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The categories or tasks that are read, by the setting's name; empty where all are, or there are none."""
 
     @property
     def gallery_rule(self) -> str:
@@ -160,6 +167,11 @@ class PublishedLayout:
     gallery_rule: ClassVar[str] = "all images of the split files"
     query_source: ClassVar[str] = "annotated"
 
+    @property
+    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """All of the data set is read."""
+        return {}
+
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
         """Nothing is held out."""
         return tuple(generated), ()
@@ -175,3 +187,22 @@ def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path
         name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
     )
     return Gallery(tuple(names), tuple(image_path(name) for name in names))
+
+
+def choose_parts(chosen: Sequence[str], known: Sequence[str], setting: str, root: Path) -> tuple[str, ...]:
+    """The parts of a data set that a setting names, in the data set's own order.
+
+    Raises InputError where it names none, or one that is not known.
+    """
+    if not chosen or (strange := [part for part in chosen if part not in known]):
+        found = f"'{strange[0]}' is not known" if chosen else "names none"
+        raise InputError(f"{root}: {setting}: {found}; choose of: {', '.join(known)}")
+    return tuple(part for part in known if part in chosen)
+
+
+def naming_parts(setting: str, there: Sequence[str]) -> str:
+    """What to do where some parts of a data set are not there, for messages."""
+    return (
+        f"add it, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
+        f"{','.join(there)}"
+    )

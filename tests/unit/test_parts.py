@@ -1,0 +1,218 @@
+"""Data sets of several parts of which some are on disk: FashionIQ's categories, GeneCIS's tasks."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spn4cir.adding import add_dataset
+from spn4cir.adding_benchmarks import add_benchmark
+from spn4cir.checking import check_data
+from spn4cir.cli import app
+from spn4cir.datasets import find_parts, open_benchmark, open_layout
+from spn4cir.errors import InputError
+from spn4cir.params import Benchmark, Dataset
+from spn4cir.params_file import load_params
+from tests.helpers.benchmarks import write_genecis
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import write_fashioniq
+
+ROOT = Path(__file__).parents[2]
+OBJECTS = ("focus_object", "change_object")
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return write_fashioniq(tmp_path / "whole")
+
+
+@pytest.fixture
+def dresses(tmp_path: Path) -> Path:
+    """The files of category dress alone."""
+    root = write_fashioniq(tmp_path / "dresses")
+    for path in [p for p in root.rglob("*") if p.is_file() and "dress" not in p.name]:
+        path.unlink()
+    return root
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    """The tasks whose pictures are COCO's."""
+    root = write_genecis(tmp_path / "genecis")
+    for path in (root / "genecis").glob("*_attribute.json"):
+        path.unlink()
+    shutil.rmtree(root / "VG_100K_all")
+    return root
+
+
+def test_named_categories_are_read_in_the_data_sets_order(whole: Path) -> None:
+    layout = open_layout("fashioniq", whole, "error", {"categories": ("toptee", "dress")})
+    assert [split.name for split in layout.evaluation_splits()] == ["dress", "toptee"]
+    assert {triplet.category for triplet in layout.training_triplets()} == {"dress", "toptee"}
+    assert [image.noun for image in layout.caption_images("split")] == ["dress"] * 6 + ["toptee"] * 6
+    labels = [f"{split.split} {split.category}" for split in layout.annotated_splits()]
+    assert labels == ["train dress", "train toptee", "val dress", "val toptee", "test dress", "test toptee"]
+    scores = {"dress": {"recall_at10": 10.0, "recall_at50": 50.0}, "toptee": {"recall_at10": 30.0, "recall_at50": 90.0}}
+    assert layout.summarise(scores)["average_recall"] == (20.0 + 70.0) / 2
+
+
+def test_all_are_the_default_and_need_no_word(whole: Path, tmp_path: Path) -> None:
+    for options in ({}, {"categories": ("dress", "shirt", "toptee")}):
+        layout = open_layout("fashioniq", whole, "error", options)
+        assert layout.chosen_parts == {}
+        assert len(layout.evaluation_splits()) == 3
+    assert layout.official["train triplets"] == 18_000
+    assert len(open_benchmark("genecis", write_genecis(tmp_path / "g"), "error").evaluation_splits()) == 4
+
+
+def test_a_folder_of_one_category(dresses: Path) -> None:
+    layout = open_layout("fashioniq", dresses, "error", {"categories": ("dress",)})
+    found = check_data(layout, 0)
+    assert found.is_whole
+    assert found.checked == 18
+    assert found.totals == {"val dress images": (6, 3_817)}
+    assert len(layout.training_triplets()) == 6
+
+
+def test_the_object_tasks_alone(objects: Path) -> None:
+    layout = open_benchmark("genecis", objects, "error", {"tasks": ("change_object", "focus_object")})
+    assert [split.name for split in layout.evaluation_splits()] == list(OBJECTS)
+    assert check_data(layout, 0).is_whole
+    scores = {task: {f"recall_subset_at{k}": float(k * n) for k in (1, 2, 3)} for n, task in enumerate(OBJECTS, 1)}
+    assert layout.summarise(scores)["average_recall_subset_at2"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "message"),
+    [
+        ("fashioniq", {"categories": ("skirt",)}, "categories: 'skirt' is not known; choose of: dress, shirt, toptee"),
+        ("fashioniq", {"categories": ()}, "categories: names none; choose of: dress, shirt, toptee"),
+        ("genecis", {"tasks": ("objects",)}, "tasks: 'objects' is not known; choose of: focus_attribute, change_attr"),
+        ("genecis", {"categories": ("dress",)}, "layout genecis takes no 'categories'; leave it out"),
+        ("fashioniq", {"tasks": ("focus_object",)}, "layout fashioniq takes no 'tasks'; leave it out"),
+    ],
+)
+def test_names_that_are_not_known(
+    whole: Path, objects: Path, layout: str, options: dict[str, Any], message: str
+) -> None:
+    root = whole if layout == "fashioniq" else objects
+    with pytest.raises(InputError) as raised:
+        open_benchmark(layout, root, "error", options).evaluation_splits()
+    assert message in str(raised.value)
+
+
+def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) -> None:
+    def message(work: Any) -> str:
+        with pytest.raises(InputError) as raised:
+            work()
+        return str(raised.value)
+
+    layout = open_layout("fashioniq", dresses, "skip")
+    hint = "no such file; add it, or name what is there: categories: [dress] in params.yaml, or --categories dress"
+    assert message(layout.training_triplets) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
+    assert message(layout.evaluation_splits) == f"{dresses}/captions/cap.shirt.val.json: {hint}"
+    assert message(layout.annotated_splits) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
+    tasks = open_benchmark("genecis", objects, "error")
+    assert message(tasks.annotated_splits) == (
+        f"{objects}/genecis/focus_attribute.json: no such file; add it, or name what is there: "
+        "tasks: [focus_object, change_object] in params.yaml, or --tasks focus_object,change_object"
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: str) -> None:
+    """The annotations come whole, whatever pictures one has. A few that are absent are named themselves."""
+    layout = lambda: open_layout("fashioniq", whole, "error")  # noqa: E731
+    read = lambda: layout().training_triplets() if split == "train" else layout().evaluation_splits()  # noqa: E731
+    pictures = sorted((whole / "images").glob("shirt-*"))
+    (whole / "images" / f"shirt-{split}-0.png").unlink()
+    with pytest.raises(InputError, match=rf"shirt-{split}-0"):
+        read()
+    for path in pictures:
+        path.unlink(missing_ok=True)
+    with pytest.raises(InputError) as raised:
+        read()
+    assert str(raised.value).endswith(
+        "most pictures of category 'shirt' are not on disk; add it, or name what is there: categories: [dress, toptee] "
+        "in params.yaml, or --categories dress,toptee"
+    )
+
+
+def test_the_metrics_file_says_which(
+    whole: Path, objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = str(write_checkpoint(tmp_path / "stage1.pt"))
+
+    def protocol(layout: str, root: Path, *options: str) -> tuple[dict[str, Any], dict[str, int]]:
+        arguments = ["--layout", layout, "--root", str(root), "--checkpoint", weights, "--json", "m.json"]
+        result = CliRunner().invoke(app, ["validate", *arguments, "--workers", "0", *options])
+        assert result.exit_code == 0, result.output
+        content = json.loads(Path("m.json").read_text(encoding="utf-8"))
+        return content["protocol"], content["counts"]["queries"]
+
+    said, queries = protocol("fashioniq", whole, "--categories", "shirt,dress")
+    assert said["categories"] == ["dress", "shirt"]
+    assert queries == {"dress": 6, "shirt": 6}
+    assert "categories" not in protocol("fashioniq", whole)[0]
+    said, queries = protocol("genecis", objects, "--tasks", ",".join(OBJECTS))
+    assert said["tasks"] == list(OBJECTS)
+    assert list(queries) == list(OBJECTS)
+
+
+def test_the_settings_hold_them() -> None:
+    dataset = Dataset(layout="fashioniq", missing="error", pool=None, categories=["dress"])
+    assert dataset.options == {"categories": ("dress",)}
+    protocol = {"remove_reference": False, "capitalise": False, "batch_size": 4, "sheet_queries": 1}
+    benchmark = {"layout": "genecis", "missing": "error", "query_text": "{condition}", "validate": protocol}
+    assert Benchmark(**benchmark).options == {"query_text": "{condition}"}
+    assert Benchmark(**benchmark, tasks=["focus_object"]).options["tasks"] == ("focus_object",)
+
+
+def test_parts_are_found_where_some_are_absent(whole: Path, dresses: Path, objects: Path, tmp_path: Path) -> None:
+    assert find_parts("fashioniq", dresses) == {"categories": ("dress",)}
+    assert find_parts("genecis", objects) == {"tasks": OBJECTS}
+    assert find_parts("fashioniq", whole) == find_parts("fashioniq", tmp_path / "none") == {}
+    assert find_parts("cirr", whole) == {}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def test_adding_writes_the_categories_that_are_there(project: Path, dresses: Path, whole: Path) -> None:
+    """And says so; a second run changes nothing; the next data set like it does not take them over."""
+    said = add_dataset(project, "mine", "fashioniq", dresses, None)
+    assert "  categories  dress alone: written as datasets.mine.categories" in said.splitlines()
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    assert load_params(project / "params.yaml").datasets["mine"].categories == ("dress",)
+    assert add_dataset(project, "mine", "fashioniq", dresses, None) == said
+    assert (project / "params.yaml").read_text(encoding="utf-8") == text
+    more = add_dataset(project, "other", "fashioniq", whole, "mine")
+    assert "categories" not in more
+    assert load_params(project / "params.yaml").datasets["other"].categories is None
+
+
+def test_adding_under_a_name_that_stands_there_without_them(project: Path, dresses: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        add_dataset(project, "fiq", "fashioniq", dresses, None)
+    assert str(raised.value) == (
+        "params.yaml: datasets.fiq.categories is None, not ['dress']; change it there, or choose another name"
+    )
+
+
+def test_adding_a_benchmark_writes_the_tasks(project: Path, objects: Path) -> None:
+    said = add_benchmark(project, "mine", "genecis", objects, None)
+    assert "  tasks       focus_object, change_object alone: written as benchmarks.mine.tasks" in said.splitlines()
+    assert load_params(project / "params.yaml").benchmarks["mine"].tasks == OBJECTS
+    assert add_benchmark(project, "mine", "genecis", objects, None) == said
+    add_benchmark(project, "one", "genecis", objects, None, settings={"tasks": ("focus_object",)})
+    assert load_params(project / "params.yaml").benchmarks["one"].tasks == ("focus_object",)
