@@ -3,10 +3,10 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -122,7 +122,27 @@ def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
         raise InputError(f"{path}: {size:,} bytes; the server takes at most {file.max_bytes:,}")
 
 
-def check_submission(path: Path, files: Files, queries: Sequence[Triplet], gallery: Sequence[str]) -> SubmissionFile:
+class Checked(NamedTuple):
+    """What a submission file was found to be.
+
+    Attributes:
+        file: which of the server's files.
+        split: whose queries it answers.
+        queries: how many they are.
+    """
+
+    file: SubmissionFile
+    split: str
+    queries: int
+
+
+def check_submission(
+    path: Path,
+    files: Files,
+    queries: Sequence[Triplet],
+    gallery: Sequence[str],
+    others: Mapping[str, Sequence[Triplet]] | None = None,
+) -> Checked:
     """Checks a submission file against the test split; returns which of the server's files it is.
 
     Args:
@@ -130,18 +150,27 @@ def check_submission(path: Path, files: Files, queries: Sequence[Triplet], galle
         files: what the server takes.
         queries: the test queries.
         gallery: names of the test images.
+        others: queries of further splits over the same images by split; a file of exactly their ids is one of theirs.
 
     Raises:
         InputError: lists the first faults found.
     """
     content = _read_queries(path, files[0].query)
+    splits = {files[0].split: queries, **(others or {})}
+    given = content.keys() - files[0].header.keys()
+    split = next((name for name, own in splits.items() if given == _ids(own)), files[0].split)
+    queries = splits[split]
     problems = submission_problems(content, files, queries, gallery)
     if problems:
         more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
         raise InputError(f"{path}: {'; '.join(problems[:10])}{more}; write it again with: spn4cir submit")
     (found,) = _fitting(content, files)
     _check_size(path, path, found)
-    return found
+    return Checked(found, split, len(queries))
+
+
+def _ids(queries: Sequence[Triplet]) -> set[str]:
+    return {str(query.query_id) for query in queries}
 
 
 def _read_queries(path: Path, query: str) -> Predictions:

@@ -171,5 +171,7 @@ def check_submission(
 
     served = submittable(layout, open_benchmark(layout, root, "error"))
     queries, names = served.test_queries()
-    found = check_submission(file, served.submission, queries, names)
-    print(f"ok: {file} has metric {found.metric}: {len(queries)} queries with {found.count} names each")
+    found = check_submission(file, served.submission, queries, names, served.other_queries())
+    other = "" if found.split == found.file.split else f" of {found.split}, which no server scores,"
+    metric, count = found.file.metric, found.file.count
+    print(f"ok: {file} has metric {metric}: {found.queries} queries{other} with {count} names each")

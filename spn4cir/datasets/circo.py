@@ -143,6 +143,10 @@ class Circo:
         """The test queries and image names, from the annotation files alone."""
         return self._read("test"), tuple(self._paths)
 
+    def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
+        """Those of val, where its file is there."""
+        return {"val": self._read("val")} if self._annotations("val").is_file() else {}
+
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """mAP@k over all targets, and R@k of the one that the text was written for."""
         (flat,) = scores.values()

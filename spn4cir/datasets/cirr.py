@@ -211,6 +211,10 @@ class Cirr(PublishedLayout):
         check_query_ids(triplets, "pair id", path)
         return tuple(triplets), tuple(self._paths("test1"))
 
+    def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
+        """None: val has a gallery of its own."""
+        return {}
+
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
         (flat,) = scores.values()

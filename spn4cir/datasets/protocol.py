@@ -108,6 +108,9 @@ class Submittable(Benchmark, Protocol):
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
         """The test queries and the names of the test gallery, from the annotation files alone."""
 
+    def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
+        """Queries over the same gallery that files of the same form answer, by split: for scripts of the authors."""
+
 
 class Layout(Benchmark, Protocol):
     """A benchmark with a training split."""

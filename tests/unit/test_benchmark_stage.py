@@ -49,7 +49,7 @@ def test_it_writes_scores_queries_and_a_submission_that_passes(job: Job) -> None
     assert run.ranks, "the table gives the scores of the file"
     layout = Circo(Path("data/raw/demo_circo"), "error")
     path = HERE / "submission_test_demo_circo_clip.json"
-    assert check_submission(path, layout.submission, *layout.test_queries()).metric == "map"
+    assert check_submission(path, layout.submission, *layout.test_queries()).file.metric == "map"
     assert (HERE / "contact_sheet.png").is_file()
 
 

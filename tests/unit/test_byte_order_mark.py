@@ -73,7 +73,7 @@ def test_a_submission(tmp_path: Path) -> None:
     listed = sorted(map(int, names))[:50]
     path = write(tmp_path / "submission_test_a.json", {str(query.query_id): listed for query in queries})
     mark(path)
-    assert check_submission(path, layout.submission, queries, names).metric == "map"
+    assert check_submission(path, layout.submission, queries, names).file.metric == "map"
 
 
 def test_a_metrics_file(tmp_path: Path) -> None:

@@ -218,7 +218,25 @@ def test_the_submission_is_of_integers_and_passes_its_check(root: Path, tmp_path
     assert list(content) == ["0", "1", "2", "3"]
     assert all(len(set(ids)) == 50 and {type(i) for i in ids} == {int} for ids in content.values())
     assert content["0"][0] == FIRST_ID, "the reference is kept, and most like itself"
-    assert check_submission(path, layout.submission, queries, names) is layout.submission[0]
+    assert check_submission(path, layout.submission, queries, names, layout.other_queries()) == (
+        layout.submission[0],
+        "test",
+        len(queries),
+    )
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 4), ("val", 6)])
+def test_a_file_is_of_the_split_whose_queries_it_answers(root: Path, tmp_path: Path, split: str, count: int) -> None:
+    """The authors publish an example of either; a fault of val's is named like one of test's."""
+    layout = Circo(root, "error")
+    queries, names = layout.test_queries()
+    content = {str(number): sorted(map(int, names))[:50] for number in range(count)}
+    path = write(tmp_path / "a.json", content)
+    assert check_submission(path, layout.submission, queries, names, layout.other_queries())[1:] == (split, count)
+    content["1"].pop()
+    write(path, content)
+    with pytest.raises(InputError, match="query 1: 49 names, expected 50"):
+        check_submission(path, layout.submission, queries, names, layout.other_queries())
 
 
 def test_validation_answers_the_test_queries_of_the_same_gallery(root: Path) -> None:

@@ -63,7 +63,7 @@ def test_content(layout: Cirr, remove: bool) -> None:
 def test_written_files_pass_their_check(tmp_path: Path, layout: Cirr, predictions: Any) -> None:
     queries, names = layout.test_queries()
     written = write_submission(predictions, FILES, tmp_path, "x", queries, names)
-    assert [check_submission(path, FILES, queries, names) for path in written] == list(FILES)
+    assert [check_submission(path, FILES, queries, names).file for path in written] == list(FILES)
     assert [path.name for path in written] == ["recall_submission_x.json", "recall_subset_submission_x.json"]
     assert json.loads(written[0].read_text()) == predictions["recall"]
 
