@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_rgb
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, read_json, tree_hash, value_hash, write_json
 from spn4cir.members import content_hash, is_there
@@ -163,7 +163,7 @@ def _prepared(
     """Each batch with the hash of every job and the captioner's inputs, made one batch ahead in the background."""
 
     def decode(position: int) -> tuple[Image.Image, str]:
-        return open_image(jobs[position].image.path).convert("RGB"), jobs[position].inputs()
+        return open_rgb(jobs[position].image.path), jobs[position].inputs()
 
     def prepare(batch: list[int]) -> tuple[list[int], list[str], Any]:
         images, hashes = zip(*decoders.map(decode, batch), strict=True)

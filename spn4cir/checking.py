@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
-from spn4cir.decoding import open_image
-from spn4cir.errors import InputError
+from spn4cir.decoding import image_fault
 from spn4cir.folders import picture_names
-from spn4cir.members import is_there, read_bytes
+from spn4cir.members import is_there
 from spn4cir.processes import map_in_processes
 from spn4cir.progress import progress
 from spn4cir.types import Triplet
 
-# What a shop sends in the place of a picture that is gone.
-_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
-_START = 512
 # Decoded sooner than processes start.
 _FEW = 128
 
@@ -214,32 +210,9 @@ def _needed(triplet: Triplet, split: AnnotatedSplit) -> Iterable[str]:
 
 def _decode(paths: list[Path], workers: int) -> dict[Path, str]:
     """What is wrong with each file that cannot be decoded."""
-    faults = map_in_processes(_fault, paths, workers if len(paths) > _FEW else 0, "check-data")
+    faults = map_in_processes(image_fault, paths, workers if len(paths) > _FEW else 0, "check-data")
     reasons = progress(faults, len(paths), "check-data", "pictures")
     return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
-
-
-def _fault(path: Path) -> str:
-    """Why a file cannot be decoded; empty where it can."""
-    try:
-        open_image(path)
-    except InputError as error:
-        start = _start(path)
-        if start == b"":
-            return "is empty (0 bytes)"
-        if start is not None and start.lstrip().lower().startswith(_PAGE):
-            return "is a web page, not a picture"
-        reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace the file or remove it")
-        return reason.replace(f"{str(path)!r}", "it")
-    return ""
-
-
-def _start(path: Path) -> bytes | None:
-    """The first bytes; None of a file that cannot be read at all."""
-    try:
-        return read_bytes(path)[:_START]
-    except OSError:
-        return None
 
 
 def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[Path]) -> Cost:

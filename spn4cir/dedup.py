@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_image, to_rgb
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
 from spn4cir.processes import map_in_processes
@@ -52,8 +52,7 @@ def pixel_digest(path: Path) -> bytes:
 
 def image_digest(image: Image.Image) -> bytes:
     """The same of an image that is decoded already."""
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    image = to_rgb(image)
     digest = hashlib.blake2b(f"{image.width} {image.height} ".encode(), digest_size=32)
     digest.update(image.tobytes())
     return digest.digest()

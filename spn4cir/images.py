@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_image, to_rgb
 from spn4cir.errors import InputError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -46,7 +46,7 @@ class Preprocess:
     def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
         """The pixels of a decoded image, padded, resized and cropped."""
         image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
-        pixels: Tensor = transforms.pil_to_tensor(transforms.center_crop(image, [self.size, self.size]).convert("RGB"))
+        pixels: Tensor = transforms.pil_to_tensor(to_rgb(transforms.center_crop(image, [self.size, self.size])))
         return pixels
 
     def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:

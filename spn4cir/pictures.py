@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import eight_bit, open_image
 from spn4cir.dedup import image_digest
 from spn4cir.errors import InputError
 from spn4cir.images import Preprocess, worker_errors
@@ -86,9 +86,9 @@ def read_picture(image: Path | Image.Image, preprocess: Preprocess) -> Read:
 def _loaded(image: Image.Image) -> Image.Image:
     try:
         image.load()
+        return eight_bit(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"the picture cannot be decoded ({error}); choose another one") from None
-    return image
 
 
 def _check_shape(image: Image.Image, name: str, preprocess: Preprocess) -> None:

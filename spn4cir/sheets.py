@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_rgb
 from spn4cir.files import atomic_file
 
 _CELL = 128
@@ -70,5 +70,4 @@ def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: SheetRow, top: 
 
 
 def _thumbnail(path: Path) -> Image.Image:
-    image = open_image(path).convert("RGB")
-    return ImageOps.pad(image, (_CELL, _CELL), color="#e8e8e8")
+    return ImageOps.pad(open_rgb(path), (_CELL, _CELL), color="#e8e8e8")

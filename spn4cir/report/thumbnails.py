@@ -4,7 +4,7 @@ import base64
 from io import BytesIO
 from pathlib import Path
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_rgb
 
 _QUALITY = 75
 
@@ -32,7 +32,7 @@ class Thumbnails:
         return self._class[path]
 
     def _encode(self, path: Path) -> str:
-        image = open_image(path).convert("RGB")
+        image = open_rgb(path)
         image.thumbnail((self.side, self.side))
         stream = BytesIO()
         image.save(stream, format="WEBP", quality=_QUALITY, method=6)

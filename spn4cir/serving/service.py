@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from PIL import Image
 
-from spn4cir.decoding import open_image
+from spn4cir.decoding import open_image, to_rgb
 from spn4cir.errors import InputError
 from spn4cir.queries import Query
 from spn4cir.retriever import Hit, Retriever
@@ -188,7 +188,7 @@ def _without_folder(message: str, folder: Path) -> str:
 
 
 def _small(image: Image.Image) -> bytes:
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = BytesIO()
     image.save(stream, "WEBP", quality=80)

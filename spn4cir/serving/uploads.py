@@ -4,17 +4,17 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
+from spn4cir.decoding import eight_bit
 from spn4cir.serving.refusal import Refusal
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
 _MOST = f"the {MAX_PIXELS / 1e6:.0f} million that are read"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 def decode_upload(data: bytes) -> Image.Image:
-    """The decoded picture, in the mode of its file; of an animated one the first frame.
+    """The decoded picture, as `spn4cir.decoding.open_image` reads a file.
 
     Its size is read off the header before any pixel is decoded, so that a small file cannot ask for much memory.
 
@@ -30,6 +30,7 @@ def decode_upload(data: bytes) -> Image.Image:
         _check_pixels(image)
         image.load()
         _check_pixels(image)  # a GIF's first frame may be larger than its header says
+        return eight_bit(image)
     except Refusal:
         raise
     except UnidentifiedImageError:
@@ -40,7 +41,6 @@ def decode_upload(data: bytes) -> Image.Image:
         raise _too_many_pixels(f"far more pixels than {_MOST}") from None
     except Exception as error:  # Pillow's decoders end in whatever a made-up file leads them to
         raise Refusal(422, f"the image is broken ({error}); send another file") from None
-    return image
 
 
 def too_large() -> Refusal:
@@ -51,8 +51,6 @@ def too_large() -> Refusal:
 def _check_pixels(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise _too_many_pixels(f"{image.width:,} x {image.height:,} pixels, more than {_MOST}")
-    if image.mode not in _MODES:
-        raise Refusal(415, f"the image has pixels of mode {image.mode}; save it with 8 bits a channel")
 
 
 def _too_many_pixels(found: str) -> Refusal:

@@ -256,7 +256,7 @@ def test_a_damaged_image(data, weights, layout, workers, damage):
         place.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"no image"}[damage])
         line = refused(*call)
         assert line.startswith(f"{place}: cannot be decoded")
-        assert line.endswith("replace the file or remove it")
+        assert line.endswith("replace the file or remove it; spn4cir check-data lists all such files of a data set")
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "LA", "RGBA", "1", "CMYK", "I;16"])

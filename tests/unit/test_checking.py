@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spn4cir import checking
+from spn4cir import checking, decoding
 from spn4cir.check_lines import check_lines, summary
 from spn4cir.checking import Check, check_data
 from spn4cir.cli import app
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytes
     def read(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checking, "read_bytes", read)
+    monkeypatch.setattr(decoding, "read_bytes", read)
     found = check("fashioniq", root)
     assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (no known picture format)"}
 
