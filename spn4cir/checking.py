@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
-from spn4cir.decoding import image_fault
 from spn4cir.folders import picture_names
 from spn4cir.members import is_there
-from spn4cir.processes import map_in_processes
-from spn4cir.progress import progress
 from spn4cir.types import Triplet
-
-# Decoded sooner than processes start.
-_FEW = 128
+from spn4cir.usable import image_faults
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def check_data(layout: Benchmark, workers: int) -> Check:
     """
     splits = layout.annotated_splits()
     found = _Found(layout, splits)
-    broken = _decode(found.there, workers)
+    broken = image_faults(found.there, workers, "check-data")
     unusable = found.places.keys() - set(found.there) | broken.keys()
     return Check(
         root=layout.root,
@@ -206,13 +201,6 @@ def _names(triplet: Triplet) -> Iterable[str]:
 def _needed(triplet: Triplet, split: AnnotatedSplit) -> Iterable[str]:
     """The images without which a triplet is of no use."""
     return (*_names(triplet), *triplet.subset_names) if split.whole_subsets else _names(triplet)
-
-
-def _decode(paths: list[Path], workers: int) -> dict[Path, str]:
-    """What is wrong with each file that cannot be decoded."""
-    faults = map_in_processes(image_fault, paths, workers if len(paths) > _FEW else 0, "check-data")
-    reasons = progress(faults, len(paths), "check-data", "pictures")
-    return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[Path]) -> Cost:

@@ -12,9 +12,8 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.holdings import Changes, Encode, Holdings, Place
 from spn4cir.indexing import encode_new
+from spn4cir.processes import default_workers
 from spn4cir.vectors import Vectors
-
-_MOST_WORKERS = 8
 
 
 class IndexedGallery:
@@ -29,7 +28,7 @@ class IndexedGallery:
     def __init__(self, composer: Composer, device: torch.device, workers: int | None) -> None:
         self._composer = composer
         self._device = device
-        self._workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
+        self._workers = default_workers() if workers is None else workers
         self._holdings = Holdings()
         self.changes = Changes()
 

@@ -23,7 +23,7 @@ class Contents:
         triplets: annotated training triplets with both images.
         images: images to learn from: those that they name, or of a folder without annotations all.
         queries: annotated validation queries of each split.
-        missing: validation images that are not on disk.
+        missing: validation images that are not on disk or, under `skip`, cannot be decoded.
         test: test queries; None where there are none to submit.
         test_fault: why there are none.
     """

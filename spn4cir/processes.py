@@ -18,6 +18,12 @@ from spn4cir.errors import InputError
 Result = TypeVar("Result")
 _CHUNK = 16
 _CHUNKS_AHEAD = 4
+_MOST_WORKERS = 8
+
+
+def default_workers() -> int:
+    """One process a core, at most eight."""
+    return min(_MOST_WORKERS, os.cpu_count() or 1)
 
 
 def map_in_processes(

@@ -66,6 +66,11 @@ class Gallery:
         """Position of each name."""
         return {name: position for position, name in enumerate(self.names)}
 
+    def path(self, name: str) -> Path | None:
+        """Where the image of a name lies; None for a name that it does not hold."""
+        position = self.index.get(name)
+        return None if position is None else self.paths[position]
+
     def restrict(self, names: frozenset[str]) -> "Gallery":
         """The images whose name is in `names`, order kept."""
         kept = [position for position, name in enumerate(self.names) if name in names]
@@ -91,7 +96,7 @@ class EvaluationSplit:
         gallery: the candidate images.
         alternatives: further galleries over which the same queries are scored, by name (subsets of `gallery`).
         left_out: queries dropped because an image is missing or the target is the reference (`missing: skip`).
-        missing: images of the annotation files that are not on disk.
+        missing: images of the annotation files that are not on disk or, under `skip`, cannot be decoded.
         outside: images that queries start from and that are no candidates.
         own_galleries: whether a query's candidates are its subset alone.
     """
@@ -123,3 +128,16 @@ class UniqueImages:
 
     gallery: Gallery
     row: Mapping[str, int]
+
+    def restrict(self, usable: Gallery) -> "UniqueImages":
+        """The names that a gallery holds; of each set of equal images, its first name in the place of one it lacks."""
+        kept: dict[int, str] = {}
+        for name in (*self.gallery.names, *self.row):
+            if name in usable.index:
+                kept.setdefault(self.row[name], name)
+        names = tuple(kept[row] for row in sorted(kept))
+        position = {row: number for number, row in enumerate(sorted(kept))}
+        return UniqueImages(
+            Gallery(names, tuple(usable.paths[usable.index[name]] for name in names)),
+            {name: position[row] for name, row in self.row.items() if name in usable.index},
+        )

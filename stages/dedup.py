@@ -1,5 +1,6 @@
 """dedup: the unique images that annotated training triplets name."""
 
+from spn4cir.datasets.records import present_gallery
 from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images
 from spn4cir.files import write_json
 from spn4cir.params import of_dataset
@@ -19,6 +20,13 @@ def main(job: Job) -> None:
         path, origin = published.find(job, settings.source, layout.published_unique, settings.hub)
         unique = read_optimized_images(path, layout.image_path)
         published.take(path, origin, job.dedup_file)
+        missing = of_dataset(job.params.datasets, job.dataset, "datasets").missing
+        if missing == "skip":
+            names = list(unique.row)
+            usable, left_out = present_gallery(names, [layout.image_path(name) for name in names], missing, path)
+            if left_out:
+                unique = unique.restrict(usable)
+                write_optimized_images(unique, job.dedup_file)
     print(f"dedup: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
 
 

@@ -18,6 +18,7 @@ from spn4cir.datasets.records import (
     present_images,
     read_records,
     report_empty_texts,
+    usable_gallery,
 )
 from spn4cir.datasets.tables import SPLITS, Row
 from spn4cir.errors import InputError
@@ -47,9 +48,14 @@ class AnnotatedRows:
     _absent: ClassVar[str]
 
     @property
-    def _pictures(self) -> Gallery:
+    def _every(self) -> Gallery:
         """Every picture that is there."""
         raise NotImplementedError
+
+    @cached_property
+    def _pictures(self) -> Gallery:
+        """Every picture that is there and, under `skip`, can be decoded."""
+        return usable_gallery(self._every, self.missing, self.root)
 
     def _read(self) -> Sequence[Row]:
         """The rows, in their order."""
@@ -64,8 +70,8 @@ class AnnotatedRows:
         raise NotImplementedError
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts
-        """The gallery of some queries."""
-        return self._pictures
+        """The gallery of some queries, with pictures that cannot be decoded."""
+        return self._every
 
     @property
     def query_source(self) -> str:
@@ -112,7 +118,7 @@ class AnnotatedRows:
 
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
-        return present(self._annotated("train"), self._pictures.index.__contains__, self.missing, str(self._place()))
+        return present(self._annotated("train"), self._every.path, self.missing, str(self._place()))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """The rows of split train, or all but the share that is held out."""
@@ -186,7 +192,7 @@ class AnnotatedRows:
             for position, record in enumerate(read_records(path))
         ]
         report_empty_texts(triplets, path)
-        return present(triplets, self._pictures.index.__contains__, self.missing, str(path))
+        return present(triplets, self._every.path, self.missing, str(path))
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
         """Nothing is held out of generated triplets where queries are annotated."""
@@ -208,8 +214,8 @@ class AnnotatedRows:
 
     def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
         queries = findable(annotated, self.missing, self._place())
-        there = present(queries, self._pictures.index.__contains__, self.missing, str(self._place()))
-        candidates = self._candidates(there)
+        there = present(queries, self._every.path, self.missing, str(self._place()))
+        candidates = self._candidates(there).restrict(frozenset(self._pictures.names))
         triplets = self._answerable(there, candidates)
         used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
         named = {name for triplet in annotated for name in (*names_of(triplet), *triplet.subset_names)}
@@ -266,7 +272,7 @@ class AnnotatedRows:
             triplets = tuple(self._annotated(split))
             listed = [name for triplet in triplets for name in (*sorted(names_of(triplet)), *triplet.subset_names)]
             paths = {name: self.image_path(name) for name in listed}
-            named = {name: path for name, path in paths.items() if name in self._pictures.index or not path.is_file()}
+            named = {name: path for name, path in paths.items() if name in self._every.index or not path.is_file()}
             candidates = self._candidates(triplets)
             everything = dict(zip(candidates.names, candidates.paths, strict=True))
             needed = named if split == "train" else everything | named

@@ -124,7 +124,7 @@ class Cc3m:
             for position, record in enumerate(read_records(path))
         ]
         report_empty_texts(triplets, path)
-        return present(triplets, self._on_disk, self.missing, str(path))
+        return present(triplets, self._find, self.missing, str(path))
 
     def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:
         """The id that a record gives; where no part lists it, that of the file which the record's path ends in."""
@@ -132,5 +132,6 @@ class Cc3m:
         file = field(record, role, str, path, position)
         return name if name in self._listed else image_id(file)
 
-    def _on_disk(self, name: str) -> bool:
-        return name in self._listed and is_there(self._listed[name].path)
+    def _find(self, name: str) -> Path | None:
+        found = self._listed.get(name)
+        return found.path if found and is_there(found.path) else None

@@ -136,7 +136,7 @@ class Circo:
         annotated = self._read(split)
         gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._listing)
         queries = findable(annotated, self.missing, path)
-        triplets = present(queries, gallery.index.__contains__, self.missing, str(path))
+        triplets = present(queries, gallery.path, self.missing, str(path))
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
 
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:

@@ -110,10 +110,11 @@ class Cirr(PublishedLayout):
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         path = self._captions_path("train")
-        return present(self._read(path, with_target=True), self._on_disk, self.missing, str(path))
+        return present(self._read(path, with_target=True), self._find, self.missing, str(path))
 
-    def _on_disk(self, name: str) -> bool:
-        return name in self._training_paths and self._training_paths[name].is_file()
+    def _find(self, name: str) -> Path | None:
+        path = self._training_paths.get(name)
+        return path if path and path.is_file() else None
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """The annotated training triplets."""
@@ -166,7 +167,7 @@ class Cirr(PublishedLayout):
         """The generated triplets of a file."""
         triplets = self._read(path, with_target=True, generated=True)
         report_empty_texts(triplets, path)
-        return present(triplets, self._on_disk, self.missing, str(path))
+        return present(triplets, self._find, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """The val split, scored over all its images."""
@@ -179,7 +180,7 @@ class Cirr(PublishedLayout):
         annotated = self._read(path, with_target)
         check_query_ids(annotated, "pair id", path)
         queries = findable(annotated, self.missing, path)
-        triplets = present(queries, gallery.index.__contains__, self.missing, str(path))
+        triplets = present(queries, gallery.path, self.missing, str(path))
         for triplet in triplets:
             self._check_subset(triplet, gallery, path)
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)

@@ -150,10 +150,6 @@ class FashionIQ(PublishedLayout):
         """Whether at least half of the pictures are on disk."""
         return 2 * sum(name in self._files for name in names) >= len(names)
 
-    def _present(self, triplets: list[Triplet], path: Path, names: frozenset[str] | None = None) -> tuple[Triplet, ...]:
-        known = self._files.keys() if names is None else names & self._files.keys()
-        return present(triplets, known.__contains__, self.missing, str(path))
-
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         kept: list[Triplet] = []
@@ -161,7 +157,7 @@ class FashionIQ(PublishedLayout):
             path = self._captions_path(category, "train")
             triplets = self._annotated(category, "train")
             self._require_pictures(category, [triplet.reference_name for triplet in triplets], path)
-            kept.extend(self._present(triplets, path))
+            kept.extend(present(triplets, self._files.get, self.missing, str(path)))
         return tuple(kept)
 
     def training_triplets(self) -> tuple[Triplet, ...]:
@@ -227,7 +223,7 @@ class FashionIQ(PublishedLayout):
         """The generated triplets of a file."""
         triplets = self._read(path, "", generated=True)
         report_empty_texts(triplets, path)
-        return self._present(triplets, path)
+        return present(triplets, self._files.get, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""
@@ -240,7 +236,7 @@ class FashionIQ(PublishedLayout):
         self._require_pictures(category, names, place)
         gallery, absent = present_gallery(names, [self.image_path(name) for name in names], self.missing, place)
         path = self._captions_path(category, "val")
-        triplets = self._present(findable(annotated, self.missing, path), path, frozenset(gallery.names))
+        triplets = present(findable(annotated, self.missing, path), gallery.path, self.missing, str(path))
         used = frozenset(name for t in triplets for name in (t.reference_name, t.target_name) if name is not None)
         return EvaluationSplit(
             name=category,

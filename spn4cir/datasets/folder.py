@@ -45,7 +45,7 @@ class Folder(AnnotatedRows):
         return "generated from captions, held out: their pictures are in no training triplet"
 
     @cached_property
-    def _pictures(self) -> Gallery:
+    def _every(self) -> Gallery:
         return folder_gallery(self.root)
 
     def _read(self) -> Sequence[Row]:
@@ -86,4 +86,4 @@ class Folder(AnnotatedRows):
         """Without annotations, all pictures are there to learn from."""
         if self.annotations is not None:
             return super().annotated_splits()
-        return (AnnotatedSplit("train", (), dict(zip(self._pictures.names, self._pictures.paths, strict=True))),)
+        return (AnnotatedSplit("train", (), dict(zip(self._every.names, self._every.paths, strict=True))),)

@@ -1,7 +1,7 @@
 """Reading annotation records: fields that must be there, and images that may be missing."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from string import Formatter
@@ -11,8 +11,11 @@ from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.members import is_there
 from spn4cir.types import CaptionedImage, Gallery, Triplet
+from spn4cir.usable import unusable
+from spn4cir.views import split_view
 
 Missing = Literal["error", "skip"]
+_LISTED = "spn4cir check-data lists them all"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -111,32 +114,48 @@ def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
 
 
 def present(
-    triplets: Sequence[Triplet], exists: Callable[[str], bool], missing: Missing, place: str
+    triplets: Sequence[Triplet], find: Callable[[str], Path | None], missing: Missing, place: str
 ) -> tuple[Triplet, ...]:
-    """The triplets whose images are all there; `place` names their file.
+    """The triplets whose images are all there and, under `skip`, can be decoded.
 
     Raises InputError for the first that lacks one, unless `missing` is skip: then it says how many were left out.
+
+    Args:
+        triplets: of one file.
+        find: where the image of a name is; None where it is not there.
+        missing: whether the others are an error.
+        place: their file, for messages.
     """
-    kept = []
-    for triplet in triplets:
-        absent = _absent(triplet, exists)
-        if not absent:
-            kept.append(triplet)
-        elif missing == "error":
-            role, name = absent
-            raise InputError(
-                f"{place}: {role} '{name}' has no image on disk or no entry in the split file; "
-                "add the image, or set missing: skip to leave such triplets out"
-            )
-    if len(kept) < len(triplets):
-        print(f"{place}: left out {len(triplets) - len(kept)} of {len(triplets)} triplets", file=sys.stderr)
-    return tuple(kept)
+    places = {name: find(name) for triplet in triplets for name in (triplet.reference_name, *triplet.target_names)}
+    absent = {name for name, path in places.items() if path is None}
+    if absent and missing == "error":
+        role, name = next(lacking for triplet in triplets if (lacking := _absent(triplet, absent)))
+        raise InputError(
+            f"{place}: {role} '{name}' has no image on disk or no entry in the split file; add the image, or set "
+            f"missing: skip to leave such triplets out ({_LISTED})"
+        )
+    broken = _broken(places) if missing == "skip" else set()
+    kept = tuple(triplet for triplet in triplets if not _absent(triplet, absent | broken))
+    if left_out := len(triplets) - len(kept):
+        causes = _causes(len(absent), len(broken))
+        print(f"{place}: left out {left_out} of {len(triplets)} triplets {causes}", file=sys.stderr)
+    return kept
 
 
-def _absent(triplet: Triplet, exists: Callable[[str], bool]) -> tuple[str, str] | None:
-    if not exists(triplet.reference_name):
-        return "reference", triplet.reference_name
-    return next((("target", name) for name in triplet.target_names if not exists(name)), None)
+def _absent(triplet: Triplet, names: Collection[str]) -> tuple[str, str] | None:
+    """The first of a triplet's images that is one of the names, with its role."""
+    roles = [("reference", triplet.reference_name), *(("target", name) for name in triplet.target_names)]
+    return next(((role, name) for role, name in roles if name in names), None)
+
+
+def _broken(places: Mapping[str, Path | None]) -> set[str]:
+    """The names whose images cannot be decoded."""
+    faults = unusable(path for path in places.values() if path is not None)
+    return {name for name, path in places.items() if path is not None and split_view(path)[0] in faults}
+
+
+def _causes(absent: int, broken: int) -> str:
+    return f"(images absent: {absent}, broken: {broken}; {_LISTED})"
 
 
 def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list[Triplet]:
@@ -158,35 +177,52 @@ def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list
 
 
 def present_gallery(names: Sequence[str], paths: Sequence[Path], missing: Missing, place: Path) -> tuple[Gallery, int]:
-    """The images that are on disk, and how many are not.
+    """The images that are on disk and, under `skip`, can be decoded; and how many are not.
 
-    Raises InputError for the first absent one unless `missing` is skip, and for a gallery without images.
+    Raises InputError for the first absent one unless `missing` is skip: then it says how many were left out; and for a
+    gallery without images.
     """
-    there = _on_disk(paths, missing, place)
+    there = _usable(paths, missing, place, "images of the gallery")
     if not any(there):
         raise InputError(f"{place}: the gallery is empty; check the split file and the image folder")
     return Gallery(tuple(compress(names, there)), tuple(compress(paths, there))), there.count(False)
 
 
+def usable_gallery(gallery: Gallery, missing: Missing, place: Path) -> Gallery:
+    """Images that are all on disk; under `skip` those that can be decoded, and a line that says how many cannot."""
+    faults = unusable(gallery.paths) if missing == "skip" else {}
+    if not faults:
+        return gallery
+    print(f"{place}: left out {len(faults)} of {len(gallery)} images {_causes(0, len(faults))}", file=sys.stderr)
+    kept = (name for name, path in zip(gallery.names, gallery.paths, strict=True) if path not in faults)
+    return gallery.restrict(frozenset(kept))
+
+
 def present_images(images: Sequence[CaptionedImage], missing: Missing, place: Path) -> tuple[CaptionedImage, ...]:
-    """The images to caption that are on disk.
+    """The images to caption that are on disk and, under `skip`, can be decoded.
 
     Raises InputError for the first absent one, unless `missing` is skip: then it says how many were left out; and where
     none is left.
     """
-    there = _on_disk([image.path for image in images], missing, place)
+    there = _usable([image.path for image in images], missing, place, "images to caption")
     if not any(there):
         raise InputError(f"{place}: no image is left to caption; check the split file and the image folder")
-    if absent := there.count(False):
-        print(f"{place}: left out {absent} of {len(images)} images to caption: not on disk", file=sys.stderr)
     return tuple(compress(images, there))
 
 
-def _on_disk(paths: Sequence[Path], missing: Missing, place: Path) -> list[bool]:
+def _usable(paths: Sequence[Path], missing: Missing, place: Path, what: str) -> list[bool]:
     there = [is_there(path) for path in paths]
-    if not all(there) and missing == "error":
-        raise InputError(
-            f"{place}: {there.count(False)} of {len(paths)} images are not on disk, the first is "
-            f"{paths[there.index(False)]}; add them, or set missing: skip to go on without them"
-        )
-    return there
+    absent = there.count(False)
+    if missing == "error":
+        if absent:
+            raise InputError(
+                f"{place}: {absent} of {len(paths)} images are not on disk, the first is {paths[there.index(False)]}; "
+                f"add them, or set missing: skip to go on without them ({_LISTED})"
+            )
+        return there
+    faults = unusable(compress(paths, there))
+    usable = [found and split_view(path)[0] not in faults for found, path in zip(there, paths, strict=True)]
+    if left_out := usable.count(False):
+        causes = _causes(absent, left_out - absent)
+        print(f"{place}: left out {left_out} of {len(paths)} {what} {causes}", file=sys.stderr)
+    return usable

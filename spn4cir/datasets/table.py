@@ -154,14 +154,14 @@ class Table(AnnotatedRows):
         return next((_SPLITS[match[1].lower()] for match in found if match), "")
 
     @property
-    def _pictures(self) -> Gallery:
+    def _every(self) -> Gallery:
         return self._found[0].gallery
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:
         """All named images, or without such a table the pictures that the queries name."""
         if self.table.get("images"):
             return self._found[0].named
-        return self._pictures.restrict(
+        return self._every.restrict(
             frozenset(n for t in triplets for n in (t.reference_name, *t.target_names, *t.subset_names))
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from spn4cir import usable
 from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
 from tests.bench.conftest import PeakMemory, RatioToBare
@@ -44,6 +45,7 @@ def test_costs_hardly_more_than_decoding(root: Path, ratio_to_bare: RatioToBare,
     paths = tuple(sorted((root / "images").iterdir()))
 
     def check() -> None:
+        usable.SEEN.clear()
         assert check_data(open_layout("fashioniq", root, "error"), WORKERS).checked == len(paths)
 
     ratio = ratio_to_bare(check, lambda: decode_all(paths), rounds=2, warmup=0)

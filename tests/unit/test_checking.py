@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spn4cir import checking, decoding
+from spn4cir import decoding, usable
 from spn4cir.check_lines import check_lines, summary
 from spn4cir.checking import Check, check_data
 from spn4cir.cli import app
@@ -75,7 +75,7 @@ def test_the_cost_is_told_by_category(fashion: Path) -> None:
 
 
 def test_processes_find_the_same(fashion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "_FEW", 0)
+    monkeypatch.setattr(usable, "_FEW", 0)
     assert check("fashioniq", fashion, workers=2) == check("fashioniq", fashion)
 
 
@@ -92,7 +92,7 @@ def test_a_picture_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One without permission, or on a bad disk, is listed like the others; the check goes on."""
     root = write_fashioniq(tmp_path)
-    (root / "images" / "toptee-val-5.png").write_bytes(b"")
+    (root / "images" / "toptee-val-5.png").write_bytes(b"x")
 
     def read(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))

@@ -14,7 +14,10 @@ from ruamel.yaml import YAML
 
 from spn4cir.checkpoints import load_composer
 from spn4cir.datasets.cirr import Cirr
-from stages.common import run
+from spn4cir.params_file import load_params
+from spn4cir.sources import triplet_rows
+from stages.common import Job, run
+from stages.learning import first_triplets, unique_images
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, Hub, point_at, serve
 from tests.helpers.layouts import write, write_cirr
@@ -111,6 +114,29 @@ def test_a_published_file_is_taken_unchanged(
     assert origin["sha256"] == hashlib.sha256(content).hexdigest()
     assert origin.get("commit") == (commit if source == "hub" else None)
     assert len(hub.downloads()) == (source == "hub")
+
+
+@pytest.mark.parametrize("source", ["make", "path"])
+def test_stages_agree_on_what_skip_leaves_out(project: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Of one image that is absent and one that is broken: no row of the bank is theirs, no triplet names them."""
+    root = project / "data/raw/demo_cirr"
+    (root / FILES["dedup"]).write_bytes(published("dedup", root))
+    (root / "train/0/train-0-0-img1.png").unlink()
+    broken = root / "train/1/train-1-0-img4.png"
+    broken.write_bytes(broken.read_bytes()[:-40])
+
+    def skip(params: dict) -> None:
+        params["datasets"]["demo_cirr"]["missing"] = "skip"
+        params["dedup"]["demo_cirr"]["source"] = source
+
+    change(skip)
+    stage(monkeypatch, "dedup")
+    job = Job(load_params(), "demo_cirr", "clip")
+    unique, triplets = unique_images(job, "annotated"), first_triplets(job, "annotated")
+    assert len(unique.gallery) == 10
+    assert len(triplets) == len(triplet_rows(triplets, unique.row, "").triplets) == 8
+    assert all(path.is_file() and path.name != broken.name for path in unique.gallery.paths)
+    assert json.loads((project / "data/dedup/demo_cirr/source.json").read_text())["source"] == source
 
 
 @pytest.mark.parametrize("name", list(FILES))
