@@ -1,8 +1,10 @@
 """What a check of a data set's pictures says on screen."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from spn4cir.checking import Check, Cost, Fault
+from spn4cir.endings import passed_over_line
 
 _SHOWN = 20
 _HEADS = ("split", "triplets", "lost", "images", "missing", "broken")
@@ -14,6 +16,7 @@ def check_lines(check: Check, whole: bool) -> list[str]:
         *_listed("missing", [_fault_line(fault) for fault in check.missing], whole),
         *_listed("broken", [_fault_line(fault) for fault in check.broken], whole),
         *_listed("unlisted (no annotation names them)", check.unlisted, whole),
+        *filter(None, [passed_over_line(Counter(check.passed_over))]),
         *_table(check.costs),
         *_empty_texts(check.costs),
         *_official(check),

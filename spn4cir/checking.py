@@ -3,6 +3,8 @@
 Every picture is decoded to its last pixel: a header may be whole where the rest was cut off.
 """
 
+import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
-from spn4cir.folders import picture_names
+from spn4cir.folders import Scan, scan_folder
 from spn4cir.members import is_there
 from spn4cir.types import Triplet
 from spn4cir.usable import image_faults
@@ -68,6 +70,7 @@ class Check:
         missing: pictures that are not there, by name.
         broken: pictures that cannot be decoded, by name.
         unlisted: picture files that no annotation names, as paths from the root.
+        passed_over: how many files in the folders of pictures are no pictures, by ending (`spn4cir.endings`).
         costs: what each split loses.
         totals: what was found of the layout's official totals, and these: for comparison alone.
     """
@@ -77,6 +80,7 @@ class Check:
     missing: tuple[Fault, ...]
     broken: tuple[Fault, ...]
     unlisted: tuple[str, ...]
+    passed_over: Mapping[str, int]
     costs: tuple[Cost, ...]
     totals: Mapping[str, tuple[int, int]]
 
@@ -94,6 +98,7 @@ class Check:
             "missing": [asdict(fault) for fault in self.missing],
             "broken": [asdict(fault) for fault in self.broken],
             "unlisted": list(self.unlisted),
+            "passed_over": dict(self.passed_over),
             "splits": [asdict(cost) for cost in self.costs],
             "official": {what: {"here": here, "official": total} for what, (here, total) in self.totals.items()},
         }
@@ -119,6 +124,7 @@ def check_data(layout: Benchmark, workers: int) -> Check:
         missing=_sorted([*found.missing(), *_not_listed(splits)]),
         broken=_sorted(found.fault(path, reason) for path, reason in broken.items()),
         unlisted=tuple(path.relative_to(layout.root).as_posix() for path in found.unlisted),
+        passed_over=sum((scan.passed for scan in found.scans.values()), Counter()),
         costs=tuple(_cost(split, unusable, broken.keys()) for split in splits),
         totals={what: (here, layout.official[what]) for what, here in _totals(splits) if what in layout.official},
     )
@@ -158,9 +164,13 @@ class _Found:
             for name, path in split.images.items()
             if split.listed is None or name in split.listed
         }
-        folders = [folder for folder in self.layout.picture_folders if folder.is_dir()]
-        files = (folder / name for folder in folders for name in picture_names(folder))
+        files = (folder / name for folder, scan in self.scans.items() for name in scan.names)
         return [path for path in files if path not in listed]
+
+    @cached_property
+    def scans(self) -> dict[Path, Scan]:
+        """What the layout's folders hold."""
+        return {folder: scan_folder(folder) for folder in self.layout.picture_folders if folder.is_dir()}
 
     def fault(self, path: Path, reason: str) -> Fault:
         """What is to be said of a picture."""
@@ -168,12 +178,19 @@ class _Found:
         return Fault(name, path.as_posix(), tuple(splits), reason)
 
     def missing(self) -> Iterator[Fault]:
-        """The pictures that are not there, with the file of another case or ending where there is one."""
+        """The pictures that are not there, with the file of another case, ending or folder where there is one."""
         others = {_loosely(path): path for path in self.unlisted}
+        elsewhere = {_loosely(Path(path.name)): path for path in reversed(self.unlisted)}
         for path in self.places.keys() - set(self.there):
-            other = others.get(_loosely(path))
-            hint = f", but {other.relative_to(self.layout.root)} is: rename it" if other else ""
+            hint = ""
+            if other := others.get(_loosely(path)):
+                hint = f", but {self._shown(other)} is: rename it"
+            elif other := elsewhere.get(_loosely(Path(path.name))):
+                hint = f", but {self._shown(other)} is: move or link it to the folder {self._shown(path.parent)}"
             yield self.fault(path, f"is not there{hint}")
+
+    def _shown(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.layout.root)).as_posix()
 
 
 def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:

@@ -1,38 +1,65 @@
 """Pictures in a folder, named by where they lie; free of torch."""
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from spn4cir.endings import PICTURES, is_picture, passed_over, passed_over_line
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
 from spn4cir.types import Gallery
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+class Scan(NamedTuple):
+    """What a folder and the folders below it hold.
+
+    Attributes:
+        names: the paths of the pictures from the folder, sorted.
+        passed: how many other files there are, by ending.
+    """
+
+    names: list[str]
+    passed: Counter[str]
 
 
 def folder_gallery(folder: Path) -> Gallery:
     """Every image in a folder and the folders below it, named by its path from there and sorted by name.
 
-    An image is a file with one of `SUFFIXES`; names that begin with a dot are passed over, links are followed.
+    An image is a file with an ending of `spn4cir.endings`; names that begin with a dot are passed over, links are
+    followed. A line on stderr says how many files were passed over, by ending.
+
     Raises InputError for a folder that is not there or holds no image.
     """
+    found = require_pictures(folder)
+    if line := passed_over_line(found.passed):
+        print(f"{folder}: {line}", file=sys.stderr)
+    return Gallery(tuple(found.names), tuple(folder / name for name in found.names))
+
+
+def require_pictures(folder: Path) -> Scan:
+    """What the folder holds. Raises InputError as `folder_gallery`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
-    names = picture_names(folder)
-    if not names:
-        raise InputError(f"{folder}: the gallery is empty: no file ends in {', '.join(SUFFIXES)}; name another folder")
-    return Gallery(tuple(names), tuple(folder / name for name in names))
+    found = scan_folder(folder)
+    if not found.names:
+        passed = f" ({line})" if (line := passed_over_line(found.passed)) else ""
+        raise InputError(f"{folder}: the gallery is empty: no file ends in {PICTURES}{passed}; name another folder")
+    return found
 
 
-def picture_names(folder: Path) -> list[str]:
-    """The paths of the images from the folder, as above; none where it holds none."""
+def scan_folder(folder: Path) -> Scan:
+    """What the folder holds, pictures or not."""
     names: list[str] = []
+    passed: Counter[str] = Counter()
     for place, folders, files in walk_once(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = (name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        images = [name for name in files if is_picture(name) and not name.startswith(".")]
         names.extend(Path(place, name).relative_to(folder).as_posix() for name in images)
-    return sorted(names)
+        passed += passed_over(files)
+    return Scan(sorted(names), passed)
 
 
 def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:

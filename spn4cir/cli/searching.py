@@ -88,8 +88,9 @@ def search(
 ) -> None:
     """Find the images of a folder that an image and a text ask for.
 
-    Reads the images (.png .jpg .jpeg .webp .bmp .gif), or the index of them. Prints rank, name and score, best first;
-    with --out draws them, with --json writes them. The query image itself is left out, also under another name.
+    Reads the images (.png, .jpg, .webp, .tif and what else Pillow reads), or the index of them. Prints rank, name and
+    score, best first; with --out draws them, with --json writes them. The query image itself is left out, also under
+    another name.
     """
     options = (family, tokenizer, vision_head_width, text_head_width)
     if (index is None) == (gallery is None) or (index is None and checkpoint is None):
@@ -132,10 +133,10 @@ def open_network(
     gallery: Path,
 ) -> "Retriever":
     """Without a gallery yet; one that holds no image is refused before the weights are read."""
-    from spn4cir.folders import folder_gallery
+    from spn4cir.folders import require_pictures
     from spn4cir.retriever import Retriever
 
-    folder_gallery(gallery)
+    require_pictures(gallery)
     _, place, processes = find_machine(device, workers)
     return Retriever.from_checkpoint(
         checkpoint,

@@ -22,6 +22,7 @@ from spn4cir.datasets.records import (
 )
 from spn4cir.datasets.tables import SPLITS, Row
 from spn4cir.errors import InputError
+from spn4cir.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
@@ -56,6 +57,14 @@ class AnnotatedRows:
     def _pictures(self) -> Gallery:
         """Every picture that is there and, under `skip`, can be decoded."""
         return usable_gallery(self._every, self.missing, self.root)
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self._every.names, self.root)
+
+    def _spelled(self, name: str) -> str:
+        """The name as the picture has it; of one that is not there as it is."""
+        return name if name in self._every.index else self._spellings.find(name) or name
 
     def _read(self) -> Sequence[Row]:
         """The rows, in their order."""
@@ -183,9 +192,9 @@ class AnnotatedRows:
         """The generated triplets of a file."""
         triplets = [
             Triplet(
-                reference_name=field(record, "reference", str, path, position),
+                reference_name=self._spelled(field(record, "reference", str, path, position)),
                 captions=captions_field(record, "captions", path, position),
-                target_name=field(record, "target", str, path, position),
+                target_name=self._spelled(field(record, "target", str, path, position)),
                 query_id=position,
                 generated=True,
             )

@@ -21,6 +21,7 @@ from spn4cir.datasets.records import (
 from spn4cir.datasets.shards import Listed, find_parts, image_id
 from spn4cir.errors import InputError
 from spn4cir.members import is_there
+from spn4cir.spelling import Spellings
 from spn4cir.types import CaptionedImage, Triplet
 
 # Names of the published triplets by the published name of the data set that they serve.
@@ -76,12 +77,20 @@ class Cc3m:
 
     def image_path(self, name: str) -> Path:
         """Where the image of an id or a file name lies; a path where nothing is for one that no chosen part lists."""
-        found = self._listed.get(image_id(name))
+        found = self._listed.get(self._spelled(image_id(name)))
         return found.path if found else self.root / name
 
     def part_of(self, name: str) -> int:
         """The part that lists the image. Raises KeyError for an id that no chosen part lists."""
         return self._listed[name].part
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self._listed, self.root)
+
+    def _spelled(self, name: str) -> str:
+        """The id as the parts write it; one that they do not list as it is."""
+        return name if name in self._listed else self._spellings.find(name) or name
 
     def captions_name(self, part: int, words: int) -> str:
         """As published: `cc_it_{part}_llava_{words}.json`."""
@@ -128,9 +137,9 @@ class Cc3m:
 
     def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:
         """The id that a record gives; where no part lists it, that of the file which the record's path ends in."""
-        name = image_id(field(record, f"{role}_name", str, path, position))
+        name = self._spelled(image_id(field(record, f"{role}_name", str, path, position)))
         file = field(record, role, str, path, position)
-        return name if name in self._listed else image_id(file)
+        return name if name in self._listed else self._spelled(image_id(file))
 
     def _find(self, name: str) -> Path | None:
         found = self._listed.get(name)

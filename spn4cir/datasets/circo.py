@@ -25,6 +25,7 @@ from spn4cir.datasets.records import (
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
+from spn4cir.spelling import spelled
 from spn4cir.types import EvaluationSplit, Triplet
 
 _KS = (5, 10, 25, 50)
@@ -90,7 +91,7 @@ class Circo:
             )
         paths: dict[str, Path] = {}
         for image in images:
-            place = self.picture_folders[0] / image["file_name"]
+            place = spelled(self.picture_folders[0], image["file_name"])
             if paths.setdefault(str(image["id"]), place) != place:
                 raise InputError(
                     f"{self._listing}: image id {image['id']} stands for two files, the second is "

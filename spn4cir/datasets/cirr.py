@@ -25,6 +25,7 @@ from spn4cir.datasets.records import (
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
+from spn4cir.spelling import spelled
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
@@ -76,7 +77,7 @@ class Cirr(PublishedLayout):
         places = read_json(path)
         if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
             raise InputError(f"{path}: expected a JSON object of image name -> relative path")
-        return {name: self.root / place for name, place in places.items()}
+        return {name: spelled(self.root, place) for name, place in places.items()}
 
     @cached_property
     def _training_paths(self) -> dict[str, Path]:

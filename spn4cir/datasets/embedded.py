@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from spn4cir.cells import Rows, cell_path, encoded, open_rows
 from spn4cir.errors import InputError
+from spn4cir.spelling import spelled
 from spn4cir.types import Gallery
 
 _DIGITS = 32
@@ -171,8 +172,8 @@ def name_pictures(
         paths.setdefault(name, cell.path)
     for cell in rows:
         name = cell.label if isinstance(cell, Embedded) and not cell.digest else cell if isinstance(cell, str) else ""
-        if name and name not in paths and (root / name).is_file():
-            paths[name] = root / name
+        if name and name not in paths and (file := spelled(root, name)).is_file():
+            paths[name] = file
     return Pictures(root, paths, digests, frozenset(name for name, _ in images if name in paths))
 
 
@@ -181,4 +182,4 @@ def _place(root: Path, cell: Embedded | str | None) -> Path | None:
     if isinstance(cell, Embedded) and cell.digest:
         return cell.path
     name = cell.label if isinstance(cell, Embedded) else cell
-    return root / name if name and (root / name).is_file() else None
+    return place if name and (place := spelled(root, name)).is_file() else None

@@ -30,8 +30,10 @@ from spn4cir.datasets.records import (
     read_records,
     report_empty_texts,
 )
+from spn4cir.endings import picture_endings, split_ending
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
+from spn4cir.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -44,12 +46,13 @@ _OFFICIAL = {
     "val shirt images": 6_346,
     "val toptee images": 5_373,
 }
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+# Of several files of one name the first of these counts, then any other ending of a picture, in their order.
+_FIRST = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class FashionIQ(PublishedLayout):
-    """Adapter of a FashionIQ folder; images may be `.png` or `.jpg`.
+    """Adapter of a FashionIQ folder; images may have any ending of `spn4cir.endings`.
 
     Attributes:
         root: the folder.
@@ -94,17 +97,27 @@ class FashionIQ(PublishedLayout):
             raise InputError(f"{folder}: no such folder; a fashioniq root holds captions, image_splits and images")
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
-        split = [os.path.splitext(name) for name in names]  # noqa: PTH122 - many names, plain strings
+        by_ending: dict[str, list[tuple[str, str]]] = {}
+        for name in names:
+            stem, ending = split_ending(name)
+            by_ending.setdefault(ending, []).append((stem, name))
+        endings = [*_FIRST, *sorted(picture_endings() - {*_FIRST})]
         return {
-            stem: folder / (stem + suffix)
-            for kind in reversed(_SUFFIXES)  # the last one counts: .png
-            for stem, suffix in split
-            if suffix.lower() == kind
+            stem: folder / name
+            for ending in reversed(endings)  # the last one counts: .png
+            for stem, name in by_ending.get(ending, ())
         }
 
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self._files, self.root / "images")
+
+    def _find(self, name: str) -> Path | None:
+        return self._files.get(name) or self._files.get(self._spellings.find(name) or name)
+
     def image_path(self, name: str) -> Path:
-        """Where the image lies, by its suffix on disk; `.png` for one that is absent."""
-        return self._files.get(name, self.root / "images" / f"{name}.png")
+        """Where the image lies, by its ending on disk; `.png` for one that is absent."""
+        return self._find(name) or self.root / "images" / f"{name}.png"
 
     def _split_names(self, category: str, split: str) -> list[str]:
         path = self.root / "image_splits" / f"split.{category}.{split}.json"
@@ -148,7 +161,7 @@ class FashionIQ(PublishedLayout):
 
     def _are_there(self, names: Sequence[str]) -> bool:
         """Whether at least half of the pictures are on disk."""
-        return 2 * sum(name in self._files for name in names) >= len(names)
+        return 2 * sum(self._find(name) is not None for name in names) >= len(names)
 
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
@@ -157,7 +170,7 @@ class FashionIQ(PublishedLayout):
             path = self._captions_path(category, "train")
             triplets = self._annotated(category, "train")
             self._require_pictures(category, [triplet.reference_name for triplet in triplets], path)
-            kept.extend(present(triplets, self._files.get, self.missing, str(path)))
+            kept.extend(present(triplets, self._find, self.missing, str(path)))
         return tuple(kept)
 
     def training_triplets(self) -> tuple[Triplet, ...]:
@@ -223,7 +236,7 @@ class FashionIQ(PublishedLayout):
         """The generated triplets of a file."""
         triplets = self._read(path, "", generated=True)
         report_empty_texts(triplets, path)
-        return present(triplets, self._files.get, self.missing, str(path))
+        return present(triplets, self._find, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""

@@ -14,7 +14,8 @@ from typing import ClassVar
 from spn4cir.datasets.annotated import AnnotatedRows, lot, names_of
 from spn4cir.datasets.protocol import AnnotatedSplit
 from spn4cir.datasets.tables import Row, read_table
-from spn4cir.folders import SUFFIXES, folder_gallery
+from spn4cir.endings import PICTURES
+from spn4cir.folders import folder_gallery
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 
@@ -33,9 +34,7 @@ class Folder(AnnotatedRows):
     layout: ClassVar[str] = "folder"
     caption_join: ClassVar[str] = "the one text as written"
     gallery_rule: ClassVar[str] = "all pictures of the folder"
-    _absent: ClassVar[str] = (
-        f"is no picture of the folder: write its path from there, which ends in {', '.join(SUFFIXES)}"
-    )
+    _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {PICTURES}"
 
     @property
     def query_source(self) -> str:
@@ -49,7 +48,15 @@ class Folder(AnnotatedRows):
         return folder_gallery(self.root)
 
     def _read(self) -> Sequence[Row]:
-        return () if self.annotations is None else read_table(self.root / self.annotations)
+        if self.annotations is None:
+            return ()
+        return [self._renamed(row) for row in read_table(self.root / self.annotations)]
+
+    def _renamed(self, row: Row) -> Row:
+        """The row with the names of pictures as the folder has them."""
+        group, others = (tuple(map(self._spelled, names)) for names in (row.group, row.others))
+        reference, target = self._spelled(row.reference), self._spelled(row.target)
+        return replace(row, reference=reference, target=target, group=group, others=others)
 
     def _place(self) -> Path:
         return self.root / (self.annotations or "")

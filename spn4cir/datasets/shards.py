@@ -8,17 +8,20 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
+from spn4cir.endings import is_picture, passed_over, passed_over_line, picture_endings, split_ending
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
 from spn4cir.members import member_names
 from spn4cir.progress import progress
+from spn4cir.spelling import Spellings
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PART_FILE = re.compile(r"part_(\d+)\.data")
 _FOLDER = re.compile(r"(\d+)")
 _TAR = re.compile(r"(?:.*\D)?(\d+)\.tar")
@@ -51,8 +54,8 @@ class Parts(NamedTuple):
 def image_id(file: str) -> str:
     """The id of an image by its file name or a path on any machine: the name without a picture's suffix."""
     name = PureWindowsPath(file).name  # splits at both kinds of slash
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - many names, plain strings
-    return stem if suffix.lower() in SUFFIXES else name
+    stem, ending = split_ending(name)
+    return stem if ending in picture_endings() else name
 
 
 def find_parts(root: Path) -> Parts:
@@ -142,32 +145,41 @@ def _part_lines(path: Path) -> Iterator[tuple[int, str]]:
 def _find_images(folder: Path, wanted: frozenset[str]) -> dict[str, Path]:
     """Where the wanted images lie in the folder and below it; the paths that part files name are those of others."""
     found: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for place, _, files in walk_once(folder):
         for file in sorted(files):
             name = image_id(file)
-            if name not in wanted:
-                continue
             path = Path(place, file)
+            if name not in wanted:
+                if not name.isascii():
+                    others[name] = path
+                continue
             if name in found:
                 raise InputError(f"{found[name]} and {path} are two images of one id '{name}'; keep one of them")
             found[name] = path
+    spellings = Spellings(others, folder)
+    for name in wanted - found.keys() if others else ():
+        if (other := spellings.find(name)) is not None:
+            found[name] = others[other]
     return found
 
 
 def _read_folders(places: Mapping[int, Path]) -> Iterator[Listed]:
-    for part, folder in places.items():
-        with os.scandir(folder) as entries:
-            files = sorted(entry.name for entry in entries)
-        yield from _listed(part, folder, files)
+    yield from _listed((part, folder, sorted(os.listdir(folder))) for part, folder in places.items())  # noqa: PTH208
 
 
 def _read_tars(places: Mapping[int, Path]) -> Iterator[Listed]:
-    for part, tar in progress(places.items(), len(places), "read the headers of tars", "tars"):
-        yield from _listed(part, tar, member_names(tar))
+    tars = progress(places.items(), len(places), "read the headers of tars", "tars")
+    yield from _listed((part, tar, member_names(tar)) for part, tar in tars)
 
 
-def _listed(part: int, place: Path, files: list[str]) -> Iterator[Listed]:
-    """The pictures among the files of a folder or a tar."""
-    for file in files:
-        if file.lower().endswith(SUFFIXES):
-            yield Listed(image_id(file), place / file, part, str(place / file))
+def _listed(parts: Iterable[tuple[int, Path, list[str]]]) -> Iterator[Listed]:
+    """The pictures among the files of folders or tars, and a line on what else there is than their captions."""
+    passed: Counter[str] = Counter()
+    for part, place, files in parts:
+        passed += passed_over(file for file in files if not file.endswith(".txt"))
+        for file in files:
+            if is_picture(file):
+                yield Listed(image_id(file), place / file, part, str(place / file))
+    if line := passed_over_line(passed):
+        print(line, file=sys.stderr)

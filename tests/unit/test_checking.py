@@ -143,7 +143,7 @@ def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
     assert [(cost.split, cost.triplets_lost) for cost in found.costs] == [("train", 1), ("val", 0)]
 
 
-@pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.tif", ".hidden/3.png"])
+@pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.ico", ".hidden/3.png"])
 def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
     """Training looks names up in the folder's pictures: that a file lies there is not enough."""
     shop = tmp_path / "shop"
@@ -220,3 +220,13 @@ def test_a_wrong_call_is_told(
     run = CliRunner().invoke(app, ["check-data", *arguments])
     assert run.exit_code == 1
     assert message in run.output
+
+
+def test_a_name_outside_the_folder_has_a_hint_as_well(tmp_path: Path) -> None:
+    """An annotation that holds the path of another machine."""
+    for name in ("0", "1", "2"):
+        draw(tmp_path / f"{name}.png", int(name))
+    (tmp_path / "a.csv").write_text("reference,target,text,split\n0.png,/far/2.png,red,train\n0.png,1.png,blue,val\n")
+    layout = open_layout("folder", tmp_path, "error", {"annotations": "a.csv"})
+    (fault,) = check_data(layout, 0).missing
+    assert fault.reason.startswith("is not there, but 2.png is: move or link it to the folder ")
