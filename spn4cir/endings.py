@@ -25,6 +25,7 @@ PICTURES = ".png, .jpg, .jpeg, .webp, .tif or another ending of a picture that P
 @cache
 def picture_endings() -> frozenset[str]:
     """The endings of pictures, in lower case."""
+    Image.preinit()  # so that the common formats stay the first ones that every file is compared with
     registered = Image.registered_extensions()
     return frozenset(ending for ending, kind in registered.items() if kind in _FORMATS and _is_installed(kind))
 

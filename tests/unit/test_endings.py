@@ -1,5 +1,7 @@
 """Which files count as pictures, and that those passed over are counted wherever a folder is read."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -139,3 +141,10 @@ def test_ids_lose_every_ending_of_a_picture(tmp_path: Path) -> None:
     for path in (root / "images").iterdir():
         path.rename(path.with_suffix(".jfif"))
     assert [image.name for image in Cc3m(root, None, "error").images()] == names(0)
+
+
+def test_common_formats_stay_the_first_that_pillow_tries() -> None:
+    """Registering all formats must not put those before them that look into every file."""
+    code = "from PIL import Image; from spn4cir.endings import picture_endings; picture_endings(); print(*Image.ID[:6])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {"BMP", "GIF", "JPEG", "PNG", "PPM"} <= set(said.split())
