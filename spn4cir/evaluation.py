@@ -235,6 +235,7 @@ def metrics_file(
             **{setting: list(parts) for setting, parts in layout.chosen_parts.items()},
             "gallery": layout.gallery_rule,
             "queries": layout.query_source,
+            **({"splits": "; ".join(map(str, layout.assigned))} if layout.assigned else {}),
             "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
             "captions": layout.caption_join,
             "text": "first letter capitalised" if settings.capitalise else "letters as written",
@@ -247,6 +248,11 @@ def metrics_file(
             "empty_texts": {split.name: sum(t.has_empty_text for t in split.triplets) for split in splits},
             "gallery": {split.name: len(split.gallery) for split in splits},
             "missing_images": {split.name: split.missing for split in splits},
+            **(
+                {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.assigned}}
+                if layout.assigned
+                else {}
+            ),
             **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.map_ks else {}),
             "alternatives": {
                 split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits

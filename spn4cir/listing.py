@@ -92,9 +92,12 @@ def read_listing(path: Path) -> Listing:
     return Listing(_triplets(content["triplets"]), unique, queries)
 
 
-def read_queries(path: Path) -> tuple[Triplet, ...]:
-    """The queries that were held out; none where the listing is empty."""
-    return read_listing(path).queries if read_json(path) else ()
+def read_queries(path: Path) -> tuple[tuple[Triplet, ...], int]:
+    """The queries that were held out, and how many triplets the listing has with them; none where it is empty."""
+    if not read_json(path):
+        return (), 0
+    listing = read_listing(path)
+    return listing.queries, len(listing.queries) + len(listing.triplets)
 
 
 def _triplets(plain: list[list[Any]]) -> tuple[Triplet, ...]:

@@ -43,11 +43,15 @@ class Hub(Settings):
 
 
 class Table(Settings):
-    """Of layout `table`: which files hold what, as patterns of paths, and what their columns are called."""
+    """Of layout `table`: which files hold what, as patterns of paths, and what their columns are called.
+
+    `split` is that of all rows, whatever files and columns state.
+    """
 
     files: str | None = None
     images: str | None = None
     targets: str | None = None
+    split: Literal["train", "val", "test"] | None = None
     columns: dict[str, str] | None = None
 
 

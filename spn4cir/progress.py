@@ -1,8 +1,9 @@
-"""Progress with counts and remaining time: a bar on a terminal, plain lines elsewhere."""
+"""Progress with counts and remaining time: a bar on a terminal, plain lines elsewhere; and lines said once."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -38,3 +39,9 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int
     elapsed = time.monotonic() - started
     if elapsed >= _SECONDS_WORTH_A_LINE:
         print(f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s", file=sys.stderr, flush=True)
+
+
+@cache
+def say_once(line: str) -> None:
+    """Writes a line to stderr; one that this process has written before is not repeated."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,10 +1,9 @@
 """From a triplet's captions to the one text that the network reads."""
 
-import sys
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 from spn4cir.composers.protocol import Composer
+from spn4cir.progress import say_once
 from spn4cir.types import Triplet
 
 _ENDS = ".?, "
@@ -58,12 +57,7 @@ def report_long_texts(composer: Composer, texts: Iterable[str], place: str) -> N
     long = [text for text in distinct if marks + sum(word_tokens[word] for word in text.split()) > composer.max_tokens]
     beyond = [count for count in map(composer.count_tokens, long) if count > composer.max_tokens]
     if beyond:
-        _say_once(
+        say_once(
             f"warning: {place}: {len(beyond):,} of {len(distinct):,} texts have more than {composer.max_tokens} tokens "
             f"(the longest {max(beyond)}); family '{composer.family}' reads no more, the rest is cut"
         )
-
-
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from stages.common import Job
 
 def scored_layout(job: Job) -> Layout:
     """The layout, scored by its annotated queries or by those that the listing holds out."""
-    return job.layout().with_queries(read_queries(job.listing_file))
+    return job.layout().with_queries(*read_queries(job.listing_file))
 
 
 def data_hash(job: Job) -> str:

@@ -24,7 +24,7 @@ TableSettings = Annotated[
         "--table",
         metavar="KEY=VALUE",
         help="Of layout table, as often as needed: a pattern of paths, as in images=corpus/*, or what a column is "
-        "called, as in reference=reference_image.",
+        "called, as in reference=reference_image; or the split of all rows: split=train, split=val, split=test.",
     ),
 ]
 Categories = Annotated[

@@ -1,6 +1,5 @@
 """What layouts share whose annotations are rows that name their pictures: one reference, one text, one target."""
 
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from spn4cir.datasets.records import (
     report_empty_texts,
     usable_gallery,
 )
-from spn4cir.datasets.tables import SPLITS, Row
+from spn4cir.datasets.splits import SPLITS, Assigned, assign_splits
+from spn4cir.datasets.tables import Row
 from spn4cir.errors import InputError
+from spn4cir.progress import say_once
 from spn4cir.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
@@ -33,7 +34,7 @@ class AnnotatedRows:
     Attributes:
         root: the folder.
         missing: what becomes of rows whose picture is not there.
-        held_out: the share of references whose rows are for validation where the rows do not say.
+        held_out: the share of references whose rows are for validation where no row is.
         layout: its name, by which the files of captions are called.
     """
 
@@ -47,6 +48,7 @@ class AnnotatedRows:
     official: ClassVar[Mapping[str, int]] = {}
     chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     _absent: ClassVar[str]
+    _to_state: ClassVar[str]
 
     @property
     def _every(self) -> Gallery:
@@ -97,16 +99,32 @@ class AnnotatedRows:
         """As CIRR where the queries have groups, as FashionIQ elsewhere."""
         return "mean_recall5_subset1" if self.subset_ks else "average_recall"
 
+    @property
+    def _all_scored(self) -> bool:
+        """Whether rows that state no split are queries to score."""
+        return False
+
     @cached_property
-    def _rows(self) -> dict[str, list[tuple[int, Row]]]:
-        """The rows of each split with their positions."""
+    def _assigned_rows(self) -> tuple[dict[str, list[tuple[int, Row]]], Sequence[Assigned]]:
+        """The rows of each split with their positions, and how those came there that do not state theirs."""
         rows = self._read()
+        stated, references = [row.split for row in rows], [row.reference for row in rows]
+        splits, assigned = assign_splits(stated, references, self.held_out, self._all_scored)
+        for each in assigned:
+            say_once(f"{self._place()}: {each}; {self._to_state}")
         found: dict[str, list[tuple[int, Row]]] = {split: [] for split in SPLITS}
-        first = min((lot(row.reference) for row in rows), default=0.0)  # some query there must be
-        for position, row in enumerate(rows):
-            drawn = lot(row.reference)
-            found[row.split or ("val" if drawn < self.held_out or drawn == first else "train")].append((position, row))
-        return found
+        for position, (split, row) in enumerate(zip(splits, rows, strict=True)):
+            found[split].append((position, row))
+        return found, assigned
+
+    @property
+    def _rows(self) -> dict[str, list[tuple[int, Row]]]:
+        return self._assigned_rows[0]
+
+    @property
+    def assigned(self) -> Sequence[Assigned]:
+        """How rows came into a split that they do not state."""
+        return self._assigned_rows[1]
 
     def _of(self, *splits: str) -> list[tuple[int, Row]]:
         return [row for split in splits for row in self._rows[split]]
@@ -130,7 +148,7 @@ class AnnotatedRows:
         return present(self._annotated("train"), self._every.path, self.missing, str(self._place()))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
-        """The rows of split train, or all but the share that is held out."""
+        """The rows of split train."""
         return self._training_triplets
 
     @cached_property
@@ -207,17 +225,15 @@ class AnnotatedRows:
         """Nothing is held out of generated triplets where queries are annotated."""
         return tuple(generated), ()
 
-    def with_queries(self, generated: Sequence[Triplet]) -> Self:  # noqa: ARG002 - for other layouts
+    def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
         """Scored by its annotated queries alone."""
         return self
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Val, and test where rows have it; the alternative gallery is what the queries name.
 
-        Test rows are scored beside those of val and choose nothing; without a training row, they may be alone.
+        Test rows are scored beside those of val and choose nothing.
         """
-        if not self._rows["val"] and (self._rows["train"] or not self._rows["test"]):
-            raise InputError(f"{self._place()}: no row has the split val; an epoch cannot be chosen without")
         self._check_groups()
         return tuple(self._split(split, self._annotated(split)) for split in ("val", "test") if self._rows[split])
 
@@ -297,8 +313,3 @@ class AnnotatedRows:
 def names_of(triplet: Triplet) -> set[str]:
     """The pictures that a triplet names."""
     return {triplet.reference_name, *triplet.target_names}
-
-
-def lot(name: str) -> float:
-    """A number in [0, 1) that the name decides, so that another picture in the folder changes no other's lot."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

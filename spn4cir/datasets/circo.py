@@ -3,7 +3,7 @@
 Source: https://github.com/miccunifi/CIRCO.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from spn4cir.datasets.records import (
     read_records,
     text_field,
 )
+from spn4cir.datasets.splits import Assigned
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
@@ -51,6 +52,7 @@ class Circo:
     chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     gallery_rule: ClassVar[str] = "all images that image_info_unlabeled2017.json lists"
     query_source: ClassVar[str] = "annotated"
+    assigned: ClassVar[Sequence[Assigned]] = ()
     submission: ClassVar[tuple[SubmissionFile, ...]] = (
         SubmissionFile(
             metric="map",

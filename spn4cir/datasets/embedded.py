@@ -1,6 +1,7 @@
 """Pictures inside tables, and what they are called."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,6 +72,13 @@ class TableFile:
     def values(self, key: str) -> list[Any]:
         """A column without pictures, whole."""
         return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
+
+    def words(self, key: str) -> list[Any]:
+        """A column, whole; the numbers of a `ClassLabel` of the library `datasets` as the names that they mean."""
+        described = (self.rows.schema.metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(described).get("info", {}).get("features") or {}
+        names = dict(enumerate(features.get(self.columns[key], {}).get("names") or ()))
+        return [names.get(value, value) if isinstance(value, int) else value for value in self.values(key)]
 
 
 def read_pictures(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:

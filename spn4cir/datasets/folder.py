@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from spn4cir.datasets.annotated import AnnotatedRows, lot, names_of
+from spn4cir.datasets.annotated import AnnotatedRows, names_of
 from spn4cir.datasets.protocol import AnnotatedSplit
+from spn4cir.datasets.splits import Assigned, lot
 from spn4cir.datasets.tables import Row, read_table
 from spn4cir.endings import PICTURES
 from spn4cir.folders import folder_gallery
@@ -27,14 +28,18 @@ class Folder(AnnotatedRows):
         held_out: without annotations, the share of the pictures that the queries held out of generated triplets name.
         annotations: a CSV or parquet file, its path from the folder; None: there are none.
         queries: generated triplets that were held out.
+        held_out_of: of how many.
     """
 
     annotations: str | None = None
     queries: tuple[Triplet, ...] = ()
+    held_out_of: int = 0
     layout: ClassVar[str] = "folder"
     caption_join: ClassVar[str] = "the one text as written"
     gallery_rule: ClassVar[str] = "all pictures of the folder"
     _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {PICTURES}"
+
+    _to_state: ClassVar[str] = "a column 'split' decides it otherwise"
 
     @property
     def query_source(self) -> str:
@@ -79,9 +84,20 @@ class Folder(AnnotatedRows):
         queries = tuple(triplet for triplet in generated if names_of(triplet) <= held)
         return training, queries
 
-    def with_queries(self, generated: Sequence[Triplet]) -> "Folder":
+    def with_queries(self, generated: Sequence[Triplet], of: int) -> "Folder":
         """Without annotations: scored by these."""
-        return self if self.annotations is not None else replace(self, queries=tuple(generated))
+        return self if self.annotations is not None else replace(self, queries=tuple(generated), held_out_of=of)
+
+    @property
+    def assigned(self) -> Sequence[Assigned]:
+        """Without annotations: the generated queries that were held out."""
+        if self.annotations is not None or not self.queries:
+            return super().assigned
+        rule = (
+            f"generated triplets, held out by lot: those of a share of {self.held_out:g} of the images, by a hash of "
+            "the references' names"
+        )
+        return (Assigned("val", len(self.queries), self.held_out_of, rule),)
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Without annotations, the queries that were held out, over all pictures."""

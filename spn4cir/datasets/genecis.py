@@ -5,7 +5,7 @@ Source: https://github.com/facebookresearch/genecis.
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from spn4cir.datasets.records import (
     read_records,
     text_field,
 )
+from spn4cir.datasets.splits import Assigned
 from spn4cir.errors import InputError
 from spn4cir.members import is_there
 from spn4cir.types import EvaluationSplit, Triplet
@@ -64,6 +65,7 @@ class GeneCis:
     map_ks: ClassVar[tuple[int, ...]] = ()
     gallery_rule: ClassVar[str] = "each query's own: its target and its distractors"
     query_source: ClassVar[str] = "annotated"
+    assigned: ClassVar[Sequence[Assigned]] = ()
     official: ClassVar[Mapping[str, int]] = {
         "focus_object triplets": 1_960,
         "focus_object images": 2_198,

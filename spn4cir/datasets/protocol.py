@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
+from spn4cir.datasets.splits import Assigned
 from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
@@ -75,6 +76,10 @@ class Benchmark(Protocol):
     @property
     def query_source(self) -> str:
         """Who wrote the queries, for the metrics file."""
+
+    @property
+    def assigned(self) -> Sequence[Assigned]:
+        """How rows or queries that state no split came into theirs, for the metrics file; empty where all state it."""
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:
@@ -159,8 +164,8 @@ class Layout(Benchmark, Protocol):
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
         """The generated triplets to learn from, and those that are held out as queries where none are annotated."""
 
-    def with_queries(self, generated: Sequence[Triplet]) -> Self:
-        """The layout scored by these queries, which were held out, where none are annotated."""
+    def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:
+        """The layout scored by these queries, held out of so many generated triplets, where none are annotated."""
 
 
 class PublishedLayout:
@@ -169,6 +174,7 @@ class PublishedLayout:
     map_ks: ClassVar[tuple[int, ...]] = ()
     gallery_rule: ClassVar[str] = "all images of the split files"
     query_source: ClassVar[str] = "annotated"
+    assigned: ClassVar[Sequence[Assigned]] = ()
 
     @property
     def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
@@ -179,7 +185,7 @@ class PublishedLayout:
         """Nothing is held out."""
         return tuple(generated), ()
 
-    def with_queries(self, generated: Sequence[Triplet]) -> Self:  # noqa: ARG002 - for other layouts
+    def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
         """Scored by its annotated queries alone."""
         return self
 

@@ -4,7 +4,6 @@ Pictures are encoded bytes in the rows, or names that a second table or the fold
 (`spn4cir.cells`); to tell equal pictures by their bytes, each of them is hashed when the data set is opened.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 from spn4cir.datasets.annotated import AnnotatedRows
 from spn4cir.datasets.embedded import Embedded, Pictures, TableFile, name_pictures, read_pictures
 from spn4cir.datasets.identities import identities, identity, query_numbers
+from spn4cir.datasets.splits import SPLITS, most_exact, split_of_path, states_splits
 from spn4cir.datasets.tables import Row, rows_of
 from spn4cir.errors import InputError
 from spn4cir.members import CELL_SUFFIXES
@@ -36,32 +36,35 @@ COLUMNS = {
     "target_image": "corpus-id",
     "target_score": "score",
 }
-_TABLES = ("files", "images", "targets", "columns")
+_TABLES = ("files", "images", "targets", "split", "columns")
 _OPTIONAL = ("split", "group", "category", "query")
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"} | {
-    "test": "test"
-}
-_SPLIT_NAME = re.compile(rf"({'|'.join(sorted(_SPLITS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+_PLAIN = ("text", *_OPTIONAL)
+_WORDS = ("split", "category")
 
 
 @dataclass(frozen=True)
 class Table(AnnotatedRows):
     """Adapter of a folder of parquet or arrow files.
 
-    A split is what the column `split` says, else what a file or its folder is called by (`train-00000-of-00001`,
-    `validation/0.parquet`). Where nothing is for validation, a share of the training references is held out.
+    A row's split is what the column `split` states, else what its file's name does, or a folder's above it
+    (`train-00000-of-00001`, `validation/0.parquet`), else what the name of the file with its query's targets does.
+    What becomes of other rows, and where no row is for validation: `spn4cir.datasets.splits.assign_splits`.
 
     Attributes:
         table: `files`, `images` and `targets`, the files of rows, of named images and of the queries' targets, as
-            patterns of paths from the root; and `columns`, what they are called where it is not as `COLUMNS` says.
-            `files` not given: all that neither of the others matches. `images` not given: pictures lie in the rows or
-            below the root. `targets` not given: the column `target` tells.
+            patterns of paths from the root; `split`, that of all rows; and `columns`, what they are called where it is
+            not as `COLUMNS` says. `files` not given: all that neither of the others matches. `images` not given:
+            pictures lie in the rows or below the root. `targets` not given: the column `target` tells.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict)
     layout: ClassVar[str] = "table"
     caption_join: ClassVar[str] = "the text as written; of several, joined by ' and '"
     _absent: ClassVar[str] = "is no picture of the tables, and no file of the folder"
+    _to_state: ClassVar[str] = (
+        "names of files, or a column of splits, decide it otherwise; or --table split=val for all rows (in params.yaml "
+        "table.split)"
+    )
 
     @property
     def gallery_rule(self) -> str:
@@ -73,8 +76,13 @@ class Table(AnnotatedRows):
         given = dict(self.table.get("columns") or {})
         if unknown := [*(self.table.keys() - set(_TABLES)), *(given.keys() - COLUMNS.keys())]:
             raise InputError(
-                f"{self.root}: layout table has no setting '{min(unknown)}'; it has {', '.join(_TABLES[:3])}, and the "
+                f"{self.root}: layout table has no setting '{min(unknown)}'; it has {', '.join(_TABLES[:4])}, and the "
                 f"columns {', '.join(COLUMNS)}"
+            )
+        if (split := self.table.get("split")) is not None and (split not in SPLITS or "split" in given):
+            column = f" and of a column '{given['split']}'" if "split" in given else ""
+            raise InputError(
+                f"{self.root}: all rows are of split {split!r}{column}; give one of {', '.join(SPLITS)}, or a column"
             )
         columns = {**COLUMNS, **given}
         own = ("reference", "text") if self.table.get("targets") else ("reference", "target", "text")
@@ -136,22 +144,23 @@ class Table(AnnotatedRows):
         self, table: TableFile, cells: list[dict[str, Embedded | str | None]], pictures: Pictures
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """A table's rows, with the names of their pictures in the place of these."""
-        told = {key: table.values(key) for key in ("text", *_OPTIONAL) if table.has(key)}
-        split = self._split_of(table.path)
+        told = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}
+        if "split" in told and (self.table.get("split") or not states_splits(told["split"])):
+            del told["split"]
+        named = {} if "split" in told else {"named": self._named_splits(table.path)}
         for number, own in enumerate(cells):
             record = {key: values[number] for key, values in told.items()}
             record |= {key: pictures.name(cell) for key, cell in own.items()}
-            if "split" in told:
-                record["split"] = _SPLITS.get(str(record["split"]).lower(), record["split"])
-            elif split:
-                record["split"] = split
-            yield f"{table.path}: row {number}", record
+            yield f"{table.path}: row {number}", record | named
 
-    def _split_of(self, path: Path) -> str:
-        """The split that a file, or a folder above it, is called by; empty for none."""
-        parts = path.relative_to(self.root).parts
-        found = (_SPLIT_NAME.match(part) for part in reversed(parts))
-        return next((_SPLITS[match[1].lower()] for match in found if match), "")
+    def _named_splits(self, path: Path) -> set[str]:
+        """The split of all rows, or the one that the names of a file and of the folders above it state."""
+        return {self.table.get("split") or split_of_path(path.relative_to(self.root), path)} - {""}
+
+    @property
+    def _all_scored(self) -> bool:
+        """Queries with a table of targets, as benchmarks publish them, are there to be scored."""
+        return self.table.get("targets") is not None
 
     @property
     def _every(self) -> Gallery:
@@ -166,44 +175,46 @@ class Table(AnnotatedRows):
         )
 
     def _read(self) -> Sequence[Row]:
-        """The rows; where none is for validation, those of training do not say what they are for."""
+        """The rows, in the order of their files."""
         records = self._found[1] if self.table.get("targets") is None else self._with_targets()
         if not records:
             raise InputError(f"{self._place()}: the tables hold no row; name other files")
-        splits = {record.get("split") for _, record in records}
-        if "val" not in splits:
-            records = [(place, _undecided(record)) for place, record in records]
         numbers = query_numbers([record.get("query") for _, record in records])
         return rows_of(
-            (place, record | {"query": number, "category": _noun(record)})
+            (place, record | {"query": number, "category": _noun(record)} | _named_split(record, place))
             for (place, record), number in zip(records, numbers, strict=True)
         )
 
     def _with_targets(self) -> list[tuple[str, dict[str, Any]]]:
         """The records with the images that the table of targets gives their query, the best first."""
-        found, records = self._answers(), []
+        (found, splits), records = self._answers(), []
         for place, record in self._found[1]:
-            answers = sorted(found.get(identity(record.get("query")), []), key=lambda answer: answer[0])
+            query = identity(record.get("query"))
+            answers = sorted(found.get(query, []), key=lambda answer: answer[0])
             if not answers:
                 raise InputError(
                     f"{place}: query {record.get('query')!r} has no target in {self.table['targets']}; set "
                     "columns.query to the column of the queries' ids, or remove the row"
                 )
             first, *others = dict.fromkeys(name for _, name in answers)
-            records.append((place, record | {"target": first, "others": tuple(others)}))
+            more = {"named": record["named"] | splits[query]} if "named" in record else {}
+            records.append((place, record | {"target": first, "others": tuple(others)} | more))
         return records
 
-    def _answers(self) -> dict[str, list[tuple[float, str]]]:
-        """What the table of targets says of each query: images that answer it, each with its score turned round."""
+    def _answers(self) -> tuple[dict[str, list[tuple[float, str]]], dict[str, set[str]]]:
+        """The images that answer each query, each with its score turned round; and the splits that its files state."""
         found: dict[str, list[tuple[float, str]]] = {}
+        splits: dict[str, set[str]] = {}
         for path in self._matching("targets"):
             table = self._open(path, "target_query", "target_image")
             queries, names = identities(table, "target_query"), identities(table, "target_image")
+            named = self._named_splits(path)
             scores = table.values("target_score") if table.has("target_score") else [1] * len(queries)
             for row, (query, name, score) in enumerate(zip(queries, names, scores, strict=True)):
                 if (relevance := _number(score, f"{path}: row {row}")) > 0:
                     found.setdefault(query, []).append((-relevance, name))
-        return found
+                    splits.setdefault(query, set()).update(named)
+        return found, splits
 
     def _place(self) -> Path:
         return self.root
@@ -224,10 +235,19 @@ def _number(score: Any, place: str) -> float:
     return number
 
 
-def _undecided(record: dict[str, Any]) -> dict[str, Any]:
-    if record.get("split") != "train":
-        return record
-    return {key: value for key, value in record.items() if key != "split"}
+def _named_split(record: dict[str, Any], place: str) -> dict[str, str]:
+    """The split that the names of a row's files state. A row that any of them names for evaluation is not for training.
+
+    Raises InputError where they name it for two.
+    """
+    named = record.get("named", set())
+    split, *others = sorted(most_exact(named - {"train"} or named)) or [""]
+    if others:
+        raise InputError(
+            f"{place}: the names of its files state {split} and {others[0]}; rename one, or say what all rows are by "
+            "--table split=val (in params.yaml table.split)"
+        )
+    return {"split": split} if split else {}
 
 
 def _noun(record: dict[str, Any]) -> str:

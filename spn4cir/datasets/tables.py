@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spn4cir.datasets.splits import split_of_cell, states_splits
 from spn4cir.errors import InputError
 
 NEEDED = ("reference", "target", "text")
 OPTIONAL = ("split", "group")
-SPLITS = ("train", "val", "test")
 _BETWEEN_MEMBERS = ";"
 
 
@@ -26,7 +26,7 @@ class Row:
         reference: name of the query image.
         target: name of the image to find.
         texts: what is to be different, as written: an empty one too.
-        split: train, val or test; empty where the table has no such column.
+        split: train, val, test or eval as the table states; empty where it states none.
         group: the images among which the target is sought besides (CIRR's subset); empty for none.
         category: what the images show, for the prompt of captions; empty where the table does not say.
         query: its number; None: its position.
@@ -46,6 +46,8 @@ class Row:
 def read_table(path: Path) -> tuple[Row, ...]:
     """The rows of a file, in its order.
 
+    A column of splits that is blank throughout is as good as absent.
+
     A group is a key that rows share (its images are those that these rows name), or the names of its images: a list in
     parquet, joined by `;` in CSV.
 
@@ -55,6 +57,8 @@ def read_table(path: Path) -> tuple[Row, ...]:
     records = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
     if not records:
         raise InputError(f"{path}: holds no row; annotate some triplets, or leave the file out")
+    if not states_splits(record.get("split") for record in records):
+        records = [{key: value for key, value in record.items() if key != "split"} for record in records]
     return rows_of((f"{path}: row {number}", record) for number, record in enumerate(records, start=1))
 
 
@@ -121,9 +125,7 @@ def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
     for name, value in [*((name, record[name]) for name in ("reference", "target")), *(("text", t) for t in texts)]:
         if not isinstance(value, str) or (name != "text" and not value.strip()):
             raise InputError(f"{place}: {name} is {shortened(value)}; write it, or remove the row")
-    split = record.get("split", "")
-    if "split" in record and split not in SPLITS:
-        raise InputError(f"{place}: split is {split!r}, expected one of {', '.join(SPLITS)}")
+    split = split_of_cell(record["split"], place) if "split" in record else ""
     group = record.get("group") or ""
     if isinstance(group, str) and _BETWEEN_MEMBERS in group:
         group = [name.strip() for name in group.split(_BETWEEN_MEMBERS) if name.strip()]

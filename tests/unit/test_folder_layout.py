@@ -94,7 +94,7 @@ def test_held_out_queries_are_the_same_when_other_triplets_come(root: Path) -> N
 
 def test_generated_queries_are_scored_over_the_whole_folder_and_named_so(root: Path, protocol: Validate) -> None:
     queries = [Triplet("mug/0.png", ("red",), "mug/1.png", generated=True)]
-    layout = open_layout("folder", root, "error").with_queries(queries)
+    layout = open_layout("folder", root, "error").with_queries(queries, 12)
     (split,) = layout.evaluation_splits()
     assert split.gallery.names == tuple(NAMES)
     assert split.alternatives["named_by_queries"].names == ("mug/0.png", "mug/1.png")
@@ -104,6 +104,11 @@ def test_generated_queries_are_scored_over_the_whole_folder_and_named_so(root: P
     assert content["protocol"]["queries"] == (
         "generated from captions, held out: their pictures are in no training triplet"
     )
+    assert content["protocol"]["splits"] == (
+        "1 of 12 rows are split val: generated triplets, held out by lot: those of a share of 0.1 of the images, by a "
+        "hash of the references' names"
+    )
+    assert content["counts"]["assigned"] == {"val": {"rows": 1, "of": 12}}
     assert content["protocol"]["gallery"] == "all pictures of the folder"
     assert content["alternatives"]["named_by_queries"]["recall_at1"] == 100.0
     assert {"recall_at1", "recall_at10", "average_recall"} <= content.keys()
@@ -157,7 +162,7 @@ def test_pictures_that_queries_alone_name_are_not_learnt_from(root: Path) -> Non
     assert layout.training_gallery().names == learnt
     assert tuple(image.name for image in layout.caption_images("split")) == learnt
     assert layout.hold_out(generated(30)) == (tuple(generated(30)), ())
-    assert layout.with_queries(generated(3)) is layout
+    assert layout.with_queries(generated(3), 30) is layout
 
 
 @pytest.mark.parametrize("form", ["key", "names", "list"])
@@ -199,7 +204,7 @@ def test_annotations_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
         ("reference,target,text\na,b,red, long\n", r"a.csv: line 2 has another number of cells .*in quotes"),
         ("reference,target,text\na,b\n", "a.csv: line 2 has another number of cells"),
         ("reference,target,text\na,b,x\n,b,x\n", "a.csv: row 2: reference is ''; write it, or remove the row"),
-        ("reference,target,text,split\na,b,x,dev\n", "row 1: split is 'dev', expected one of train, val, test"),
+        ("reference,target,text,split\na,b,x,all\n", "row 1: split is 'all', expected one of train, val, test"),
         ('reference,target,text\na,b,"x\n', "a.csv: is no CSV file in UTF-8"),
     ],
 )
@@ -225,7 +230,6 @@ def test_a_table_that_is_absent_or_no_parquet(tmp_path: Path) -> None:
         ({"target": "mug/0.png"}, "query 0 has its reference 'mug/0.png' as its target"),
         ({"group": "mug/0.png;mug/5.png"}, r"row 1: its group lacks \['mug/1.png'\]"),
         ({"group": "mug/0.png;mug/1.png;gone.png"}, "row 1: 'gone.png' of its group is not there"),
-        ({"split": "train"}, "no row has the split val"),
     ],
 )
 def test_queries_that_will_not_do(root: Path, row: dict[str, str], message: str) -> None:

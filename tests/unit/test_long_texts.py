@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-import spn4cir.texts
+import spn4cir.progress
 from spn4cir.composers.clip import ClipComposer
 from spn4cir.composers.protocol import Options
 from spn4cir.texts import report_long_texts, training_text, training_texts
@@ -16,7 +16,7 @@ from tests.helpers.checkpoints import tiny_state
 @pytest.fixture(autouse=True)
 def nothing_said_yet() -> None:
     """A line is said once a process."""
-    spn4cir.texts._say_once.cache_clear()
+    spn4cir.progress.say_once.cache_clear()
 
 
 class Counting(StubComposer):

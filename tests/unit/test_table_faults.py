@@ -86,7 +86,10 @@ def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
         ({"files": "."}, r"matches files '\.'"),
         ({"columns": {"target": "reference"}}, "reference and target are both the column 'reference'"),
         ({"columns": {"text": "target"}}, "target and text are both the column 'target'"),
-        ({"columns": {"refrence": "a"}}, "layout table has no setting 'refrence'; it has files, images, targets, and"),
+        (
+            {"columns": {"refrence": "a"}},
+            "layout table has no setting 'refrence'; it has files, images, targets, split, and",
+        ),
         ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
     ],
 )

@@ -101,7 +101,7 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
     """A query that starts from an image of the corpus is known by its bytes; another one's is no candidate."""
     layout = table(tmp_path, **write_benchmark(tmp_path))
     (test,) = layout.evaluation_splits()
-    assert (test.name, test.gallery.names) == ("test", ("c0", "c1", "c2", "c3", "c4"))
+    assert (test.name, test.gallery.names) == ("val", ("c0", "c1", "c2", "c3", "c4"))
     first, second = test.triplets
     assert (first.reference_name, first.target_names) == ("c0", ("c1",))
     assert (second.reference_name, second.target_names) == ("5.png", ("c3", "c2"))
@@ -111,7 +111,7 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
     assert stub.encoded == 6
     found = evaluate(stub, layout, [test], images, protocol, CPU)
     assert found.splits[0].names == test.gallery.names
-    assert "test_recall_at1" in found.scores
+    assert "recall_at1" in found.scores
     assert layout.gallery_rule == "all named images"
 
 
