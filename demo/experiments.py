@@ -45,7 +45,7 @@ def run(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -
 
 def metrics_at(commit: str, dataset: str, family: str) -> dict[str, Any]:
     """The metrics file of a pair in an experiment."""
-    metrics: dict[str, Any] = json.loads(_output(["git", "show", f"{commit}:metrics/{dataset}/{family}.json"]))
+    metrics: dict[str, Any] = json.loads(_output(["git", "show", f"{commit}:./metrics/{dataset}/{family}.json"]))
     return metrics
 
 

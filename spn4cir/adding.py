@@ -18,7 +18,7 @@ from spn4cir.inspection import Contents, generated_families, inspect_folder
 from spn4cir.model_folders import PLACEHOLDER, add_models
 from spn4cir.params import PARAMS_FILE, Params, of_dataset
 from spn4cir.params_file import load_params, parse_params
-from spn4cir.projects import absolute, check_name, is_linked, link, read_project
+from spn4cir.projects import absolute, change_folder, check_name, is_linked, link, read_project
 
 _NO_POOL = """\
 No pool. A CC3M folder linked here is what the family `zs_cc` draws its triplets from: give it to add-dataset by --pool.
@@ -82,7 +82,9 @@ def add_dataset(
     families = () if contents.triplets else generated_families(params, name)
     attention = _attention([*wanted, *remarks, *_outside(name, folder, options)])
     described = [*parts_lines("datasets", name, options), *_describe(contents)]
-    return "\n".join([found, *described, *pooled, *checked, *attention, *_next_steps(place, contents, families)])
+    return "\n".join(
+        [found, *described, *pooled, *checked, *attention, *_next_steps(project, name, contents, families)]
+    )
 
 
 def fetch_dataset(
@@ -204,12 +206,12 @@ def _attention(remarks: list[str]) -> list[str]:
     return ["", "Attention:", *(f"  - {remark}" for remark in remarks)] if remarks else []
 
 
-def _next_steps(place: Path, contents: Contents, families: tuple[str, ...]) -> list[str]:
+def _next_steps(project: Path, name: str, contents: Contents, families: tuple[str, ...]) -> list[str]:
     """What to type: the models into DVC's cache, the link into git (queued experiments start from a commit), a run.
 
     `families` are those that can be run, where not all can.
     """
-    name = place.name
+    place = project / "data" / "raw" / name
     data = f"data/raw/{name}" if place.is_symlink() else f"data/raw/{name}.dvc data/raw/.gitignore"
     own = [] if place.is_symlink() else [f"  dvc add data/raw/{name}"]
     submit = name if contents.test is not None else ""
@@ -219,6 +221,7 @@ def _next_steps(place: Path, contents: Contents, families: tuple[str, ...]) -> l
     return [
         "",
         "Next:",
+        *change_folder(project),
         *own,
         f"  dvc add data/models/{name}",
         f"  git add {PARAMS_FILE} {data} data/pool/{name} data/models/{name}.dvc data/models/.gitignore",

@@ -14,7 +14,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.params import PARAMS_FILE, Params, of_dataset
 from spn4cir.params_file import parse_params
-from spn4cir.projects import absolute, check_name, is_linked, link, read_project
+from spn4cir.projects import absolute, change_folder, check_name, is_linked, link, read_project
 
 
 def add_benchmark(
@@ -62,7 +62,7 @@ def add_benchmark(
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     first = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
-    return "\n".join([first, *parts_lines("benchmarks", name, options), *found, *checked, *_next_steps(name)])
+    return "\n".join([first, *parts_lines("benchmarks", name, options), *found, *checked, *_next_steps(project, name)])
 
 
 def _extend(text: str, other: str, name: str, layout: str, options: Mapping[str, Any]) -> tuple[str, Params]:
@@ -88,12 +88,13 @@ def _describe(opened: Benchmark) -> list[str]:
     ]
 
 
-def _next_steps(name: str) -> list[str]:
+def _next_steps(project: Path, name: str) -> list[str]:
     """What to type: the link into git, then the weights of which data set are to be scored."""
     chosen = f"run.benchmarks=[{{name:{name},weights:DATASET}}]"
     return [
         "",
         "Next:",
+        *change_folder(project),
         f"  git add {PARAMS_FILE} data/raw/{name}",
         f'  git commit -m "Add the benchmark {name}"',
         f"  in {PARAMS_FILE} set run.benchmarks: [{{name: {name}, weights: DATASET}}], then: dvc repro benchmark",

@@ -64,7 +64,13 @@ def _read(path: Path) -> str:
 
 
 def find_params(start: Path) -> Params:
-    """The settings in reach of `start` (the folder or one above it), else the published ones of the package.
+    """The settings in reach of `start`, else the published ones of the package. Errors are those of `find_project`."""
+    project = find_project(start)
+    return published_params() if project is None else load_params(project / PARAMS_FILE)
+
+
+def find_project(start: Path) -> Path | None:
+    """The folder of the settings in reach of `start`: this one or the nearest above it; None where there is none.
 
     Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over. So
     is, with a warning, one above `start` that is no YAML, such as a template.
@@ -72,8 +78,8 @@ def find_params(start: Path) -> Params:
     for folder in (start, *start.parents):
         path = folder / PARAMS_FILE
         if path.is_file() and not _is_foreign(path, above=folder != start):
-            return load_params(path)
-    return published_params()
+            return folder
+    return None
 
 
 def _is_foreign(path: Path, above: bool) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def read_project(project: Path) -> str:
     for file in (PARAMS_FILE, "dvc.yaml"):
         if not (project / file).is_file():
             raise InputError(
-                f"{(project / file).absolute()}: no such file; run add-dataset in the root of the pipeline, where "
-                f"{PARAMS_FILE} and dvc.yaml lie"
+                f"{(project / file).absolute()}: no such file; run add-dataset in the pipeline's folder, which has "
+                f"{PARAMS_FILE} and dvc.yaml, or in one below it"
             )
     load_params(project / PARAMS_FILE)
     return (project / PARAMS_FILE).read_bytes().decode()  # with its own line ends
@@ -58,6 +59,11 @@ def _ignored_by_git(place: Path) -> bool:
         return subprocess.run(command, cwd=standing, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def change_folder(project: Path) -> list[str]:
+    """The command, if any, after which paths are those from the project."""
+    return [] if project == Path() else [f"  cd {shlex.quote(str(project))}"]
 
 
 def link(place: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs to compare: metrics files with their tables of queries, on disk or in a revision of the repository."""
 
+import glob
 import io
 import json
 import posixpath
@@ -135,20 +136,24 @@ def _is_metrics(content: Any) -> bool:
 
 
 def _read_revision(name: str) -> dict[Place, Run]:
-    files, paths = _open_revision(name)
+    files, root = _open_revision(name)
     runs = {}
-    for path in paths:
-        metrics = json.loads(files.read_bytes(path))  # of bytes, it reads a byte order mark too
+    for found in files.glob(f"{glob.escape(root)}metrics/*/*.json"):
+        path = found.removeprefix(root)
+        metrics = json.loads(files.read_bytes(found))  # of bytes, it reads a byte order mark too
         if _is_metrics(metrics):
             place = (posixpath.basename(posixpath.dirname(path)), posixpath.basename(path).removesuffix(".json"))
-            runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, name, posixpath.dirname(path)))
+            runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, root, name, posixpath.dirname(path)))
     if not runs:
         raise InputError(f"{name}: the revision holds no metrics/<data set>/<family>.json; commit one, or name a file")
     return runs
 
 
-def _open_revision(name: str) -> tuple[Any, list[str]]:
-    """The revision's files, outs of DVC included, and where its metrics may be."""
+def _open_revision(name: str) -> tuple[Any, str]:
+    """The revision's files, outs of DVC included, and the path from git's root to DVC's, empty or with `/` at its end.
+
+    The two differ where the project is in a folder of a repository (`dvc init --subdir`).
+    """
     try:
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException, NotDvcRepoError
@@ -158,23 +163,28 @@ def _open_revision(name: str) -> tuple[Any, list[str]]:
             f"{name}: no such metrics file; for a revision or an experiment DVC is needed: pip install 'spn4cir[dvc]'"
         ) from None
     try:
-        files = DVCFileSystem(Repo.find_root(), rev=name)
-        return files, files.glob("metrics/*/*.json")
+        project = Repo.find_root()
+        files = DVCFileSystem(project, rev=name, subrepos=True)
+        root = Path(project).resolve().relative_to(Path(files.repo.scm.root_dir).resolve()).as_posix()
+        return files, "" if root == "." else f"{root}/"
     except NotDvcRepoError:
-        raise InputError(f"{name}: no such metrics file, and this folder is in no DVC repository") from None
+        raise InputError(
+            f"{name}: no such metrics file, and this folder is in no DVC repository; name a file, or change into the "
+            "folder of the project"
+        ) from None
     except DvcException as error:
         raise InputError(
             f"{name}: no such metrics file, revision or experiment ({error}); see dvc exp list and git log"
         ) from None
 
 
-def _reader(files: Any, revision: str, folder: str) -> Callable[[str], bytes]:
+def _reader(files: Any, root: str, revision: str, folder: str) -> Callable[[str], bytes]:
     from dvc.exceptions import DvcException
 
     def read(name: str) -> bytes:
         path = posixpath.normpath(posixpath.join(folder, name))
         try:
-            return bytes(files.read_bytes(path))
+            return bytes(files.read_bytes(root + path))
         except (OSError, DvcException):
             raise InputError(
                 f"{revision}: {path} is neither in DVC's cache nor in a remote; run dvc fetch --all-commits where a "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, layout_options
+from spn4cir.cli.context import check_place, layout_options, project_folder
 from spn4cir.cli.options import Annotations, Categories, TableSettings, Tasks, Workers
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @app.command(epilog=example("spn4cir check-data --layout fashioniq --root ~/fashion-iq --json found.json"))
 def check_data(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A data set of the params.yaml here, in place of the options.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A data set of the params.yaml in reach, in place of the options."),
     ] = None,
     layout: Annotated[
         str | None, typer.Option("--layout", metavar="|".join(LAYOUTS), help="How the folder is laid out.")
@@ -71,7 +72,12 @@ def _open(
         if layout or root or options:
             raise InputError("give NAME, or --layout and --root; not both")
         settings = params.benchmarks.get(name) or of_dataset(params.datasets, name, "datasets")
-        return open_benchmark(settings.layout, Path("data") / "raw" / name, settings.missing, settings.options)
+        place = project_folder() / "data" / "raw" / name
+        if not place.is_dir():
+            raise InputError(
+                f"{place}: no such folder; run check-data inside of the project that has it, or link it by add-dataset"
+            )
+        return open_benchmark(settings.layout, place, settings.missing, settings.options)
     if layout is None or root is None:
         raise InputError("say which data: --layout and --root, or the NAME of a data set of params.yaml")
     return open_benchmark(layout, root, "error", options)

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from spn4cir.params import Dataset, Params
 
 
+def project_folder() -> Path:
+    """The project that this folder is in, seen from here; this folder where it is in none."""
+    from spn4cir.params_file import find_project
+
+    found = find_project(Path.cwd())
+    return Path() if found is None else Path(os.path.relpath(found))
+
+
 def find_machine(device: str | None, workers: int | None) -> tuple["Params", "torch.device", int]:
     """The settings in reach, and where the work runs: as asked, else as they say."""
     from spn4cir.device import choose_device

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout, layout_options
+from spn4cir.cli.context import check_place, find_layout, layout_options, project_folder
 from spn4cir.cli.options import (
     Annotations,
     Categories,
@@ -86,25 +86,26 @@ def add_dataset(
 ) -> None:
     """Make a folder of images, with captions or without, a data set or a benchmark of the pipeline.
 
-    Run it where params.yaml and dvc.yaml lie. Links the folder at data/raw/NAME, makes the model folders under
-    data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml. Then says
-    what is in the folder and what to type next. Running it again changes nothing. A benchmark (layouts circo, genecis)
-    is only scored: it gets no models.
+    Run it in the folder of params.yaml and dvc.yaml, or in one below it. Links the folder at data/raw/NAME, makes the
+    model folders under data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in
+    params.yaml. Then says what is in the folder and what to type next. Running it again changes nothing. A benchmark
+    (layouts circo, genecis) is only scored: it gets no models.
     """
     from spn4cir.adding import add_dataset, fetch_dataset
     from spn4cir.adding_benchmarks import add_benchmark
     from spn4cir.datasets import is_trained_on
 
+    project = project_folder()
     if not is_trained_on(layout):
         path = _only_path(layout, path, pool, annotations, table, hub, categories)
-        print(add_benchmark(Path(), name, layout, path, like, check, layout_options(None, tasks=tasks)))
+        print(add_benchmark(project, name, layout, path, like, check, layout_options(None, tasks=tasks)))
         return
     options = layout_options(None, table=table, categories=categories, tasks=tasks)
     if path is None:
-        path, options = fetch_dataset(Path(), name, layout, hub, revision, options)
+        path, options = fetch_dataset(project, name, layout, hub, revision, options)
     elif hub is not None:
         raise InputError("give --path or --hub, not both")
-    print(add_dataset(Path(), name, layout, path, like, pool, annotations, check, options))
+    print(add_dataset(project, name, layout, path, like, pool, annotations, check, options))
 
 
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:

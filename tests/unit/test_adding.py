@@ -1,13 +1,16 @@
 """add-dataset: the link, the model folders, the settings, and what it says."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from spn4cir.adding import PLACEHOLDER, add_dataset
 from spn4cir.adding_benchmarks import add_benchmark
+from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
@@ -171,6 +174,33 @@ def test_a_relative_path_is_linked_as_an_absolute_one(project, pictures, monkeyp
     assert Path("data/raw/mine").readlink() == pictures
 
 
+@pytest.mark.parametrize("place", [".", "docs", "data/raw"])
+def test_from_a_folder_of_the_project_the_commands_find_its_root(project, pictures, monkeypatch, place):
+    """A project whose path has a space, in a folder of a larger repository; relative paths are those from here."""
+    inner = project / "apps" / "my shop"
+    inner.mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml", "data", ".gitignore"):
+        (project / name).rename(inner / name)
+    (inner / place).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(inner / place)
+    relative = os.path.relpath(pictures)
+    added = call("add-dataset", "mine", "--layout", "cirr", "--path", relative, "--like", "demo_cirr")
+    assert (inner / "data" / "raw" / "mine").readlink() == pictures
+    assert "mine" in load_params(inner / "params.yaml").datasets
+    root = os.path.relpath(inner)
+    assert (f"Next:\n  cd {root}\n  dvc add" in added) == (place != ".")
+    assert "ok: all " in call("check-data", "mine", "--workers", "0")
+    benchmark = write_genecis(project.parent / "genecis")
+    called = call("add-dataset", "other", "--layout", "genecis", "--path", str(benchmark), "--no-check")
+    assert (f"Next:\n  cd {root}\n  git add" in called) == (place != ".")
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "../a", "1st", "ä", "-a", "true", "NaN", "a.b", "a@b"])
 def test_a_name_that_yaml_or_dvc_would_misread_is_refused(project, pictures, name):
     before = state(project)
@@ -230,7 +260,9 @@ def test_a_folder_without_training_triplets_is_refused(project, pictures):
 
 
 def test_elsewhere_than_in_the_root_it_is_refused(pictures, tmp_path):
-    with pytest.raises(InputError, match=r"params.yaml: no such file; run add-dataset in the root of the pipeline"):
+    with pytest.raises(
+        InputError, match=r"params.yaml: no such file; run add-dataset in the pipeline's folder, which has"
+    ):
         add_dataset(tmp_path, "mine", "cirr", pictures, None)
     assert not (tmp_path / "data").exists()
 

@@ -10,6 +10,7 @@ import pytest
 from dvc.repo import Repo
 from typer.testing import CliRunner
 
+from demo.experiments import metrics_at
 from spn4cir.cli import app
 from spn4cir.runs import read_runs
 from tests.helpers.layouts import write
@@ -167,16 +168,32 @@ def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits, `first` and main, with two data sets in metrics and their tables under DVC."""
-    root = tmp_path_factory.mktemp("repository")
+    """A project at the root of a repository of git."""
+    return commit_runs(tmp_path_factory.mktemp("repository"), ".")
+
+
+@pytest.fixture(scope="module", params=["", ".dvc"], ids=["git alone", "with DVC at its root"])
+def inner_project(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A project in a folder of a repository, which may have a DVC project at its root as well."""
+    top = tmp_path_factory.mktemp("monorepo")
+    if request.param:
+        subprocess.run(["git", "init", "-q", "-b", "main"], cwd=top, check=True)
+        Repo.init(str(top)).close()
+    return commit_runs(top, "apps/my [shop]")
+
+
+def commit_runs(top: Path, project: str) -> Path:
+    """Two commits, `first` and main, with two data sets in metrics and their tables under DVC; the project's folder."""
+    root = top / project
+    root.mkdir(parents=True, exist_ok=True)
 
     def git(*command: str) -> None:
-        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+        subprocess.run(["git", *command], cwd=top, check=True, capture_output=True)
 
     git("init", "-q", "-b", "main")
     git("config", "user.email", "t@example.org")
     git("config", "user.name", "t")
-    repo = Repo.init(str(root))
+    repo = Repo.init(str(root), subdir=root != top)
     for tag, fiq, cirr in (("first", FIQ_A, CIRR_A), ("second", FIQ_B, CIRR_B)):
         for name, layout, outcome in (("fiq", "fashioniq", fiq), ("cirr", "cirr", cirr)):
             path = write_run(root / "metrics" / name / "clip.json", layout, outcome, root)
@@ -210,6 +227,49 @@ def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "nosuch: no such metrics file, revision or experiment" in call("first", "nosuch", status=1).stderr
     elsewhere = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     assert "narrow them by --dataset and --family" in call(elsewhere, "first", status=1).stderr
+
+
+@pytest.mark.parametrize("place", [".", "data/fiq"])
+def test_revisions_of_a_project_in_a_folder_of_a_repository(
+    inner_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """As DVC itself, from the project's root and from a folder below it; paths are those from the project."""
+    monkeypatch.chdir(inner_project / place)
+    call("first", "HEAD", "--json", tmp_path / "o.json")
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert len(found) == 9 + 8
+    assert found["fiq/clip/dress_recall_at10"]["difference"] == 25
+    assert read_runs("first")["fiq", "clip"].label == "first:metrics/fiq/clip.json"
+    (inner_project / ".dvc" / "cache").rename(tmp_path / "cache")
+    try:
+        said = call("first", "HEAD", status=1).stderr
+    finally:
+        (tmp_path / "cache").rename(inner_project / ".dvc" / "cache")
+    assert "first: data/cirr/queries.parquet is neither in DVC's cache nor in a remote" in said
+
+
+def test_a_link_to_a_project_in_a_folder_of_a_repository(
+    inner_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(inner_project)
+    monkeypatch.chdir(tmp_path / "link")
+    assert set(read_runs("first")) == {("fiq", "clip"), ("cirr", "clip")}
+
+
+def test_the_demos_experiments_are_read_from_the_project_too(
+    inner_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(inner_project)
+    assert metrics_at("first", "fiq", "clip")["dress_recall_at10"] == 50.0
+
+
+def test_above_a_project_it_says_what_is_missing(inner_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder there belongs to no project, or to another one."""
+    monkeypatch.chdir(inner_project.parent)
+    nested = (inner_project.parents[1] / ".dvc").is_dir()
+    outside = "this folder is in no DVC repository; name a file, or change into the folder of the project"
+    expected = "first: the revision holds no metrics/<data set>/<family>.json" if nested else outside
+    assert expected in call("first", "HEAD", status=1).stderr
 
 
 def test_a_table_that_the_cache_lacks(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
