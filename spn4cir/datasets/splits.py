@@ -50,14 +50,20 @@ class Assigned(NamedTuple):
         return f"{self.rows:,} of {self.of:,} rows are split {self.split}: {self.rule}"
 
 
-def split_in(text: str, place: object) -> str:
-    """The split whose keyword is in a text, between separators: train, val, test or eval; empty for none.
-
-    Raises InputError, with `place` in front, for a text with keywords of several splits.
-    """
+def _keywords_in(text: str) -> set[str]:
+    """The splits whose keywords are in a text, between separators; not eval where val or test is there too."""
     found = {_SPLIT_OF[word.lower()] for word in _KEYWORD.findall(text)}
-    if "train" not in found:
-        found = most_exact(found)
+    return found if "train" in found else most_exact(found)
+
+
+def most_exact(splits: set[str]) -> set[str]:
+    """Splits without eval, where there is another one: eval only says that rows are not for training."""
+    return splits - {"eval"} or splits
+
+
+def _the_one(text: str, place: object) -> str:
+    """The split that a text states; empty for none. Raises InputError, with `place` in front, for several."""
+    found = _keywords_in(text)
     if len(found) > 1:
         raise InputError(
             f"{place}: '{text}' states {' and '.join(sorted(found))}; rename it, or state the split of each row in a "
@@ -66,24 +72,28 @@ def split_in(text: str, place: object) -> str:
     return next(iter(found), "")
 
 
-def most_exact(splits: set[str]) -> set[str]:
-    """Splits without eval, where there is another one: eval only says that rows are not for training."""
-    return splits - {"eval"} or splits
-
-
 def split_of_path(path: PurePath, place: object) -> str:
-    """The split that a file's name states, else the folder nearest to it that states one; empty for none.
+    """The split that a file's name states, else the folder nearest to it: train, val, test or eval; empty for none.
 
-    Raises InputError as `split_in` does.
+    Below a folder that states another split alone, train is that split: the library `datasets` calls files train which
+    nobody has named. Raises InputError, with `place` in front, for a name that decides and states several splits.
     """
-    return next((split for part in reversed(path.parts) if (split := split_in(part, place))), "")
+    parts = [part for part in reversed(path.parts) if _keywords_in(part)]
+    stated = _the_one(parts[0], place) if parts else ""
+    if stated == "train":
+        parts = [part for part in parts if "train" not in _keywords_in(part)]
+        return _the_one(parts[0], place) if parts else stated
+    return stated
 
 
 def split_of_cell(value: Any, place: str) -> str:
     """The split that a cell states. Raises InputError for a cell that states none, or several."""
-    split = split_in(value, place) if isinstance(value, str) else ""
+    split = _the_one(value, place) if isinstance(value, str) else ""
     if not split:
-        raise InputError(f"{place}: split is {value!r}, expected one of {', '.join(SPLITS)}")
+        raise InputError(
+            f"{place}: split is {value!r}, expected one of {', '.join(SPLITS)}; write one, or rename the column "
+            "where it means something else"
+        )
     return split
 
 

@@ -55,7 +55,10 @@ def nothing_said_yet() -> None:
         ("eval_test.parquet", "test"),
         ("cirr-test1.parquet", "test"),
         ("testing.parquet", "test"),
-        ("test/train-00000-of-00001.parquet", "train"),
+        ("test/train-00000-of-00001.parquet", "test"),
+        ("cirr_val/data/parquet-train.arrow", "val"),
+        ("train_test_split/train.parquet", "train"),
+        ("validation/test.parquet", "test"),
         ("train/test/0.parquet", "test"),
         ("train_val/test.parquet", "test"),
         ("0.parquet", ""),
@@ -70,7 +73,7 @@ def nothing_said_yet() -> None:
     ],
 )
 def test_names_of_files_and_folders(path: str, split: str) -> None:
-    """The hub's keywords between its separators: the file's name first, then the folder nearest to it."""
+    """The hub's keywords between its separators: the file's name, then the nearest folder; train only by both."""
     assert split_of_path(PurePosixPath(path), path) == split
 
 
@@ -108,7 +111,7 @@ def test_cells(cell: str, split: str) -> None:
 
 @pytest.mark.parametrize("cell", ["other", "", None, 0, 1.0, True, float("nan"), "unlabelled"])
 def test_cells_that_state_no_split(cell: Any) -> None:
-    with pytest.raises(InputError, match=r"^row 1: split is .*, expected one of train, val, test$"):
+    with pytest.raises(InputError, match=r"^row 1: split is .*, expected one of train, val, test; write one, or"):
         split_of_cell(cell, "row 1")
 
 
