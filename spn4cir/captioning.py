@@ -7,11 +7,16 @@ Batches are cut from the whole job, not from what is still missing, and hold one
 image the same batch mates, and so bit for bit the same captions, as an uninterrupted one. With another batch size the
 sums inside the model round differently, and a caption changes where two words are equally likely to within that
 rounding; this is why the batch size is no part of `caption_key`.
+
+A captioner may answer nothing about an image, and gives the same answer when it is asked again. Such an answer is kept
+as any other and written as an empty caption: the original code looks up every image and stops where a record is
+absent. No triplet is written from an empty caption.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +26,17 @@ import torch
 from PIL import Image
 
 from spn4cir.decoding import open_rgb
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, some_names
 from spn4cir.files import disk_errors, read_json, tree_hash, value_hash, write_json
 from spn4cir.members import content_hash, is_there
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
 
 Record = dict[str, str]
+
+# So many empty answers without a single other one come from a broken model.
+_BROKEN = 100
+_SHOWN = 3
 
 
 class Captioner(Protocol):
@@ -96,20 +105,26 @@ def make_captions(
         workers: threads that decode images (0 counts as 1).
 
     Returns:
-        Records `{image_id, caption, image_path}`, as the published files hold them.
+        Records `{image_id, caption, image_path}`, as the published files hold them; the caption is empty where the
+        captioner answered nothing.
 
     Raises:
-        InputError: an image cannot be decoded, or its caption is empty.
+        InputError: an image cannot be decoded, or the first 100 answers are all empty.
     """
     jobs = [_Job(image, prompt.format(noun=image.noun, words=words)) for image in images]
     path = store / f"{words}.jsonl"
     captions = _finished(jobs, _read_store(path), workers)
+    empty, answered = captions.count(""), any(captions)
     if missing := captions.count(None):
         batches = _missing_batches(jobs, captions, batch_size)
         made = _make(jobs, batches, load(), path, max_new_tokens, workers)
         new = ((position, caption) for position, caption in made if captions[position] is None)
         for position, caption in progress(new, len(jobs), f"caption {words} words", "images", len(jobs) - missing):
             captions[position] = caption
+            answered = answered or bool(caption)
+            empty += not caption
+            if empty >= _BROKEN and not answered:
+                raise _answers_nothing(empty)
     return [
         {"image_id": job.image.name, "caption": caption or "", "image_path": str(job.image.path)}
         for job, caption in zip(jobs, captions, strict=True)
@@ -143,16 +158,10 @@ def _make(
 ) -> Iterator[tuple[int, str]]:
     """Positions with their captions, batch after batch; a batch is on disk before its first one is given out."""
     for batch, hashes, inputs in _prepared(jobs, batches, captioner, workers):
-        captions = captioner.generate(inputs, max_new_tokens)
+        captions = [caption.strip() for caption in captioner.generate(inputs, max_new_tokens)]
         records = []
         for position, made_from, caption in zip(batch, hashes, captions, strict=True):
-            image = jobs[position].image
-            if not caption:
-                raise InputError(
-                    f"{image.path}: the captioner gave an empty caption for image {image.name!r} (asked: "
-                    f"{jobs[position].prompt!r}); replace the image, or change caption.<dataset>.prompt"
-                )
-            records.append({"image_id": image.name, "inputs": made_from, "caption": caption})
+            records.append({"image_id": jobs[position].image.name, "inputs": made_from, "caption": caption})
         _append(path, records)
         yield from zip(batch, captions, strict=True)
 
@@ -210,26 +219,63 @@ def _append(path: Path, records: list[Record]) -> None:
 def read_captions(path: Path) -> dict[str, str]:
     """Captions by image name, from a published file or one of ours; other keys and the image paths are ignored.
 
-    Of an image that stands there twice the last caption counts, as in the original code: FashionIQ's split files share
-    1,180 names between shirt and toptee, and the published captions hold each under both.
+    Of an image that the file holds twice the last caption counts, as in the original code: FashionIQ's split files
+    share 1,180 names between shirt and toptee, and the published captions hold each under both. A blank caption is the
+    empty string, and counts only where the file has no other one of the image.
 
-    Raises InputError that names the record which lacks a field or whose caption is empty.
+    Raises InputError that names the record which lacks a field.
     """
     records = read_json(path)
     if not isinstance(records, list):
         raise InputError(f"{path}: holds a {type(records).__name__}, expected a list of {{image_id, caption}}")
-    captions = {}
+    captions: dict[str, str] = {}
     for position, record in enumerate(records):
-        for field in ("image_id", "caption"):
-            if not isinstance(record, dict) or not isinstance(record.get(field), str) or not record[field].strip():
-                raise InputError(
-                    f"{path}: record {position} has no {field} (got {str(record)[:80]}); "
-                    "write the file again with caption.<dataset>.source: make, or mend the record"
-                )
-        captions[record["image_id"]] = record["caption"].strip()
+        name, caption = (record.get(field) if isinstance(record, dict) else None for field in ("image_id", "caption"))
+        if not isinstance(name, str) or not name.strip() or not isinstance(caption, str):
+            field = "caption" if isinstance(name, str) and name.strip() else "image_id"
+            raise InputError(
+                f"{path}: record {position} has no {field} (got {str(record)[:80]}); "
+                "write the file again with caption.<dataset>.source: make, or mend the record"
+            )
+        captions[name] = caption.strip() or captions.get(name, "")
     return captions
 
 
 def write_captions(records: Sequence[Record], path: Path) -> None:
     """Writes `make_captions`' records in the published form, whole or not at all."""
     write_json(path, list(records))
+
+
+def count_empty(captions: Mapping[str, str], file: str) -> int:
+    """How many images have an empty caption; they are counted and the first named on stderr.
+
+    Args:
+        captions: by image name, as `read_captions` returns them.
+        file: the name of their file, for the message.
+    """
+    empty = [name for name, caption in captions.items() if not caption]
+    if empty:
+        print(
+            f"{file}: {len(empty)} of {len(captions)} images have an empty caption ({some_names(empty, _SHOWN)}); "
+            "no triplet is made of them",
+            file=sys.stderr,
+        )
+    return len(empty)
+
+
+def check_answered(captions: int, empty: int) -> None:
+    """Raises InputError when all captions of a data set are empty.
+
+    Args:
+        captions: how many there are.
+        empty: how many of them are empty.
+    """
+    if captions and captions == empty:
+        raise _answers_nothing(empty)
+
+
+def _answers_nothing(empty: int) -> InputError:
+    return InputError(
+        f"caption: {empty} of {empty} captions are empty; check the model (models.<dataset>.captioner), its number "
+        "type (caption.<dataset>.dtype) and the prompt (caption.<dataset>.prompt), or the published file"
+    )

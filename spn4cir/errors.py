@@ -1,4 +1,6 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and lists of names in messages."""
+
+from collections.abc import Sequence
 
 
 class InputError(Exception):
@@ -6,3 +8,14 @@ class InputError(Exception):
 
     The command line and the stages print the message without a traceback and exit with status 1.
     """
+
+
+def some_names(names: Sequence[str], shown: int) -> str:
+    """The first few names, and how many more there are.
+
+    Examples:
+        >>> some_names(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")

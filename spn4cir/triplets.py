@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, some_names
 from spn4cir.params import Triplets as TripletSettings
 from spn4cir.types import Triplet
 
 # {0} is the reference's caption, {1} the target's.
 TEMPLATES = ("{1} instead of {0}", "Unlike {0}, I want {1}", "{1}")
+_SHOWN = 3
 
 
 class Written(NamedTuple):
@@ -47,9 +48,11 @@ def write_triplets(
 ) -> list[Written]:
     """The generated triplets of matched pairs, in their order.
 
+    A pair with an image whose caption is empty is left out; the images are counted and the first named on stderr.
+
     Args:
         pairs: names of reference and target.
-        captions: caption of every image.
+        captions: caption of every image, empty where the captioner answered nothing.
         settings: templates, `refer`, `sample`, the text limit.
         references: names that annotated triplets have as their reference; with `refer` no other image is one.
         seed: decides which triplets a `sample` keeps.
@@ -59,19 +62,36 @@ def write_triplets(
         InputError: an image has no caption, or nothing is left.
     """
     chosen = [pair for pair in pairs if not settings.refer or pair[0] in references]
-    if settings.sample is not None:
-        chosen = _sample(chosen, settings.sample, seed)
-    if not chosen:
-        raise InputError("triplets: no pair is left; check refer and the match window of this data set")
     for name in (name for pair in chosen for name in pair):
         if name not in captions:
             raise InputError(
                 f"triplets: image '{name}' has no caption among {len(captions)}; "
                 "set caption.<dataset>.images to split or run caption again"
             )
+    chosen = _described(chosen, captions)
+    if settings.sample is not None:
+        chosen = _sample(chosen, settings.sample, seed)
+    if not chosen:
+        raise InputError(
+            "triplets: no pair is left; check refer, the match window and the empty captions of this data set"
+        )
     written = [_write(reference, target, captions, settings, count_tokens) for reference, target in chosen]
     _report_long_texts(written, settings, count_tokens)
     return written
+
+
+def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The pairs of which both images have a caption that is not empty."""
+    empty = list(dict.fromkeys(name for pair in pairs for name in pair if not captions[name]))
+    if not empty:
+        return pairs
+    kept = [pair for pair in pairs if captions[pair[0]] and captions[pair[1]]]
+    print(
+        f"triplets: {len(empty)} images have an empty caption ({some_names(empty, _SHOWN)}); {len(pairs) - len(kept)} "
+        f"of {len(pairs)} pairs are left out",
+        file=sys.stderr,
+    )
+    return kept
 
 
 def _report_long_texts(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, some_names
 from spn4cir.images import Preprocess
 from spn4cir.weights import read_plain
 from spn4cir.widths import HEAD_WIDTH
@@ -129,8 +129,9 @@ def load_unicom(path: Path) -> Unicom:
     try:
         model = Unicom(sizes_of(state))
     except (KeyError, ValueError, IndexError) as error:
+        held = some_names(sorted(state), _LISTED)
         raise InputError(
-            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it holds {_some(sorted(state))}); "
+            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it holds {held}); "
             "give a file as https://github.com/deepglint/unicom releases them, such as FP16-ViT-L-14.pt"
         ) from None
     _require_same_tensors(path, state, model.state_dict())
@@ -141,7 +142,7 @@ def load_unicom(path: Path) -> Unicom:
 def _read_state(path: Path) -> dict[str, Tensor]:
     state = read_plain(path)
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        found = _some([str(name) for name in state]) or "nothing"
+        found = some_names([str(name) for name in state], _LISTED) or "nothing"
         raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
     return state
 
@@ -149,18 +150,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _require_same_tensors(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     problems = []
     if missing := [name for name in expected if name not in state]:
-        problems.append(f"missing {_some(missing)}")
+        problems.append(f"missing {some_names(missing, _LISTED)}")
     if unexpected := [name for name in state if name not in expected]:
-        problems.append(f"unexpected {_some(unexpected)}")
+        problems.append(f"unexpected {some_names(unexpected, _LISTED)}")
     misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if misshapen:
         shapes = [f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}" for name in misshapen]
-        problems.append(f"of another shape {_some(shapes)}")
+        problems.append(f"of another shape {some_names(shapes, _LISTED)}")
     if problems:
         raise InputError(f"{path}: is not a whole Unicom checkpoint: {'; '.join(problems)}; download the file again")
-
-
-def _some(names: list[str]) -> str:
-    """The first few names and how many more there are."""
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

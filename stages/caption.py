@@ -7,7 +7,14 @@ from functools import cache
 from pathlib import Path
 
 from spn4cir.captioners import load_captioner
-from spn4cir.captioning import Record, caption_key, make_captions, read_captions, write_captions
+from spn4cir.captioning import (
+    caption_key,
+    check_answered,
+    count_empty,
+    make_captions,
+    read_captions,
+    write_captions,
+)
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.params import Caption, LocalModel, of_dataset
@@ -17,6 +24,9 @@ from spn4cir.work import code_hash, work_folder
 from stages import published
 from stages.common import Job, run
 from stages.pools import open_pool
+
+# Name of a caption file, its captions by image name, and where it comes from.
+Written = tuple[str, dict[str, str], published.Origin]
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,13 @@ def main(job: Job) -> None:
     """Writes `data/caption/<dataset>/`: a file a word count (and part of the pool), and `source.json`."""
     settings = of_dataset(job.params.caption, job.dataset, "caption")
     wanted = [*_own(job, settings), *_pooled(job, settings)]
+    written = _make if settings.source == "make" else _take
     with atomic_folder(job.place("caption")) as folder:
-        origins = {}
-        if settings.source == "make":
-            for each, records in _make(job, settings, wanted):
-                write_captions(records, folder / each.place.name)
-                origins[each.place.name] = {"source": "make"}
-        else:
-            for each in wanted:
-                hub = HubFile(file=f"{settings.hub}/{each.place.relative_to(each.root)}") if settings.hub else None
-                path, origins[each.place.name] = published.find(job, settings.source, each.place, hub)
-                read_captions(path)
-                shutil.copyfile(path, folder / each.place.name)
+        origins, images = {}, 0
+        for name, captions, origin in written(job, settings, wanted, folder):
+            images += len(captions)
+            origins[name] = origin | {"empty": count_empty(captions, name)}
+        check_answered(images, sum(origin["empty"] for origin in origins.values()))
         write_json(folder / "source.json", origins, indent=2)
 
 
@@ -79,8 +84,18 @@ def _pooled(job: Job, settings: Caption) -> Iterator[Wanted]:
             yield Wanted(lambda images=images: images, words, place, pool.root / "mm_data")  # type: ignore[misc]
 
 
-def _make(job: Job, settings: Caption, wanted: Sequence[Wanted]) -> Iterator[tuple[Wanted, list[Record]]]:
-    """The captions of each file; the model is loaded once, and only when a caption is missing."""
+def _take(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -> Iterator[Written]:
+    """Copies the published files."""
+    for each in wanted:
+        hub = HubFile(file=f"{settings.hub}/{each.place.relative_to(each.root)}") if settings.hub else None
+        path, origin = published.find(job, settings.source, each.place, hub)
+        captions = read_captions(path)
+        shutil.copyfile(path, folder / each.place.name)
+        yield each.place.name, captions, origin
+
+
+def _make(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -> Iterator[Written]:
+    """Describes the images of each file; the model is loaded once, and only when a caption is missing."""
     source = of_dataset(job.params.models, job.dataset, "models").captioner
     device = choose_device(job.params.machine.device)
     dtype = dtype_of(settings.dtype, device)
@@ -90,19 +105,19 @@ def _make(job: Job, settings: Caption, wanted: Sequence[Wanted]) -> Iterator[tup
     load = cache(lambda: load_captioner(model, revision, dtype, device, settings.quantization))
     store = work_folder(job.work("caption"), {**key, "code": code_hash("stages.caption")})
     for each in wanted:
-        yield (
-            each,
-            make_captions(
-                each.images(),
-                each.words,
-                settings.prompt,
-                load,
-                store,
-                settings.batch_size,
-                settings.max_new_tokens,
-                job.params.machine.workers,
-            ),
+        records = make_captions(
+            each.images(),
+            each.words,
+            settings.prompt,
+            load,
+            store,
+            settings.batch_size,
+            settings.max_new_tokens,
+            job.params.machine.workers,
         )
+        out = folder / each.place.name
+        write_captions(records, out)
+        yield out.name, read_captions(out), {"source": "make"}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.captioning import caption_key, make_captions, read_captions, write_captions
+from spn4cir.captioning import (
+    caption_key,
+    check_answered,
+    count_empty,
+    make_captions,
+    read_captions,
+    write_captions,
+)
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage
 
@@ -153,10 +160,64 @@ def test_images_of_any_mode_reach_the_model_as_rgb(tmp_path):
     assert len(make(images, FakeCaptioner(), tmp_path / "store", workers=0)) == 4
 
 
-def test_an_empty_caption_is_refused_with_its_image(images, tmp_path):
-    with pytest.raises(InputError, match=r"0\.png: .*empty caption for image 'name0'.*change caption"):
-        make(images, FakeCaptioner(answer=""), tmp_path / "store")
-    assert not (tmp_path / "store" / "5.jsonl").exists()
+class Silent(FakeCaptioner):
+    """Answers nothing about images of some red values."""
+
+    def __init__(self, silent: set[int], **options) -> None:
+        super().__init__(**options)
+        self.silent = silent
+
+    def generate(self, inputs, max_new_tokens):
+        answers = super().generate(inputs, max_new_tokens)
+        return [" \n" if red in self.silent else answer for (_, red), answer in zip(inputs, answers, strict=True)]
+
+
+def test_an_empty_answer_is_an_empty_caption_and_the_rest_is_as_without_it(images, tmp_path):
+    whole = make(images, FakeCaptioner(), tmp_path / "whole")
+    records = make(images, Silent({3}), tmp_path / "store")
+    assert records[3] == {"image_id": "name3", "caption": "", "image_path": str(images[3].path)}
+    assert records[:3] + records[4:] == whole[:3] + whole[4:]
+
+
+def test_an_empty_answer_is_not_asked_for_again_and_a_killed_run_ends_as_an_uninterrupted_one(images, tmp_path):
+    whole = make(images, Silent({3}), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        make(images, Silent({3}, dies_at=4), tmp_path / "store")
+    resumed = Silent({3})
+    assert make(images, resumed, tmp_path / "store") == whole
+    assert len(resumed.batches) == 6 - 4
+    assert make(images, unloadable, tmp_path / "store") == whole
+
+
+def test_a_captioner_that_answers_nothing_at_all_ends_the_run_early(tmp_path):
+    Image.new("RGB", (4, 4), (1, 0, 0)).save(tmp_path / "one.png")
+    many = [CaptionedImage(str(i), tmp_path / "one.png", "image") for i in range(120)]
+    silent = Silent({1})
+    with pytest.raises(InputError, match=r"100 of 100 captions are empty; check the model \(models\.") as raised:
+        make(many, silent, tmp_path / "store", batch_size=10)
+    assert "\n" not in str(raised.value)
+    assert len(silent.batches) <= 11
+    Image.new("RGB", (4, 4), (2, 0, 0)).save(tmp_path / "two.png")
+    answered = [CaptionedImage("first", tmp_path / "two.png", "image"), *many]
+    assert sum(not record["caption"] for record in make(answered, silent, tmp_path / "store")) == 120
+
+
+def test_captions_that_are_all_empty_are_refused():
+    check_answered(3, 2)
+    check_answered(0, 0)
+    with pytest.raises(InputError, match="3 of 3 captions are empty"):
+        check_answered(3, 3)
+
+
+def test_empty_captions_are_counted_and_the_first_are_named(capsys):
+    assert count_empty({"a": "red", "b": ""}, "captions.json") == 1
+    assert capsys.readouterr().err == (
+        "captions.json: 1 of 2 images have an empty caption (b); no triplet is made of them\n"
+    )
+    count_empty(dict.fromkeys("abcde", ""), "captions.json")
+    assert "5 of 5 images have an empty caption (a, b, c and 2 more)" in capsys.readouterr().err
+    assert count_empty({"a": "red"}, "captions.json") == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("absent", [True, False])
@@ -199,12 +260,20 @@ def test_published_files_load(tmp_path):
     assert read_captions(path) == {"B1": "A red top.", "B2": "Rote Blüten"}
 
 
+def test_a_blank_caption_of_a_published_file_is_empty_and_yields_to_another_of_the_image(tmp_path):
+    path = tmp_path / "captions.json"
+    captions = [("B1", " \n"), ("B2", "red"), ("B3", ""), ("B3", "blue"), ("B2", " ")]
+    path.write_text(json.dumps([{"image_id": name, "caption": caption} for name, caption in captions]))
+    assert read_captions(path) == {"B1": "", "B2": "red", "B3": "blue"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"B1": "red"}, "holds a dict, expected a list"),
         ([{"image_id": "B1", "caption": "red"}, {"image_id": "B2"}], "record 1 has no caption"),
-        ([{"image_id": "B1", "caption": " \n"}], "record 0 has no caption"),
+        ([{"image_id": "B1", "caption": None}], "record 0 has no caption"),
+        ([{"image_id": " ", "caption": "red"}], "record 0 has no image_id"),
         ([{"caption": "red"}], "record 0 has no image_id"),
         ([{"image_id": "B1", "caption": 5}], "record 0 has no caption"),
         (["B1"], "record 0 has no image_id"),

@@ -173,6 +173,24 @@ def test_a_published_file_of_another_form_is_refused(
         assert not list((Path("data") / name).rglob("*.json"))
 
 
+def test_blank_records_of_a_published_caption_file_are_counted_and_refuse_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = json.loads(published("caption", project / "data/raw/demo_cirr"))
+    records[1]["caption"] = " "
+    write(project / "data/raw/demo_cirr" / FILES["caption"], records)
+    change(take("caption", "path"))
+    stage(monkeypatch, "caption")
+    out, origin = outs("caption")
+    assert json.loads(out.read_text()) == records
+    assert origin["empty"] == 1
+    assert f"1 of {len(records)} images have an empty caption ({records[1]['image_id']})" in capsys.readouterr().err
+    write(project / "data/raw/demo_cirr" / FILES["caption"], [{**record, "caption": ""} for record in records])
+    with pytest.raises(SystemExit):
+        stage(monkeypatch, "caption")
+    assert f"{len(records)} of {len(records)} captions are empty" in capsys.readouterr().err
+
+
 def test_a_published_first_stage_comes_from_the_hub(
     project: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -129,6 +129,17 @@ def test_a_sample_of_more_than_there_are_says_so(capsys: pytest.CaptureFixture[s
     assert "sample 9 keeps all 5 pairs" in capsys.readouterr().err
 
 
+def test_images_with_an_empty_caption_get_no_triplet(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a reference and as a target; a sample is drawn of the other pairs."""
+    captions = {**CAPTIONS, "b": "", "f": "", "h": ""}
+    written = write_triplets(PAIRS, captions, settings(), frozenset(), 1, words)
+    assert [w.triplet.reference_name for w in written] == ["c", "d"]
+    assert capsys.readouterr().err == ("triplets: 2 images have an empty caption (b, f); 3 of 5 pairs are left out\n")
+    assert len(write_triplets(PAIRS, captions, settings(sample=2), frozenset(), 1, words)) == 2
+    with pytest.raises(InputError, match="no pair is left; check refer, the match window and the empty captions"):
+        write_triplets(PAIRS, dict.fromkeys("abcdef", ""), settings(), frozenset(), 1, words)
+
+
 def test_nothing_left_and_captions_that_lack() -> None:
     with pytest.raises(InputError, match="no pair is left"):
         write_triplets(PAIRS, CAPTIONS, settings(refer=True), frozenset(), 1, words)
