@@ -42,7 +42,10 @@ class Batcher(Generic[Question, Answer]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, question: Question) -> Answer:
-        """The question's answer; raises whatever the call that answered its batch raised."""
+        """The question's answer; raises whatever the call that answered it raised.
+
+        Where the call for a batch raises, each of its questions is asked alone: one bad question fails no other.
+        """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._questions.put_nowait((question, future))
         return await future
@@ -59,10 +62,12 @@ class Batcher(Generic[Question, Answer]):
         loop = asyncio.get_running_loop()
         try:
             answers = await loop.run_in_executor(self._thread, self._answer, [question for question, _ in batch])
-        except Exception as error:  # each client hears of it; the next batch is answered
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+        except Exception as error:
+            if len(batch) > 1:
+                for each in batch:
+                    await self._settle([each])
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(error)
             return
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():  # a client that left has cancelled its own

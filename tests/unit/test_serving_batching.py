@@ -39,15 +39,16 @@ def test_an_answer_is_worked_out_in_another_thread():
     assert ask_all([0], lambda _: [get_ident()]) != [get_ident()]
 
 
-def test_a_fault_reaches_its_batch_and_no_other():
+@pytest.mark.parametrize("largest", [1, 2, 32])
+def test_a_bad_question_fails_alone(largest):
     def fails_at_three(questions):
         if 3 in questions:
             raise ValueError("three")
         return questions
 
-    answers = ask_all(range(6), fails_at_three, largest=2)
-    assert answers[:2] + answers[4:] == [0, 1, 4, 5]
-    assert [str(answer) for answer in answers[2:4]] == ["three", "three"]
+    answers = ask_all(range(6), fails_at_three, largest)
+    assert answers[:3] + answers[4:] == [0, 1, 2, 4, 5]
+    assert str(answers[3]) == "three"
 
 
 def test_a_client_that_leaves_holds_up_nobody():
