@@ -35,7 +35,8 @@ class Cc3m:
     Attributes:
         root: the folder.
         parts: numbers of the part files, folders or tars that are read; None: all.
-        missing: what to do with images that a part file names and that are not on disk.
+        missing: what to do with images that a part file names and that are not on disk, and with lines of a part file
+            that name none.
     """
 
     root: Path
@@ -45,7 +46,7 @@ class Cc3m:
     @cached_property
     def _listed(self) -> Mapping[str, Listed]:
         """The images of the chosen parts by id, in their order."""
-        found = find_parts(self.root)
+        found = find_parts(self.root, self.missing)
         numbers = list(found.places) if self.parts is None else list(dict.fromkeys(self.parts))
         if absent := [number for number in numbers if number not in found.places]:
             raise InputError(

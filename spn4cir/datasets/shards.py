@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
+from spn4cir.datasets.records import Missing
 from spn4cir.endings import is_picture, passed_over, passed_over_line, picture_endings, split_ending
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, some_names
 from spn4cir.files import walk_once
 from spn4cir.members import member_names
 from spn4cir.progress import progress
@@ -25,6 +26,7 @@ from spn4cir.spelling import Spellings
 _PART_FILE = re.compile(r"part_(\d+)\.data")
 _FOLDER = re.compile(r"(\d+)")
 _TAR = re.compile(r"(?:.*\D)?(\d+)\.tar")
+_SHOWN = 3
 _COMPRESSED = re.compile(r".*\.(?:tar\.(?:gz|bz2|xz|zst|lz4)|tgz|tbz2?|txz)")
 
 
@@ -58,8 +60,12 @@ def image_id(file: str) -> str:
     return stem if ending in picture_endings() else name
 
 
-def find_parts(root: Path) -> Parts:
+def find_parts(root: Path, missing: Missing) -> Parts:
     """The parts of the folder, by number.
+
+    Args:
+        root: the folder.
+        missing: what to do with lines of part files that name no image.
 
     Raises InputError when the folder is absent, of none or of two of the three forms, compressed, or numbers two parts
     alike.
@@ -75,7 +81,11 @@ def find_parts(root: Path) -> Parts:
     folders = _numbered(root, names, _FOLDER, Path.is_dir)
     if files and not any(_has_sidecars(folder) for folder in folders.values()):
         folders = {}  # they hold the pictures of the part files
-    forms = (Parts(files, partial(_read_part_files, root)), Parts(folders, _read_folders), Parts(tars, _read_tars))
+    forms = (
+        Parts(files, partial(_read_part_files, root, missing)),
+        Parts(folders, _read_folders),
+        Parts(tars, _read_tars),
+    )
     return _only(root, [form for form in forms if form.places])
 
 
@@ -112,8 +122,10 @@ def _has_sidecars(folder: Path) -> bool:
         return any(entry.name.endswith((".json", ".txt")) for entry in entries)
 
 
-def _read_part_files(root: Path, places: Mapping[int, Path]) -> Iterator[Listed]:
-    named = [(part, place, number, file) for part, place in places.items() for number, file in _part_lines(place)]
+def _read_part_files(root: Path, missing: Missing, places: Mapping[int, Path]) -> Iterator[Listed]:
+    named = [
+        (part, place, number, file) for part, place in places.items() for number, file in _part_lines(place, missing)
+    ]
     folder = root / "images" if (root / "images").is_dir() else root
     on_disk = _find_images(folder, frozenset(image_id(file) for *_, file in named))
     for part, place, number, file in named:
@@ -121,25 +133,40 @@ def _read_part_files(root: Path, places: Mapping[int, Path]) -> Iterator[Listed]
         yield Listed(name, on_disk.get(name, folder / PureWindowsPath(file).name), part, f"{place.name}: line {number}")
 
 
-def _part_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The number of each line, and the image file that it names; empty lines are passed over."""
+def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
+    """The number of each line, and the image file that it names; empty lines are passed over.
+
+    Raises InputError for a line that names none, unless `missing` is skip: then it says how many were left out.
+    """
+    left_out = []
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
-                record: Any = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(
-                    f"{path}: line {number} is not valid JSON ({error}); download the file again, or remove the line"
-                ) from None
-            file = record.get("image") if isinstance(record, dict) else None
-            if not isinstance(file, str) or not image_id(file):
-                raise InputError(
-                    f"{path}: line {number} names no image (got {str(record)[:80]}), expected "
-                    "{url, image, caption}; mend the line or remove it"
-                )
-            yield number, file
+                yield number, _named_image(line)
+            except ValueError as error:
+                if missing == "error":
+                    raise InputError(
+                        f"{path}: line {number} {error}; download the file again, mend the line, or set missing: skip "
+                        "to leave such lines out"
+                    ) from None
+                left_out.append(str(number))
+    if left_out:
+        lines = some_names(left_out, _SHOWN)
+        print(f"{path}: left out {len(left_out)} lines that name no image: {lines}", file=sys.stderr)
+
+
+def _named_image(line: bytes) -> str:
+    """The image file that a line of a part file names. Raises ValueError that says what is wrong with the line."""
+    try:
+        record: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON ({error})") from None
+    file = record.get("image") if isinstance(record, dict) else None
+    if not isinstance(file, str) or not image_id(file):
+        raise ValueError(f"names no image (got {str(record)[:80]}), expected {{url, image, caption}}")
+    return file
 
 
 def _find_images(folder: Path, wanted: frozenset[str]) -> dict[str, Path]:

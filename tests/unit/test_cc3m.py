@@ -113,7 +113,9 @@ def test_absent_images_of_a_part_file(tmp_path: Path, capsys: pytest.CaptureFixt
         ('"a.jpg"', r"names no image"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_broken_line_is_named_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
     write_part_files(tmp_path)
     path = tmp_path / "part_64.data"
     lines = path.read_text().splitlines()
@@ -121,6 +123,9 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None
     with pytest.raises(InputError, match=rf"part_64\.data: line 3 {message}"):
         open_pool(tmp_path).images()
     assert len(open_pool(tmp_path, (0,)).images()) == 3
+    capsys.readouterr()
+    assert [image.name for image in open_pool(tmp_path, missing="skip").images()] == EVERY
+    assert capsys.readouterr().err == f"{path}: left out 1 lines that name no image: 3\n"
 
 
 def test_empty_lines_of_a_part_file_are_passed_over(tmp_path: Path) -> None:
