@@ -1,4 +1,4 @@
-"""Captions of images: made by a captioner, kept as they come, read and written in the published form.
+"""Captions of images: made by a captioner, and kept as they come.
 
 Each word count has an append-only file in a work folder, to which every batch is added as soon as it is there, so that
 a killed run loses at most one batch. A record counts only for the image content and the prompt it was made from.
@@ -9,14 +9,12 @@ sums inside the model round differently, and a caption changes where two words a
 rounding; this is why the batch size is no part of `caption_key`.
 
 A captioner may answer nothing about an image, and gives the same answer when it is asked again. Such an answer is kept
-as any other and written as an empty caption: the original code looks up every image and stops where a record is
-absent. No triplet is written from an empty caption.
+as any other.
 """
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +23,10 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
+from spn4cir.caption_files import check_answered
 from spn4cir.decoding import open_rgb
-from spn4cir.errors import InputError, some_names
-from spn4cir.files import disk_errors, read_json, tree_hash, value_hash, write_json
+from spn4cir.errors import InputError
+from spn4cir.files import disk_errors, tree_hash, value_hash
 from spn4cir.members import content_hash, is_there
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
@@ -35,8 +34,7 @@ from spn4cir.types import CaptionedImage
 Record = dict[str, str]
 
 # So many empty answers without a single other one come from a broken model.
-_BROKEN = 100
-_SHOWN = 3
+_MANY = 100
 
 
 class Captioner(Protocol):
@@ -123,8 +121,8 @@ def make_captions(
             captions[position] = caption
             answered = answered or bool(caption)
             empty += not caption
-            if empty >= _BROKEN and not answered:
-                raise _answers_nothing(empty)
+            if empty >= _MANY and not answered:
+                check_answered(empty, empty)
     return [
         {"image_id": job.image.name, "caption": caption or "", "image_path": str(job.image.path)}
         for job, caption in zip(jobs, captions, strict=True)
@@ -214,68 +212,3 @@ def _append(path: Path, records: list[Record]) -> None:
             stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             stream.flush()
             os.fsync(stream.fileno())
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """Captions by image name, from a published file or one of ours; other keys and the image paths are ignored.
-
-    Of an image that the file holds twice the last caption counts, as in the original code: FashionIQ's split files
-    share 1,180 names between shirt and toptee, and the published captions hold each under both. A blank caption is the
-    empty string, and counts only where the file has no other one of the image.
-
-    Raises InputError that names the record which lacks a field.
-    """
-    records = read_json(path)
-    if not isinstance(records, list):
-        raise InputError(f"{path}: holds a {type(records).__name__}, expected a list of {{image_id, caption}}")
-    captions: dict[str, str] = {}
-    for position, record in enumerate(records):
-        name, caption = (record.get(field) if isinstance(record, dict) else None for field in ("image_id", "caption"))
-        if not isinstance(name, str) or not name.strip() or not isinstance(caption, str):
-            field = "caption" if isinstance(name, str) and name.strip() else "image_id"
-            raise InputError(
-                f"{path}: record {position} has no {field} (got {str(record)[:80]}); "
-                "write the file again with caption.<dataset>.source: make, or mend the record"
-            )
-        captions[name] = caption.strip() or captions.get(name, "")
-    return captions
-
-
-def write_captions(records: Sequence[Record], path: Path) -> None:
-    """Writes `make_captions`' records in the published form, whole or not at all."""
-    write_json(path, list(records))
-
-
-def count_empty(captions: Mapping[str, str], file: str) -> int:
-    """How many images have an empty caption; they are counted and the first named on stderr.
-
-    Args:
-        captions: by image name, as `read_captions` returns them.
-        file: the name of their file, for the message.
-    """
-    empty = [name for name, caption in captions.items() if not caption]
-    if empty:
-        print(
-            f"{file}: {len(empty)} of {len(captions)} images have an empty caption ({some_names(empty, _SHOWN)}); "
-            "no triplet is made of them",
-            file=sys.stderr,
-        )
-    return len(empty)
-
-
-def check_answered(captions: int, empty: int) -> None:
-    """Raises InputError when all captions of a data set are empty.
-
-    Args:
-        captions: how many there are.
-        empty: how many of them are empty.
-    """
-    if captions and captions == empty:
-        raise _answers_nothing(empty)
-
-
-def _answers_nothing(empty: int) -> InputError:
-    return InputError(
-        f"caption: {empty} of {empty} captions are empty; check the model (models.<dataset>.captioner), its number "
-        "type (caption.<dataset>.dtype) and the prompt (caption.<dataset>.prompt), or the published file"
-    )

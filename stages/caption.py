@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from spn4cir.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.captioners import load_captioner
-from spn4cir.captioning import (
-    caption_key,
-    check_answered,
-    count_empty,
-    make_captions,
-    read_captions,
-    write_captions,
-)
+from spn4cir.captioning import caption_key, make_captions
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.params import Caption, LocalModel, of_dataset

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spn4cir.captioning import read_captions
+from spn4cir.caption_files import read_captions
 from spn4cir.dedup import read_optimized_images
 from spn4cir.errors import InputError
 from spn4cir.files import read_json

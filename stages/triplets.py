@@ -7,7 +7,7 @@ from typing import Any
 
 from open_clip import SimpleTokenizer
 
-from spn4cir.captioning import read_captions
+from spn4cir.caption_files import read_captions
 from spn4cir.files import write_json
 from spn4cir.listing import write_listing
 from spn4cir.pairs import random_pairs

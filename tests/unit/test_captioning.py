@@ -7,14 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.captioning import (
-    caption_key,
-    check_answered,
-    count_empty,
-    make_captions,
-    read_captions,
-    write_captions,
-)
+from spn4cir.caption_files import check_answered, count_empty, read_captions, write_captions
+from spn4cir.captioning import caption_key, make_captions
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage
 
