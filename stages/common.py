@@ -11,6 +11,7 @@ from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
 from spn4cir.params import LocalModel, Params, entry, of_dataset
 from spn4cir.params_file import load_params
+from spn4cir.user import name_user
 
 DATA = Path("data")
 Value = TypeVar("Value")
@@ -96,6 +97,7 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)
         raise SystemExit(2)
     try:
+        name_user()
         stage(Job(load_params(), *sys.argv[1:]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from spn4cir.errors import InputError
+from spn4cir.user import name_user
 
 INTERRUPTED = 130
 
@@ -18,6 +19,7 @@ class OneLine(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
         try:
+            name_user()
             value = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe is met here, not at the interpreter's end
             return value
