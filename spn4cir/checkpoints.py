@@ -11,7 +11,7 @@ from spn4cir.composers import COMPOSERS, Container, composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.weights import read_plain
+from spn4cir.weights import read_plain, unwrapped
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ class Checkpoint:
 
 
 def _container(content: dict[str, Any], path: Path) -> tuple[str, Container]:
-    """The family and the container of a file."""
+    """The family and the container of a file, whose state dicts lose the names of what wrapped the network."""
     known = [(family, container) for family, entry in COMPOSERS.items() for container in entry.containers]
+    for key in {container.key for _, container in known} & content.keys():
+        if isinstance(content[key], dict):
+            content[key] = unwrapped(content[key], f"{path}: '{key}'")
     for family, container in known:
         state = content.get(container.key)
         if isinstance(state, dict) and any(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spn4cir.errors import InputError, some_names
 from spn4cir.images import Preprocess
-from spn4cir.weights import read_plain
+from spn4cir.weights import read_plain, unwrapped
 from spn4cir.widths import HEAD_WIDTH
 
 _LISTED = 8
@@ -144,7 +144,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         found = some_names([str(name) for name in state], _LISTED) or "nothing"
         raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
-    return state
+    return unwrapped(state, str(path))
 
 
 def _require_same_tensors(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -1,12 +1,18 @@
 """Weight files, read without running their code."""
 
+import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spn4cir.errors import InputError
+
+# Names under which modules stand that wrap others: of DataParallel and DDP, torch.compile, FSDP, and checkpoints of
+# activations.
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -40,6 +46,46 @@ def read_plain(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")
     return content
+
+
+def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A state dict under the names that the network has without the modules that wrapped it or a part of it.
+
+    `module.` and `_orig_mod.` are taken off wherever they are in a name, in any order; a line on stderr says so.
+
+    Args:
+        named: tensors by name.
+        place: the file, for messages.
+
+    Raises:
+        InputError: some names have a wrapper where others of the same module have none.
+    """
+    names = list(map(str, named))
+    wrapped: dict[str, str] = {}  # a module's prefix, and what wraps it
+    for name in names:
+        parts = name.split(".")
+        wrapped |= {_prefix(parts[:i]): part for i, part in enumerate(parts) if part in _WRAPPERS}
+    if not wrapped:
+        return dict(named)
+    for prefix, wrapper in wrapped.items():
+        inside = [name for name in names if name.startswith(prefix)]
+        if bare := [name for name in inside if not name.startswith(f"{prefix}{wrapper}.")]:
+            raise InputError(
+                f"{place}: {len(inside) - len(bare)} names begin with '{prefix}{wrapper}.' and {len(bare)} do not, as "
+                f"'{bare[0]}'; write the weights of one network into it"
+            )
+    found = ", ".join(f"'{wrapper}.'" for wrapper in _WRAPPERS if wrapper in wrapped.values())
+    print(f"{place}: was saved from a wrapped network; {found} is taken off the names", file=sys.stderr)
+    return {_own_name(name): tensor for name, tensor in zip(names, named.values(), strict=True)}
+
+
+def _own_name(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _prefix(parts: Sequence[str]) -> str:
+    """What the names below a module begin with."""
+    return "".join(f"{part}." for part in parts)
 
 
 def _holds_objects(path: Path, reason: str) -> bool:
