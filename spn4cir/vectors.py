@@ -1,5 +1,7 @@
 """Target vectors in FAISS: each is compared, or from `EXACT_BELOW` of them on those of the nearest lists."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from math import isqrt
@@ -20,6 +22,8 @@ _SAMPLE = 100
 _ITERATIONS, _POINTS_A_LIST = 10, 64
 # Above the rounding of float32 dot products that are summed in another order.
 _MARGIN = 1e-5
+# Why a system does not write.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
 
 Score = Callable[[Float32[ndarray, "pictures tokens dim"]], Float32[ndarray, " pictures"]]
 
@@ -157,8 +161,12 @@ class Vectors:
         return len(np.unique(keys[values > values[-1] + _MARGIN] // self.tokens)) >= count
 
     def write(self, path: Path) -> None:
-        """Writes FAISS's own file."""
-        faiss.write_index(self._index, str(path))
+        """Writes FAISS's own file. Raises OSError, as other writers do, where that fails."""
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:  # FAISS says what the system said, and where in its source
+            code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), errno.EIO)
+            raise OSError(code, os.strerror(code), str(path)) from None
 
     @classmethod
     def read(cls, path: Path, tokens: int, recall: float | None) -> "Vectors":

@@ -1,5 +1,8 @@
 """Vectors in FAISS, against the whole matrix of scores."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -152,3 +155,11 @@ def test_written_and_read_it_answers_the_same_and_can_be_changed(monkeypatch, tm
     assert top(again, queries, 9) == top(held, queries, 9)
     assert np.array_equal(again.targets(np.array([150, 5])), targets[[3, 5]])
     assert (tmp_path / "v.faiss").read_bytes() == written
+
+
+@pytest.mark.parametrize(("place", "code"), [("/dev/full", errno.ENOSPC), ("nowhere/vectors.faiss", errno.ENOENT)])
+def test_a_failed_write_is_the_systems_error(tmp_path, place, code):
+    """As of any other file, so that a full disk is one line."""
+    with pytest.raises(OSError, match=os.strerror(code)) as raised:
+        filled(unit(np.random.default_rng(0), 500, 1)).write(tmp_path / place)
+    assert raised.value.errno == code
