@@ -105,7 +105,9 @@ class BertWords:
         return Tokens(ids, mask)
 
     def _pieces(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        # Half of a surrogate pair is no character, and the library takes no text with one; BERT drops U+FFFD.
+        valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return list(self._tokenizer.encode(valid, add_special_tokens=False).ids)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -36,6 +36,14 @@ def test_known_texts_have_the_ids_of_bert_base_uncased(bert: BertWords) -> None:
     assert (bert.id("[DEC]"), bert.id("[ENC]")) == (30522, 30523)
 
 
+def test_half_a_surrogate_pair_is_passed_over(bert: BertWords) -> None:
+    """A JSON file may hold one; together the halves are one character."""
+    assert (
+        bert.encode(["hello \ud83d world"], limit=9).ids.tolist() == bert.encode(["hello world"], limit=9).ids.tolist()
+    )
+    assert bert.count("\ud83d\ude00") == bert.count("\U0001f600")
+
+
 def test_ids_are_those_of_transformers(bert: BertWords) -> None:
     """The package's own class, its cutting and padding off, on texts with every kind of character."""
     transformers = pytest.importorskip("transformers")
