@@ -22,7 +22,7 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
-from spn4cir.indexing import BATCH_SIZE, check_finite, encode_pixels
+from spn4cir.indexing import BATCH_SIZE, compose, encode_pixels
 from spn4cir.inputs import Input, Item, Picture, read_items
 from spn4cir.networks import fetch_folder, load_network
 from spn4cir.pictures import read_picture
@@ -171,8 +171,7 @@ class Encoder:
             if composed:
                 known = dict(zip(images, references, strict=True))
                 reference = torch.stack([known.get(position, self._nothing) for position in composed])
-                found = self.composer.compose(reference, [items[position].text or "" for position in composed]).float()
-                check_finite(found)
+                found = compose(self.composer, reference, [items[position].text or "" for position in composed])
                 rows.update(zip(composed, found.cpu(), strict=True))
         return [rows[position] for position in range(len(items))]
 

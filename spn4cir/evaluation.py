@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets.protocol import Benchmark, Scores
+from spn4cir.device import memory_errors
 from spn4cir.encoding import EncodedGallery, encode_gallery
 from spn4cir.errors import InputError
 from spn4cir.metrics import map_at_k, recall_of_ranks
@@ -96,13 +97,16 @@ def compose_queries(
     batch_size: int,
     device: torch.device,
 ) -> Float[Tensor, "queries dim"]:
-    """Unit-norm queries, on the device. Raises InputError when the network gives figures that are not finite."""
+    """Unit-norm queries, on the device.
+
+    Raises InputError when the network gives figures that are not finite, or the GPU cannot hold a batch.
+    """
     rows = images.rows([triplet.reference_name for triplet in triplets])
     parts = []
     starts = range(0, len(rows), batch_size)
     for start in progress(starts, len(starts), "compose queries", "batch"):
         block = slice(start, start + batch_size)
-        with torch.inference_mode():
+        with torch.inference_mode(), memory_errors("compose queries", batch_size):
             reference = images.references(rows[block]).to(device)
             parts.append(composer.compose(reference, texts[block]).float())
     queries = torch.cat(parts)

@@ -25,6 +25,16 @@ def encode_pixels(
     return features
 
 
+def compose(
+    composer: Composer, reference: Float[Tensor, "batch ..."], texts: Sequence[str]
+) -> Float[Tensor, "batch dim"]:
+    """Unit-norm queries on the device, in float32. Raises InputError as `encode_pixels`."""
+    with memory_errors("compose queries", BATCH_SIZE):
+        queries = composer.compose(reference, texts).float()
+    check_finite(queries)
+    return queries
+
+
 def check_finite(*features: Tensor) -> None:
     """Raises InputError for figures that are not finite: in a ranking they would only show as a bad one."""
     if not all(torch.isfinite(part).all() for part in features):

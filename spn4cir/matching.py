@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional
 
+from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.images import image_batches
 from spn4cir.partners import Partners, Window
@@ -86,7 +87,7 @@ def encode_gallery(
 ) -> Float32[Tensor, "images dim"]:
     """Unit-norm features of every image on the CPU, one encode an image.
 
-    Raises InputError for an image that cannot be decoded.
+    Raises InputError for an image that cannot be decoded, or when the GPU cannot hold a batch.
     """
     model = model.to(device).eval()
     features = torch.empty(len(paths), model.sizes.dim)
@@ -94,7 +95,8 @@ def encode_gallery(
     start = 0
     with torch.inference_mode():
         for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
-            features[start : start + len(images)] = functional.normalize(model(images.to(device)).float())
+            with memory_errors("match: encode", batch_size):
+                features[start : start + len(images)] = functional.normalize(model(images.to(device)).float())
             start += len(images)
     return features
 

@@ -18,7 +18,7 @@ from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.holdings import Place
 from spn4cir.indexed import IndexedGallery
-from spn4cir.indexing import BATCH_SIZE, check_finite, encode_pixels
+from spn4cir.indexing import BATCH_SIZE, compose, encode_pixels
 from spn4cir.networks import fetch_folder, load_network
 from spn4cir.pictures import padded_pixels
 from spn4cir.queries import Query, read_query, text_warning
@@ -254,8 +254,7 @@ class Retriever(IndexedGallery):
         for start in range(0, len(queries), BATCH_SIZE):
             part = queries[start : start + BATCH_SIZE]
             features = encode_pixels(self._composer, torch.stack([query.pixels for query in part]), self._device)
-            composed.append(self._composer.compose(features.reference, [query.text for query in part]).float())
-        check_finite(*composed)
+            composed.append(compose(self._composer, features.reference, [query.text for query in part]))
         return torch.cat(composed)
 
     def _score(

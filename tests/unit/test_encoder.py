@@ -133,3 +133,12 @@ def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
 def test_what_will_not_do_is_said(encoder, pictures, call, said):
     with pytest.raises(InputError, match=said):
         call(encoder, pictures[0])
+
+
+def test_queries_that_the_gpu_cannot_hold_are_one_line(encoder, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0 has")
+
+    monkeypatch.setattr(encoder.composer, "compose", full)
+    with pytest.raises(InputError, match=r"^compose queries: a batch does not fit into the GPU's memory"):
+        encoder.encode_query(["is red"])

@@ -1,6 +1,7 @@
 """Both protocols on cases whose ranks are counted by hand, with a stub in the network's place."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,16 @@ def test_a_network_of_broken_weights_is_an_input_error() -> None:
     encoded.reference[3] = torch.nan
     with pytest.raises(InputError, match="figures that are not finite"):
         compose_queries(Turn(), [Triplet("i003", ("1",), "i004")], ["1"], encoded, 4, CPU)
+
+
+def test_queries_that_the_gpu_cannot_hold_name_the_setting() -> None:
+    class Full(Turn):
+        def compose(self, reference: Tensor, texts: Sequence[str]) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0 has")
+
+    encoded = Case(0).encoded(Case(20).gallery())
+    with pytest.raises(InputError, match=r"^compose queries: a batch does not fit .* lower batch_size \(4\)"):
+        compose_queries(Full(), [Triplet("i003", ("1",), "i004")], ["1"], encoded, 4, CPU)
 
 
 def test_no_queries_are_an_input_error(tmp_path: Path) -> None:

@@ -175,3 +175,14 @@ def test_truncated_image_is_one_line_that_names_it(model: CountingUnicom, unique
     with pytest.raises(InputError, match=r"^\S+5\.png: cannot be decoded") as raised:
         match(unique, model, [None], 1, 0, 2, workers, CPU, 3)
     assert "\n" not in str(raised.value)
+
+
+def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(
+    model: CountingUnicom, unique: UniqueImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(images: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nGPU 0 has")
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(InputError, match=r"^match: encode: a batch does not fit .* lower batch_size \(3\)"):
+        encode_gallery(model, unique.gallery.paths, 3, 0, torch.device("cpu"))
