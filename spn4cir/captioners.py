@@ -2,26 +2,26 @@
 
 import importlib.util
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
+from spn4cir.llava_files import complete_processor, load_model, load_processor, transformers
 
 Quantization = Literal["none", "8bit", "4bit"]
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+_REMEDY = "let model and processor come from one folder (models.<dataset>.captioner), as the model's authors saved it"
 
 
 class LlavaCaptioner:
     """A LLaVA model with its processor, for batches of any size.
 
-    The processor's chat template, preprocessing and number of image tokens are used as they are saved with the model.
+    The processor's chat template, preprocessing and number of image tokens are used as they are saved with the model,
+    see `complete_processor`.
     """
 
     def __init__(self, model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
@@ -40,47 +40,71 @@ class LlavaCaptioner:
         Args:
             images: RGB images, one a caption.
             prompts: what to ask about each image; sent as a user turn.
+
+        Raises:
+            InputError: the processor fails, as one of another model does.
         """
         turns = {prompt: self.user_turn(prompt) for prompt in dict.fromkeys(prompts)}
         bos = self.tokenizer.bos_token
         template_has_bos = bool(bos) and all(turn.startswith(bos) for turn in turns.values())
-        return self.processor(
-            images=list(images),
-            text=[turns[prompt] for prompt in prompts],
-            padding=True,
-            add_special_tokens=not template_has_bos,
-            return_tensors="pt",
-        )
+        try:
+            return self.processor(
+                images=list(images),
+                text=[turns[prompt] for prompt in prompts],
+                padding=True,
+                add_special_tokens=not template_has_bos,
+                return_tensors="pt",
+            )
+        except Exception as error:  # of the library's many steps
+            raise InputError(
+                f"captioner: its processor cannot prepare {len(images)} images ({first_line(error)}); {_REMEDY}"
+            ) from None
 
     def user_turn(self, prompt: str) -> str:
-        """The text that the model reads: the chat template around one image and the prompt."""
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        turns = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(turns, add_generation_prompt=True))
+        """The text that the model reads: the chat template around one image and the prompt.
+
+        Templates of earlier versions take a text in which the image is a token, those of today a list of parts.
+
+        Raises InputError where the template makes no turn of them.
+        """
+        image = self.processor.image_token
+        reason = ""
+        for content in ([{"type": "image"}, {"type": "text", "text": prompt}], f"{image}\n{prompt}"):
+            turns = [{"role": "user", "content": content}]
+            try:
+                turn = str(self.processor.apply_chat_template(turns, add_generation_prompt=True))
+            except Exception as error:  # a template raises what it likes
+                reason = reason or first_line(error)
+                continue
+            if turn.count(image) == 1 and prompt.strip() in turn:
+                return turn
+            reason = reason or f"it writes {turn[:80]!r}"
+        raise InputError(f"captioner: its chat template makes no turn of one image and a prompt ({reason}); {_REMEDY}")
 
     @torch.inference_mode()
     def generate(self, inputs: Any, max_new_tokens: int) -> list[str]:
         """The captions of what `prepare` returned: at every step the most likely token (the original samples at 0.01).
 
-        Raises InputError when the device has too little memory for the batch.
+        Raises InputError when the device has too little memory for the batch, or model and processor do not fit.
         """
-        inputs = inputs.to(device=self.device, dtype=self.dtype)  # the token ids stay integers
         length = inputs["input_ids"].shape[1]
         try:
             tokens = self.model.generate(
-                **inputs,
+                **inputs.to(device=self.device, dtype=self.dtype),  # the token ids stay integers
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
                 use_cache=True,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
+            captions = self.processor.batch_decode(tokens[:, length:], skip_special_tokens=True)
         except torch.OutOfMemoryError:
             raise InputError(
                 f"captioner: a batch of {len(inputs['input_ids'])} images does not fit on {self.device}; "
                 "lower caption.<dataset>.batch_size, or set quantization to 4bit"
             ) from None
-        captions = self.processor.batch_decode(tokens[:, length:], skip_special_tokens=True)
+        except Exception as error:  # of the library's many steps
+            raise InputError(f"captioner: the model cannot generate ({first_line(error)}); {_REMEDY}") from None
         return [caption.strip() for caption in captions]
 
 
@@ -104,9 +128,12 @@ def load_captioner(
         settings: dict[str, Any] = {"local_files_only": True}
     else:
         settings = {"local_files_only": not _hub_answers(name_or_folder, revision), "revision": revision or "main"}
-    processor = _load_processor(name_or_folder, settings)
-    model = _load_model(name_or_folder, dtype, {**settings, **options, "device_map": device})
-    return LlavaCaptioner(model, processor, device, dtype)
+    processor = load_processor(name_or_folder, settings)
+    model = load_model(name_or_folder, dtype, {**settings, **options, "device_map": device})
+    complete_processor(processor, model, name_or_folder)
+    captioner = LlavaCaptioner(model, processor, device, dtype)
+    captioner.user_turn("describe the image")  # refuses a template that will not do before the work
+    return captioner
 
 
 def is_folder(name_or_folder: str) -> bool:
@@ -148,62 +175,7 @@ def quantization_options(quantization: Quantization, dtype: torch.dtype, device:
         raise InputError(
             f"captioner: quantization {quantization} needs bitsandbytes; pip install bitsandbytes, or set it to none"
         )
-    config = _transformers().BitsAndBytesConfig
+    config = transformers().BitsAndBytesConfig
     if quantization == "8bit":
         return {"quantization_config": config(load_in_8bit=True)}
     return {"quantization_config": config(load_in_4bit=True, bnb_4bit_compute_dtype=dtype)}
-
-
-def _transformers() -> Any:
-    """The package, imported late: that takes seconds, and a run whose captions are all there needs no model."""
-    import transformers
-
-    return transformers
-
-
-def _load_processor(place: str, settings: dict[str, Any]) -> Any:
-    try:
-        processor = _transformers().AutoProcessor.from_pretrained(place, **settings)
-    except _LOADING as error:
-        raise _unreadable(place, "processor", error, settings) from None
-    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise InputError(
-            f"{place}: holds no LLaVA processor (got {type(processor).__name__}); save it there with "
-            "AutoProcessor.from_pretrained(...).save_pretrained(folder)"
-        )
-    if not processor.chat_template:
-        raise InputError(f"{place}: its processor has no chat template; add the model's chat_template.jinja")
-    return processor
-
-
-def _load_model(place: str, dtype: torch.dtype, settings: dict[str, Any]) -> Any:
-    transformers = _transformers()
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
-    source = {key: settings[key] for key in ("local_files_only", "revision") if key in settings}
-    try:
-        kind = transformers.AutoConfig.from_pretrained(place, **source).model_type
-        if kind != "llava":
-            raise InputError(
-                f"{place}: is a {kind} model, expected llava; name a LLaVA 1.5 model in transformers' form"
-            )
-        model, report = transformers.LlavaForConditionalGeneration.from_pretrained(
-            place, dtype=dtype, output_loading_info=True, **settings
-        )
-    except _LOADING as error:
-        raise _unreadable(place, "model", error, settings) from None
-    if missing := sorted(report["missing_keys"]):
-        raise InputError(f"{place}: lacks {len(missing)} weights ({', '.join(missing[:3])}, ...); copy the model again")
-    return model.eval()
-
-
-def _unreadable(place: str, what: str, error: Exception, settings: dict[str, Any]) -> InputError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    if isinstance(error, torch.OutOfMemoryError):
-        return InputError(f"{place}: the captioner does not fit on the device ({reason}); set quantization to 4bit")
-    remedy = (
-        "copy the whole model there (config, weights, tokenizer, processor, chat template)"
-        if "revision" not in settings
-        else "check the name and the network, or download the model and name its folder"
-    )
-    return InputError(f"{place}: the captioner's {what} cannot be loaded ({reason}); {remedy}")

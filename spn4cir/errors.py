@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read, and lists of names in messages."""
+"""The one error that a user is meant to read, and what its messages are made of."""
 
 from collections.abc import Sequence
 
@@ -19,3 +19,8 @@ def some_names(names: Sequence[str], shown: int) -> str:
     """
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, whose text may go over several lines; its kind where there is no text."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

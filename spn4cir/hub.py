@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.files import disk_errors, file_hash
-from spn4cir.hub_answers import BY_HAND, Wanted, first_line, refusal
+from spn4cir.hub_answers import BY_HAND, Wanted, refusal
 from spn4cir.hub_transfer import download
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 
 _ALTERNATIVES = 10
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
@@ -60,11 +60,6 @@ def refusal(wanted: Wanted, error: Exception) -> InputError:
     return InputError(
         f"{wanted}: {constants.ENDPOINT} {said}; run again with a network, set HF_ENDPOINT to a mirror, {wanted.remedy}"
     )
-
-
-def first_line(error: Exception) -> str:
-    """The library's texts go over several lines, and a time-out's text may be empty."""
-    return next((line for line in str(error).splitlines() if line), type(error).__name__)
 
 
 def _others(wanted: Wanted) -> str:

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.files import disk_errors, require_space
-from spn4cir.hub_answers import Wanted, first_line
+from spn4cir.hub_answers import Wanted
 
 _ATTEMPTS = 3  # without a new byte, each of several tries of the library's own
 _SECONDS_BETWEEN_ATTEMPTS = 2.0

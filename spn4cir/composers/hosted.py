@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spn4cir.composers.protocol import Options
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.tokenizers import holds_vocabulary
 
 _BLOCK = (
@@ -29,9 +28,6 @@ VIT_PAIRS = (
     ("visual_encoder.patch_embed.proj", "vision_model.embeddings.patch_embedding"),
     *((f"visual_encoder.blocks.{{i}}.{a}", f"vision_model.encoder.layers.{{i}}.{b}") for a, b in _BLOCK),
 )
-
-# What transformers raises where a model cannot be had, is damaged or of sizes that make no network.
-_LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError)
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -74,10 +70,12 @@ def base_network(kind: str, model_type: str, model: str, revision: str | None) -
         network, report = getattr(transformers, kind).from_pretrained(
             model, config=config, dtype=torch.float32, output_loading_info=True, **source
         )
-    except _LOADING as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except InputError:
+        raise
+    except Exception as error:  # a damaged model makes the libraries raise nearly anything
         raise InputError(
-            f"{place}: cannot be loaded ({reason}); check the name and the network, or name the folder of a {kind}"
+            f"{place}: cannot be loaded ({first_line(error)}); check the name and the network, or name the folder of a "
+            f"{kind}"
         ) from None
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"{place}: lacks {len(missing)} weights ({', '.join(missing[:3])}, ...); name a {kind}")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import Options, Sizes, Tower
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
 from spn4cir.keymaps import check_names, count_modules, heads
 from spn4cir.widths import HEAD_WIDTH
@@ -130,9 +130,8 @@ def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
         base = open_clip.create_model(
             name, pretrained=tag, require_pretrained=True, force_quick_gelu=bool(known)
         ).eval()
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{place}: cannot be loaded: {reason}") from None
+    except Exception as error:  # a damaged model makes the libraries raise nearly anything
+        raise InputError(f"{place}: cannot be loaded: {first_line(error)}") from None
     if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
         raise InputError(f"{place}: {_NOT_QUICK}")
     network, image_size = read_clip(base.state_dict(), model, Options())

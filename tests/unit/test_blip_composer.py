@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pytest
 import torch
@@ -355,6 +356,19 @@ def test_a_named_tokenizer_goes_before_the_base_models_own(tmp_path: Path) -> No
     named = write_vocabulary(tmp_path / "words", ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *reversed(WORDS[4:])))
     composer = BlipComposer.from_base(str(tmp_path / "base"), None, Options(tokenizer=str(named)))
     assert composer.vocabulary[4:] == WORDS[:3:-1]
+
+
+def test_whatever_a_damaged_base_model_makes_the_library_raise_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*args: object, **options: object) -> None:
+        raise UnpicklingError("invalid load key, '<'.\nand more")
+
+    write_base(tmp_path / "base")
+    monkeypatch.setattr("transformers.BlipForImageTextRetrieval.from_pretrained", damaged)
+    with pytest.raises(InputError, match=r"cannot be loaded \(invalid load key, '<'.\); check the name") as raised:
+        BlipComposer.from_base(str(tmp_path / "base"), None)
+    assert "\n" not in str(raised.value)
 
 
 def test_base_models_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A real LLaVA, tiny and random, saved and loaded as the published ones are."""
 
 import importlib.util
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,138 @@ def test_a_resumed_run_with_the_real_model_gives_the_same_captions(captioner, tm
         with pytest.raises(KeyboardInterrupt):
             make("killed")
     assert make("killed") == whole
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    """Takes values out of the processor's settings."""
+    return lambda folder: edit(folder / "processor_config.json", lambda c: [c.pop(name) for name in names])
+
+
+def with_null(folder: Path) -> None:
+    edit(folder / "processor_config.json", lambda c: c.update(patch_size=None, vision_feature_select_strategy=None))
+
+
+def earlier(template: str, names_processor: bool = False) -> Callable[[Path], None]:
+    """The layout before `processor_config.json` held the values, and the chat template a file of its own."""
+
+    def change(folder: Path) -> None:
+        settings = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+        (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "processor_class": "LlavaProcessor"}))
+        (folder / "processor_config.json").unlink()
+        if names_processor:
+            (folder / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor"}))
+        written = (folder / "chat_template.jinja").read_text()
+        (folder / "chat_template.jinja").unlink()
+        if template == "chat_template.json":
+            (folder / template).write_text(json.dumps({"chat_template": written}))
+        else:
+            edit(folder / template, lambda c: c.update(chat_template=written))
+
+    return change
+
+
+def plain_template(folder: Path) -> None:
+    """A template that joins a text, where today's go through its parts."""
+    template = (
+        "{% for message in messages %}{{ message['role'].upper() + ': ' + message['content'] + ' ' }}{% endfor %}"
+    )
+    (folder / "chat_template.jinja").write_text(
+        template + "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    )
+
+
+PATCH = "patch_size 8"
+STRATEGY = "vision_feature_select_strategy default"
+EXTRA = "num_additional_image_tokens 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "filled"),
+    [
+        (without("patch_size"), [PATCH]),
+        (without("num_additional_image_tokens"), [EXTRA]),
+        (without("vision_feature_select_strategy"), [STRATEGY]),
+        (with_null, [PATCH, STRATEGY]),
+        (
+            without("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy"),
+            [PATCH, STRATEGY, EXTRA],
+        ),
+        (earlier("tokenizer_config.json"), [PATCH, STRATEGY, EXTRA]),
+        (earlier("tokenizer_config.json", names_processor=True), [PATCH, STRATEGY, EXTRA]),
+        (earlier("chat_template.json"), [PATCH, STRATEGY, EXTRA]),
+        (plain_template, []),
+    ],
+)
+def test_a_folder_of_an_earlier_transformers_gives_the_captions_of_a_full_one(
+    captioner, folder, capsys, change, filled
+):
+    """What its processor lacks comes from the model's configuration, and is said."""
+    images, prompts = pictures(4), [LONG] * 4
+    expected = captioner.generate(captioner.prepare(images, prompts), 8)
+    change(folder)
+    capsys.readouterr()
+    loaded = load_captioner(str(folder), None, torch.float32, CPU, "none")
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith(str(folder))]
+    line = f"{folder}: its processor lacks what the model knows; taken from there: {', '.join(filled)}"
+    assert said == ([line] if filled else [])
+    assert loaded.generate(loaded.prepare(images, prompts), 8) == expected
+
+
+def test_the_strategy_and_the_class_token_are_those_of_the_model(folder):
+    """With the strategy `full` the class token is a feature beside the 4 patches."""
+    edit(folder / "config.json", lambda c: c.update(vision_feature_select_strategy="full"))
+    without("num_additional_image_tokens", "vision_feature_select_strategy")(folder)
+    loaded = load_captioner(str(folder), None, torch.float32, CPU, "none")
+    inputs = loaded.prepare(pictures(1), [LONG])
+    assert inputs["input_ids"][0].tolist().count(loaded.processor.image_token_id) == 5
+    assert len(loaded.generate(inputs, 4)) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("USER: hello", "it writes 'USER: hello'"),
+        ("{{ raise_exception('no images here') }}", "no images here"),
+        ("<image> <image> {{ messages[0]['content'] }}", "it writes"),
+    ],
+)
+def test_a_chat_template_without_a_place_for_the_image_is_refused_before_the_work(folder, template, reason):
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(
+        InputError, match=rf"chat template makes no turn of one image and a prompt \({reason}"
+    ) as raised:
+        load_captioner(str(folder), None, torch.float32, CPU, "none")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_processor_of_another_model_is_one_line(folder):
+    """Patches of 4 pixels, where the model has 8: four times the image tokens."""
+    edit(folder / "processor_config.json", lambda c: c.update(patch_size=4))
+    loaded = load_captioner(str(folder), None, torch.float32, CPU, "none")
+    with pytest.raises(
+        InputError, match=r"the model cannot generate \(.*do not match.*; let model and processor"
+    ) as raised:
+        loaded.generate(loaded.prepare(pictures(1), [LONG]), 4)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_processor_that_fails_is_one_line(captioner, monkeypatch):
+    class Fails:
+        image_token = "<image>"
+        apply_chat_template = captioner.processor.apply_chat_template
+
+        def __call__(self, **_):
+            raise TypeError("unsupported operand\nand more")
+
+    monkeypatch.setattr(captioner, "processor", Fails())
+    with pytest.raises(InputError, match=r"cannot prepare 2 images \(unsupported operand\); let model and processor"):
+        captioner.prepare(pictures(2), [LONG] * 2)
 
 
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path):

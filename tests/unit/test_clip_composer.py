@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
@@ -258,6 +259,17 @@ def test_an_unknown_base_model_is_named(model: str, tag: str | None) -> None:
     """One without weights too: a random network is no base."""
     with pytest.raises(InputError, match=rf"base model {model} \(tag {tag}\): cannot be loaded: \w"):
         ClipComposer.from_base(model, tag)
+
+
+def test_whatever_a_damaged_base_model_makes_the_library_raise_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*args: object, **options: object) -> None:
+        raise UnpicklingError("invalid load key, '<'.\nand more")
+
+    monkeypatch.setattr("open_clip.create_model", damaged)
+    with pytest.raises(
+        InputError, match=r"^base model ViT-B-32 \(tag openai\): cannot be loaded: invalid load key, '<'.$"
+    ):
+        ClipComposer.from_base("ViT-B-32", "openai")
 
 
 @pytest.mark.parametrize("broken", ["absent", "no config", "bad config", "no weights", "other weights"])
