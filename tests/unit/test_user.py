@@ -141,3 +141,23 @@ def test_stages_and_compare_run_as_a_user_id_without_a_name(project: tuple[Path,
     assert compared.stderr.splitlines()[1:] == [
         "error: HEAD:metrics/d/clip.json: names no table of queries; run validate again, which writes one"
     ]
+
+
+def test_make_names_the_user_for_dvc(project: tuple[Path, dict[str, str]]) -> None:
+    """DVC by itself ends with a traceback where the user id has no name."""
+    place, environment = project
+    home = {"HOME": str(place)}
+    (place / "own.mk").write_text(f"include {ROOT}/Makefile\nsaid:\n\t@echo $$LOGNAME; dvc version\n")
+
+    def make(**more: str) -> list[str]:
+        command = (*AS_USER, "make", "-s", "-f", "own.mk", "said")
+        done = subprocess.run(
+            command, cwd=place, env={**environment, **home, **more}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    own, *version = make()
+    assert own == str(USER)
+    assert any(line.startswith("DVC version") for line in version)
+    assert make(USER="someone")[0] == "someone"
+    assert make(USER="someone", LOGNAME="me")[0] == "me"
