@@ -4,11 +4,10 @@ from spn4cir.bank import build_bank
 from spn4cir.checkpoints import load_composer
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
-from spn4cir.leftovers import clear_others
 from spn4cir.params import of_family
-from spn4cir.work import code_hash, work_folder
 from stages.common import Job, run
 from stages.learning import data_hash, unique_images
+from stages.work import clear_others, code_hash, work_folder
 
 
 def main(job: Job) -> None:

@@ -14,10 +14,10 @@ from spn4cir.files import atomic_folder, write_json
 from spn4cir.params import Caption, LocalModel, of_dataset
 from spn4cir.settings import HubFile
 from spn4cir.types import CaptionedImage
-from spn4cir.work import code_hash, work_folder
 from stages import published
 from stages.common import Job, run
 from stages.pools import open_pool
+from stages.work import code_hash, work_folder
 
 # Name of a caption file, its captions by image name, and where it comes from.
 Written = tuple[str, dict[str, str], published.Origin]

@@ -8,16 +8,15 @@ from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
-from spn4cir.leftovers import clear_others
 from spn4cir.live import Figures, write_figures
 from spn4cir.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
 from spn4cir.stage1 import train_stage1
 from spn4cir.training import History
 from spn4cir.training_settings import Checkpoint
-from spn4cir.work import clear_work, code_hash, work_folder
 from stages import published
 from stages.common import DATA, Job, run
 from stages.learning import data_hash, first_triplets, scored_layout, unique_images
+from stages.work import clear_others, clear_work, code_hash, work_folder
 
 Source = HubModel | LocalModel | OpenClipModel
 

@@ -6,8 +6,8 @@ from spn4cir.files import file_hash, value_hash
 from spn4cir.listing import read_listing, read_queries
 from spn4cir.params import of_dataset
 from spn4cir.types import Triplet, UniqueImages
-from spn4cir.work import listing_hash
 from stages.common import Job
+from stages.work import listing_hash
 
 
 def scored_layout(job: Job) -> Layout:

@@ -5,14 +5,13 @@ from spn4cir.checkpoints import load_composer
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash
-from spn4cir.leftovers import clear_others
 from spn4cir.live import Figures, write_figures
 from spn4cir.params import of_family
 from spn4cir.stage2 import positives, train_stage2
 from spn4cir.types import Triplet
-from spn4cir.work import code_hash, work_folder
 from stages.common import Job, run
 from stages.learning import data_hash, first_triplets, scored_layout, unique_images
+from stages.work import clear_others, code_hash, work_folder
 
 
 def main(job: Job) -> None:

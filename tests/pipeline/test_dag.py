@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from spn4cir.closure import import_closure
+from stages.fingerprint import import_closure
 from tests.pipeline.conftest import ROOT, Project
 
 FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate", "report")}

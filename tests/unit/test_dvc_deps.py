@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from spn4cir.closure import import_closure
 from spn4cir.composers import COMPOSERS
+from stages.fingerprint import import_closure
 
 ROOT = Path(__file__).parents[2]
 FAMILY = "spn4cir/composers/${item.family}.py"

@@ -24,7 +24,7 @@ from spn4cir.files import (
     walk_once,
     write_json,
 )
-from spn4cir.work import clear_work, code_hash, listing_hash, work_folder
+from stages.work import clear_work, code_hash, listing_hash, work_folder
 
 
 class Killed(Exception):

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from spn4cir.leftovers import clear_others
+from stages.work import clear_others
 
 
 class Reached(Exception):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import spn4cir
-from spn4cir.closure import import_closure
 from spn4cir.files import disk_errors, file_hash, value_hash, walk_once
+from stages.fingerprint import import_closure
 
 _KEY_LENGTH = 16
 
@@ -46,3 +46,17 @@ def work_folder(place: Path, determinants: dict[str, Any]) -> Path:
 def clear_work(place: Path) -> None:
     """Removes a stage's work in progress, that of former settings too; called once its outs are in place."""
     shutil.rmtree(place, ignore_errors=True)
+
+
+def clear_others(work: Path) -> None:
+    """Removes a stage's work of other keys; called at its start.
+
+    Its own work is kept even when the stage is done, until it runs with another key: killed after its last line but
+    before DVC has stored its outs, which takes minutes for a large bank, it then has nothing to do again.
+
+    Args:
+        work: what `work_folder` returned.
+    """
+    for other in work.parent.iterdir():
+        if other != work:
+            clear_work(other)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.closure import import_closure
 from spn4cir.errors import InputError
+from stages.fingerprint import import_closure
 
 FILES = {
     "stages/__init__.py": "",
