@@ -6,7 +6,7 @@ from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.params import of_family
 from stages.common import Job, run
-from stages.learning import data_hash, unique_images
+from stages.inputs import data_hash, unique_images
 from stages.work import clear_others, code_hash, work_folder
 
 

@@ -15,7 +15,7 @@ from spn4cir.training import History
 from spn4cir.training_settings import Checkpoint
 from stages import published
 from stages.common import DATA, Job, run
-from stages.learning import data_hash, first_triplets, scored_layout, unique_images
+from stages.inputs import data_hash, first_triplets, scored_layout, unique_images
 from stages.work import clear_others, clear_work, code_hash, work_folder
 
 Source = HubModel | LocalModel | OpenClipModel

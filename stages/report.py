@@ -18,7 +18,7 @@ from spn4cir.runs import read_runs
 from spn4cir.types import Triplet
 from spn4cir.windows import read_samples
 from stages.common import DATA, Job, run
-from stages.learning import scored_layout
+from stages.inputs import scored_layout
 
 
 def main(job: Job) -> None:

@@ -10,7 +10,7 @@ from spn4cir.params import of_family
 from spn4cir.stage2 import positives, train_stage2
 from spn4cir.types import Triplet
 from stages.common import Job, run
-from stages.learning import data_hash, first_triplets, scored_layout, unique_images
+from stages.inputs import data_hash, first_triplets, scored_layout, unique_images
 from stages.work import clear_others, code_hash, work_folder
 
 

@@ -9,7 +9,7 @@ from spn4cir.params import of_dataset, of_family
 from spn4cir.shortcuts import Probe, probe_of
 from spn4cir.validation import validate_both
 from stages.common import Job, run
-from stages.learning import scored_layout
+from stages.inputs import scored_layout
 from stages.outcome import write_metrics, write_tables
 
 
