@@ -4,14 +4,17 @@ One file a figure, tab-separated: `step` (the training step, or the epoch) and t
 `dvc`; nothing else of the package needs it.
 """
 
+import shutil
 from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.training import History
 
-# Folders of figures, and those of an epoch that are no scores by name.
-GROUPS = ("steps", "epochs", "scores", "speed")
+# Folders of figures that a repeated run writes again byte by byte, and the one whose figures no two runs share.
+GROUPS = ("steps", "epochs", "scores")
+SPEED = "speed"
+# Figures of an epoch that are no scores.
 _EPOCH_FIGURES = ("loss", "score", "learning_rate", "temperature")
 
 
@@ -38,7 +41,7 @@ class Figures:
             self._log("epochs", row["epoch"], figures)
             self._log("scores", row["epoch"], {n: v for n, v in row.items() if n not in figures and n != "epoch"})
         for epoch, speed in enumerate(history.speed[self._speed :], start=self._speed + 1):
-            self._log("speed", epoch, speed)
+            self._log(SPEED, epoch, speed)
         self._steps, self._epochs, self._speed = len(history.steps), len(history.epochs), len(history.speed)
 
     def _log(self, group: str, step: float, figures: dict[str, float]) -> None:
@@ -47,15 +50,20 @@ class Figures:
             self._live.log_metric(f"{group}/{name}", value)
 
 
-def write_figures(history: History, out: Path) -> None:
-    """Writes all figures into `<out>/<group>/<figure>.tsv`, whole; weights not trained here have empty groups."""
-    with atomic_folder(out) as folder:
+def write_figures(history: History, out: Path, speed: Path) -> None:
+    """Writes all figures, whole, one file a figure; weights not trained here have empty folders.
+
+    Args:
+        history: what training wrote down.
+        out: folder of the groups, `<out>/<group>/<figure>.tsv`.
+        speed: folder of `<figure>.tsv` for images per second and memory: beside `out`, which is an out of the stage, so
+            that a repeated run leaves the stage's outs as they were.
+    """
+    with atomic_folder(out) as folder, atomic_folder(speed) as beside:
         live = folder / "live"
         Figures(live).update(history)
-        for group in GROUPS:
-            written = live / "plots" / "metrics" / group
-            written.mkdir(parents=True, exist_ok=True)
-            written.rename(folder / group)
-        (live / "plots" / "metrics").rmdir()
-        (live / "plots").rmdir()
-        live.rmdir()
+        written = live / "plots" / "metrics"
+        for group, place in [*((group, folder / group) for group in GROUPS), (SPEED, beside)]:
+            (written / group).mkdir(parents=True, exist_ok=True)
+            (written / group).rename(place)
+        shutil.rmtree(live)

@@ -30,7 +30,7 @@ def main(job: Job) -> None:
     else:
         history, origin = _take(job, settings, source)
     write_json(job.place("checkpoint") / "source.json", origin, indent=2)
-    write_figures(history, job.place("checkpoint") / "figures")
+    write_figures(history, job.place("checkpoint") / "figures", job.place("speed") / "checkpoint")
 
 
 def _options(job: Job) -> Options:

@@ -50,7 +50,7 @@ def main(job: Job) -> None:
         device=device,
         watch=Figures(work / "live").update,
     )
-    write_figures(history, job.place("train") / "figures")
+    write_figures(history, job.place("train") / "figures", job.place("speed") / "train")
 
 
 def _positives(job: Job, which: str, images: str) -> tuple[Triplet, ...]:

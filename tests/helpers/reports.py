@@ -64,7 +64,7 @@ def _triplet(names: list[str], number: int) -> dict[str, object]:
 
 def write_weights(folder: Path, name: str, trained: bool = True) -> None:
     """Weights with the curves of a training; without, as published weights have them."""
-    for group in ("steps", "epochs", "scores", "speed"):
+    for group in ("steps", "epochs", "scores"):
         (folder / "figures" / group).mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(name.encode())
     if trained:

@@ -60,7 +60,7 @@ def _their_curves_are_plotted(project: Project, names: list[str]) -> None:
     project.run("dvc", "plots", "diff", *names[:2])
     page = (project.root / "dvc_plots" / "index.html").read_text()
     place = "data_train_demo_fiq_clip_figures"
-    for figure in ("steps_loss", "epochs_score", "epochs_learning_rate", "epochs_temperature", "speed_memory_mb"):
+    for figure in ("steps_loss", "epochs_score", "epochs_learning_rate", "epochs_temperature"):
         assert f'id = "{place}_{figure}_tsv"' in page
     assert 'id = "data_validate_demo_fiq_clip_recalls_tsv"' in page
     assert all(f'"rev": "{name}"' in page for name in names[:2])

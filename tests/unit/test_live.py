@@ -33,13 +33,16 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_each_figure_is_a_file(tmp_path: Path) -> None:
-    """Steps and epochs count from 1; `score` is the one that selects, the layout's own stand under `scores`."""
+    """Steps and epochs count from 1; `score` is the one that selects, `scores` contains the layout's own.
+
+    Speed is in a folder of its own: beside the figures that a repeated run writes again.
+    """
     history = History(
         steps=[{"step": 1, "epoch": 1, "loss": 0.5}, {"step": 2, "epoch": 1, "loss": 0.25}],
         epochs=[{"epoch": 1, "loss": 0.375, "score": 40.0, "learning_rate": 1e-5, "temperature": 0.02, "recall": 40.0}],
         speed=[{"images_per_second": 7.5, "memory_mb": 100.0}],
     )
-    write_figures(history, tmp_path / "figures")
+    write_figures(history, tmp_path / "figures", tmp_path / "speed")
     expected = {
         "steps/loss": [("1", "0.5"), ("2", "0.25")],
         "epochs/loss": [("1", "0.375")],
@@ -47,21 +50,23 @@ def test_each_figure_is_a_file(tmp_path: Path) -> None:
         "epochs/learning_rate": [("1", "1e-05")],
         "epochs/temperature": [("1", "0.02")],
         "scores/recall": [("1", "40.0")],
-        "speed/images_per_second": [("1", "7.5")],
-        "speed/memory_mb": [("1", "100.0")],
     }
     found = {str(path.relative_to(tmp_path / "figures")) for path in (tmp_path / "figures").rglob("*.tsv")}
     assert found == {f"{name}.tsv" for name in expected}
-    for name, values in expected.items():
-        column = name.split("/")[1]
-        rows = table(tmp_path / "figures" / f"{name}.tsv")
+    beside = {"images_per_second": [("1", "7.5")], "memory_mb": [("1", "100.0")]}
+    assert {path.name for path in (tmp_path / "speed").iterdir()} == {f"{name}.tsv" for name in beside}
+    places = {tmp_path / "figures" / name: values for name, values in expected.items()}
+    places |= {tmp_path / "speed" / name: values for name, values in beside.items()}
+    for place, values in places.items():
+        column = place.name
+        rows = table(place.with_name(f"{column}.tsv"))
         assert rows == [{"step": step, column: value} for step, value in values]
 
 
 def test_weights_that_were_not_trained_have_empty_groups(tmp_path: Path) -> None:
-    write_figures(History(), tmp_path / "figures")
+    write_figures(History(), tmp_path / "figures", tmp_path / "speed")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(GROUPS)
-    assert not list((tmp_path / "figures").rglob("*.*"))
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_a_run_is_watched_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +101,8 @@ def test_a_killed_run_has_the_figures_of_an_uninterrupted_one(tmp_path: Path, ep
     ).fit()
     assert contents(tmp_path / "live2") == contents(tmp_path / "live1")
     for name, history in (("a", whole), ("b", again)):
-        write_figures(history, tmp_path / name)
-        assert len(table(tmp_path / name / "speed" / "memory_mb.tsv")) == 4
+        write_figures(history, tmp_path / name, tmp_path / f"speed-{name}")
+        assert len(table(tmp_path / f"speed-{name}" / "memory_mb.tsv")) == 4
     assert contents(tmp_path / "a") == contents(tmp_path / "b") != {}
 
 
