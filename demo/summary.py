@@ -33,7 +33,7 @@ Next, with the environment active (. .venv/bin/activate):
 """
 _LOCKS = ("dvc.lock", "demo/dvc.lock")
 _LOCK = """\
-  git commit -m "Build the demo" dvc.lock demo/dvc.lock      the lock now names the training speed of this machine
+  git commit -m "Build the demo" dvc.lock demo/dvc.lock      the lock now names the weights of this machine
 """
 
 

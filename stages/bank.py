@@ -20,7 +20,7 @@ def main(job: Job) -> None:
             "settings": settings.model_dump(),
             "weights": file_hash(job.stage1_file),
             "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
-            "code": code_hash("stages.bank"),
+            "code": code_hash(job, "bank"),
             "device": device.type,
         },
     )

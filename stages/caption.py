@@ -97,7 +97,7 @@ def _make(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -
     revision = None if isinstance(source, LocalModel) else source.revision
     key = caption_key(model, revision, settings.prompt, dtype, settings.quantization, settings.max_new_tokens)
     load = cache(lambda: load_captioner(model, revision, dtype, device, settings.quantization))
-    store = work_folder(job.work("caption"), {**key, "code": code_hash("stages.caption")})
+    store = work_folder(job.work("caption"), {**key, "code": code_hash(job, "caption")})
     for each in wanted:
         records = make_captions(
             each.images(),

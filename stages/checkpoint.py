@@ -83,7 +83,7 @@ def _train(job: Job, settings: Checkpoint, source: Source) -> History:
             "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
             "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
             "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
-            "code": code_hash("stages.checkpoint"),
+            "code": code_hash(job, "checkpoint"),
             "device": device.type,
         },
     )

@@ -14,6 +14,7 @@ from spn4cir.params_file import load_params
 from spn4cir.user import name_user
 
 DATA = Path("data")
+CODE = DATA / "code"
 Value = TypeVar("Value")
 
 
@@ -23,13 +24,13 @@ class Job:
 
     Attributes:
         params: the settings.
-        dataset: name of the data set.
+        dataset: name of the data set; empty for the stage that serves all of them.
         family: name of the model family; empty for stages that serve all of them.
         weights: of a benchmark, the data set whose trained weights are scored; empty elsewhere.
     """
 
     params: Params
-    dataset: str
+    dataset: str = ""
     family: str = ""
     weights: str = ""
 
@@ -48,7 +49,15 @@ class Job:
 
     def work(self, stage: str) -> Path:
         """`data/work/<stage>/<dataset>[-<family>]`: work in progress."""
-        return DATA / "work" / stage / "-".join(filter(None, (self.dataset, self.family)))
+        return DATA / "work" / stage / self._name
+
+    def code_file(self, stage: str) -> Path:
+        """`data/code/<stage>/<dataset>[-<family>].txt`: hashes of the code that the stage runs for this job."""
+        return CODE / stage / f"{self._name}.txt"
+
+    @property
+    def _name(self) -> str:
+        return "-".join(filter(None, (self.dataset, self.family)))
 
     def model(self, kind: str, source: LocalModel) -> Path:
         """The file or folder of a local model; `kind` is captioner, encoder or stage1/<family>."""

@@ -31,7 +31,7 @@ def main(job: Job) -> None:
             "seed": job.params.seed,
             "weights": file_hash(job.stage1_file),
             "inputs": [tree_hash(job.place("bank")), tree_hash(job.place("triplets")), data_hash(job)],
-            "code": code_hash("stages.train"),
+            "code": code_hash(job, "train"),
             "device": device.type,
         },
     )

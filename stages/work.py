@@ -4,17 +4,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import spn4cir
+from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash, value_hash, walk_once
-from stages.fingerprint import import_closure
+from stages.common import Job
 
 _KEY_LENGTH = 16
 
 
-def code_hash(module: str) -> str:
-    """Hash of the sources that importing `module` can run."""
-    root = Path(spn4cir.__file__).parent.parent
-    return value_hash([[str(path), file_hash(root / path)] for path in sorted(import_closure(module, root))])
+def code_hash(job: Job, stage: str) -> str:
+    """Hash of the code that a stage runs for the job's data set and family, as the stage `code` wrote it down.
+
+    Raises InputError where the stage `code` has not run.
+    """
+    path = job.code_file(stage)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; type: dvc repro code")
+    return file_hash(path)
 
 
 def listing_hash(folder: Path) -> str:

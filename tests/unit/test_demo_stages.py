@@ -17,8 +17,9 @@ def paths(stage, key):
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_params_exist_and_outs_stand_in_the_command(name):
     stage = STAGES[name]
-    for key in stage["params"][0]["demo/params.yaml"]:
-        assert key.split(".")[0] in PARAMS
+    for entry in stage.get("params", []):
+        for key in entry["demo/params.yaml"]:
+            assert key.split(".")[0] in PARAMS
     for out in paths(stage, "outs") | paths(stage, "metrics"):
         assert out in stage["cmd"]
 
@@ -35,6 +36,7 @@ def test_every_out_leads_to_a_root_stage():
     needed = {path.replace("${item.dataset}", name) for path in needed for name in ("demo_fiq", "demo_cirr")}
     needed |= {path for stage in STAGES.values() for path in paths(stage, "deps")}
     assert PARAMS["drawn"] == ["demo_fiq", "demo_cirr"]
-    for stage in STAGES.values():
+    assert all(any(dep.startswith(f"{out}/") for dep in needed) for out in paths(STAGES["code"], "outs"))
+    for stage in (content for name, content in STAGES.items() if name != "code"):
         for out in paths(stage, "outs"):
             assert {out.replace("${item.dataset}", name) for name in ("demo_fiq", "demo_cirr")} <= needed

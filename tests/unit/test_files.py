@@ -24,7 +24,7 @@ from spn4cir.files import (
     walk_once,
     write_json,
 )
-from stages.work import clear_work, code_hash, listing_hash, work_folder
+from stages.work import clear_work, listing_hash, work_folder
 
 
 class Killed(Exception):
@@ -251,7 +251,3 @@ def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
     clear_work(tmp_path / "train")
     assert not (tmp_path / "train").exists()
     clear_work(tmp_path / "train")
-
-
-def test_a_stage_hash_sees_its_own_code() -> None:
-    assert code_hash("stages.bank") == code_hash("stages.bank") != code_hash("stages.train")

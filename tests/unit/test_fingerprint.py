@@ -1,11 +1,12 @@
 """Which files a module's result depends on, on a package written here."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from spn4cir.errors import InputError
-from stages.fingerprint import import_closure
+from stages.fingerprint import Sources
 
 FILES = {
     "stages/__init__.py": "",
@@ -34,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def closure(root: Path, module: str = "stages.go") -> set[str]:
-    return {path.as_posix() for path in import_closure(module, root)}
+    return {path.as_posix() for path in Sources(root).closure(module)}
 
 
 def test_direct_indirect_late_and_registered_imports(root: Path) -> None:
@@ -60,5 +61,99 @@ def test_modules_of_other_packages_do_not_count(root: Path) -> None:
 
 
 def test_a_module_that_is_not_there(root: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no module 'stages\.none'"):
-        import_closure("stages.none", root)
+    with pytest.raises(InputError, match=r"contains no module 'stages\.none'"):
+        Sources(root).closure("stages.none")
+
+
+def test_a_file_that_is_not_python_is_named(root: Path) -> None:
+    (root / "spn4cir/late.py").write_text("def half(:\n")
+    with pytest.raises(InputError, match=r"spn4cir/late\.py: is not valid Python"):
+        Sources(root).closure("stages.go")
+
+
+def test_relative_imports_count(root: Path) -> None:
+    (root / "spn4cir/pack/inner.py").write_text(
+        "from . import deeper\nfrom .. import mentioned\nfrom ..unused import x\n"
+    )
+    (root / "spn4cir/pack/deeper.py").write_text("")
+    assert closure(root) >= {"spn4cir/pack/deeper.py", "spn4cir/mentioned.py", "spn4cir/unused.py"}
+
+
+def test_files_beside_a_module_that_it_names_count(root: Path) -> None:
+    """As templates and tables do; a module's own name in a string is none, nor is a file elsewhere."""
+    (root / "spn4cir/pack/inner.py").write_text('names = "page.html", "absent.html", "go.py", "parts/style.css"\n')
+    for name in ("spn4cir/pack/page.html", "spn4cir/pack/parts/style.css", "spn4cir/page.html"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("x")
+    assert {name for name in closure(root) if not name.endswith(".py")} == {
+        "spn4cir/pack/page.html",
+        "spn4cir/pack/parts/style.css",
+    }
+    before = Sources(root).fingerprint("stages.go")
+    (root / "spn4cir/pack/page.html").write_text("y")
+    assert changed(before, Sources(root).fingerprint("stages.go")) == {"spn4cir/pack/page.html"}
+
+
+def changed(before: str, after: str) -> set[str]:
+    """The paths of lines that only one of two fingerprints has."""
+    return {line.split()[1] for line in set(before.splitlines()) ^ set(after.splitlines())}
+
+
+def test_a_fingerprint_is_a_line_a_file_in_order(root: Path) -> None:
+    lines = Sources(root).fingerprint("stages.go").splitlines()
+    assert [line.split()[1] for line in lines] == sorted(closure(root))
+    assert all(re.fullmatch(r"[0-9a-f]{16} \S+", line) for line in lines)
+
+
+def test_code_changes_its_own_line_and_a_comment_none(root: Path) -> None:
+    before = Sources(root).fingerprint("stages.go")
+    late = root / "spn4cir/late.py"
+    late.write_text('"""A docstring."""\n\n# and a comment\n')
+    (root / "spn4cir/unused.py").write_text("x = 1\n")
+    assert Sources(root).fingerprint("stages.go") == before
+    late.write_text("x = 1\n")
+    assert changed(before, Sources(root).fingerprint("stages.go")) == {"spn4cir/late.py"}
+
+
+REGISTRY = """REGISTRY = {
+    "one": "spn4cir.one:Class",
+    "two": Entry(
+        "spn4cir.two:Class",
+    ),
+}
+"""
+
+
+def register(root: Path) -> None:
+    (root / "spn4cir/late.py").write_text(REGISTRY)
+    for name in ("one", "two"):
+        (root / f"spn4cir/{name}.py").write_text(f"import spn4cir.of_{name}\n")
+        (root / f"spn4cir/of_{name}.py").write_text("")
+
+
+def test_what_a_registry_names_beside_the_chosen_is_left_out(root: Path) -> None:
+    """With what only it imports; an import of it counts all the same."""
+    register(root)
+    left_out = frozenset({"spn4cir.two"})
+    found = {path.as_posix() for path in Sources(root).closure("stages.go", left_out)}
+    assert closure(root) - found == {"spn4cir/two.py", "spn4cir/of_two.py"}
+    (root / "spn4cir/of_one.py").write_text("import spn4cir.two\n")
+    found = {path.as_posix() for path in Sources(root).closure("stages.go", left_out)}
+    assert found == closure(root)
+
+
+def test_a_new_entry_of_a_registry_changes_nothing_for_the_others(root: Path) -> None:
+    """The entry of a module that is imported all the same does: its line is in the hash."""
+    register(root)
+    others = frozenset({"spn4cir.two", "spn4cir.three"})
+    before = Sources(root).fingerprint("stages.go", others)
+    (root / "spn4cir/three.py").write_text("")
+    late = root / "spn4cir/late.py"
+    late.write_text(REGISTRY.replace("}\n", '    "three": Entry("spn4cir.three:Class", containers=(1, 2)),\n}\n'))
+    assert Sources(root).fingerprint("stages.go", others) == before
+    assert changed(before, Sources(root).fingerprint("stages.go", frozenset({"spn4cir.two"}))) == {
+        "spn4cir/late.py",
+        "spn4cir/three.py",
+    }
+    (root / "spn4cir/of_one.py").write_text("import spn4cir.three\n")
+    assert "spn4cir/late.py" in changed(before, Sources(root).fingerprint("stages.go", others))

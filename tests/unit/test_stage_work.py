@@ -8,7 +8,10 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
-from stages.work import clear_others
+from spn4cir.errors import InputError
+from spn4cir.files import file_hash
+from stages.common import Job
+from stages.work import clear_others, code_hash
 
 
 class Reached(Exception):
@@ -35,6 +38,7 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
         "scored_layout",
         "of_dataset",
         "unique_images",
+        "code_hash",
     ):
         monkeypatch.setattr(module, name, MagicMock(), raising=False)
     monkeypatch.setattr(module, "of_family", MagicMock(return_value=MagicMock(source="train")))
@@ -52,3 +56,16 @@ def test_work_of_other_keys_is_cleared_and_its_own_kept(tmp_path: Path) -> None:
     clear_others(tmp_path / "own")
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
     assert (tmp_path / "own" / "state.pt").is_file()
+
+
+def test_work_is_keyed_by_the_code_that_the_stage_code_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of that stage, data set and family; without the file nothing is guessed."""
+    monkeypatch.chdir(tmp_path)
+    job = Job(MagicMock(), "fiq", "clip")
+    with pytest.raises(InputError, match=r"data/code/train/fiq-clip\.txt: no such file; type: dvc repro code"):
+        code_hash(job, "train")
+    for stage, text in (("train", "a"), ("bank", "b")):
+        place = tmp_path / "data/code" / stage / "fiq-clip.txt"
+        place.parent.mkdir(parents=True)
+        place.write_text(text)
+    assert code_hash(job, "train") == file_hash(tmp_path / "data/code/train/fiq-clip.txt") != code_hash(job, "bank")

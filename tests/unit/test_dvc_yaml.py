@@ -1,6 +1,7 @@
-"""Each stage's declared deps are the files that it runs, and its params exist."""
+"""What the stages of dvc.yaml depend on: their code, and params that exist."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from itertools import product
@@ -10,11 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from spn4cir.composers import COMPOSERS
-from stages.fingerprint import import_closure
+from stages.fingerprint import Sources
 
 ROOT = Path(__file__).parents[2]
-FAMILY = "spn4cir/composers/${item.family}.py"
 DRAWN = ["demo_fiq", "demo_cirr", "demo_circo"]
 
 
@@ -43,20 +42,56 @@ def place(path: str, file: str, content: Any) -> str:
     return (folder / path).resolve().relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize(("file", "content"), list(stages()))
-def test_declared_code_is_the_import_closure(file: str, content: Any) -> None:
-    """An edit in a module reruns exactly the stages that import it."""
-    assert modules(content), "the stage runs no module: python -m ..."
-    needed = {path.as_posix() for module in modules(content) for path in import_closure(module, ROOT)}
-    families = {f"{entry.target.split(':')[0].replace('.', '/')}.py" for entry in COMPOSERS.values()}
-    if needed & families and "family" in content.get("matrix", {}):
-        needed = (needed - families) | {FAMILY}
-    deps = [dep if isinstance(dep, str) else next(iter(dep)) for dep in content["deps"]]
-    declared = [place(dep, file, content) for dep in deps if dep.endswith(".py")]
-    assert len(declared) == len(set(declared)), "a dep stands there twice"
-    assert set(declared) == needed, (
-        f"add to deps: {sorted(needed - set(declared))}; remove: {sorted(set(declared) - needed)}"
-    )
+def names(content: Any, key: str) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in content.get(key, [])]
+
+
+def own_stages() -> Iterator[Any]:
+    """Every stage but those that write the code files."""
+    return (stage for stage in stages() if not stage.id.endswith(":code"))
+
+
+@pytest.mark.parametrize(("file", "content"), list(own_stages()))
+def test_a_stage_depends_on_the_file_of_its_own_code(file: str, content: Any) -> None:
+    """The file is named after what the command runs and the item of the matrix; no module is named beside it."""
+    (command,) = [content["cmd"]]
+    module = modules(content)[0]
+    items = re.findall(r"\$\{item\.[\w.]+\}", command.split(" --")[0]) if file == "dvc.yaml" else []
+    items = [item for item in items if item != "${item.benchmark.weights}"]
+    folder = "data/code" if file == "dvc.yaml" else "data/code_demo"
+    name = module.split(".")[1]
+    expected = f"{folder}/{name}/{'-'.join(items)}.txt" if items else f"{folder}/{name}.txt"
+    others = [dep for dep in names(content, "deps") if dep != expected]
+    assert len(others) == len(content["deps"]) - 1
+    assert [dep for dep in others if not dep.startswith(("data/", "metrics/")) or dep.startswith("data/code")] == []
+
+
+def test_the_code_of_the_root_depends_on_the_packages() -> None:
+    code = load(ROOT / "dvc.yaml")["stages"]["code"]
+    assert names(code, "deps") == ["spn4cir", "stages"]
+    assert code["params"] == ["run", "datasets", "benchmarks"]
+
+
+def test_the_code_of_the_demo_names_each_module_that_its_stages_run() -> None:
+    """A module that a script imports and the stage does not name could change unseen."""
+    content = load(ROOT / "demo/dvc.yaml")["stages"]
+    code = content["code"]
+    run = [modules(stage)[0] for name, stage in content.items() if name != "code"]
+    asked = code["cmd"].split("--out data/code_demo ")[1].split()
+    assert [f"demo.{name}" for name in asked] == run
+    sources = Sources(ROOT)
+    needed = {path.as_posix() for module in ("demo.code", *run) for path in sources.closure(module)}
+    deps = names(code, "deps")
+    assert len(deps) == len(set(deps))
+    assert {dep for dep in deps if dep != "spn4cir"} == {
+        path for path in needed if not path.startswith("spn4cir/") and path != "stages/__init__.py"
+    }
+
+
+def test_what_the_code_stages_write_is_in_git_and_stays_when_they_fail() -> None:
+    for name, out in (("dvc.yaml", "data/code"), ("demo/dvc.yaml", "data/code_demo")):
+        assert load(ROOT / name)["stages"]["code"]["outs"] == [{out: {"cache": False, "persist": True}}]
+        assert subprocess.run(["git", "check-ignore", "-q", f"{out}/x.txt"], cwd=ROOT).returncode == 1
 
 
 def lookup(values: Any, key: str) -> bool:
@@ -98,13 +133,13 @@ def test_declared_params_exist(file: str, content: Any) -> None:
 
 def sections_read(module: str) -> set[str]:
     """The sections of the settings that a stage's scripts take out of `job.params`, by their texts."""
-    scripts = [path for path in import_closure(module, ROOT) if path.parts[0] == "stages" and path.stem != "common"]
+    scripts = [path for path in Sources(ROOT).closure(module) if path.parts[0] == "stages" and path.stem != "common"]
     text = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in scripts)
     read = {name.rstrip("_") for name in re.findall(r"\bjob\.params\.(\w+)", text)}
     return read | ({"datasets"} if "job.layout()" in text else set())
 
 
-@pytest.mark.parametrize(("file", "content"), [stage for stage in stages() if stage.values[0] == "dvc.yaml"])
+@pytest.mark.parametrize(("file", "content"), [stage for stage in own_stages() if stage.values[0] == "dvc.yaml"])
 def test_the_params_that_a_stage_reads_are_declared(file: str, content: Any) -> None:
     """All but `machine`, which decides no result; where nothing is declared, a changed value would rerun nothing."""
     declared = {key.split(".")[0] for key in content.get("params", [])}

@@ -1,0 +1,30 @@
+"""The code that the demo's stages run: `python -m demo.code --out data/code_demo draw clip`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+from stages.fingerprint import Sources
+
+
+def main() -> None:
+    """Writes a file for each named module: `<hash> <path>` of each file that it can run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="+", metavar="MODULE", help="a module of this package that a stage runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the files; replaced whole")
+    arguments = parser.parse_args()
+    sources = Sources(Path(__file__).parents[1])
+    try:
+        with atomic_folder(arguments.out) as folder:
+            for module in arguments.modules:
+                (folder / f"{module}.txt").write_text(sources.fingerprint(f"demo.{module}"), encoding="utf-8")
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The text of a Python module without what decides no result: comments, docstrings and blank lines.
+
+The text is cut by positions, and never printed from a syntax tree or from tokens: both differ between versions of
+Python, and the positions of what is cut here do not.
+"""
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from itertools import accumulate
+
+Span = tuple[int, int]
+
+_LAYOUT_ONLY = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.COMMENT}
+_FORMATTED = re.compile(r"[A-Za-z]*[fFtT]")
+# What follows an entry of a dict on its line.
+_REST_OF_ENTRY = re.compile(r"\A(?:\s*,)?[ \t]*(?:#[^\n]*)?\n?")
+# Registries name classes as "package.module:Class".
+REGISTERED = re.compile(r"([a-z_][\w.]*):[A-Z]\w*")
+
+
+def bare_code(text: str, left_out: frozenset[str] = frozenset()) -> str:
+    """The module's text without comments, docstrings and blank lines.
+
+    Blank lines and `#` within strings stay. A string that is a whole statement counts as a docstring wherever it is.
+
+    Args:
+        text: source of the module; lines end with a newline.
+        left_out: dotted names of modules; entries of dicts whose value registers a class of one ("module:Class") are
+            left out too.
+    """
+    offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    return _without(text, [*_unread(text, offsets), *(_entries(text, offsets, left_out) if left_out else ())])
+
+
+def _without(text: str, spans: Iterable[Span]) -> str:
+    kept, end = [], 0
+    for start, stop in sorted(spans):
+        kept.append(text[end:start])
+        end = max(end, stop)
+    return "".join([*kept, text[end:]])
+
+
+def _unread(text: str, offsets: list[int]) -> Iterator[Span]:
+    """Spans of comments, of docstrings and of blank lines."""
+    statement: list[tokenize.TokenInfo] = []
+    row, end, depth = 0, 0, 0  # of the last token that is code; how many f-strings are open (a token each from 3.12 on)
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        name = tokenize.tok_name[token.type]
+        depth += name.endswith("STRING_START") - name.endswith("STRING_END")
+        if depth or token.type not in _LAYOUT_ONLY:
+            statement.append(token)
+            row, end = token.end[0], offsets[token.end[0] - 1] + token.end[1]
+        elif token.type == tokenize.COMMENT and token.start[0] == row:
+            yield end, offsets[token.end[0] - 1] + token.end[1]
+        elif token.type == tokenize.NL and token.start[0] != row:
+            yield offsets[token.start[0] - 1], offsets[token.start[0]]
+        elif token.type == tokenize.NEWLINE:
+            if statement and all(_is_plain_string(each) for each in statement):
+                yield offsets[statement[0].start[0] - 1], offsets[token.end[0]]
+            statement = []
+
+
+def _is_plain_string(token: tokenize.TokenInfo) -> bool:
+    return token.type == tokenize.STRING and not _FORMATTED.match(token.string)
+
+
+def _entries(text: str, offsets: list[int], left_out: frozenset[str]) -> Iterator[Span]:
+    """Spans of the entries of dicts that register a class of a module that is left out, with their lines."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Dict):
+            continue
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is not None and left_out.intersection(registered(ast.walk(value))):
+                start = _offset(text, offsets, key.lineno, key.col_offset)
+                before = text[offsets[key.lineno - 1] : start]
+                rest = text[_offset(text, offsets, value.end_lineno or 0, value.end_col_offset or 0) :]
+                yield start - (len(before) if before.isspace() else 0), len(text) - len(_REST_OF_ENTRY.sub("", rest, 1))
+
+
+def registered(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The modules of the classes that strings among the nodes name."""
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = REGISTERED.fullmatch(node.value)
+            if found:
+                yield found[1]
+
+
+def _offset(text: str, offsets: list[int], row: int, byte: int) -> int:
+    """The position in the text of a place in a syntax tree, which counts bytes of UTF-8."""
+    line = text[offsets[row - 1] : offsets[row] - 1]
+    return offsets[row - 1] + len(line.encode()[:byte].decode())

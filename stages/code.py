@@ -1,0 +1,66 @@
+"""code: what each stage runs, as a file for each item of its matrix, so that an edit reruns what it changes alone."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from spn4cir.composers import COMPOSERS
+from spn4cir.datasets import LAYOUTS
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+from spn4cir.params import Params, of_dataset
+from stages.common import CODE, Job, run
+from stages.fingerprint import Sources
+
+OF_DATASET = ("dedup", "caption", "match")
+OF_PAIR = ("triplets", "checkpoint", "bank", "train", "validate", "report")
+_ROOT = Path(__file__).parents[1]
+
+
+def main(job: Job) -> None:
+    """Writes `data/code/<stage>/<dataset>[-<family>].txt`: `<hash> <path>` of each file that the stage can run.
+
+    Of the layouts and families, a file contains those alone that the data set and the family have.
+    """
+    sources = Sources(_ROOT)
+    with atomic_folder(CODE) as folder:
+        for stage, item, layout in jobs(job.params):
+            path = folder / item.code_file(stage).relative_to(CODE)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(sources.fingerprint(f"stages.{stage}", others(layout, item.family)), encoding="utf-8")
+
+
+def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:
+    """Every stage that `run` asks for, with the item of its matrix and the layout of the item's data set."""
+    chosen = params.run
+    layouts = {
+        name: of_dataset(params.datasets, name, "datasets").layout for name in (*chosen.datasets, *chosen.submit)
+    }
+    for dataset in chosen.datasets:
+        yield from ((stage, Job(params, dataset), layouts[dataset]) for stage in OF_DATASET)
+    for family in chosen.models:
+        for dataset in chosen.datasets:
+            yield from ((stage, Job(params, dataset, family), layouts[dataset]) for stage in OF_PAIR)
+        for dataset in chosen.submit:
+            yield "submit", Job(params, dataset, family), layouts[dataset]
+        for name in dict.fromkeys(each.name for each in chosen.benchmarks):
+            yield "benchmark", Job(params, name, family), of_dataset(params.benchmarks, name, "benchmarks").layout
+
+
+def others(layout: str, family: str) -> frozenset[str]:
+    """The modules of the other layouts and families; of no family where a stage serves all of them.
+
+    Raises InputError for a layout or a family that is not known.
+    """
+    families = {name: entry.target for name, entry in COMPOSERS.items()}
+    return _others("layout", LAYOUTS, layout) | (_others("family", families, family) if family else frozenset())
+
+
+def _others(kind: str, registry: Mapping[str, str], chosen: str) -> frozenset[str]:
+    if chosen not in registry:
+        raise InputError(f"{kind} '{chosen}' is not known; choose one of: {', '.join(registry)}")
+    modules = {name: target.split(":")[0] for name, target in registry.items()}
+    return frozenset(modules.values()) - {modules[chosen]}
+
+
+if __name__ == "__main__":
+    run(main, ())

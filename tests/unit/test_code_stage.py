@@ -1,0 +1,141 @@
+"""The stage `code`: a file for each stage, data set and family, with the modules of its own layout and family alone."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+import stages.code
+from spn4cir.composers import COMPOSERS
+from spn4cir.datasets import LAYOUTS
+from spn4cir.errors import InputError
+from spn4cir.params import Params
+from stages.common import Job
+from stages.fingerprint import Sources
+
+ROOT = Path(__file__).parents[2]
+SOURCES = Sources(ROOT)
+TRAINED = {"fashioniq": "fiq", "cirr": "cirr", "folder": "own", "table": "rows"}
+SCORED = {"circo": "of_circo", "genecis": "of_genecis"}
+REGISTERED = {target.split(":")[0] for target in [*LAYOUTS.values(), *(e.target for e in COMPOSERS.values())]}
+
+
+def settings(**run: Any) -> Params:
+    """The published settings with a data set of each layout, all families, and benchmarks."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["datasets"] |= {
+        name: {"layout": layout, "missing": "error", "pool": None} for layout, name in TRAINED.items()
+    }
+    scored = next(iter(params["benchmarks"].values()))
+    params["benchmarks"] = {name: scored | {"layout": layout} for layout, name in SCORED.items()}
+    params["run"] = {
+        "datasets": list(TRAINED.values()),
+        "models": list(COMPOSERS),
+        "submit": ["cirr"],
+        "benchmarks": [{"name": name, "weights": weights} for name in SCORED.values() for weights in ("fiq", "cirr")],
+    } | run
+    return Params.model_validate(params)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    """The files, by their places: the paths that each names."""
+    place = tmp_path_factory.mktemp("code")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        stages.code.main(Job(settings()))
+        files = [path for path in Path("data/code").rglob("*") if path.is_file()]
+        yield {str(path): [line.split()[1] for line in path.read_text().splitlines()] for path in files}
+
+
+def test_each_item_of_each_stage_has_a_file(written: dict[str, list[str]]) -> None:
+    """Those that the stages of dvc.yaml depend on, expanded by its matrices, and no other."""
+    wanted, run = set(), settings().run
+    lists = {"${run.datasets}": run.datasets, "${run.models}": run.models, "${run.submit}": run.submit}
+    for name, content in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
+        if name == "code":
+            continue
+        (template,) = [dep for dep in content["deps"] if dep.startswith("data/code/")]
+        values = [
+            [(f"item.{key}.name", b.name) for b in run.benchmarks]
+            if key == "benchmark"
+            else [(f"item.{key}", v) for v in lists[value]]
+            for key, value in content["matrix"].items()
+        ]
+        for item in product(*values):
+            path = template
+            for key, value in item:
+                path = path.replace(f"${{{key}}}", value)
+            wanted.add(path)
+    assert wanted == written.keys()
+
+
+def test_no_module_of_another_layout_or_family_is_in_a_file(written: dict[str, list[str]]) -> None:
+    """But for one that the layout's or the family's own module imports."""
+    layouts = {name: layout for layout, name in (TRAINED | SCORED).items()}
+    for place, paths in written.items():
+        dataset, _, family = Path(place).stem.partition("-")
+        own = [LAYOUTS[layouts[dataset]], *([COMPOSERS[family].target] if family else [])]
+        modules = [target.split(":")[0] for target in own]
+        allowed = {path.as_posix() for m in modules for path in SOURCES.closure(m, frozenset(REGISTERED))}
+        others = {f"{name.replace('.', '/')}.py" for name in REGISTERED} - allowed
+        assert not others & set(paths), place
+        assert f"{modules[0].replace('.', '/')}.py" in paths, place
+        assert paths == sorted(set(paths))
+
+
+@pytest.mark.parametrize(
+    ("place", "within", "without"),
+    [
+        ("train/fiq-clip", ["datasets/fashioniq.py", "composers/clip.py", "ranking.py"], ["composers/qformer.py"]),
+        ("train/cirr-blip2", ["datasets/cirr.py", "composers/qformer.py"], ["datasets/fashioniq.py", "captioners.py"]),
+        ("train/cirr-zs", ["composers/zs.py", "composers/addition.py"], ["composers/zs_cc.py"]),
+        ("bank/fiq-clip", ["bank.py"], ["ranking.py", "stage2.py"]),
+        ("caption/fiq", ["captioners.py", "datasets/cc3m.py"], ["composers/__init__.py"]),
+        ("report/fiq-clip", ["paper.json", "report/page.html", "report/style.css", "report/script.js"], ["bank.py"]),
+        ("benchmark/of_circo-clip", ["datasets/circo.py"], ["datasets/genecis.py", "datasets/cirr.py"]),
+    ],
+)
+def test_what_some_stages_run(written: dict[str, list[str]], place: str, within: list[str], without: list[str]) -> None:
+    paths = written[f"data/code/{place}.txt"]
+    assert [name for name in within if f"spn4cir/{name}" not in paths] == []
+    assert [name for name in without if f"spn4cir/{name}" in paths] == []
+    assert f"stages/{place.split('/')[0]}.py" in paths
+    assert not {"stages/fingerprint.py", "stages/code.py"} & set(paths)
+
+
+def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the layouts that the published settings give them."""
+    monkeypatch.chdir(tmp_path)
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    weights = next(iter(params["datasets"]))
+    params["run"] |= {
+        "datasets": list(params["datasets"]),
+        "models": list(COMPOSERS),
+        "benchmarks": [{"name": name, "weights": weights} for name in params["benchmarks"]],
+    }
+    stages.code.main(Job(Params.model_validate(params)))
+    assert len(list(Path("data/code/train").iterdir())) == len(params["datasets"]) * len(COMPOSERS)
+    assert len(list(Path("data/code/benchmark").iterdir())) == len(params["benchmarks"]) * len(COMPOSERS)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"models": ["clip", "clap"]}, r"family 'clap' is not known; choose one of: clip, "),
+        ({"datasets": ["nobody"]}, r"params\.yaml: datasets\.nobody is not set"),
+        ({"benchmarks": [{"name": "nobody", "weights": "fiq"}]}, r"params\.yaml: benchmarks\.nobody is not set"),
+    ],
+)
+def test_what_the_settings_do_not_define_is_named_and_the_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/code").mkdir(parents=True)
+    (tmp_path / "data/code/kept.txt").write_text("kept")
+    with pytest.raises(InputError, match=said):
+        stages.code.main(Job(settings(**run)))
+    assert [path.name for path in (tmp_path / "data/code").iterdir()] == ["kept.txt"]
