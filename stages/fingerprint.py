@@ -80,7 +80,7 @@ class Sources:
         """
         files = self.closure(module, left_out)
         absent = frozenset(name for name in left_out if self._source(name) not in files)
-        return "".join(f"{self._hash(path, absent)} {path.as_posix()}\n" for path in sorted(files))
+        return "".join(f"{self._hash(path, absent)} {path.as_posix()}\n" for path in sorted(files, key=Path.as_posix))
 
     def _hash(self, path: Path, absent: frozenset[str]) -> str:
         absent = absent.intersection(self._module(path).registered) if path.suffix == ".py" else frozenset()

@@ -46,6 +46,15 @@ def test_comments_and_docstrings_anywhere_rerun_nothing(project: Project) -> Non
     assert not project.run("git", "status", "--porcelain", "data").stdout
 
 
+def test_compiled_files_are_no_code(project: Project) -> None:
+    """What Python writes beside the sources makes nothing stale, not even the stage `code`."""
+    for folder in ("spn4cir", "stages"):
+        place = project.root / folder / "__pycache__"
+        place.mkdir(exist_ok=True)
+        (place / "errors.cpython-399.pyc").write_bytes(b"compiled")
+    assert status(project) == {}
+
+
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
