@@ -10,8 +10,7 @@ import torch
 
 from spn4cir.errors import InputError
 
-# Names under which modules stand that wrap others: of DataParallel and DDP, torch.compile, FSDP, and checkpoints of
-# activations.
+# Attributes that hold the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
