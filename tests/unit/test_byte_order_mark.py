@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.captioning import read_captions
+from spn4cir.caption_files import read_captions
 from spn4cir.datasets import open_benchmark
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images

@@ -17,7 +17,7 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.params_file import load_params
 from spn4cir.sources import triplet_rows
 from stages.common import Job, run
-from stages.learning import first_triplets, unique_images
+from stages.inputs import first_triplets, unique_images
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, Hub, point_at, serve
 from tests.helpers.layouts import write, write_cirr
