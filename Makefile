@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | docs | test | bench | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | docs | test | bench | real | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench ablation check-lavis install clean
+.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench real ablation check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -50,7 +50,7 @@ types: install
 	mypy
 
 unit: install
-	pytest tests/unit tests/property tests/golden tests/conformance
+	pytest tests/unit tests/property tests/golden tests/conformance tests/real
 
 pipeline: install
 	pytest tests/pipeline
@@ -59,6 +59,11 @@ bench: install
 	@mkdir -p .benchmarks
 	pytest tests/bench --benchmark-columns=min,median,max,rounds --benchmark-json=.benchmarks/last.json
 	python -m tests.bench.table .benchmarks/last.json
+	@echo 'The table: docs/benchmarks.md'
+
+# The pipeline once on the real annotation files of FashionIQ and CIRR, with drawn pictures; half an hour.
+real: install
+	python -m tests.real.run
 	@echo 'The table: docs/benchmarks.md'
 
 ablation: install

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.real.page import section_of, with_section
+
 _HEAD = """\
 # Benchmarks
 
@@ -41,4 +43,6 @@ def _figure(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    Path("docs/benchmarks.md").write_text(render(json.loads(Path(sys.argv[1]).read_text())), encoding="utf-8")
+    page = Path("docs/benchmarks.md")
+    table = render(json.loads(Path(sys.argv[1]).read_text()))
+    page.write_text(with_section(table, section_of(page.read_text(encoding="utf-8"))), encoding="utf-8")

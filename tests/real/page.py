@@ -1,0 +1,94 @@
+"""The section of docs/benchmarks.md that `make real` writes, and `make bench` leaves as it is."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import cpuinfo
+
+START, END = "<!-- written by make real -->", "<!-- end -->"
+_TEXT = """\
+## The pipeline on real annotations
+
+Written by `make real`: `dvc repro` on the annotation files of FashionIQ (all three categories) and of CIRR (its train
+captions made of val's, in the same form), with a drawn picture of {size} pixels under every name. The networks are tiny
+and train one epoch, so that the table says what reading, decoding, hashing and ranking at real sizes cost, and nothing
+of the published networks. Captions are made of the images that triplets name. Seconds are those of DVC's stage with its
+hashing of inputs and outputs. The peak is the resident memory of the stage's processes together.
+Machine: {cpu}, {cores} cores; Python {python}; {date}.
+
+| stage | {heads} |
+|---|{rule}|
+{rows}
+In all {minutes:.1f} minutes; DVC itself took up to {dvc:,.0f} MB.
+"""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage took.
+
+    Attributes:
+        name: as DVC names it, `dedup@real_fiq`.
+        seconds: from its start to that of the next stage.
+        megabytes: the peak of its processes' resident memory together.
+    """
+
+    name: str
+    seconds: float
+    megabytes: float
+
+
+def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, minutes: float, dvc: float) -> str:
+    """The section in Markdown, markers included.
+
+    Args:
+        costs: of the stages, in the order of the run.
+        datasets: titles of the columns by the names that DVC's stages bear.
+        size: of the pictures, as in `96x128`.
+        minutes: of the whole run.
+        dvc: peak memory of DVC's own process, in MB.
+    """
+    found = {_place(cost.name, datasets): cost for cost in costs}
+    stages = dict.fromkeys(stage for stage, _ in found)
+    rows = [
+        " | ".join([f"| {stage}", *(_cells(found.get((stage, dataset))) for dataset in datasets)]) + " |\n"
+        for stage in stages
+    ]
+    text = _TEXT.format(
+        size=size.replace("x", " x "),
+        cpu=cpuinfo.get_cpu_info().get("brand_raw", platform.machine()),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        date=datetime.now(tz=UTC).date().isoformat(),
+        heads=" | ".join(f"{title}: seconds | peak MB" for title in datasets.values()),
+        rule="|".join(["---"] * 2 * len(datasets)),
+        rows="".join(rows),
+        minutes=minutes,
+        dvc=dvc,
+    )
+    return f"{START}\n{text}{END}\n"
+
+
+def _place(name: str, datasets: Mapping[str, str]) -> tuple[str, str]:
+    """The row and the column of a stage."""
+    stage, _, key = name.rpartition(":")[2].partition("@")
+    return stage, next((dataset for dataset in datasets if key == dataset or key.startswith(f"{dataset}-")), "")
+
+
+def _cells(cost: StageCost | None) -> str:
+    return " | " if cost is None else f"{cost.seconds:,.1f} | {cost.megabytes:,.0f}"
+
+
+def section_of(page: str) -> str:
+    """The section of a page, markers included; empty where it has none."""
+    start = page.find(START)
+    return "" if start < 0 else page[start : page.index(END, start) + len(END)] + "\n"
+
+
+def with_section(page: str, section: str) -> str:
+    """The page with the section in the place of its own, or at its end; without one where the section is empty."""
+    own = section_of(page)
+    return page.replace(own, section) if own else f"{page.rstrip()}\n\n{section}".rstrip() + "\n"

@@ -1,0 +1,140 @@
+"""The whole pipeline once on real annotations, measured stage by stage: `make real`."""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.pipeline.conftest import ENVIRONMENT, Project, copy_repository
+from tests.real.folders import ABSENT, REAL, ROOT, draw
+from tests.real.models import write_models
+from tests.real.page import StageCost, render, with_section
+
+DATASETS = {"real_fiq": "FashionIQ", "real_cirr": "CIRR"}
+_LAYOUTS = {"real_fiq": "fashioniq", "real_cirr": "cirr"}
+_RUNNING = re.compile(r"Running stage '([^']+)'")
+_INTERVAL = 0.2
+# What FashionIQ is published with; CIRR's train images are fewer here than its window begins at.
+_WINDOW = [10_000, 20_000]
+
+
+def main() -> None:
+    """Draws, runs and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="96x128", help="of the pictures, WxH (default 96x128)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write into")
+    arguments = parser.parse_args()
+    if not REAL.is_dir():
+        sys.exit(f"make real: {ABSENT}")
+    with tempfile.TemporaryDirectory(prefix="spn4cir-real-") as scratch:
+        project = prepare(Path(scratch), arguments.size)
+        started = time.monotonic()
+        costs, dvc = measure(project)
+        minutes = (time.monotonic() - started) / 60
+    section = render(costs, DATASETS, arguments.size, minutes, dvc)
+    page = arguments.page
+    page.write_text(with_section(page.read_text(encoding="utf-8"), section), encoding="utf-8")
+    print(f"{section}\n{page}: written")
+
+
+def prepare(scratch: Path, size: str) -> Project:
+    """A copy of the project that holds both data sets, with tiny models and one epoch."""
+    project = copy_repository(scratch / "project")
+    for dataset, layout in _LAYOUTS.items():
+        print(f"draw {DATASETS[dataset]}", flush=True)
+        root = draw(layout, scratch / layout, size)
+        where = ("--layout", layout, "--path", str(root), "--like", dataset.replace("real", "demo"), "--no-check")
+        print(project.run("spn4cir", "add-dataset", dataset, *where).stdout, flush=True)
+        write_models(project.root / "data" / "models" / dataset)
+    project.edit("params.yaml", _choose)
+    project.commit("the real data sets")
+    return project
+
+
+def _choose(params: dict) -> None:
+    params["run"].update(datasets=list(DATASETS), models=["clip"], submit=["real_cirr"], benchmarks=[])
+    params["match"]["real_fiq"]["window"]["clip"] = _WINDOW
+    params["match"]["real_cirr"]["window"]["clip"] = [400, 800]
+    for dataset in DATASETS:
+        params["caption"][dataset].update(max_new_tokens=6, batch_size=256)
+        params["checkpoint"][dataset]["clip"]["train"].update(epochs=1, batch_size=128)
+        params["train"][dataset]["clip"].update(epochs=1, batch_size=256)
+        params["bank"][dataset]["clip"]["batch_size"] = 256
+
+
+def measure(project: Project) -> tuple[list[StageCost], float]:
+    """Runs the pipeline; the cost of each stage, and the peak of DVC's own process in MB."""
+    command = ("dvc", "repro", "dvc.yaml")
+    # Line by line; and without DVC's look for updates, a process that would hold the pipe after it.
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1", "CI": "1"}
+    with subprocess.Popen(
+        command, cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        costs: list[StageCost] = []
+        name, started = "", time.monotonic()
+        with _watched(process.pid) as peaks:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                if found := _RUNNING.search(line):
+                    costs += _ended(name, started, peaks)
+                    name, started = found[1], time.monotonic()
+            costs += _ended(name, started, peaks)
+            own = peaks("")
+    if process.returncode:
+        sys.exit("make real: dvc repro failed; its output is above")
+    return costs, own
+
+
+def _ended(name: str, started: float, peaks: Callable[[str], float]) -> list[StageCost]:
+    return [StageCost(name, time.monotonic() - started, peaks("stage"))] if name else []
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[Callable[[str], float]]:
+    """Samples the memory of a process and of those below it; gives the peak, in MB, since it was last asked.
+
+    The kind `stage` is all that runs below the process; any other is the process itself.
+    """
+    peak = {"stage": 0.0, "": 0.0}
+    stopped = threading.Event()
+
+    def sample() -> None:
+        while not stopped.wait(_INTERVAL):
+            try:
+                root = psutil.Process(pid)
+                below = sum(map(_resident, root.children(recursive=True)))
+            except psutil.NoSuchProcess:
+                return
+            peak["stage"], peak[""] = max(peak["stage"], below), max(peak[""], _resident(root))
+
+    def ask(kind: str) -> float:
+        found, peak[kind] = peak[kind], 0.0
+        return found
+
+    watcher = threading.Thread(target=sample, daemon=True)
+    watcher.start()
+    try:
+        yield ask
+    finally:
+        stopped.set()
+        watcher.join()
+
+
+def _resident(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_info().rss) / 1e6
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+if __name__ == "__main__":
+    main()
