@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from demo.pictures import KINDS, held_out, label_rows, read_pictures, value_counts
-from demo.pretrain import FEATURE_SCALE, attribute_losses, augmented, batches, require, train
+from demo.pictures import KINDS, held_out, label_rows, read_pictures
+from demo.pretrain import FEATURE_SCALE, AttributeHeads, augmented, batches, train
 from demo.settings import DemoParams, Encoder, Pictures, read_settings
+from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
 from spn4cir.unicom import Unicom, UnicomSizes, load_unicom
@@ -41,17 +42,15 @@ def train_encoder(model: Unicom, pictures: Path, settings: Encoder) -> float:
     """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
-    heads = nn.ModuleList(nn.Linear(settings.embed_dim, sum(value_counts(kind.things[0]))) for kind in shown)
+    heads = AttributeHeads(shown, settings.embed_dim)
     sources = [batches(len(kind.things), settings.batch_size // len(shown), generator) for kind in shown]
 
     def losses() -> Iterator[Tensor]:
         for rows in zip(*sources, strict=True):
             pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
             features = FEATURE_SCALE * functional.normalize(model(augmented(pixels, generator)), dim=1)
-            parts = torch.split(features, [len(chosen) for chosen in rows])
-            logits = [head(part) for head, part in zip(heads, parts, strict=True)]
             things = [[kind.things[row] for row in chosen] for kind, chosen in zip(shown, rows, strict=True)]
-            yield torch.cat([attribute_losses(*each) for each in zip(logits, things, strict=True)]).mean()
+            yield heads.loss(features, things)
 
     model.train()
     last = train([*model.parameters(), *heads.parameters()], losses(), settings.steps, settings.lr, "train encoder")
@@ -93,10 +92,7 @@ def shared_attributes(
 
 
 def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], metrics: Path) -> None:
-    """Trains the encoder, writes it to each of `outs`, and measures it.
-
-    Raises InputError when near pictures share too little more than chance.
-    """
+    """Trains the encoder, writes it to each of `outs`, and measures it."""
     torch.manual_seed(settings.encoder.seed)
     model = Unicom(encoder_sizes(settings.encoder, settings.pictures.image_size))
     train_encoder(model, pictures, settings.encoder)
@@ -104,10 +100,8 @@ def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], met
         with temporary.open("wb") as stream:  # by a path, its name, which holds a process id, would be in the bytes
             torch.save(published_state(model), stream)
         measured = measure_encoder(temporary, settings.pictures, settings.encoder.neighbours)
-        write_json(metrics, measured, indent=2)
-        for name, value in measured.items():
-            if name.endswith("_gain"):
-                require(f"the demo encoder's {name}", value, settings.encoder.min_gain)
+    wanted = {name: settings.encoder.wanted_gain for name in measured if name.endswith("_gain")}
+    write_json(metrics, judged("encoder", measured, wanted), indent=2)
     for out in outs[1:]:
         with atomic_file(out) as temporary:
             shutil.copyfile(outs[0], temporary)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from demo.attributes import Thing, attributes
 from demo.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
@@ -19,22 +20,32 @@ MAX_NEW_TOKENS = 16
 
 
 def measure_captioner(folder: Path, settings: Pictures) -> dict[str, Any]:
-    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of pictures."""
+    """What `describes` reports of the captioner in `folder`, on the pictures that no training stage sees."""
     captioner = load_captioner(str(folder), None, torch.float32, torch.device("cpu"), "none")
+    return describes(captioner, [held_out(kind, settings) for kind in KINDS])
+
+
+def describes(
+    captioner: LlavaCaptioner, kinds: Sequence[tuple[Sequence[Thing], Sequence[Image.Image]]]
+) -> dict[str, Any]:
+    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of pictures.
+
+    Args:
+        captioner: what is asked.
+        kinds: of each kind, what pictures show, and the pictures.
+    """
     accuracy: dict[str, float] = {}
-    pictures = 0
-    for kind in KINDS:
-        things, images = held_out(kind, settings)
-        pictures += len(things)
+    for things, images in kinds:
         # Every picture is asked for one word count, all counts in turn.
         counts = [WORD_COUNTS[number % len(WORD_COUNTS)] for number in range(len(things))]
         asked = [nouns(thing)[number // len(WORD_COUNTS) % len(nouns(thing))] for number, thing in enumerate(things)]
         questions = [prompt(noun, words) for noun, words in zip(asked, counts, strict=True)]
         answers = _answers(captioner, images, questions)
         for name, right in grade(things, counts, answers).items():
-            accuracy[f"{kind.__name__.lower()}.{name}"] = round(100 * sum(right) / max(len(right), 1), 2)
+            accuracy[f"{type(things[0]).__name__.lower()}.{name}"] = round(100 * sum(right) / max(len(right), 1), 2)
     worst = min(accuracy, key=lambda name: accuracy[name])
     mean = round(sum(accuracy.values()) / len(accuracy), 2)
+    pictures = sum(len(things) for things, _ in kinds)
     return {"mean": mean, "min": accuracy[worst], "worst": worst, "pictures": pictures, "accuracy": accuracy}
 
 

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from open_clip import CLIP, create_model
 from torch import Tensor
 
 from demo.attributes import Thing
 from demo.captions import WORD_COUNTS, WORD_WEIGHTS, caption, nouns, prompt
 from demo.chat import make_processor
-from demo.grading import measure_captioner
-from demo.pictures import read_pictures
-from demo.pretrain import augmented, batches, copy_folder, quiet_transformers, require, train
+from demo.grading import describes, measure_captioner
+from demo.pictures import Shown, read_pictures
+from demo.pretrain import AttributeHeads, augmented, batches, copy_folder, quiet_transformers, train
 from demo.settings import Captioner, DemoParams, read_settings
 from demo.tower import tower_state
+from demo.wanted import judged
+from spn4cir.captioners import LlavaCaptioner
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 
 IGNORED = -100
 HEAD_WIDTH = 32
+# Spread of the language model's first weights. With the 0.02 of published widths attention begins almost uniform here,
+# and an attribute that few patches show stays unlearnt for hundreds of steps.
+FIRST_WEIGHTS = 0.08
 
 
 def make_model(clip: CLIP, processor: Any, settings: Captioner) -> Any:
@@ -54,6 +62,7 @@ def make_model(clip: CLIP, processor: Any, settings: Captioner) -> Any:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=FIRST_WEIGHTS,
     )
     image_token = tokenizer.convert_tokens_to_ids(processor.image_token)
     model = LlavaForConditionalGeneration(
@@ -73,13 +82,18 @@ def _named_like(tower: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, T
 
 def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tuple[list[int], int]:
     """Token ids of prompt and answer, and how many of them are the prompt's."""
-    tokenizer = processor.tokenizer
-    content = [{"type": "image"}, {"type": "text", "text": prompt(noun, words)}]
+    asked = _encode_question(processor, prompt(noun, words))
+    answer = processor.tokenizer(caption(thing, words), add_special_tokens=False)["input_ids"]
+    return [*asked, *answer, processor.tokenizer.eos_token_id], len(asked)
+
+
+@lru_cache
+def _encode_question(processor: Any, question: str) -> tuple[int, ...]:
+    """Token ids of a user turn with a picture; there are few questions, and a turn costs a tenth of a step's time."""
+    content = [{"type": "image"}, {"type": "text", "text": question}]
     turn = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     side = processor.image_processor.crop_size["height"] // processor.patch_size
-    asked = tokenizer(turn.replace(processor.image_token, processor.image_token * side**2))["input_ids"]
-    answer = tokenizer(caption(thing, words), add_special_tokens=False)["input_ids"]
-    return [*asked, *answer, tokenizer.eos_token_id], len(asked)
+    return tuple(processor.tokenizer(turn.replace(processor.image_token, processor.image_token * side**2))["input_ids"])
 
 
 def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[str, Tensor]:
@@ -95,50 +109,82 @@ def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[st
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner) -> float:
-    """Teaches the model to answer the prompts, half a batch of either kind. Returns the last loss."""
-    shown = list(read_pictures(pictures).values())
+def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner) -> dict[str, Any]:
+    """Teaches the model to answer the prompts, in rounds, until it describes pictures that were kept apart well enough.
+
+    A round is a whole schedule, so each ends with a rate of zero. How many it takes differs by seed and processor: an
+    attribute is learnt all at once, some time after the others.
+
+    Returns:
+        `rounds`: how many there were; `apart_min`: percent of the worst attribute of the pictures that were kept apart.
+    """
+    everything = list(read_pictures(pictures).values())
+    apart = [(kind.things[: settings.kept_apart], kind.images(settings.kept_apart)) for kind in everything]
+    shown = [Shown(kind.things[settings.kept_apart :], kind.pixels[settings.kept_apart :]) for kind in everything]
+    vision = model.config.vision_config
+    heads = AttributeHeads(shown, (vision.image_size // vision.patch_size) ** 2 * settings.width)
+    losses = lessons(model, processor, shown, heads, settings)
+    trained = [*model.parameters(), *heads.parameters()]
+    reached: dict[str, Any] = {}
+    for number in range(1, settings.rounds + 1):
+        model.train()
+        train(trained, losses, settings.steps, settings.lr, f"train captioner, round {number}")
+        model.eval()
+        described = describes(LlavaCaptioner(model, processor, torch.device("cpu"), torch.float32), apart)
+        reached = {"rounds": number, "apart_min": described["min"]}
+        if described["min"] >= settings.enough:
+            break
+    return reached
+
+
+def lessons(
+    model: Any, processor: Any, shown: Sequence[Shown], heads: AttributeHeads, settings: Captioner
+) -> Iterator[Tensor]:
+    """Endless losses, half a batch of either kind: those of the answers, and those of the attributes.
+
+    The heads read the attributes off the pictures' tokens as the language model is given them. Without them a picture
+    is learnt only through the language model's attention, and an attribute that few patches show (a garment's neck)
+    not at all before attention finds these patches, which is a matter of luck.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     sources = [batches(len(kind.things), settings.batch_size // len(shown), generator) for kind in shown]
+    for rows in zip(*sources, strict=True):
+        things = [[kind.things[i] for i in chosen] for kind, chosen in zip(shown, rows, strict=True)]
+        pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
+        dialogues = [
+            encode_dialogue(processor, thing, rng.choice(nouns(thing)), rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0])
+            for thing in itertools.chain(*things)
+        ]
+        inputs = collate(dialogues, processor.tokenizer.pad_token_id)
+        answers, shown_tokens = answer(model, pixel_values=augmented(pixels, generator), **inputs)
+        yield answers + heads.loss(shown_tokens.flatten(1), things)
 
-    def losses() -> Iterator[Tensor]:
-        for rows in zip(*sources, strict=True):
-            things = [kind.things[i] for kind, chosen in zip(shown, rows, strict=True) for i in chosen]
-            pixels = torch.cat([kind.pixels[chosen] for kind, chosen in zip(shown, rows, strict=True)])
-            dialogues = [
-                encode_dialogue(processor, thing, rng.choice(nouns(thing)), rng.choices(WORD_COUNTS, WORD_WEIGHTS)[0])
-                for thing in things
-            ]
-            inputs = collate(dialogues, processor.tokenizer.pad_token_id)
-            yield model(pixel_values=augmented(pixels, generator), **inputs).loss
 
-    model.train()
-    return train(model.parameters(), losses(), settings.steps, settings.lr, "train captioner")
+def answer(model: Any, **inputs: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, "batch tokens width"]]:
+    """Mean loss of the answers, and the pictures' tokens as the language model is given them."""
+    projected: list[Tensor] = []
+    hook = model.model.multi_modal_projector.register_forward_hook(lambda *call: projected.append(call[-1]))
+    loss: Tensor = model(**inputs).loss
+    hook.remove()
+    return loss, projected[0]
 
 
 def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
-    """Trains the model, measures what was written, and copies it to each of `outs`.
-
-    Raises InputError when it describes held-out pictures worse than the settings demand.
-    """
-    torch.manual_seed(settings.captioner.seed)
+    """Trains the model, measures what was written, and copies it to each of `outs`."""
+    own = settings.captioner
+    torch.manual_seed(own.seed)
     base = create_model(f"local-dir:{clip}", require_pretrained=True)
     processor = make_processor(settings.pictures.image_size, base.visual.patch_size[0])
-    model = make_model(base, processor, settings.captioner)
-    train_llava(model, processor, pictures, settings.captioner)
+    model = make_model(base, processor, own)
+    reached = train_llava(model, processor, pictures, own)
     quiet_transformers()
     with atomic_folder(outs[0]) as folder:
         processor.save_pretrained(folder)
         model.save_pretrained(folder)
-        measured = measure_captioner(folder, settings.pictures)
-        write_json(metrics, measured, indent=2)
-        require("the demo captioner's mean accuracy", measured["mean"], settings.captioner.min_mean_accuracy)
-        require(
-            f"the demo captioner's accuracy on {measured['worst']}",
-            measured["min"],
-            settings.captioner.min_attribute_accuracy,
-        )
+        measured = measure_captioner(folder, settings.pictures) | reached
+    wanted = {"mean": own.wanted_mean_accuracy, "min": own.wanted_attribute_accuracy}
+    write_json(metrics, judged("captioner", measured, wanted), indent=2)
     for out in outs[1:]:
         copy_folder(outs[0], out)
 

@@ -35,6 +35,10 @@ class Shown:
     things: list[Thing]
     pixels: UInt8[Tensor, "pictures 3 size size"]
 
+    def images(self, count: int) -> list[Image.Image]:
+        """The first `count` pictures as images."""
+        return [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in self.pixels[:count]]
+
 
 def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tuple[list[Thing], list[str]]:
     """`count` things and the seeds of their pictures."""

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from demo.attributes import Thing, attributes
-from demo.pictures import label_rows, value_counts
-from spn4cir.errors import InputError
+from demo.pictures import Shown, label_rows, value_counts
 from spn4cir.files import atomic_folder
 from spn4cir.images import CLIP_MEAN, CLIP_STD
 from spn4cir.progress import progress
@@ -58,6 +57,30 @@ def attribute_losses(logits: Float[Tensor, "things values"], things: Sequence[Th
     labels = label_rows(things)
     parts = torch.split(logits, value_counts(things[0]), dim=1)
     return torch.stack([functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)])
+
+
+class AttributeHeads(nn.Module):
+    """Linear classifiers of all attributes of every kind; their losses teach a network to tell each attribute.
+
+    Args:
+        shown: the kinds, in the order in which a batch holds them.
+        width: of the features.
+    """
+
+    def __init__(self, shown: Sequence[Shown], width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(width, sum(value_counts(kind.things[0]))) for kind in shown)
+
+    def loss(self, features: Float[Tensor, "batch width"], things: Sequence[Sequence[Thing]]) -> Float[Tensor, ""]:
+        """Mean cross entropy of the attributes.
+
+        Args:
+            features: those of the first kind, then those of the next.
+            things: what the features belong to, one sequence a kind.
+        """
+        parts = torch.split(features, [len(part) for part in things])
+        each = zip(self.heads, parts, things, strict=True)
+        return torch.cat([attribute_losses(head(part), of_kind) for head, part, of_kind in each]).mean()
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
@@ -121,12 +144,6 @@ def train(
             schedule.step()
         last = value.item()
     return last
-
-
-def require(name: str, measured: float, least: float) -> None:
-    """Raises InputError when a measured figure is below its threshold."""
-    if measured < least:
-        raise InputError(f"{name} is {measured:.1f}, expected at least {least:g}; raise its steps in demo/params.yaml")
 
 
 def copy_folder(source: Path, target: Path) -> None:

@@ -106,20 +106,27 @@ class Clip(Settings):
     context_length: Positive
     embed_dim: Positive
     measured_batch: Positive
-    min_recall: float
+    wanted_recall: float
 
 
 class Captioner(Settings):
-    """The small LLaVA; its vision tower has the small CLIP's sizes."""
+    """The small LLaVA; its vision tower has the small CLIP's sizes.
+
+    It is trained in rounds of `steps`, at most `rounds`, until its accuracy on the worst attribute of the first
+    `kept_apart` training pictures of each kind, which it does not learn from, is `enough` percent.
+    """
 
     seed: int
+    rounds: Positive
     steps: Positive
+    kept_apart: Positive
+    enough: float
     batch_size: Positive
     lr: float
     width: Positive
     layers: Positive
-    min_mean_accuracy: float
-    min_attribute_accuracy: float
+    wanted_mean_accuracy: float
+    wanted_attribute_accuracy: float
 
 
 class Retriever(Settings):
@@ -136,7 +143,7 @@ class Retriever(Settings):
     text_width: Positive
     text_layers: Positive
     embed_dim: Positive
-    min_recall: float
+    wanted_recall: float
 
 
 class Blip(Retriever):
@@ -161,7 +168,7 @@ class Encoder(Settings):
     layers: Positive
     embed_dim: Positive
     neighbours: Positive
-    min_gain: float
+    wanted_gain: float
 
 
 class DemoParams(Settings):

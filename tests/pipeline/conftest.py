@@ -87,9 +87,9 @@ def shrink_demo(params: dict) -> None:
     for pool in params["draw_pool"].values():
         pool.update(images=12)
     params["pictures"].update(train_per_kind=64, held_out_per_kind=32)
-    params["clip"].update(steps=2, batch_size=16, measured_batch=10, min_recall=0.0)
-    params["captioner"].update(steps=60, batch_size=16, min_mean_accuracy=0.0, min_attribute_accuracy=0.0)
-    params["encoder"].update(steps=2, batch_size=16, min_gain=0.0)
+    params["clip"].update(steps=2, batch_size=16, measured_batch=10)
+    params["captioner"].update(rounds=1, steps=60, kept_apart=16, batch_size=16)
+    params["encoder"].update(steps=2, batch_size=16)
 
 
 def shrink_root(params: dict) -> None:

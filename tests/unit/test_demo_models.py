@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 
+from demo import llava
 from demo.attributes import Garment, Scene, attributes, draw_thing
 from demo.captions import WORD_COUNTS, caption
 from demo.chat import make_processor, vocabulary
@@ -16,7 +17,7 @@ from demo.encoder import make_encoder, shared_attributes
 from demo.grading import grade
 from demo.llava import collate, encode_dialogue, make_captioner, make_model
 from demo.pictures import held_out, label_rows, read_pictures, write_pictures
-from demo.pretrain import augmented, batches, contrastive_loss, mixed_batches, normalised, train
+from demo.pretrain import AttributeHeads, augmented, batches, contrastive_loss, mixed_batches, normalised, train
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.captioners import load_captioner
 from spn4cir.errors import InputError
@@ -39,12 +40,10 @@ def tiny():
     sections = {
         "pictures": {"image_size": 32, "train_per_kind": 8, "held_out_per_kind": 4},
         "clip": {"steps": 2, "batch_size": 4, "vision_width": 64, "vision_layers": 2, "text_layers": 1},
-        "captioner": {"steps": 2, "batch_size": 4, "width": 64, "layers": 1},
+        "captioner": {"rounds": 2, "steps": 2, "kept_apart": 4, "batch_size": 4, "width": 64, "layers": 1},
         "encoder": {"steps": 2, "batch_size": 4, "width": 32, "layers": 1, "embed_dim": 8},
     }
-    sections["clip"] |= {"measured_batch": 4, "min_recall": 0.0}
-    sections["captioner"] |= {"min_mean_accuracy": 0.0, "min_attribute_accuracy": 0.0}
-    sections["encoder"] |= {"min_gain": 0.0}
+    sections["clip"] |= {"measured_batch": 4}
     return DEFAULT.model_copy(
         update={name: getattr(DEFAULT, name).model_copy(update=values) for name, values in sections.items()}
     )
@@ -171,11 +170,86 @@ def test_measurements_are_written(made):
     assert read_json(made / "encoder.json")["pictures"] == 8
 
 
-def test_a_captioner_below_its_threshold_stops_and_leaves_nothing(made, tmp_path):
-    settings = strict(tiny(), "captioner", min_mean_accuracy=100.1)
-    with pytest.raises(InputError, match=r"mean accuracy is .*, expected at least 100.1"):
-        make_captioner(settings, made / "pictures", made / "clip", [tmp_path / "out"], tmp_path / "m.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
+@pytest.mark.parametrize(("wanted", "below"), [(100.1, ["mean", "min"]), (0.0, [])])
+def test_a_weak_captioner_is_reported_and_used(made, tmp_path, capsys, wanted, below):
+    """No accuracy is above 100 or below 0, so how well the model does decides nothing here."""
+    settings = strict(tiny(), "captioner", rounds=1, wanted_mean_accuracy=wanted, wanted_attribute_accuracy=wanted)
+    make_captioner(settings, made / "pictures", made / "clip", [tmp_path / "out"], tmp_path / "m.json")
+    assert read_json(tmp_path / "m.json")["below"] == below
+    assert capsys.readouterr().err.count("the demo's captioner is weaker than wanted") == len(below)
+    load_captioner(str(tmp_path / "out"), None, torch.float32, torch.device("cpu"), "none")
+
+
+@pytest.mark.parametrize(("reached", "rounds"), [([88.0], 1), ([70.0, 87.9, 90.0], 3), ([50.0, 60.0, 70.0, 99.0], 3)])
+def test_rounds_end_once_the_pictures_kept_apart_are_described_well(made, monkeypatch, reached, rounds):
+    settings = tiny().captioner.model_copy(update={"steps": 1, "rounds": 3, "enough": 88.0})
+    asked, shown = [], []
+
+    def describe(captioner, kinds):
+        assert not captioner.model.training
+        asked.append([things for things, _ in kinds])
+        return {"min": reached[len(asked) - 1]}
+
+    def lessons(model, processor, kinds, heads, settings):
+        shown.extend(kinds)
+        while True:
+            yield sum(parameter.sum() for parameter in model.parameters()) * 0.0
+
+    monkeypatch.setattr(llava, "describes", describe)
+    monkeypatch.setattr(llava, "lessons", lessons)
+    processor = make_processor(32, tiny().clip.patch_size)
+    clip = open_clip.CLIP(**model_config(tiny().clip, 32))
+    model = make_model(clip, processor, settings)
+    assert llava.train_llava(model, processor, made / "pictures", settings) == {
+        "rounds": rounds,
+        "apart_min": reached[rounds - 1],
+    }
+    everything = [kind.things for kind in read_pictures(made / "pictures").values()]
+    assert asked == [[things[:4] for things in everything]] * rounds
+    assert [kind.things for kind in shown] == [things[4:] for things in everything]
+    assert all(len(kind.things) == len(kind.pixels) for kind in shown)
+
+
+def test_the_pictures_tokens_are_those_that_the_language_model_is_given():
+    torch.manual_seed(0)
+    settings = tiny()
+    processor = make_processor(32, settings.clip.patch_size)
+    model = make_model(open_clip.CLIP(**model_config(settings.clip, 32)), processor, settings.captioner).eval()
+    inputs = collate([encode_dialogue(processor, SCENE, "image", words) for words in (4, 8)], 0)
+    pixels = torch.randn(2, 3, 32, 32)
+    loss, tokens = llava.answer(model, pixel_values=pixels, **inputs)
+    seen = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+    torch.testing.assert_close(tokens, model.model.multi_modal_projector(seen))
+    assert loss.item() == pytest.approx(model(pixel_values=pixels, **inputs).loss.item())
+    assert not model.model.multi_modal_projector._forward_hooks
+
+
+def test_the_language_model_begins_with_wide_weights():
+    """With the spread of published widths attention begins uniform, and some attributes stay unlearnt."""
+    torch.manual_seed(0)
+    settings = tiny()
+    clip = open_clip.CLIP(**model_config(settings.clip, 32))
+    model = make_model(clip, make_processor(32, settings.clip.patch_size), settings.captioner)
+    query = model.model.language_model.layers[0].self_attn.q_proj.weight
+    assert query.std().item() == pytest.approx(llava.FIRST_WEIGHTS, rel=0.1)
+
+
+def test_pictures_become_images_of_the_same_pixels(made):
+    (shown, _) = read_pictures(made / "pictures").values()
+    images = shown.images(2)
+    assert len(images) == 2
+    plain = Preprocess(32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    assert torch.equal((plain(images[1]) * 255).round().byte(), shown.pixels[1])
+
+
+def test_heads_that_know_nothing_lose_the_mean_log_of_the_values(made):
+    shown = list(read_pictures(made / "pictures").values())
+    heads = AttributeHeads(shown, 3)
+    for parameter in heads.parameters():
+        torch.nn.init.zeros_(parameter)
+    counts = [len(values) for kind in (Garment, Scene) for values in kind.VALUES.values()]
+    loss = heads.loss(torch.randn(5, 3), [shown[0].things[:2], shown[1].things[:3]])
+    assert loss.item() == pytest.approx(sum(map(math.log, counts)) / len(counts), abs=1e-5)
 
 
 def test_training_repeats_itself(made, tmp_path):

@@ -21,7 +21,6 @@ from demo.settings import PARAMS_FILE, read_settings
 from demo.words import SPECIAL, Words, vocabulary
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Options
-from spn4cir.errors import InputError
 from spn4cir.files import read_json
 
 DEFAULT = read_settings(Path(__file__).parents[2] / PARAMS_FILE)
@@ -38,7 +37,6 @@ def tiny(**values):
         "vision_layers": 1,
         "text_layers": 2,
         "embed_dim": 8,
-        "min_recall": 0.0,
     }
     sections |= {"blip": small | values, "blip2": small | values}
     return DEFAULT.model_copy(
@@ -98,10 +96,15 @@ def test_a_reader_repeats_itself_and_says_what_it_reached(made, family, tmp_path
     assert files == {path.name: path.read_bytes() for path in (made / family).iterdir()}
 
 
-def test_a_reader_below_its_threshold_stops_and_leaves_nothing(made, tmp_path):
-    with pytest.raises(InputError, match=r"the demo blip's garment_\w+_recall_at1 is .*, expected at least 100.1"):
-        make_reader("blip", tiny(min_recall=100.1), made / "pictures", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("wanted", "count"), [(100.1, 4), (0.0, 0)])
+def test_a_weak_reader_is_reported_and_used(made, tmp_path, capsys, wanted, count):
+    """No recall is above 100 or below 0, so how well the model does decides nothing here."""
+    make_reader("blip", tiny(wanted_recall=wanted), made / "pictures", tmp_path / "out")
+    measured = read_json(tmp_path / "out/measured.json")
+    assert len(measured["below"]) == count
+    assert set(measured["wanted"].values()) == {wanted}
+    assert capsys.readouterr().err.count("the demo's blip is weaker than wanted") == count
+    assert (tmp_path / "out/config.json").exists()
 
 
 @pytest.mark.parametrize("family", base.OVER_CLIP)

@@ -12,6 +12,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from demo import ablation, circo, families, summary
+from demo.wanted import judged
 from spn4cir.composers import COMPOSERS
 from spn4cir.errors import InputError
 from spn4cir.params_file import load_params
@@ -62,6 +63,47 @@ def test_a_lock_that_a_run_changed_is_to_be_committed(
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.org")
     subprocess.run(["bash", "-c", command], check=True)
     assert summary.is_locked()
+
+
+CAPTIONER = {"mean": 96.0, "min": 62.8, "worst": "garment.neck"}
+
+
+def test_a_figure_below_what_is_wanted_is_kept_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    content = judged("captioner", CAPTIONER, {"mean": 95.0, "min": 85.0})
+    assert content == {**CAPTIONER, "wanted": {"mean": 95.0, "min": 85.0}, "below": ["min"]}
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: the demo's captioner is weaker than wanted and is used as it is: "
+        "min (garment.neck) is 62.8, wanted at least 85"
+    ]
+
+
+def test_a_figure_that_is_just_what_is_wanted_is_not_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert judged("encoder", {"scene_gain": 1.3}, {"scene_gain": 1.3})["below"] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_the_summary_names_weak_models_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics, models = tmp_path / "metrics", tmp_path / "models"
+    written = {
+        metrics / "demo_cirr/clip.json": {"counts": {"queries": {}}, "stage1": {}},
+        metrics / "demo/captioner.json": judged("captioner", CAPTIONER, {"mean": 95.0, "min": 85.0}),
+        metrics / "demo/encoder.json": {"scene_gain": 2.0},
+        models / "demo_fiq/stage1/blip/measured.json": judged("blip", {"recall_at1": 9.0}, {"recall_at1": 15.0}),
+    }
+    for file, content in written.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+    summary.main(metrics, models)
+    out = capsys.readouterr().out
+    assert f"  captioner: min (garment.neck) is 62.8, wanted at least 85 ({metrics}/demo/captioner.json)\n" in out
+    assert "  blip: recall_at1 is 9, wanted at least 15 (" in out
+    assert "encoder" not in out
+    assert "docs/demo-models.md" in out
+    assert out.index("Weaker than wanted") < out.index("Next, with the environment active")
+    (metrics / "demo/captioner.json").unlink()
+    (models / "demo_fiq/stage1/blip/measured.json").unlink()
+    summary.main(metrics, models)
+    assert "Weaker" not in capsys.readouterr().out
 
 
 def test_a_summary_without_metrics_says_what_to_run(tmp_path: Path) -> None:
