@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | docs | test | bench | real | ablation | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | docs | test | bench | real | ablation | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench real ablation check-lavis install clean
+.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench real ablation demo-models-check check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -68,6 +68,11 @@ real: install
 
 ablation: install
 	python -m demo.ablation
+
+# The demo's small models over seeds, threads and processor instructions: hours. Goes on where it was stopped.
+demo-models-check: install
+	python -m demo.check_models
+	@echo 'The table: docs/demo-models.md'
 
 # The networks of BLIP and BLIP-2 against the original's own code: its run must repeat the committed arrays, and ours agree.
 check-lavis: install $(LAVIS)/.installed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Pages that commands write; their blocks name the commands that made the figures.
-WRITTEN = {"ablation.md", "benchmarks.md", "families.md"}
+WRITTEN = {"ablation.md", "benchmarks.md", "demo-models.md", "families.md"}
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # What a reader sees in the first line of a block that is not run as it stands.
 _THING = "(?:the hub|a GPU|licensed data|a server of yours)"

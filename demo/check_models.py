@@ -1,0 +1,161 @@
+"""`make demo-models-check`: how far the demo's small models are from what is wanted of them, on any machine.
+
+Trains them with other seeds, numbers of threads and processor instructions, and writes docs/demo-models.md. Finished
+runs are kept in a file, so a check that was stopped goes on where it was; the page is written after every run, of the
+runs that there are. A run is repeated when its settings in `demo/params.yaml` change; remove the file after a change
+of the training code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from demo.check_page import CONDITIONS, SEEDS, Condition, Runs, page
+from demo.settings import PARAMS_FILE
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file, read_json, write_json
+
+# The captioner's runs train the CLIP that it begins with.
+MODELS = ("captioner", "encoder", "blip", "blip2")
+# Seeds of two runs differ by this much, more than those of two models.
+SHIFT = 100
+CORES = 2
+RESULTS = Path("data/work/demo-models.json")
+OUT = Path("docs/demo-models.md")
+_SECTIONS = {"captioner": ("pictures", "clip", "captioner")}
+_COMMANDS = {
+    "captioner": (
+        "demo.clip --pictures {pictures} --out clip --metrics clip.json",
+        "demo.llava --pictures {pictures} --clip clip --out out --metrics captioner.json",
+    ),
+    "encoder": ("demo.encoder --pictures {pictures} --out out.pt --metrics encoder.json",),
+    "blip": ("demo.base blip --pictures {pictures} --clip none --out blip",),
+    "blip2": ("demo.base blip2 --pictures {pictures} --clip none --out blip2",),
+}
+_MEASURED = {
+    "captioner": {"clip": "clip.json", "captioner": "captioner.json"},
+    "encoder": {"encoder": "encoder.json"},
+    "blip": {"blip": "blip/measured.json"},
+    "blip2": {"blip2": "blip2/measured.json"},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which model, which shift of the seeds, under which condition."""
+
+    model: str
+    seed: int
+    condition: Condition
+
+    @property
+    def key(self) -> str:
+        """The run's name in the file of finished runs."""
+        return f"{self.model} {self.seed} {self.condition.name}"
+
+
+def matrix(models: Sequence[str], seeds: int) -> list[Run]:
+    """All runs, the most telling ones first: each condition once, then the seeds as the machine is, then the others."""
+    every = [Run(model, seed, condition) for seed in range(seeds) for model in models for condition in CONDITIONS]
+    return sorted(every, key=lambda run: (run.seed > 0) + (run.seed > 0 and bool(run.condition.limits)))
+
+
+def settings_of(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of `demo/params.yaml` that decide the run, with its seeds; what is wanted decides nothing."""
+    sections = {}
+    for name in _SECTIONS.get(run.model, ("pictures", run.model)):
+        section = {key: value for key, value in params[name].items() if not key.startswith("wanted")}
+        if name != "pictures":
+            section["seed"] += SHIFT * run.seed
+        sections[name] = section
+    return sections
+
+
+def train(run: Run, params: Mapping[str, Any], pictures: Path, root: Path) -> dict[str, Any]:
+    """Trains in a temporary folder, with the commands of the demo's stages; what was measured, by model.
+
+    Raises InputError when a command fails.
+    """
+    shifted = {name: {**params[name], **section} for name, section in settings_of(run, params).items()}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / PARAMS_FILE).parent.mkdir()
+        with (folder / PARAMS_FILE).open("w", encoding="utf-8") as stream:
+            YAML().dump({**params, **shifted}, stream)
+        environment = {**os.environ, **run.condition.environment, "PYTHONPATH": str(root)}
+        for command in _COMMANDS[run.model]:
+            arguments = [sys.executable, "-m", *(part.format(pictures=pictures) for part in command.split())]
+            done = subprocess.run(
+                arguments, cwd=folder, env=environment, check=False, text=True, capture_output=True, encoding="utf-8"
+            )
+            if done.returncode:
+                raise InputError(f"{run.key}: {command.split()[0]} ended with {done.returncode}: {done.stderr[-500:]}")
+        return {name: read_json(folder / file) for name, file in _MEASURED[run.model].items()}
+
+
+def finished(runs: Sequence[Run], params: Mapping[str, Any], path: Path) -> Runs:
+    """The finished runs in the file whose settings are still those of `demo/params.yaml`."""
+    kept = read_json(path) if path.exists() else {}
+    settings = {run.key: settings_of(run, params) for run in runs}
+    return {key: value for key, value in kept.items() if settings.get(key) == value["settings"]}
+
+
+def carry_out(runs: Sequence[Run], params: Mapping[str, Any], pictures: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Trains the runs in their order, those with one thread two at a time; yields each with what was measured."""
+    root = Path.cwd()
+    for threads, some in groupby(runs, lambda run: run.condition.threads):
+        with ThreadPoolExecutor(CORES // threads) as pool:
+            waiting = {pool.submit(train, run, params, pictures, root): run for run in some}
+            try:
+                for each in as_completed(waiting):
+                    yield waiting[each], each.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def main() -> None:
+    """Carries out what is missing of the matrix and writes the page. Raises InputError when a run fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=MODELS, help="which ones are trained")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of finished runs")
+    arguments = parser.parse_args()
+    params = YAML(typ="safe").load(PARAMS_FILE)
+    kept = finished(matrix(MODELS, SEEDS), params, arguments.results)
+    wanted = [run for run in matrix(arguments.models, arguments.seeds) if run.key not in kept]
+    with TemporaryDirectory() as temporary:
+        pictures = Path(temporary) / "pictures"
+        if wanted:
+            subprocess.run([sys.executable, "-m", "demo.pictures", "--out", str(pictures)], check=True)
+        for number, (run, measured) in enumerate(carry_out(wanted, params, pictures), start=1):
+            kept[run.key] = {"settings": settings_of(run, params), "measured": measured}
+            write_json(arguments.results, kept)
+            print(f"{number}/{len(wanted)} {run.key}: {measured}", flush=True)
+            write_page(kept, params)
+    write_page(kept, params)
+
+
+def write_page(runs: Runs, params: Mapping[str, Any]) -> None:
+    """Writes docs/demo-models.md."""
+    with atomic_file(OUT) as temporary:
+        temporary.write_text(page(runs, params), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

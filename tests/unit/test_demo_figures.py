@@ -1,0 +1,62 @@
+"""The demo's scores in README.md and docs/ are those of the metrics files committed beside them.
+
+Both are read from git's index: a `make demo` on another machine writes other metrics, and fails nothing here.
+"""
+
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.summary import table
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def committed(path: str) -> str:
+    """A file's text in git's index; skips the test where there is no repository."""
+    command = ["git", "show", f":{path}"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        pytest.skip(f"git does not give the committed {path}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def metrics(path: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(committed(path))
+    return content
+
+
+def prose(path: str) -> str:
+    """A page's text with single spaces."""
+    return re.sub(r"\s+", " ", committed(path))
+
+
+@pytest.mark.parametrize(
+    ("page", "dataset"), [("README.md", "demo_cirr"), ("README.md", "demo_fiq"), ("docs/tutorial.md", "demo_fiq")]
+)
+def test_the_tables_of_scores_are_the_committed_ones(page, dataset):
+    assert "\n".join(table(metrics(f"metrics/{dataset}/clip.json"))) in committed(page)
+
+
+def test_the_readmes_figures_of_the_small_models_are_the_committed_ones():
+    captioner, clip, encoder = (metrics(f"metrics/demo/{name}.json") for name in ("captioner", "clip", "encoder"))
+    expected = (
+        f"names {captioner['mean']:.1f} % of attributes rightly on average and {captioner['min']:.1f} % of the worst "
+        f"({captioner['worst']}); ",
+        f"encoder share {encoder['garment_shared']:.0f} % (garments, chance {encoder['garment_chance']:.0f} %) and "
+        f"{encoder['scene_shared']:.0f} % (scenes, chance {encoder['scene_chance']:.0f} %); ",
+        f"among {clip['batch']} in {clip['garment_recall_at1']:.0f} % and {clip['scene_recall_at1']:.0f} % of cases",
+    )
+    for sentence in expected:
+        assert sentence in prose("README.md")
+
+
+def test_the_tutorials_figure_of_the_captioner_is_the_committed_one():
+    mean = metrics("metrics/demo/captioner.json")["mean"]
+    assert f"It names {mean:.1f} % of the attributes rightly" in prose("docs/tutorial.md")
