@@ -30,11 +30,11 @@ OUT = Path("docs/ablation.md")
 
 
 def overrides(row: str, seed: int) -> dict[str, str]:
-    """The params of a row's experiment."""
+    """The params of a row's experiment; `++` also sets what the data set's entry leaves to the defaults."""
     negatives, positives = ROWS[row]
     settings = {"seed": str(seed)}
     for dataset in DATASETS:
-        settings |= {f"train.{dataset}.clip.negatives": negatives, f"train.{dataset}.clip.positives": positives}
+        settings |= {f"++train.{dataset}.clip.negatives": negatives, f"++train.{dataset}.clip.positives": positives}
     return settings
 
 

@@ -1,15 +1,28 @@
 """The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from spn4cir.errors import InputError
 from spn4cir.settings import FromHub, Origin, Positive, Published, Settings
 from spn4cir.training_settings import Bank, Checkpoint, Train
 
 PARAMS_FILE = "params.yaml"
-Window = Annotated[tuple[int, int], Field(description="[lo, hi) of similarity ranks; rank 0 is the image itself")]
+
+
+def _whole_ranks(window: Any) -> Any:
+    """Ranks that are written as floats (`-S ...=[1e4,2e4]`) as whole numbers; shares do not exceed 1."""
+    if isinstance(window, list | tuple) and all(isinstance(end, float) and end.is_integer() for end in window):
+        return [int(end) for end in window] if max(window, default=0) > 1 else window
+    return window
+
+
+Window = Annotated[
+    tuple[int, int] | tuple[float, float],
+    BeforeValidator(_whole_ranks),
+    Field(description="[lo, hi): whole numbers are similarity ranks (rank 0 is the image itself), others shares"),
+]
 
 
 class ScoredBenchmark(Settings):
@@ -138,6 +151,12 @@ class Caption(FromHub):
     quantization: Literal["none", "8bit", "4bit"]
 
     @model_validator(mode="after")
+    def _families_read_one_kind(self) -> "Caption":
+        if both := self.words.keys() & self.pool.keys():
+            raise ValueError(f"'{min(both)}' is in words and in pool; a family reads captions of one of the two")
+        return self
+
+    @model_validator(mode="after")
     def _prompt_has_fields(self) -> "Caption":
         if "{words}" not in self.prompt:
             raise ValueError("prompt lacks the field {words}")
@@ -149,7 +168,7 @@ class Caption(FromHub):
 
 
 class Match(Settings):
-    """Partners by similarity; `window` maps each family to its ranks, null: any other image."""
+    """Partners by similarity; `window` maps each family to its ranks or shares of the images, null: any other image."""
 
     window: Annotated[dict[str, Window | None], Field(min_length=1)]
     partners: Positive
@@ -158,7 +177,11 @@ class Match(Settings):
     @model_validator(mode="after")
     def _windows_are_ranges(self) -> "Match":
         for family, window in self.window.items():
-            if window is not None and not 1 <= window[0] < window[1]:
+            if window is None:
+                continue
+            if isinstance(window[1], float) and not 0 <= window[0] < window[1] <= 1:
+                raise ValueError(f"window.{family} of shares is [lo, hi) with 0 <= lo < hi <= 1, got {list(window)}")
+            if isinstance(window[1], int) and not 1 <= window[0] < window[1]:
                 raise ValueError(f"window.{family} is [lo, hi) with 1 <= lo < hi, got {list(window)}")
         return self
 
@@ -255,12 +278,6 @@ class Params(Settings):
     shortcuts: dict[str, Shortcuts]
     benchmarks: dict[str, Benchmark]
     report: Report
-
-    @model_validator(mode="after")
-    def _benchmarks_have_names_of_their_own(self) -> Self:
-        if both := self.benchmarks.keys() & self.datasets.keys():
-            raise ValueError(f"'{min(both)}' is a data set and a benchmark; both lie in data/raw, so rename one")
-        return self
 
 
 Value = TypeVar("Value")

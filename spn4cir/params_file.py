@@ -6,19 +6,37 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from spn4cir.consistency import conflicts
+from spn4cir.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, Merged, merge_defaults
 from spn4cir.errors import InputError
 from spn4cir.params import PARAMS_FILE, Params
 
+_SHOWN = 5
+
 
 def parse_params(text: str, place: str) -> Params:
-    """The settings in `text`. Raises InputError that names the first bad key and its value."""
+    """The settings in `text`, defaults merged.
+
+    Raises InputError that names the first bad keys with their values, as they are written, or the settings that
+    contradict each other.
+    """
+    return parse_merged(text, place)[0]
+
+
+def parse_merged(text: str, place: str) -> tuple[Params, Merged]:
+    """The settings in `text`, and the entry that each value comes from. Raises InputError as `parse_params` does."""
+    merged = merge_defaults(_parse_yaml(text, place), place)
     try:
-        return Params.model_validate(_parse_yaml(text, place))
+        params = Params.model_validate(merged.values)
     except ValidationError as error:
-        raise InputError(f"{place}: {_explain(error)}") from None
+        raise InputError(f"{place}: {_explain(error, merged)}") from None
+    if found := list(conflicts(params)):
+        raise InputError(f"{place}: {'; '.join(found[:_SHOWN])}")
+    return params, merged
 
 
 def _parse_yaml(text: str, place: str) -> Any:
@@ -30,18 +48,31 @@ def _parse_yaml(text: str, place: str) -> Any:
         raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
 
 
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for item in error.errors():
-        key = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            problems.append(f"{key}: unknown key; check its spelling")
-        elif item["type"] == "missing":
-            problems.append(f"{key}: is missing; add it")
-        else:
-            said = item["msg"].removeprefix("Value error, ")
-            problems.append(f"{key}: {said} (got {_short(item['input'])})" if key else said)
-    return "; ".join(problems[:5])
+def _explain(error: ValidationError, merged: Merged) -> str:
+    """The problems in a line, each once: a default that is wrong is one mistake, however many data sets take it."""
+    problems = dict.fromkeys(_problem(item, merged) for item in error.errors())
+    return "; ".join(list(problems)[:_SHOWN])
+
+
+def _problem(item: ErrorDetails, merged: Merged) -> str:
+    path = tuple(map(str, item["loc"]))
+    key = merged.written(path) if path else ""
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key; check its spelling"
+    if item["type"] == "missing":
+        return f"{key}: is missing; add it{_or_default(path)}"
+    if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
+        return f"{key}: is empty; write {{}} where nothing differs from the defaults"
+    said = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {said} (got {_short(item['input'])})" if key else said
+
+
+def _or_default(path: tuple[str, ...]) -> str:
+    """The default that could give a value that is missing; "" where there is none."""
+    names = 3 if path[0] in BY_FAMILY else 2
+    if path[0] not in (*BY_FAMILY, *SHARED) or len(path) <= names or path[names] in WATCHED.get(path[0], ()):
+        return ""
+    return f", or {'.'.join((DEFAULTS, path[0], *path[2:]))} for every data set"
 
 
 def _short(value: Any) -> str:
@@ -50,7 +81,7 @@ def _short(value: Any) -> str:
 
 
 def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
-    """The settings of a file. Raises InputError when it is absent or holds a bad value."""
+    """The settings of a file. Raises InputError when it is absent or contains a bad value."""
     return parse_params(_read(path), str(path))
 
 
@@ -64,9 +95,20 @@ def _read(path: Path) -> str:
 
 
 def find_params(start: Path) -> Params:
-    """The settings in reach of `start`, else the published ones of the package. Errors are those of `find_project`."""
+    """The settings in reach of `start`, as `find_merged` finds them."""
+    return find_merged(start)[0]
+
+
+def find_merged(start: Path) -> tuple[Params, Merged]:
+    """The settings in reach of `start`, else the published ones of the package; and where each value comes from.
+
+    Errors are those of `find_project` and `load_params`.
+    """
     project = find_project(start)
-    return published_params() if project is None else load_params(project / PARAMS_FILE)
+    if project is None:
+        return parse_merged(*_published())
+    path = project / PARAMS_FILE
+    return parse_merged(_read(path), str(path))
 
 
 def find_project(start: Path) -> Path | None:
@@ -95,7 +137,12 @@ def _is_foreign(path: Path, above: bool) -> bool:
 
 def published_params() -> Params:
     """The settings that the package ships: the `params.yaml` of the repository it was built from."""
+    return parse_params(*_published())
+
+
+def _published() -> tuple[str, str]:
+    """The text of the file that the package ships, and what errors call it."""
     package = resources.files("spn4cir")
     shipped = package / PARAMS_FILE
     source = shipped if shipped.is_file() else Path(str(package)).parent / PARAMS_FILE
-    return parse_params(source.read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}")
+    return source.read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}"

@@ -42,11 +42,6 @@ def _options(job: Job) -> Options:
 
 
 def _take(job: Job, settings: Checkpoint, source: Source) -> tuple[History, published.Origin]:
-    if settings.source == "path" and not isinstance(source, LocalModel):
-        raise InputError(
-            f"checkpoint.{job.dataset}.{job.family}: source path needs models.{job.dataset}.stage1.{job.family}: "
-            "{local: FILE}; or set source to train or hub"
-        )
     local = DATA / "models" / job.dataset / "stage1" / job.family
     if settings.source == "path" and isinstance(source, LocalModel):
         local = job.model(f"stage1/{job.family}", source)

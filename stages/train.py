@@ -3,7 +3,6 @@
 from spn4cir.bank import open_bank
 from spn4cir.checkpoints import load_composer
 from spn4cir.device import choose_device
-from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash
 from spn4cir.live import Figures, write_figures
 from spn4cir.params import of_family
@@ -54,13 +53,8 @@ def main(job: Job) -> None:
 
 
 def _positives(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
-    """The training triplets; those of a bank of generated triplets' images stand in the listing."""
+    """The training triplets; those of a bank of generated triplets' images are in the listing."""
     if images == "generated":
-        if which != "generated":
-            raise InputError(
-                f"train.{job.dataset}.{job.family}: positives {which} need a bank of annotated images; set "
-                "positives to generated, or bank images to annotated"
-            )
         return first_triplets(job, which)
     layout = job.layout()
     return positives(layout, job.place("triplets") / layout.generated_name(job.family), which)

@@ -446,8 +446,7 @@ def test_head_widths_other_than_the_published_ones_have_to_be_named(data, publis
 def test_a_family_and_data_set_without_settings(data, published, family):
     text = (ROOT / "params.yaml").read_text()
     head, section = text.split("\nvalidate:")
-    lines = [line for line in section.splitlines() if not line.startswith(f"    {family}: ")]
-    Path("params.yaml").write_text("\n".join([f"{head}\nvalidate:", *lines, ""]))
+    Path("params.yaml").write_text(f"{head}\nvalidate:{re.sub(rf', {family}: {{}}', '', section)}")
     place = published / f"{'clip' if family == 'zs' else family}-1.pt"
     named = ["--family", family, *([] if family == "zs" else flags(family, published))]
     for call in network_calls(data, place, *named)[:2]:
@@ -580,7 +579,7 @@ def test_a_stage_with_a_family_too_many_or_too_few(project, name):
         ("seed: 42", "", "seed: is missing; add it"),
         ("seed: 42", "seed: many", "seed: .*valid integer.* \\(got 'many'\\)"),
         ("batch_size: 256}\n  demo_cirr", "batchsize: 256}\n  demo_cirr", "match.demo_fiq.batchsize: unknown key"),
-        ("      tau: 0.02", "      tau: -1", "train.demo_fiq.clip.tau: .*greater than 0 \\(got -1\\)"),
+        ("clip: {tau: 0.02", "clip: {tau: -1", "train.demo_fiq.clip.tau: .*greater than 0 \\(got -1\\)"),
         ("[400, 800]", "[800, 400]", "window.clip is \\[lo, hi\\) with 1 <= lo < hi, got \\[800, 400\\]"),
         ("in {words} words", "in {word} words", "prompt lacks the field {words}"),
         (
@@ -639,7 +638,8 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     monkeypatch.setattr("stages.match.load_unicom", lambda _: None)
     capsys.readouterr()
     line = stage(monkeypatch, capsys, "match", "demo_cirr")
-    assert "match: window [400, 800] begins beyond the 12 images (ranks 1 to 11); lower match" in line
+    assert "match: window [400, 800] begins beyond the 12 images (ranks 1 to 11); set match" in line
+    assert "to shares of the images, as in [0.4, 0.8], to lower ranks, or to null" in line
 
 
 @pytest.mark.parametrize(

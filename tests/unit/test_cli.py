@@ -190,7 +190,7 @@ def test_a_text_beyond_the_limit_is_counted_and_reported(data, family, limit):
 @pytest.mark.parametrize("recipe", ["zs", "zs_cc"])
 def test_a_recipe_reads_its_networks_files_and_its_own_settings(data, tmp_path, recipe):
     head, validate = (ROOT / "params.yaml").read_text().split("\nvalidate:")
-    changed = validate.replace(f"    {recipe}: {{remove_reference: true", f"    {recipe}: {{remove_reference: false")
+    changed = validate.replace(f" {recipe}: {{}}", f" {recipe}: {{remove_reference: false}}")
     (tmp_path / "params.yaml").write_text(f"{head}\nvalidate:{changed}")
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "clip-2.pt", "--workers", 0]
     protocols = {}
@@ -339,9 +339,10 @@ def test_add_dataset_says_what_to_type(data, tmp_path, monkeypatch):
 
 
 def test_settings_of_another_data_set_are_those_of_the_params_in_reach(data, tmp_path, monkeypatch):
-    section = "  cirr:\n    clip: {remove_reference: "
     text = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace(f"{section}true", f"{section}false"))
+    entry = "\n  cirr: {clip: {}"
+    assert text.count(entry) == 1, "mend this test: it changes the entry validate.cirr.clip"
+    (tmp_path / "params.yaml").write_text(text.replace(entry, f"{entry[:-1]}remove_reference: false}}"))
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]

@@ -1,6 +1,7 @@
 """What `make demo`, `make demo-all` and `make ablation` print."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,20 @@ def test_a_summary_without_metrics_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ablation.ROWS)
-def test_ablation_commands_are_what_dvc_takes(row: str) -> None:
-    """DVC's own parser accepts each command, and each param that it sets stands in params.yaml."""
+def test_ablation_commands_are_what_dvc_takes(row: str, tmp_path: Path) -> None:
+    """DVC's own parser accepts each command, and what it sets is what the pair then runs with."""
     command = ablation.command(row, 7)
     arguments = get_main_parser().parse_args(command[1:])
     assert arguments.tmp_dir
-    params = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
-    for setting in arguments.set_param:
-        value = params
-        for part in setting.split("=")[0].split("."):
-            value = value[part]
+    changed = shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(changed, arguments.set_param)
+    before, after = (load_params(path).model_dump(by_alias=True) for path in (ROOT / "params.yaml", Path(changed)))
+    negatives, positives = ablation.ROWS[row]
+    for dataset in ablation.DATASETS:
+        assert after["train"][dataset]["clip"]["negatives"] == negatives
+        assert after["train"][dataset]["clip"]["positives"] == positives
+        before["train"][dataset]["clip"].update(negatives=negatives, positives=positives)
+    assert after == before | {"seed": 7}
 
 
 def test_ablation_report_gives_mean_and_spread() -> None:

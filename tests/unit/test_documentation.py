@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.params import Params
+from spn4cir.params_file import load_params
 from spn4cir.settings import Settings
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.blocks import ROOT, WRITTEN, Block, blocks, inline_commands
@@ -181,7 +182,7 @@ def test_make_serve_serves_what_the_demo_makes():
     parse("make serve", words[1:])
     _, _, wanted = need.partition("|| ")
     find_stages("make serve", shlex.split(wanted)[1:])
-    run = Params.model_validate(YAML(typ="safe").load(ROOT / "params.yaml")).run
+    run = load_params(ROOT / "params.yaml").run
     (dataset, family), path = wanted.split("@")[1].split("-"), Path(words[words.index("--checkpoint") + 1])
     assert path == Path("data/train", dataset, family, "best.pt")
     assert (dataset in run.datasets, family in run.models) == (True, True)
@@ -198,8 +199,10 @@ def find_stages(where: str, words: list[str]) -> None:
             word for before, word in pairwise(words[1:]) if before not in ("-S", "-n") and not word.startswith("-")
         ]
         assert set(named) <= stages, f"{where}: {named}"
-    for file, key in re.findall(r"-S (?:([\w/.]+):)?([\w.]+)=", " ".join(words)):
+    for file, added, key in re.findall(r"-S (?:([\w/.]+):)?(\+\+)?([\w.]+)=", " ".join(words)):
         value = YAML(typ="safe").load(ROOT / (file or "params.yaml"))
+        if added:  # a key that the data set's entry may leave to the defaults
+            value = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
         for part in key.replace(".flags.", ".fiq.").split("."):
             assert isinstance(value, dict), f"{where}: {key}"
             assert part in value, f"{where}: {key}"

@@ -142,7 +142,11 @@ def test_published_pools() -> None:
         ("tau: 0.02", "tau: .inf", r"tau: .*finite number"),
         ("betas: [0.9, 0.999]", "betas: [0.9, 1.0]", r"betas\.1: .*less than 1"),
         ("betas: [0.9, 0.999]", "betas: [0.9]", r"betas\.1: is missing"),
-        ("missing: error", "missing: maybe", r"datasets\.demo_fiq\.missing: .*'error' or 'skip'"),
+        (
+            "layout: fashioniq, missing: error",
+            "layout: fashioniq, missing: maybe",
+            r"datasets\.demo_fiq\.missing: .*'error' or 'skip'",
+        ),
         ("clip: [10000, 20000]", "clip: [0, 5]", r"window\.clip is \[lo, hi\) with 1 <= lo < hi, got \[0, 5\]"),
         ("clip: [10000, 20000]", "clip: [7, 7]", r"window\.clip is \[lo, hi\)"),
         ("in {words} words", "in few words", "prompt lacks the field {words}"),

@@ -1,0 +1,127 @@
+"""Mistakes across sections, found when the file is read."""
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from spn4cir.errors import InputError
+from spn4cir.params_file import parse_params
+
+TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def edited(change: Edit) -> str:
+    content = YAML(typ="safe").load(TEXT)
+    change(content)
+    out = StringIO()
+    YAML(typ="safe").dump(content, out)
+    return out.getvalue()
+
+
+def entry(section: str, dataset: str, family: str, **values: Any) -> Edit:
+    return lambda content: content[section][dataset][family].update(values)
+
+
+def run(**lists: Any) -> Edit:
+    return lambda content: content["run"].update(lists)
+
+
+def window(value: Any) -> Edit:
+    return lambda content: content["match"]["fiq"]["window"].update(clip=value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            entry("bank", "fiq", "clip", images="generated"),
+            r"train\.fiq\.clip\.positives: both needs a bank of annotated",
+        ),
+        (entry("train", "fiq", "zs", positives="both"), r"train\.fiq\.zs\.positives: both needs a bank of annotated"),
+        (
+            entry("bank", "cirr", "zs_cc", images="annotated"),
+            r"bank\.cirr\.zs_cc\.images: caption\.cirr\.pool\.zs_cc draws",
+        ),
+        (entry("triplets", "cirr", "zs_cc", refer=True), r"triplets\.cirr\.zs_cc\.refer: no annotated triplet names"),
+        (
+            entry("checkpoint", "fiq", "zs", source="path"),
+            r"checkpoint\.fiq\.zs\.source: path needs models\.fiq\.stage1\.zs",
+        ),
+        (
+            lambda content: content["caption"]["fiq"]["words"].update(zs_cc=3),
+            r"caption\.fiq: 'zs_cc' is in words and in pool",
+        ),
+        (
+            run(models=["clip", "clp"]),
+            r"run\.models: 'clp' has no entry in models\.demo_fiq\.stage1, caption\.demo_fiq",
+        ),
+        (run(datasets=["demo_fiqq"], submit=[]), r"run\.datasets: 'demo_fiqq' is not in datasets \(.*demo_fiq"),
+        (
+            lambda content: content["match"].pop("demo_fiq"),
+            r"run\.datasets: 'demo_fiq' has no entry in match; copy that",
+        ),
+        (
+            lambda content: content["train"]["demo_fiq"].pop("clip"),
+            r"run\.models: 'clip' has no entry in train\.demo_fiq; check the name",
+        ),
+        (
+            lambda content: content["match"]["demo_fiq"]["window"].pop("clip"),
+            r"run\.models: 'clip' has no entry in match\.demo_fiq\.window; check",
+        ),
+        (run(submit=["cirr"]), r"run\.submit: 'cirr' is not in run\.datasets, so nothing trains its weights"),
+        (
+            run(benchmarks=[{"name": "circa", "weights": "demo_cirr"}]),
+            r"run\.benchmarks: 'circa' is not in benchmarks \(.*circo",
+        ),
+        (
+            run(benchmarks=[{"name": "circo", "weights": "cirr"}]),
+            r"run\.benchmarks: circo takes weights of 'cirr', which is",
+        ),
+        (window([0.4, 1.2]), r"window\.clip of shares is \[lo, hi\) with 0 <= lo < hi <= 1, got \[0\.4, 1\.2\]"),
+        (window([0.8, 0.4]), r"window\.clip of shares"),
+        (window([-0.5, 0.4]), r"window\.clip of shares"),
+        (window([0, 1]), r"window\.clip is \[lo, hi\) with 1 <= lo < hi"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(change: Edit, problem: str) -> None:
+    with pytest.raises(InputError, match=rf"^p: .*{problem}") as raised:
+        parse_params(edited(change), "p")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ([0.4, 0.8], (0.4, 0.8)),
+        ([0.4, 1], (0.4, 1.0)),
+        ([0, 0.5], (0.0, 0.5)),
+        ([1.0e4, 2.0e4], (10_000, 20_000)),
+        ([5, 9], (5, 9)),
+        (None, None),
+    ],
+)
+def test_windows_are_ranks_or_shares(value: Any, read: Any) -> None:
+    """Whole numbers above 1 are ranks, however they are written."""
+    found = parse_params(edited(window(value)), "p").match["fiq"].window["clip"]
+    assert found == read
+    assert found is None or [type(end) for end in found] == [type(end) for end in read]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        entry("train", "fiq", "clip", positives="generated"),
+        entry("checkpoint", "fiq", "clip", positives="generated"),
+        run(datasets=["fiq", "cirr"], models=["zs_cc", "blip2"], submit=["cirr"]),
+        run(benchmarks=[{"name": "circo", "weights": "demo_cirr"}, {"name": "genecis", "weights": "demo_fiq"}]),
+        run(datasets=[], submit=[]),
+        lambda content: content["train"]["fiq"].pop("blip"),
+    ],
+)
+def test_what_can_be_meant_is_not(change: Edit) -> None:
+    parse_params(edited(change), "p")
