@@ -1,7 +1,7 @@
 """What a data folder holds, and what in it or in its settings would stop the pipeline later."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from spn4cir.errors import InputError
 from spn4cir.params import Params, of_dataset
 
 # The published windows of FashionIQ and CIRR begin and end at about these shares of their unique images.
-_WINDOW_SHARE = (0.4, 0.8)
+_WINDOW_SHARE = [0.4, 0.8]
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,24 @@ def _inner_links(folder: Path) -> Iterator[Path]:
 
 
 def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
-    """Copied settings that are too large for this data set."""
-    lo, hi = (max(1, round(share * contents.images)) for share in _WINDOW_SHARE)
-    for family, window in of_dataset(params.match, name, "match").window.items():
+    """Copied settings that are too large for this data set; without annotations, of the families that need none."""
+    families = tuple(params.train.get(name, {})) if contents.triplets else generated_families(params, name)
+    windows = of_dataset(params.match, name, "match").window
+    for family in families:
+        window = windows.get(family)
         if window is not None and window[0] >= contents.images:
             yield (
                 f"match.{name}.window.{family}: {list(window)} begins beyond the {contents.images} training images; "
-                f"set it to [{lo}, {hi}] (the published windows span about those shares), or to null"
+                f"set it to {_WINDOW_SHARE} (shares of the images, about those of the published windows), or to null"
             )
-    yield from _batch_remarks(params, name, contents)
+    yield from _batch_remarks(params, name, contents, families)
 
 
-def _batch_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
-    """Batches that no epoch fills; without annotations, of the families that can do without."""
+def _batch_remarks(params: Params, name: str, contents: Contents, families: Sequence[str]) -> Iterator[str]:
+    """Batches that no epoch fills."""
     limit = f"{contents.triplets} annotated training triplets"
-    families = tuple(params.train.get(name, {}))
     if not contents.triplets:
-        limit, families = f"{contents.images} images that triplets are generated of", generated_families(params, name)
+        limit = f"{contents.images} images that triplets are generated of"
     most = contents.triplets or contents.images
     for family in families:
         stage1 = params.checkpoint.get(name, {}).get(family)

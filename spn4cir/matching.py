@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
 from spn4cir.images import image_batches
-from spn4cir.partners import Partners, Window
+from spn4cir.partners import Partners, Ranks, Window, is_shares, ranks_of
 from spn4cir.progress import progress
 from spn4cir.types import UniqueImages
 from spn4cir.unicom import Unicom
@@ -47,18 +48,47 @@ def match(
     workers: int,
     device: torch.device,
     sampled: int,
+    work: Path,
 ) -> Matched:
     """Partners of every unique image in each distinct window, and samples of ranks; each image is encoded once.
 
-    Raises InputError when a window does not fit the number of images (before any is encoded), or for an image that
-    cannot be decoded.
+    The features are kept in `work`, so that a further window encodes nothing.
+
+    Args:
+        unique: the images.
+        model: the encoder.
+        windows: those of the families; windows of the same ranks are computed once.
+        partners: how many to draw for each image.
+        seed: decides the draw.
+        batch_size: images in one encode.
+        workers: processes that decode images.
+        device: where features and similarities are computed.
+        sampled: how many images the samples of ranks have.
+        work: a folder of what the encoder, the images, the batch size and the device determine.
+
+    Raises:
+        InputError: a window does not fit the number of images (found before any is encoded), or an image cannot be
+            decoded.
     """
-    distinct = list(dict.fromkeys(windows))
+    images = len(unique.gallery)
+    distinct = list({ranks_of(window, images): window for window in windows}.values())
     for window in distinct:
-        _cut(window, len(unique.gallery), partners)
-    features = encode_gallery(model, unique.gallery.paths, batch_size, workers, device).to(device)
+        _cut(window, images, partners)
+    features = _kept_features(model, unique.gallery.paths, batch_size, workers, device, work).to(device)
     found = [find_partners(features, window, partners, seed) for window in distinct]
     return Matched(found, sample_ranks(features, unique.gallery.names, distinct, sampled))
+
+
+def _kept_features(
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device, work: Path
+) -> Float32[Tensor, "images dim"]:
+    """The features of every image: those of `work`, or encoded and kept there."""
+    kept = work / "features.npy"
+    if not kept.exists():
+        features = encode_gallery(model, paths, batch_size, workers, device)
+        with atomic_file(kept) as temporary, temporary.open("wb") as file:
+            np.save(file, features.numpy())
+    return torch.from_numpy(np.load(kept))
 
 
 def sample_ranks(
@@ -109,7 +139,7 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
 
     Args:
         features: unit norm, on the device that is to compute similarities.
-        window: [lo, hi) of ranks; None: any other image.
+        window: [lo, hi) of ranks or of shares of the images; None: any other image.
         partners: how many to draw for each image.
         seed: decides the draw; ranks are drawn, so that the draw depends on the number of images alone.
 
@@ -118,7 +148,8 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
     """
     images = len(features)
     lo, hi = _cut(window, images, partners)
-    if window and hi < window[1]:
+    ranks_asked = ranks_of(window, images)
+    if ranks_asked and hi < ranks_asked[1]:
         print(f"match: window {list(window)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr)
     if not torch.isfinite(features).all():
         raise InputError("match: the encoder's features hold values that are not finite; download its weights again")
@@ -131,7 +162,7 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
     bar = progress(blocks, len(blocks), f"match: ranks {lo} to {hi - 1}", "blocks")
     found = [select(rows, ranks[rows]) for rows in bar]
     return Partners(
-        window=window,
+        window=ranks_asked,
         reference=np.repeat(np.arange(images), partners),
         target=np.concatenate([columns for columns, _ in found]).ravel(),
         rank=ranks.ravel(),
@@ -139,19 +170,19 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
     )
 
 
-def _cut(window: Window | None, images: int, partners: int) -> Window:
-    """The window cut to the images. Raises InputError when it does not hold `partners` of them."""
-    lo, hi = window or (1, images)
-    if window and lo >= images:
+def _cut(window: Window | None, images: int, partners: int) -> Ranks:
+    """The window's ranks, cut to the images. Raises InputError when it does not hold `partners` of them."""
+    lo, hi = ranks_of(window, images) or (1, images)
+    if window and not is_shares(window) and lo >= images:
         raise InputError(
             f"match: window {list(window)} begins beyond the {images} images (ranks 1 to {images - 1}); "
-            "lower match.<dataset>.window.<family>, or set it to null"
+            "set match.<dataset>.window.<family> to shares of the images, as in [0.4, 0.8], to lower ranks, or to null"
         )
     hi = min(hi, images)
     if hi - lo < partners:
         asked = list(window) if window else "null"
         raise InputError(
-            f"match: window {asked} of {images} images holds {hi - lo} ranks, but partners is {partners}; "
+            f"match: window {asked} of {images} images holds {max(0, hi - lo)} ranks, but partners is {partners}; "
             "widen match.<dataset>.window.<family>, or lower match.<dataset>.partners"
         )
     return lo, hi

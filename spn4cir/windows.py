@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
-from spn4cir.partners import Window
+from spn4cir.partners import Window, ranks_of
 
 SHOWN = 5
 
@@ -40,10 +40,10 @@ def strips(window: Window | None, images: int) -> dict[str, range]:
     """Ranks worth a look, by what they are: the nearest, the window's start, middle and end, and what lies beyond.
 
     Args:
-        window: [lo, hi) of ranks; None: any other image.
+        window: [lo, hi) of ranks or of shares of the images; None: any other image.
         images: how many there are; ranks beyond them are left out.
     """
-    lo, hi = window or (1, images)
+    lo, hi = ranks_of(window, images) or (1, images)
     hi = min(hi, images)
     places = {"nearest": 1}
     if window:

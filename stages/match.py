@@ -1,12 +1,15 @@
-"""match: for every unique image, partners in the rank windows of its data set."""
+"""match: for every unique image, partners in the rank windows of the families that `run` names."""
 
 from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
+from spn4cir.files import file_hash
+from spn4cir.leftovers import clear_others
 from spn4cir.matching import match
 from spn4cir.params import of_dataset
 from spn4cir.partners import write_partners
 from spn4cir.unicom import load_unicom
 from spn4cir.windows import write_samples
+from spn4cir.work import code_hash, listing_hash, work_folder
 from stages.common import Job, run
 
 
@@ -14,17 +17,33 @@ def main(job: Job) -> None:
     """Writes `data/match/<dataset>/{partners.parquet, ranks.json}`."""
     settings = of_dataset(job.params.match, job.dataset, "match")
     models = of_dataset(job.params.models, job.dataset, "models")
-    unique = read_optimized_images(job.dedup_file, job.layout().image_path)
+    windows = [job.of_family(settings.window, "match.{}.window", family) for family in job.params.run.models]
+    layout = job.layout()
+    unique = read_optimized_images(job.dedup_file, layout.image_path)
+    encoder = job.model("encoder", models.encoder)
+    device = choose_device(job.params.machine.device)
+    work = work_folder(
+        job.work("match"),
+        {
+            "encoder": file_hash(encoder),
+            "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
+            "batch_size": settings.batch_size,
+            "code": code_hash("stages.match"),
+            "device": device.type,
+        },
+    )
+    clear_others(work)
     found, samples = match(
         unique,
-        load_unicom(job.model("encoder", models.encoder)),
-        windows=settings.window.values(),
+        load_unicom(encoder),
+        windows=windows,
         partners=settings.partners,
         seed=job.params.seed,
         batch_size=settings.batch_size,
         workers=job.params.machine.workers,
-        device=choose_device(job.params.machine.device),
+        device=device,
         sampled=job.params.report.windows,
+        work=work,
     )
     write_partners(found, unique.gallery, job.place("match") / "partners.parquet")
     write_samples(samples, job.place("match") / "ranks.json")

@@ -94,7 +94,9 @@ def test_no_window_draws_any_other_image_uniformly() -> None:
 
 
 def test_window_that_begins_beyond_the_images_is_refused() -> None:
-    with pytest.raises(InputError, match=r"window \[10, 20\] begins beyond the 10 images.*lower match"):
+    with pytest.raises(
+        InputError, match=r"window \[10, 20\] begins beyond the 10 images.*as in \[0.4, 0.8\], to lower ranks"
+    ):
         find_partners(random_features(10), (10, 20), 1, seed=0)
 
 
@@ -109,6 +111,21 @@ def test_window_that_ends_beyond_the_images_is_cut_with_a_word(capsys: pytest.Ca
 def test_window_with_fewer_ranks_than_partners_is_refused(images: int, window: tuple[int, int] | None) -> None:
     with pytest.raises(InputError, match=r"holds \d ranks, but partners is 3"):
         find_partners(random_features(images), window, 3, seed=0)
+
+
+def test_shares_are_ranks_of_the_images(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 60 images [0.4, 0.8] are the ranks 24 to 47: the draw, and what is kept, are those of the ranks."""
+    features = random_features(60)
+    shares, ranks = (find_partners(features, window, 7, seed=3) for window in ((0.4, 0.8), (24, 48)))
+    np.testing.assert_array_equal(shares.rank, ranks.rank)
+    np.testing.assert_array_equal(shares.target, ranks.target)
+    assert shares.window == (24, 48)
+    assert capsys.readouterr().err.count("cut") == 0
+
+
+def test_shares_that_hold_too_few_ranks_are_refused_as_written() -> None:
+    with pytest.raises(InputError, match=r"window \[0.99, 1.0\] of 10 images holds 0 ranks, but partners is 1; widen"):
+        find_partners(random_features(10), (0.99, 1.0), 1, seed=0)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
@@ -155,25 +172,46 @@ def test_features_have_unit_norm_and_the_order_of_the_paths(
     torch.testing.assert_close(features.norm(dim=1), torch.ones(7))
 
 
-def test_windows_are_computed_once_and_images_encoded_once(model: CountingUnicom, unique: UniqueImages) -> None:
-    found, samples = match(unique, model, [(1, 3), None, (1, 3)], 1, 0, 4, 0, CPU, 3)
+def test_windows_are_computed_once_and_images_encoded_once(
+    model: CountingUnicom, unique: UniqueImages, tmp_path: Path
+) -> None:
+    """Of seven images, the shares 1/7 and 3/7 are the ranks 1 and 3."""
+    found, samples = match(unique, model, [(1, 3), None, (1, 3), (1 / 7, 3 / 7)], 1, 0, 4, 0, CPU, 3, tmp_path)
     assert [partners.window for partners in found] == [(1, 3), None]
     assert len(samples.samples) == 3
     assert model.encoded == 7
 
 
-def test_bad_window_is_refused_before_any_image_is_encoded(model: CountingUnicom, unique: UniqueImages) -> None:
+def test_a_further_window_encodes_nothing(model: CountingUnicom, unique: UniqueImages, tmp_path: Path) -> None:
+    """Another family in `run.models`; its partners are those of a run that computed all windows at once."""
+    (first,), _ = match(unique, model, [(1, 3)], 1, 0, 4, 0, CPU, 3, tmp_path)
+    again, samples = match(unique, model, [(1, 3), (0.5, 1.0)], 1, 0, 4, 0, CPU, 3, tmp_path)
+    assert model.encoded == 7
+    (tmp_path / "new").mkdir()
+    whole, others = match(unique, model, [(1, 3), (0.5, 1.0)], 1, 0, 4, 0, CPU, 3, tmp_path / "new")
+    assert samples == others
+    for one, other in ((first, again[0]), *zip(again, whole, strict=True)):
+        assert one.window == other.window
+        np.testing.assert_array_equal(one.target, other.target)
+        np.testing.assert_array_equal(one.similarity, other.similarity)
+
+
+def test_bad_window_is_refused_before_any_image_is_encoded(
+    model: CountingUnicom, unique: UniqueImages, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"window \[10, 20\] begins beyond the 7 images"):
-        match(unique, model, [(1, 3), (10, 20)], 1, 0, 4, 0, CPU, 3)
+        match(unique, model, [(1, 3), (10, 20)], 1, 0, 4, 0, CPU, 3, tmp_path)
     assert model.encoded == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_truncated_image_is_one_line_that_names_it(model: CountingUnicom, unique: UniqueImages, workers: int) -> None:
+def test_truncated_image_is_one_line_that_names_it(
+    model: CountingUnicom, unique: UniqueImages, workers: int, tmp_path: Path
+) -> None:
     path = unique.gallery.paths[5]
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match=r"^\S+5\.png: cannot be decoded") as raised:
-        match(unique, model, [None], 1, 0, 2, workers, CPU, 3)
+        match(unique, model, [None], 1, 0, 2, workers, CPU, 3, tmp_path)
     assert "\n" not in str(raised.value)
 
 

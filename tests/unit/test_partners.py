@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.partners import Partner, Partners, read_partners, write_partners
+from spn4cir.partners import Partner, Partners, Window, ranks_of, read_partners, write_partners
 from spn4cir.types import Gallery
 
 GALLERY = Gallery(("a", "b", "c"), (Path("a.png"), Path("b.png"), Path("c.png")))
@@ -41,7 +41,7 @@ def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
 
 def test_absent_window_is_named(tmp_path: Path) -> None:
     write_partners([partners((1, 3), [1, 2, 0])], GALLERY, tmp_path / "partners.parquet")
-    with pytest.raises(InputError, match="holds no partners of window null"):
+    with pytest.raises(InputError, match="contains no partners of window null"):
         read_partners(tmp_path / "partners.parquet", None)
 
 
@@ -54,3 +54,38 @@ def test_absent_and_malformed_files_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"reference": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet: is not a file of partners \(columns reference\)"):
         read_partners(tmp_path / "other.parquet", None)
+
+
+@pytest.mark.parametrize(
+    ("window", "images", "ranks"),
+    [
+        (None, 10, None),
+        ((10_000, 20_000), 10, (10_000, 20_000)),
+        ((0.4, 0.8), 25_136, (10_054, 20_109)),
+        ((0.0, 1.0), 10, (1, 10)),
+        ((0.25, 0.75), 10, (3, 8)),  # 2.5 and 7.5: a half is rounded up
+        ((0.29, 0.57), 100, (29, 57)),  # 28.999... and 56.999... as floats
+        ((0.4, 0.8), 2, (1, 2)),
+    ],
+)
+def test_shares_are_rounded_to_the_nearest_rank(
+    window: Window | None, images: int, ranks: tuple[int, int] | None
+) -> None:
+    """And never to rank 0, which is the image itself; ranks stay as they are."""
+    assert ranks_of(window, images) == ranks
+
+
+def test_a_window_of_shares_is_found_by_its_ranks(tmp_path: Path) -> None:
+    """Of three images, the shares 0.4 and 0.8 are the ranks 1 and 2 (1.2 and 2.4, rounded)."""
+    path = tmp_path / "partners.parquet"
+    write_partners([partners((1, 2), [1, 2, 0]), partners(None, [2, 0, 1])], GALLERY, path)
+    assert read_partners(path, (0.4, 0.8)) == read_partners(path, (1, 2))
+    with pytest.raises(InputError, match=r"contains no partners of window \[0.4, 1.0\]"):
+        read_partners(path, (0.4, 1.0))
+
+
+def test_no_windows_are_a_file_of_no_partners(tmp_path: Path) -> None:
+    """As of a run without families."""
+    write_partners([], GALLERY, tmp_path / "partners.parquet")
+    with pytest.raises(InputError, match="contains no partners of window null"):
+        read_partners(tmp_path / "partners.parquet", None)

@@ -21,6 +21,7 @@ def test_the_ranks_of_a_window() -> None:
         "farthest": (853, 858),
     }
     assert list(strips(None, 858)) == ["nearest", "middle", "farthest"]
+    assert strips((0.5, 0.75), 800) == strips((400, 600), 800)
 
 
 @pytest.mark.parametrize("window", [None, (1, 2), (3, 4), (2, 90)])
