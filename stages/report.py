@@ -1,6 +1,7 @@
 """report: one page that shows what came out for a data set and family, and what it was made of."""
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from spn4cir.dedup import read_optimized_images
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.listing import read_listing
+from spn4cir.pair_settings import pair_settings, short_key
 from spn4cir.paper import PaperComparison, compare_to_paper
-from spn4cir.params import of_dataset, of_family
+from spn4cir.params import of_dataset
 from spn4cir.report.inputs import input_hashes
 from spn4cir.report.page import write_page
 from spn4cir.report.run import Run, read_outcomes
@@ -97,29 +99,11 @@ def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
 
 def _settings(job: Job) -> dict[str, Any]:
     """What `params.yaml` says of this data set and family, by section."""
-    shared: dict[str, Any] = {
-        "datasets": job.params.datasets,
-        "dedup": job.params.dedup,
-        "caption": job.params.caption,
-        "match": job.params.match,
-        "shortcuts": job.params.shortcuts,
-    }
-    own: dict[str, Any] = {
-        "triplets": job.params.triplets,
-        "checkpoint": job.params.checkpoint,
-        "bank": job.params.bank,
-        "train": job.params.train,
-        "validate": job.params.validate_,
-    }
-    models = of_dataset(job.params.models, job.dataset, "models")
-    found: dict[str, Any] = {"seed": job.params.seed}
-    found |= {name: of_dataset(section, job.dataset, name).model_dump() for name, section in shared.items()}
-    found["caption"] |= {"words": _words(job), "pool": None}
-    found["match"]["window"] = found["match"]["window"].get(job.family)
-    found["models"] = models.model_dump() | {"stage1": job.of_family(models.stage1, "models.{}.stage1").model_dump()}
-    return found | {
-        name: of_family(section, job.dataset, job.family, name).model_dump() for name, section in own.items()
-    }
+    found: dict[str, Any] = {}
+    for path, value in pair_settings(job.params, job.dataset, job.family).items():
+        *sections, key = short_key(path, job.family)
+        reduce(lambda inner, name: inner.setdefault(name, {}), sections, found)[key] = value
+    return found
 
 
 if __name__ == "__main__":

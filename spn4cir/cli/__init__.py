@@ -2,7 +2,17 @@
 
 import os
 
-from spn4cir.cli import checking, comparing, data, exporting, files, scoring, searching, serving  # noqa: F401
+from spn4cir.cli import (  # noqa: F401
+    checking,
+    comparing,
+    data,
+    exporting,
+    files,
+    scoring,
+    searching,
+    serving,
+    settings,
+)
 from spn4cir.cli.application import app
 
 __all__ = ["app", "main"]

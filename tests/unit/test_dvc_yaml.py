@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from spn4cir.defaults import DEFAULTS
+from spn4cir.pair_settings import pair_settings
+from spn4cir.params_file import load_params
 from stages.fingerprint import Sources
 
 ROOT = Path(__file__).parents[2]
@@ -136,12 +139,14 @@ def sections_read(module: str) -> set[str]:
     scripts = [path for path in Sources(ROOT).closure(module) if path.parts[0] == "stages" and path.stem != "common"]
     text = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in scripts)
     read = {name.rstrip("_") for name in re.findall(r"\bjob\.params\.(\w+)", text)}
+    if "pair_settings(job.params" in text:
+        read |= {path[0] for path in pair_settings(load_params(ROOT / "params.yaml"), "demo_fiq", "clip")}
     return read | ({"datasets"} if "job.layout()" in text else set())
 
 
 @pytest.mark.parametrize(("file", "content"), [stage for stage in own_stages() if stage.values[0] == "dvc.yaml"])
 def test_the_params_that_a_stage_reads_are_declared(file: str, content: Any) -> None:
     """All but `machine`, which decides no result; where nothing is declared, a changed value would rerun nothing."""
-    declared = {key.split(".")[0] for key in content.get("params", [])}
+    declared = {key.split(".")[0] for key in content.get("params", [])} - {DEFAULTS}
     (module,) = modules(content)
     assert declared == sections_read(module) - {"machine"}

@@ -1,0 +1,29 @@
+"""The command that prints settings: `settings`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spn4cir.cli.application import app, example
+
+
+@app.command(epilog=example("spn4cir settings fiq clip"))
+def settings(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A data set of params.yaml.")],
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="A model family of that data set.")],
+) -> None:
+    """Print what a data set and family run with, and where each value comes from.
+
+    Reads the params.yaml in reach. Prints a line for each value: its key, the value, and the entry of params.yaml that
+    it is written in, as in train.fiq.clip or defaults.train.all.
+    """
+    from spn4cir.pair_settings import describe_pair
+    from spn4cir.params_file import find_merged
+
+    lines = [
+        (f"{key}: {value}", origin) for key, value, origin in describe_pair(*find_merged(Path.cwd()), dataset, family)
+    ]
+    width = min(60, max(len(line) for line, _ in lines))
+    for line, origin in lines:
+        print(f"{line:<{width}}  # {origin}")
