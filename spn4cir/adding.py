@@ -2,11 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spn4cir.blocks import copy_settings, require_given
+from spn4cir.blocks import copy_settings, require_given, set_run
 from spn4cir.check_lines import pictures_lines
 from spn4cir.checking import check_data
 from spn4cir.datasets import find_parts, open_layout
@@ -36,6 +36,7 @@ def add_dataset(
     annotations: Path | None = None,
     check: bool = True,
     settings: Mapping[str, Any] | None = None,
+    chosen: bool = False,
 ) -> str:
     """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
 
@@ -52,6 +53,8 @@ def add_dataset(
         check: decode every picture that the annotations name.
         settings: `table` or `categories`, of a layout that takes it, and `hub`, where the folder came from; categories
             that are not given are those that the folder holds.
+        chosen: set the lists of `run` to this data set, so that `dvc repro` runs it; without annotated triplets, with
+            the families that need none.
 
     Returns:
         What was found and what to type next.
@@ -69,6 +72,11 @@ def add_dataset(
     linked = is_linked(place, folder)
     extended, params = _extend(text, other, name, layout, options)
     contents, remarks = inspect_folder(params, name, folder)
+    families = () if contents.triplets else generated_families(params, name)
+    lists = _run_lists(name, contents, families)
+    if chosen:
+        extended = set_run(extended, {**lists, "benchmarks": []}, PARAMS_FILE)
+        params = parse_params(extended, PARAMS_FILE)
     pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
     wanted = list(add_models(project / "data" / "models", params, name, other))
     if not linked:
@@ -79,12 +87,9 @@ def add_dataset(
             temporary.write_bytes(extended.encode())
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
     checked = _check(params, name, folder) if check else []
-    families = () if contents.triplets else generated_families(params, name)
     attention = _attention([*wanted, *remarks, *_outside(name, folder, options)])
     described = [*parts_lines("datasets", name, options), *_describe(contents)]
-    return "\n".join(
-        [found, *described, *pooled, *checked, *attention, *_next_steps(project, name, contents, families)]
-    )
+    return "\n".join([found, *described, *pooled, *checked, *attention, *_next_steps(project, name, lists, chosen)])
 
 
 def fetch_dataset(
@@ -206,18 +211,24 @@ def _attention(remarks: list[str]) -> list[str]:
     return ["", "Attention:", *(f"  - {remark}" for remark in remarks)] if remarks else []
 
 
-def _next_steps(project: Path, name: str, contents: Contents, families: tuple[str, ...]) -> list[str]:
+def _run_lists(name: str, contents: Contents, families: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The lists of `run` that a data set needs; `families` are those that can be run, where not all can."""
+    submit = [name] if contents.test is not None else []
+    return {"datasets": [name], "submit": submit} | ({"models": families} if families else {})
+
+
+def _next_steps(project: Path, name: str, lists: Mapping[str, Sequence[str]], chosen: bool) -> list[str]:
     """What to type: the models into DVC's cache, the link into git (queued experiments start from a commit), a run.
 
-    `families` are those that can be run, where not all can.
+    Args:
+        project: the folder of `params.yaml`.
+        name: of the data set.
+        lists: those of `run` that the data set needs.
+        chosen: they are set already.
     """
     place = project / "data" / "raw" / name
     data = f"data/raw/{name}" if place.is_symlink() else f"data/raw/{name}.dvc data/raw/.gitignore"
     own = [] if place.is_symlink() else [f"  dvc add data/raw/{name}"]
-    submit = name if contents.test is not None else ""
-    chosen = {"run.datasets": name, "run.submit": submit} | ({"run.models": ", ".join(families)} if families else {})
-    lists = " ".join(f"-S '{key}=[{value}]'" for key, value in chosen.items())
-    *first, last = (f"{key}: [{value}]" for key, value in chosen.items())
     return [
         "",
         "Next:",
@@ -226,8 +237,18 @@ def _next_steps(project: Path, name: str, contents: Contents, families: tuple[st
         f"  dvc add data/models/{name}",
         f"  git add {PARAMS_FILE} {data} data/pool/{name} data/models/{name}.dvc data/models/.gitignore",
         f'  git commit -m "Add the data set {name}"',
-        f"  in {PARAMS_FILE} set {', '.join(first)} and {last}, then: dvc repro",
-        f"  or for once: dvc exp run {lists}",
-        f"  or in the queue: dvc exp run --queue {lists} && dvc queue start",
+        *(["  dvc repro"] if chosen else _choices(lists)),
         "After a change of a model file: dvc add that folder again.",
+    ]
+
+
+def _choices(lists: Mapping[str, Sequence[str]]) -> list[str]:
+    """The ways to run with these lists of `run`."""
+    texts = {f"run.{key}": ", ".join(names) for key, names in lists.items()}
+    flags = " ".join(f"-S '{key}=[{names}]'" for key, names in texts.items())
+    *first, last = (f"{key}: [{names}]" for key, names in texts.items())
+    return [
+        f"  in {PARAMS_FILE} set {', '.join(first)} and {last} (add-dataset --run does so), then: dvc repro",
+        f"  or for once: dvc exp run {flags}",
+        f"  or in the queue: dvc exp run --queue {flags} && dvc queue start",
     ]

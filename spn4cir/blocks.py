@@ -1,15 +1,16 @@
-"""Copying a data set's settings in the text of `params.yaml`: comments are copied along, every other byte stays."""
+"""Edits of the text of `params.yaml`: a data set's settings copied, the lists of `run` set; every other byte stays."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from spn4cir.defaults import DEFAULTS
 from spn4cir.errors import InputError
 
 # Settings of a data set or benchmark that another one's are not copied to.
@@ -51,7 +52,9 @@ def copy_settings(
     copies = [
         _copy_block(text, section, other, name, (layout, options or {}), f"{place}: {key.value}")
         for key, section in _sections(text, place)
-        if other in (names := [entry.value for entry, _ in section.value]) and name not in names
+        if key.value != DEFAULTS
+        and other in (names := [entry.value for entry, _ in section.value])
+        and name not in names
     ]
     for copy in reversed(copies):
         text = text[: copy.position] + copy.lines + text[copy.position :]
@@ -71,6 +74,36 @@ def require_given(written: BaseModel, options: Mapping[str, Any], place: str) ->
 
 def _shown(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def set_run(text: str, lists: Mapping[str, Sequence[str]], place: str) -> str:
+    """The text with lists of the section `run` replaced.
+
+    Args:
+        text: the file's content.
+        lists: the new names, by the key below `run`.
+        place: the file's name, for errors.
+
+    Raises:
+        InputError: the file has no section `run`, or one of the keys is not a list there.
+    """
+    run = next((section for key, section in _sections(text, place) if key.value == "run"), None)
+    entries = {} if run is None else {key.value: (key, value) for key, value in run.value}
+    for name in lists:
+        if not isinstance(entries.get(name, (None, None))[1], SequenceNode):
+            raise InputError(f"{place}: run.{name}: expected a list; write it as [], then run again")
+    nodes = sorted((entries[name] for name in lists), key=lambda node: -node[0].start_mark.index)
+    for key, value in nodes:
+        text = f"{text[: key.end_mark.index]}: [{', '.join(lists[key.value])}]{text[_content_end(value) :]}"
+    return text
+
+
+def _content_end(node: Node) -> int:
+    """Where the content of a node ends; the mark of one that is written a line an item is behind what follows it."""
+    while isinstance(node, SequenceNode | MappingNode) and not node.flow_style and node.value:
+        node = node.value[-1] if isinstance(node, SequenceNode) else node.value[-1][1]
+    end: int = node.end_mark.index
+    return end
 
 
 def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:

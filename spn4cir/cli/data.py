@@ -83,6 +83,10 @@ def add_dataset(
     check: Annotated[
         bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
     ] = True,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="Set the lists of run in params.yaml to NAME, so that dvc repro runs it alone."),
+    ] = False,
 ) -> None:
     """Make a folder of images, with captions or without, a data set or a benchmark of the pipeline.
 
@@ -97,7 +101,7 @@ def add_dataset(
 
     project = project_folder()
     if not is_trained_on(layout):
-        path = _only_path(layout, path, pool, annotations, table, hub, categories)
+        path = _only_path(layout, path, pool, annotations, table, hub, categories, run)
         print(add_benchmark(project, name, layout, path, like, check, layout_options(None, tasks=tasks)))
         return
     options = layout_options(None, table=table, categories=categories, tasks=tasks)
@@ -105,7 +109,7 @@ def add_dataset(
         path, options = fetch_dataset(project, name, layout, hub, revision, options)
     elif hub is not None:
         raise InputError("give --path or --hub, not both")
-    print(add_dataset(project, name, layout, path, like, pool, annotations, check, options))
+    print(add_dataset(project, name, layout, path, like, pool, annotations, check, options, run))
 
 
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:

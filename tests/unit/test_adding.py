@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from spn4cir.adding import PLACEHOLDER, add_dataset
@@ -13,6 +14,7 @@ from spn4cir.adding_benchmarks import add_benchmark
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
+from spn4cir.defaults import BY_FAMILY, SHARED
 from spn4cir.errors import InputError
 from spn4cir.params_file import load_params
 from tests.helpers.benchmarks import write_circo, write_genecis
@@ -120,7 +122,7 @@ def test_the_report_counts_and_says_what_to_type(project, pictures):
     for line in (
         "dvc add data/models/mine",
         "git add params.yaml data/raw/mine data/pool/mine data/models/mine.dvc data/models/.gitignore",
-        "set run.datasets: [mine] and run.submit: [mine], then: dvc repro",
+        "set run.datasets: [mine] and run.submit: [mine] (add-dataset --run does so), then: dvc repro",
         "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[mine]'",
     ):
         assert line in report
@@ -136,7 +138,7 @@ def test_without_a_test_split_nothing_is_submitted(project, pictures):
 
 def test_a_window_beyond_the_images_is_said_with_a_proposal_that_holds(project, pictures):
     report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
-    assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [7, 14]" in report
+    assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [0.4, 0.8]" in report
     assert "train.mine.clip.batch_size: 64 exceeds the 18 annotated training triplets" in report
 
 
@@ -302,11 +304,49 @@ def test_a_folder_of_pictures_alone_is_for_recipes_that_need_no_annotations(proj
     report = add_dataset(project, "mine", "folder", tmp_path / "shop", "demo_cirr")
     assert "training    0 triplets, 8 images" in report
     assert "validation  no annotated queries: some of the generated triplets are held out" in report
-    assert "set run.datasets: [mine], run.submit: [] and run.models: [zs], then: dvc repro" in report
+    assert "set run.datasets: [mine], run.submit: [] and run.models: [zs] (add-dataset --run does so), then:" in report
+    assert "match.mine.window" not in report, "zs draws any other image"
     assert "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[]' -S 'run.models=[zs]'" in report
     assert "train.mine.zs.batch_size: 64 exceeds the 8 images that triplets are generated of" in report
     assert "train.mine.clip.batch_size" not in report
     assert load_params(project / "params.yaml").datasets["mine"].options == {}
+
+
+def test_the_lists_of_run_are_set(project, pictures):
+    """Benchmarks are left out, as nothing trains their weights then; a second run changes nothing."""
+    text = (project / "params.yaml").read_text()
+    assert text.count("  benchmarks: []\n") == 1
+    (project / "params.yaml").write_text(
+        text.replace("  benchmarks: []\n", "  benchmarks: [{name: circo, weights: demo_cirr}]   # remark\n")
+    )
+    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr", chosen=True)
+    changed = (project / "params.yaml").read_text()
+    run = load_params(project / "params.yaml").run
+    assert (run.datasets, run.models, run.submit, run.benchmarks) == (("mine",), ("clip",), ("mine",), ())
+    assert "  benchmarks: []   # remark\n" in changed
+    assert report.splitlines()[-2:] == ["  dvc repro", "After a change of a model file: dvc add that folder again."]
+    before = state(project)
+    assert add_dataset(project, "mine", "cirr", pictures, "demo_cirr", chosen=True) == report
+    assert state(project) == before
+
+
+def test_a_folder_of_pictures_alone_is_run_with_the_families_that_need_no_annotations(project, tmp_path):
+    for number in range(8):
+        draw(tmp_path / "shop" / f"{number}.png", number)
+    add_dataset(project, "mine", "folder", tmp_path / "shop", "demo_cirr", chosen=True)
+    run = load_params(project / "params.yaml").run
+    assert (run.datasets, run.models, run.submit) == (("mine",), ("zs",), ())
+
+
+def test_the_entries_contain_what_differs_from_the_defaults(project, pictures):
+    """Those of the other data set, line by line."""
+    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    written = YAML(typ="safe").load(project / "params.yaml")
+    assert "mine" not in written["defaults"]
+    for section in (*SHARED, *BY_FAMILY):
+        if section != "benchmarks":
+            assert written[section]["mine"] == written[section]["demo_cirr"]
+    assert written["validate"]["mine"]["clip"] == {}
 
 
 def test_annotations_are_set_by_their_path_from_the_folder(project, tmp_path):

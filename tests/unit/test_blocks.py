@@ -5,7 +5,7 @@ import io
 import pytest
 from ruamel.yaml import YAML
 
-from spn4cir.blocks import copy_settings
+from spn4cir.blocks import copy_settings, set_run
 from spn4cir.errors import InputError
 
 TEXT = """\
@@ -136,3 +136,26 @@ def test_settings_of_layouts_are_written_as_they_are() -> None:
     assert load(once)["datasets"]["b"] == {"layout": "table", **options, "pool": None}
     other = load(copy_settings(once, "b", "c", "table", "p", {"table": {"files": "*"}}))["datasets"]["c"]
     assert other == {"layout": "table", "table": {"files": "*"}, "hub": None, "pool": None}
+
+
+def test_lists_of_run_are_replaced_in_any_form() -> None:
+    """In one line, a line an item, and empty; all else stays as it is."""
+    models = "  models:\n  - clip\n  - a: b\n    c: zs\n\n"
+    text = f"run:\n  datasets: [a, b]   # two\n{models}  # next\n  submit: []\nseed: 1\n"
+    changed = set_run(text, {"submit": ["c"], "models": ["x", "y"], "datasets": ["c"]}, "p")
+    assert changed == ("run:\n  datasets: [c]   # two\n  models: [x, y]\n\n  # next\n  submit: [c]\nseed: 1\n")
+    assert set_run(changed, {"models": ["x", "y"]}, "p") == changed
+    flow = "run: {datasets: [a], models: [clip]}\n"
+    assert set_run(flow, {"datasets": []}, "p") == "run: {datasets: [], models: [clip]}\n"
+
+
+@pytest.mark.parametrize("text", ["seed: 1\n", "run: {}\n", "run: {datasets: a}\n", "run:\n  datasets:\n"])
+def test_a_run_without_its_lists_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"p: run\.datasets: expected a list; write it as \[\]"):
+        set_run(text, {"datasets": ["a"]}, "p")
+
+
+def test_defaults_are_copied_for_no_data_set() -> None:
+    """A section of `defaults` may have a data set's name."""
+    text = "defaults:\n  match: {partners: 1}\nmatch:\n  match: {}\n"
+    assert copy_settings(text, "match", "new", "cirr", "p") == text + "  new: {}\n"
