@@ -105,7 +105,7 @@ def train(run: Run, params: Mapping[str, Any], pictures: Path, root: Path) -> di
         return {name: read_json(folder / file) for name, file in _MEASURED[run.model].items()}
 
 
-def finished(runs: Sequence[Run], params: Mapping[str, Any], path: Path) -> Runs:
+def finished(runs: Sequence[Run], params: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     """The finished runs in the file whose settings are still those of `demo/params.yaml`."""
     kept = read_json(path) if path.exists() else {}
     settings = {run.key: settings_of(run, params) for run in runs}

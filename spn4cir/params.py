@@ -1,5 +1,6 @@
 """The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -283,7 +284,7 @@ class Params(Settings):
 Value = TypeVar("Value")
 
 
-def of_dataset(section: dict[str, Value], dataset: str, name: str) -> Value:
+def of_dataset(section: Mapping[str, Value], dataset: str, name: str) -> Value:
     """The settings of one data set. Raises InputError when none stand there."""
     if dataset not in section:
         known = ", ".join(section) or "none"
@@ -294,12 +295,12 @@ def of_dataset(section: dict[str, Value], dataset: str, name: str) -> Value:
     return section[dataset]
 
 
-def of_family(section: dict[str, dict[str, Value]], dataset: str, family: str, name: str) -> Value:
+def of_family(section: Mapping[str, Mapping[str, Value]], dataset: str, family: str, name: str) -> Value:
     """The settings of one data set and family. Raises InputError when none stand there."""
     return entry(of_dataset(section, dataset, name), family, f"{name}.{dataset}")
 
 
-def entry(families: dict[str, Value], family: str, name: str) -> Value:
+def entry(families: Mapping[str, Value], family: str, name: str) -> Value:
     """The entry of a family under the key `name`. Raises InputError when none stands there."""
     if family not in families:
         raise InputError(

@@ -1,8 +1,5 @@
 """match: for every unique image, partners in the rank windows of the families that `run` names."""
 
-from spn4cir.leftovers import clear_others
-from spn4cir.work import code_hash, listing_hash, work_folder
-
 from spn4cir.dedup import read_optimized_images
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
@@ -12,6 +9,7 @@ from spn4cir.partners import write_partners
 from spn4cir.unicom import load_unicom
 from spn4cir.windows import write_samples
 from stages.common import Job, run
+from stages.work import clear_others, code_hash, listing_hash, work_folder
 
 
 def main(job: Job) -> None:
@@ -29,7 +27,7 @@ def main(job: Job) -> None:
             "encoder": file_hash(encoder),
             "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
             "batch_size": settings.batch_size,
-            "code": code_hash("stages.match"),
+            "code": code_hash(job, "match"),
             "device": device.type,
         },
     )
