@@ -15,8 +15,8 @@ _TEXT = """\
 Written by `make real`: `dvc repro` on the annotation files of FashionIQ (all three categories) and of CIRR (its train
 captions made of val's, in the same form), with a drawn picture of {size} pixels under every name. The networks are tiny
 and train one epoch, so that the table says what reading, decoding, hashing and ranking at real sizes cost, and nothing
-of the published networks. Captions are made of the images that triplets name. Seconds are those of DVC's stage with its
-hashing of inputs and outputs. The peak is the resident memory of the stage's processes together.
+of the published networks. Captions are made of all train images. Seconds are those of DVC's stage with its hashing of
+inputs and outputs. The peak is the resident memory of the stage's processes together.
 Machine: {cpu}, {cores} cores; Python {python}; {date}.
 
 | stage | {heads} |

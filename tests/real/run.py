@@ -64,7 +64,7 @@ def _choose(params: dict) -> None:
     params["match"]["real_fiq"]["window"]["clip"] = _WINDOW
     params["match"]["real_cirr"]["window"]["clip"] = [400, 800]
     for dataset in DATASETS:
-        params["caption"][dataset].update(max_new_tokens=6, batch_size=256)
+        params["caption"][dataset].update(images="split", max_new_tokens=6, batch_size=256)
         params["checkpoint"][dataset]["clip"]["train"].update(epochs=1, batch_size=128)
         params["train"][dataset]["clip"].update(epochs=1, batch_size=256)
         params["bank"][dataset]["clip"]["batch_size"] = 256

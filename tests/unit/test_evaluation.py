@@ -308,6 +308,7 @@ def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubCompose
     assert content["counts"] == {
         "queries": {"dress": 3, "shirt": 1, "toptee": 3},
         "left_out": {"dress": 0, "shirt": 2, "toptee": 0},
+        "empty_texts": {"dress": 0, "shirt": 0, "toptee": 0},
         "gallery": {"dress": 3, "shirt": 2, "toptee": 3},
         "missing_images": {"dress": 0, "shirt": 1, "toptee": 0},
         "alternatives": {"dress": {"val_triplets": 3}, "shirt": {"val_triplets": 2}, "toptee": {"val_triplets": 3}},
