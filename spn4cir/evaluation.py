@@ -236,7 +236,7 @@ def metrics_file(
         **evaluation.scores,
         "protocol": {
             "family": family or composer.family,
-            **{setting: list(parts) for setting, parts in layout.chosen_parts.items()},
+            **{setting: ", ".join(parts) for setting, parts in layout.chosen_parts.items()},
             "gallery": layout.gallery_rule,
             "queries": layout.query_source,
             **({"splits": "; ".join(map(str, layout.assigned))} if layout.assigned else {}),

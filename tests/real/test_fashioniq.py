@@ -126,5 +126,5 @@ def test_one_category(root: Path, weights: Path, call: Call, project: Path) -> N
     call("validate", *where, "--checkpoint", weights, "--json", "m.json")
     metrics = json.loads(Path("m.json").read_text(encoding="utf-8"))
     assert metrics["counts"]["queries"] == {"dress": 2_017}
-    assert metrics["protocol"]["categories"] == ["dress"]
+    assert metrics["protocol"]["categories"] == "dress"
     assert metrics["average_recall_at10"] == metrics["dress_recall_at10"]
