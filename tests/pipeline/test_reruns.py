@@ -1,6 +1,7 @@
 """What a change makes stale: `dvc status` of a finished project after `dvc repro code`."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,28 @@ RANKED = {
 }
 
 
+@pytest.fixture(scope="module")
+def copied(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return finished.copy(tmp_path_factory.mktemp("reruns") / "project")
+
+
+@pytest.fixture
+def edited(copied: Project) -> Iterator[Project]:
+    """A finished project to edit, in which only the stages `code` may run: git takes all of it back."""
+    yield copied
+    copied.run("git", "checkout", "-q", ".")
+    copied.run("git", "clean", "-qfd", "spn4cir", "stages", "demo")
+
+
 def status(project: Project) -> dict[str, Any]:
     """Why each stale item is stale, by its name."""
     return json.loads(project.run("dvc", "status", "--json").stdout)
 
 
-def refresh(project: Project) -> set[str]:
-    """Runs the stages `code`; the items that are stale after them."""
+def refresh(project: Project) -> dict[str, Any]:
+    """Runs the stages `code`; the status after them."""
     project.repro(*CODE)
-    return set(status(project))
+    return status(project)
 
 
 def append(project: Project, name: str, text: str) -> None:
@@ -35,24 +49,24 @@ def append(project: Project, name: str, text: str) -> None:
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
-def test_comments_and_docstrings_anywhere_rerun_nothing(project: Project) -> None:
+def test_comments_and_docstrings_anywhere_rerun_nothing(edited: Project) -> None:
     """In every module: before `code` has run, `dvc status` names that stage alone."""
     for folder in ("spn4cir", "stages", "demo"):
-        for path in (project.root / folder).rglob("*.py"):
+        for path in (edited.root / folder).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             path.write_text(text.replace('"""', '"""Changed. ', 1) + "\n\n# a comment\n", encoding="utf-8")
-    assert set(status(project)) == set(CODE)
-    assert refresh(project) == set()
-    assert not project.run("git", "status", "--porcelain", "data").stdout
+    assert set(status(edited)) == set(CODE)
+    assert refresh(edited) == {}
+    assert not edited.run("git", "status", "--porcelain", "data").stdout
 
 
-def test_compiled_files_are_no_code(project: Project) -> None:
+def test_compiled_files_are_no_code(edited: Project) -> None:
     """What Python writes beside the sources makes nothing stale, not even the stage `code`."""
     for folder in ("spn4cir", "stages"):
-        place = project.root / folder / "__pycache__"
+        place = edited.root / folder / "__pycache__"
         place.mkdir(exist_ok=True)
         (place / "errors.cpython-399.pyc").write_bytes(b"compiled")
-    assert status(project) == {}
+    assert status(edited) == {}
 
 
 @pytest.mark.parametrize(
@@ -68,34 +82,35 @@ def test_compiled_files_are_no_code(project: Project) -> None:
         ("demo/llava.py", {"demo/dvc.yaml:captioner"}),
     ],
 )
-def test_code_reruns_what_runs_it(project: Project, module: str, stale: set[str]) -> None:
+def test_code_reruns_what_runs_it(edited: Project, module: str, stale: set[str]) -> None:
     """And `dvc status` and `git diff` name it: in the file of the stage's code, the line of the module."""
-    append(project, module, "\nCHANGED = 1\n")
-    assert refresh(project) == stale
-    changed = project.run("git", "diff", "--unified=0", "data").stdout.splitlines()
+    append(edited, module, "\nCHANGED = 1\n")
+    found = refresh(edited)
+    assert found.keys() == stale
+    changed = edited.run("git", "diff", "--unified=0", "data").stdout.splitlines()
     lines = {line.split()[1] for line in changed if line.startswith(("+", "-")) and not line.startswith(("+++", "---"))}
     assert lines == ({module} if stale else set())
-    for reasons in status(project).values():
+    for reasons in found.values():
         (entry,) = reasons
         assert all(path.startswith("data/code") for path in entry["changed deps"])
 
 
-def test_a_new_family_and_a_new_layout_rerun_nothing(project: Project) -> None:
+def test_a_new_family_and_a_new_layout_rerun_nothing(edited: Project) -> None:
     """Each is a file and an entry of its registry."""
     for registry, name, entry in (
         ("composers", "toy", 'Entry("spn4cir.composers.toy:ToyComposer", (Container(1, "toy"),))'),
         ("datasets", "rows", '"spn4cir.datasets.rows:Rows"'),
     ):
-        path = project.root / "spn4cir" / registry / "__init__.py"
+        path = edited.root / "spn4cir" / registry / "__init__.py"
         text = path.read_text(encoding="utf-8")
         start = "COMPOSERS = {\n" if registry == "composers" else "LAYOUTS = {\n"
         path.write_text(text.replace(start, f'{start}    "{name}": {entry},\n'), encoding="utf-8")
         (path.parent / f"{name}.py").write_text("x = 1\n")
-    assert refresh(project) == set()
+    assert refresh(edited) == {}
 
 
-def test_a_setting_reruns_what_reads_it(project: Project) -> None:
-    """`tau` of one pair its training, and `machine` nothing."""
+def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
+    """`tau` of one pair its training, and the report, which shows the settings; `machine` nothing."""
 
     def tau(params: dict) -> None:
         params["train"]["demo_cirr"]["clip"]["tau"] = 0.5
@@ -103,10 +118,10 @@ def test_a_setting_reruns_what_reads_it(project: Project) -> None:
     def machine(params: dict) -> None:
         params["machine"].update(device="cpu", workers=0)
 
-    project.edit("params.yaml", machine)
-    assert refresh(project) == set()
-    project.edit("params.yaml", tau)
-    assert refresh(project) == {"train@demo_cirr-clip"}
+    edited.edit("params.yaml", machine)
+    assert refresh(edited) == {}
+    edited.edit("params.yaml", tau)
+    assert refresh(edited).keys() == {"train@demo_cirr-clip", "report@demo_cirr-clip"}
 
 
 def test_a_comment_keeps_unfinished_work(project: Project) -> None:
