@@ -149,8 +149,10 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
     images = len(features)
     lo, hi = _cut(window, images, partners)
     ranks_asked = ranks_of(window, images)
-    if window and ranks_asked and hi < ranks_asked[1]:
-        print(f"match: window {list(window)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr)
+    if ranks_asked and hi < ranks_asked[1]:
+        print(
+            f"match: window {list(ranks_asked)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr
+        )
     if not torch.isfinite(features).all():
         raise InputError("match: the encoder's features hold values that are not finite; download its weights again")
     ranks = _draw_ranks(images, lo, hi, partners, seed)

@@ -1,13 +1,14 @@
 """What a data set and family run with: the settings of the pair, and the entry that each value is written in."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
 from typing import Any
 
 from spn4cir.defaults import KeyPath, Merged
 from spn4cir.params import Params, entry, of_dataset, of_family
+from spn4cir.settings import Settings
 
 
 def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, Any]:
@@ -15,26 +16,16 @@ def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, An
 
     Raises InputError where a section has no entry of the data set or family.
     """
-    shared: dict[str, Mapping[str, Any]] = {
-        "datasets": params.datasets,
-        "models": params.models,
-        "dedup": params.dedup,
-        "caption": params.caption,
-        "match": params.match,
-    }
-    own: dict[str, Mapping[str, Any]] = {
-        "triplets": params.triplets,
-        "checkpoint": params.checkpoint,
-        "bank": params.bank,
-        "train": params.train,
-        "validate": params.validate_,
-    }
+    names = ("datasets", "models", "dedup", "caption", "match", "shortcuts")
+    shared: dict[str, dict[str, Settings]] = {name: getattr(params, name) for name in names}
+    own: dict[str, Any] = {name: getattr(params, name) for name in ("triplets", "checkpoint", "bank", "train")}
+    own["validate"] = params.validate_
     found: dict[KeyPath, Any] = {("seed",): params.seed}
-    for name, section in (*shared.items(), ("shortcuts", params.shortcuts)):
+    for name, section in shared.items():
         found |= {(name, dataset, key): value for key, value in of_dataset(section, dataset, name).model_dump().items()}
     for name, families in own.items():
-        settings = of_family(families, dataset, family, name).model_dump()
-        found |= {(name, dataset, family, key): value for key, value in settings.items()}
+        settings: Settings = of_family(families, dataset, family, name)
+        found |= {(name, dataset, family, key): value for key, value in settings.model_dump().items()}
     words, pool = (found.pop(("caption", dataset, key)) for key in ("words", "pool"))
     captions = "pool" if family in pool else "words"
     found["caption", dataset, captions, family] = entry(words | pool, family, f"caption.{dataset}.words")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from spn4cir.composers import Container, Entry, composer_class
 from spn4cir.composers.protocol import Composer
 from spn4cir.datasets import open_layout
 from spn4cir.dedup import deduplicate
-from spn4cir.params import Params, Validate
+from spn4cir.defaults import BY_FAMILY, WATCHED
+from spn4cir.params import Validate
+from spn4cir.params_file import parse_params
 from spn4cir.stage1 import train_stage1
 from spn4cir.stage2 import train_stage2
 from spn4cir.training_settings import Bank
@@ -68,20 +71,30 @@ def rows_of(family: str, values: Any, place: tuple[str, ...] = ()) -> Iterator[t
 
 
 def test_the_rows_are_those_of_the_settings() -> None:
-    """Of every data set; and copies of another family's rows are settings that the whole file passes with."""
+    """Of every data set. With the page's defaults, the least that each row may be, and models, the file is whole."""
     values = YAML(typ="safe").load(ROOT / "params.yaml")
-    places = list(rows_of("clip", values))
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", DOC, flags=re.MULTILINE | re.DOTALL)
+    defaults = YAML(typ="safe").load(shown)["defaults"]
+    assert defaults.keys() == set(BY_FAMILY)
+    places = [place for place in rows_of("clip", values) if place[0] != "defaults"]
     named = {place for name in values["datasets"] for place in places if name in place}
     assert named == set(places)
     general = {".".join("<d>" if part in values["datasets"] else part for part in place[:-1]) for place in places}
     assert {f"{place}.<f>" for place in general} == first_cells("row")
-    for place in places:
-        row = values
-        for part in place[:-1]:
+    for section, families in defaults.items():
+        values["defaults"][section] |= families
+    for section, *names, _ in places:
+        row = values[section]
+        for part in names:
             row = row[part]
-        row["toy"] = row["clip"]
+        least = {key: row["clip"][key] for key in WATCHED.get(section, ())} if section in BY_FAMILY else row["clip"]
+        row["toy"] = least
     values["run"]["models"] = ["toy"]
-    Params.model_validate(values)
+    text = StringIO()
+    YAML(typ="safe").dump(values, text)
+    params = parse_params(text.getvalue(), "p")
+    assert params.train["fiq"]["toy"].lr == 1e-3
+    assert params.train["fiq"]["toy"].weight_decay == params.train["fiq"]["clip"].weight_decay
 
 
 def test_the_toy_trains_from_end_to_end(tmp_path: Path) -> None:
