@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from spn4cir.datasets import open_layout
+from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-from spn4cir.params import LocalModel, Params, entry, of_dataset
+from spn4cir.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
 from spn4cir.params_file import load_params
 from spn4cir.user import name_user
 
@@ -107,7 +107,9 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         raise SystemExit(2)
     try:
         name_user()
-        stage(Job(load_params(), *sys.argv[1:]))
+        params = load_params()
+        _check_layouts(params)
+        stage(Job(params, *sys.argv[1:]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -118,3 +120,16 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
     except KeyboardInterrupt:
         print("interrupted; run it again to go on", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _check_layouts(params: Params) -> None:
+    """Raises InputError for layouts that the last stages of `run` would stop at, hours after the first."""
+    for dataset in params.run.submit:
+        layout = params.datasets[dataset].layout
+        if not has_server(layout):
+            raise InputError(
+                f"{PARAMS_FILE}: run.submit: '{dataset}' has layout {layout}, whose files no test server takes; remove "
+                f"it (layouts with a server: {with_server()})"
+            )
+    for benchmark in params.run.benchmarks:
+        adapter_class(params.benchmarks[benchmark.name].layout)

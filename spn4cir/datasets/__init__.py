@@ -86,9 +86,14 @@ def adapter_class(layout: str) -> type[Any]:
 
 def submittable(layout: str, opened: Benchmark) -> Submittable:
     """The benchmark, whose server takes files. Raises InputError where there is no such server."""
-    if not hasattr(opened, "test_split"):
-        raise InputError(f"{opened.root}: layout {layout} has no submission files; take one of: {_with_server()}")
+    if not has_server(layout):
+        raise InputError(f"{opened.root}: layout {layout} has no submission files; take one of: {with_server()}")
     return cast(Submittable, opened)
+
+
+def has_server(layout: str) -> bool:
+    """Whether a test server takes files of a layout. Raises InputError for a layout that is not known."""
+    return hasattr(adapter_class(layout), "test_split")
 
 
 def has_test_queries(opened: Benchmark) -> TypeGuard[Submittable]:
@@ -99,5 +104,6 @@ def has_test_queries(opened: Benchmark) -> TypeGuard[Submittable]:
     return any(split.split == test for split in opened.annotated_splits())
 
 
-def _with_server() -> str:
-    return ", ".join(layout for layout in LAYOUTS if hasattr(adapter_class(layout), "test_split"))
+def with_server() -> str:
+    """The layouts whose files a test server takes, as a list in words."""
+    return ", ".join(layout for layout in LAYOUTS if has_server(layout))

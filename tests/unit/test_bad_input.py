@@ -606,6 +606,27 @@ def test_a_layout_that_is_not_known(project, monkeypatch, capsys):
     assert line == f"error: layout 'coco' is not known; choose one of: {', '.join(KNOWN)}"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "submit: [demo_cirr]",
+            "submit: [demo_cirr, demo_fiq]",
+            r"params.yaml: run.submit: 'demo_fiq' has layout fashioniq, whose files no test server takes; remove it "
+            r"\(layouts with a server: .*cirr.*\)",
+        ),
+        ("benchmarks: []", "benchmarks: [{name: circo, weights: demo_cirr}]", "layout 'coco' is not known; choose"),
+    ],
+)
+def test_layouts_that_the_last_stages_would_stop_at(project, monkeypatch, capsys, old, new, message):
+    """The first stage says so, before hours of training."""
+    file = project / "params.yaml"
+    text = file.read_text().replace("  circo: {layout: circo", "  circo: {layout: coco")
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    assert re.match(f"error: {message}", stage(monkeypatch, capsys, "dedup", "demo_cirr"))
+
+
 def test_a_stage_of_a_layout_without_a_test_server(project, monkeypatch, capsys, weights):
     (project / "data" / "train" / "demo_fiq" / "clip").mkdir(parents=True)
     shutil.copy(weights, project / "data" / "train" / "demo_fiq" / "clip" / "best.pt")
