@@ -17,6 +17,7 @@ from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json
 from spn4cir.params_file import load_params
+from spn4cir.partners import ranks_of
 from spn4cir.types import Triplet
 from spn4cir.windows import read_samples, strips
 
@@ -81,7 +82,7 @@ def ranks(demo: Demo) -> list[Row]:
     """What lies at which similarity rank of one picture: the nearest, and the middle of the window."""
     found = read_samples(demo.file("match", "ranks.json"))
     sample = found.samples[0]
-    window = demo.params.match[DATASET].window[FAMILY]
+    window = ranks_of(demo.params.match[DATASET].window[FAMILY], found.images)
     assert window is not None
     by_rank = {each.rank: each for each in sample.neighbours}
 

@@ -1,0 +1,88 @@
+"""The stage match: whose windows it computes, and what it keeps for further ones."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import stages.dedup
+import stages.match
+from spn4cir.errors import InputError
+from spn4cir.params import Window
+from spn4cir.params_file import load_params
+from spn4cir.unicom import Unicom, UnicomSizes
+from stages.common import Job
+from tests.helpers.layouts import write_cirr
+
+ROOT = Path(__file__).parents[2]
+WINDOWS: dict[str, Window | None] = {"clip": (400, 800), "tgcir": (0.25, 0.5), "zs": None}
+
+
+class CountingUnicom(Unicom):
+    """Counts the images that it encoded."""
+
+    encoded = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        CountingUnicom.encoded += len(images)
+        return super().forward(images)
+
+
+def load(_: Path) -> Unicom:
+    torch.manual_seed(0)
+    return CountingUnicom(UnicomSizes(16, 8, 64, 1, 1, 64, 16, 8))
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Data set demo_cirr after dedup: 24 images."""
+    write_cirr(tmp_path / "data" / "raw" / "demo_cirr", train_groups=4)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    encoder = tmp_path / "data/models/demo_cirr/encoder/unicom.pt"
+    encoder.parent.mkdir(parents=True)
+    encoder.touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages.match, "load_unicom", load)
+    monkeypatch.setattr(CountingUnicom, "encoded", 0)
+    params = load_params()
+    machine = params.machine.model_copy(update={"workers": 0, "device": "cpu"})
+    job = Job(params.model_copy(update={"machine": machine}), "demo_cirr")
+    stages.dedup.main(job)
+    return job
+
+
+def match(job: Job, *models: str) -> set[tuple[Any, Any]]:
+    """Runs the stage for these families; the windows in its out."""
+    run = job.params.run.model_copy(update={"models": models})
+    settings = job.params.match["demo_cirr"].model_copy(update={"window": WINDOWS})
+    stages.match.main(Job(job.params.model_copy(update={"run": run, "match": {"demo_cirr": settings}}), "demo_cirr"))
+    rows = pq.read_table("data/match/demo_cirr/partners.parquet").to_pylist()
+    return {(row["window_start"], row["window_end"]) for row in rows}
+
+
+def test_windows_of_the_families_that_run_are_computed(job: Job) -> None:
+    """One of another family begins beyond the images; of 24, [0.25, 0.5] are the ranks 6 to 11."""
+    assert match(job, "zs") == {(None, None)}
+    assert CountingUnicom.encoded == 24
+    assert match(job, "zs", "tgcir") == {(None, None), (6, 12)}
+    assert CountingUnicom.encoded == 24, "a further family encodes nothing"
+    with pytest.raises(InputError, match=r"window \[400, 800\] begins beyond the 24 images"):
+        match(job, "clip")
+
+
+def test_other_images_are_encoded_again(job: Job) -> None:
+    match(job, "zs")
+    next(Path("data/raw/demo_cirr/train").rglob("*.png")).touch()
+    match(job, "zs")
+    assert CountingUnicom.encoded == 48
+    assert len(list(Path("data/work/match/demo_cirr").iterdir())) == 1, "what former images left is removed"
+
+
+def test_a_family_without_a_window_is_named(job: Job) -> None:
+    with pytest.raises(
+        InputError, match=r"match\.demo_cirr\.window\.blip is not set \(families there: clip, tgcir, zs\)"
+    ):
+        match(job, "blip")
