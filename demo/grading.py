@@ -13,7 +13,7 @@ from demo.attributes import Thing, attributes
 from demo.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
 from demo.pictures import KINDS, held_out
 from demo.settings import Pictures
-from spn4cir.captioners import LlavaCaptioner, load_captioner
+from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 
 BATCH = 125
 MAX_NEW_TOKENS = 16

@@ -25,9 +25,9 @@ from demo.pretrain import AttributeHeads, augmented, batches, copy_folder, quiet
 from demo.settings import Captioner, DemoParams, read_settings
 from demo.tower import tower_state
 from demo.wanted import judged
-from spn4cir.captioners import LlavaCaptioner
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
+from spn4cir.positives.llava import LlavaCaptioner
 
 IGNORED = -100
 HEAD_WIDTH = 32

@@ -20,7 +20,7 @@ from demo.render import render
 from demo.settings import Pictures, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json
-from spn4cir.images import Preprocess
+from spn4cir.images.preprocess import Preprocess
 from spn4cir.progress import progress
 
 KINDS: tuple[type[Garment] | type[Scene], ...] = (Garment, Scene)

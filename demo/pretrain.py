@@ -18,7 +18,7 @@ from torch.nn import functional
 from demo.attributes import Thing, attributes
 from demo.pictures import Shown, label_rows, value_counts
 from spn4cir.files import atomic_folder
-from spn4cir.images import CLIP_MEAN, CLIP_STD
+from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD
 from spn4cir.progress import progress
 
 WEIGHT_DECAY = 0.02

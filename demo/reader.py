@@ -21,7 +21,7 @@ from demo.settings import DemoParams, Pictures, Retriever
 from demo.wanted import judged
 from demo.words import vocabulary
 from spn4cir.files import atomic_folder, write_json
-from spn4cir.images import Preprocess
+from spn4cir.images.preprocess import Preprocess
 
 READERS: dict[str, Callable[[Any, int], Reader]] = {"blip": BlipReader, "blip2": Blip2Reader}
 # The words that name every attribute.

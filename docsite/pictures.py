@@ -13,13 +13,13 @@ from typing import Any
 from PIL import Image
 
 from docsite.tiles import Row, Tile, draw_rows, save_small
+from spn4cir.config.load import load_params
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json
-from spn4cir.params_file import load_params
-from spn4cir.partners import ranks_of
+from spn4cir.positives.partners import ranks_of
+from spn4cir.positives.rank_samples import read_samples, strips
 from spn4cir.types import Triplet
-from spn4cir.windows import read_samples, strips
 
 DATASET, FAMILY = "demo_fiq", "clip"
 OUT = Path("docs") / "pictures"

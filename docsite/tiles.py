@@ -7,8 +7,8 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from spn4cir.decoding import open_image
 from spn4cir.files import atomic_file
+from spn4cir.images.decoding import open_image
 
 _CELL, _GAP, _LINE = 150, 14, 17
 _CHARACTERS = 22

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spn4cir.retriever import Hit, Retriever
+    from spn4cir.search.retriever import Hit, Retriever
 
 __all__ = ["Hit", "Retriever"]
 
@@ -17,4 +17,4 @@ def __getattr__(name: str) -> Any:
     """The public classes, from the module that holds them."""
     if name not in __all__:
         raise AttributeError(f"module 'spn4cir' has no attribute {name!r}")
-    return getattr(import_module("spn4cir.retriever"), name)
+    return getattr(import_module("spn4cir.search.retriever"), name)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,3 +184,27 @@ def claim_space(descriptor: int, size: int) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
+
+
+def check_outside(path: Path, folder: Path) -> None:
+    """Refuses a file to be written in the folder that it is made of. Raises InputError."""
+    if folder.resolve() in path.resolve().parents:
+        raise InputError(f"{path}: lies in {folder}, which is read; name a file elsewhere")
+
+
+def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
+    """Refuses a place where something else stands.
+
+    Args:
+        folder: what is to be written.
+        ours: the names that such a folder holds.
+        kind: what it is, for messages, as in `index`.
+
+    Raises:
+        InputError: it is a file, or holds something of another name.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder for the {kind}")
+    strangers = sorted({entry.name for entry in folder.iterdir()} - set(ours)) if folder.exists() else []
+    if strangers:
+        raise InputError(f"{folder}: holds {strangers[0]}, which is of no {kind}; name a new folder for the {kind}")

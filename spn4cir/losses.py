@@ -1,5 +1,7 @@
 """InfoNCE, in batch or against a bank: the same function, the candidates differ."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -107,3 +109,101 @@ def sampled_info_nce(
     chosen = torch.cat([labels[:, None], columns], dim=1)
     logits = scores.gather(1, chosen).float() / temperature
     return F.cross_entropy(logits, torch.zeros_like(labels))
+
+
+# Dot products, or target features, held at once: 4 MB of float32, so that a block's maxima are taken from the cache.
+_BLOCK_VALUES = 1 << 20
+# How many times as many on a GPU, where a block's launches take longer than its memory.
+_GPU_FACTOR = 16
+
+
+def _blocks(queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candidates tokens dim"]) -> Iterator[slice]:
+    """Candidates that are compared at once."""
+    values = _BLOCK_VALUES if queries.device.type == "cpu" else _BLOCK_VALUES * _GPU_FACTOR
+    count = max(1, values // (targets.shape[1] * max(queries.shape)))
+    for start in range(0, len(targets), count):
+        yield slice(start, start + count)
+
+
+class _TokenScores(torch.autograd.Function):
+    """Maximum over the tokens of dot products.
+
+    Which token won is kept, (queries, candidates), so that the backward need not compute the dot products again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        queries: Float[Tensor, "queries dim"],
+        targets: Float[Tensor, "candidates tokens dim"],
+    ) -> Float[Tensor, "queries candidates"]:
+        best = queries.new_empty(len(queries), len(targets))
+        differentiable = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
+        winner = torch.empty(best.shape if differentiable else 0, dtype=torch.long, device=best.device)
+        for rows in _blocks(queries, targets):
+            products = (queries @ targets[rows].float().flatten(0, 1).T).view(len(queries), -1, targets.shape[1])
+            if differentiable:
+                best[:, rows], winner[:, rows] = products.max(dim=2)
+            else:
+                best[:, rows] = products.amax(dim=2)
+        ctx.save_for_backward(queries, targets, winner)
+        return best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        queries, targets, winner = ctx.saved_tensors  # type: ignore[attr-defined]
+        wants_queries, wants_targets = ctx.needs_input_grad  # type: ignore[attr-defined]
+        on_queries = torch.zeros_like(queries) if wants_queries else None
+        on_targets = torch.empty_like(targets) if wants_targets else None
+        for rows in _blocks(queries, targets):
+            block = targets[rows]
+            gradient = queries.new_zeros(len(queries), *block.shape[:2])
+            gradient.scatter_(2, winner[:, rows, None], upstream[:, rows, None])
+            flat = gradient.flatten(1)
+            if on_queries is not None:
+                on_queries.addmm_(flat, block.float().flatten(0, 1))
+            if on_targets is not None:
+                on_targets[rows] = (flat.T @ queries).view(block.shape)
+        return on_queries, on_targets
+
+
+def token_scores(
+    queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candidates tokens dim"]
+) -> Float[Tensor, "queries candidates"]:
+    """Maximum over a candidate's tokens of the dot products with a query, in float32.
+
+    Never holds the dot products of more than one block of candidates, and turns targets of half precision into
+    float32 a block at a time. Gradients flow to the token that wins; where several tie, to one of them.
+
+    Args:
+        queries: unit norm.
+        targets: unit norm, several tokens a candidate.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        scores: Tensor = _TokenScores.apply(queries.float(), targets)
+    return scores
+
+
+def token_info_nce(
+    queries: Float[Tensor, "batch dim"],
+    targets: Float[Tensor, "candidates tokens dim"],
+    labels: Int[Tensor, " batch"],
+    temperature: float | Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """InfoNCE over `token_scores`, in batch or against a bank, in float32.
+
+    Gradients flow to those of queries, targets and temperature that ask for them.
+
+    Args:
+        queries: unit norm.
+        targets: unit norm, several tokens a candidate.
+        labels: row of `targets` that each query is to find.
+        temperature: tau, above 0.
+
+    Raises:
+        ValueError: for a temperature that is not positive.
+    """
+    tau = positive_temperature(temperature, queries.device)
+    with torch.autocast(queries.device.type, enabled=False):
+        return F.cross_entropy(token_scores(queries, targets) / tau, labels)

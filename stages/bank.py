@@ -1,10 +1,10 @@
 """bank: both features of every unique training image, by the stage-1 weights."""
 
-from spn4cir.bank import build_bank
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import of_family
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
-from spn4cir.params import of_family
+from spn4cir.training.bank import build_bank
 from stages.common import Job, run
 from stages.inputs import data_hash, unique_images
 from stages.work import clear_others, code_hash, work_folder

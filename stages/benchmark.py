@@ -4,14 +4,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import of_dataset
 from spn4cir.datasets import has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Submittable
 from spn4cir.device import choose_device
+from spn4cir.evaluation.submission import Predictions, write_submission
+from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import atomic_folder
-from spn4cir.params import of_dataset
-from spn4cir.submission import Predictions, write_submission
-from spn4cir.validation import validate_both
 from stages.common import DATA, Job, run
 from stages.outcome import write_metrics, write_tables
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from spn4cir.caption_files import check_answered, count_empty, read_captions, write_captions
-from spn4cir.captioners import load_captioner
-from spn4cir.captioning import caption_key, make_captions
+from spn4cir.config.base import HubFile
+from spn4cir.config.params import Caption, LocalModel, of_dataset
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder, write_json
-from spn4cir.params import Caption, LocalModel, of_dataset
-from spn4cir.settings import HubFile
+from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
+from spn4cir.positives.captions import caption_key, make_captions
+from spn4cir.positives.llava import load_captioner
 from spn4cir.types import CaptionedImage
 from stages import published
 from stages.common import Job, run

@@ -2,17 +2,17 @@
 
 import torch
 
-from spn4cir.checkpoints import build_composer, read_checkpoint, save_composer
+from spn4cir.checkpoints.published import build_composer, read_checkpoint, save_composer
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
+from spn4cir.config.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
+from spn4cir.config.training import Checkpoint
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
-from spn4cir.live import Figures, write_figures
-from spn4cir.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
-from spn4cir.stage1 import train_stage1
-from spn4cir.training import History
-from spn4cir.training_settings import Checkpoint
+from spn4cir.training.figures import Figures, write_figures
+from spn4cir.training.stage1 import train_stage1
+from spn4cir.training.trainer import History
 from stages import published
 from stages.common import DATA, Job, run
 from stages.inputs import data_hash, first_triplets, scored_layout, unique_images

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.params import Params, of_dataset
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
-from spn4cir.params import Params, of_dataset
 from stages.common import CODE, Job, run
 from stages.fingerprint import Sources
 

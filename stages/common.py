@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from spn4cir.config.load import load_params
+from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-from spn4cir.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
-from spn4cir.params_file import load_params
 from spn4cir.user import name_user
 
 DATA = Path("data")

@@ -1,9 +1,9 @@
 """dedup: the unique images that annotated training triplets name."""
 
+from spn4cir.config.params import of_dataset
 from spn4cir.datasets.records import present_gallery
-from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images
 from spn4cir.files import write_json
-from spn4cir.params import of_dataset
+from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from stages import published
 from stages.common import Job, run
 

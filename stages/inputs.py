@@ -1,10 +1,10 @@
 """What the stages that train and score read: images, triplets and queries, annotated, or generated and listed."""
 
+from spn4cir.config.params import of_dataset
 from spn4cir.datasets.protocol import Layout
-from spn4cir.dedup import read_optimized_images
 from spn4cir.files import file_hash, value_hash
-from spn4cir.listing import read_listing, read_queries
-from spn4cir.params import of_dataset
+from spn4cir.positives.dedup import read_optimized_images
+from spn4cir.positives.listing import read_listing, read_queries
 from spn4cir.types import Triplet, UniqueImages
 from stages.common import Job
 from stages.work import listing_hash

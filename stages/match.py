@@ -1,13 +1,13 @@
 """match: for every unique image, partners in the rank windows of the families that `run` names."""
 
-from spn4cir.dedup import read_optimized_images
+from spn4cir.config.params import of_dataset
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
-from spn4cir.matching import match
-from spn4cir.params import of_dataset
-from spn4cir.partners import write_partners
-from spn4cir.unicom import load_unicom
-from spn4cir.windows import write_samples
+from spn4cir.positives.dedup import read_optimized_images
+from spn4cir.positives.matching import match
+from spn4cir.positives.partners import write_partners
+from spn4cir.positives.rank_samples import write_samples
+from spn4cir.positives.unicom import load_unicom
 from stages.common import Job, run
 from stages.work import clear_others, code_hash, listing_hash, work_folder
 

@@ -1,7 +1,7 @@
 """The pool of a data set: further images, without annotations, that lie at `data/pool/<dataset>`."""
 
+from spn4cir.config.params import of_dataset
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.params import of_dataset
 from stages.common import DATA, Job
 
 

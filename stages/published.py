@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from spn4cir.config.base import HubFile
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, file_hash, write_json
-from spn4cir.hub import fetch, record
-from spn4cir.settings import HubFile
+from spn4cir.hub.fetch import fetch, record
 from stages.common import Job
 
 Origin = dict[str, Any]

@@ -5,20 +5,20 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from spn4cir.caption_files import read_captions
-from spn4cir.dedup import read_optimized_images
+from spn4cir.comparison.paper import PaperComparison, compare_to_paper
+from spn4cir.comparison.runs import read_runs
+from spn4cir.config.pair_settings import pair_settings, short_key
+from spn4cir.config.params import of_dataset
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.listing import read_listing
-from spn4cir.pair_settings import pair_settings, short_key
-from spn4cir.paper import PaperComparison, compare_to_paper
-from spn4cir.params import of_dataset
+from spn4cir.positives.caption_files import read_captions
+from spn4cir.positives.dedup import read_optimized_images
+from spn4cir.positives.listing import read_listing
+from spn4cir.positives.rank_samples import read_samples
 from spn4cir.report.inputs import input_hashes
 from spn4cir.report.page import write_page
 from spn4cir.report.run import Run, read_outcomes
-from spn4cir.runs import read_runs
 from spn4cir.types import Triplet
-from spn4cir.windows import read_samples
 from stages.common import DATA, Job, run
 from stages.inputs import scored_layout
 

@@ -1,11 +1,11 @@
 """submit: the two files of CIRR's test server."""
 
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import of_dataset, of_family
 from spn4cir.datasets import submittable
 from spn4cir.device import choose_device
+from spn4cir.evaluation.submission import predict, write_submission
 from spn4cir.files import atomic_folder
-from spn4cir.params import of_dataset, of_family
-from spn4cir.submission import predict, write_submission
 from stages.common import Job, run
 
 

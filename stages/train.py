@@ -1,12 +1,12 @@
 """train: stage 2, the query side against the bank."""
 
-from spn4cir.bank import open_bank
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import of_family
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash, tree_hash
-from spn4cir.live import Figures, write_figures
-from spn4cir.params import of_family
-from spn4cir.stage2 import positives, train_stage2
+from spn4cir.training.bank import open_bank
+from spn4cir.training.figures import Figures, write_figures
+from spn4cir.training.stage2 import positives, train_stage2
 from spn4cir.types import Triplet
 from stages.common import Job, run
 from stages.inputs import data_hash, first_triplets, scored_layout, unique_images

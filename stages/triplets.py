@@ -7,13 +7,12 @@ from typing import Any
 
 from open_clip import SimpleTokenizer
 
-from spn4cir.caption_files import read_captions
+from spn4cir.config.params import of_dataset, of_family
 from spn4cir.files import write_json
-from spn4cir.listing import write_listing
-from spn4cir.pairs import random_pairs
-from spn4cir.params import of_dataset, of_family
-from spn4cir.partners import read_partners
-from spn4cir.triplets import Written, write_triplets
+from spn4cir.positives.caption_files import read_captions
+from spn4cir.positives.listing import write_listing
+from spn4cir.positives.partners import random_pairs, read_partners
+from spn4cir.positives.triplets import Written, write_triplets
 from spn4cir.types import Triplet
 from stages import published
 from stages.common import Job, run

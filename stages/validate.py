@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import of_dataset, of_family
 from spn4cir.device import choose_device
+from spn4cir.evaluation.shortcuts import Probe, probe_of
+from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import atomic_folder
-from spn4cir.params import of_dataset, of_family
-from spn4cir.shortcuts import Probe, probe_of
-from spn4cir.validation import validate_both
 from stages.common import Job, run
 from stages.inputs import scored_layout
 from stages.outcome import write_metrics, write_tables

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.protocol import ImageFeatures, Trained
-from spn4cir.images import Preprocess
-from spn4cir.params import Validate
-from spn4cir.training_settings import Bank, Optimisation, Train
+from spn4cir.config.params import Validate
+from spn4cir.config.training import Bank, Optimisation, Train
+from spn4cir.images.preprocess import Preprocess
 from tests.helpers.browser import browser, open_page  # noqa: F401
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
+    from spn4cir.config.params import Params
     from spn4cir.datasets.protocol import Benchmark
-    from spn4cir.params import Params
 
 
 @app.command(epilog=example("spn4cir check-data --layout fashioniq --root ~/fashion-iq --json found.json"))
@@ -42,10 +42,10 @@ def check_data(
     queries and gallery images, by split and category; the official totals of published data sets stand beside them for
     comparison. Ends with status 1 where something that the annotations need is missing or broken.
     """
-    from spn4cir.check_lines import check_lines
-    from spn4cir.checking import check_data
+    from spn4cir.config.load import find_params
     from spn4cir.files import write_json
-    from spn4cir.params_file import find_params
+    from spn4cir.projects.check import check_data
+    from spn4cir.projects.check_lines import check_lines
 
     if json is not None:
         check_place(json)
@@ -65,8 +65,8 @@ def _open(
     params: "Params", name: str | None, layout: str | None, root: Path | None, options: dict[str, Any]
 ) -> "Benchmark":
     """The data set that NAME says, or the options."""
+    from spn4cir.config.params import of_dataset
     from spn4cir.datasets import open_benchmark
-    from spn4cir.params import of_dataset
 
     if name is not None:
         if layout or root or options:

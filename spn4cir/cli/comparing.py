@@ -52,8 +52,8 @@ def compare(
 
 def _beside_first(names: list[str], dataset: str | None, family: str | None) -> dict[str, object]:
     """Prints the comparisons; returns what the file holds: by score, and of several runs by name first."""
-    from spn4cir.compare_lines import comparison_lines, merge
-    from spn4cir.comparing import compare_runs, find_pairs
+    from spn4cir.comparison.compare import compare_runs, find_pairs
+    from spn4cir.comparison.lines import comparison_lines, merge
 
     first, *others = names
     parts: dict[str, dict[str, dict[str, object]]] = {name: {} for name in others}
@@ -71,9 +71,9 @@ def _beside_first(names: list[str], dataset: str | None, family: str | None) -> 
 
 def _beside_paper(name: str, dataset: str | None, family: str | None) -> dict[str, object]:
     """Prints each run that the paper has figures for; raises InputError where it has none."""
-    from spn4cir.compare_lines import merge, paper_content, paper_lines
-    from spn4cir.comparing import find_runs
-    from spn4cir.paper import compare_to_paper
+    from spn4cir.comparison.compare import find_runs
+    from spn4cir.comparison.lines import merge, paper_content, paper_lines
+    from spn4cir.comparison.paper import compare_to_paper
 
     parts: dict[str, dict[str, dict[str, object]]] = {}
     failed: list[InputError] = []

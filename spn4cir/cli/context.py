@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import torch
 
     from spn4cir.composers.protocol import Options
+    from spn4cir.config.params import Benchmark as BenchmarkSettings
+    from spn4cir.config.params import Dataset, Params
     from spn4cir.datasets.protocol import Benchmark, Layout
-    from spn4cir.params import Benchmark as BenchmarkSettings
-    from spn4cir.params import Dataset, Params
 
 
 def project_folder() -> Path:
     """The project that this folder is in, seen from here; this folder where it is in none."""
-    from spn4cir.params_file import find_project
+    from spn4cir.config.load import find_project
 
     found = find_project(Path.cwd())
     return Path() if found is None else Path(os.path.relpath(found))
@@ -28,8 +28,8 @@ def project_folder() -> Path:
 
 def find_machine(device: str | None, workers: int | None) -> tuple["Params", "torch.device", int]:
     """The settings in reach, and where the work runs: as asked, else as they say."""
+    from spn4cir.config.load import find_params
     from spn4cir.device import choose_device
-    from spn4cir.params_file import find_params
 
     params = find_params(Path.cwd())
     machine = params.machine
@@ -49,8 +49,8 @@ def find_benchmark(
     tasks: str | None = None,
 ) -> tuple["Benchmark", str]:
     """The data set or benchmark, and the name under which its settings stand in `params`."""
+    from spn4cir.config.params import of_dataset
     from spn4cir.datasets import is_trained_on, open_benchmark
-    from spn4cir.params import of_dataset
 
     chosen = dataset or open_benchmark(name, root, "error").published
     settings: Dataset | BenchmarkSettings

@@ -38,8 +38,8 @@ def dedup(
     Reads the images that the annotated training triplets name. Writes optimized_images.json in the published form: the
     names that are kept, their paths, and the row of every name.
     """
-    from spn4cir.dedup import deduplicate, write_optimized_images
-    from spn4cir.params_file import find_params
+    from spn4cir.config.load import find_params
+    from spn4cir.positives.dedup import deduplicate, write_optimized_images
 
     check_place(out)
     params = find_params(Path.cwd())
@@ -95,9 +95,9 @@ def add_dataset(
     params.yaml. Then says what is in the folder and what to type next. Running it again changes nothing. A benchmark
     (layouts circo, genecis) is only scored: it gets no models.
     """
-    from spn4cir.adding import add_dataset, fetch_dataset
-    from spn4cir.adding_benchmarks import add_benchmark
     from spn4cir.datasets import is_trained_on
+    from spn4cir.projects.add_benchmark import add_benchmark
+    from spn4cir.projects.add_dataset import add_dataset, fetch_dataset
 
     project = project_folder()
     if not is_trained_on(layout):

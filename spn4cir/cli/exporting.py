@@ -11,8 +11,8 @@ from spn4cir.cli.context import check_place, network_options
 from spn4cir.cli.options import Family, TextHeadWidth, TokenizerName, VisionHeadWidth
 
 if TYPE_CHECKING:
+    from spn4cir.checkpoints.model_card import Facts
     from spn4cir.composers.protocol import Options
-    from spn4cir.model_card import Facts
 
 
 @app.command(epilog=example("spn4cir export --to hub-folder --checkpoint best.pt --licence mit --out my-model"))
@@ -80,7 +80,7 @@ def export(
         options = network_options(None, vision_head_width, text_head_width)
         _to_published(_needed("checkpoint", checkpoint, to), out, family, options)
     else:
-        from spn4cir.model_card import Facts
+        from spn4cir.checkpoints.model_card import Facts
 
         facts = Facts(name or out.absolute().name, licence, tuple(data or ()), metrics, scored_on)
         options = network_options(tokenizer, vision_head_width, text_head_width)
@@ -101,7 +101,7 @@ def _needed(key: str, value: Path | None, to: str) -> Path:
 
 
 def _to_vectors(index: Path, out: Path) -> None:
-    from spn4cir.vector_export import export_vectors
+    from spn4cir.search.export import export_vectors
 
     about = export_vectors(index, out)
     each = f"{about.dim} figures" if about.tokens == 1 else f"{about.tokens} x {about.dim} figures"
@@ -109,7 +109,7 @@ def _to_vectors(index: Path, out: Path) -> None:
 
 
 def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Options") -> None:
-    from spn4cir.exporting import export_checkpoint
+    from spn4cir.checkpoints.export_published import export_checkpoint
 
     written = export_checkpoint(checkpoint, out, family, options)
     if written.filled:
@@ -120,7 +120,7 @@ def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Opt
 
 
 def _to_folder(checkpoint: Path, out: Path, facts: "Facts", family: str | None, options: "Options") -> None:
-    from spn4cir.hub_export import export_folder
+    from spn4cir.checkpoints.export_hub_folder import export_folder
 
     written = export_folder(checkpoint, out, facts, family, options)
     if facts.licence is None:

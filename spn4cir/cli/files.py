@@ -25,9 +25,9 @@ def inspect(
     Reads FILE; no tokenizer is needed. Prints family, stage, sizes of both towers, number of parameters, and the
     pipelines of the params.yaml in reach (else of the published one) whose network has these sizes.
     """
-    from spn4cir.describing import describe
+    from spn4cir.checkpoints.describe import describe
+    from spn4cir.config.load import find_params
     from spn4cir.files import write_json
-    from spn4cir.params_file import find_params
 
     if json is not None:
         check_place(json)

@@ -68,12 +68,12 @@ def validate(
     into a table beside it, FILE.queries.parquet. Prints the recalls. With --shortcuts, the file says under
     `shortcuts` how far a part of the query, or another wording, carries them, and what ranks above the targets.
     """
-    from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+    from spn4cir.checkpoints.open import load_network, weights_entry
+    from spn4cir.config.params import of_dataset, protocol_of
+    from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+    from spn4cir.evaluation.query_table import queries_entry, write_queries
+    from spn4cir.evaluation.shortcuts import measure_shortcuts, probe_of, require_gallery, wordings_of
     from spn4cir.files import atomic_file, write_json
-    from spn4cir.networks import load_network, weights_entry
-    from spn4cir.outcomes import queries_entry, write_queries
-    from spn4cir.params import of_dataset, protocol_of
-    from spn4cir.shortcuts import measure_shortcuts, probe_of, require_gallery, wordings_of
 
     check_place(json)
     queries = json.with_suffix(".queries.parquet")
@@ -136,10 +136,10 @@ def submit(
     recall_subset_submission_NAME.json, which go to https://cirr.cecs.anu.edu.au/test_process/, or
     submission_test_NAME.json, which goes to https://circo.micc.unifi.it/. They are checked.
     """
+    from spn4cir.checkpoints.open import load_network
+    from spn4cir.config.params import protocol_of
     from spn4cir.datasets import submittable
-    from spn4cir.networks import load_network
-    from spn4cir.params import protocol_of
-    from spn4cir.submission import check_name, predict, write_submission
+    from spn4cir.evaluation.submission import check_name, predict, write_submission
 
     check_name(name)
     check_place(out, folder=True)
@@ -167,7 +167,7 @@ def check_submission(
     needed. Prints 'ok', or what is wrong.
     """
     from spn4cir.datasets import open_benchmark, submittable
-    from spn4cir.submission import check_submission
+    from spn4cir.evaluation.submission import check_submission
 
     served = submittable(layout, open_benchmark(layout, root, "error"))
     queries, names = served.test_queries()

@@ -10,7 +10,7 @@ from spn4cir.cli.context import check_place, find_machine
 from spn4cir.cli.options import Device, Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights, Workers
 
 if TYPE_CHECKING:
-    from spn4cir.retriever import Retriever
+    from spn4cir.search.retriever import Retriever
 
 GalleryFolder = Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")]
 SkipBroken = Annotated[
@@ -38,7 +38,7 @@ def index(
     there, what is new or changed is encoded and what is gone leaves it. From 200,000 vectors on it is approximate: the
     recall is measured and printed.
     """
-    from spn4cir.stored import check_index_place, holds_index
+    from spn4cir.search.index_folder import check_index_place, holds_index
 
     check_place(out, folder=True)
     check_index_place(out)
@@ -98,7 +98,7 @@ def search(
     if index is not None and (skip_broken or any(option is not None for option in options)):
         raise typer.BadParameter("with --index, leave out what INDEX knows: the network's options and --skip-broken")
     from spn4cir.files import write_json
-    from spn4cir.search import draw_found, find
+    from spn4cir.search.find import draw_found, find
 
     for place in (out, json):
         if place is not None:
@@ -133,8 +133,8 @@ def open_network(
     gallery: Path,
 ) -> "Retriever":
     """Without a gallery yet; one that holds no image is refused before the weights are read."""
-    from spn4cir.folders import require_pictures
-    from spn4cir.retriever import Retriever
+    from spn4cir.images.folders import require_pictures
+    from spn4cir.search.retriever import Retriever
 
     require_pictures(gallery)
     _, place, processes = find_machine(device, workers)
@@ -150,7 +150,7 @@ def open_network(
 
 
 def _open_index(index: Path, checkpoint: Path | None, device: str | None, workers: int | None) -> "Retriever":
-    from spn4cir.retriever import Retriever
+    from spn4cir.search.retriever import Retriever
 
     _, place, processes = find_machine(device, workers)
     return Retriever.load(index, checkpoint=checkpoint, device=str(place), workers=processes)

@@ -18,8 +18,8 @@ def settings(
     Reads the params.yaml in reach. Prints a line for each value: its key, the value, and the entry of params.yaml that
     it is written in, as in train.fiq.clip or defaults.train.all.
     """
-    from spn4cir.pair_settings import describe_pair
-    from spn4cir.params_file import find_merged
+    from spn4cir.config.load import find_merged
+    from spn4cir.config.pair_settings import describe_pair
 
     lines = [
         (f"{key}: {value}", origin) for key, value, origin in describe_pair(*find_merged(Path.cwd()), dataset, family)

@@ -63,8 +63,8 @@ COMPOSERS = {
         "spn4cir.composers.blip2:Blip2Composer",
         (Container(1, "Blip2QformerCirAlignPrompt"), Container(2, "state_dict", prefix="blip_model.")),
     ),
-    "zs": Entry("spn4cir.composers.zs:ZsComposer"),
-    "zs_cc": Entry("spn4cir.composers.zs_cc:ZsPoolComposer"),
+    "zs": Entry("spn4cir.composers.clip:ZsComposer"),
+    "zs_cc": Entry("spn4cir.composers.clip:ZsPoolComposer"),
 }
 
 

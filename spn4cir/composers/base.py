@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spn4cir.composers.protocol import PUBLISHED, Options, Sizes, Trained
-from spn4cir.keymaps import check_names
+from spn4cir.composers.state_dicts import check_names
 from spn4cir.losses import info_nce
 
 

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from spn4cir.composers.base import ComposerModule, copies, trainable
+from spn4cir.composers.bert_tokenizer import BertWords, Tokens
 from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Tower, Trained
+from spn4cir.composers.state_dicts import HEAD_WIDTH, KeyMap, check_names, count_modules, heads
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
-from spn4cir.keymaps import KeyMap, check_names, count_modules, heads
-from spn4cir.tokenizers import BertWords, Tokens
-from spn4cir.widths import HEAD_WIDTH
+from spn4cir.images.preprocess import Preprocess
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
 # BERT's and BLIP's text encoder's; at work only where training asks for it.

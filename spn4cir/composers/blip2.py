@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, Blip2VisionModel
 
 from spn4cir.composers.base import ComposerModule, copies, trainable
+from spn4cir.composers.bert_tokenizer import BertWords, Tokens
 from spn4cir.composers.blip2_keys import KEYS, filled_extras, from_base_name, join_biases, split_biases
 from spn4cir.composers.hosted import base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Trained
 from spn4cir.composers.qformer import PUBLISHED_SIZES, SIZED, QFormer, qformer_config, qformer_sizes, vision_config
+from spn4cir.composers.state_dicts import check_names
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
-from spn4cir.keymaps import check_names
-from spn4cir.token_losses import token_info_nce, token_scores
-from spn4cir.tokenizers import BertWords, Tokens
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.losses import token_info_nce, token_scores
 
 ADDED_TOKENS = ("[DEC]",)
 MAX_TOKENS = 32

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from spn4cir.composers.hosted import VIT_PAIRS
+from spn4cir.composers.state_dicts import KeyMap
 from spn4cir.errors import InputError
-from spn4cir.keymaps import KeyMap
 
 _LAYER = (
     *(

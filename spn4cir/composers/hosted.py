@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spn4cir.composers.bert_tokenizer import holds_vocabulary
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError, first_line
-from spn4cir.tokenizers import holds_vocabulary
 
 _BLOCK = (
     ("norm1", "layer_norm1"),

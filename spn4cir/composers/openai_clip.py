@@ -14,10 +14,9 @@ from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import Options, Sizes, Tower
+from spn4cir.composers.state_dicts import HEAD_WIDTH, check_names, count_modules, heads
 from spn4cir.errors import InputError, first_line
-from spn4cir.images import CLIP_MEAN, CLIP_STD, Preprocess
-from spn4cir.keymaps import check_names, count_modules, heads
-from spn4cir.widths import HEAD_WIDTH
+from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from spn4cir.images import Preprocess
+from spn4cir.images.preprocess import Preprocess
 
 DEFAULT_TOKENIZER = "bert-base-uncased"
 

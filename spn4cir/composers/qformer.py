@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
+from spn4cir.composers.bert_tokenizer import Tokens
 from spn4cir.composers.protocol import Options, Sizes, Tower
-from spn4cir.keymaps import count_modules, heads
-from spn4cir.tokenizers import Tokens
-from spn4cir.widths import EVA_HEAD_WIDTH, HEAD_WIDTH
+from spn4cir.composers.state_dicts import EVA_HEAD_WIDTH, HEAD_WIDTH, count_modules, heads
 
 PUBLISHED_SIZES = Sizes(
     image_size=224,

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from spn4cir.composers.base import copies
 from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
+from spn4cir.composers.state_dicts import KeyMap, check_names
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
-from spn4cir.keymaps import KeyMap, check_names
+from spn4cir.images.preprocess import Preprocess
 
 GLOBAL_TOKENS = 4
 LOCAL_TOKENS = 8

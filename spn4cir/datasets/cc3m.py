@@ -20,8 +20,8 @@ from spn4cir.datasets.records import (
 )
 from spn4cir.datasets.shards import Listed, find_parts, image_id
 from spn4cir.errors import InputError
-from spn4cir.members import is_there
-from spn4cir.spelling import Spellings
+from spn4cir.images.reading import is_there
+from spn4cir.images.spelling import Spellings
 from spn4cir.types import CaptionedImage, Triplet
 
 # Names of the published triplets by the published name of the data set that they serve.

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Scores
+from spn4cir.datasets.protocol import AnnotatedSplit, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
     check_query_ids,
@@ -23,10 +23,9 @@ from spn4cir.datasets.records import (
     text_field,
 )
 from spn4cir.datasets.splits import Assigned
-from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.spelling import spelled
+from spn4cir.images.spelling import spelled
 from spn4cir.types import EvaluationSplit, Triplet
 
 _KS = (5, 10, 25, 50)

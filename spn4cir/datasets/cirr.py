@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, unique_gallery
+from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, SubmissionFile, unique_gallery
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -22,10 +22,9 @@ from spn4cir.datasets.records import (
     read_records,
     report_empty_texts,
 )
-from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.spelling import spelled
+from spn4cir.images.spelling import spelled
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 

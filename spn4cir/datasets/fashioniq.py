@@ -30,10 +30,10 @@ from spn4cir.datasets.records import (
     read_records,
     report_empty_texts,
 )
-from spn4cir.endings import picture_endings, split_ending
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.spelling import Spellings
+from spn4cir.images.endings import picture_endings, split_ending
+from spn4cir.images.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -52,7 +52,7 @@ _FIRST = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class FashionIQ(PublishedLayout):
-    """Adapter of a FashionIQ folder; images may have any ending of `spn4cir.endings`.
+    """Adapter of a FashionIQ folder; images may have any ending of `spn4cir.images.endings`.
 
     Attributes:
         root: the folder.

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from spn4cir.datasets.annotated import AnnotatedRows, names_of
+from spn4cir.datasets.base import AnnotatedRows, names_of
 from spn4cir.datasets.protocol import AnnotatedSplit
+from spn4cir.datasets.rows import Row, read_table
 from spn4cir.datasets.splits import Assigned, lot
-from spn4cir.datasets.tables import Row, read_table
-from spn4cir.endings import PICTURES
-from spn4cir.folders import folder_gallery
+from spn4cir.images.endings import PICTURES
+from spn4cir.images.folders import folder_gallery
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 

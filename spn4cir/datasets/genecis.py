@@ -26,9 +26,9 @@ from spn4cir.datasets.records import (
 )
 from spn4cir.datasets.splits import Assigned
 from spn4cir.errors import InputError
-from spn4cir.members import is_there
+from spn4cir.images.crops import Crop, split_view
+from spn4cir.images.reading import is_there
 from spn4cir.types import EvaluationSplit, Triplet
-from spn4cir.views import Crop, split_view
 
 # Whether a task's images are parts of Visual Genome's, or COCO's val2017 as they are.
 TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}

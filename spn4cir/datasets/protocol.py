@@ -1,14 +1,43 @@
 """What every annotation layout offers. Nothing else in the package knows a file name of a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from spn4cir.datasets.splits import Assigned
-from spn4cir.datasets.submissions import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+
+@dataclass(frozen=True)
+class SubmissionFile:
+    """One file of a server: a JSON object of its header and, by query id, a list of image names.
+
+    Attributes:
+        metric: what the server makes of it.
+        pattern: its name, with the field `{name}`.
+        count: how many names a query has.
+        query: what its ids are called, as in `pair`.
+        split: what the test split is called.
+        header: keys and values that stand there besides the queries.
+        of_subset: the names are of the query's subset alone.
+        integers: names are written as integers.
+        own_reference: a query may list its own reference.
+        max_bytes: how large it may be; None: no limit is known.
+    """
+
+    metric: str
+    pattern: str
+    count: int
+    query: str
+    split: str
+    header: Mapping[str, str] = field(default_factory=dict)
+    of_subset: bool = False
+    integers: bool = False
+    own_reference: bool = False
+    max_bytes: int | None = None
+
 
 Scores = dict[str, float]
 

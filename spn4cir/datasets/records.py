@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.members import is_there
+from spn4cir.images.crops import split_view
+from spn4cir.images.reading import is_there
+from spn4cir.images.usable import unusable
 from spn4cir.types import CaptionedImage, Gallery, Triplet
-from spn4cir.usable import unusable
-from spn4cir.views import split_view
 
 Missing = Literal["error", "skip"]
 _LISTED = "spn4cir check-data lists them all"

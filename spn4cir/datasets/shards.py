@@ -16,12 +16,12 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from spn4cir.datasets.records import Missing
-from spn4cir.endings import is_picture, passed_over, passed_over_line, picture_endings, split_ending
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import walk_once
-from spn4cir.members import member_names
+from spn4cir.images.endings import is_picture, passed_over, passed_over_line, picture_endings, split_ending
+from spn4cir.images.spelling import Spellings
+from spn4cir.images.tars import member_names
 from spn4cir.progress import progress
-from spn4cir.spelling import Spellings
 
 _PART_FILE = re.compile(r"part_(\d+)\.data")
 _FOLDER = re.compile(r"(\d+)")

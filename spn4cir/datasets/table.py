@@ -1,7 +1,7 @@
 """Tables as the hub holds them: parquet or arrow files with a reference picture, a text and a target picture a row.
 
 Pictures are encoded bytes in the rows, or names that a second table or the folder resolves. Files are read in place
-(`spn4cir.cells`); to tell equal pictures by their bytes, each of them is hashed when the data set is opened.
+(`spn4cir.images.table_cells`); to tell equal images by their bytes, each of them is hashed when the data set is opened.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +12,21 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spn4cir.datasets.annotated import AnnotatedRows
-from spn4cir.datasets.embedded import Embedded, Pictures, TableFile, name_pictures, read_pictures
-from spn4cir.datasets.identities import identities, identity, query_numbers
+from spn4cir.datasets.base import AnnotatedRows
+from spn4cir.datasets.rows import Row, rows_of
 from spn4cir.datasets.splits import SPLITS, most_exact, split_of_path, states_splits
-from spn4cir.datasets.tables import Row, rows_of
+from spn4cir.datasets.table_files import (
+    Embedded,
+    Pictures,
+    TableFile,
+    identities,
+    identity,
+    name_pictures,
+    query_numbers,
+    read_pictures,
+)
 from spn4cir.errors import InputError
-from spn4cir.members import CELL_SUFFIXES
+from spn4cir.images.table_cells import CELL_SUFFIXES
 from spn4cir.types import Gallery, Triplet
 
 # What the columns are called where the settings do not say: of the rows, of the images, of the queries' targets.

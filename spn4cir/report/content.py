@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spn4cir.config.params import Report
 from spn4cir.errors import InputError
-from spn4cir.params import Report
+from spn4cir.positives.rank_samples import strips
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, outcome, spread_out
 from spn4cir.report.run import Outcome, Run
 from spn4cir.report.thumbnails import Thumbnails
-from spn4cir.windows import strips
 
 _SHOWN = 5
 

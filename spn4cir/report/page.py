@@ -6,9 +6,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.params import Report
 from spn4cir.report import content
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_length, rank_bins
 from spn4cir.report.charts import Chart, bar_chart

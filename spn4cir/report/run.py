@@ -8,11 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spn4cir.comparison.paper import PaperComparison
 from spn4cir.errors import InputError
-from spn4cir.paper import PaperComparison
-from spn4cir.partners import Window
+from spn4cir.positives.partners import Window
+from spn4cir.positives.rank_samples import RankSamples
 from spn4cir.types import Triplet, UniqueImages
-from spn4cir.windows import RankSamples
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import base64
 from io import BytesIO
 from pathlib import Path
 
-from spn4cir.decoding import open_rgb
+from spn4cir.images.decoding import open_rgb
 
 _QUALITY = 75
 

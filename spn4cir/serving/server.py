@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
-    from spn4cir.retriever import Retriever
+    from spn4cir.search.retriever import Retriever
 
 _PACKAGES = ("fastapi", "nicegui", "python_multipart", "uvicorn")
 _HERE = ["localhost", "127.0.0.1", "[::1]"]

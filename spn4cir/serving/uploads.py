@@ -4,7 +4,7 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
-from spn4cir.decoding import eight_bit
+from spn4cir.images.decoding import eight_bit
 from spn4cir.serving.refusal import Refusal
 
 MAX_BYTES = 10_000_000
@@ -14,7 +14,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 
 def decode_upload(data: bytes) -> Image.Image:
-    """The decoded picture, as `spn4cir.decoding.open_image` reads a file.
+    """The decoded picture, as `spn4cir.images.decoding.open_image` reads a file.
 
     Its size is read off the header before any pixel is decoded, so that a small file cannot ask for much memory.
 

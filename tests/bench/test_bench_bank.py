@@ -13,12 +13,12 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from spn4cir.bank import build_bank, open_bank
 from spn4cir.composers.clip import ClipComposer
-from spn4cir.encoding import encode_batches
-from spn4cir.references import StoredReferences
-from spn4cir.sources import BankSource, triplet_rows
-from spn4cir.training_settings import Bank
+from spn4cir.composers.encoding import encode_batches
+from spn4cir.config.training import Bank
+from spn4cir.training.bank import build_bank, open_bank
+from spn4cir.training.batches import BankSource, triplet_rows
+from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.bench.conftest import RatioToBare
 from tests.conftest import stage2

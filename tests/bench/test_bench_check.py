@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from spn4cir import usable
-from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
+from spn4cir.images import usable
+from spn4cir.projects.check import check_data
 from tests.bench.conftest import PeakMemory, RatioToBare
 from tests.bench.test_bench_dedup import WORKERS, decode_all
 from tests.helpers.layouts import CATEGORIES, write
@@ -56,7 +56,8 @@ def test_costs_hardly_more_than_decoding(root: Path, ratio_to_bare: RatioToBare,
 def test_memory_is_small(root: Path, peak_memory: PeakMemory, benchmark: BenchmarkFixture) -> None:
     """All processes together stay below 500 MB: names and paths, and one picture at a time in each."""
     code = (
-        "from pathlib import Path; from spn4cir.checking import check_data; from spn4cir.datasets import open_layout\n"
+        "from pathlib import Path; from spn4cir.projects.check import check_data\n"
+        "from spn4cir.datasets import open_layout\n"
         f"check_data(open_layout('fashioniq', Path({str(root)!r}), 'error'), {WORKERS})\n"
     )
     peak = benchmark.pedantic(peak_memory, args=(code,), kwargs={"children": WORKERS}, rounds=1)

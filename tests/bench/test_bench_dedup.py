@@ -8,8 +8,8 @@ from time import perf_counter
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from spn4cir.decoding import open_image
-from spn4cir.dedup import deduplicate
+from spn4cir.images.decoding import open_image
+from spn4cir.positives.dedup import deduplicate
 from spn4cir.types import Gallery
 
 WORKERS = 2
@@ -74,7 +74,7 @@ def test_memory_is_flat(
     Workers are forked, so that names and paths are counted once in the parent and once in each worker.
     """
     code = (
-        "from pathlib import Path; from spn4cir.dedup import deduplicate; from spn4cir.types import Gallery\n"
+        "from pathlib import Path; from spn4cir.positives.dedup import deduplicate; from spn4cir.types import Gallery\n"
         f"names = tuple(str(i) for i in range({{}})); folder = Path({str(thumbnails[0].parent)!r})\n"
         f"deduplicate(Gallery(names, tuple(folder / (name + '.png') for name in names)), {WORKERS})\n"
     )

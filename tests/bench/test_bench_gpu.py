@@ -22,14 +22,14 @@ from transformers import (
 )
 
 from spn4cir.composers import blip, blip2
-from spn4cir.composers.addition import AdditionComposer
+from spn4cir.composers.bert_tokenizer import BertWords
+from spn4cir.composers.clip import AdditionComposer
 from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
-from spn4cir.optimisation import Run, autocast_dtype, set_dropout
-from spn4cir.params_file import load_params
-from spn4cir.sources import bank_loss
-from spn4cir.tokenizers import BertWords
-from spn4cir.training_settings import Train
+from spn4cir.config.load import load_params
+from spn4cir.config.training import Train
+from spn4cir.training.batches import bank_loss
+from spn4cir.training.optimiser import Run, autocast_dtype, set_dropout
 from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
 from tests.helpers.words import WORDS

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from spn4cir.composers import composer_class
+from spn4cir.composers.bert_tokenizer import BertWords
 from spn4cir.composers.blip import ADDED_TOKENS, KEYS, BlipComposer
 from spn4cir.composers.protocol import PUBLISHED
-from spn4cir.tokenizers import BertWords
 from tests.bench.conftest import PeakMemory, RatioToBare
 
 WORDS = 30524

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from spn4cir.images import Preprocess, image_batches
+from spn4cir.images.preprocess import Preprocess, image_batches
 
 WORKERS = 2
 SIZE = 288

@@ -7,7 +7,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from spn4cir.matching import find_partners
+from spn4cir.positives.matching import find_partners
 
 IMAGES, DIM = 25_000, 768
 WINDOWS = {"far": (10_000, 20_000), "near": (400, 800)}
@@ -36,7 +36,7 @@ def test_costs_little_more_than_the_similarities(
 def test_no_square_matrix_is_held(benchmark: BenchmarkFixture, peak_memory: Callable[..., float]) -> None:
     """Peak memory of a process that does nothing else is at most 2 GB; the similarities would take 2.5 GB alone."""
     code = (
-        "import torch; from spn4cir.matching import find_partners\n"
+        "import torch; from spn4cir.positives.matching import find_partners\n"
         f"features = torch.nn.functional.normalize(torch.randn({IMAGES}, {DIM}))\n"
         f"find_partners(features, {WINDOWS['far']}, 1, 0)\n"
     )

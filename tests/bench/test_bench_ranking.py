@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from spn4cir.ranking import rank_gallery
+from spn4cir.evaluation.ranking import rank_gallery
 from tests.bench.conftest import PeakMemory, RatioToBare
 
 # FashionIQ's shirts: queries, gallery, width.
@@ -36,7 +36,7 @@ def test_shirts(ratio_to_bare: RatioToBare, benchmark: BenchmarkFixture) -> None
 MILLION = """
 import torch
 import torch.nn.functional as F
-from spn4cir.ranking import rank_gallery
+from spn4cir.evaluation.ranking import rank_gallery
 
 rows = ROWS
 torch.manual_seed(0)

@@ -11,11 +11,11 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from spn4cir import Retriever
-from spn4cir.catalogue import Catalogue, Entry
-from spn4cir.checkpoints import load_composer
-from spn4cir.decoding import open_image
-from spn4cir.holdings import Holdings
-from spn4cir.vectors import EXACT_BELOW, Vectors
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.images.decoding import open_image
+from spn4cir.search.catalogue import Catalogue, Entry
+from spn4cir.search.index import Holdings
+from spn4cir.search.vectors import EXACT_BELOW, Vectors
 from tests.bench.conftest import RatioToBare
 from tests.helpers.checkpoints import container
 from tests.helpers.layouts import draw

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from spn4cir.token_losses import token_info_nce, token_scores
+from spn4cir.losses import token_info_nce, token_scores
 from tests.bench.conftest import PeakMemory, RatioToBare
 
 # FashionIQ's bank of BLIP-2 with the published batch and temperature; CIRR's validation.
@@ -16,7 +16,7 @@ QUERIES, GALLERY = 4_181, 2_297
 STEP = f"""
 import torch
 import torch.nn.functional as F
-from spn4cir.token_losses import token_info_nce
+from spn4cir.losses import token_info_nce
 
 bank = torch.empty({IMAGES}, {TOKENS}, {DIM}, dtype=torch.{{dtype}})
 for part in bank.split(512):

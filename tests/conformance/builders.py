@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spn4cir.checkpoints import load_composer, save_tensors
+from spn4cir.checkpoints.published import load_composer, save_tensors
 from spn4cir.composers.protocol import PUBLISHED, Options
 from tests.conformance.toy import ToyComposer
 from tests.helpers import blip, blip2, checkpoints, tgcir

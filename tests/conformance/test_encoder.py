@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spn4cir.decoding import open_image
-from spn4cir.encoder import Encoder
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import open_image
+from spn4cir.search.encoder import Encoder
 from tests.conformance.builders import Subject, builder
 from tests.helpers.layouts import draw
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spn4cir.hard_negatives import picture_similarity
+from spn4cir.evaluation.hard_negatives import picture_similarity
 from tests.conformance.builders import Subject, images
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]

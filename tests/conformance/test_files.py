@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from spn4cir.checkpoints import load_composer, save_composer
+from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.composers import COMPOSERS, composer_class
 from spn4cir.composers.protocol import Composer
 from tests.conformance.builders import Subject, builder, images

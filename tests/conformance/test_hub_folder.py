@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from spn4cir.checkpoints.export_hub_folder import export_folder
+from spn4cir.checkpoints.hub_folder import WEIGHTS
+from spn4cir.checkpoints.model_card import Facts
+from spn4cir.checkpoints.open import open_checkpoint
 from spn4cir.errors import InputError
-from spn4cir.hub_export import export_folder
-from spn4cir.hub_folder import WEIGHTS
-from spn4cir.model_card import Facts
-from spn4cir.networks import open_checkpoint
 from tests.conformance.builders import Subject, builder
 from tests.conformance.test_files import assert_same, outputs
 

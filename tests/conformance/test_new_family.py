@@ -10,18 +10,18 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from spn4cir.bank import build_bank, open_bank
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
 from spn4cir.composers import Container, Entry, composer_class
 from spn4cir.composers.protocol import Composer
+from spn4cir.config.defaults import BY_FAMILY, WATCHED
+from spn4cir.config.load import parse_params
+from spn4cir.config.params import Validate
+from spn4cir.config.training import Bank
 from spn4cir.datasets import open_layout
-from spn4cir.dedup import deduplicate
-from spn4cir.defaults import BY_FAMILY, WATCHED
-from spn4cir.params import Validate
-from spn4cir.params_file import parse_params
-from spn4cir.stage1 import train_stage1
-from spn4cir.stage2 import train_stage2
-from spn4cir.training_settings import Bank
+from spn4cir.positives.dedup import deduplicate
+from spn4cir.training.bank import build_bank, open_bank
+from spn4cir.training.stage1 import train_stage1
+from spn4cir.training.stage2 import train_stage2
 from tests.conformance.conftest import TOY
 from tests.conftest import CPU, optimisation, stage2
 from tests.helpers.layouts import write_fashioniq

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spn4cir import Retriever
-from spn4cir.decoding import open_image
-from spn4cir.vectors import Vectors
+from spn4cir.images.decoding import open_image
+from spn4cir.search.vectors import Vectors
 from tests.conformance.builders import Subject, builder
 from tests.helpers.layouts import draw
 
@@ -43,8 +43,8 @@ def test_hits_are_those_of_the_full_score(
 ) -> None:
     """Before and after the index is saved; over lists too, all of which are searched here."""
     if lists:
-        monkeypatch.setattr("spn4cir.vectors.EXACT_BELOW", 40)
-        monkeypatch.setattr("spn4cir.vectors.RECALL", 2)
+        monkeypatch.setattr("spn4cir.search.vectors.EXACT_BELOW", 40)
+        monkeypatch.setattr("spn4cir.search.vectors.RECALL", 2)
     retriever = indexed(first, gallery)
     retriever.save(tmp_path / "index")
     wanted = full_scores(first, gallery, "07.png", "is red")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spn4cir.checkpoints import read_checkpoint
+from spn4cir.checkpoints.published import read_checkpoint
 from spn4cir.composers.protocol import ImageFeatures, Trained
 from tests.conformance import test_features, test_files, test_training
 from tests.conformance.builders import Subject, builder

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from spn4cir.bank import Bank
-from spn4cir.images import ImageFiles
-from spn4cir.optimisation import Run, set_dropout
-from spn4cir.references import StoredReferences
-from spn4cir.sources import BankSource, Batch, ImageSource, triplet_rows
-from spn4cir.training_settings import Optimisation
+from spn4cir.config.training import Optimisation
+from spn4cir.images.preprocess import ImageFiles
+from spn4cir.training.bank import Bank
+from spn4cir.training.batches import BankSource, Batch, ImageSource, triplet_rows
+from spn4cir.training.optimiser import Run, set_dropout
+from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Triplet
 from tests.conformance.builders import Subject, images
 from tests.conformance.test_features import TEXTS

@@ -8,7 +8,7 @@ from torch import nn
 
 from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import ImageFeatures
-from spn4cir.images import Preprocess
+from spn4cir.images.preprocess import Preprocess
 
 
 class ToyComposer(ComposerModule):

@@ -13,15 +13,15 @@ import pytest
 
 import stages.dedup
 import stages.triplets
+from spn4cir.config.load import published_params
+from spn4cir.config.params import Dataset, Machine, Params
 from spn4cir.datasets import submittable
 from spn4cir.datasets.cirr import Cirr
-from spn4cir.dedup import read_optimized_images
-from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.submission import predict, write_submission
 from spn4cir.files import write_json
-from spn4cir.params import Dataset, Machine, Params
-from spn4cir.params_file import published_params
-from spn4cir.partners import Partners, write_partners
-from spn4cir.submission import predict, write_submission
+from spn4cir.positives.dedup import read_optimized_images
+from spn4cir.positives.partners import Partners, write_partners
 from stages.common import Job
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spn4cir.composers.bert_tokenizer import Tokens
 from spn4cir.composers.blip import BlipComposer
 from spn4cir.composers.blip2 import Blip2Composer
 from spn4cir.composers.protocol import Options
-from spn4cir.tokenizers import Tokens
 from tests.lavis.weights import state
 
 FOLDER = Path(__file__).parent / "lavis"

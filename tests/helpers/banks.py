@@ -8,8 +8,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from spn4cir.bank import Bank
-from spn4cir.references import StoredReferences
+from spn4cir.training.bank import Bank
+from spn4cir.training.reference_rows import StoredReferences
 
 _FOLDER = TemporaryDirectory()  # removed when the process ends
 _NUMBERS = count()

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from spn4cir.datasets.fashioniq import FashionIQ
-from spn4cir.dedup import deduplicate, write_optimized_images
-from spn4cir.matching import sample_ranks
-from spn4cir.windows import write_samples
+from spn4cir.positives.dedup import deduplicate, write_optimized_images
+from spn4cir.positives.matching import sample_ranks
+from spn4cir.positives.rank_samples import write_samples
 from tests.helpers.layouts import CATEGORIES, change, write, write_fashioniq
 
 IMAGES = 12

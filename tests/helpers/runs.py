@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from torch import tensor
 
 from spn4cir.datasets import LAYOUTS, open_layout
-from spn4cir.metrics import recall_of_ranks
-from spn4cir.scores import RECIPE_KEY, score_recipe, write_recipe
+from spn4cir.evaluation.metrics import recall_of_ranks
+from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_recipe
 
 # Split -> rank of each query from 1, or (rank, subset rank).
 Outcome = Mapping[str, Sequence[int | tuple[int, int]]]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images
+from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from spn4cir.types import Gallery
 
 FORMATS = ("png", "bmp", "tiff")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy import ndarray
 from torch import Tensor
 
-from spn4cir import matching
-from spn4cir.matching import find_partners
-from spn4cir.partners import Partners
+from spn4cir.positives import matching
+from spn4cir.positives.matching import find_partners
+from spn4cir.positives.partners import Partners
 
 
 @st.composite

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spn4cir.ranking import Ranking, rank_gallery
+from spn4cir.evaluation.ranking import Ranking, rank_gallery
 
 seeds = st.integers(0, 2**31 - 1)
 sizes = st.integers(1, 25)

@@ -2,8 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spn4cir.metrics import recall_of_ranks
-from spn4cir.ranking import target_rank
+from spn4cir.evaluation.metrics import recall_of_ranks
+from spn4cir.evaluation.ranking import target_rank
 
 ranks = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spn4cir.metrics import map_at_k
-from spn4cir.ranking import rank_gallery
+from spn4cir.evaluation.metrics import map_at_k
+from spn4cir.evaluation.ranking import rank_gallery
 
 sizes = st.integers(1, 12)
 levels = st.sampled_from([1, 2, 4, 1000])
@@ -91,7 +91,7 @@ def test_of_one_target_it_is_the_rank(queries: int, gallery: int, levels: int, s
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, targets = draw(11, 9, 3, seed=1)
     whole = ranked(scores, targets)
-    monkeypatch.setattr("spn4cir.ranking._BLOCK_SCORES", 20)
+    monkeypatch.setattr("spn4cir.evaluation.ranking._BLOCK_SCORES", 20)
     assert torch.equal(ranked(scores, targets), whole)
 
 

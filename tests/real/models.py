@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from spn4cir.images import CLIP_MEAN, CLIP_STD
-from spn4cir.unicom import Unicom, UnicomSizes
+from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD
+from spn4cir.positives.unicom import Unicom, UnicomSizes
 from tests.helpers.checkpoints import tiny_state
 from tests.helpers.tiny_llava import save_tiny_llava
 

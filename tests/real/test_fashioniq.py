@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from spn4cir.config.load import load_params
 from spn4cir.datasets import open_layout
-from spn4cir.params_file import load_params
-from spn4cir.texts import training_texts
+from spn4cir.datasets.texts import training_texts
 from tests.real.conftest import Call
 
 # Of each split: triplets, images, triplets with an empty text.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.params_file import load_params
+from spn4cir.config.load import load_params
 from tests.real.conftest import Call
 
 TASKS = ("focus_object", "change_object")

@@ -9,14 +9,14 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from spn4cir.adding import PLACEHOLDER, add_dataset
-from spn4cir.adding_benchmarks import add_benchmark
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.defaults import BY_FAMILY, SHARED
+from spn4cir.config.load import load_params
 from spn4cir.datasets import LAYOUTS
-from spn4cir.defaults import BY_FAMILY, SHARED
 from spn4cir.errors import InputError
-from spn4cir.params_file import load_params
+from spn4cir.projects.add_benchmark import add_benchmark
+from spn4cir.projects.add_dataset import PLACEHOLDER, add_dataset
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files

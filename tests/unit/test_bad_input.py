@@ -21,7 +21,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from spn4cir.checkpoints import save_tensors
+from spn4cir.checkpoints.published import save_tensors
 from spn4cir.cli import app
 from spn4cir.datasets import LAYOUTS as KNOWN
 from spn4cir.errors import InputError
@@ -398,7 +398,7 @@ def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, fa
     """Said before any image is encoded."""
     folder = tmp_path / "tok"
     folder.mkdir() if words is None else write_vocabulary(folder, words)
-    for encodes in ("evaluation.encode_gallery", "indexed.encode_new"):
+    for encodes in ("evaluation.evaluate.encode_gallery", "search.gallery.encode_new"):
         monkeypatch.setattr(f"spn4cir.{encodes}", lambda *_, **__: pytest.fail("worked in vain"))
     for call in network_calls(data, published / f"{family}-1.pt", "--tokenizer", folder):
         assert re.search(message, refused(*call))

@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import spn4cir.bank
-import spn4cir.encoding
-from spn4cir.bank import build_bank, manifest, open_bank, tensors_hash
+import spn4cir.composers.encoding
+import spn4cir.training.bank
+from spn4cir.composers.encoding import encode_batches, encode_gallery, tensors_hash
 from spn4cir.composers.protocol import ImageFeatures
-from spn4cir.decoding import open_image
-from spn4cir.encoding import encode_batches, encode_gallery
+from spn4cir.config.training import Bank
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
-from spn4cir.references import RecomputedReferences, StoredReferences
-from spn4cir.training_settings import Bank
+from spn4cir.images.decoding import open_image
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.training.bank import build_bank, manifest, open_bank
+from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw
@@ -240,7 +240,7 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
 ) -> None:
     """Before or after the rows are flushed, before they are noted down, and while the bank is put in place."""
     build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1")
-    real, calls = getattr(spn4cir.bank, name), []
+    real, calls = getattr(spn4cir.training.bank, name), []
 
     def stopped(*args: Any, **kwargs: Any) -> Any:
         calls.append(name)
@@ -249,7 +249,7 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spn4cir.bank, name, stopped)
+        patched.setattr(spn4cir.training.bank, name, stopped)
         try:
             build(StubComposer(), unique, tmp_path / "bank", tmp_path / "work 2")
         except Killed:
@@ -436,7 +436,7 @@ def test_progress_ends_at_its_total(unique: UniqueImages, monkeypatch: pytest.Mo
         told.append(total - before)
         return batches
 
-    monkeypatch.setattr(spn4cir.encoding, "progress", progress)
+    monkeypatch.setattr(spn4cir.composers.encoding, "progress", progress)
     assert [len(list(encode_batches(StubComposer(), unique.gallery.paths, 3, 0, CPU, "x", done)))] == told
 
 
@@ -447,7 +447,7 @@ def test_only_references_of_queries_are_kept(
 ) -> None:
     """A BLIP row is 1.8 MB in float32: 27 GB for FashionIQ's galleries. In memory or in a file without a name."""
     whole = encode_gallery(StubComposer(), unique.gallery, range(10), 3, 0, CPU, "x")
-    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", limit)
+    monkeypatch.setattr(spn4cir.composers.encoding, "_IN_MEMORY", limit)
     stub = StubComposer()
     encoded = encode_gallery(stub, unique.gallery, wanted, 3, 0, CPU, "x")
     assert stub.encoded == 10
@@ -473,7 +473,7 @@ def test_large_reference_features_need_room_for_a_temporary_file(
 ) -> None:
     """Three rows of 12 values of 4 bytes; the file has no name and leaves nothing behind."""
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", 0)
+    monkeypatch.setattr(spn4cir.composers.encoding, "_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     for free in (143, 144):

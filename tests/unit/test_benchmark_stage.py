@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import stages.benchmark
+from spn4cir.comparison.runs import read_runs
+from spn4cir.config.load import load_params
 from spn4cir.datasets.circo import Circo
 from spn4cir.errors import InputError
-from spn4cir.params_file import load_params
-from spn4cir.runs import read_runs
-from spn4cir.submission import check_submission
+from spn4cir.evaluation.submission import check_submission
 from stages.common import Job
 from tests.helpers.benchmarks import FIRST_ID, write_circo
 from tests.helpers.checkpoints import write_checkpoint

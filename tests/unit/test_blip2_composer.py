@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from transformers import Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionConfig, OPTConfig
 
-from spn4cir.checkpoints import load_composer, save_composer
+from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.composers.blip2 import Blip2Composer, clean
 from spn4cir.composers.blip2_keys import KEYS, join_biases
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
-from spn4cir.sources import bank_loss
-from spn4cir.token_losses import token_info_nce
+from spn4cir.losses import token_info_nce
+from spn4cir.training.batches import bank_loss
 from tests.helpers import plain_blip2 as plain
 from tests.helpers.blip2 import (
     DIM,

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import BertConfig
 
-from spn4cir.checkpoints import load_composer, save_composer
+from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.composers.blip import KEYS, BlipComposer
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
-from spn4cir.sources import bank_loss
+from spn4cir.training.batches import bank_loss
 from tests.helpers import plain_blip as plain
 from tests.helpers.blip import (
     DIM,

@@ -5,8 +5,8 @@ import io
 import pytest
 from ruamel.yaml import YAML
 
-from spn4cir.blocks import copy_settings, set_run
 from spn4cir.errors import InputError
+from spn4cir.projects.copy_settings import copy_settings, set_run
 
 TEXT = """\
 # head

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spn4cir.bootstrap import bootstrap_intervals, resampled_means
+from spn4cir.comparison.bootstrap import bootstrap_intervals, resampled_means
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
 from spn4cir.datasets.protocol import Layout
-from spn4cir.metrics import map_at_k
-from spn4cir.scores import Part, part_values, read_recipe, score_recipe, write_recipe
+from spn4cir.evaluation.metrics import map_at_k
+from spn4cir.evaluation.score_recipe import Part, part_values, read_recipe, score_recipe, write_recipe
 
 CATEGORIES = ("dress", "shirt", "toptee")
 

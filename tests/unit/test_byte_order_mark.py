@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.caption_files import read_captions
+from spn4cir.comparison.runs import read_runs
+from spn4cir.composers.bert_tokenizer import folder_vocabulary
+from spn4cir.config.load import load_params
+from spn4cir.config.params import PARAMS_FILE
 from spn4cir.datasets import open_benchmark
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.dedup import deduplicate, read_optimized_images, write_optimized_images
-from spn4cir.params import PARAMS_FILE
-from spn4cir.params_file import load_params
-from spn4cir.runs import read_runs
-from spn4cir.submission import check_submission
-from spn4cir.tokenizers import folder_vocabulary
+from spn4cir.evaluation.submission import check_submission
+from spn4cir.positives.caption_files import read_captions
+from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import write, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files

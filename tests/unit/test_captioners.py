@@ -12,9 +12,9 @@ import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
-from spn4cir.captioners import LlavaCaptioner, load_captioner, quantization_options
-from spn4cir.captioning import make_captions
 from spn4cir.errors import InputError
+from spn4cir.positives.captions import make_captions
+from spn4cir.positives.llava import LlavaCaptioner, load_captioner, quantization_options
 from spn4cir.types import CaptionedImage
 from tests.helpers.tiny_llava import save_tiny_llava
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.caption_files import check_answered, count_empty, read_captions, write_captions
-from spn4cir.captioning import caption_key, make_captions
 from spn4cir.errors import InputError
+from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
+from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.types import CaptionedImage
 
 PROMPT = "please briefly describe the {noun} in {words} words"

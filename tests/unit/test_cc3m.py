@@ -10,10 +10,10 @@ import torch
 
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.datasets.protocol import unique_gallery
-from spn4cir.dedup import pixel_digest
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess, image_batches
-from spn4cir.pairs import random_pairs
+from spn4cir.images.decoding import pixel_digest
+from spn4cir.images.preprocess import Preprocess, image_batches
+from spn4cir.positives.partners import random_pairs
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw, write
 from tests.helpers.pools import PARTS, WRITERS, names, write_folders, write_part_files, write_tar, write_tars

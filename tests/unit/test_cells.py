@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spn4cir import cells
-from spn4cir.cells import cell_path, open_rows
-from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.members import content_hash, is_there, read_bytes
+from spn4cir.images import table_cells as cells
+from spn4cir.images.decoding import open_image
+from spn4cir.images.reading import content_hash, is_there, read_bytes
+from spn4cir.images.table_cells import cell_path, open_rows
 from tests.helpers.layouts import draw
 
 ROWS = 50

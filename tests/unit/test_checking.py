@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spn4cir import decoding, usable
-from spn4cir.check_lines import check_lines, summary
-from spn4cir.checking import Check, check_data
 from spn4cir.cli import app
 from spn4cir.datasets import LAYOUTS, open_layout
 from spn4cir.errors import InputError
+from spn4cir.images import decoding, usable
+from spn4cir.projects.check import Check, check_data
+from spn4cir.projects.check_lines import check_lines, summary
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from spn4cir.checkpoints import load_composer, read_checkpoint, save_composer
+from spn4cir.checkpoints.published import load_composer, read_checkpoint, save_composer
 from spn4cir.errors import InputError
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 

@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spn4cir.checking import check_data
-from spn4cir.comparing import compare_runs
+from spn4cir.comparison.compare import compare_runs
+from spn4cir.comparison.runs import read_runs
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.config.params import Validate
 from spn4cir.datasets import has_test_queries, open_benchmark, open_layout, submittable
 from spn4cir.datasets.circo import Circo
-from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
-from spn4cir.evaluation import Evaluation, encode_splits, evaluate, metrics_file, union_gallery
+from spn4cir.evaluation.evaluate import Evaluation, encode_splits, evaluate, metrics_file, union_gallery
+from spn4cir.evaluation.query_table import queries_entry, write_queries
+from spn4cir.evaluation.submission import check_submission, predict, submission_problems, write_submission
+from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import write_json
-from spn4cir.outcomes import queries_entry, write_queries
-from spn4cir.params import Validate
-from spn4cir.runs import read_runs
-from spn4cir.submission import check_submission, predict, submission_problems, write_submission
-from spn4cir.validation import validate_both
+from spn4cir.projects.check import check_data
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import ASPECTS, FIRST_ID, write_circo
 from tests.helpers.layouts import change, write

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from spn4cir.checkpoints import read_checkpoint
+from spn4cir.checkpoints.published import read_checkpoint
 from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.load import find_params, load_params, published_params
 from spn4cir.datasets import LAYOUTS
-from spn4cir.params_file import find_params, load_params, published_params
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
@@ -430,7 +430,7 @@ def test_a_submission_name_that_would_not_end_a_file_name_is_refused(data, name)
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, monkeypatch, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    monkeypatch.setattr("spn4cir.dedup.deduplicate", lambda *_: pytest.fail("worked in vain"))
+    monkeypatch.setattr("spn4cir.positives.dedup.deduplicate", lambda *_: pytest.fail("worked in vain"))
     result = call("dedup", "--layout", "fashioniq", "--root", data / "fiq", "--out", place, status=1)
     assert result.stderr.startswith(f"error: {place}: ")
     assert len(result.stderr.splitlines()) == 1
@@ -440,7 +440,7 @@ def test_an_unexpected_fault_of_the_disk_is_one_line(data, monkeypatch):
     def fails(*_):
         raise OSError(errno.EIO, "Input/output error", "/disk/file")
 
-    monkeypatch.setattr("spn4cir.dedup.deduplicate", fails)
+    monkeypatch.setattr("spn4cir.positives.dedup.deduplicate", fails)
     result = call("dedup", "--layout", "fashioniq", "--root", data / "fiq", "--out", "o.json", status=1)
     assert result.stderr == "error: /disk/file: Input/output error; check the path and the disk\n"
 
@@ -450,7 +450,7 @@ def test_interrupted_ends_with_status_130_and_no_traceback(data):
     command = [sys.executable, "-c", "from spn4cir.cli import main; main()", "dedup", "--layout", "fashioniq"]
     command += ["--root", str(data / "fiq"), "--out", "o.json"]
     program = (
-        "import os, signal, spn4cir.processes as p\n"
+        "import os, signal, spn4cir.images.processes as p\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def slow(function, paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
         "p._map_chunk = slow\n"

@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 
 import stages.code
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.params import Params
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
-from spn4cir.params import Params
 from stages.common import Job
 from stages.fingerprint import Sources
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from demo.experiments import metrics_at
 from spn4cir.cli import app
-from spn4cir.runs import read_runs
+from spn4cir.comparison.runs import read_runs
 from tests.helpers.layouts import write
 from tests.helpers.runs import write_run
 
@@ -368,9 +368,9 @@ def test_the_paper_has_no_figures_for_a_recipe_or_another_layout(tmp_path: Path)
 
 def test_the_papers_figures_are_whole() -> None:
     """Four families, both stages; the note on a figure that its own columns contradict is shown with it."""
-    import spn4cir.paper
+    import spn4cir.comparison.paper
 
-    paper = json.loads(spn4cir.paper._FIGURES.read_text())
+    paper = json.loads(spn4cir.comparison.paper._FIGURES.read_text())
     for layout, keys in (("fashioniq", 2), ("cirr", 7)):
         assert set(paper["results"][layout]) == set(paper["protocols"][layout]) == {"clip", "tgcir", "blip", "blip2"}
         for stages in paper["results"][layout].values():

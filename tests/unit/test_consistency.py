@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from spn4cir.config.load import parse_params
 from spn4cir.errors import InputError
-from spn4cir.params_file import parse_params
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 Edit = Callable[[dict[str, Any]], Any]

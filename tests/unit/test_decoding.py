@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
-from spn4cir.decoding import eight_bit, image_fault, open_image, open_rgb, to_rgb
-from spn4cir.dedup import deduplicate
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess
+from spn4cir.images.decoding import eight_bit, image_fault, open_image, open_rgb, to_rgb
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.positives.dedup import deduplicate
+from spn4cir.projects.check import check_data
 from spn4cir.types import Gallery
 from tests.helpers.layouts import write_fashioniq
 

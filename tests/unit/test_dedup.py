@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spn4cir.dedup import deduplicate, pixel_digest, read_optimized_images, write_optimized_images
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import pixel_digest
+from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from spn4cir.types import Gallery, UniqueImages
 
 
@@ -93,7 +94,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     """A run that is killed leaves no decoding process behind."""
     image = draw(tmp_path / "a.png", [[RED]])
     script = (
-        "import sys; from pathlib import Path; from spn4cir import dedup\n"
+        "import sys; from pathlib import Path; from spn4cir.positives import dedup\n"
         f"paths = [Path({str(image)!r})] * 10**7\n"
         "for i, _ in enumerate(dedup._digests(paths, 2)):\n"
         "    if i == 100: print('ready', flush=True)\n"
@@ -123,7 +124,7 @@ def group_lives(group: int) -> bool:
 
 def test_decoding_needs_no_torch() -> None:
     """Importing torch takes seconds; the stage and its workers start without it."""
-    script = "import sys, spn4cir.dedup; sys.exit('torch' in sys.modules)"
+    script = "import sys, spn4cir.positives.dedup; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 

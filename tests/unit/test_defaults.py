@@ -10,9 +10,9 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from spn4cir.defaults import BY_FAMILY, SHARED, WATCHED, merge_defaults
+from spn4cir.config.defaults import BY_FAMILY, SHARED, WATCHED, merge_defaults
+from spn4cir.config.load import load_params, parse_params
 from spn4cir.errors import InputError
-from spn4cir.params_file import load_params, parse_params
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -19,11 +19,11 @@ from demo.llava import collate, encode_dialogue, make_captioner, make_model
 from demo.pictures import held_out, label_rows, read_pictures, write_pictures
 from demo.pretrain import AttributeHeads, augmented, batches, contrastive_loss, mixed_batches, normalised, train
 from demo.settings import PARAMS_FILE, read_settings
-from spn4cir.captioners import load_captioner
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.images import Preprocess
-from spn4cir.unicom import load_unicom
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.positives.llava import load_captioner
+from spn4cir.positives.unicom import load_unicom
 
 DEFAULT = read_settings(Path(__file__).parents[2] / PARAMS_FILE)
 SCENE = Scene("two", "small", "hollow", "red", "cross", "tan")

@@ -13,8 +13,8 @@ from demo.draw import plan_dataset
 from demo.pool import write_pool
 from demo.settings import DemoParams, PoolSize, read_settings
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.dedup import pixel_digest
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import pixel_digest
 
 DATASETS = ("demo_fiq", "demo_cirr")
 SIZE = PoolSize(seed=1, parts=(0, 64), images=6)

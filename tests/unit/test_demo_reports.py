@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from demo import ablation, circo, families, summary
 from demo.wanted import judged
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
-from spn4cir.params_file import load_params
-from spn4cir.precision import average_precision
+from spn4cir.evaluation.score_recipe import average_precision
 
 ROOT = Path(__file__).parents[2]
 

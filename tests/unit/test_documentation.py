@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
-from spn4cir.params import Params
-from spn4cir.params_file import load_params
-from spn4cir.settings import Settings
+from spn4cir.config.base import Settings
+from spn4cir.config.load import load_params
+from spn4cir.config.params import Params
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.blocks import ROOT, WRITTEN, Block, blocks, inline_commands
 from tests.helpers.checkpoints import write_checkpoint

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from spn4cir.defaults import DEFAULTS
-from spn4cir.pair_settings import pair_settings
-from spn4cir.params_file import load_params
+from spn4cir.config.defaults import DEFAULTS
+from spn4cir.config.load import load_params
+from spn4cir.config.pair_settings import pair_settings
 from stages.fingerprint import Sources
 
 ROOT = Path(__file__).parents[2]

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from spn4cir.check_lines import check_lines
-from spn4cir.checking import check_data
 from spn4cir.composers.blip2 import clean
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.config.load import load_params
+from spn4cir.config.params import PARAMS_FILE, Params, Validate
 from spn4cir.datasets import open_benchmark, open_layout
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.encoding import EncodedGallery
-from spn4cir.evaluation import encode_splits, evaluate, metrics_file
-from spn4cir.params import PARAMS_FILE, Params, Validate
-from spn4cir.params_file import load_params
-from spn4cir.texts import evaluation_text, training_texts
+from spn4cir.datasets.texts import evaluation_text, training_texts
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.projects.check import check_data
+from spn4cir.projects.check_lines import check_lines
 from spn4cir.types import Triplet
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import write_circo, write_genecis

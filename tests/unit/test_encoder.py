@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-import spn4cir.encoder
-from spn4cir.decoding import open_image
-from spn4cir.encoder import Encoder
+import spn4cir.search.encoder
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import open_image
+from spn4cir.search.encoder import Encoder
 from tests.conftest import CPU, StubComposer
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
@@ -41,7 +41,7 @@ def test_the_examples_of_the_docstring(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {"checkpoint": write_checkpoint(tmp_path / "best.pt"), "Encoder": Encoder, "Path": Path}
     runner = doctest.DocTestRunner()
-    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.encoder, globs=given):
+    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.search.encoder, globs=given):
         runner.run(example)
     assert (runner.tries, runner.failures) == (4, 0)
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image, features
 
-from spn4cir import endings
-from spn4cir.check_lines import check_lines
-from spn4cir.checking import check_data
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.datasets.shards import image_id
-from spn4cir.decoding import open_image
-from spn4cir.endings import is_picture, passed_over, passed_over_line, picture_endings
 from spn4cir.errors import InputError
-from spn4cir.folders import folder_gallery
+from spn4cir.images import endings
+from spn4cir.images.decoding import open_image
+from spn4cir.images.endings import is_picture, passed_over, passed_over_line, picture_endings
+from spn4cir.images.folders import folder_gallery
+from spn4cir.projects.check import check_data
+from spn4cir.projects.check_lines import check_lines
 from tests.helpers.layouts import draw, write_fashioniq, write_folder
 from tests.helpers.pools import names, write_folders, write_part_files, write_tars
 
@@ -145,6 +145,9 @@ def test_ids_lose_every_ending_of_a_picture(tmp_path: Path) -> None:
 
 def test_common_formats_stay_the_first_that_pillow_tries() -> None:
     """Registering all formats must not put those before them that look into every file."""
-    code = "from PIL import Image; from spn4cir.endings import picture_endings; picture_endings(); print(*Image.ID[:6])"
+    code = (
+        "from PIL import Image; from spn4cir.images.endings import picture_endings\n"
+        "picture_endings(); print(*Image.ID[:6])"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {"BMP", "GIF", "JPEG", "PNG", "PPM"} <= set(said.split())

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-import spn4cir.encoding
+import spn4cir.composers.encoding
+from spn4cir.composers.encoding import EncodedGallery, encode_gallery
+from spn4cir.config.params import Validate
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
-from spn4cir.encoding import EncodedGallery, encode_gallery
 from spn4cir.errors import InputError
-from spn4cir.evaluation import (
+from spn4cir.evaluation.evaluate import (
     Evaluation,
     compose_queries,
     encode_splits,
@@ -27,11 +28,10 @@ from spn4cir.evaluation import (
     subset_columns,
     union_gallery,
 )
-from spn4cir.outcomes import queries_entry, write_contact_sheet, write_queries, write_recalls
-from spn4cir.params import Validate
-from spn4cir.ranking import TIE_RULE
+from spn4cir.evaluation.query_table import queries_entry, write_contact_sheet, write_queries, write_recalls
+from spn4cir.evaluation.ranking import TIE_RULE
+from spn4cir.evaluation.validate import validate_both
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
-from spn4cir.validation import validate_both
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq
 
@@ -262,7 +262,7 @@ def test_only_the_features_of_references_are_kept(tmp_path: Path, monkeypatch: p
     splits = [replace(split, triplets=split.triplets[:5])]
     gallery = union_gallery(splits)
     whole = encode_gallery(StubComposer(), gallery, range(len(gallery)), 5, 0, CPU, "x")
-    monkeypatch.setattr(spn4cir.encoding, "_IN_MEMORY", limit)
+    monkeypatch.setattr(spn4cir.composers.encoding, "_IN_MEMORY", limit)
     stub = StubComposer()
     encoded = encode_splits(stub, splits, PROTOCOL, 0, CPU)
     assert stub.encoded == len(gallery) == 12

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from spn4cir.checkpoints import load_composer, save_composer
+from spn4cir.checkpoints.export_published import export_checkpoint
+from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
-from spn4cir.exporting import export_checkpoint
 from tests.helpers import blip2, tgcir
 from tests.helpers.published import FAMILIES, OPTIONS, options, write_published
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spn4cir.config.params import Dataset, Validate
 from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.folder import Folder
-from spn4cir.datasets.tables import read_table
+from spn4cir.datasets.rows import read_table
 from spn4cir.errors import InputError
-from spn4cir.evaluation import encode_splits, evaluate, metrics_file
-from spn4cir.params import Dataset, Validate
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
 from spn4cir.types import Triplet
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw

@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.checking import check_data
+from spn4cir.config.params import Validate
 from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.genecis import TASKS, GeneCis
-from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.evaluation import encode_splits, evaluate, metrics_file
-from spn4cir.members import is_there
-from spn4cir.outcomes import write_queries
-from spn4cir.params import Validate
-from spn4cir.shortcuts import require_gallery
-from spn4cir.views import Crop, split_view
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.query_table import write_queries
+from spn4cir.evaluation.shortcuts import require_gallery
+from spn4cir.images.crops import Crop, split_view
+from spn4cir.images.decoding import open_image
+from spn4cir.images.reading import is_there
+from spn4cir.projects.check import check_data
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import write_genecis
 from tests.helpers.layouts import change

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.config.params import Validate
 from spn4cir.datasets.cirr import Cirr
-from spn4cir.encoding import EncodedGallery
-from spn4cir.evaluation import RankedSplit, evaluate, rank_queries
-from spn4cir.hard_negatives import Counts, Nearest, count_above, picture_similarity, summarise
-from spn4cir.params import Validate
-from spn4cir.token_losses import token_scores
+from spn4cir.evaluation.evaluate import RankedSplit, evaluate, rank_queries
+from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, picture_similarity, summarise
+from spn4cir.losses import token_scores
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 from tests.conftest import CPU, StubComposer
 
@@ -130,7 +130,7 @@ def test_counts_are_those_of_plain_loops(tokens: int | None, monkeypatch: pytest
     )
     names = gallery(30).names
     triplets = tuple(Triplet(names[i % 4], (f"t{i}",), names[10 + i], i, subset_names=names) for i in range(9))
-    monkeypatch.setattr("spn4cir.ranking._BLOCK_SCORES", 60)
+    monkeypatch.setattr("spn4cir.evaluation.ranking._BLOCK_SCORES", 60)
     nearest = Nearest(6, 4)
     _, found = counted(composer, targets, triplets, nearest)
     for row, triplet in enumerate(triplets):

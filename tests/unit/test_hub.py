@@ -19,11 +19,11 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 
-from spn4cir import hub_transfer
-from spn4cir.checkpoints import load_composer
+from spn4cir.checkpoints.published import load_composer
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
-from spn4cir.hub import Fetched, fetch, record
+from spn4cir.hub import download as hub_transfer
+from spn4cir.hub.fetch import Fetched, fetch, record
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, Cut, Hub, point_at, serve
 
@@ -382,7 +382,7 @@ def test_bad_names(hub: Hub, repository: str, file: str, message: str) -> None:
 
 FETCH = f"""
 import sys
-from spn4cir.hub import fetch
+from spn4cir.hub.fetch import fetch
 print(fetch({REPOSITORY!r}, {FILE!r}, sys.argv[1]).path)
 """
 

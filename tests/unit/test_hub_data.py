@@ -8,11 +8,11 @@ import huggingface_hub.constants
 import pytest
 from typer.testing import CliRunner
 
-from spn4cir import hub_transfer
 from spn4cir.cli import app
+from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
-from spn4cir.hub_data import fetch_tables
-from spn4cir.params_file import load_params
+from spn4cir.hub import download as hub_transfer
+from spn4cir.projects.hub_tables import fetch_tables
 from tests.helpers.hub_server import REPOSITORY, Cut, Hub, point_at, serve
 from tests.helpers.layouts import write_table
 

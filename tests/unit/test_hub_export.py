@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from spn4cir import Retriever
+from spn4cir.checkpoints.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS, weights_file
 from spn4cir.cli import app
 from spn4cir.files import file_hash
-from spn4cir.hub_folder import CARD, CONFIG, FILES, WEIGHTS, WORDS, weights_file
 from tests.helpers import hub_server
 from tests.helpers.checkpoints import tiny_state, write_checkpoint
 from tests.helpers.layouts import draw, write_cirr

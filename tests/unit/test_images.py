@@ -12,9 +12,9 @@ from PIL import Image, features
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from spn4cir.decoding import open_image
 from spn4cir.errors import InputError
-from spn4cir.images import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, worker_errors
+from spn4cir.images.decoding import open_image
+from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, worker_errors
 from tests.helpers.layouts import draw
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
-from spn4cir.listing import read_listing, write_listing
+from spn4cir.positives.listing import read_listing, write_listing
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.live import GROUPS, Figures, write_figures
-from spn4cir.sources import BankSource
-from spn4cir.training import History
+from spn4cir.training.batches import BankSource
+from spn4cir.training.figures import GROUPS, Figures, write_figures
+from spn4cir.training.trainer import History
 from tests.conftest import CPU, stage2
 from tests.unit.test_training import Killed, bank, killed_at, rows, trainer
 
@@ -71,7 +71,7 @@ def test_weights_that_were_not_trained_have_empty_groups(tmp_path: Path) -> None
 
 def test_a_run_is_watched_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The losses of steps are there at every look within an epoch, those of the epoch and its scores after it."""
-    monkeypatch.setattr("spn4cir.training._CHECK_STEPS", 2)
+    monkeypatch.setattr("spn4cir.training.trainer._CHECK_STEPS", 2)
     figures, seen = Figures(tmp_path / "live"), []
     place = tmp_path / "live" / "plots" / "metrics"
 
@@ -117,7 +117,7 @@ def test_watching_changes_no_weight(tmp_path: Path) -> None:
 def test_images_per_second_counts_what_the_steps_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step's unique images over the time of the steps, which the scoring is not part of."""
     clock = iter(range(100))
-    monkeypatch.setattr("spn4cir.training.time.perf_counter", lambda: 4 * next(clock))
+    monkeypatch.setattr("spn4cir.training.trainer.time.perf_counter", lambda: 4 * next(clock))
     source = BankSource(rows(), bank(), stage2(), 1, CPU)
     read = [len(batch.inputs) for batch in source.batches(1)]
     history = trainer(tmp_path / "work", source=source, epochs=1).fit()

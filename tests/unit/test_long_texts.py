@@ -6,8 +6,9 @@ import pytest
 
 import spn4cir.progress
 from spn4cir.composers.clip import ClipComposer
+from spn4cir.composers.encoding import report_long_texts
 from spn4cir.composers.protocol import Options
-from spn4cir.texts import report_long_texts, training_text, training_texts
+from spn4cir.datasets.texts import training_text, training_texts
 from spn4cir.types import Triplet
 from tests.conftest import StubComposer
 from tests.helpers.checkpoints import tiny_state

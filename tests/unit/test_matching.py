@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from spn4cir import matching
 from spn4cir.errors import InputError
-from spn4cir.matching import encode_gallery, find_partners, match
+from spn4cir.positives import matching
+from spn4cir.positives.matching import encode_gallery, find_partners, match
+from spn4cir.positives.unicom import Unicom, UnicomSizes
 from spn4cir.types import Gallery, UniqueImages
-from spn4cir.unicom import Unicom, UnicomSizes
 
 CPU = torch.device("cpu")
 

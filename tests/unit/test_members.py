@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from spn4cir.captioning import make_captions
 from spn4cir.datasets.records import present_images
-from spn4cir.decoding import open_image
-from spn4cir.dedup import pixel_digest
 from spn4cir.errors import InputError
-from spn4cir.images import Preprocess, image_batches
-from spn4cir.members import content_hash, is_there, member_names, read_bytes, stream_tar
+from spn4cir.images.decoding import open_image, pixel_digest
+from spn4cir.images.preprocess import Preprocess, image_batches
+from spn4cir.images.reading import content_hash, is_there, read_bytes
+from spn4cir.images.tars import member_names, stream_tar
+from spn4cir.positives.captions import make_captions
 from spn4cir.types import CaptionedImage
 from tests.helpers.layouts import draw
 from tests.helpers.pools import write_tar
@@ -109,8 +109,8 @@ def test_a_path_through_a_plain_file_is_not_there(plain: list[Path]) -> None:
 
 def test_plain_files_go_straight_to_the_decoder(plain: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No bytes are read beforehand and no tar is looked for."""
-    monkeypatch.setattr("spn4cir.decoding.read_bytes", lambda path: pytest.fail("read before it was decoded"))
-    monkeypatch.setattr("spn4cir.members._place", lambda path: pytest.fail("looked for a tar"))
+    monkeypatch.setattr("spn4cir.images.decoding.read_bytes", lambda path: pytest.fail("read before it was decoded"))
+    monkeypatch.setattr("spn4cir.images.tars.find_member", lambda path: pytest.fail("looked for a tar"))
     assert open_image(plain[0]).size == (32, 32)
     assert is_there(plain[0])
     assert content_hash(plain[0])

@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.config.params import Validate
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
-from spn4cir.evaluation import encode_splits, evaluate
-from spn4cir.mteb_model import MtebModel
-from spn4cir.params import Validate
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.search.mteb import MtebModel
 from tests.conftest import CPU
 from tests.helpers.layouts import draw, write_cirr
 from tests.helpers.pages import run_page
@@ -146,8 +146,8 @@ def test_inputs_without_a_meaning_are_refused_with_the_tasks_name(small, tmp_pat
 
 
 def test_the_module_is_imported_without_the_library(monkeypatch):
-    monkeypatch.delitem(sys.modules, "spn4cir.mteb_model")
+    monkeypatch.delitem(sys.modules, "spn4cir.search.mteb")
     monkeypatch.setitem(sys.modules, "mteb", None)
-    import spn4cir.mteb_model
+    import spn4cir.search.mteb
 
-    assert spn4cir.mteb_model.MtebModel is not MtebModel
+    assert spn4cir.search.mteb.MtebModel is not MtebModel

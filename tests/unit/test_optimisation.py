@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spn4cir.optimisation import MIN_TEMPERATURE, Run, set_dropout
+from spn4cir.training.optimiser import MIN_TEMPERATURE, Run, set_dropout
 from tests.conftest import StubComposer, optimisation
 
 CPU = torch.device("cpu")

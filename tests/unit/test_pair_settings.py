@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
-from spn4cir.pair_settings import describe_pair, pair_settings, short_key
-from spn4cir.params_file import find_merged, load_params
+from spn4cir.config.load import find_merged, load_params
+from spn4cir.config.pair_settings import describe_pair, pair_settings, short_key
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.partners import Partner, Partners, Window, ranks_of, read_partners, write_partners
+from spn4cir.positives.partners import Partner, Partners, Window, ranks_of, read_partners, write_partners
 from spn4cir.types import Gallery
 
 GALLERY = Gallery(("a", "b", "c"), (Path("a.png"), Path("b.png"), Path("c.png")))

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from spn4cir.adding import add_dataset
-from spn4cir.adding_benchmarks import add_benchmark
-from spn4cir.checking import check_data
 from spn4cir.cli import app
+from spn4cir.config.load import load_params
+from spn4cir.config.params import Benchmark, Dataset
 from spn4cir.datasets import find_parts, open_benchmark, open_layout
 from spn4cir.errors import InputError
-from spn4cir.params import Benchmark, Dataset
-from spn4cir.params_file import load_params
+from spn4cir.projects.add_benchmark import add_benchmark
+from spn4cir.projects.add_dataset import add_dataset
+from spn4cir.projects.check import check_data
 from tests.helpers.benchmarks import write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_fashioniq

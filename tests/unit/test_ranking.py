@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import spn4cir.ranking
-from spn4cir.metrics import recall_of_ranks
-from spn4cir.ranking import Ranking, rank_gallery, target_rank, top_candidates
+import spn4cir.evaluation.ranking
+from spn4cir.evaluation.metrics import recall_of_ranks
+from spn4cir.evaluation.ranking import Ranking, rank_gallery, target_rank, top_candidates
 
 
 def given_scores(scores: list[list[float]] | Tensor) -> tuple[Tensor, Tensor]:
@@ -134,8 +134,8 @@ def test_blocks_of_any_size_equal_the_whole(monkeypatch: pytest.MonkeyPatch, blo
         rows.append(len(some))
         return some @ targets.T
 
-    monkeypatch.setattr(spn4cir.ranking, "_BLOCK_SCORES", block)
-    monkeypatch.setattr(spn4cir.ranking, "_CACHED_SCORES", block // 3)
+    monkeypatch.setattr(spn4cir.evaluation.ranking, "_BLOCK_SCORES", block)
+    monkeypatch.setattr(spn4cir.evaluation.ranking, "_CACHED_SCORES", block // 3)
     parts = rank_gallery(counted, queries, targets, target, removed, subset)
     assert max(rows) == min(31, max(1, block // 40))
     assert sum(rows) == 31

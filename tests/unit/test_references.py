@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import spn4cir.references
-from spn4cir.bank import Bank, build_bank, open_bank
+import spn4cir.training.reference_rows
 from spn4cir.composers.protocol import ImageFeatures
+from spn4cir.config.training import Bank as BankSettings
 from spn4cir.errors import InputError
-from spn4cir.references import RecomputedReferences, StoredReferences
-from spn4cir.sources import BankSource, Batch, Rows, triplet_rows
-from spn4cir.training_settings import Bank as BankSettings
+from spn4cir.training.bank import Bank, build_bank, open_bank
+from spn4cir.training.batches import BankSource, Batch, Rows, triplet_rows
+from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, stage2
 from tests.helpers.banks import stored_bank
@@ -35,7 +35,7 @@ def reference() -> Tensor:
 @pytest.fixture
 def read_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As rows that are large."""
-    monkeypatch.setattr(spn4cir.references, "_SMALL_BATCH", 0)
+    monkeypatch.setattr(spn4cir.training.reference_rows, "_SMALL_BATCH", 0)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_processes_are_as_many_as_the_rows_are_worth(
         asked.append(kwargs)
         return iter(())
 
-    monkeypatch.setattr(spn4cir.references, "DataLoader", loader)
+    monkeypatch.setattr(spn4cir.training.reference_rows, "DataLoader", loader)
     monkeypatch.setattr(StoredReferences, "row_bytes", row_bytes)
     assert list(stored_bank(torch.zeros(7, 1)).reference.read(NEEDED, workers, CPU)) == []
     assert [each["num_workers"] for each in asked] == [started]
@@ -130,8 +130,8 @@ def test_rows_are_pinned_for_a_gpu(monkeypatch: pytest.MonkeyPatch, unique: Uniq
         asked.append(pin_memory)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(spn4cir.references, "DataLoader", loader)
-    files = spn4cir.references.ImageFiles(unique.gallery.paths, StubComposer().preprocess)
+    monkeypatch.setattr(spn4cir.training.reference_rows, "DataLoader", loader)
+    files = spn4cir.training.reference_rows.ImageFiles(unique.gallery.paths, StubComposer().preprocess)
     for references in (stored_bank(torch.zeros(7, 1)).reference, RecomputedReferences(files)):
         assert len(list(references.read(NEEDED, 0, torch.device(device)))) == len(NEEDED)
     assert asked == [device == "cuda"] * 2

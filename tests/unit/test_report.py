@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from spn4cir.comparison.paper import PaperComparison, PaperFigure
+from spn4cir.config.load import load_params
+from spn4cir.config.params import Report
 from spn4cir.errors import InputError
-from spn4cir.listing import write_listing
-from spn4cir.paper import PaperComparison, PaperFigure
-from spn4cir.params import Report
-from spn4cir.params_file import load_params
+from spn4cir.positives.listing import write_listing
 from spn4cir.report import page
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_length, examples, rank_bins
 from spn4cir.report.content import score_label

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-import spn4cir.indexed
-import spn4cir.retriever
+import spn4cir.search.gallery
+import spn4cir.search.retriever
 from spn4cir import Hit, Retriever
 from spn4cir.errors import InputError
 from tests.helpers import blip
@@ -56,13 +56,13 @@ def held(empty, folder) -> Retriever:
 def encoded(monkeypatch) -> list[int]:
     """How many pictures each batch encoded."""
     counts: list[int] = []
-    encode = spn4cir.indexing.encode_pixels
+    encode = spn4cir.search.encode.encode_pixels
 
     def counting(composer, pixels, device):
         counts.append(len(pixels))
         return encode(composer, pixels, device)
 
-    monkeypatch.setattr("spn4cir.indexing.encode_pixels", counting)
+    monkeypatch.setattr("spn4cir.search.encode.encode_pixels", counting)
     return counts
 
 
@@ -89,7 +89,7 @@ def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
     draw(tmp_path / "new" / "hat.png", 9)
     given = {"checkpoint": weights, "folder": tmp_path / "pictures", "Retriever": Retriever}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for module in (spn4cir.retriever, spn4cir.indexed):
+    for module in (spn4cir.search.retriever, spn4cir.search.gallery):
         for example in doctest.DocTestFinder(exclude_empty=True).find(module, globs=given):
             runner.run(example)
     assert runner.tries > 8
@@ -381,7 +381,7 @@ def test_a_write_that_breaks_off_leaves_the_index_that_stood_there(held, folder,
     def fails(*_args, **_named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spn4cir.stored.write_json", fails)
+    monkeypatch.setattr("spn4cir.search.index_folder.write_json", fails)
     with pytest.raises(KeyboardInterrupt):
         held.save(tmp_path / "index")
     assert Retriever.load(tmp_path / "index").names == NAMES

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from spn4cir import Hit, Retriever
-from spn4cir.checkpoints import load_composer, save_composer
-from spn4cir.decoding import open_image
+from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.errors import InputError
-from spn4cir.folders import folder_gallery
-from spn4cir.search import draw_found, find
+from spn4cir.images.decoding import open_image
+from spn4cir.images.folders import folder_gallery
+from spn4cir.search.find import draw_found, find
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
 

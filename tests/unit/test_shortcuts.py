@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.config.params import Validate
 from spn4cir.datasets.cirr import Cirr
-from spn4cir.encoding import EncodedGallery
 from spn4cir.errors import InputError
-from spn4cir.evaluation import evaluate
-from spn4cir.hard_negatives import Nearest
-from spn4cir.params import Validate
-from spn4cir.shortcuts import AS_WRITTEN, Probe, measure_shortcuts, wordings_of
+from spn4cir.evaluation.evaluate import evaluate
+from spn4cir.evaluation.hard_negatives import Nearest
+from spn4cir.evaluation.shortcuts import AS_WRITTEN, Probe, measure_shortcuts, wordings_of
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 from tests.conftest import CPU, StubComposer
 

@@ -7,11 +7,11 @@ from unicodedata import normalize
 
 import pytest
 
-from spn4cir.checking import check_data
 from spn4cir.datasets import open_benchmark, open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
-from spn4cir.spelling import Spellings, spelled
+from spn4cir.images.spelling import Spellings, spelled
+from spn4cir.projects.check import check_data
 from spn4cir.types import Triplet
 from tests.helpers.benchmarks import write_circo
 from tests.helpers.layouts import change, draw, write, write_cirr, write_fashioniq, write_parquet

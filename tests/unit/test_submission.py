@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
+from spn4cir.config.params import Validate
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.errors import InputError
-from spn4cir.params import Validate
-from spn4cir.submission import (
-    check_submission,
-    predict,
-    submission_problems,
-    write_submission,
-)
+from spn4cir.evaluation.submission import check_submission, predict, submission_problems, write_submission
 from spn4cir.types import Triplet
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import change, write, write_cirr

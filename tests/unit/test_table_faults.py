@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spn4cir.checking import check_data
 from spn4cir.errors import InputError
+from spn4cir.projects.check import check_data
 from tests.helpers.layouts import PICTURE, pictures, write_parquet, write_table
 from tests.helpers.tables import table, write_benchmark, write_relevance, write_rows
 

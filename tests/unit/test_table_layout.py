@@ -9,18 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from spn4cir.bank import build_bank, open_bank
-from spn4cir.checking import check_data
-from spn4cir.dedup import deduplicate
-from spn4cir.encoding import EncodedGallery
-from spn4cir.evaluation import encode_splits, evaluate, metrics_file
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.config.params import Dataset, Validate
+from spn4cir.config.training import Bank
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
 from spn4cir.files import read_json, write_json
-from spn4cir.images import ImageFiles
-from spn4cir.members import read_bytes
-from spn4cir.params import Dataset, Validate
-from spn4cir.sources import ImageSource, triplet_rows
-from spn4cir.training import Trainer
-from spn4cir.training_settings import Bank
+from spn4cir.images.preprocess import ImageFiles
+from spn4cir.images.reading import read_bytes
+from spn4cir.positives.dedup import deduplicate
+from spn4cir.projects.check import check_data
+from spn4cir.training.bank import build_bank, open_bank
+from spn4cir.training.batches import ImageSource, triplet_rows
+from spn4cir.training.trainer import Trainer
 from spn4cir.types import EvaluationSplit, Gallery
 from tests.conftest import CPU, StubComposer, optimisation
 from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
+from spn4cir.config.params import Triplets
+from spn4cir.datasets.texts import evaluation_text, training_text
 from spn4cir.errors import InputError
-from spn4cir.params import Triplets
-from spn4cir.texts import evaluation_text, training_text
-from spn4cir.triplets import modification_texts, write_triplets
+from spn4cir.positives.triplets import modification_texts, write_triplets
 from spn4cir.types import Gallery, Triplet
 
 PAIR = Triplet("a", (" is Red., ", "has  no sleeves? "), "b")

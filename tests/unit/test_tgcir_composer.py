@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spn4cir.checkpoints import load_composer, read_checkpoint, save_composer
+from spn4cir.checkpoints.published import load_composer, read_checkpoint, save_composer
 from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 from spn4cir.errors import InputError
-from spn4cir.sources import bank_loss
+from spn4cir.training.batches import bank_loss
 from tests.helpers import plain_clip
 from tests.helpers.checkpoints import tiny_state
 from tests.helpers.tgcir import (

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from spn4cir.composers.bert_tokenizer import BertWords, folder_vocabulary
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
-from spn4cir.tokenizers import BertWords, folder_vocabulary
 from tests.helpers.words import WORDS, bert_folder, write_vocabulary
 
 BLIP = ("[DEC]", "[ENC]")
@@ -121,7 +121,7 @@ def test_a_hub_tokenizer_that_cannot_be_had_names_the_remedies(monkeypatch: pyte
     def refuse(repository: str, file: str, revision: str, remedy: str) -> None:
         raise InputError(f"{repository}@{revision}:{file}: no network, {remedy}")
 
-    monkeypatch.setattr("spn4cir.hub.fetch", refuse)
+    monkeypatch.setattr("spn4cir.hub.fetch.fetch", refuse)
     with pytest.raises(InputError) as raised:
         BertWords(Options(revision="abc"), BLIP, 30524, "a.pt").count("red")
     assert str(raised.value) == (

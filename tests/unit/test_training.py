@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import spn4cir.stage1
-import spn4cir.training
-from spn4cir.bank import Bank, build_bank, open_bank
-from spn4cir.checkpoints import load_composer
+import spn4cir.training.stage1
+import spn4cir.training.trainer
+from spn4cir.checkpoints.published import load_composer
+from spn4cir.config.params import Validate
+from spn4cir.config.training import Bank as BankSettings
 from spn4cir.datasets import open_layout
-from spn4cir.dedup import deduplicate
 from spn4cir.errors import InputError
-from spn4cir.images import ImageFiles
-from spn4cir.params import Validate
-from spn4cir.sources import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
-from spn4cir.stage1 import train_stage1
-from spn4cir.stage2 import positives, train_stage2
-from spn4cir.training import Trainer, Watch, unwatched
-from spn4cir.training_settings import Bank as BankSettings
+from spn4cir.images.preprocess import ImageFiles
+from spn4cir.positives.dedup import deduplicate
+from spn4cir.training.bank import Bank, build_bank, open_bank
+from spn4cir.training.batches import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
+from spn4cir.training.stage1 import train_stage1
+from spn4cir.training.stage2 import positives, train_stage2
+from spn4cir.training.trainer import Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, optimisation, stage2
 from tests.helpers.banks import stored_bank
@@ -251,7 +251,7 @@ def test_a_kill_while_weights_are_written(
 ) -> None:
     """Between the best weights and the state they belong to: the epoch is done again and gives the same."""
     whole = trainer(tmp_path / "1").fit()
-    real, calls = getattr(spn4cir.training, name), []
+    real, calls = getattr(spn4cir.training.trainer, name), []
 
     def stopped(*args: Any) -> None:
         calls.append(1)
@@ -260,7 +260,7 @@ def test_a_kill_while_weights_are_written(
         real(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spn4cir.training, name, stopped)
+        patched.setattr(spn4cir.training.trainer, name, stopped)
         try:
             trainer(tmp_path / "2").fit()
         except Killed:
@@ -376,7 +376,7 @@ def clip_stage(stage: int, root: Path, epochs: int = 3) -> None:
 STOP = """
 import os, signal
 from pathlib import Path
-from spn4cir.training import Trainer
+from spn4cir.training.trainer import Trainer
 
 real = Trainer._train_epoch
 
@@ -396,7 +396,7 @@ clip_stage(2, Path({root!r}))
 def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the evaluation of the second epoch."""
     calls: list[int] = []
-    real = spn4cir.stage1.evaluate
+    real = spn4cir.training.stage1.evaluate
 
     def stop(*args: Any) -> Any:
         calls.append(1)
@@ -405,7 +405,7 @@ def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spn4cir.stage1, "evaluate", stop)
+        patched.setattr(spn4cir.training.stage1, "evaluate", stop)
         with pytest.raises(Killed):
             clip_stage(1, root)
 

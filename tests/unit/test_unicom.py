@@ -9,8 +9,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from spn4cir.errors import InputError
-from spn4cir.images import CLIP_MEAN, CLIP_STD
-from spn4cir.unicom import Unicom, UnicomSizes, load_unicom
+from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD
+from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
 
 SIZES = UnicomSizes(
     image_size=24, patch_size=8, width=128, depth=2, heads=2, mlp_width=256, hidden_dim=48, dim=16

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir import usable
 from spn4cir.datasets import open_benchmark, open_layout
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.decoding import open_image
-from spn4cir.dedup import deduplicate
 from spn4cir.errors import InputError
+from spn4cir.images import usable
+from spn4cir.images.decoding import open_image
+from spn4cir.images.usable import image_faults, unusable
+from spn4cir.positives.dedup import deduplicate
 from spn4cir.types import Gallery, Triplet, UniqueImages
-from spn4cir.usable import image_faults, unusable
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import draw, pictures, write, write_cirr, write_fashioniq, write_folder, write_parquet
 from tests.helpers.pools import names, write_part_files, write_tars

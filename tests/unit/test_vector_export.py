@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-import spn4cir.vector_export
+import spn4cir.search.export
 from spn4cir import Retriever
 from spn4cir.cli import app
-from spn4cir.encoder import Encoder
 from spn4cir.files import file_hash
+from spn4cir.search.encoder import Encoder
 from tests.helpers.layouts import draw
 from tests.helpers.pages import run_page
 from tests.helpers.published import flags, write_published
@@ -46,7 +46,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_row_a_picture_in_groups_with_what_the_vectors_are(model, pictures, monkeypatch):
     encoder = Encoder.from_checkpoint(model)
-    monkeypatch.setattr(spn4cir.vector_export, "GROUP_FIGURES", 2 * encoder.tokens * encoder.dim)
+    monkeypatch.setattr(spn4cir.search.export, "GROUP_FIGURES", 2 * encoder.tokens * encoder.dim)
     Retriever.from_checkpoint(model, workers=0).index(pictures).save("index")
     said = call("export", "--to", "vectors", "--index", "index", "--out", "v.parquet").stdout
     shape = f"{encoder.dim}" if encoder.tokens == 1 else f"{encoder.tokens} x {encoder.dim}"
@@ -78,7 +78,7 @@ def test_an_approximate_index_gives_the_same_file(pictures, tmp_path, monkeypatc
     write_published(tmp_path / "a.pt", "clip")
     retriever = Retriever.from_checkpoint("a.pt", workers=0).index(pictures)
     retriever.save("exact")
-    monkeypatch.setattr("spn4cir.vectors.EXACT_BELOW", 2)
+    monkeypatch.setattr("spn4cir.search.vectors.EXACT_BELOW", 2)
     again = Retriever.from_checkpoint("a.pt", workers=0).index(pictures)
     assert again.approximate
     again.save("lists")

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from spn4cir import vectors as module
-from spn4cir.vectors import Vectors
+from spn4cir.search import vectors as module
+from spn4cir.search.vectors import Vectors
 
 DIM = 16
 

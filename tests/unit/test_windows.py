@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from spn4cir.errors import InputError
-from spn4cir.matching import find_partners, sample_ranks
-from spn4cir.partners import Window
-from spn4cir.windows import read_samples, sampled_ranks, strips, write_samples
+from spn4cir.positives.matching import find_partners, sample_ranks
+from spn4cir.positives.partners import Window
+from spn4cir.positives.rank_samples import read_samples, sampled_ranks, strips, write_samples
 
 
 def test_the_ranks_of_a_window() -> None:

@@ -1,0 +1,142 @@
+"""What a checkpoint file holds: family, stage, sizes, and the pipelines of `params.yaml` that it fits."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spn4cir.checkpoints.open import open_checkpoint
+from spn4cir.composers import COMPOSERS, composer_class
+from spn4cir.composers.protocol import Composer, Options, Sizes, Tower
+from spn4cir.config.params import OpenClipModel, Params
+
+REST = "heads"
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint in figures.
+
+    Attributes:
+        family: whose network it is.
+        stage: 1 or 2.
+        container: the state dict's key in the file, and the prefix of its names.
+        epoch: after which it was written; None where the file does not tell.
+        sizes: what the network is built of; None where the family does not tell.
+        parameters: how many, by tower; the temperature is not among them.
+        vocabulary: how many words of a tokenizer the file carries; None for none.
+        fits: pipelines (`<dataset>-<family>`) whose network has these sizes, with the network's name.
+        may_fit: pipelines of the family whose base model's sizes `params.yaml` does not tell.
+    """
+
+    family: str
+    stage: int
+    container: tuple[str, str]
+    epoch: int | None
+    sizes: Sizes | None
+    parameters: dict[str, int]
+    vocabulary: int | None
+    fits: dict[str, str]
+    may_fit: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Pairs of a label and what is to be said of it."""
+        key, prefix = self.container
+        place = f"'{key}'" + (f", names begin with '{prefix}'" if prefix else "")
+        total = sum(self.parameters.values())
+        shares = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
+        networks = {network: [row for row in self.fits if self.fits[row] == network] for network in self.fits.values()}
+        fits = "; ".join(f"{', '.join(rows)} ({network})" for network, rows in networks.items())
+        may_fit = f"{', '.join(self.may_fit)} (params.yaml does not tell the sizes of these base models)"
+        return [
+            ("family", self.family),
+            ("stage", str(self.stage)),
+            ("container", place),
+            ("epoch", "not told" if self.epoch is None else str(self.epoch)),
+            *(_size_lines(self.sizes) if self.sizes else []),
+            ("parameters", f"{total:,}: {shares}"),
+            ("vocabulary", "none in the file" if self.vocabulary is None else f"{self.vocabulary:,} words"),
+            ("fits", fits or "no network that params.yaml names"),
+            *([("may fit", may_fit)] if self.may_fit else []),
+        ]
+
+
+def _size_lines(sizes: Sizes) -> list[tuple[str, str]]:
+    patches = "" if sizes.patch is None else f", patches of {sizes.patch} px"
+    return [
+        ("image size", f"{sizes.image_size} px{patches}"),
+        ("image tower", _tower_line(sizes.image)),
+        ("text tower", f"{_tower_line(sizes.text)}; {sizes.positions:,} positions, {sizes.words:,} word embeddings"),
+        ("target", " x ".join(map(str, sizes.embedding))),
+    ]
+
+
+def _tower_line(tower: Tower) -> str:
+    layers = "+".join(map(str, tower.layers)) if isinstance(tower.layers, tuple) else tower.layers
+    return f"{tower.kind}, width {tower.width:,}, layers {layers}, heads {tower.heads} (assumed: no file tells)"
+
+
+def describe(path: Path, params: Params, family: str | None = None, options: Options | None = None) -> Description:
+    """Reads a checkpoint once and describes it; no tokenizer is needed.
+
+    Args:
+        path: a published file, one of ours, or a hub folder.
+        params: the pipelines to compare with.
+        family: the family that is expected, or a recipe of it; None takes what the file tells.
+        options: head widths, where they are not the published ones.
+
+    Raises:
+        InputError: the file will not do.
+    """
+    checkpoint, composer, *_ = open_checkpoint(path, family, options)
+    sizes = composer.sizes()
+    rows = dict(_rows(params, checkpoint.family))
+    return Description(
+        family=checkpoint.family,
+        stage=checkpoint.stage,
+        container=(checkpoint.container.key, checkpoint.container.prefix),
+        epoch=checkpoint.epoch,
+        sizes=sizes,
+        parameters=_count_parameters(composer),
+        vocabulary=None if checkpoint.vocabulary is None else len(checkpoint.vocabulary),
+        fits={row: name for row, (name, expected) in rows.items() if expected is not None and expected == sizes},
+        may_fit=tuple(row for row, (_, expected) in rows.items() if expected is None),
+    )
+
+
+def _rows(params: Params, family: str) -> Iterator[tuple[str, tuple[str, Sizes | None]]]:
+    """The pipelines of a family, each with its network's name and, where the settings tell them, its sizes.
+
+    The base model that open_clip knows tells them, and so does a published file, whose network its family knows.
+    """
+    for dataset, models in params.models.items():
+        for recipe, model in models.stage1.items():
+            if recipe not in _recipes(family):
+                continue
+            cls, settings = composer_class(recipe), params.checkpoint.get(dataset, {}).get(recipe)
+            name = ""
+            if isinstance(model, OpenClipModel):
+                name = model.open_clip
+            elif settings is not None and settings.source != "train":
+                name = cls.backbone
+            yield f"{dataset}-{recipe}", (name, cls.base_sizes(name) if name else None)
+
+
+def _recipes(family: str) -> list[str]:
+    """The family, and the recipes whose files are its own."""
+    others = [name for name, entry in COMPOSERS.items() if not entry.containers]
+    return [family, *(name for name in others if composer_class(name).family == family)]
+
+
+def _count_parameters(composer: Composer) -> dict[str, int]:
+    """By tower, in the order of `Composer.parts`; what belongs to none of them comes last, as `REST`."""
+    counts = dict.fromkeys((*composer.parts, REST), 0)
+    for name, parameter in composer.named_parameters():
+        if name != "temperature":
+            tower = next((tower for tower, begins in composer.parts.items() if name.startswith(begins)), REST)
+            counts[tower] += parameter.numel()
+    return {tower: count for tower, count in counts.items() if count}

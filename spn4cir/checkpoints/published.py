@@ -1,0 +1,139 @@
+"""Checkpoint files in the published formats: told apart by their containers, read without running their code."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spn4cir.composers import COMPOSERS, Container, composer_class
+from spn4cir.composers.protocol import Composer, Options
+from spn4cir.composers.state_dicts import read_plain, unwrapped
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's weights under the network's own names.
+
+    Attributes:
+        family: which family they belong to.
+        stage: 1 or 2.
+        container: how the file packs them.
+        epoch: after which they were written; None where the file does not tell.
+        state: tensors by name, prefix removed.
+        vocabulary: the words of its tokenizer, as our own files carry them.
+    """
+
+    family: str
+    stage: int
+    container: Container
+    epoch: int | None
+    state: dict[str, Tensor]
+    vocabulary: tuple[str, ...] | None = None
+
+
+def _container(content: dict[str, Any], path: Path) -> tuple[str, Container]:
+    """The family and the container of a file, whose state dicts lose the names of what wrapped the network."""
+    known = [(family, container) for family, entry in COMPOSERS.items() for container in entry.containers]
+    for key in {container.key for _, container in known} & content.keys():
+        if isinstance(content[key], dict):
+            content[key] = unwrapped(content[key], f"{path}: '{key}'")
+    for family, container in known:
+        state = content.get(container.key)
+        if isinstance(state, dict) and any(
+            str(name).startswith(container.prefix) and container.mark in str(name) for name in state
+        ):
+            return family, container
+    names = sorted({container.key for _, container in known})
+    if within := [name for name in names if name in content]:
+        raise InputError(f"{path}: is no known checkpoint: '{within[0]}' holds no weights of a family; check the file")
+    keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
+    wanted = ", ".join(f"'{name}'" for name in names)
+    raise InputError(f"{path}: is no known checkpoint: holds {keys}; expected one of {wanted}")
+
+
+def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
+    """The weights of a published or own file.
+
+    Args:
+        path: a `.pt` file.
+        family: the family that is expected, or a recipe of it; None takes what the file tells.
+
+    Raises:
+        InputError: the file is absent, damaged, holds code, is no checkpoint or is of another family.
+    """
+    wanted = None if family is None else composer_class(family).family
+    content = read_plain(path)
+    found, container = _container(content, path)
+    if wanted is not None and found != wanted:
+        raise InputError(
+            f"{path}: is a stage-{container.stage} checkpoint of family '{found}', not '{family}'; "
+            "name the right file or family"
+        )
+    named = content.pop(container.key)
+    strangers = [
+        str(name)
+        for name, tensor in named.items()
+        if not (str(name).startswith(container.prefix) or name in container.beside) or not isinstance(tensor, Tensor)
+    ]
+    if strangers:
+        raise InputError(f"{path}: family '{found}': unexpected {strangers[:10]} in '{container.key}'")
+    state = {str(name).removeprefix(container.prefix): tensor for name, tensor in named.items()}
+    epoch, words = content.get("epoch"), content.get("vocabulary")
+    return Checkpoint(
+        found,
+        container.stage,
+        container,
+        epoch if isinstance(epoch, int) else None,
+        state,
+        tuple(map(str, words)) if isinstance(words, list) else None,
+    )
+
+
+def load_composer(path: Path, family: str | None = None, options: Options | None = None) -> Composer:
+    """The network of a checkpoint, on the CPU, in float32 and eval mode.
+
+    Args:
+        path: a published or own file.
+        family: the family that is expected, or a recipe of it; None takes what the file tells.
+        options: what the file does not tell; None takes the published values and the file's own vocabulary.
+
+    Raises:
+        InputError: the file will not do.
+    """
+    return build_composer(read_checkpoint(path, family), path, family, options)
+
+
+def build_composer(
+    checkpoint: Checkpoint, path: Path, family: str | None = None, options: Options | None = None
+) -> Composer:
+    """The same of a checkpoint that was read from `path`; its state is consumed."""
+    options = options or Options()
+    if options.tokenizer is None:
+        options = replace(options, vocabulary=checkpoint.vocabulary)
+    cls = composer_class(family or checkpoint.family)
+    return cls.from_state(checkpoint.state, checkpoint.stage, str(path), options)
+
+
+def save_composer(composer: Composer, path: Path, stage: int, epoch: int) -> None:
+    """Writes the weights atomically, in the published container of the stage.
+
+    The vocabulary of a tokenizer that no package ships stands beside them, where the original code does not look.
+    """
+    words = {} if composer.vocabulary is None else {"vocabulary": list(composer.vocabulary)}
+    save_tensors(composer.published(stage, epoch) | words, path)
+
+
+def save_tensors(value: dict[str, Any], path: Path) -> None:
+    """Writes tensors and plain values atomically. Raises InputError when the disk is full."""
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save(value, stream)
+        except RuntimeError as error:
+            # The archive's end, written all the same, complains of positions; before it the stream said what is wrong.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

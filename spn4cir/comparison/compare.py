@@ -1,0 +1,161 @@
+"""Comparing runs query by query: differences with paired bootstrap intervals, queries won and lost."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from spn4cir.comparison.bootstrap import bootstrap_intervals
+from spn4cir.comparison.runs import Place, Run, read_runs
+from spn4cir.errors import InputError
+from spn4cir.evaluation.score_recipe import part_values
+
+_SEED = 0
+# Queries from which on a percentile interval keeps its promise: with 8 it covers the truth in 3 cases of 4.
+_FEW = 50
+# What two protocols may differ in without a word: it is the network's own.
+_OF_THE_NETWORK = ("family", "preprocess")
+
+
+class Difference(NamedTuple):
+    """One score of two runs, in percent.
+
+    Attributes:
+        a: of the first.
+        b: of the second.
+        difference: b minus a.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        won: queries that b alone finds within k, or answers with more precision; None for a mean over several k.
+        lost: the same of a.
+        few: whether its queries are too few for an interval that covers the truth as often as it promises.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    won: int | None
+    lost: int | None
+    few: bool
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the interval holds 0."""
+        return self.low <= 0 <= self.high
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures that are written to a file."""
+        return {name: getattr(self, name) for name in ("a", "b", "difference", "low", "high")}
+
+
+class Comparison(NamedTuple):
+    """Two runs over the same queries.
+
+    Attributes:
+        scores: by name.
+        better: queries that b ranks higher.
+        worse: queries that b ranks lower.
+        queries: how many there are.
+        warnings: in what the protocols differ.
+    """
+
+    scores: dict[str, Difference]
+    better: int
+    worse: int
+    queries: int
+    warnings: tuple[str, ...]
+
+
+def compare_runs(a: Run, b: Run) -> Comparison:
+    """Compares b with a.
+
+    Raises InputError when their queries or their scores are not the same.
+    """
+    _require_same_queries(a, b)
+    intervals = bootstrap_intervals(a.ranks, b.ranks, a.recipe, _SEED)
+    scores = {
+        score: Difference(
+            a.scores[score],
+            b.scores[score],
+            b.scores[score] - a.scores[score],
+            *ends,
+            *_moved(a, b, score),
+            _few(a, score),
+        )
+        for score, ends in intervals.items()
+    }
+    ranks = [np.array(run.table["rank"].to_pylist()) for run in (a, b)]
+    better, worse = int(np.sum(ranks[1] < ranks[0])), int(np.sum(ranks[1] > ranks[0]))
+    return Comparison(scores, better, worse, len(ranks[0]), tuple(_protocol_differences(a, b)))
+
+
+def _require_same_queries(a: Run, b: Run) -> None:
+    if a.queries != b.queries:
+        alone = [len(set(x.queries) - set(y.queries)) for x, y in ((a, b), (b, a))]
+        raise InputError(
+            f"{a.label} and {b.label}: their queries differ ({alone[0]} of {len(a.queries)} are in the first alone, "
+            f"{alone[1]} of {len(b.queries)} in the second); compare runs over the same data set and split"
+        )
+    if a.recipe != b.recipe:
+        raise InputError(f"{a.label} and {b.label}: their scores are made in other ways; validate both with one layout")
+
+
+def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:
+    """Queries that the second run alone answers, or answers better, and those of the first; of a score with one k."""
+    parts = list(a.recipe[score])
+    if len({(part.column, part.k) for part in parts}) > 1:
+        return None, None
+    values = [np.concatenate([part_values(run.ranks, part) for part in parts]) for run in (a, b)]
+    return int(np.sum(values[1] > values[0])), int(np.sum(values[0] > values[1]))
+
+
+def _few(run: Run, score: str) -> bool:
+    splits = {part.split for part in run.recipe[score]}
+    return sum(query[0] in splits for query in run.queries) < _FEW
+
+
+def _protocol_differences(a: Run, b: Run) -> list[str]:
+    first, second = (run.metrics["protocol"] for run in (a, b))
+    aspects = [key for key in {**first, **second} if key not in _OF_THE_NETWORK and first.get(key) != second.get(key)]
+    told = [f"{key}: {first.get(key)} / {second.get(key)}" for key in aspects]
+    sizes = [run.metrics["counts"]["gallery"] for run in (a, b)]
+    return told + ([f"gallery sizes: {sizes[0]} / {sizes[1]}"] if sizes[0] != sizes[1] else [])
+
+
+def find_pairs(names: Sequence[str], dataset: str | None, family: str | None) -> list[tuple[Place, list[Run]]]:
+    """The runs to compare: for each data set and family, one run a name, in the order of the names.
+
+    A revision holds many runs: those count that all names have. A metrics file is one run; beside it, a revision's run
+    of the same data set and family counts, or its only one.
+
+    Args:
+        names: metrics files, revisions, experiments.
+        dataset: narrows revisions to this data set.
+        family: narrows them to this family.
+
+    Raises:
+        InputError: a name cannot be read, or the names have no run in common.
+    """
+    found = [find_runs(name, dataset, family) for name in names]
+    places = [place for place in found[0] if all(place in runs for runs in found)]
+    if places:
+        return [(place, [runs[place] for runs in found]) for place in places]
+    if all(len(runs) == 1 for runs in found):
+        singles = [next(iter(runs.values())) for runs in found]
+        return [(singles[0].place, singles)]
+    held = "; ".join(
+        f"{name}: {', '.join('/'.join(place) for place in runs)}" for name, runs in zip(names, found, strict=True)
+    )
+    raise InputError(f"no data set and family in common ({held}); narrow them by --dataset and --family, or name files")
+
+
+def find_runs(name: str, dataset: str | None, family: str | None) -> dict[Place, Run]:
+    """The runs of a name; of several, those of the data set and family. Raises InputError where there are none."""
+    runs = read_runs(name)
+    kept = {place: run for place, run in runs.items() if dataset in (None, place[0]) and family in (None, place[1])}
+    if not kept and len(runs) > 1:
+        held = ", ".join("/".join(place) for place in runs)
+        raise InputError(f"{name}: has no run of that data set and family; it has {held}")
+    return kept or runs

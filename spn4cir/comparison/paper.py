@@ -1,0 +1,134 @@
+"""The paper's figures beside a run's, and what keeps the two from being compared."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spn4cir.comparison.runs import Run
+from spn4cir.errors import InputError
+from spn4cir.files import read_json
+
+_PUBLISHED = "from the published stage-1 checkpoint"
+_UNKNOWN = "not recorded"
+_FIGURES = Path(__file__).with_name("paper.json")
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """One score of the paper and of a run, in percent.
+
+    Attributes:
+        paper_stage1: the paper's before stage 2.
+        paper: the paper's after it.
+        ours_stage1: the run's before stage 2; None where the metrics file has none.
+        ours: the run's.
+    """
+
+    paper_stage1: float
+    paper: float
+    ours_stage1: float | None
+    ours: float
+
+    @property
+    def difference(self) -> float:
+        """Ours minus the paper's."""
+        return self.ours - self.paper
+
+
+@dataclass(frozen=True)
+class PaperComparison:
+    """A run beside the paper.
+
+    Attributes:
+        source: where the paper's figures stand.
+        figures: by score.
+        protocol: aspect -> the paper's, ours.
+        differing: the aspects in which the two differ, so that they are not comparable; empty where they are.
+        notes: what the paper's figures themselves leave open.
+    """
+
+    source: str
+    figures: dict[str, PaperFigure]
+    protocol: dict[str, tuple[str, str]]
+    differing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The same in words."""
+        sides = {aspect: self.protocol[aspect] for aspect in self.differing}
+        return tuple(f"{aspect}: the paper's {theirs}; ours {ours}" for aspect, (theirs, ours) in sides.items())
+
+
+def compare_to_paper(run: Run) -> PaperComparison:
+    """Puts the paper's figures of the run's family and data set beside the run's.
+
+    Raises InputError where the paper has none.
+    """
+    paper = read_json(_FIGURES)
+    family = str(run.metrics["protocol"].get("family"))
+    layout = _layout(run, paper["data"])
+    if family not in paper["results"][layout]:
+        raise InputError(
+            f"{run.label}: there are no figures of the paper for family '{family}'; there are for "
+            f"{', '.join(paper['results'][layout])}"
+        )
+    stages = paper["results"][layout][family]
+    before = run.metrics.get("stage1", {})
+    figures = {
+        score: PaperFigure(stages["stage1"][score], value, before.get(score), run.scores[score])
+        for score, value in stages["stage2"].items()
+    }
+    sides = _protocol(run, paper["data"][layout], paper["protocols"][layout][family])
+    differing = tuple(aspect for aspect, (theirs, ours) in sides.items() if ours not in (theirs, _UNKNOWN))
+    notes = [note for place, note in paper["notes"].items() if place.startswith(f"{layout} {family} ")]
+    if not differing and sides["weights"][1] == _UNKNOWN:
+        notes.append("which weights were scored is not known here: the figures compare where they are the paper's")
+    return PaperComparison(paper["source"], figures, sides, differing, tuple(notes))
+
+
+def _layout(run: Run, data: Mapping[str, Any]) -> str:
+    """Whose data the run scored, by the way their captions are joined."""
+    captions = run.metrics["protocol"].get("captions")
+    for layout, facts in data.items():
+        if facts["captions"] == captions:
+            return str(layout)
+    raise InputError(f"{run.label}: the paper scored {' and '.join(data)}, no other layout; compare two runs instead")
+
+
+def _protocol(run: Run, data: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    ours = run.metrics["protocol"]
+    counts = run.metrics["counts"]
+    return {
+        "data": (
+            _data(data["name"], data["queries"], data["gallery"]),
+            _data(_same_name(data, counts), sum(counts["queries"].values()), counts["gallery"]),
+        ),
+        "gallery": ("all images of the split files", str(ours.get("gallery"))),
+        "reference": (family["reference"], str(ours.get("reference"))),
+        "text": (family["text"], str(ours.get("text"))),
+        "network's input": (f"{family['size']} px", f"{ours.get('preprocess', {}).get('size')} px"),
+        "weights": (_PUBLISHED, _weights(run)),
+    }
+
+
+def _weights(run: Run) -> str:
+    """Where the run's stage-1 weights come from, as the pipeline noted it beside them."""
+    try:
+        origin = json.loads(run.read("/".join(("../../data/checkpoint", *run.place, "source.json"))))
+    except InputError:
+        return _UNKNOWN
+    found = {"train": "from a stage 1 trained here", "hub": _PUBLISHED}
+    return found.get(origin["source"], _UNKNOWN)  # a file of one's own need not be the published one
+
+
+def _same_name(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    """The published data set's name where the run has its size."""
+    same = sum(counts["queries"].values()) == data["queries"] and counts["gallery"] == data["gallery"]
+    return str(data["name"]) if same else "another set or split"
+
+
+def _data(name: str, queries: int, gallery: Mapping[str, int]) -> str:
+    return f"{name} ({queries:,} queries; gallery {', '.join(f'{s} {n:,}' for s, n in gallery.items())})"

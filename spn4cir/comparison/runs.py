@@ -1,0 +1,194 @@
+"""Runs to compare: metrics files with their tables of queries, on disk or in a revision of the repository."""
+
+import glob
+import io
+import json
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from spn4cir.errors import InputError
+from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
+from spn4cir.files import read_json
+
+_IDENTITY = ("split", "query", "reference", "target")
+# Beyond any gallery: the subset rank of a query that has no subset.
+_NOWHERE = 1 << 40
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one metrics file says.
+
+    Attributes:
+        label: where it was read, for messages.
+        place: data set and family, as the path `metrics/<dataset>/<family>.json` has them.
+        metrics: its content.
+        read: the bytes of a file named from the metrics file's folder; raises InputError where it cannot be had.
+    """
+
+    label: str
+    place: Place
+    metrics: dict[str, Any]
+    read: Callable[[str], bytes]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The flat scores, in percent."""
+        return {name: value for name, value in self.metrics.items() if isinstance(value, float | int)}
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The queries, in an order that is the same for all runs over them.
+
+        Raises InputError when the metrics file names no table, or one that is not its own.
+        """
+        name = self.metrics.get("queries")
+        if not isinstance(name, str):
+            raise InputError(f"{self.label}: names no table of queries; run validate again, which writes one")
+        try:
+            table = pq.read_table(io.BytesIO(self.read(name)))
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{self.label}: {name} is no parquet file ({error}); run validate again") from None
+        lacking = {*_IDENTITY, "rank", "subset_rank"} - set(table.column_names)
+        if lacking or RECIPE_KEY not in (table.schema.metadata or {}):
+            raise InputError(f"{self.label}: {name} was written by another version; run validate again")
+        return table.sort_by([(column, "ascending") for column in _IDENTITY])
+
+    @property
+    def queries(self) -> list[tuple[Any, ...]]:
+        """What makes a query: split, number, reference, target."""
+        return list(zip(*(self.table[column].to_pylist() for column in _IDENTITY), strict=True))
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How the scores are made of ranks."""
+        return read_recipe(self.table.schema.metadata[RECIPE_KEY])
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Ranks by split and column. Raises InputError when they do not give the scores of the metrics file."""
+        split = np.array(self.table["split"].to_pylist())
+        ranks = {
+            (name, column): self.table[column].fill_null(_NOWHERE).to_numpy()[split == name]
+            for name in dict.fromkeys(split.tolist())
+            for column in ("rank", "subset_rank")
+        }
+        if "target_ranks" in self.table.column_names:
+            places = _padded(self.table["target_ranks"].to_pylist())
+            ranks |= {(name, "target_ranks"): places[split == name] for name in dict.fromkeys(split.tolist())}
+        for score, parts in self.recipe.items():
+            made = 100 * sum(weight * float(np.mean(part_values(ranks, part))) for part, weight in parts.items())
+            if abs(made - self.scores.get(score, -1.0)) > 1e-6:
+                raise InputError(
+                    f"{self.label}: its table of queries gives {score} {made:.2f}, the file says "
+                    f"{self.scores.get(score)}; they are of two runs: dvc checkout, or run validate again"
+                )
+        return ranks
+
+
+def _padded(rows: list[list[int]]) -> Int[np.ndarray, "queries targets"]:
+    """Lists of unlike lengths as one array, with 0 behind the last of each."""
+    width = max(map(len, rows), default=0)
+    return np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
+
+
+def read_runs(name: str) -> dict[Place, Run]:
+    """The runs of a metrics file (one), or of a revision or an experiment (one a data set and family).
+
+    Raises:
+        InputError: there is nothing of that name, or it holds no metrics file.
+    """
+    if Path(name).is_file():
+        run = _read_file(Path(name))
+        return {run.place: run}
+    if name.endswith(".json"):
+        raise InputError(f"{name}: no such metrics file; spn4cir validate --json writes one")
+    return _read_revision(name)
+
+
+def _read_file(path: Path) -> Run:
+    metrics = read_json(path)
+    if not _is_metrics(metrics):
+        raise InputError(f"{path}: is no metrics file; give one that spn4cir validate wrote")
+
+    def read(name: str) -> bytes:
+        place = path.parent / name
+        if not place.is_file():
+            raise InputError(f"{path}: {place}, which belongs to it, is not there; run dvc pull validate, or validate")
+        return place.read_bytes()
+
+    absolute = path.resolve()
+    return Run(str(path), (absolute.parent.name, absolute.stem), metrics, read)
+
+
+def _is_metrics(content: Any) -> bool:
+    return isinstance(content, dict) and isinstance(content.get("protocol"), dict)
+
+
+def _read_revision(name: str) -> dict[Place, Run]:
+    files, root = _open_revision(name)
+    runs = {}
+    for found in files.glob(f"{glob.escape(root)}metrics/*/*.json"):
+        path = found.removeprefix(root)
+        metrics = json.loads(files.read_bytes(found))  # of bytes, it reads a byte order mark too
+        if _is_metrics(metrics):
+            place = (posixpath.basename(posixpath.dirname(path)), posixpath.basename(path).removesuffix(".json"))
+            runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, root, name, posixpath.dirname(path)))
+    if not runs:
+        raise InputError(f"{name}: the revision holds no metrics/<data set>/<family>.json; commit one, or name a file")
+    return runs
+
+
+def _open_revision(name: str) -> tuple[Any, str]:
+    """The revision's files, outs of DVC included, and the path from git's root to DVC's, empty or with `/` at its end.
+
+    The two differ where the project is in a folder of a repository (`dvc init --subdir`).
+    """
+    try:
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException, NotDvcRepoError
+        from dvc.repo import Repo
+    except ImportError:
+        raise InputError(
+            f"{name}: no such metrics file; for a revision or an experiment DVC is needed: pip install 'spn4cir[dvc]'"
+        ) from None
+    try:
+        project = Repo.find_root()
+        files = DVCFileSystem(project, rev=name, subrepos=True)
+        root = Path(project).resolve().relative_to(Path(files.repo.scm.root_dir).resolve()).as_posix()
+        return files, "" if root == "." else f"{root}/"
+    except NotDvcRepoError:
+        raise InputError(
+            f"{name}: no such metrics file, and this folder is in no DVC repository; name a file, or change into the "
+            "folder of the project"
+        ) from None
+    except DvcException as error:
+        raise InputError(
+            f"{name}: no such metrics file, revision or experiment ({error}); see dvc exp list and git log"
+        ) from None
+
+
+def _reader(files: Any, root: str, revision: str, folder: str) -> Callable[[str], bytes]:
+    from dvc.exceptions import DvcException
+
+    def read(name: str) -> bytes:
+        path = posixpath.normpath(posixpath.join(folder, name))
+        try:
+            return bytes(files.read_bytes(root + path))
+        except (OSError, DvcException):
+            raise InputError(
+                f"{revision}: {path} is neither in DVC's cache nor in a remote; run dvc fetch --all-commits where a "
+                f"remote has it, or run {revision} again"
+            ) from None
+
+    return read

@@ -1,0 +1,182 @@
+"""Images through a network, each once."""
+
+import hashlib
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spn4cir.composers.protocol import Composer, ImageFeatures
+from spn4cir.device import memory_errors
+from spn4cir.errors import InputError
+from spn4cir.files import claim_space, disk_errors, require_space
+from spn4cir.images.preprocess import image_batches
+from spn4cir.progress import progress, say_once
+from spn4cir.types import Gallery
+
+# Bytes of reference features that are held in memory; more go to a temporary file.
+_IN_MEMORY = 2 << 30
+
+
+@dataclass(frozen=True)
+class EncodedGallery:
+    """Every image of a gallery, encoded once, with the reference features of those that queries start from.
+
+    Attributes:
+        gallery: names in order.
+        target: target features, a row a name.
+        reference: reference features of the images at `kept`.
+        kept: their rows of the gallery, sorted.
+    """
+
+    gallery: Gallery
+    target: Float[Tensor, "names ..."]
+    reference: Float[Tensor, "kept ..."]
+    kept: Int[Tensor, " kept"]
+
+    def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
+        """Row of each name in the features."""
+        return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
+
+    def targets(self, names: Sequence[str]) -> Float[Tensor, "names ..."]:
+        """Target features of names: a copy, unless they are the whole gallery in its order."""
+        return self.target if tuple(names) == self.gallery.names else self.target[self.rows(names)]
+
+    def references(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows ..."]:
+        """Reference features of some rows of the gallery, all of them kept."""
+        found = torch.searchsorted(self.kept, rows)
+        assert torch.equal(self.kept[found], rows)
+        return self.reference[found]
+
+
+def encode_batches(
+    composer: Composer,
+    paths: Sequence[Path],
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    label: str,
+    done: int = 0,
+    keep: Bool[Tensor, " paths"] | None = None,
+) -> Iterator[ImageFeatures]:
+    """Features of `paths[done:]` in order, a batch at a time, in float32 on the CPU; one encode an image.
+
+    Args:
+        composer: the network, on `device`.
+        paths: the images.
+        batch_size: images a batch.
+        workers: processes that decode.
+        device: where the network runs.
+        label: what is being done, for progress and messages.
+        done: images that an earlier run finished.
+        keep: whose reference features are handed over; None: all. Targets are always.
+
+    Raises:
+        InputError: an image cannot be decoded, the GPU cannot hold a batch, or features are not finite: in a ranking
+            they would only show as a bad score.
+    """
+    batches = image_batches(paths[done:], composer.preprocess, batch_size, workers)
+    before = done // batch_size
+    total = before + -(-(len(paths) - done) // batch_size)
+    for images in progress(batches, total, label, "batch", before):
+        with torch.inference_mode(), memory_errors(label, batch_size):
+            features = composer.encode_image(images.to(device, non_blocking=True))
+            wanted = slice(None) if keep is None else keep[done : done + len(images)].nonzero()[:, 0].to(device)
+            features = ImageFeatures(features.reference[wanted].float().cpu(), features.target.float().cpu())
+        done += len(images)
+        if not all(torch.isfinite(part).all() for part in features):
+            raise InputError(
+                f"{label}: the network's features are not finite; its weights are broken: train or download them again"
+            )
+        yield features
+
+
+def encode_gallery(
+    composer: Composer,
+    gallery: Gallery,
+    references: Collection[int],
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    label: str,
+) -> EncodedGallery:
+    """Encodes every image of a gallery once.
+
+    Args:
+        composer: the network, on `device`.
+        gallery: the images.
+        references: rows of the images whose reference features are kept: in memory, or beyond 2 GB in a temporary
+            file that lives as long as they are held.
+        batch_size: images a batch.
+        workers: processes that decode.
+        device: where the network runs.
+        label: what is being done, for progress and messages.
+
+    Raises:
+        InputError: as `encode_batches`, and when the temporary file finds no room.
+    """
+    keep = torch.zeros(len(gallery), dtype=torch.bool)
+    keep[list(references)] = True
+    kept = keep.nonzero()[:, 0]
+    target, reference = torch.empty(0), torch.empty(0)
+    row = position = 0
+    for features in encode_batches(composer, gallery.paths, batch_size, workers, device, label, keep=keep):
+        if row == 0:
+            target = torch.empty(len(gallery), *features.target.shape[1:])
+            reference = _room((len(kept), *features.reference.shape[1:]))
+        target[row : row + len(features.target)] = features.target
+        reference[position : position + len(features.reference)] = features.reference
+        row, position = row + len(features.target), position + len(features.reference)
+    return EncodedGallery(gallery, target, reference, kept)
+
+
+def _room(shape: tuple[int, ...]) -> Tensor:
+    """A float32 tensor in memory, or where it is large over a temporary file without a name, which ends with it."""
+    size = prod(shape) * np.dtype(np.float32).itemsize
+    if size <= _IN_MEMORY:
+        return torch.empty(shape)
+    folder = Path(tempfile.gettempdir())
+    with disk_errors(folder):
+        require_space(folder, size, "free some room, or set TMPDIR to a folder on another disk")
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            claim_space(stream.fileno(), size)
+            return torch.from_numpy(np.memmap(stream, dtype=np.float32, mode="w+", shape=shape))
+
+
+def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over names, shapes and float32 values, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        values = tensor.detach().float().cpu().contiguous()
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def report_long_texts(composer: Composer, texts: Iterable[str], place: str) -> None:
+    """Says on stderr how many of some texts have more tokens than the network reads; the rest of those is cut.
+
+    Each distinct text is counted once, and a line that was said before, as after an earlier epoch, is not repeated.
+
+    Args:
+        composer: the network.
+        texts: as it is to read them.
+        place: what they are, as in `split 'dress'`.
+    """
+    distinct = set(texts)
+    # A text has no more tokens than its words one by one, of which there are few: only what may be too long is counted.
+    marks = composer.count_tokens("")
+    word_tokens = {word: composer.count_tokens(word) - marks for word in set(" ".join(distinct).split())}
+    long = [text for text in distinct if marks + sum(word_tokens[word] for word in text.split()) > composer.max_tokens]
+    beyond = [count for count in map(composer.count_tokens, long) if count > composer.max_tokens]
+    if beyond:
+        say_once(
+            f"warning: {place}: {len(beyond):,} of {len(distinct):,} texts have more than {composer.max_tokens} tokens "
+            f"(the longest {max(beyond)}); family '{composer.family}' reads no more, the rest is cut"
+        )

@@ -1,0 +1,104 @@
+"""Settings that contradict each other across sections: found when params are read, not after hours of work."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from spn4cir.config.params import LocalModel, Params
+
+_Families = Mapping[str, Mapping[str, Any]]
+
+
+def conflicts(params: Params) -> Iterator[str]:
+    """What cannot be meant, each as a line that names the keys and what to change."""
+    if both := params.benchmarks.keys() & params.datasets.keys():
+        yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw, so rename one"
+    for dataset, families in params.bank.items():
+        for family in families:
+            yield from _pair_conflicts(params, dataset, family)
+    yield from _base_models(params)
+    yield from _run_data_sets(params)
+    yield from _run_benchmarks(params)
+
+
+def _pair_conflicts(params: Params, dataset: str, family: str) -> Iterator[str]:
+    """Triplets to train on that the bank, or the captions, of a data set and family do not have."""
+    images = params.bank[dataset][family].images
+    train = params.train.get(dataset, {}).get(family)
+    triplets = params.triplets.get(dataset, {}).get(family)
+    if images == "generated" and train is not None and train.positives != "generated":
+        yield (
+            f"train.{dataset}.{family}.positives: {train.positives} needs a bank of annotated images; set it to "
+            f"generated, or bank.{dataset}.{family}.images to annotated"
+        )
+    caption = params.caption.get(dataset)
+    if caption is None or family not in caption.pool:
+        return
+    pool = f"caption.{dataset}.pool.{family}"
+    if images != "generated":
+        yield f"bank.{dataset}.{family}.images: {pool} draws triplets of the pool's images; set it to generated"
+    if triplets is not None and triplets.refer:
+        yield f"triplets.{dataset}.{family}.refer: no annotated triplet names an image of {pool}; set it to false"
+
+
+def _base_models(params: Params) -> Iterator[str]:
+    """Published files of stage 1 whose place no local model names."""
+    for dataset, families in params.checkpoint.items():
+        models = params.models[dataset].stage1 if dataset in params.models else {}
+        for family, settings in families.items():
+            if settings.source == "path" and not isinstance(models.get(family, LocalModel(local=".")), LocalModel):
+                yield (
+                    f"checkpoint.{dataset}.{family}.source: path needs models.{dataset}.stage1.{family}: "
+                    "{local: FILE}; or set source to train or hub"
+                )
+
+
+def _run_data_sets(params: Params) -> Iterator[str]:
+    """Data sets and families of `run` that a section does not define, and submissions of weights nothing trains."""
+    for dataset in params.run.datasets:
+        if dataset not in params.datasets:
+            known = ", ".join(params.datasets)
+            yield f"run.datasets: '{dataset}' is not in datasets ({known}); add it by: spn4cir add-dataset"
+        else:
+            yield from _lacking(params, dataset)
+    for dataset in params.run.submit:
+        if dataset not in params.run.datasets:
+            yield (
+                f"run.submit: '{dataset}' is not in run.datasets, so nothing trains its weights; add it there, or "
+                "remove it here"
+            )
+
+
+def _run_benchmarks(params: Params) -> Iterator[str]:
+    """Benchmarks of `run` that are not defined, and those whose weights nothing trains."""
+    for benchmark in params.run.benchmarks:
+        if benchmark.name not in params.benchmarks:
+            known = ", ".join(params.benchmarks)
+            yield f"run.benchmarks: '{benchmark.name}' is not in benchmarks ({known}); add it by: spn4cir add-dataset"
+        if benchmark.weights not in params.run.datasets:
+            yield (
+                f"run.benchmarks: {benchmark.name} takes weights of '{benchmark.weights}', which is not in "
+                "run.datasets, so nothing trains them; add it there, or name another data set"
+            )
+
+
+def _lacking(params: Params, dataset: str) -> Iterator[str]:
+    """Entries that are absent and that the stages of a data set read, with the families of `run`."""
+    shared: Mapping[str, Mapping[str, Any]] = {
+        name: getattr(params, name) for name in ("models", "dedup", "caption", "match", "shortcuts")
+    }
+    by_family: Mapping[str, _Families] = {
+        name: getattr(params, name) for name in ("triplets", "checkpoint", "bank", "train")
+    } | {"validate": params.validate_}
+    if lacking := [name for name, section in (*shared.items(), *by_family.items()) if dataset not in section]:
+        yield f"run.datasets: '{dataset}' has no entry in {', '.join(lacking)}; copy that of another data set"
+        return
+    caption = params.caption[dataset]
+    entries: _Families = {
+        f"models.{dataset}.stage1": params.models[dataset].stage1,
+        f"caption.{dataset}.words or .pool": caption.words | caption.pool,
+        f"match.{dataset}.window": params.match[dataset].window,
+        **{f"{name}.{dataset}": section[dataset] for name, section in by_family.items()},
+    }
+    for family in params.run.models:
+        if lacking := [name for name, families in entries.items() if family not in families]:
+            yield f"run.models: '{family}' has no entry in {', '.join(lacking)}; check the name, or add it there"

@@ -1,0 +1,161 @@
+"""Settings that are written once: the section `defaults` of `params.yaml`, merged with what each entry changes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from spn4cir.config.base import Settings
+from spn4cir.config.params import Params
+from spn4cir.errors import InputError
+
+DEFAULTS = "defaults"
+ALL = "all"
+# Sections that may have defaults: dvc.yaml lists their defaults beside the entries, so that a change reruns the stages.
+SHARED = ("dedup", "caption", "match", "shortcuts", "benchmarks")
+BY_FAMILY = ("triplets", "checkpoint", "bank", "train", "validate")
+# Keys that have no defaults: stages of another section depend on them one by one, and DVC refuses a key that is absent.
+WATCHED = {"caption": ("words", "pool"), "match": ("window",), "checkpoint": ("positives",), "bank": ("images",)}
+
+KeyPath = tuple[str, ...]
+_Source = tuple[Any, str]
+_FIELDS = {field.alias or name: field.annotation for name, field in Params.model_fields.items()}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The content of a settings file after the merge.
+
+    Attributes:
+        values: the sections without `defaults`, every entry complete.
+        origins: the entry that each value is written in, as in `defaults.train.clip` or `train.fiq.clip`, by the path
+            of the value in `values`; sections without defaults are left out.
+    """
+
+    values: Any
+    origins: dict[KeyPath, str]
+
+    def origin(self, path: KeyPath) -> str | None:
+        """The entry that the value at `path`, or the value around it, is written in; None where no entry has it."""
+        ends = range(len(path), 0, -1)
+        return next((self.origins[path[:end]] for end in ends if path[:end] in self.origins), None)
+
+    def written(self, path: KeyPath) -> str:
+        """The key in the file at which the value at `path` is written."""
+        origin = self.origin(path)
+        return ".".join(path) if origin is None else ".".join((origin, *path[_depth(path[0]) :]))
+
+
+def merge_defaults(content: Any, place: str) -> Merged:
+    """Completes every entry of a data set by the defaults of its section, or of its section and family.
+
+    A data set has the families that its entry names: `{}` takes all of the defaults. Mappings of settings, and those by
+    family, are merged key by key. All else is replaced whole: numbers and texts, lists, null (a value as any other),
+    and a choice of one of several kinds (a schedule, a file of the hub).
+
+    Args:
+        content: what the YAML file contains.
+        place: the file's name, for errors.
+
+    Raises:
+        InputError: `defaults` is not a mapping of sections that may have defaults, or an entry has the reserved name
+            `all`.
+    """
+    if not isinstance(content, dict):
+        return Merged(content, {})
+    values = {name: section for name, section in content.items() if name != DEFAULTS}
+    defaults = content.get(DEFAULTS, {})
+    _check(defaults, values, place)
+    origins: dict[KeyPath, str] = {}
+    for path, sources in _entries(values, defaults):
+        parent = values
+        for name in path[:-1]:
+            parent[name] = dict(parent[name])
+            parent = parent[name]
+        parent[path[-1]] = _merge(_kind(path[0]), path, sources, origins)
+    return Merged(values, origins)
+
+
+def _entries(values: dict[str, Any], defaults: dict[str, Any]) -> Iterator[tuple[KeyPath, list[_Source]]]:
+    """Every entry that is a mapping, by its path: its defaults, the general ones first, and then itself."""
+    for section in (*SHARED, *BY_FAMILY):
+        general = defaults.get(section, {})
+        for path, own in list(_leaves(values.get(section), _depth(section) - 1, (section,))):
+            if section in BY_FAMILY:
+                named = [(general[name], f"{DEFAULTS}.{section}.{name}") for name in (ALL, path[-1]) if name in general]
+            else:
+                named = [(general, f"{DEFAULTS}.{section}")]
+            yield path, [*named, (own, ".".join(path))]
+
+
+def _leaves(value: Any, depth: int, path: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    if isinstance(value, dict) and depth:
+        for name, inner in value.items():
+            if isinstance(name, str):
+                yield from _leaves(inner, depth - 1, (*path, name))
+    elif isinstance(value, dict):
+        yield path, value
+
+
+def _merge(kind: Any, path: KeyPath, sources: list[_Source], origins: dict[KeyPath, str]) -> Any:
+    """The value at `path`; of several sources the last one that has it decides."""
+    kind_of = _members(kind)
+    if kind_of is None or not all(isinstance(value, dict) for value, _ in sources):
+        value, origins[path] = sources[-1]
+        return value
+    names = dict.fromkeys(name for value, _ in sources for name in value)
+    merged = {}
+    for name in names:
+        having = [(value[name], origin) for value, origin in sources if name in value]
+        merged[name] = _merge(kind_of(name), (*path, str(name)), having, origins)
+    return merged
+
+
+def _members(kind: Any) -> Callable[[str], Any] | None:
+    """The kind of each value of a mapping that is merged key by key; None for what is replaced whole."""
+    if get_origin(kind) is dict:
+        return lambda _: get_args(kind)[1]
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        return fields.get
+    return None
+
+
+def _kind(section: str) -> Any:
+    """The kind of an entry of a section: a model of settings."""
+    kind = _FIELDS[section]
+    for _ in range(_depth(section) - 1):
+        kind = get_args(kind)[1]
+    return kind
+
+
+def _depth(section: str) -> int:
+    """How many names lead to an entry: section and data set, and in some sections the family."""
+    return 3 if section in BY_FAMILY else 2
+
+
+def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
+    known = (*SHARED, *BY_FAMILY)
+    if not isinstance(defaults, dict):
+        raise InputError(f"{place}: {DEFAULTS}: expected sections with their values, got {defaults!r}")
+    for section, general in defaults.items():
+        if section not in known:
+            raise InputError(f"{place}: {DEFAULTS}.{section}: no such defaults; there are those of {', '.join(known)}")
+        entries = general.items() if section in BY_FAMILY and isinstance(general, dict) else [("", general)]
+        for name, entry in entries:
+            _check_entry(section, ".".join(filter(None, (DEFAULTS, section, str(name)))), entry, place)
+    for section in BY_FAMILY:
+        for path, _ in _leaves(values.get(section), 2, (section,)):
+            if path[-1] == ALL:
+                key = ".".join(path)
+                raise InputError(f"{place}: {key}: '{ALL}' is the defaults' name for every family; name a family")
+
+
+def _check_entry(section: str, key: str, entry: Any, place: str) -> None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{place}: {key}: expected settings, got {entry!r}; write {{}} for none")
+    for name in WATCHED.get(section, ()):
+        if name in entry:
+            raise InputError(
+                f"{place}: {key}.{name}: has no default, as DVC watches this key of each data set; write it in the "
+                f"entries of {section}"
+            )

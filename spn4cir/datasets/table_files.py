@@ -1,0 +1,224 @@
+"""Pictures inside tables, and what they are called."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spn4cir.errors import InputError
+from spn4cir.images.spelling import spelled
+from spn4cir.images.table_cells import Rows, cell_path, encoded, open_rows
+from spn4cir.types import Gallery
+
+_DIGITS = 32
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A cell of a column of pictures.
+
+    Attributes:
+        path: where it lies (`spn4cir.images.table_cells`).
+        digest: of its bytes; empty where it holds none.
+        label: the path that the table gives beside the bytes; empty for none.
+    """
+
+    path: Path
+    digest: str
+    label: str
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file of rows whose columns go by the keys of the layout.
+
+    Attributes:
+        path: the file.
+        rows: its content.
+        columns: names by key; some may be absent from the file.
+    """
+
+    path: Path
+    rows: Rows
+    columns: Mapping[str, str]
+
+    @classmethod
+    def open(cls, path: Path, columns: Mapping[str, str], needed: Sequence[str]) -> "TableFile":
+        """Opens a file. Raises InputError for a needed column that it lacks, listing those there, and for one twice."""
+        rows = open_rows(path)
+        for key in needed:
+            if columns[key] not in rows.schema.names:
+                there = ", ".join(rows.schema.names) or "none"
+                raise InputError(
+                    f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
+                    f"--table {key}=NAME (in params.yaml columns.{key} of the data set's table), or which files are "
+                    "meant by files, images and targets"
+                )
+        if twice := [name for name in columns.values() if rows.schema.names.count(name) > 1]:
+            raise InputError(f"{path}: has the column '{twice[0]}' twice; give each column a name of its own")
+        return cls(path, rows, columns)
+
+    def has(self, key: str) -> bool:
+        """Whether the file has the column of a key."""
+        return self.columns[key] in self.rows.schema.names
+
+    def values(self, key: str) -> list[Any]:
+        """A column without pictures, whole."""
+        return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
+
+    def words(self, key: str) -> list[Any]:
+        """A column, whole; the numbers of a `ClassLabel` of the library `datasets` as the names that they mean."""
+        described = (self.rows.schema.metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(described).get("info", {}).get("features") or {}
+        names = dict(enumerate(features.get(self.columns[key], {}).get("names") or ()))
+        return [names.get(value, value) if isinstance(value, int) else value for value in self.values(key)]
+
+
+def read_pictures(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:
+    """The pictures of each row, by key: what a cell holds, or a name as it is written. A pass over their bytes."""
+    found: list[dict[str, Embedded | str | None]] = []
+    for batch in table.rows.batches([table.columns[key] for key in keys]):
+        columns = {key: batch.column(place) for place, key in enumerate(keys)}
+        parts = {key: _cells(table, key, column, len(found)) for key, column in columns.items()}
+        found.extend({key: cells[row] for key, cells in parts.items()} for row in range(batch.num_rows))
+    return found
+
+
+def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence[Embedded | str | None]:
+    name = table.columns[key]
+    if pa.types.is_dictionary(column.type):  # as pandas writes a category
+        column = column.dictionary_decode()
+    if any(is_text(column.type) for is_text in _TEXT):
+        names: list[str | None] = column.to_pylist()
+        return names
+    contents = encoded(column, f"{table.path}: column {name}")
+    has_path = pa.types.is_struct(column.type) and "path" in [part.name for part in column.type]
+    labels = pc.struct_field(column, "path").to_pylist() if has_path else [None] * len(column)
+    return [
+        Embedded(
+            cell_path(table.path, first + row, name),
+            hashlib.sha256(content).hexdigest()[:_DIGITS] if content else "",
+            labels[row] or "",
+        )
+        for row, content in enumerate(scalar.as_py() for scalar in contents)
+    ]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a data set.
+
+    Attributes:
+        root: the folder.
+        paths: where each lies that is there, by name.
+        digests: the name of each by the digest of its bytes.
+        ids: the names of the table of images.
+    """
+
+    root: Path
+    paths: Mapping[str, Path]
+    digests: Mapping[str, str]
+    ids: frozenset[str]
+
+    def name(self, cell: Embedded | str | None) -> str | None:
+        """What the picture of a cell is called; of one that is not there, what it would be."""
+        if not isinstance(cell, Embedded):
+            return cell
+        if cell.digest:
+            return self.digests[cell.digest]
+        return cell.label or cell.path.relative_to(self.root).as_posix()
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """All that are there."""
+        return Gallery(tuple(self.paths), tuple(self.paths.values()))
+
+    @cached_property
+    def named(self) -> Gallery:
+        """Those of the table of images."""
+        return self.gallery.restrict(self.ids)
+
+
+def name_pictures(
+    root: Path, images: Sequence[tuple[str, Embedded | str | None]], cells: Iterable[Embedded | str | None]
+) -> Pictures:
+    """Names every picture, equal ones alike.
+
+    An image of the table of images has its id. Another one has the label that the table gives it, where no two
+    different pictures of the data set share one; else the digest of its bytes.
+
+    Args:
+        root: the folder.
+        images: ids and pictures of the table of images.
+        cells: the pictures of the rows.
+
+    Raises:
+        InputError: two different images have one id.
+    """
+    paths: dict[str, Path] = {}
+    digests: dict[str, str] = {}
+    content: dict[str, str] = {}
+    for name, cell in images:
+        if isinstance(cell, Embedded) and content.setdefault(name, cell.digest) != cell.digest:
+            raise InputError(f"{cell.path}: another image is called '{name}' too; give each image an id of its own")
+        if (place := _place(root, cell)) is not None:
+            paths.setdefault(name, place)
+        if isinstance(cell, Embedded) and cell.digest:
+            digests.setdefault(cell.digest, name)
+    rows = list(cells)
+    embedded = [cell for cell in rows if isinstance(cell, Embedded) and cell.digest and cell.digest not in digests]
+    labelled = all(cell.label and content.setdefault(cell.label, cell.digest) == cell.digest for cell in embedded)
+    for cell in embedded:
+        name = digests.setdefault(cell.digest, cell.label if labelled else cell.digest)
+        paths.setdefault(name, cell.path)
+    for cell in rows:
+        name = cell.label if isinstance(cell, Embedded) and not cell.digest else cell if isinstance(cell, str) else ""
+        if name and name not in paths and (file := spelled(root, name)).is_file():
+            paths[name] = file
+    return Pictures(root, paths, digests, frozenset(name for name, _ in images if name in paths))
+
+
+def _place(root: Path, cell: Embedded | str | None) -> Path | None:
+    """Where the picture of a cell lies; None where it is not there."""
+    if isinstance(cell, Embedded) and cell.digest:
+        return cell.path
+    name = cell.label if isinstance(cell, Embedded) else cell
+    return place if name and (place := spelled(root, name)).is_file() else None
+
+
+# As many digits as always fit into 64 bits.
+_ID_DIGITS = 18
+
+
+def identity(value: Any) -> str:
+    """An id as text, empty for none; of a whole number without a point, as pandas makes floats of ids with gaps."""
+    if value is None or (isinstance(value, float) and isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def identities(table: TableFile, key: str) -> list[str]:
+    """The ids of a column. Raises InputError that names the first row without one."""
+    found = [identity(value) for value in table.values(key)]
+    if "" in found:
+        raise InputError(
+            f"{table.path}: row {found.index('')}: the column '{table.columns[key]}' is empty; write the name, or "
+            "remove the row"
+        )
+    return found
+
+
+def query_numbers(ids: Sequence[Any]) -> list[int | None]:
+    """The ids of queries as numbers, where each is a number of its own that 64 bits hold; else None for all."""
+    texts = [identity(value) for value in ids]
+    whole = all(text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS for text in texts)
+    numbers = [int(text) for text in texts] if whole else []
+    return [*numbers] if len(set(numbers)) == len(texts) else [None] * len(texts)

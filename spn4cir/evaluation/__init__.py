@@ -1,0 +1,1 @@
+"""Ranking, metrics, validation, shortcuts and submission files."""

@@ -1,0 +1,285 @@
+"""Scoring a network on a layout's validation queries, with the protocol written beside the figures."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spn4cir.composers.encoding import EncodedGallery, encode_gallery, report_long_texts
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.params import Validate
+from spn4cir.datasets.protocol import Benchmark, Scores
+from spn4cir.datasets.texts import evaluation_text
+from spn4cir.device import memory_errors
+from spn4cir.errors import InputError
+from spn4cir.evaluation.metrics import map_at_k, recall_of_ranks
+from spn4cir.evaluation.ranking import TIE_RULE, Ranking, rank_gallery
+from spn4cir.progress import progress
+from spn4cir.types import EvaluationSplit, Gallery, Triplet
+
+TOP = 50
+
+
+@dataclass(frozen=True)
+class RankedSplit:
+    """A split's queries with what came out.
+
+    Attributes:
+        split: queries and gallery.
+        names: the gallery's names in the order of the columns of `ranking` (sorted).
+        texts: the text of each query, as the network read it.
+        ranking: ranks and top lists.
+    """
+
+    split: EvaluationSplit
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    ranking: Ranking
+
+    def top_names(self, query: int) -> list[str]:
+        """The best candidates of a query, best first; a removed reference is not among them."""
+        columns, scores = self.ranking.top[query].tolist(), self.ranking.top_scores[query].tolist()
+        return [self.names[c] for c, score in zip(columns, scores, strict=True) if score > -torch.inf]
+
+    def candidates(self, query: int) -> int:
+        """Among how many images the query's target is sought."""
+        split = self.split
+        return len(split.triplets[query].subset_names if split.own_galleries else split.gallery)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a network.
+
+    Attributes:
+        scores: the layout's flat scores, in percent.
+        alternatives: the same over each alternative gallery, by name.
+        splits: what came out query by query.
+    """
+
+    scores: Scores
+    alternatives: dict[str, Scores]
+    splits: tuple[RankedSplit, ...]
+
+
+def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
+    """Every image that the splits' queries start from or are sought in, each name once."""
+    paths = {name: path for split in splits for name, path in split.places.items()}
+    return Gallery(tuple(paths), tuple(paths.values()))
+
+
+def encode_splits(
+    composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
+) -> EncodedGallery:
+    """Encodes every image of the splits once; of reference features it keeps those of the queries' references.
+
+    Raises InputError when there is no split.
+    """
+    if not splits:
+        raise InputError(
+            "there is no query to score by: no annotation is there, and none was held out of generated triplets; "
+            "annotate some, or take a family whose first stage is made of generated triplets (zs)"
+        )
+    gallery = union_gallery(splits)
+    references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
+    return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
+
+
+def compose_queries(
+    composer: Composer,
+    triplets: Sequence[Triplet],
+    texts: Sequence[str],
+    images: EncodedGallery,
+    batch_size: int,
+    device: torch.device,
+) -> Float[Tensor, "queries dim"]:
+    """Unit-norm queries, on the device.
+
+    Raises InputError when the network gives figures that are not finite, or the GPU cannot hold a batch.
+    """
+    rows = images.rows([triplet.reference_name for triplet in triplets])
+    parts = []
+    starts = range(0, len(rows), batch_size)
+    for start in progress(starts, len(starts), "compose queries", "batch"):
+        block = slice(start, start + batch_size)
+        with torch.inference_mode(), memory_errors("compose queries", batch_size):
+            reference = images.references(rows[block]).to(device)
+            parts.append(composer.compose(reference, texts[block]).float())
+    queries = torch.cat(parts)
+    if not torch.isfinite(queries).all():
+        raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
+    return queries
+
+
+def rank_split(
+    composer: Composer, split: EvaluationSplit, images: EncodedGallery, settings: Validate, device: torch.device
+) -> tuple[RankedSplit, dict[str, Ranking]]:
+    """Ranks a split's queries over its gallery and over each alternative one."""
+    if not split.triplets:
+        raise InputError(f"split '{split.name}': no query is left; check the captions file and the image folder")
+    texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
+    report_long_texts(composer, texts, f"split '{split.name}'")
+    queries = compose_queries(composer, split.triplets, texts, images, settings.batch_size, device)
+    names = tuple(sorted(split.gallery.names))
+    ranking = rank_queries(
+        composer, queries, split.triplets, names, images, settings, device, within_subsets=split.own_galleries
+    )
+    alternatives = {
+        name: rank_queries(composer, queries, split.triplets, tuple(sorted(gallery.names)), images, settings, device)
+        for name, gallery in split.alternatives.items()
+    }
+    return RankedSplit(split, names, texts, ranking), alternatives
+
+
+def rank_queries(
+    composer: Composer,
+    queries: Float[Tensor, "queries dim"],
+    triplets: Sequence[Triplet],
+    names: tuple[str, ...],
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+    within_subsets: bool = False,
+) -> Ranking:
+    """Ranks queries over a gallery by the protocol.
+
+    Args:
+        composer: whose scores.
+        queries: unit norm, one a triplet.
+        triplets: say reference, targets and subset.
+        names: the gallery, sorted.
+        images: its features.
+        settings: whether the reference is removed.
+        device: where it is computed.
+        within_subsets: whether a query's candidates are its subset alone.
+    """
+    column = {name: position for position, name in enumerate(names)}
+    reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
+    target = torch.tensor([column.get(triplet.target_name or "", -1) for triplet in triplets])
+    others = padded([[column[name] for name in t.other_targets if name in column] for t in triplets])
+    with torch.inference_mode():
+        return rank_gallery(
+            composer.score,
+            queries,
+            images.targets(names).to(device),
+            target_index=target,
+            removed_index=reference if settings.remove_reference else None,
+            subset_index=subset_columns(
+                triplets, column, with_reference=within_subsets and not settings.remove_reference
+            ),
+            top=TOP + 1,
+            other_index=others if others.shape[1] else None,
+            within_subsets=within_subsets,
+        )
+
+
+def subset_columns(
+    triplets: Sequence[Triplet], column: Mapping[str, int], with_reference: bool = False
+) -> Int[Tensor, "queries members"]:
+    """Columns of each query's subset, padded with -1; the reference, which CIRR leaves out, only `with_reference`."""
+    return padded(
+        [
+            [column[n] for n in triplet.subset_names if n in column and (with_reference or n != triplet.reference_name)]
+            for triplet in triplets
+        ]
+    )
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "rows width"]:
+    """Lists of unlike lengths as one tensor, with -1 behind the last of each."""
+    width = max(map(len, rows), default=0)
+    filled = [[*row, *[-1] * (width - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long).reshape(len(rows), width)
+
+
+def evaluate(
+    composer: Composer,
+    layout: Benchmark,
+    splits: Sequence[EvaluationSplit],
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+) -> Evaluation:
+    """Scores the network on all splits. Raises InputError for a split without queries."""
+    ranked, others = zip(*(rank_split(composer, s, images, settings, device) for s in splits), strict=True)
+    scores = layout.summarise({r.split.name: measured(layout, r.ranking) for r in ranked})
+    alternatives = {
+        name: layout.summarise(
+            {r.split.name: measured(layout, other[name]) for r, other in zip(ranked, others, strict=True)}
+        )
+        for name in others[0]
+    }
+    return Evaluation(scores, alternatives, ranked)
+
+
+def measured(layout: Benchmark, ranking: Ranking) -> Scores:
+    """The layout's recalls and mean average precisions of one split, in percent."""
+    whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.recall_ks}
+    subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.subset_ks}
+    precision = {f"map_at{k}": map_at_k(ranking.target_ranks, k) for k in layout.map_ks}
+    return {**whole, **subset, **precision}
+
+
+def metrics_file(
+    evaluation: Evaluation, layout: Benchmark, settings: Validate, composer: Composer, family: str | None = None
+) -> dict[str, Any]:
+    """What a metrics file holds: flat scores, then protocol, counts and alternatives.
+
+    `family` names the recipe where it is another than the network's own family.
+    """
+    splits = [ranked.split for ranked in evaluation.splits]
+    return {
+        **evaluation.scores,
+        "protocol": {
+            "family": family or composer.family,
+            **{setting: ", ".join(parts) for setting, parts in layout.chosen_parts.items()},
+            "gallery": layout.gallery_rule,
+            "queries": layout.query_source,
+            **({"splits": "; ".join(map(str, layout.assigned))} if layout.assigned else {}),
+            "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
+            "captions": layout.caption_join,
+            "text": "first letter capitalised" if settings.capitalise else "letters as written",
+            "ties": TIE_RULE,
+            "preprocess": composer.preprocess.describe(),
+        },
+        "counts": {
+            "queries": {split.name: len(split.triplets) for split in splits},
+            "left_out": {split.name: split.left_out for split in splits},
+            "empty_texts": {split.name: sum(t.has_empty_text for t in split.triplets) for split in splits},
+            "gallery": {split.name: len(split.gallery) for split in splits},
+            "missing_images": {split.name: split.missing for split in splits},
+            **(
+                {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.assigned}}
+                if layout.assigned
+                else {}
+            ),
+            **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.map_ks else {}),
+            "alternatives": {
+                split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
+            },
+        },
+        "alternatives": evaluation.alternatives,
+        **by_aspect(layout, evaluation.splits),
+    }
+
+
+def _target_counts(split: EvaluationSplit) -> dict[str, int]:
+    """How many queries have so many targets."""
+    counts = Counter(len(triplet.target_names) for triplet in split.triplets)
+    return {str(targets): counts[targets] for targets in sorted(counts)}
+
+
+def by_aspect(layout: Benchmark, splits: Sequence[RankedSplit]) -> dict[str, Any]:
+    """The entry `aspects` of a metrics file: scores over the queries of each aspect; none where queries have none."""
+    found = {}
+    for ranked in splits:
+        aspects = [triplet.aspects for triplet in ranked.split.triplets]
+        for aspect in sorted({name for own in aspects for name in own}):
+            rows = torch.tensor([aspect in own for own in aspects])
+            chosen = Ranking(*(field[rows] for field in ranked.ranking))
+            found[aspect] = {"queries": int(rows.sum()), **measured(layout, chosen)}
+    return {"aspects": found} if found else {}

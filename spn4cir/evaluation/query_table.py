@@ -1,0 +1,117 @@
+"""What came out query by query: a parquet table and a contact sheet."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spn4cir.datasets.protocol import Benchmark, Scores
+from spn4cir.evaluation.evaluate import TOP, RankedSplit
+from spn4cir.evaluation.hard_negatives import Counts
+from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_recipe
+from spn4cir.files import atomic_file
+from spn4cir.images.contact_sheet import SheetRow, draw_sheet
+
+_SHOWN = 5
+_COLUMNS = pa.schema(
+    [
+        ("split", pa.string()),
+        ("query", pa.int64()),
+        ("reference", pa.string()),
+        ("text", pa.string()),
+        ("target", pa.string()),
+        ("rank", pa.int64()),
+        ("subset_rank", pa.int64()),
+        ("top", pa.list_(pa.string())),
+    ]
+)
+
+
+def write_queries(
+    layout: Benchmark,
+    splits: Sequence[RankedSplit],
+    path: Path,
+    before: Sequence[RankedSplit] | None = None,
+    counts: Sequence[Counts] = (),
+) -> None:
+    """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
+
+    Ranks and top names are those among the query's candidates. Where a query has no subset, the subset rank is null.
+    Where the layout scores all targets of a query, the column `target_ranks` holds their ranks, best first. The
+    table's metadata says how scores are made of its ranks.
+
+    Args:
+        layout: whose scores.
+        splits: ranked queries.
+        path: the parquet file.
+        before: the same queries ranked by the stage-1 weights; adds the column `stage1_rank`.
+        counts: what ranks above their targets; adds the columns `lookalikes_above` and `text_matches_above`.
+    """
+    rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
+    table = pa.Table.from_pylist(rows, schema=_COLUMNS)
+    if layout.map_ks:
+        places = [row for ranked in splits for row in ranked.ranking.target_ranks.tolist()]
+        column = pa.array([[place + 1 for place in row if place >= 0] for row in places], pa.list_(pa.int64()))
+        table = table.append_column("target_ranks", column)
+    if before is not None:
+        ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
+        table = table.append_column("stage1_rank", pa.array(ranks))
+    for kind in counts[0].above if counts else ():
+        above = [number for part in counts for number in part.above[kind].tolist()]
+        table = table.append_column(f"{kind}_above", pa.array(above))
+    recipe = score_recipe(layout, [ranked.split.name for ranked in splits])
+    table = table.replace_schema_metadata({RECIPE_KEY: write_recipe(recipe)})
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _row(ranked: RankedSplit, query: int) -> dict[str, object]:
+    triplet = ranked.split.triplets[query]
+    return {
+        "split": ranked.split.name,
+        "query": triplet.query_id,
+        "reference": triplet.reference_name,
+        "text": ranked.texts[query],
+        "target": triplet.target_name,
+        "rank": int(ranked.ranking.rank[query]) + 1,
+        "subset_rank": int(ranked.ranking.subset_rank[query]) + 1 or None,
+        "top": ranked.top_names(query)[:TOP],
+    }
+
+
+def queries_entry(queries: Path, metrics: Path) -> dict[str, str]:
+    """The entry by which a metrics file names its table of queries: the path from the file's own folder."""
+    return {"queries": Path(os.path.relpath(queries, metrics.parent)).as_posix()}
+
+
+def write_recalls(scores: Scores, path: Path) -> None:
+    """Writes the flat scores as a table of `metric` and `percent`, which DVC plots as bars."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerows([("metric", "percent"), *scores.items()])
+
+
+def write_contact_sheet(splits: Sequence[RankedSplit], path: Path, queries: int, title: str) -> None:
+    """Draws queries at even distances through all splits with their top 5, targets framed."""
+    places = [(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
+    count = min(queries, len(places))
+    chosen = [places[position * len(places) // count] for position in range(count)]
+    draw_sheet([_sheet_row(ranked, query) for ranked, query in chosen], title, path)
+
+
+def _sheet_row(ranked: RankedSplit, query: int) -> SheetRow:
+    triplet = ranked.split.triplets[query]
+    gallery = ranked.split.gallery
+    names = ranked.top_names(query)[:_SHOWN]
+    scores = ranked.ranking.top_scores[query].tolist()
+    return SheetRow(
+        reference=ranked.split.places[triplet.reference_name],
+        text=ranked.texts[query],
+        note=f"target at {int(ranked.ranking.rank[query]) + 1} of {ranked.candidates(query)}",
+        results=[gallery.paths[gallery.index[name]] for name in names],
+        labels=[f"{place}   {score:.3f}" for place, (_, score) in enumerate(zip(names, scores, strict=False), start=1)],
+        targets=[place for place, name in enumerate(names) if name in triplet.target_names],
+    )

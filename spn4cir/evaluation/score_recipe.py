@@ -1,0 +1,86 @@
+"""How a layout's flat scores are made: each is a weighted sum of parts, which a table of queries carries with it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from spn4cir.datasets.protocol import Benchmark
+
+# Where a table of queries keeps its recipe, and the column of ranks that a recall or a precision counts.
+RECIPE_KEY = b"scores"
+_COLUMNS = {"recall_at": "rank", "recall_subset_at": "subset_rank", "map_at": "target_ranks"}
+
+
+class Part(NamedTuple):
+    """A recall of one split, or its mean average precision.
+
+    Attributes:
+        split: its queries.
+        column: where their ranks stand: `rank` or `subset_rank`; `target_ranks` for precision.
+        k: the last rank that counts as found.
+    """
+
+    split: str
+    column: str
+    k: int
+
+
+Recipe = dict[str, dict[Part, float]]
+# Ranks of a run's queries by split and column, from 1; of `target_ranks` a row a query, with 0 behind the last.
+Ranks = Mapping[tuple[str, str], Int[np.ndarray, "queries ..."]]
+
+
+def part_values(ranks: Ranks, part: Part) -> Float[np.ndarray, " queries"]:
+    """What each query adds to a part's mean: 1 or 0 for a recall, its average precision."""
+    found = ranks[part.split, part.column]
+    if part.column == "target_ranks":
+        return average_precision(found, part.k)
+    return (found <= part.k).astype(np.float64)
+
+
+def score_recipe(layout: Benchmark, splits: Sequence[str]) -> Recipe:
+    """The weight of each part in each score: what the layout makes of that part alone."""
+    kinds = {"recall_at": layout.recall_ks, "recall_subset_at": layout.subset_ks, "map_at": layout.map_ks}
+    names = [f"{kind}{k}" for kind, ks in kinds.items() for k in ks]
+    recipe: Recipe = {}
+    for split in splits:
+        for name in names:
+            alone = {s: {n: float((s, n) == (split, name)) for n in names} for s in splits}
+            for score, weight in layout.summarise(alone).items():
+                if weight:
+                    recipe.setdefault(score, {})[_part(split, name)] = weight
+    order = layout.summarise({split: dict.fromkeys(names, 0.0) for split in splits})
+    return {score: recipe[score] for score in order}
+
+
+def _part(split: str, name: str) -> Part:
+    stem, k = name.rsplit("at", 1)
+    return Part(split, _COLUMNS[f"{stem}at"], int(k))
+
+
+def write_recipe(recipe: Recipe) -> bytes:
+    """The recipe as text."""
+    return json.dumps({score: [[*part, w] for part, w in parts.items()] for score, parts in recipe.items()}).encode()
+
+
+def read_recipe(text: bytes) -> Recipe:
+    """The recipe that `write_recipe` wrote."""
+    return {score: {Part(*part): w for *part, w in parts} for score, parts in json.loads(text).items()}
+
+
+def average_precision(places: Int[np.ndarray, "queries targets"], k: int) -> Float[np.ndarray, " queries"]:
+    """AP@k of each query: the sum over the targets in the top k of the precision at their places, over min(k, targets).
+
+    Args:
+        places: of all targets of a query, ascending, 1 for the best; 0 behind the last. Each query has a target.
+        k: the last place that counts.
+
+    Source: CIRCO's evaluation, https://github.com/miccunifi/CIRCO.
+    """
+    hits = (places > 0) & (places <= k)
+    precision = np.arange(1, places.shape[1] + 1) / np.maximum(places, 1)
+    best: Float[np.ndarray, " queries"] = (hits * precision).sum(axis=1) / np.minimum((places > 0).sum(axis=1), k)
+    return best

@@ -1,0 +1,239 @@
+"""Submission files of test servers, and the check of such a file. What each server wants, its layout says."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from spn4cir.composers.encoding import EncodedGallery
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.params import Validate
+from spn4cir.datasets.protocol import SubmissionFile
+from spn4cir.errors import InputError
+from spn4cir.evaluation.evaluate import RankedSplit, encode_splits, rank_split
+from spn4cir.files import atomic_file, read_json, write_json
+from spn4cir.types import EvaluationSplit, Triplet
+
+Predictions = dict[str, Any]
+Files = Sequence[SubmissionFile]
+
+
+def predict(
+    composer: Composer,
+    split: EvaluationSplit,
+    files: Files,
+    settings: Validate,
+    workers: int,
+    device: torch.device,
+) -> dict[str, Predictions]:
+    """The content of each file, by its metric; as `list_best`, of images that are encoded for it."""
+    images = encode_splits(composer, [split], settings, workers, device)
+    return list_best(composer, split, files, images, settings, device)
+
+
+def list_best(
+    composer: Composer,
+    split: EvaluationSplit,
+    files: Files,
+    images: EncodedGallery,
+    settings: Validate,
+    device: torch.device,
+) -> dict[str, Predictions]:
+    """The content of each file, by its metric; lists are shorter where gallery or subset are small.
+
+    Args:
+        composer: the network, on `device`.
+        split: the test queries.
+        files: what the server wants.
+        images: the encoded gallery.
+        settings: the protocol.
+        device: where the network runs.
+    """
+    ranked, _ = rank_split(composer, split, images, settings, device)
+    return {
+        file.metric: {
+            **file.header,
+            **{str(triplet.query_id): _listed(file, ranked, row) for row, triplet in enumerate(split.triplets)},
+        }
+        for file in files
+    }
+
+
+def _listed(file: SubmissionFile, ranked: RankedSplit, query: int) -> list[str] | list[int]:
+    """The best candidates of a query, as the file has them."""
+    triplet = ranked.split.triplets[query]
+    names = _subset_names(ranked, query, triplet) if file.of_subset else ranked.top_names(query)
+    kept = [name for name in names if file.own_reference or name != triplet.reference_name][: file.count]
+    return [int(name) for name in kept] if file.integers else kept
+
+
+def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str]:
+    """The query's subset without its reference and without images that are not in the gallery, best first."""
+    present = [n for n in triplet.subset_names if n in ranked.split.gallery.index and n != triplet.reference_name]
+    order = ranked.ranking.subset_top[query].tolist()
+    return [present[position] for position in order if position < len(present)]
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a name that would not end a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise InputError(f"'{name}' will not do as a name of the files: use letters, digits, '.', '_' and '-' alone")
+
+
+def write_submission(
+    predictions: dict[str, Predictions],
+    files: Files,
+    folder: Path,
+    name: str,
+    queries: Sequence[Triplet],
+    gallery: Sequence[str],
+) -> list[Path]:
+    """Checks all files, then puts them in place. Raises InputError that says what is wrong: none is written.
+
+    Args:
+        predictions: their contents, by metric.
+        files: what the server wants.
+        folder: where they go.
+        name: ends their names.
+        queries: all of the test split, also those that `missing: skip` left out: a server refuses a file without them.
+        gallery: names of all its images.
+    """
+    places = {file.metric: folder / file.pattern.format(name=name) for file in files}
+    for metric, content in predictions.items():
+        problems = submission_problems(content, files, queries, gallery)
+        if problems:
+            raise InputError(f"{places[metric].name}: not written: {'; '.join(problems[:5])}")
+    with ExitStack() as together:
+        for file in files:
+            temporary = together.enter_context(atomic_file(places[file.metric]))
+            write_json(temporary, predictions[file.metric])
+            _check_size(temporary, places[file.metric], file)
+    return list(places.values())
+
+
+def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
+    size = written.stat().st_size
+    if file.max_bytes is not None and size > file.max_bytes:
+        raise InputError(f"{path}: {size:,} bytes; the server takes at most {file.max_bytes:,}")
+
+
+class Checked(NamedTuple):
+    """What a submission file was found to be.
+
+    Attributes:
+        file: which of the server's files.
+        split: whose queries it answers.
+        queries: how many they are.
+    """
+
+    file: SubmissionFile
+    split: str
+    queries: int
+
+
+def check_submission(
+    path: Path,
+    files: Files,
+    queries: Sequence[Triplet],
+    gallery: Sequence[str],
+    others: Mapping[str, Sequence[Triplet]] | None = None,
+) -> Checked:
+    """Checks a submission file against the test split; returns which of the server's files it is.
+
+    Args:
+        path: the file.
+        files: what the server takes.
+        queries: the test queries.
+        gallery: names of the test images.
+        others: queries of further splits over the same images by split; a file of exactly their ids is one of theirs.
+
+    Raises:
+        InputError: lists the first faults found.
+    """
+    content = _read_queries(path, files[0].query)
+    splits = {files[0].split: queries, **(others or {})}
+    given = content.keys() - files[0].header.keys()
+    split = next((name for name, own in splits.items() if given == _ids(own)), files[0].split)
+    queries = splits[split]
+    problems = submission_problems(content, files, queries, gallery)
+    if problems:
+        more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
+        raise InputError(f"{path}: {'; '.join(problems[:10])}{more}; write it again with: spn4cir submit")
+    (found,) = _fitting(content, files)
+    _check_size(path, path, found)
+    return Checked(found, split, len(queries))
+
+
+def _ids(queries: Sequence[Triplet]) -> set[str]:
+    return {str(query.query_id) for query in queries}
+
+
+def _read_queries(path: Path, query: str) -> Predictions:
+    """The file as a dict. Raises InputError for a key that stands there twice, which JSON readers drop silently."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected a JSON object of {query} id -> names")
+    keys = Counter(key for key, _ in json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list))
+    if twice := [key for key, count in keys.items() if count > 1]:
+        raise InputError(f"{path}: {', '.join(twice[:5])}: stands there twice; every {query} id stands there once")
+    return content
+
+
+def submission_problems(
+    content: Predictions, files: Files, queries: Sequence[Triplet], gallery: Sequence[str]
+) -> list[str]:
+    """What is wrong with a submission: header, query ids, names; empty when it is right."""
+    problems = list(_header_problems(content, files))
+    fitting = _fitting(content, files)
+    if len(fitting) != 1:
+        return problems
+    (file,) = fitting
+    wanted = {str(query.query_id): query for query in queries}
+    given = content.keys() - file.header.keys()
+    if absent := sorted(wanted.keys() - given):
+        problems.append(f"{len(absent)} {file.query} ids are missing, the first is {absent[0]}")
+    if strange := sorted(given - wanted.keys()):
+        problems.append(f"{len(strange)} {file.query} ids are not in {file.split}, the first is {strange[0]}")
+    known = frozenset(gallery)
+    for query_id in sorted(given & wanted.keys()):
+        problems.extend(_list_problems(content[query_id], wanted[query_id], file, known))
+    return problems
+
+
+def _header_problems(content: Predictions, files: Files) -> Iterator[str]:
+    for key in files[0].header:
+        known = list(dict.fromkeys(file.header[key] for file in files))
+        if content.get(key) not in known:
+            expected = f"one of {', '.join(known)}" if len(known) > 1 else f"'{known[0]}'"
+            yield f"{key} is {content.get(key)!r}, expected {expected}"
+
+
+def _fitting(content: Predictions, files: Files) -> list[SubmissionFile]:
+    """The files whose header it has, as far as their headers tell them apart."""
+    telling = [key for key in files[0].header if len({file.header[key] for file in files}) > 1]
+    return [file for file in files if all(content.get(key) == file.header[key] for key in telling)]
+
+
+def _list_problems(names: Any, query: Triplet, file: SubmissionFile, known: frozenset[str]) -> list[str]:
+    place = f"{file.query} {query.query_id}"
+    kind, noun = (int, "integers, the ids of images") if file.integers else (str, "image names")
+    if not isinstance(names, list) or not all(type(name) is kind for name in names):
+        return [f"{place}: expected a list of {noun}"]
+    problems = []
+    if len(names) != file.count:
+        problems.append(f"{place}: {len(names)} names, expected {file.count}")
+    if len(set(names)) < len(names):
+        problems.append(f"{place}: a name stands there twice")
+    listed = [str(name) for name in names]
+    if query.reference_name in listed and not file.own_reference:
+        problems.append(f"{place}: lists its own reference '{query.reference_name}'")
+    if unknown := [name for name in listed if name not in known]:
+        problems.append(f"{place}: '{unknown[0]}' is not a {file.split} image")
+    elif file.of_subset and (outside := [name for name in listed if name not in query.subset_names]):
+        problems.append(f"{place}: '{outside[0]}' is not in the query's subset")
+    return problems

@@ -1,0 +1,110 @@
+"""The bytes of the hub's files: resumed where an earlier run broke off, received whole or not at all.
+
+They come by plain HTTP into `blobs/<etag>.incomplete` of the hub's own cache. huggingface_hub's own download deletes
+what had come when it gives up, so that a file of gigabytes would begin anew.
+"""
+
+import errno
+import sys
+import time
+from pathlib import Path
+
+from spn4cir.errors import InputError, first_line
+from spn4cir.files import disk_errors, require_space
+from spn4cir.hub.refusals import Wanted
+
+_ATTEMPTS = 3  # without a new byte, each of several tries of the library's own
+_SECONDS_BETWEEN_ATTEMPTS = 2.0
+
+
+def download(wanted: Wanted, url: str, etag: str, size: int | None) -> None:
+    """Brings the bytes to the place in the cache where the library expects them, one process at a time."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    cache = Path(constants.HF_HUB_CACHE)
+    folder = repo_folder_name(repo_id=wanted.repository, repo_type=wanted.kind)
+    blob = cache / folder / "blobs" / etag
+    lock = cache / ".locks" / folder / f"{etag}.lock"
+    with disk_errors(blob):
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not blob.exists():
+                _receive(wanted, url, blob, size)
+
+
+def _receive(wanted: Wanted, url: str, blob: Path, size: int | None) -> None:
+    """Downloads to the partial file beside `blob`, from where it ends; renames it when all is there."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    partial = blob.with_name(f"{blob.name}.incomplete")
+    have = _length(partial)
+    if size is None or have > size:
+        partial.unlink(missing_ok=True)
+        have = 0
+    if size is not None:
+        require_space(partial, size - have)
+    total = "" if size is None else f" {size / 1e6:,.1f} MB"
+    kept = f", of which {have / 1e6:,.1f} are here" if have else ""
+    print(f"{wanted}: downloading{total}{kept}", file=sys.stderr, flush=True)
+    attempts = 0
+    while True:
+        try:
+            _request(wanted, url, partial, size)
+            partial.replace(blob)
+            return
+        except HTTPError as error:
+            attempts = 1 if _length(partial) > have else attempts + 1
+            have = _length(partial)
+            if attempts >= _ATTEMPTS:
+                raise _broken_off(wanted, have, size, error) from error
+        time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+
+
+def _request(wanted: Wanted, url: str, partial: Path, size: int | None) -> None:
+    """Asks for what the partial file lacks. A mirror's answer of another size is not kept."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # a compressed answer has other lengths
+    try:
+        with partial.open("ab") as stream:
+            http_get(
+                url,
+                stream,
+                resume_size=_length(partial),
+                headers=headers,
+                expected_size=size,
+                displayed_filename=wanted.file,
+            )
+    except HfHubHTTPError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{partial}: the disk is full; the {_length(partial) / 1e6:,.1f} MB of {wanted} that came are kept: "
+                "free some room, or let HF_HOME name a folder on a larger disk, and run again"
+            ) from error
+        if error.errno is not None:
+            raise
+        got = _length(partial)
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{wanted}: expected {size} bytes but {got} were sent; they were removed: run again, or set HF_ENDPOINT "
+            "to another mirror"
+        ) from error
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _broken_off(wanted: Wanted, have: int, size: int | None, error: Exception) -> InputError:
+    total = f" of {size / 1e6:,.1f}" if size else ""
+    return InputError(
+        f"{wanted}: the download broke off at {have / 1e6:,.1f}{total} MB ({first_line(error)}); what came is kept: "
+        "run again to go on from there"
+    )

@@ -1,0 +1,166 @@
+"""Published files from the Hugging Face hub, kept in the hub's own cache and checked.
+
+huggingface_hub looks them up, authorises and links them; it reads `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and
+`HF_TOKEN` when it is first imported.
+"""
+
+import re
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from spn4cir.errors import InputError, first_line
+from spn4cir.files import disk_errors, file_hash
+from spn4cir.hub.download import download
+from spn4cir.hub.refusals import BY_HAND, Wanted, refusal
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file of the hub that lies in the cache.
+
+    Attributes:
+        path: where; to be read, not to be changed.
+        repository: as `owner/name`.
+        revision: the branch, tag or commit that was asked for.
+        commit: the commit that it stood for.
+        file: its path within the repository.
+        sha256: of the bytes that lie there, in hex.
+        size: bytes.
+    """
+
+    path: Path
+    repository: str
+    revision: str
+    commit: str
+    file: str
+    sha256: str
+    size: int
+
+
+def fetch(
+    repository: str,
+    file: str,
+    revision: str,
+    sha256: str | None = None,
+    remedy: str = BY_HAND,
+    kind: Literal["model", "dataset"] = "model",
+) -> Fetched:
+    """Downloads a file unless the cache holds it, goes on where an earlier run broke off, and checks the bytes.
+
+    A commit's file is taken from the cache without a question; a branch or a tag is looked up, and the cached copy
+    serves when the hub does not answer.
+
+    Args:
+        repository: as `owner/name`.
+        file: its path within the repository.
+        revision: branch, tag or commit.
+        sha256: what the bytes must hash to; None takes the hub's word, which it gives for large files.
+        remedy: how to do without the hub, for messages.
+        kind: of the repository.
+
+    Raises:
+        InputError: the hub cannot be reached or refuses, the file is not there, the download broke off, the disk is
+            full, or the bytes have another hash.
+    """
+    wanted = Wanted(repository, file, revision, remedy, kind)
+    if not {"", ".", ".."}.isdisjoint(file.split("/")):
+        raise InputError(f"file '{file}': is no path within {repository}; write it as on its page, as folder/name.pt")
+    pinned = sha256.lower() if sha256 else None
+    path = _locate(wanted, pinned)
+    digest = file_hash(path)
+    _require_intact(wanted, path, digest, pinned)
+    commit = path.parents[len(PurePosixPath(file).parts) - 1].name
+    return Fetched(path, repository, revision, commit, file, digest, path.stat().st_size)
+
+
+def record(fetched: Fetched) -> dict[str, Any]:
+    """What a stage writes down of where a file came from: all but its place on this machine."""
+    return {name: value for name, value in asdict(fetched).items() if name != "path"}
+
+
+def _locate(wanted: Wanted, pinned: str | None) -> Path:
+    """The file's path in the cache, downloaded if need be."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
+        EntryNotFoundError,
+        HFValidationError,
+        HTTPError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
+
+    cached = None
+    try:
+        cached = _cached(wanted, wanted.revision)
+        if cached and _COMMIT.fullmatch(wanted.revision):
+            return cached
+        return _look_up_and_download(wanted, pinned)
+    except HFValidationError:
+        raise InputError(
+            f"repository '{wanted.repository}': is no name on the hub; write it as owner/name, of letters, digits, "
+            "'-', '_' and '.'"
+        ) from None
+    except (HTTPError, EntryNotFoundError, OfflineModeIsEnabled) as error:
+        if cached is None or isinstance(error, (EntryNotFoundError, RevisionNotFoundError)):
+            raise refusal(wanted, error) from error
+        if not isinstance(error, OfflineModeIsEnabled):
+            print(f"{wanted}: taking the cached copy ({first_line(error)})", file=sys.stderr, flush=True)
+        return cached
+
+
+def _cached(wanted: Wanted, revision: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(wanted.repository, wanted.file, revision=revision, repo_type=wanted.kind)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _look_up_and_download(wanted: Wanted, pinned: str | None) -> Path:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    found = get_hf_file_metadata(
+        hf_hub_url(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind)
+    )
+    commit, etag = found.commit_hash or "", found.etag or ""
+    if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
+        raise InputError(
+            f"{constants.ENDPOINT}: answers for {wanted} as no Hugging Face hub does (X-Repo-Commit '{commit}', ETag "
+            f"'{etag}'); check HF_ENDPOINT, and whether a login page stands before the network"
+        )
+    if _SHA256.fullmatch(etag):
+        _require_pinned(wanted, etag, pinned)
+    if not _cached(wanted, commit):
+        url = hf_hub_url(wanted.repository, wanted.file, revision=commit, repo_type=wanted.kind)
+        download(wanted, url, etag, found.size)
+    with disk_errors(Path(constants.HF_HUB_CACHE)):
+        return Path(hf_hub_download(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind))
+
+
+def _require_intact(wanted: Wanted, path: Path, digest: str, pinned: str | None) -> None:
+    """Removes bytes that are not what was published from the cache, and says so."""
+    link = path.readlink() if path.is_symlink() else None
+    name = link.name if link else ""
+    published = name if _SHA256.fullmatch(name) else None
+    expected = published or pinned
+    if expected and digest != expected:
+        if link:
+            (path.parent / link).unlink()
+        path.unlink()
+        raise InputError(
+            f"{wanted}: expected sha256 {expected}, got {digest}; the copy in the cache was removed: run again to "
+            "download it anew, and if it comes so again, correct sha256 or try another mirror (HF_ENDPOINT)"
+        )
+    _require_pinned(wanted, digest, pinned)
+
+
+def _require_pinned(wanted: Wanted, published: str, pinned: str | None) -> None:
+    """Refuses a file that is what the hub publishes, and yet another than the settings name."""
+    if pinned and published != pinned:
+        raise InputError(
+            f"{wanted}: expected sha256 {pinned}, got {published}, which is what the hub publishes there; "
+            "correct sha256, or pin the revision that it belongs to"
+        )

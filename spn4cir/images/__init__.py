@@ -1,0 +1,1 @@
+"""Reading, decoding, cropping and preprocessing of images."""

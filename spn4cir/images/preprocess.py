@@ -1,0 +1,125 @@
+"""Decoding and preprocessing of images."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from spn4cir.errors import InputError
+from spn4cir.images.decoding import open_image, to_rgb
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a file to the network's input.
+
+    Attributes:
+        size: side of the square input, in pixels.
+        target_ratio: images whose aspect ratio is at least this are padded to it with zeros; None: no padding.
+        mean: per channel, of RGB in [0, 1].
+        std: per channel.
+
+    Conversion to RGB comes after the crop, as in the original code: palette and RGBA files are resized in
+    their own mode. Source: CLIP4Cir's `targetpad`, https://github.com/ABaldrati/CLIP4Cir.
+    """
+
+    size: int
+    target_ratio: float | None = 1.25
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 size size"]:
+        """The normalised pixels of a decoded image."""
+        return self.normalise(self.crop(image))
+
+    def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
+        """The pixels of a decoded image, padded, resized and cropped."""
+        image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
+        pixels: Tensor = transforms.pil_to_tensor(to_rgb(transforms.center_crop(image, [self.size, self.size])))
+        return pixels
+
+    def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:
+        """(pixels / 255 - mean) / std, per channel."""
+        mean, std = (torch.tensor(values, device=pixels.device).reshape(3, 1, 1) for values in (self.mean, self.std))
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        if self.target_ratio is None or max(width, height) / min(width, height) < self.target_ratio:
+            return image
+        side = max(width, height) / self.target_ratio
+        horizontal = max(int((side - width) / 2), 0)
+        vertical = max(int((side - height) / 2), 0)
+        padded: Image.Image = transforms.pad(image, [horizontal, vertical, horizontal, vertical], fill=0)
+        return padded
+
+    def describe(self) -> dict[str, object]:
+        """The settings as plain values, for manifests and hashes."""
+        return asdict(self)
+
+
+class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
+    """Cropped images of a list of files, for a DataLoader with workers.
+
+    Not normalised yet: a worker hands over a quarter of the bytes that way, and `Preprocess.normalise` takes whole
+    batches.
+    """
+
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
+        self.paths = paths
+        self.preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 size size"]:
+        return self.preprocess.crop(open_image(self.paths[index]))
+
+
+def image_batches(
+    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int
+) -> Iterator[Float[Tensor, "batch 3 size size"]]:
+    """Preprocessed images in order, decoded by `workers` processes (0: in this one).
+
+    Raises InputError, as one line, when a worker meets an image that it cannot decode.
+    """
+    loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_size=batch_size, num_workers=workers)
+    with worker_errors():
+        for pixels in loader:
+            yield preprocess.normalise(pixels)
+
+
+# What torch says when a worker is killed, or finds no room for the batch it hands over.
+_WORKER_LOST = re.compile(r"DataLoader worker \(pid|shared memory|torch_\d+|received 0 items of ancdata", re.IGNORECASE)
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Turns what a DataLoader worker ends with into one line.
+
+    An InputError comes back out of the traceback that torch wrapped it in. A worker that was killed or could not
+    share its batch becomes an InputError with the remedy: small containers have 64 MB of shared memory.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
+    except (RuntimeError, OSError) as error:
+        if not _WORKER_LOST.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"a process that reads ahead was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "
+            "or the memory, or set machine.workers: 0"
+        ) from None

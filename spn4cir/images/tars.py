@@ -1,0 +1,125 @@
+"""Plain files, members of tars and cells of tables by one kind of path: `00000.tar/1.jpg` is a member of `00000.tar`.
+
+A tar is never extracted. One pass over its headers tells where the bytes of each member lie, and they are read from
+there. A process keeps the index of a tar, and one that is forked later inherits it; no file stays open between reads,
+so that processes and threads share nothing that moves. Plain files cost nothing more than without this module. Cells of
+parquet and arrow files are read by `spn4cir.images.table_cells`.
+
+Free of torch, as decoding is.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+from numpy import ndarray
+
+from spn4cir.errors import InputError
+
+# First bytes of gzip, bzip2, xz and zstd.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+# A tar ends with two blocks of zeros; without them it was cut, be it between two members.
+_END = bytes(2 * tarfile.BLOCKSIZE)
+# Writers fill the last record with zeros. More of them are room that was reserved for a download that broke off.
+_PADDING = 1 << 20
+
+
+def member_names(tar: Path) -> list[str]:
+    """The names of the files in a tar, in their order there. Raises InputError for one that is cut or compressed."""
+    index = _current_index(tar)
+    return [os.fsdecode(name) for name in index.names[np.argsort(index.offsets)].tolist()]
+
+
+def stream_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of a tar's files, in one pass from its start to its end.
+
+    Raises InputError for a tar that is cut short, after the files that are whole, or compressed.
+    """
+    with path.open("rb") as stream:
+        for info in _headers(stream, path):
+            stream.seek(info.offset_data)
+            yield _name(info), stream.read(info.size)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where the files of a tar lie, sorted by name: arrays, as a data set of millions has an index in every process."""
+
+    names: Shaped[ndarray, " files"]
+    offsets: Int64[ndarray, " files"]
+    sizes: Int64[ndarray, " files"]
+
+    def find(self, name: str) -> tuple[int, int] | None:
+        """Where the bytes of a file start, and how many they are."""
+        wanted = os.fsencode(name)
+        if len(wanted) > self.names.itemsize:
+            return None  # numpy would widen all names to compare them
+        row = int(np.searchsorted(self.names, wanted))
+        if row == len(self.names) or self.names[row] != wanted:
+            return None
+        return int(self.offsets[row]), int(self.sizes[row])
+
+
+def find_member(path: Path) -> tuple[Path, int, int] | None:
+    """The tar that a path leads into, with start and length of the member; None where there is no such member."""
+    tar = next((parent for parent in path.parents if parent.suffix == ".tar"), None)
+    if tar is None or not tar.is_file():
+        return None
+    found = _current_index(tar).find(path.relative_to(tar).as_posix())
+    return found and (tar, *found)
+
+
+def _current_index(tar: Path) -> _Index:
+    status = tar.stat()
+    return _index(tar, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _index(tar: Path, size: int, modified: int) -> _Index:  # noqa: ARG001 - a tar that changed is read again
+    places: dict[bytes, tuple[int, int]] = {}
+    with tar.open("rb") as stream:
+        for info in _headers(stream, tar):
+            name = os.fsencode(_name(info))
+            if name in places:
+                raise InputError(f"{tar}: holds '{_name(info)}' twice; write the tar again without one of them")
+            places[name] = info.offset_data, info.size
+    names = sorted(places)
+    offsets, sizes = np.array([places[name] for name in names], dtype=np.int64).reshape(-1, 2).T.copy()
+    return _Index(np.array(names, dtype=np.bytes_), offsets, sizes)
+
+
+def _name(info: tarfile.TarInfo) -> str:
+    return info.name.removeprefix("./")
+
+
+def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
+    """The headers of the files in a tar, each of them whole. The caller may move the stream.
+
+    Raises InputError at the first that is not, and where the end of the tar is missing.
+    """
+    if os.pread(stream.fileno(), 8, 0).startswith(_COMPRESSED):
+        raise InputError(f"{path}: is compressed, so that no image can be read by itself; decompress it first")
+    length = os.fstat(stream.fileno()).st_size
+    whole = 0
+    try:
+        tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - the stream is the caller's to close
+        for info in tar:
+            if info.isreg():
+                if info.offset_data + info.size > length:
+                    raise _cut(path, whole)
+                whole += 1
+                yield info
+    except tarfile.TarError:
+        raise _cut(path, whole) from None
+    if os.pread(stream.fileno(), len(_END), tar.offset) != _END or length - tar.offset > _PADDING:
+        raise _cut(path, whole)
+
+
+def _cut(path: Path, whole: int) -> InputError:
+    return InputError(f"{path}: is cut short or damaged after {whole} whole files; download this tar again")

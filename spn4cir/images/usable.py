@@ -1,0 +1,105 @@
+"""Which images can be decoded: the one answer that every stage goes by under `missing: skip`.
+
+Each image is decoded once to its last pixel, in processes of its own. An image that can be decoded is remembered as
+long as its path, size and time of change, and the version of Pillow, stay as they are: in this process, and for images
+below `data/` of the current folder, where a project's data sets are, in `data/work/usable.txt`. Images that cannot be
+decoded are looked at each time. The first stage under `skip` so costs one decoding of the images that it names, and
+later ones a look at each file's size and time.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import PIL
+
+from spn4cir.images.crops import split_view
+from spn4cir.images.decoding import EMPTY, image_fault
+from spn4cir.images.processes import default_workers, map_in_processes
+from spn4cir.progress import progress
+
+_STORE = Path("data", "work", "usable.txt")
+# Decoded sooner than processes start.
+_FEW = 128
+# The keys of images that this process decoded.
+SEEN: set[str] = set()
+# Images between two additions to the file: a killed run looks at no more of them again.
+_BLOCK = 1024
+
+
+def unusable(paths: Iterable[Path]) -> dict[Path, str]:
+    """As `image_faults`, but images that another process found to be usable are not decoded again either."""
+    known = _known(_STORE.absolute())
+    files = dict.fromkeys(split_view(path)[0] for path in paths)
+    return image_faults([path for path in files if _stamp(path)[1] not in known], default_workers(), "look at images")
+
+
+def image_faults(paths: Iterable[Path], workers: int, label: str) -> dict[Path, str]:
+    """What is wrong with each image that cannot be decoded, by the path of its file; nothing of the others.
+
+    Of parts of images (`spn4cir.images.crops`) the whole file counts. An empty file is not opened, and an image that
+    this process decoded before is not decoded again.
+
+    Args:
+        paths: files, members of tars or cells of tables, all of them there.
+        workers: processes that decode; 0 decodes in this one.
+        label: what is being done, for the progress.
+    """
+    stamps = {path: _stamp(path) for path in dict.fromkeys(split_view(path)[0] for path in paths)}
+    faults = {path: EMPTY for path, (size, _) in stamps.items() if not size}
+    filled = [path for path, (size, key) in stamps.items() if size and key not in SEEN]
+    found = map_in_processes(image_fault, filled, workers if len(filled) > _FEW else 0, label)
+    reasons = zip(filled, progress(found, len(filled), label, "pictures"), strict=True)
+    faults |= _remember(reasons, stamps)
+    return {path: faults[path] for path in stamps if path in faults}
+
+
+def _stamp(path: Path) -> tuple[int, str]:
+    """The size of a file, and what changes when the image in it may have changed; of a member, those of its tar."""
+    place = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    try:
+        status = path.stat()
+    except NotADirectoryError:
+        status = next(parent for parent in path.parents if parent.is_file()).stat()
+    content = f"{place}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
+    return status.st_size, hashlib.blake2b(content.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+@cache
+def _known(store: Path) -> set[str]:
+    """The keys of usable images in the file; a line that a kill tore matches none."""
+    with suppress(OSError):
+        return set(store.read_text(encoding="ascii", errors="replace").split())
+    return set()
+
+
+def _remember(found: Iterable[tuple[Path, str]], stamps: Mapping[Path, tuple[int, str]]) -> dict[Path, str]:
+    """The faults that were found; the images without one are remembered as they come."""
+    faults: dict[Path, str] = {}
+    fresh: list[str] = []
+    for path, fault in found:
+        if fault:
+            faults[path] = fault
+            continue
+        key = stamps[path][1]
+        SEEN.add(key)
+        if not path.is_absolute() and path.parts[0] == _STORE.parts[0]:
+            fresh.append(key)
+        if len(fresh) >= _BLOCK:
+            _store(fresh)
+            fresh = []
+    _store(fresh)
+    return faults
+
+
+def _store(keys: Sequence[str]) -> None:
+    """Adds the keys to the file, in one write, so that runs beside each other do not mix their lines."""
+    if not keys:
+        return
+    with suppress(OSError):  # read-only or full: images are looked at again, and nothing else depends on the file
+        _STORE.parent.mkdir(parents=True, exist_ok=True)
+        with _STORE.open("ab", buffering=0) as stream:
+            stream.write(("\n" + "\n".join(keys) + "\n").encode())

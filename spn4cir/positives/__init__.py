@@ -1,0 +1,1 @@
+"""The method's first idea: unique images, captions, matches and generated triplets."""

@@ -1,0 +1,86 @@
+"""Deduplication: images whose decoded pixels are equal are one image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from spn4cir.errors import InputError
+from spn4cir.files import read_json, write_json
+from spn4cir.images.decoding import pixel_digest
+from spn4cir.images.processes import map_in_processes
+from spn4cir.progress import progress
+from spn4cir.types import Gallery, UniqueImages
+
+
+def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
+    """Keeps the first of the images whose decoded pixels are equal.
+
+    Equal means the same width, height and RGB values, whatever the file format or colour mode. Linear in the number
+    of images; of each only a digest of 32 bytes is held.
+
+    Args:
+        gallery: the images, in the order that decides which of two equal ones is kept.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises InputError when the gallery is empty or an image cannot be decoded.
+    """
+    if not len(gallery):
+        raise InputError("dedup: there are no images (0 names); check the data folder and its annotation files")
+    kept: list[int] = []
+    first_row: dict[bytes, int] = {}
+    row: dict[str, int] = {}
+    digests = progress(_digests(gallery.paths, workers), len(gallery), "dedup", "images")
+    for position, digest in enumerate(digests):
+        if digest not in first_row:
+            first_row[digest] = len(kept)
+            kept.append(position)
+        row[gallery.names[position]] = first_row[digest]
+    unique = Gallery(tuple(gallery.names[i] for i in kept), tuple(gallery.paths[i] for i in kept))
+    return UniqueImages(unique, row)
+
+
+def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
+    return map_in_processes(pixel_digest, paths, workers, "dedup")
+
+
+def write_optimized_images(unique: UniqueImages, path: Path) -> None:
+    """Writes the published form, atomically: a JSON list of kept names, their paths, and the row of every name."""
+    paths = [image.as_posix() for image in unique.gallery.paths]
+    write_json(path, [list(unique.gallery.names), paths, dict(unique.row)])
+
+
+def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueImages:
+    """Reads the published form.
+
+    Args:
+        path: the JSON file.
+        resolve: where the image of a name lies here; the paths of the file may be those of another machine.
+
+    Raises InputError when the file is absent, does not parse, or is not of that form.
+    """
+    content = read_json(path)
+    if problem := _form_problem(content):
+        raise InputError(
+            f"{path}: is not a list of kept names, their paths, and a map of every name to its row ({problem}); "
+            "make it with: spn4cir dedup, or download it again"
+        )
+    names, _, row = content
+    return UniqueImages(Gallery(tuple(names), tuple(resolve(name) for name in names)), row)
+
+
+def _form_problem(content: Any) -> str | None:
+    """What is wrong with the parsed file, or None."""
+    if not isinstance(content, list) or len(content) != 3:
+        return f"got {type(content).__name__}{f' of {len(content)}' if isinstance(content, list) else ''}"
+    names, paths, row = content
+    if not isinstance(names, list) or not isinstance(paths, list) or not isinstance(row, dict):
+        return f"got {', '.join(type(part).__name__ for part in content)}"
+    if len(names) != len(paths) or not names:
+        return f"{len(names)} names, {len(paths)} paths"
+    for name, position in row.items():
+        if type(position) is not int or not 0 <= position < len(names):
+            return f"{name!r} has row {position!r}, expected 0 to {len(names) - 1}"
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or row.get(name) != position:
+            return f"kept name {name!r} is at {position} but its row is {row.get(str(name))!r}"
+    return None

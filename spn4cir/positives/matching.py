@@ -1,0 +1,273 @@
+"""Matching: for each image, partners whose similarity to it ranks within a window."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+from torch import Tensor
+from torch.nn import functional
+
+from spn4cir.device import memory_errors
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.images.preprocess import image_batches
+from spn4cir.positives.partners import Partners, Ranks, Window, is_shares, ranks_of
+from spn4cir.positives.rank_samples import Neighbour, RankSample, RankSamples, sampled_ranks
+from spn4cir.positives.unicom import Unicom
+from spn4cir.progress import progress
+from spn4cir.types import UniqueImages
+
+# FAISS keeps the best of each row and never a whole row: good as long as few are wanted. Windows that end further out
+# are selected from whole rows.
+_NEAR = 2048
+_BLOCK_BYTES = 1 << 28
+
+
+class Matched(NamedTuple):
+    """The partners in each distinct window, and what lies at which rank for a few images."""
+
+    partners: list[Partners]
+    samples: RankSamples
+
+
+def match(
+    unique: UniqueImages,
+    model: Unicom,
+    windows: Iterable[Window | None],
+    partners: int,
+    seed: int,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    sampled: int,
+    work: Path,
+) -> Matched:
+    """Partners of every unique image in each distinct window, and samples of ranks; each image is encoded once.
+
+    The features are kept in `work`, so that a further window encodes nothing.
+
+    Args:
+        unique: the images.
+        model: the encoder.
+        windows: those of the families; windows of the same ranks are computed once.
+        partners: how many to draw for each image.
+        seed: decides the draw.
+        batch_size: images in one encode.
+        workers: processes that decode images.
+        device: where features and similarities are computed.
+        sampled: how many images the samples of ranks have.
+        work: a folder of what the encoder, the images, the batch size and the device determine.
+
+    Raises:
+        InputError: a window does not fit the number of images (found before any is encoded), or an image cannot be
+            decoded.
+    """
+    images = len(unique.gallery)
+    distinct = list({ranks_of(window, images): window for window in windows}.values())
+    for window in distinct:
+        _cut(window, images, partners)
+    features = _kept_features(model, unique.gallery.paths, batch_size, workers, device, work).to(device)
+    found = [find_partners(features, window, partners, seed) for window in distinct]
+    return Matched(found, sample_ranks(features, unique.gallery.names, distinct, sampled))
+
+
+def _kept_features(
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device, work: Path
+) -> Float32[Tensor, "images dim"]:
+    """The features of every image: those of `work`, or encoded and kept there."""
+    kept = work / "features.npy"
+    if not kept.exists():
+        features = encode_gallery(model, paths, batch_size, workers, device)
+        with atomic_file(kept) as temporary, temporary.open("wb") as file:
+            np.save(file, features.numpy())
+    return torch.from_numpy(np.load(kept))
+
+
+def sample_ranks(
+    features: Float32[Tensor, "images dim"], names: Sequence[str], windows: Sequence[Window | None], sampled: int
+) -> RankSamples:
+    """What lies at the ranks worth a look of each window, for `sampled` images at even distances."""
+    images = len(features)
+    rows = np.unique(np.arange(sampled) * images // sampled)
+    wanted = sampled_ranks(windows, images)
+    columns, values = _select_far(features, rows, np.tile(np.array(wanted, dtype=np.int64), (len(rows), 1)))
+    samples = tuple(
+        RankSample(
+            names[row],
+            tuple(
+                Neighbour(rank, names[column], round(float(value), 4))
+                for rank, column, value in zip(wanted, columns[place], values[place], strict=True)
+            ),
+        )
+        for place, row in enumerate(rows)
+    )
+    return RankSamples(images, samples)
+
+
+def encode_gallery(
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
+) -> Float32[Tensor, "images dim"]:
+    """Unit-norm features of every image on the CPU, one encode an image.
+
+    Raises InputError for an image that cannot be decoded, or when the GPU cannot hold a batch.
+    """
+    model = model.to(device).eval()
+    features = torch.empty(len(paths), model.sizes.dim)
+    batches = image_batches(paths, model.preprocess, batch_size, workers)
+    start = 0
+    with torch.inference_mode():
+        for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
+            with memory_errors("match: encode", batch_size):
+                features[start : start + len(images)] = functional.normalize(model(images.to(device)).float())
+            start += len(images)
+    return features
+
+
+def find_partners(features: Float32[Tensor, "images dim"], window: Window | None, partners: int, seed: int) -> Partners:
+    """Draws partners uniformly, without repetition, from the images whose rank lies in the window.
+
+    Rank 0 is the image itself. The rank of another is one more than the number of other images that are more
+    similar; of equally similar ones, the lower row ranks first.
+
+    Args:
+        features: unit norm, on the device that is to compute similarities.
+        window: [lo, hi) of ranks or of shares of the images; None: any other image.
+        partners: how many to draw for each image.
+        seed: decides the draw; ranks are drawn, so that the draw depends on the number of images alone.
+
+    Raises InputError when a feature is not finite, or when the window begins beyond the images or holds fewer ranks
+    than `partners`. A window that ends beyond them is cut, with a word on stderr.
+    """
+    images = len(features)
+    lo, hi = _cut(window, images, partners)
+    ranks_asked = ranks_of(window, images)
+    if ranks_asked and hi < ranks_asked[1]:
+        print(
+            f"match: window {list(ranks_asked)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr
+        )
+    if not torch.isfinite(features).all():
+        raise InputError("match: the encoder's features hold values that are not finite; download its weights again")
+    ranks = _draw_ranks(images, lo, hi, partners, seed)
+    select = partial(_select_far, features)
+    if hi < min(_NEAR, images):
+        select = partial(_select_near, features, _faiss_index(features), hi + 1)
+    height = max(1, _BLOCK_BYTES // (4 * images))
+    blocks = np.split(np.arange(images), range(height, images, height))
+    bar = progress(blocks, len(blocks), f"match: ranks {lo} to {hi - 1}", "blocks")
+    found = [select(rows, ranks[rows]) for rows in bar]
+    return Partners(
+        window=ranks_asked,
+        reference=np.repeat(np.arange(images), partners),
+        target=np.concatenate([columns for columns, _ in found]).ravel(),
+        rank=ranks.ravel(),
+        similarity=np.concatenate([values for _, values in found]).ravel(),
+    )
+
+
+def _cut(window: Window | None, images: int, partners: int) -> Ranks:
+    """The window's ranks, cut to the images. Raises InputError when it does not hold `partners` of them."""
+    lo, hi = ranks_of(window, images) or (1, images)
+    if window and not is_shares(window) and lo >= images:
+        raise InputError(
+            f"match: window {list(window)} begins beyond the {images} images (ranks 1 to {images - 1}); "
+            "set match.<dataset>.window.<family> to shares of the images, as in [0.4, 0.8], to lower ranks, or to null"
+        )
+    hi = min(hi, images)
+    if hi - lo < partners:
+        asked = list(window) if window else "null"
+        raise InputError(
+            f"match: window {asked} of {images} images holds {max(0, hi - lo)} ranks, but partners is {partners}; "
+            "widen match.<dataset>.window.<family>, or lower match.<dataset>.partners"
+        )
+    return lo, hi
+
+
+def _draw_ranks(images: int, lo: int, hi: int, partners: int, seed: int) -> Int64[ndarray, "images partners"]:
+    """Distinct ranks of [lo, hi) for each image, ascending.
+
+    Floyd's sampling: the step for `top` adds a number of 0 .. top, or `top` itself where that one is taken.
+    Source: Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.empty(images, 0, dtype=torch.int64)
+    for top in range(hi - lo - partners, hi - lo):
+        drawn = torch.randint(0, top + 1, (images, 1), generator=generator)
+        taken = (chosen == drawn).any(dim=1, keepdim=True)
+        chosen = torch.cat([chosen, torch.where(taken, top, drawn)], dim=1)
+    ranks: Int64[ndarray, "images partners"] = (lo + chosen.sort(dim=1).values).numpy()
+    return ranks
+
+
+Selected = tuple[Int64[ndarray, "rows partners"], Float32[ndarray, "rows partners"]]
+
+
+def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.Index:
+    """An exact index; on the features' own GPU where faiss-gpu is installed in place of faiss-cpu."""
+    index: faiss.Index = faiss.IndexFlatIP(features.shape[1])
+    if features.is_cuda and hasattr(faiss, "StandardGpuResources"):
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), features.device.index or 0, index)
+    index.add(features.cpu().contiguous().numpy())
+    return index
+
+
+def _select_far(
+    features: Float32[Tensor, "images dim"], rows: Int64[ndarray, " rows"], ranks: Int64[ndarray, "rows partners"]
+) -> Selected:
+    """Columns and similarities at `ranks`, from whole rows of similarities."""
+    values = (features[torch.from_numpy(rows)] @ features.T).cpu().numpy()
+    values[np.arange(len(rows)), rows] = np.inf
+    return _pick(values, np.broadcast_to(np.arange(len(features)), values.shape), ranks)
+
+
+def _select_near(
+    features: Float32[Tensor, "images dim"],
+    index: faiss.Index,
+    count: int,
+    rows: Int64[ndarray, " rows"],
+    ranks: Int64[ndarray, "rows partners"],
+) -> Selected:
+    """As `_select_far`, from the `count` most similar images of each row; every rank is below `count` - 1.
+
+    Where the similarity picked equals the last of the list, images of the same similarity may be missing from the
+    list: such rows are selected from whole rows.
+    """
+    values, columns = index.search(features[torch.from_numpy(rows)].cpu().numpy(), count)
+    last = values[:, -1:].copy()
+    own = columns == rows[:, None]
+    own[~own.any(axis=1), -1] = True
+    values[own] = np.inf
+    columns[:] = np.where(own, rows[:, None], columns)
+    targets, similarities = _pick(values, columns, ranks)
+    if (unsure := (similarities == last).any(axis=1)).any():
+        targets[unsure], similarities[unsure] = _select_far(features, rows[unsure], ranks[unsure])
+    return targets, similarities
+
+
+def _pick(
+    values: Float32[ndarray, "rows images"],
+    columns: Int64[ndarray, "rows images"],
+    ranks: Int64[ndarray, "rows partners"],
+) -> Selected:
+    """The columns and values at the given ranks by descending value, in threads; the lower column breaks ties."""
+    targets, similarities = np.empty_like(ranks), np.empty(ranks.shape, dtype=np.float32)
+
+    def pick_rows(part: Int64[ndarray, " part"]) -> None:
+        for row in part:
+            places = values.shape[1] - 1 - ranks[row]
+            similarities[row] = np.partition(values[row], places)[places]
+            for partner, value in enumerate(similarities[row]):
+                ties = np.sort(columns[row][values[row] == value])
+                targets[row, partner] = ties[ranks[row, partner] - np.count_nonzero(values[row] > value)]
+
+    parts = np.array_split(np.arange(len(values)), torch.get_num_threads())
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(pick_rows, parts))
+    return targets, similarities

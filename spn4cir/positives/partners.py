@@ -1,0 +1,154 @@
+"""Partners of images, windows of their ranks, and the file that contains them; free of torch."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.types import Gallery
+
+Ranks = tuple[int, int]
+# Whole numbers are ranks; floats are shares of the images.
+Window = Ranks | tuple[float, float]
+
+_SCHEMA = pa.schema(
+    {
+        "reference": pa.string(),
+        "target": pa.string(),
+        "rank": pa.int64(),
+        "similarity": pa.float32(),
+        "window_start": pa.int64(),
+        "window_end": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Partners:
+    """The partners of every image in one window, by reference and then by rank.
+
+    Attributes:
+        window: [lo, hi) of ranks, as asked or of the shares that were asked; None: any other image.
+        reference: rows of the images.
+        target: rows of their partners.
+        rank: of the target among the images by similarity to the reference, which itself has rank 0.
+        similarity: cosine.
+    """
+
+    window: Ranks | None
+    reference: Int64[ndarray, " pairs"]
+    target: Int64[ndarray, " pairs"]
+    rank: Int64[ndarray, " pairs"]
+    similarity: Float32[ndarray, " pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """One row of the partners file."""
+
+    reference_name: str
+    target_name: str
+    rank: int
+    similarity: float
+
+
+def is_shares(window: Window) -> bool:
+    """Whether a window is given as shares of the images; if not, its ends are ranks."""
+    return isinstance(window[1], float)
+
+
+def ranks_of(window: Window | None, images: int) -> Ranks | None:
+    """The ranks of a window.
+
+    A share s of n images is the rank s * n, rounded to the nearest whole number (a half is rounded up), and at least 1:
+    rank 0 is the image itself.
+
+    Args:
+        window: [lo, hi) of ranks, which are returned as they are, or of shares; None: any other image.
+        images: how many there are.
+    """
+    if window is None or not is_shares(window):
+        return window  # type: ignore[return-value]
+    lo, hi = (max(1, math.floor(share * images + 0.5)) for share in window)
+    return lo, hi
+
+
+def write_partners(found: Sequence[Partners], gallery: Gallery, path: Path) -> None:
+    """Writes the partners of all windows as one parquet file, atomically.
+
+    Columns: reference and target (names), rank, similarity, window_start and window_end (ranks, also of a window of
+    shares; null: no window).
+    """
+    names = pa.array(gallery.names, pa.string())
+    tables = [pa.table(_columns(partners, names), schema=_SCHEMA) for partners in found]
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.concat_tables([_SCHEMA.empty_table(), *tables]), temporary)
+
+
+def _columns(partners: Partners, names: pa.StringArray) -> dict[str, pa.Array]:
+    pairs = len(partners.rank)
+    start, end = partners.window or (None, None)
+    return {
+        "reference": names.take(pa.array(partners.reference)),
+        "target": names.take(pa.array(partners.target)),
+        "rank": pa.array(partners.rank),
+        "similarity": pa.array(partners.similarity),
+        "window_start": pa.repeat(pa.scalar(start, pa.int64()), pairs),
+        "window_end": pa.repeat(pa.scalar(end, pa.int64()), pairs),
+    }
+
+
+def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
+    """The partners of one window, in the order written.
+
+    A window of shares is that of as many images as the file has references: every image has partners in each window.
+
+    Raises InputError when the file is absent, is no partners file, or holds no partners of that window.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the match stage") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: is not a file of partners ({reason}); run the match stage again") from None
+    if table.schema.names != _SCHEMA.names:
+        raise InputError(
+            f"{path}: is not a file of partners (columns {', '.join(table.schema.names)}); run the match stage again"
+        )
+    images = pc.count_distinct(table["reference"]).as_py()
+    start, end = ranks_of(window, images) or (None, None)
+    chosen = [
+        Partner(row["reference"], row["target"], row["rank"], row["similarity"])
+        for row in table.to_pylist()
+        if (row["window_start"], row["window_end"]) == (start, end)
+    ]
+    if not chosen:
+        asked = list(window) if window else "null"
+        raise InputError(f"{path}: contains no partners of window {asked}; run the match stage again")
+    return tuple(chosen)
+
+
+def random_pairs(names: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    """Each image as the reference with one other image as its target, drawn uniformly.
+
+    Args:
+        names: the images, each once.
+        seed: decides the draw, which depends on the number of images alone besides.
+
+    Raises InputError for fewer than two images.
+    """
+    if len(names) < 2:
+        raise InputError(f"pairs: {len(names)} images, but a pair takes two; choose more parts of the pool")
+    drawn = np.random.default_rng(seed).integers(len(names) - 1, size=len(names))
+    drawn += drawn >= np.arange(len(names))  # passes over the image itself
+    return [(name, names[target]) for name, target in zip(names, drawn.tolist(), strict=True)]

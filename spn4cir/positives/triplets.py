@@ -1,0 +1,131 @@
+"""New triplets from captions: a modification text for every matched pair of images."""
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from spn4cir.config.params import Triplets as TripletSettings
+from spn4cir.errors import InputError, some_names
+from spn4cir.types import Triplet
+
+# {0} is the reference's caption, {1} the target's.
+TEMPLATES = ("{1} instead of {0}", "Unlike {0}, I want {1}", "{1}")
+_SHOWN = 3
+
+
+class Written(NamedTuple):
+    """A generated triplet with the captions it was written from."""
+
+    triplet: Triplet
+    reference_caption: str
+    target_caption: str
+
+
+def modification_texts(
+    reference: str, target: str, templates: Iterable[int], max_tokens: int, count_tokens: Callable[[str], int]
+) -> tuple[str, ...]:
+    """One text a template; one that is longer than `max_tokens` falls back to the target's caption.
+
+    Args:
+        reference: caption of the reference.
+        target: caption of the target.
+        templates: positions in `TEMPLATES`.
+        max_tokens: tokens that the text tower reads, start and end included.
+        count_tokens: tokens of a text, start and end included.
+    """
+    texts = (TEMPLATES[number].format(reference, target) for number in templates)
+    return tuple(text if count_tokens(text) <= max_tokens else target for text in texts)
+
+
+def write_triplets(
+    pairs: Iterable[tuple[str, str]],
+    captions: Mapping[str, str],
+    settings: TripletSettings,
+    references: frozenset[str],
+    seed: int,
+    count_tokens: Callable[[str], int],
+) -> list[Written]:
+    """The generated triplets of matched pairs, in their order.
+
+    A pair with an image whose caption is empty is left out; the images are counted and the first named on stderr.
+
+    Args:
+        pairs: names of reference and target.
+        captions: caption of every image, empty where the captioner answered nothing.
+        settings: templates, `refer`, `sample`, the text limit.
+        references: names that annotated triplets have as their reference; with `refer` no other image is one.
+        seed: decides which triplets a `sample` keeps.
+        count_tokens: tokens of a text, start and end included.
+
+    Raises:
+        InputError: an image has no caption, or nothing is left.
+    """
+    chosen = [pair for pair in pairs if not settings.refer or pair[0] in references]
+    for name in (name for pair in chosen for name in pair):
+        if name not in captions:
+            raise InputError(
+                f"triplets: image '{name}' has no caption among {len(captions)}; "
+                "set caption.<dataset>.images to split or run caption again"
+            )
+    chosen = _described(chosen, captions)
+    if settings.sample is not None:
+        chosen = _sample(chosen, settings.sample, seed)
+    if not chosen:
+        raise InputError(
+            "triplets: no pair is left; check refer, the match window and the empty captions of this data set"
+        )
+    written = [_write(reference, target, captions, settings, count_tokens) for reference, target in chosen]
+    _report_long_texts(written, settings, count_tokens)
+    return written
+
+
+def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The pairs of which both images have a caption that is not empty."""
+    empty = list(dict.fromkeys(name for pair in pairs for name in pair if not captions[name]))
+    if not empty:
+        return pairs
+    kept = [pair for pair in pairs if captions[pair[0]] and captions[pair[1]]]
+    print(
+        f"triplets: {len(empty)} images have an empty caption ({some_names(empty, _SHOWN)}); {len(pairs) - len(kept)} "
+        f"of {len(pairs)} pairs are left out",
+        file=sys.stderr,
+    )
+    return kept
+
+
+def _report_long_texts(
+    written: Iterable[Written], settings: TripletSettings, count_tokens: Callable[[str], int]
+) -> None:
+    """Says how many texts fell back to the target's caption, and how many are too long even so."""
+    fallen = long = 0
+    for triplet, own, wanted in written:
+        for number, text in zip(settings.templates, triplet.captions, strict=True):
+            fallen += text != TEMPLATES[number].format(own, wanted)
+            long += count_tokens(text) > settings.max_tokens
+    if fallen or long:
+        print(
+            f"triplets: {fallen} texts of more than {settings.max_tokens} tokens became the target's caption; {long} "
+            "captions are too long themselves and will be cut where they are read",
+            file=sys.stderr,
+        )
+
+
+def _sample(pairs: list[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:
+    """`size` of the pairs, in their order; all where there are no more."""
+    if size >= len(pairs):
+        print(f"triplets: sample {size} keeps all {len(pairs)} pairs", file=sys.stderr)
+        return pairs
+    return [pairs[i] for i in sorted(random.Random(seed).sample(range(len(pairs)), size))]
+
+
+def _write(
+    reference: str,
+    target: str,
+    captions: Mapping[str, str],
+    settings: TripletSettings,
+    count_tokens: Callable[[str], int],
+) -> Written:
+    own, wanted = captions[reference], captions[target]
+    texts = modification_texts(own, wanted, settings.templates, settings.max_tokens, count_tokens)
+    return Written(Triplet(reference, texts, target, generated=True), own, wanted)

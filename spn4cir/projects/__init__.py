@@ -1,0 +1,1 @@
+"""Commands that change or check a user's project: add-dataset, check-data, inspect."""

@@ -1,0 +1,103 @@
+"""Adding a benchmark to the pipeline: the link to its folder, and its settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spn4cir.config.load import parse_params
+from spn4cir.config.params import PARAMS_FILE, Params, of_dataset
+from spn4cir.datasets import find_parts, has_test_queries, open_benchmark
+from spn4cir.datasets.protocol import Benchmark
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.projects.add_dataset import parts_lines
+from spn4cir.projects.check import check_data
+from spn4cir.projects.check_lines import pictures_lines
+from spn4cir.projects.copy_settings import copy_settings, require_given
+from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
+
+
+def add_benchmark(
+    project: Path,
+    name: str,
+    layout: str,
+    path: Path,
+    like: str | None,
+    check: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> str:
+    """Makes `path` the benchmark `name`; what is there already stays, so that a second run changes nothing.
+
+    Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
+
+    Args:
+        project: the folder of `params.yaml` and `dvc.yaml`.
+        name: the new name, or one of `params.yaml` whose data are not linked yet.
+        layout: the annotation layout of `path`, one without a training split.
+        path: its folder; it is only read.
+        like: the benchmark whose settings are copied; None: the layout's published one.
+        check: decode every picture that the annotations name.
+        settings: `tasks`, of a layout that takes it; not given, those that the folder holds.
+
+    Returns:
+        What was found and what to type next.
+
+    Raises:
+        InputError: the name, the project or the folder will not do, or something else has the place.
+    """
+    text = read_project(project)
+    check_name(name)
+    folder = absolute(path)
+    options = dict(settings or {}) or find_parts(layout, folder)
+    other = like or open_benchmark(layout, folder, "error", options).published
+    place = project / "data" / "raw" / name
+    linked = is_linked(place, folder)
+    extended, params = _extend(text, other, name, layout, options)
+    opened = open_benchmark(layout, folder, "skip", params.benchmarks[name].options)
+    found = _describe(opened)
+    checked = pictures_lines(name, check_data(opened, params.machine.workers)) if check else []
+    if not linked:
+        link(place, folder)
+    if extended != text:
+        with atomic_file(project / PARAMS_FILE) as temporary:
+            temporary.write_bytes(extended.encode())
+    first = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
+    return "\n".join([first, *parts_lines("benchmarks", name, options), *found, *checked, *_next_steps(project, name)])
+
+
+def _extend(text: str, other: str, name: str, layout: str, options: Mapping[str, Any]) -> tuple[str, Params]:
+    """The text of `params.yaml` with the new benchmark, and what it says."""
+    known = parse_params(text, PARAMS_FILE).benchmarks
+    like = of_dataset(known, other, "benchmarks")
+    if (found := known.get(name, like).layout) != layout:
+        raise InputError(f"{PARAMS_FILE}: benchmark '{name}' has layout {found}, not {layout}; choose another name")
+    text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
+    params = parse_params(text, PARAMS_FILE)
+    require_given(params.benchmarks[name], options, f"{PARAMS_FILE}: benchmarks.{name}")
+    return text, params
+
+
+def _describe(opened: Benchmark) -> list[str]:
+    splits = opened.evaluation_splits()
+    counts = ", ".join(f"{len(split.triplets)} {split.name}" for split in splits)
+    missing = sum(split.missing for split in splits)
+    test = f"{len(opened.test_queries()[0])} queries" if has_test_queries(opened) else "none to submit"
+    return [
+        f"  validation  {counts} queries{f'; {missing} images are missing' if missing else ''}",
+        f"  test        {test}",
+    ]
+
+
+def _next_steps(project: Path, name: str) -> list[str]:
+    """What to type: the link into git, then the weights of which data set are to be scored."""
+    chosen = f"run.benchmarks=[{{name:{name},weights:DATASET}}]"
+    return [
+        "",
+        "Next:",
+        *change_folder(project),
+        f"  git add {PARAMS_FILE} data/raw/{name}",
+        f'  git commit -m "Add the benchmark {name}"',
+        f"  in {PARAMS_FILE} set run.benchmarks: [{{name: {name}, weights: DATASET}}], then: dvc repro benchmark",
+        f"  or for once: dvc exp run -S '{chosen}' benchmark",
+        "DATASET is the data set whose trained weights are to be scored.",
+    ]

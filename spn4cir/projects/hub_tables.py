@@ -1,0 +1,54 @@
+"""The tables of a data set of the Hugging Face hub, in the hub's own cache; each file is resumed and checked."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from spn4cir.errors import InputError
+from spn4cir.hub.fetch import fetch
+from spn4cir.hub.refusals import Wanted, refusal
+from spn4cir.images.table_cells import CELL_SUFFIXES
+
+_BY_HAND = "or download the data set by hand and name its folder with --path"
+
+
+def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tuple[Path, str]:
+    """Downloads the parquet and arrow files of a data set that are not there yet.
+
+    Args:
+        repository: as `owner/name`.
+        revision: branch, tag or commit.
+        patterns: which files, as paths with `*`; none: all of them.
+
+    Returns:
+        The folder of the files, which is to be read and not changed, and the commit that they are of.
+
+    Raises:
+        InputError: the hub cannot be asked, has no such data set or no such file, or a download broke off.
+    """
+    commit, names = _listed(repository, revision)
+    tables = [name for name in names if PurePosixPath(name).suffix in CELL_SUFFIXES]
+    chosen = [name for name in tables if not patterns or any(fnmatch(name, pattern) for pattern in patterns)]
+    if not chosen:
+        there = ", ".join(tables[:10]) or "none"
+        raise InputError(f"{repository}: no table matches {', '.join(patterns) or 'any name'} (tables there: {there})")
+    fetched = [fetch(repository, name, commit, remedy=_BY_HAND, kind="dataset") for name in sorted(chosen)]
+    return fetched[0].path.parents[len(PurePosixPath(sorted(chosen)[0]).parts) - 1], commit
+
+
+def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
+    """The commit that a revision stands for, and the files there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
+        HFValidationError,
+        HTTPError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        found = HfApi().dataset_info(repository, revision=revision)
+    except HFValidationError:
+        raise InputError(f"repository '{repository}': is no name on the hub; write it as owner/name") from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise refusal(Wanted(repository, "its list of files", revision, _BY_HAND, "dataset"), error) from error
+    return str(found.sha), [file.rfilename for file in found.siblings or []]

@@ -1,0 +1,141 @@
+"""What a data folder holds, and what in it or in its settings would stop the pipeline later."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spn4cir.config.params import Params, of_dataset
+from spn4cir.datasets import open_layout, submittable
+from spn4cir.datasets.protocol import Layout
+from spn4cir.errors import InputError
+
+# The published windows of FashionIQ and CIRR begin and end at about these shares of their unique images.
+_WINDOW_SHARE = [0.4, 0.8]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a data folder.
+
+    Attributes:
+        triplets: annotated training triplets with both images.
+        images: images to learn from: those that they name, or of a folder without annotations all.
+        queries: annotated validation queries of each split.
+        missing: validation images that are not on disk or, under `skip`, cannot be decoded.
+        test: test queries; None where there are none to submit.
+        test_fault: why there are none.
+    """
+
+    triplets: int
+    images: int
+    queries: dict[str, int]
+    missing: int
+    test: int | None
+    test_fault: str
+
+
+def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, list[str]]:
+    """What the folder holds, and what the pipeline would stop at although the rest can be used.
+
+    Raises InputError for a folder that is not of the data set's layout or has nothing to learn from.
+    """
+    settings = of_dataset(params.datasets, name, "datasets")
+    scope = of_dataset(params.caption, name, "caption").images
+    try:
+        layout = open_layout(settings.layout, folder, settings.missing, settings.options)
+        contents, faults = _count(layout, settings.layout, scope), []
+    except InputError as error:
+        if settings.missing == "skip":
+            raise
+        skipping = open_layout(settings.layout, folder, "skip", settings.options)
+        contents = _count(skipping, settings.layout, scope)
+        faults = [f"with datasets.{name}.missing: error the pipeline will stop: {error}"]
+    return contents, [*faults, *_link_remarks(folder), *_setting_remarks(params, name, contents)]
+
+
+def _count(layout: Layout, name: str, scope: Literal["split", "triplets"]) -> Contents:
+    triplets = layout.training_triplets()
+    gallery = layout.training_gallery()
+    if not len(gallery):
+        raise InputError(f"{layout.root}: no training triplet has its images; check the captions and the image folder")
+    layout.caption_images(scope)
+    splits = layout.evaluation_splits()
+    test, fault = _count_test(layout, name)
+    return Contents(
+        triplets=len(triplets),
+        images=len(gallery),
+        queries={split.name: len(split.triplets) for split in splits},
+        missing=sum(split.missing for split in splits),
+        test=test,
+        test_fault=fault,
+    )
+
+
+def _count_test(layout: Layout, name: str) -> tuple[int | None, str]:
+    try:
+        return len(submittable(name, layout).test_split().triplets), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _link_remarks(folder: Path) -> list[str]:
+    """DVC follows the link at the top and links to files; it passes over links to folders further down."""
+    links = list(_inner_links(folder))
+    if not links:
+        return []
+    more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+    return [
+        f"{links[0]}{more}: a link to a folder further down; DVC does not see what changes behind it: put the folder "
+        "itself there, or after such a change type: dvc repro --force"
+    ]
+
+
+def _inner_links(folder: Path) -> Iterator[Path]:
+    for place, folders, _ in os.walk(folder):
+        for name in sorted(folders):
+            if (path := Path(place, name)).is_symlink():
+                yield path
+
+
+def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
+    """Copied settings that are too large for this data set; without annotations, of the families that need none."""
+    families = tuple(params.train.get(name, {})) if contents.triplets else generated_families(params, name)
+    windows = of_dataset(params.match, name, "match").window
+    for family in families:
+        window = windows.get(family)
+        if window is not None and window[0] >= contents.images:
+            yield (
+                f"match.{name}.window.{family}: {list(window)} begins beyond the {contents.images} training images; "
+                f"set it to {_WINDOW_SHARE} (shares of the images, about those of the published windows), or to null"
+            )
+    yield from _batch_remarks(params, name, contents, families)
+
+
+def _batch_remarks(params: Params, name: str, contents: Contents, families: Sequence[str]) -> Iterator[str]:
+    """Batches that no epoch fills."""
+    limit = f"{contents.triplets} annotated training triplets"
+    if not contents.triplets:
+        limit = f"{contents.images} images that triplets are generated of"
+    most = contents.triplets or contents.images
+    for family in families:
+        stage1 = params.checkpoint.get(name, {}).get(family)
+        if stage1 is not None and stage1.source == "train" and stage1.train.batch_size > most:
+            yield _too_large(f"checkpoint.{name}.{family}.train.batch_size", stage1.train.batch_size, limit)
+        if (size := params.train[name][family].batch_size) > most:
+            yield _too_large(f"train.{name}.{family}.batch_size", size, limit)
+
+
+def _too_large(key: str, size: int, limit: str) -> str:
+    return f"{key}: {size} exceeds the {limit}; lower it"
+
+
+def generated_families(params: Params, name: str) -> tuple[str, ...]:
+    """The families that learn from triplets generated of the data set's own images alone."""
+    pooled = of_dataset(params.caption, name, "caption").pool
+    return tuple(
+        family
+        for family, settings in params.checkpoint.get(name, {}).items()
+        if settings.positives == "generated" and family not in pooled
+    )

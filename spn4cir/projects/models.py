@@ -1,0 +1,66 @@
+"""The folders of a data set's models: what is copied from another data set, and what is left to put there."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from spn4cir.config.params import PARAMS_FILE, HubModel, LocalModel, OpenClipModel, Params, of_dataset
+from spn4cir.files import atomic_file, atomic_folder
+
+PLACEHOLDER = "PLACEHOLDER.md"
+Source = HubModel | LocalModel | OpenClipModel
+
+
+def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
+    """Makes the folders of the models with local files copied from `other`; yields what is left to put there."""
+    own = of_dataset(params.models, name, "models")
+    sources: dict[str, Source] = {"captioner": own.captioner, "encoder": own.encoder}
+    sources |= {f"stage1/{family}": source for family, source in own.stage1.items()}
+    for kind, source in sources.items():
+        folder = models / name / kind
+        if isinstance(source, LocalModel):
+            if _has_model(folder, source) or _copy_model(models / other / kind, folder, source):
+                continue
+            if kind.startswith("stage1/") and kind.removeprefix("stage1/") not in params.run.models:
+                _write_placeholder(folder, kind, source, name)
+                continue
+            what = "the model's files" if source.local == "." else source.local
+            yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
+        _write_placeholder(folder, kind, source, name)
+
+
+def _has_model(folder: Path, source: LocalModel) -> bool:
+    """Whether the file is there; of a whole folder, any file but a placeholder."""
+    if source.local != ".":
+        return (folder / source.local).exists()
+    return folder.is_dir() and any(file.name != PLACEHOLDER for file in folder.iterdir())
+
+
+def _copy_model(origin: Path, folder: Path, source: LocalModel) -> bool:
+    """Copies a local model, whole or not at all; False where `origin` does not hold it."""
+    if not _has_model(origin, source):
+        return False
+    model = origin / source.local
+    if model.is_dir():
+        left_out = shutil.ignore_patterns(PLACEHOLDER, ".gitignore", "*.dvc")
+        with atomic_folder(folder / source.local) as temporary:
+            shutil.copytree(model, temporary, copy_function=shutil.copyfile, ignore=left_out, dirs_exist_ok=True)
+    else:
+        with atomic_file(folder / source.local) as temporary:
+            shutil.copyfile(model, temporary)
+    return True
+
+
+def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> None:
+    key = f"models.{name}.{kind.replace('/', '.')}"
+    if isinstance(source, HubModel):
+        text = f"The Hugging Face hub serves {source.hub}; nothing need be put here."
+    elif isinstance(source, OpenClipModel):
+        text = f"open_clip serves {source.open_clip} ({source.tag}); nothing need be put here."
+    else:
+        text = f"Put {'the files of the model' if source.local == '.' else source.local} here."
+    text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} says what it holds.\n"
+    place = folder / PLACEHOLDER
+    if not place.exists():
+        with atomic_file(place) as temporary:
+            temporary.write_text(text, encoding="utf-8")

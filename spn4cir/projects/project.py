@@ -1,0 +1,78 @@
+"""A project that data are added to: its settings, the names that data may have, the links to their folders."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from spn4cir.config.load import load_params
+from spn4cir.config.params import PARAMS_FILE
+from spn4cir.errors import InputError
+from spn4cir.files import disk_errors
+
+# What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
+_WORDS = frozenset({"true", "false", "null", "inf", "nan"})
+
+
+def read_project(project: Path) -> str:
+    """The text of `params.yaml`. Raises InputError where the folder is not the root of a pipeline."""
+    for file in (PARAMS_FILE, "dvc.yaml"):
+        if not (project / file).is_file():
+            raise InputError(
+                f"{(project / file).absolute()}: no such file; run add-dataset in the pipeline's folder, which has "
+                f"{PARAMS_FILE} and dvc.yaml, or in one below it"
+            )
+    load_params(project / PARAMS_FILE)
+    return (project / PARAMS_FILE).read_bytes().decode()  # with its own line ends
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a name that a data set cannot have."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
+        raise InputError(
+            f"'{name}' will not do as a name: it begins with a letter and holds letters, digits, '_' and '-' alone "
+            f"(and is none of {', '.join(sorted(_WORDS))})"
+        )
+
+
+def is_linked(place: Path, folder: Path) -> bool:
+    """Whether the folder is at its place already. Raises InputError when something else is, or git would ignore it."""
+    if place.exists() and place.resolve() == folder.resolve():
+        return True
+    if os.path.lexists(place):
+        what = f"a link to {place.readlink()}" if place.is_symlink() else "a folder or a file"
+        raise InputError(f"{place}: {what} stands there already; remove it, or choose another name")
+    if _ignored_by_git(place):
+        raise InputError(
+            f"{place}: git ignores this place (DVC writes it, or a .gitignore names it), so that experiments would "
+            "miss the link; choose another name"
+        )
+    return False
+
+
+def _ignored_by_git(place: Path) -> bool:
+    """False too where there is no git, or no repository."""
+    standing = next(folder for folder in place.absolute().parents if folder.is_dir())
+    try:
+        command = ["git", "check-ignore", "--quiet", str(place.absolute())]
+        return subprocess.run(command, cwd=standing, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def change_folder(project: Path) -> list[str]:
+    """The command, if any, after which paths are those from the project."""
+    return [] if project == Path() else [f"  cd {shlex.quote(str(project))}"]
+
+
+def link(place: Path, folder: Path) -> None:
+    """Makes `place` a link to the folder."""
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(folder)
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root of the file system; links stay."""
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links

@@ -1,0 +1,1 @@
+"""Search: the retriever, its index, the encoder, vector export and the MTEB model."""

@@ -1,0 +1,278 @@
+"""Pictures and texts as embeddings: the interface that Sentence Transformers has for mixed inputs.
+
+What an input means depends on its parts and on its side. A **query** of a picture and a text is composed; one of a
+picture alone is composed with the empty text ("the reference alone"); one of a text alone with reference features of
+zeros, "no information about the picture" ("the text alone", as `shortcuts` measures it). A **document** is a picture
+alone. `encode` takes an input with a text for a query and a picture alone for a document.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from spn4cir.checkpoints.open import fetch_folder, load_network
+from spn4cir.composers.protocol import Composer, Options
+from spn4cir.device import choose_device
+from spn4cir.errors import InputError
+from spn4cir.progress import progress
+from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
+from spn4cir.search.inputs import Input, Item, Picture, read_items
+from spn4cir.search.pictures import read_picture
+
+# Options of Sentence Transformers at the values that ask for what is done anyway.
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "prompt": (None,),
+    "prompt_name": (None,),
+    "truncate_dim": (None,),
+    "precision": ("float32",),
+    "output_value": ("sentence_embedding",),
+    "normalize_embeddings": (False, True),
+}
+Embeddings = Tensor | ndarray | Sequence[Tensor] | Sequence[ndarray]
+
+
+class Encoder:
+    """Queries and documents of a network as unit-norm embeddings, and its score between them.
+
+    A query is a vector (dim,); a document is one too, or several (BLIP-2: 32), which `similarity` takes the best of.
+
+    Examples:
+        >>> encoder = Encoder.from_checkpoint(checkpoint)
+        >>> queries = encoder.encode_query([{"image": "coat.png", "text": "is red"}, "a red coat"])
+        >>> documents = encoder.encode_document([Path("coat.png"), Path("dress.png"), Path("in/shirt.png")])
+        >>> encoder.similarity(queries, documents).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, composer: Composer, device: torch.device) -> None:
+        self.composer = composer
+        self.device = device
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        family: str | None = None,
+        tokenizer: str | None = None,
+        *,
+        vision_head_width: int | None = None,
+        text_head_width: int | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Of a checkpoint or a hub folder; the arguments and errors are those of `Retriever.from_checkpoint`."""
+        place = choose_device(device)
+        options = Options(tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
+        return cls(load_network(Path(path), family, options, place), place)
+
+    @classmethod
+    def from_hub(cls, repository: str, revision: str = "main", *, device: str = "auto") -> Self:
+        """Of a hub folder that was uploaded; the arguments and errors are those of `Retriever.from_hub`."""
+        return cls.from_checkpoint(fetch_folder(repository, revision), device=device)
+
+    def encode(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
+        """An input with a text as a query, a picture alone as a document.
+
+        Args:
+            inputs: one or several.
+            options: those of `encode_query`.
+
+        Raises:
+            InputError: as `encode_query`; or both kinds are there and their embeddings have different shapes.
+        """
+        return self._encode(inputs, None, **options)
+
+    def encode_query(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
+        """Queries: a picture with a text, or one of them.
+
+        Args:
+            inputs: one or several.
+            options: `batch_size` (32), `show_progress_bar`, `convert_to_tensor` (a tensor on the CPU in the place of
+                an array). Prompts, other precisions and cut embeddings are refused: the network has none.
+
+        Returns:
+            (inputs, dim), or (dim,) of a single input.
+
+        Raises:
+            InputError: an input is of another form, or a picture cannot be decoded.
+        """
+        return self._encode(inputs, True, **options)
+
+    def encode_document(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
+        """Documents: pictures alone.
+
+        Args:
+            inputs: one or several.
+            options: those of `encode_query`.
+
+        Returns:
+            (inputs, dim), BLIP-2 (inputs, 32, dim); without the first axis of a single input.
+
+        Raises:
+            InputError: as `encode_query`, and for a document with a text.
+        """
+        return self._encode(inputs, False, **options)
+
+    def _encode(
+        self,
+        inputs: Sequence[Input] | Input,
+        queries: bool | None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        **others: Any,
+    ) -> Tensor | ndarray:
+        for name, value in others.items():
+            if value not in _WITHOUT_EFFECT.get(name, ()):
+                raise InputError(f"option '{name}' = {value!r}: this network does nothing of the kind; leave it out")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; give at least 1")
+        items, single = read_items(inputs)
+        starts: Sequence[int] = range(0, len(items), batch_size)
+        shown = progress(starts, len(starts), "encode", "batch") if show_progress_bar else starts
+        rows = [row for start in shown for row in self.embed(items[start : start + batch_size], queries)]
+        if len({row.shape for row in rows}) > 1:
+            raise InputError("queries and documents of this network differ in shape; encode them in two calls")
+        found = self.stack(rows, queries)
+        found = found[0] if single else found
+        return found if convert_to_tensor or not convert_to_numpy else found.numpy()
+
+    def stack(self, rows: Sequence[Tensor], queries: bool | None) -> Tensor:
+        """Embeddings of `embed` as one tensor, of none too: (0, dim), or of documents (0, ...) as they are."""
+        if rows:
+            return torch.stack(list(rows))
+        return torch.empty(0, *(self._black[1].shape if queries is False else (self.dim,)))
+
+    def embed(self, items: Sequence[Item], queries: bool | None) -> list[Tensor]:
+        """Embeddings of one batch, on the CPU; each picture goes through the network once.
+
+        Args:
+            items: the batch.
+            queries: whether they are queries or documents; None: by their parts.
+        """
+        asked = [item.text is not None if queries is None else queries for item in items]
+        if wrong := [item for item, query in zip(items, asked, strict=True) if not query and not _is_document(item)]:
+            raise InputError(f"a document is a picture alone, got {'a text' if wrong[0].text else 'nothing'} with it")
+        with torch.inference_mode():
+            images = [position for position, item in enumerate(items) if item.image is not None]
+            references, targets = self._features([items[position].image for position in images])
+            rows: dict[int, Tensor] = dict(zip(images, targets, strict=True))
+            composed = [position for position, query in enumerate(asked) if query]
+            if composed:
+                known = dict(zip(images, references, strict=True))
+                reference = torch.stack([known.get(position, self._nothing) for position in composed])
+                found = compose(self.composer, reference, [items[position].text or "" for position in composed])
+                rows.update(zip(composed, found.cpu(), strict=True))
+        return [rows[position] for position in range(len(items))]
+
+    def _features(self, images: Sequence[Picture | None]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Reference features on the device, and targets on the CPU."""
+        pictures = [Path(each) if isinstance(each, (str, os.PathLike)) else each for each in images if each is not None]
+        if not pictures:
+            return (), ()
+        pixels = torch.stack([read_picture(each, self.composer.preprocess).pixels for each in pictures])
+        features = encode_pixels(self.composer, pixels, self.device)
+        return tuple(features.reference), tuple(features.target.float().cpu())
+
+    @cached_property
+    def _nothing(self) -> Tensor:
+        """Reference features of zeros, of the shape that the network's have."""
+        return torch.zeros_like(self._black[0])
+
+    @cached_property
+    def _black(self) -> tuple[Tensor, Tensor]:
+        """Both features of a black picture: their shapes."""
+        with torch.inference_mode():
+            references, targets = self._features([Image.new("RGB", (self.composer.preprocess.size,) * 2)])
+        return references[0], targets[0]
+
+    def similarity(self, queries: Embeddings, documents: Embeddings) -> Float[Tensor, "queries documents"]:
+        """The network's own score: the dot product, of the best token where a document has several.
+
+        Args:
+            queries: (queries, dim) or (dim,).
+            documents: (documents, dim), BLIP-2 (documents, 32, dim); or one without the first axis.
+
+        Raises:
+            InputError: the shapes do not fit.
+        """
+        first, second = self._fitting(queries, documents)
+        if not len(first) or not len(second):
+            return torch.empty(len(first), len(second))
+        with torch.inference_mode():
+            return self.composer.score(first.to(self.device), second.to(self.device)).float().cpu()
+
+    def similarity_pairwise(self, queries: Embeddings, documents: Embeddings) -> Float[Tensor, " pairs"]:
+        """The same of the first query with the first document, and so on. Raises InputError as `similarity`."""
+        first, second = self._fitting(queries, documents)
+        if len(first) != len(second):
+            raise InputError(f"{len(first)} queries and {len(second)} documents make no pairs; give as many of each")
+        pairs = (self.similarity(query, document) for query, document in zip(first, second, strict=True))
+        return torch.cat([torch.empty(0), *(score[0] for score in pairs)])
+
+    def _fitting(self, queries: Embeddings, documents: Embeddings) -> tuple[Tensor, Tensor]:
+        first, second = _tensor(queries), _tensor(documents)
+        target = tuple(self._black[1].shape)
+        first = first[None] if first.ndim == 1 else first
+        second = second[None] if second.ndim == len(target) else second
+        if first.shape[1:] != (self.dim,) or tuple(second.shape[1:]) != target:
+            raise InputError(
+                f"embeddings of shapes {tuple(first.shape)} and {tuple(second.shape)}: expected queries of shape "
+                f"(n, {self.dim}) first, then documents of shape (n, {', '.join(map(str, target))})"
+            )
+        return first, second
+
+    @property
+    def dim(self) -> int:
+        """Of an embedding, or of each of a document's."""
+        return int(self._black[1].shape[-1])
+
+    @property
+    def tokens(self) -> int:
+        """Vectors a document."""
+        return int(self._black[1].shape[:-1].numel())
+
+    def get_embedding_dimension(self) -> int:
+        """`dim`, as Sentence Transformers calls it."""
+        return self.dim
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The same by its older name."""
+        return self.dim
+
+    @property
+    def max_seq_length(self) -> int:
+        """How many tokens of a text are read; what goes beyond is cut."""
+        return self.composer.max_tokens
+
+    @property
+    def similarity_fn_name(self) -> Literal["dot", "MaxSim"]:
+        """What `similarity` computes; embeddings have unit norm, so that `dot` is the cosine."""
+        return "dot" if self.tokens == 1 else "MaxSim"
+
+    @property
+    def modalities(self) -> list[str | tuple[str, ...]]:
+        """What an input may hold."""
+        return ["text", "image", ("image", "text")]
+
+
+def _is_document(item: Item) -> bool:
+    return item.image is not None and item.text is None
+
+
+def _tensor(embeddings: Embeddings) -> Tensor:
+    if isinstance(embeddings, Tensor):
+        return embeddings.float()
+    if isinstance(embeddings, ndarray):
+        return torch.from_numpy(embeddings).float()
+    return torch.from_numpy(np.stack([np.asarray(each) for each in embeddings])).float()

@@ -1,0 +1,113 @@
+"""Export of an index's vectors as a parquet file, for a vector database."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+from numpy import ndarray
+
+from spn4cir.checkpoints.hub_folder import package_version
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file, check_outside
+from spn4cir.search.index import Holdings
+from spn4cir.search.index_folder import read_holdings, read_manifest
+
+METADATA = "spn4cir"
+# Figures of a row group: 64 MB of float32.
+GROUP_FIGURES = 16 << 20
+
+
+@dataclass(frozen=True)
+class About:
+    """What the file's schema says of its vectors, as JSON under the key `spn4cir`.
+
+    Attributes:
+        family: of the network.
+        weights: sha256 of its weights.
+        dim: of a vector.
+        tokens: vectors a picture; a query's score is the largest of its products with them.
+        pictures: how many rows.
+        normalised: whether vectors have unit norm: always.
+        metric: what compares them with a query.
+        version: of the package that wrote the file.
+    """
+
+    family: str
+    weights: str
+    dim: int
+    tokens: int
+    pictures: int
+    normalised: bool
+    metric: str
+    version: str
+
+
+def export_vectors(index: Path, out: Path) -> About:
+    """Writes a row a picture, sorted by name: `name`, `path` and `vector`, in row groups of 64 MB.
+
+    `vector` is a list of `dim` float32; of a network with several tokens a list of that many such lists. Neither the
+    weights nor a picture is read.
+
+    Args:
+        index: what `spn4cir index` wrote.
+        out: the parquet file.
+
+    Raises:
+        InputError: the index is damaged or holds no picture, or the file lies in it or cannot be written.
+    """
+    check_outside(out, index)
+    manifest = read_manifest(index)
+    holdings = read_holdings(index, manifest)
+    if holdings.vectors is None or not len(holdings.catalogue):
+        raise InputError(f"{index}: holds no picture; index some first")
+    vectors, names = holdings.vectors, sorted(holdings.catalogue)
+    about = About(
+        family=manifest.family,
+        weights=manifest.weights,
+        dim=vectors.dim,
+        tokens=vectors.tokens,
+        pictures=len(names),
+        normalised=True,
+        metric="inner product",
+        version=package_version(),
+    )
+    schema = _schema(about)
+    rows = max(1, GROUP_FIGURES // (about.tokens * about.dim))
+    with atomic_file(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(names), rows):
+            writer.write_batch(_batch(holdings, names[start : start + rows], schema))
+    return about
+
+
+def _schema(about: About) -> pa.Schema:
+    vector = pa.list_(pa.float32(), about.dim)
+    fields = {
+        "name": pa.string(),
+        "path": pa.string(),
+        "vector": vector if about.tokens == 1 else pa.list_(vector, about.tokens),
+    }
+    return pa.schema(fields, metadata={METADATA: json.dumps(asdict(about))})
+
+
+def _batch(holdings: Holdings, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
+    assert holdings.vectors is not None
+    entries = [holdings.catalogue[name] for name in names]
+    targets = holdings.vectors.targets(np.array([entry.vector for entry in entries], np.int64))
+    columns = [
+        pa.array(names),
+        pa.array([entry.path for entry in entries]),
+        _lists(targets, schema.field("vector").type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _lists(targets: Float32[ndarray, "pictures tokens dim"], kind: pa.DataType) -> pa.Array:
+    """Fixed-size lists over the figures as they lie, one level or two."""
+    tokens, dim = targets.shape[1:]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(targets.reshape(-1)), type=pa.list_(pa.float32(), dim))
+    return vectors if tokens == 1 else pa.FixedSizeListArray.from_arrays(vectors, type=kind)

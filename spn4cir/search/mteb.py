@@ -1,0 +1,135 @@
+"""A network as MTEB calls one: batches of its data loaders to embeddings, and the network's own score between them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from spn4cir.checkpoints.hub_folder import weights_file
+from spn4cir.errors import InputError
+from spn4cir.files import file_hash
+from spn4cir.progress import progress
+from spn4cir.search.encoder import Embeddings, Encoder
+from spn4cir.search.inputs import Item
+
+if TYPE_CHECKING:
+    from mteb.models import ModelMeta
+    from mteb.types import BatchedInput, PromptType
+    from torch.utils.data import DataLoader
+
+ORGANISATION = "local"
+_REVISION_LENGTH = 12
+
+
+class MtebModel:
+    """MTEB's encoder protocol (version 2) over an `Encoder`.
+
+    A task's queries and documents mean what they mean to `Encoder`: queries are composed of a picture and a text, of a
+    picture and the empty text, or of a text alone; documents are pictures. A task's instructions are not read: the
+    network was not taught any.
+
+    Args:
+        model_name: a checkpoint or a hub folder; else a repository on the hub, as `owner/name`.
+        revision: of the repository.
+        device: where the network runs: `auto`, `cpu`, `cuda` or `cuda:0`; None: `auto`.
+        settings: further arguments of `Encoder.from_checkpoint`, for a checkpoint.
+    """
+
+    def __init__(
+        self, model_name: str, revision: str | None = None, *, device: str | None = None, **settings: Any
+    ) -> None:
+        place = Path(model_name)
+        self.encoder: Encoder
+        if place.exists():
+            self.encoder = Encoder.from_checkpoint(place, device=device or "auto", **settings)
+            self._name = f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9._-]+', '-', place.absolute().name)}"
+            self._revision = file_hash(weights_file(place))[:_REVISION_LENGTH]
+        else:
+            if settings:
+                raise InputError(f"{model_name}: is no file here, so {', '.join(settings)} is not for it; leave it out")
+            self.encoder = Encoder.from_hub(model_name, revision or "main", device=device or "auto")
+            self._name, self._revision = model_name, revision or "main"
+
+    def encode(
+        self,
+        inputs: "DataLoader[BatchedInput]",
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: "PromptType | None" = None,
+        **options: Any,
+    ) -> Tensor:
+        """Embeddings of a task's queries or documents, in the batches that the loader makes.
+
+        Args:
+            inputs: batches with lists of PIL images under `image`, of texts under `text` and, without the instruction,
+                under `query`.
+            task_metadata: the task, for messages.
+            hf_split: not read.
+            hf_subset: not read.
+            prompt_type: `query` or `document`; None: an input with a text is a query, a picture alone a document.
+            options: `show_progress_bar`; others, as `batch_size`, are the loader's.
+
+        Returns:
+            (inputs, dim), of BLIP-2's documents (inputs, 32, dim), on the CPU.
+
+        Raises:
+            InputError: the task asks for documents with a text, or for neither pictures nor texts.
+        """
+        del hf_split, hf_subset
+        queries = None if prompt_type is None else str(prompt_type) == "query"
+        shown = progress(inputs, len(inputs), "encode", "batch") if options.get("show_progress_bar") else inputs
+        try:
+            rows = [row for batch in shown for row in self.encoder.embed(_items(batch), queries)]
+        except InputError as error:
+            raise InputError(f"task {task_metadata.name}: {error}") from None
+        return self.encoder.stack(rows, queries)
+
+    def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Float[Tensor, "queries documents"]:
+        """The network's score of queries with documents; see `Encoder.similarity`."""
+        return self.encoder.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Float[Tensor, " pairs"]:
+        """The same pair by pair; see `Encoder.similarity_pairwise`."""
+        return self.encoder.similarity_pairwise(embeddings1, embeddings2)
+
+    @property
+    def mteb_model_meta(self) -> "ModelMeta":
+        """What MTEB files results under: the name and, of a file or a folder, the hash of the weights as revision."""
+        from mteb.models import ModelMeta
+
+        count = sum(parameter.numel() for _, parameter in self.encoder.composer.named_parameters())
+        return ModelMeta(
+            loader=type(self),
+            name=self._name,
+            revision=self._revision,
+            release_date=None,
+            languages=["eng-Latn"],
+            n_parameters=count,
+            memory_usage_mb=count * 4 / 2**20,
+            max_tokens=self.encoder.max_seq_length,
+            embed_dim=self.encoder.dim,
+            license=None,
+            open_weights=None,
+            public_training_code=None,
+            public_training_data=None,
+            framework=["PyTorch"],
+            similarity_fn_name=self.encoder.similarity_fn_name,  # type: ignore[arg-type]  # its validator takes names
+            use_instructions=False,
+            training_datasets=None,
+            modalities=["image", "text"],
+            model_type=["dense" if self.encoder.tokens == 1 else "late-interaction"],
+        )
+
+
+def _items(batch: Mapping[str, Any]) -> list[Item]:
+    # Of a query with an instruction MTEB joins both under `text`, and keeps the query itself under `query`.
+    images, texts = batch.get("image"), batch.get("query", batch.get("text"))
+    if images is None and texts is None:
+        raise InputError(f"its inputs hold {', '.join(batch)}; the network takes 'image' and 'text'")
+    nothing = [None] * len(next(iter(batch.values())))
+    return [Item(image, text) for image, text in zip(images or nothing, texts or nothing, strict=True)]

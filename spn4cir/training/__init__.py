@@ -1,0 +1,1 @@
+"""The method's second idea: the bank and the two training stages."""

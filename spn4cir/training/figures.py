@@ -1,0 +1,69 @@
+"""A run's figures as files that DVC plots, written by DVCLive while training goes on.
+
+One file a figure, tab-separated: `step` (the training step, or the epoch) and the value. DVCLive comes with the extra
+`dvc`; nothing else of the package needs it.
+"""
+
+import shutil
+from pathlib import Path
+
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_folder
+from spn4cir.training.trainer import History
+
+# Folders of figures that a repeated run writes again byte by byte, and the one whose figures no two runs share.
+GROUPS = ("steps", "epochs", "scores")
+SPEED = "speed"
+# Figures of an epoch that are no scores.
+_EPOCH_FIGURES = ("loss", "score", "learning_rate", "temperature")
+
+
+class Figures:
+    """Writes what a history gains into `<folder>/plots/metrics/<group>/<figure>.tsv`.
+
+    Each begins anew: of a resumed run the first update writes all that was there, so that no row lacks or comes twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from dvclive.live import Live
+        except ImportError:
+            raise InputError("the package dvclive is not installed; run pip install 'spn4cir[dvc]'") from None
+        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        self._steps = self._epochs = self._speed = 0
+
+    def update(self, history: History) -> None:
+        """Writes the rows that came since the last update."""
+        for row in history.steps[self._steps :]:
+            self._log("steps", row["step"], {"loss": row["loss"]})
+        for row in history.epochs[self._epochs :]:
+            figures = {name: row[name] for name in _EPOCH_FIGURES}
+            self._log("epochs", row["epoch"], figures)
+            self._log("scores", row["epoch"], {n: v for n, v in row.items() if n not in figures and n != "epoch"})
+        for epoch, speed in enumerate(history.speed[self._speed :], start=self._speed + 1):
+            self._log(SPEED, epoch, speed)
+        self._steps, self._epochs, self._speed = len(history.steps), len(history.epochs), len(history.speed)
+
+    def _log(self, group: str, step: float, figures: dict[str, float]) -> None:
+        self._live.step = int(step)
+        for name, value in figures.items():
+            self._live.log_metric(f"{group}/{name}", value)
+
+
+def write_figures(history: History, out: Path, speed: Path) -> None:
+    """Writes all figures, whole, one file a figure; weights not trained here have empty folders.
+
+    Args:
+        history: what training wrote down.
+        out: folder of the groups, `<out>/<group>/<figure>.tsv`.
+        speed: folder of `<figure>.tsv` for images per second and memory: beside `out`, which is an out of the stage, so
+            that a repeated run leaves the stage's outs as they were.
+    """
+    with atomic_folder(out) as folder, atomic_folder(speed) as beside:
+        live = folder / "live"
+        Figures(live).update(history)
+        written = live / "plots" / "metrics"
+        for group, place in [*((group, folder / group) for group in GROUPS), (SPEED, beside)]:
+            (written / group).mkdir(parents=True, exist_ok=True)
+            (written / group).rename(place)
+        shutil.rmtree(live)

@@ -1,0 +1,143 @@
+"""Optimiser, learning-rate schedule and loss scaling of a run, as one thing that saves and resumes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation
+
+# A learned temperature stays above this, where half precision still tells logits apart.
+MIN_TEMPERATURE = 1e-3
+_SHORTEST_CYCLE = 3
+_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def autocast_dtype(settings: Optimisation, device: torch.device) -> torch.dtype | None:
+    """The autocast type; float16 is for CUDA, the CPU runs float32 in its place."""
+    dtype = _DTYPES[settings.precision]
+    return None if dtype is torch.float16 and device.type == "cpu" else dtype
+
+
+def make_optimiser(composer: Composer, settings: Optimisation, stage: int) -> torch.optim.AdamW:
+    """AdamW over what the stage trains, the temperature with it where it is learned; sets both up for training."""
+    trained = composer.train_stage(stage)
+    composer.temperature.requires_grad_(settings.learn_tau)
+    composer.temperature.data.fill_(settings.tau)
+    learned = [composer.temperature] if settings.learn_tau else []
+    groups: list[dict[str, Any]] = [
+        {"params": trained.backbone, "lr": settings.backbone_lr or settings.lr},
+        {"params": [*trained.heads, *learned], "lr": settings.lr},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def make_scheduler(optimiser: torch.optim.Optimizer, settings: Optimisation, steps: int) -> LRScheduler | None:
+    """The schedule of the settings over epochs of so many steps; None for a constant rate.
+
+    A cycle over fewer than three steps, which hold no start, peak and end, is a constant rate too.
+    """
+    schedule = settings.schedule
+    if isinstance(schedule, Decay):
+        milestones = range(schedule.every, schedule.until + 1, schedule.every)
+        return MultiStepLR(optimiser, list(milestones), gamma=schedule.factor)
+    if isinstance(schedule, Cosine):
+        return CosineAnnealingLR(optimiser, T_max=schedule.epochs)
+    if isinstance(schedule, OneCycle) and settings.epochs * steps >= _SHORTEST_CYCLE:
+        return OneCycleLR(
+            optimiser,
+            max_lr=[group["lr"] for group in optimiser.param_groups],
+            epochs=settings.epochs,
+            steps_per_epoch=steps,
+            pct_start=_rising_share(schedule, settings.epochs, steps),
+            div_factor=1 / schedule.start,
+            cycle_momentum=False,
+        )
+    return None
+
+
+def _rising_share(schedule: OneCycle, epochs: int, steps: int) -> float:
+    """The share of all steps until the peak: at most half, at least two steps."""
+    total = epochs * steps
+    return max(min(schedule.peak * steps, total / 2), 2) / total
+
+
+def set_dropout(composer: Composer, active: bool, seed: int) -> None:
+    """Dropout on or off; BatchNorm stays frozen. `seed` begins what dropout draws, so that a resumed run repeats it."""
+    composer.train(active)
+    for module in composer.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    if active:
+        torch.manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What steps a run's weights.
+
+    Attributes:
+        composer: the network.
+        optimiser: over what is trained.
+        scheduler: of its learning rates; None: they are constant.
+        scaler: of losses in float16; does nothing elsewhere.
+        settings: what they were made from.
+    """
+
+    composer: Composer
+    optimiser: torch.optim.Optimizer
+    scheduler: LRScheduler | None
+    scaler: torch.amp.GradScaler
+    settings: Optimisation
+
+    @classmethod
+    def begin(cls, composer: Composer, settings: Optimisation, stage: int, steps: int, device: torch.device) -> "Run":
+        """A run's first state; `steps` an epoch."""
+        optimiser = make_optimiser(composer, settings, stage)
+        scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)
+        return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings)
+
+    def step(self, loss: Tensor) -> None:
+        """Backward and one step of the optimiser."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.settings.learn_tau:
+            self.composer.temperature.data.clamp_(min=MIN_TEMPERATURE)
+        if isinstance(self.scheduler, OneCycleLR):
+            self.scheduler.step()
+
+    def end_epoch(self) -> None:
+        """Moves on a schedule that goes by epochs."""
+        if self.scheduler is not None and not isinstance(self.scheduler, OneCycleLR):
+            self.scheduler.step()
+
+    def learning_rate(self) -> float:
+        """Of the last group: the heads, or all there is."""
+        return float(self.optimiser.param_groups[-1]["lr"])
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values and tensors."""
+        return {
+            "composer": self.composer.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else {},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes up what `state` gave."""
+        self.composer.load_state_dict(state["composer"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])

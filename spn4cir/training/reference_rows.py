@@ -1,0 +1,162 @@
+"""Where the reference features of a step come from: rows stored on disk, or their images, encoded again."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.errors import InputError
+from spn4cir.images.preprocess import ImageFiles, worker_errors
+
+# A batch with fewer bytes of rows is read where it is needed: starting processes each epoch would cost more.
+_SMALL_BATCH = 4 << 20
+# What the batches that lie ready, or are being read, may take at once: each process holds one.
+_READ_AHEAD = 2 << 30
+
+
+class References(Protocol):
+    """Reference features by row of the unique images."""
+
+    def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
+        """What the steps need, in order, read ahead by processes; on the CPU, pinned where the device is a GPU.
+
+        Args:
+            needed: the rows of each step, each row once, sorted.
+            workers: processes that read or decode, 0: none.
+            device: where the steps run.
+        """
+
+    def features(self, composer: Composer, read: Tensor) -> Tensor:
+        """Reference features of what `read` gave, a row each, on its device; no gradients."""
+
+
+def read_ahead(loader: DataLoader[Any]) -> Iterator[Tensor]:
+    """The loader's batches; what its processes end with as one line."""
+    with worker_errors():
+        yield from loader
+
+
+class StoredReferences(Dataset[Tensor]):
+    """Rows of a memory-mapped file; a process that reads them opens the file itself.
+
+    Args:
+        path: the `.npy` file, (images, ...).
+        images: how many rows it is to hold.
+
+    Raises:
+        InputError: the file is absent, cut short or of another size.
+    """
+
+    def __init__(self, path: Path, images: int) -> None:
+        self.path = path
+        if len(self.array) != images:
+            raise InputError(f"{path}: holds {len(self.array)} rows, expected {images}; build the bank again")
+
+    @cached_property
+    def array(self) -> np.memmap[Any, Any]:
+        """The whole file, mapped."""
+        try:
+            mapped: np.memmap[Any, Any] = np.load(self.path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path}: cannot be read ({error}); build the bank again") from None
+        return mapped
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Rows in the file's dtype."""
+        self._announce(np.asarray(rows))
+        return torch.from_numpy(np.asarray(self.array)[rows])
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row."""
+        return self.array.nbytes // max(len(self), 1)
+
+    def _announce(self, rows: np.ndarray[Any, Any]) -> None:
+        """Tells the system which parts of the file come next: it reads them in large pieces, several at a time.
+
+        Left to itself it reads ahead within a row only, a small piece each time the copy runs into a missing page.
+        """
+        if not hasattr(os, "posix_fadvise"):
+            return
+        with suppress(OSError), self.path.open("rb") as stream:  # only a hint: what is mapped can be read without
+            for row in rows.tolist():
+                start = self.array.offset + row * self.row_bytes
+                os.posix_fadvise(stream.fileno(), start, self.row_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
+        """Rows in the file's dtype; processes read ahead where a batch's rows are large."""
+        largest = max((len(rows) for rows in needed), default=0) * self.row_bytes
+        workers = 0 if largest < _SMALL_BATCH else min(workers, max(1, _READ_AHEAD // largest))
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=[rows.numpy() for rows in needed],
+            num_workers=workers,
+            prefetch_factor=1 if workers else None,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),
+        )
+        return read_ahead(loader)
+
+    def features(self, composer: Composer, read: Tensor) -> Tensor:
+        """The rows as float32."""
+        del composer
+        return read.float()
+
+
+class RecomputedReferences:
+    """No rows: the images of a step are decoded and encoded again, each once, in the precision of the step.
+
+    Args:
+        files: the unique images.
+    """
+
+    def __init__(self, files: ImageFiles) -> None:
+        self.files = files
+
+    def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
+        """Cropped images, not normalised yet."""
+        return read_ahead(image_loader(self.files, needed, workers, device))
+
+    def features(self, composer: Composer, read: Tensor) -> Tensor:
+        """As a bank stores them: without dropout."""
+        with torch.no_grad(), _evaluating(composer):
+            return composer.encode_image(self.files.preprocess.normalise(read)).reference.float()
+
+
+def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, device: torch.device) -> DataLoader[Any]:
+    """Cropped images of each step's rows, decoded ahead. A generator of its own: what dropout draws stays the same."""
+    return DataLoader(
+        files,
+        batch_sampler=[rows.tolist() for rows in needed],
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+@contextmanager
+def _evaluating(composer: Composer) -> Iterator[None]:
+    """Every part in evaluation mode, then as it was."""
+    training = [module for module in composer.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,155 @@
+"""The training loop of both stages. What differs lies in the source: features of the step, or of the bank."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spn4cir.checkpoints.published import save_composer, save_tensors
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.training import Optimisation
+from spn4cir.datasets.protocol import Scores
+from spn4cir.device import memory_errors, peak_memory
+from spn4cir.errors import InputError
+from spn4cir.progress import progress
+from spn4cir.training.batches import Source
+from spn4cir.training.optimiser import Run, autocast_dtype, set_dropout
+
+BEST, LAST = "best.pt", "last.pt"
+_STATE = "state.pt"
+# Steps between two looks at the losses within an epoch: each waits for the device.
+_CHECK_STEPS = 50
+
+
+@dataclass
+class History:
+    """What training wrote down.
+
+    Attributes:
+        steps: step (from 1, over all epochs), epoch and loss of each step.
+        epochs: epoch (from 1), mean loss, `score` (the one that selects), learning rate after the epoch, temperature
+            and every score, in percent.
+        speed: images per second (those that the epoch's steps read, as pixels or as rows of the bank; scoring is left
+            out) and peak memory of each epoch. No two runs have the same, so histories are compared without it.
+        best_epoch: the epoch whose weights are kept as the best; 0 before the first.
+        best_score: its score.
+    """
+
+    steps: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    speed: list[dict[str, float]] = field(default_factory=list, compare=False)
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+
+
+Watch = Callable[[History], None]
+
+
+def unwatched(history: History) -> None:
+    """Nobody looks on."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One stage of training.
+
+    Attributes:
+        composer: the network, on `device`; trained in place, BatchNorm frozen, with dropout only where asked for.
+        source: where batches and their loss come from.
+        settings: optimiser, epochs, precision.
+        stage: 1 or 2: decides what is frozen and the container of the files.
+        evaluate: the validation scores of the network.
+        selection: key of the score by which the best epoch is kept; a later one must be strictly better.
+        work: folder for the state of an unfinished run; at most one epoch is lost.
+        device: where the network is.
+        watch: called with the history so far whenever it has grown; a resumed run begins with what it had.
+    """
+
+    composer: Composer
+    source: Source
+    settings: Optimisation
+    stage: int
+    evaluate: Callable[[Composer], Scores]
+    selection: str
+    work: Path
+    device: torch.device
+    watch: Watch = unwatched
+
+    def fit(self) -> History:
+        """Trains to the last epoch and leaves `best.pt` and `last.pt` in the work folder.
+
+        Raises InputError when the loss is not finite, a batch does not fit into the GPU's memory, or there are fewer
+        triplets than a batch holds.
+        """
+        run = Run.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
+        history = self._resume(run)
+        self.watch(history)
+        for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
+            self._train_epoch(epoch, run, history)
+            self._record(history, epoch, run)
+            save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
+        save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
+        return history
+
+    def _train_epoch(self, epoch: int, run: Run, history: History) -> None:
+        dtype = autocast_dtype(self.settings, self.device)
+        losses: list[Tensor] = []
+        images, started = 0, time.perf_counter()
+        label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
+        set_dropout(self.composer, self.settings.dropout, self.source.seed + epoch)
+        for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
+            with memory_errors(label, self.settings.batch_size):
+                run.optimiser.zero_grad(set_to_none=True)
+                with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+                    loss = self.source.loss(self.composer, batch)
+                run.step(loss)
+            losses.append(loss.detach())
+            images += len(batch.inputs)
+            if len(losses) == _CHECK_STEPS:
+                self._note(history, epoch, losses)
+        self._note(history, epoch, losses)
+        rate = images / (time.perf_counter() - started)
+        history.speed.append({"images_per_second": rate, "memory_mb": peak_memory(self.device)})
+        set_dropout(self.composer, False, 0)
+        run.end_epoch()
+
+    def _note(self, history: History, epoch: int, losses: list[Tensor]) -> None:
+        """Moves the losses of steps from the device into the history."""
+        if not losses:
+            return
+        values = [float(loss) for loss in torch.stack(losses).cpu()]
+        losses.clear()
+        if not isfinite(sum(values)):
+            raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
+        first = len(history.steps) + 1
+        history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(values))
+        self.watch(history)
+
+    def _record(self, history: History, epoch: int, run: Run) -> None:
+        mean = fmean(row["loss"] for row in history.steps if row["epoch"] == epoch)
+        scores = self.evaluate(self.composer)
+        state = {"learning_rate": run.learning_rate(), "temperature": float(self.composer.temperature.detach())}
+        history.epochs.append({"epoch": epoch, "loss": mean, "score": scores[self.selection], **state, **scores})
+        print(f"epoch {epoch}: loss {mean:.4f}, {self.selection} {scores[self.selection]:.2f}", flush=True)
+        if scores[self.selection] > history.best_score:
+            history.best_epoch, history.best_score = epoch, scores[self.selection]
+            save_composer(self.composer, self.work / BEST, self.stage, epoch)
+        self.watch(history)
+
+    def _resume(self, run: Run) -> History:
+        """Takes up the state of an unfinished run, where there is one."""
+        path = self.work / _STATE
+        if not path.is_file():
+            return History()
+        # On the CPU: loading moves what belongs on the device, and AdamW keeps its step counts here.
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        run.resume(state)
+        history = History(**state["history"])
+        print(f"stage {self.stage}: resumed after epoch {len(history.epochs)}/{self.settings.epochs}", flush=True)
+        return history
