@@ -8,7 +8,7 @@ from typing import Any
 from demo.attributes import Scene, changed, draw_thing, vary
 from demo.captions import plural
 from demo.changes import scene_caption
-from demo.plan import Picture, Plan
+from demo.plan import DrawnImage, Plan
 from demo.settings import CircoSize
 
 FOLDER = "COCO2017_unlabeled"
@@ -39,7 +39,7 @@ def plan_circo(size: CircoSize) -> Plan:
     plan = Plan()
     for number, scene in zip(ids, scenes, strict=True):
         path = f"{FOLDER}/unlabeled2017/{number:012d}.jpg"
-        plan.pictures.append(Picture(path, scene, seed=f"{rng.getrandbits(64):x}"))
+        plan.pictures.append(DrawnImage(path, scene, seed=f"{rng.getrandbits(64):x}"))
     starts = iter(ids)
     rows = [_row([next(starts) for _ in query], query, showing, rng) for query in drawn]
     plan.texts["annotations/val.json"] = _numbered(rows[: size.val_queries])

@@ -18,7 +18,7 @@ from demo.captions import free_caption
 from demo.changes import garment_captions, scene_caption
 from demo.pictures import Shown, label_rows, read_pictures, value_counts
 from demo.pretrain import FEATURE_SCALE, MAX_LOGIT_SCALE, attribute_losses, augmented, batches, mixed_batches, train
-from demo.settings import Retriever
+from demo.settings import RetrieverSettings
 
 # How many attributes a modification changes, each as likely as it stands here.
 CHANGES = (1, 1, 2, 2, 3)
@@ -134,7 +134,7 @@ class Lessons(nn.Module):
         return attribute_losses(self.tower_heads(states[:, 0]), things).mean()
 
 
-def train_reader(reader: Reader, pictures: Path, settings: Retriever, label: str) -> float:
+def train_reader(reader: Reader, pictures: Path, settings: RetrieverSettings, label: str) -> float:
     """Teaches what pictures show, then captions and changes. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
@@ -165,7 +165,7 @@ def train_pictures(
     reader: Reader,
     lessons: Sequence[Lessons],
     shown: Sequence[Shown],
-    settings: Retriever,
+    settings: RetrieverSettings,
     generator: torch.Generator,
     label: str,
 ) -> None:

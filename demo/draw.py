@@ -16,7 +16,7 @@ from PIL import Image
 from demo.circo import plan_circo
 from demo.cirr import plan_cirr
 from demo.fashioniq import plan_fashioniq
-from demo.plan import Copy, Picture, Plan
+from demo.plan import Copy, DrawnImage, Plan
 from demo.render import render
 from demo.settings import Draw, read_settings
 from spn4cir.errors import InputError
@@ -41,7 +41,7 @@ def plan_dataset(name: str, sizes: Draw) -> Plan:
     raise InputError(f"{name}: no such demo data set; expected one of {', '.join(Draw.model_fields)}")
 
 
-def draw_picture(picture: Picture) -> Image.Image:
+def draw_picture(picture: DrawnImage) -> Image.Image:
     """The picture in its file's mode."""
     image = render(picture.thing, picture.seed)
     if picture.mode == "P":
@@ -65,7 +65,7 @@ def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
             (folder / file).write_text(json.dumps(value) + "\n", encoding="utf-8")
 
 
-def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[None]:
+def _drawn(pictures: list[DrawnImage], folder: Path, processes: int) -> Iterator[None]:
     """Draws the files in parallel, and yields after each."""
     if processes < 2:
         for picture in pictures:
@@ -76,7 +76,7 @@ def _drawn(pictures: list[Picture], folder: Path, processes: int) -> Iterator[No
         yield from pool.map(_write_picture, pictures, [folder] * len(pictures), chunksize=CHUNK)
 
 
-def _write_picture(picture: Picture, folder: Path) -> None:
+def _write_picture(picture: DrawnImage, folder: Path) -> None:
     draw_picture(picture).save(folder / picture.path, quality=95)  # of JPEGs alone
 
 

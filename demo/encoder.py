@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from demo.pictures import KINDS, held_out, label_rows, read_pictures
 from demo.pretrain import FEATURE_SCALE, AttributeHeads, augmented, batches, train
-from demo.settings import DemoParams, Encoder, Pictures, read_settings
+from demo.settings import DemoParams, EncoderSettings, PicturesSettings, read_settings
 from demo.wanted import judged
 from spn4cir.composers.state_dicts import HEAD_WIDTH
 from spn4cir.errors import InputError
@@ -24,7 +24,7 @@ from spn4cir.files import atomic_file, write_json
 from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
 
 
-def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:
+def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:
     """The network's sizes: a Unicom, only smaller."""
     return UnicomSizes(
         image_size=image_size,
@@ -38,7 +38,7 @@ def encoder_sizes(settings: Encoder, image_size: int) -> UnicomSizes:
     )
 
 
-def train_encoder(model: Unicom, pictures: Path, settings: Encoder) -> float:
+def train_encoder(model: Unicom, pictures: Path, settings: EncoderSettings) -> float:
     """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
     shown = list(read_pictures(pictures).values())
     generator = torch.Generator().manual_seed(settings.seed)
@@ -64,7 +64,7 @@ def published_state(model: Unicom) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measure_encoder(path: Path, settings: Pictures, neighbours: int) -> dict[str, Any]:
+def measure_encoder(path: Path, settings: PicturesSettings, neighbours: int) -> dict[str, Any]:
     """Percent of attributes that a held-out picture shares with its nearest ones, and with any one."""
     model = load_unicom(path)
     measured: dict[str, Any] = {"neighbours": neighbours, "pictures": 0}

@@ -12,14 +12,14 @@ from PIL import Image
 from demo.attributes import Thing, attributes
 from demo.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
 from demo.pictures import KINDS, held_out
-from demo.settings import Pictures
+from demo.settings import PicturesSettings
 from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 
 BATCH = 125
 MAX_NEW_TOKENS = 16
 
 
-def measure_captioner(folder: Path, settings: Pictures) -> dict[str, Any]:
+def measure_captioner(folder: Path, settings: PicturesSettings) -> dict[str, Any]:
     """What `describes` reports of the captioner in `folder`, on the pictures that no training stage sees."""
     captioner = load_captioner(str(folder), None, torch.float32, torch.device("cpu"), "none")
     return describes(captioner, [held_out(kind, settings) for kind in KINDS])

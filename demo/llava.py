@@ -22,7 +22,7 @@ from demo.chat import make_processor
 from demo.grading import describes, measure_captioner
 from demo.pictures import Shown, read_pictures
 from demo.pretrain import AttributeHeads, augmented, batches, copy_folder, quiet_transformers, train
-from demo.settings import Captioner, DemoParams, read_settings
+from demo.settings import CaptionerSettings, DemoParams, read_settings
 from demo.tower import tower_state
 from demo.wanted import judged
 from spn4cir.errors import InputError
@@ -36,7 +36,7 @@ HEAD_WIDTH = 32
 FIRST_WEIGHTS = 0.08
 
 
-def make_model(clip: CLIP, processor: Any, settings: Captioner) -> Any:
+def make_model(clip: CLIP, processor: Any, settings: CaptionerSettings) -> Any:
     """A LLaVA whose vision tower is the CLIP's, and whose language model is random."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -109,7 +109,7 @@ def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[st
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner) -> dict[str, Any]:
+def train_llava(model: Any, processor: Any, pictures: Path, settings: CaptionerSettings) -> dict[str, Any]:
     """Teaches the model to answer the prompts, in rounds, until it describes pictures that were kept apart well enough.
 
     A round is a whole schedule, so each ends with a rate of zero. How many it takes differs by seed and processor: an
@@ -138,7 +138,7 @@ def train_llava(model: Any, processor: Any, pictures: Path, settings: Captioner)
 
 
 def lessons(
-    model: Any, processor: Any, shown: Sequence[Shown], heads: AttributeHeads, settings: Captioner
+    model: Any, processor: Any, shown: Sequence[Shown], heads: AttributeHeads, settings: CaptionerSettings
 ) -> Iterator[Tensor]:
     """Endless losses, half a batch of either kind: those of the answers, and those of the attributes.
 

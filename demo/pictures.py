@@ -17,7 +17,7 @@ from torch import Tensor
 
 from demo.attributes import Garment, Scene, Thing, attributes, draw_thing
 from demo.render import render
-from demo.settings import Pictures, read_settings
+from demo.settings import PicturesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json
 from spn4cir.images.preprocess import Preprocess
@@ -46,7 +46,7 @@ def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tup
     return [draw_thing(kind, rng) for _ in range(count)], [f"{rng.getrandbits(64):x}" for _ in range(count)]
 
 
-def held_out(kind: type[Garment] | type[Scene], settings: Pictures) -> tuple[list[Thing], list[Image.Image]]:
+def held_out(kind: type[Garment] | type[Scene], settings: PicturesSettings) -> tuple[list[Thing], list[Image.Image]]:
     """Things and pictures that no training stage sees."""
     things, seeds = draw_things(kind, settings.held_out_per_kind, f"held out {settings.seed}")
     return things, [render(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
@@ -60,7 +60,7 @@ def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size siz
     return pixels
 
 
-def write_pictures(settings: Pictures, out: Path) -> None:
+def write_pictures(settings: PicturesSettings, out: Path) -> None:
     """Writes the training pictures of both kinds to the folder `out`."""
     with atomic_folder(out) as folder:
         for kind in KINDS:

@@ -14,7 +14,7 @@ MODES = ("RGB",) * 30 + ("P", "RGBA")
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawnImage:
     """One image file that is drawn.
 
     Attributes:
@@ -49,7 +49,7 @@ class Copy:
 class Plan:
     """All files of one data set: pictures, copies of pictures, and JSON texts by path."""
 
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[DrawnImage] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     texts: dict[str, Any] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Plan:
         originals = len(paths) - copies
         shown = list(things[:originals])
         for path, thing in zip(paths, shown, strict=False):
-            self.pictures.append(Picture(path, thing, seed=f"{rng.getrandbits(64):x}", mode=rng.choice(MODES)))
+            self.pictures.append(DrawnImage(path, thing, seed=f"{rng.getrandbits(64):x}", mode=rng.choice(MODES)))
         for number, path in enumerate(paths[originals:]):
             repeated = rng.randrange(originals)
             self.copies.append(Copy(path, paths[repeated], reencoded=number % 2 == 1))

@@ -17,7 +17,7 @@ from demo.captions import caption
 from demo.composed import Neighbours, Reader, change_text, see, train_reader
 from demo.pictures import KINDS, held_out, label_rows
 from demo.pretrain import quiet_transformers
-from demo.settings import DemoParams, Pictures, Retriever
+from demo.settings import DemoParams, PicturesSettings, RetrieverSettings
 from demo.wanted import judged
 from demo.words import vocabulary
 from spn4cir.files import atomic_folder, write_json
@@ -29,7 +29,7 @@ ALL_ATTRIBUTES = 8
 
 
 @torch.no_grad()
-def measure(reader: Reader, pictures: Pictures, seed: int) -> dict[str, float]:
+def measure(reader: Reader, pictures: PicturesSettings, seed: int) -> dict[str, float]:
     """R@1 in percent among all held-out pictures of a kind, by caption and by change; any equal thing is a hit.
 
     A change's own reference is removed from its ranking.
@@ -63,7 +63,7 @@ def recall_at1(scores: Float[Tensor, "queries gallery"], right: Bool[Tensor, "qu
 
 def make_reader(family: str, settings: DemoParams, pictures: Path, out: Path) -> None:
     """Trains the model, measures it, and writes it to `out`, what was measured to `measured.json` there."""
-    own: Retriever = getattr(settings, family)
+    own: RetrieverSettings = getattr(settings, family)
     torch.manual_seed(own.seed)
     reader = READERS[family](own, settings.pictures.image_size)
     train_reader(reader, pictures, own, f"train {family}")

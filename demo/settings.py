@@ -82,7 +82,7 @@ class DrawPool(Settings):
     demo_cirr: PoolSize
 
 
-class Pictures(Settings):
+class PicturesSettings(Settings):
     """The pictures that the small models learn from and are measured on."""
 
     seed: int
@@ -109,7 +109,7 @@ class Clip(Settings):
     wanted_recall: float
 
 
-class Captioner(Settings):
+class CaptionerSettings(Settings):
     """The small LLaVA; its vision tower has the small CLIP's sizes.
 
     It is trained in rounds of `steps`, at most `rounds`, until its accuracy on the worst attribute of the first
@@ -129,7 +129,7 @@ class Captioner(Settings):
     wanted_attribute_accuracy: float
 
 
-class Retriever(Settings):
+class RetrieverSettings(Settings):
     """What the small BLIP and BLIP-2 have in common; head widths are those of the published networks."""
 
     seed: int
@@ -146,17 +146,17 @@ class Retriever(Settings):
     wanted_recall: float
 
 
-class Blip(Retriever):
+class Blip(RetrieverSettings):
     """The small BLIP."""
 
 
-class Blip2(Retriever):
+class Blip2(RetrieverSettings):
     """The small BLIP-2; its text sizes are the Q-Former's."""
 
     query_tokens: Positive
 
 
-class Encoder(Settings):
+class EncoderSettings(Settings):
     """The small image encoder in Unicom's format."""
 
     seed: int
@@ -177,12 +177,12 @@ class DemoParams(Settings):
     drawn: tuple[Literal["demo_fiq", "demo_cirr", "demo_circo"], ...]
     draw: Draw
     draw_pool: DrawPool
-    pictures: Pictures
+    pictures: PicturesSettings
     clip: Clip
-    captioner: Captioner
+    captioner: CaptionerSettings
     blip: Blip
     blip2: Blip2
-    encoder: Encoder
+    encoder: EncoderSettings
 
 
 def read_settings(path: Path = PARAMS_FILE) -> DemoParams:

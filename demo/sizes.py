@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from demo.settings import Retriever
+from demo.settings import RetrieverSettings
 
 # Spread of first weights: the published one suits widths many times larger, and learns slowly here.
 FIRST_WEIGHTS = 0.05
@@ -16,7 +16,7 @@ FIRST_PLACES = 0.2
 MAX_TOKENS = 64
 
 
-def vision_sizes(settings: Retriever, image_size: int, head_width: int) -> dict[str, Any]:
+def vision_sizes(settings: RetrieverSettings, image_size: int, head_width: int) -> dict[str, Any]:
     """Of the image tower."""
     return {
         "hidden_size": settings.vision_width,
@@ -30,7 +30,7 @@ def vision_sizes(settings: Retriever, image_size: int, head_width: int) -> dict[
     }
 
 
-def text_sizes(settings: Retriever, words: int, head_width: int) -> dict[str, Any]:
+def text_sizes(settings: RetrieverSettings, words: int, head_width: int) -> dict[str, Any]:
     """Of the text encoder for `words` word embeddings; it learns without dropout."""
     return {
         "vocab_size": words,

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from docsite.tiles import Row, Tile, draw_rows, save_small
+from docsite.tiles import Tile, TileRow, draw_rows, save_small
 from spn4cir.config.load import load_params
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
@@ -53,14 +53,14 @@ class Demo:
         return Tile(self.images.paths[self.images.index[name]], lines, frame)
 
 
-def duplicates(demo: Demo) -> list[Row]:
+def duplicates(demo: Demo) -> list[TileRow]:
     """Pictures under two names."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, row in read_json(demo.file("dedup", "optimized_images.json"))[2].items():
         names[row].append(name)
     pairs = [twins for twins in names.values() if len(twins) > 1][:2]
     return [
-        Row(
+        TileRow(
             "",
             [
                 demo.picture(name, name, note)
@@ -71,14 +71,14 @@ def duplicates(demo: Demo) -> list[Row]:
     ]
 
 
-def captions(demo: Demo) -> list[Row]:
+def captions(demo: Demo) -> list[TileRow]:
     """Pictures with what the captioner says."""
     records = read_json(demo.file("caption", "fashioniq_it_llava_5.json"))
     chosen = records[:: len(records) // _SHOWN][:_SHOWN]
-    return [Row("", [demo.picture(each["image_id"], each["caption"]) for each in chosen])]
+    return [TileRow("", [demo.picture(each["image_id"], each["caption"]) for each in chosen])]
 
 
-def ranks(demo: Demo) -> list[Row]:
+def ranks(demo: Demo) -> list[TileRow]:
     """What lies at which similarity rank of one picture: the nearest, and the middle of the window."""
     found = read_samples(demo.file("match", "ranks.json"))
     sample = found.samples[0]
@@ -91,17 +91,17 @@ def ranks(demo: Demo) -> list[Row]:
         return [demo.picture(each.name, f"rank {each.rank}", f"similarity {each.similarity:.2f}") for each in chosen]
 
     return [
-        Row("reference and its nearest", [demo.picture(sample.reference, "rank 0"), *tiles("nearest", _SHOWN - 1)]),
-        Row(f"the middle of the window, ranks {window[0]} to {window[1]}", tiles("middle of the window", _SHOWN)),
+        TileRow("reference and its nearest", [demo.picture(sample.reference, "rank 0"), *tiles("nearest", _SHOWN - 1)]),
+        TileRow(f"the middle of the window, ranks {window[0]} to {window[1]}", tiles("middle of the window", _SHOWN)),
     ]
 
 
-def annotated(demo: Demo) -> list[Row]:
+def annotated(demo: Demo) -> list[TileRow]:
     """Triplets as people (here: the demo) wrote them."""
     return [_triplet(demo, each, "reference", "target") for each in demo.layout.training_triplets()[:2]]
 
 
-def generated(demo: Demo) -> list[Row]:
+def generated(demo: Demo) -> list[TileRow]:
     """A triplet that nobody annotated, with both captions."""
     file = demo.file("triplets", FAMILY, f"cap.extend_{FAMILY}.train.json")
     record = read_json(file)[0]
@@ -109,10 +109,10 @@ def generated(demo: Demo) -> list[Row]:
     return [_triplet(demo, triplet, record["caption1"], record["caption2"])]
 
 
-def _triplet(demo: Demo, triplet: Triplet, left: str, right: str) -> Row:
+def _triplet(demo: Demo, triplet: Triplet, left: str, right: str) -> TileRow:
     assert triplet.target_name is not None
     text = Tile(None, (" / ".join(triplet.captions),))
-    return Row(
+    return TileRow(
         "", [demo.picture(triplet.reference_name, left), text, demo.picture(triplet.target_name, right, frame=True)]
     )
 

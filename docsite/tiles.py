@@ -30,7 +30,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class TileRow:
     """Tiles side by side, under a title or none."""
 
     title: str
@@ -43,7 +43,7 @@ class Row:
         return (_LINE + 6 if self.title else 0) + _CELL + 6 + under * _LINE + _GAP
 
 
-def draw_rows(rows: Sequence[Row], path: Path) -> None:
+def draw_rows(rows: Sequence[TileRow], path: Path) -> None:
     """Writes the rows. Raises InputError for a picture that cannot be decoded."""
     width = max(len(row.tiles) for row in rows) * (_CELL + _GAP) + _GAP
     sheet = Image.new("RGB", (width, sum(row.height for row in rows) + _GAP), _PAPER)
@@ -54,7 +54,7 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
     save_small(sheet, path)
 
 
-def _draw_row(sheet: Image.Image, row: Row, top: int) -> None:
+def _draw_row(sheet: Image.Image, row: TileRow, top: int) -> None:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     if row.title:
         pen.text((_GAP, top), row.title, _INK, font=font)

@@ -24,7 +24,7 @@ Written = tuple[str, dict[str, str], published.Origin]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CaptionFile:
     """One caption file.
 
     Attributes:
@@ -54,16 +54,16 @@ def main(job: Job) -> None:
         write_json(folder / "source.json", origins, indent=2)
 
 
-def _own(job: Job, settings: Caption) -> Iterator[Wanted]:
+def _own(job: Job, settings: Caption) -> Iterator[CaptionFile]:
     """Files of the data set's own images."""
     layout = job.layout()
     families = [family for family in job.params.run.models if family not in settings.pool]
     for words in sorted({job.of_family(settings.words, "caption.{}.words", family) for family in families}):
         place = layout.published_captions(words)
-        yield Wanted(lambda: layout.caption_images(settings.images), words, place, layout.root / "mm_data")
+        yield CaptionFile(lambda: layout.caption_images(settings.images), words, place, layout.root / "mm_data")
 
 
-def _pooled(job: Job, settings: Caption) -> Iterator[Wanted]:
+def _pooled(job: Job, settings: Caption) -> Iterator[CaptionFile]:
     """Files of the pool's images, one a part; none where no selected family reads them."""
     counts = sorted({settings.pool[family] for family in job.params.run.models if family in settings.pool})
     if not counts:
@@ -75,10 +75,10 @@ def _pooled(job: Job, settings: Caption) -> Iterator[Wanted]:
     for words in counts:
         for part, images in parts.items():
             place = pool.published_captions(part, words)
-            yield Wanted(lambda images=images: images, words, place, pool.root / "mm_data")  # type: ignore[misc]
+            yield CaptionFile(lambda images=images: images, words, place, pool.root / "mm_data")  # type: ignore[misc]
 
 
-def _take(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -> Iterator[Written]:
+def _take(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:
     """Copies the published files."""
     for each in wanted:
         hub = HubFile(file=f"{settings.hub}/{each.place.relative_to(each.root)}") if settings.hub else None
@@ -88,7 +88,7 @@ def _take(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -
         yield each.place.name, captions, origin
 
 
-def _make(job: Job, settings: Caption, wanted: Sequence[Wanted], folder: Path) -> Iterator[Written]:
+def _make(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:
     """Describes the images of each file; the model is loaded once, and only when a caption is missing."""
     source = of_dataset(job.params.models, job.dataset, "models").captioner
     device = choose_device(job.params.machine.device)

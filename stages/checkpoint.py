@@ -6,7 +6,7 @@ from spn4cir.checkpoints.published import build_composer, read_checkpoint, save_
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
-from spn4cir.config.training import Checkpoint
+from spn4cir.config.training import CheckpointSettings
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
@@ -41,7 +41,7 @@ def _options(job: Job) -> Options:
     return Options(tokenizer=str(job.model(f"stage1/{job.family}", source)))
 
 
-def _take(job: Job, settings: Checkpoint, source: Source) -> tuple[History, published.Origin]:
+def _take(job: Job, settings: CheckpointSettings, source: Source) -> tuple[History, published.Origin]:
     local = DATA / "models" / job.dataset / "stage1" / job.family
     if settings.source == "path" and isinstance(source, LocalModel):
         local = job.model(f"stage1/{job.family}", source)
@@ -65,7 +65,7 @@ def _base(job: Job, source: Source) -> Composer:
     return cls.from_base(source.hub, source.revision, _options(job))
 
 
-def _train(job: Job, settings: Checkpoint, source: Source) -> History:
+def _train(job: Job, settings: CheckpointSettings, source: Source) -> History:
     layout = scored_layout(job)
     device = choose_device(job.params.machine.device)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")

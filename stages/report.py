@@ -17,7 +17,7 @@ from spn4cir.positives.listing import read_listing
 from spn4cir.positives.rank_samples import read_samples
 from spn4cir.report.inputs import input_hashes
 from spn4cir.report.page import write_page
-from spn4cir.report.run import Run, read_outcomes
+from spn4cir.report.run import RunResults, read_outcomes
 from spn4cir.types import Triplet
 from stages.common import DATA, Job, run
 from stages.inputs import scored_layout
@@ -29,14 +29,14 @@ def main(job: Job) -> None:
     print(f"{out}: {write_page(collect(job), job.params.report, out) / 1e6:.1f} MB")
 
 
-def collect(job: Job) -> Run:
+def collect(job: Job) -> RunResults:
     """What the stages before this one wrote."""
     layout = scored_layout(job)
     gallery = {name: path for split in layout.evaluation_splits() for name, path in split.places.items()}
     triplets, triplet_path = generated(job)
     settings = _settings(job)
     metrics = Path("metrics") / job.dataset / f"{job.family}.json"
-    return Run(
+    return RunResults(
         dataset=job.dataset,
         family=job.family,
         settings=settings,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spn4cir.composers.base import ComposerModule, trainable
 from spn4cir.composers.protocol import ImageFeatures, Trained
 from spn4cir.config.params import Validate
-from spn4cir.config.training import Bank, Optimisation, Train
+from spn4cir.config.training import BankSettings, Optimisation, Train
 from spn4cir.images.preprocess import Preprocess
 from tests.helpers.browser import browser, open_page  # noqa: F401
 
@@ -76,8 +76,8 @@ def protocol() -> Validate:
 
 
 @pytest.fixture
-def bank_settings() -> Bank:
-    return Bank(dtype="float32", batch_size=4, reference="stored", images="annotated")
+def bank_settings() -> BankSettings:
+    return BankSettings(dtype="float32", batch_size=4, reference="stored", images="annotated")
 
 
 OPTIMISATION: dict[str, Any] = {

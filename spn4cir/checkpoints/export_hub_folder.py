@@ -21,7 +21,7 @@ from spn4cir.checkpoints.hub_folder import (
     published_state,
     weights_file,
 )
-from spn4cir.checkpoints.model_card import Facts, Measured, check_facts, read_measured, write_card
+from spn4cir.checkpoints.model_card import CardScores, Facts, check_facts, read_measured, write_card
 from spn4cir.checkpoints.open import Opened, open_checkpoint
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
@@ -91,7 +91,7 @@ def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
     return tensors, {name: other for name, other in owner.items() if other != name}
 
 
-def _config(opened: Opened, name: str, shared: dict[str, str], measured: Measured | None, folder: Path) -> Config:
+def _config(opened: Opened, name: str, shared: dict[str, str], measured: CardScores | None, folder: Path) -> Config:
     composer, checkpoint = opened.composer, opened.checkpoint
     files = [name for name in (WEIGHTS, WORDS) if (folder / name).exists()]
     return Config(

@@ -42,7 +42,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CardScores:
     """Scores with what they mean.
 
     Attributes:
@@ -88,7 +88,7 @@ class _Metrics(BaseModel):
     weights: _Weights | None = None
 
 
-def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> Measured | None:
+def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> CardScores | None:
     """The scores of a metrics file; None where none is named.
 
     A file of the pipeline holds stage 2's scores and, under `stage1`, those before it: each stage takes its own.
@@ -123,7 +123,7 @@ def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> Measure
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
     if not flat or not all(map(isfinite, flat.values())):
         raise InputError(f"{facts.metrics}: holds no scores, or some that are no numbers; name one of `validate`")
-    return Measured(flat, metrics.protocol, metrics.counts.model_dump(), scored_on)
+    return CardScores(flat, metrics.protocol, metrics.counts.model_dump(), scored_on)
 
 
 def check_facts(facts: Facts) -> None:
@@ -138,7 +138,7 @@ def check_facts(facts: Facts) -> None:
         )
 
 
-def write_card(path: Path, config: Config, facts: Facts, measured: Measured | None) -> None:
+def write_card(path: Path, config: Config, facts: Facts, measured: CardScores | None) -> None:
     """Writes the card with the hub's front matter."""
     from huggingface_hub import ModelCard, ModelCardData
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -168,7 +168,7 @@ def write_card(path: Path, config: Config, facts: Facts, measured: Measured | No
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(path)
 
 
-def _results(measured: Measured) -> list[Any]:
+def _results(measured: CardScores) -> list[Any]:
     """The scores in the hub's form, each with the protocol as the arguments of its data set."""
     from huggingface_hub import EvalResult
 

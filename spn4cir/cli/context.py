@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from spn4cir.composers.protocol import Options
-    from spn4cir.config.params import Benchmark as BenchmarkSettings
-    from spn4cir.config.params import Dataset, Params
+    from spn4cir.config.params import BenchmarkSettings, Dataset, Params
     from spn4cir.datasets.protocol import Benchmark, Layout
 
 

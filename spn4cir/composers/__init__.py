@@ -30,7 +30,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Entry:
+class FamilyEntry:
     """A family of the registry.
 
     Attributes:
@@ -43,10 +43,10 @@ class Entry:
 
 
 COMPOSERS = {
-    "clip": Entry(
+    "clip": FamilyEntry(
         "spn4cir.composers.clip:ClipComposer", (Container(1, "CLIP"), Container(2, "state_dict", prefix="clip."))
     ),
-    "tgcir": Entry(
+    "tgcir": FamilyEntry(
         "spn4cir.composers.tgcir:TgcirComposer",
         (
             # A first-stage file may hold the second stage's names too; only it holds the temperature of its loss.
@@ -55,16 +55,16 @@ COMPOSERS = {
             Container(1, "state_dict", mark="backbone.masks"),
         ),
     ),
-    "blip": Entry(
+    "blip": FamilyEntry(
         "spn4cir.composers.blip:BlipComposer",
         (Container(1, "BLIP_Retrieval"), Container(2, "state_dict", prefix="blip.", beside=("tau",))),
     ),
-    "blip2": Entry(
+    "blip2": FamilyEntry(
         "spn4cir.composers.blip2:Blip2Composer",
         (Container(1, "Blip2QformerCirAlignPrompt"), Container(2, "state_dict", prefix="blip_model.")),
     ),
-    "zs": Entry("spn4cir.composers.clip:ZsComposer"),
-    "zs_cc": Entry("spn4cir.composers.clip:ZsPoolComposer"),
+    "zs": FamilyEntry("spn4cir.composers.clip:ZsComposer"),
+    "zs_cc": FamilyEntry("spn4cir.composers.clip:ZsPoolComposer"),
 }
 
 

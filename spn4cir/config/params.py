@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from spn4cir.config.base import FromHub, Origin, Positive, Published, Settings
-from spn4cir.config.training import Bank, Checkpoint, Train
+from spn4cir.config.training import BankSettings, CheckpointSettings, Train
 from spn4cir.errors import InputError
 
 PARAMS_FILE = "params.yaml"
@@ -33,7 +33,7 @@ class ScoredBenchmark(Settings):
     weights: str
 
 
-class Run(Settings):
+class RunSettings(Settings):
     """Which pipelines exist."""
 
     datasets: tuple[str, ...]
@@ -56,7 +56,7 @@ class Hub(Settings):
     revision: str
 
 
-class Table(Settings):
+class TableSettings(Settings):
     """Of layout `table`: which files hold what, as patterns of paths, and what their columns are called.
 
     `split` is that of all rows, whatever files and columns state.
@@ -88,7 +88,7 @@ class Dataset(Settings):
     pool: tuple[Annotated[int, Field(ge=0)], ...] | None
     annotations: str | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
-    table: Table | None = None
+    table: TableSettings | None = None
     categories: tuple[str, ...] | None = None
     hub: HubData | None = None
 
@@ -205,7 +205,7 @@ class Validate(Settings):
     sheet_queries: Positive
 
 
-class Benchmark(Settings):
+class BenchmarkSettings(Settings):
     """How the folder `data/raw/<benchmark>` is read and scored. `query_text`: of layouts that make texts of fields.
 
     `tasks` is for layouts of several tasks; absent or null: all of them.
@@ -262,7 +262,7 @@ class Report(Settings):
 class Params(Settings):
     """The whole file."""
 
-    run: Run
+    run: RunSettings
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     machine: Machine
     hub: Hub
@@ -272,12 +272,12 @@ class Params(Settings):
     caption: dict[str, Caption]
     match: dict[str, Match]
     triplets: dict[str, dict[str, Triplets]]
-    checkpoint: dict[str, dict[str, Checkpoint]]
-    bank: dict[str, dict[str, Bank]]
+    checkpoint: dict[str, dict[str, CheckpointSettings]]
+    bank: dict[str, dict[str, BankSettings]]
     train: dict[str, dict[str, Train]]
     validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
     shortcuts: dict[str, Shortcuts]
-    benchmarks: dict[str, Benchmark]
+    benchmarks: dict[str, BenchmarkSettings]
     report: Report
 
 

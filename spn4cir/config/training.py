@@ -63,7 +63,7 @@ class Optimisation(Settings):
     precision: Literal["float32", "float16", "bfloat16"]
 
 
-class Checkpoint(FromHub):
+class CheckpointSettings(FromHub):
     """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
 
     source: Literal["path", "hub", "train"]
@@ -72,7 +72,7 @@ class Checkpoint(FromHub):
     train: Optimisation
 
 
-class Bank(Settings):
+class BankSettings(Settings):
     """The features of the unique training images, or of those that generated triplets name.
 
     `dtype`: of the reference rows; targets are always float32. `reference`: rows stored on disk, or encoded again in

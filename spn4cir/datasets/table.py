@@ -17,8 +17,8 @@ from spn4cir.datasets.rows import Row, rows_of
 from spn4cir.datasets.splits import SPLITS, most_exact, split_of_path, states_splits
 from spn4cir.datasets.table_files import (
     Embedded,
-    Pictures,
     TableFile,
+    TableImages,
     identities,
     identity,
     name_pictures,
@@ -134,7 +134,7 @@ class Table(AnnotatedRows):
         return TableFile.open(path, self._columns, needed)
 
     @cached_property
-    def _found(self) -> tuple[Pictures, list[tuple[str, dict[str, Any]]]]:
+    def _found(self) -> tuple[TableImages, list[tuple[str, dict[str, Any]]]]:
         """The pictures by name, and the records with their places."""
         own = ("reference",) if self.table.get("targets") else ("reference", "target")
         named = [key for key in _OPTIONAL if key in (self.table.get("columns") or {})]
@@ -149,7 +149,7 @@ class Table(AnnotatedRows):
         return pictures, list(chain(*records))
 
     def _records(
-        self, table: TableFile, cells: list[dict[str, Embedded | str | None]], pictures: Pictures
+        self, table: TableFile, cells: list[dict[str, Embedded | str | None]], pictures: TableImages
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """A table's rows, with the names of their pictures in the place of these."""
         told = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from spn4cir.errors import InputError
 from spn4cir.images.spelling import spelled
-from spn4cir.images.table_cells import Rows, cell_path, encoded, open_rows
+from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
 from spn4cir.types import Gallery
 
 _DIGITS = 32
@@ -47,7 +47,7 @@ class TableFile:
     """
 
     path: Path
-    rows: Rows
+    rows: TableRows
     columns: Mapping[str, str]
 
     @classmethod
@@ -113,7 +113,7 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
 
 
 @dataclass(frozen=True)
-class Pictures:
+class TableImages:
     """The pictures of a data set.
 
     Attributes:
@@ -149,7 +149,7 @@ class Pictures:
 
 def name_pictures(
     root: Path, images: Sequence[tuple[str, Embedded | str | None]], cells: Iterable[Embedded | str | None]
-) -> Pictures:
+) -> TableImages:
     """Names every picture, equal ones alike.
 
     An image of the table of images has its id. Another one has the label that the table gives it, where no two
@@ -183,7 +183,7 @@ def name_pictures(
         name = cell.label if isinstance(cell, Embedded) and not cell.digest else cell if isinstance(cell, str) else ""
         if name and name not in paths and (file := spelled(root, name)).is_file():
             paths[name] = file
-    return Pictures(root, paths, digests, frozenset(name for name, _ in images if name in paths))
+    return TableImages(root, paths, digests, frozenset(name for name, _ in images if name in paths))
 
 
 def _place(root: Path, cell: Embedded | str | None) -> Path | None:

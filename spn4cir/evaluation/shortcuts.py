@@ -47,7 +47,7 @@ class Probe(NamedTuple):
     path: Path | None
 
 
-class Measured(NamedTuple):
+class ShortcutScores(NamedTuple):
     """What was measured.
 
     Attributes:
@@ -82,7 +82,7 @@ def measure_shortcuts(
     wordings: Wordings,
     nearest: Nearest,
     device: torch.device,
-) -> Measured:
+) -> ShortcutScores:
     """Scores of the queries with a part taken away, and with their texts reworded; no image is encoded again.
 
     The reference alone is a query composed with the empty text. The text alone is one composed with reference features
@@ -126,7 +126,7 @@ def measure_shortcuts(
     if wordings:
         reworded = {name: rank(texts, images) for name, texts in wordings.items()}
         found["paraphrases"] = _compare(layout, evaluation, reworded)
-    return Measured(found, counts)
+    return ShortcutScores(found, counts)
 
 
 def _rank_split(

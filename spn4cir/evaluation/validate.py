@@ -9,7 +9,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.config.params import Validate
 from spn4cir.datasets.protocol import Benchmark, Submittable
 from spn4cir.evaluation.evaluate import Evaluation, encode_splits, evaluate
-from spn4cir.evaluation.shortcuts import Measured, Probe, measure_shortcuts, wordings_of
+from spn4cir.evaluation.shortcuts import Probe, ShortcutScores, measure_shortcuts, wordings_of
 from spn4cir.evaluation.submission import Predictions, list_best
 
 
@@ -26,7 +26,7 @@ class Validated(NamedTuple):
 
     after: Evaluation
     before: Evaluation
-    shortcuts: Measured | None
+    shortcuts: ShortcutScores | None
     submission: dict[str, Predictions]
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from spn4cir.errors import InputError, first_line
 from spn4cir.files import disk_errors, require_space
-from spn4cir.hub.refusals import Wanted
+from spn4cir.hub.refusals import HubRequest
 
 _ATTEMPTS = 3  # without a new byte, each of several tries of the library's own
 _SECONDS_BETWEEN_ATTEMPTS = 2.0
 
 
-def download(wanted: Wanted, url: str, etag: str, size: int | None) -> None:
+def download(wanted: HubRequest, url: str, etag: str, size: int | None) -> None:
     """Brings the bytes to the place in the cache where the library expects them, one process at a time."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
@@ -35,7 +35,7 @@ def download(wanted: Wanted, url: str, etag: str, size: int | None) -> None:
                 _receive(wanted, url, blob, size)
 
 
-def _receive(wanted: Wanted, url: str, blob: Path, size: int | None) -> None:
+def _receive(wanted: HubRequest, url: str, blob: Path, size: int | None) -> None:
     """Downloads to the partial file beside `blob`, from where it ends; renames it when all is there."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
@@ -63,7 +63,7 @@ def _receive(wanted: Wanted, url: str, blob: Path, size: int | None) -> None:
         time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
 
 
-def _request(wanted: Wanted, url: str, partial: Path, size: int | None) -> None:
+def _request(wanted: HubRequest, url: str, partial: Path, size: int | None) -> None:
     """Asks for what the partial file lacks. A mirror's answer of another size is not kept."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
@@ -102,7 +102,7 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _broken_off(wanted: Wanted, have: int, size: int | None, error: Exception) -> InputError:
+def _broken_off(wanted: HubRequest, have: int, size: int | None, error: Exception) -> InputError:
     total = f" of {size / 1e6:,.1f}" if size else ""
     return InputError(
         f"{wanted}: the download broke off at {have / 1e6:,.1f}{total} MB ({first_line(error)}); what came is kept: "

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from spn4cir.errors import InputError, first_line
 from spn4cir.files import disk_errors, file_hash
 from spn4cir.hub.download import download
-from spn4cir.hub.refusals import BY_HAND, Wanted, refusal
+from spn4cir.hub.refusals import BY_HAND, HubRequest, refusal
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -67,7 +67,7 @@ def fetch(
         InputError: the hub cannot be reached or refuses, the file is not there, the download broke off, the disk is
             full, or the bytes have another hash.
     """
-    wanted = Wanted(repository, file, revision, remedy, kind)
+    wanted = HubRequest(repository, file, revision, remedy, kind)
     if not {"", ".", ".."}.isdisjoint(file.split("/")):
         raise InputError(f"file '{file}': is no path within {repository}; write it as on its page, as folder/name.pt")
     pinned = sha256.lower() if sha256 else None
@@ -83,7 +83,7 @@ def record(fetched: Fetched) -> dict[str, Any]:
     return {name: value for name, value in asdict(fetched).items() if name != "path"}
 
 
-def _locate(wanted: Wanted, pinned: str | None) -> Path:
+def _locate(wanted: HubRequest, pinned: str | None) -> Path:
     """The file's path in the cache, downloaded if need be."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
         EntryNotFoundError,
@@ -112,14 +112,14 @@ def _locate(wanted: Wanted, pinned: str | None) -> Path:
         return cached
 
 
-def _cached(wanted: Wanted, revision: str) -> Path | None:
+def _cached(wanted: HubRequest, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(wanted.repository, wanted.file, revision=revision, repo_type=wanted.kind)
     return Path(found) if isinstance(found, str) else None
 
 
-def _look_up_and_download(wanted: Wanted, pinned: str | None) -> Path:
+def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     found = get_hf_file_metadata(
@@ -140,7 +140,7 @@ def _look_up_and_download(wanted: Wanted, pinned: str | None) -> Path:
         return Path(hf_hub_download(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind))
 
 
-def _require_intact(wanted: Wanted, path: Path, digest: str, pinned: str | None) -> None:
+def _require_intact(wanted: HubRequest, path: Path, digest: str, pinned: str | None) -> None:
     """Removes bytes that are not what was published from the cache, and says so."""
     link = path.readlink() if path.is_symlink() else None
     name = link.name if link else ""
@@ -157,7 +157,7 @@ def _require_intact(wanted: Wanted, path: Path, digest: str, pinned: str | None)
     _require_pinned(wanted, digest, pinned)
 
 
-def _require_pinned(wanted: Wanted, published: str, pinned: str | None) -> None:
+def _require_pinned(wanted: HubRequest, published: str, pinned: str | None) -> None:
     """Refuses a file that is what the hub publishes, and yet another than the settings name."""
     if pinned and published != pinned:
         raise InputError(

@@ -12,7 +12,7 @@ BY_HAND = "or download the file by hand and name it with source: path"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class HubRequest:
     """A file that is asked for.
 
     Attributes:
@@ -33,7 +33,7 @@ class Wanted:
         return f"{self.repository}/{self.file} at revision {self.revision}"
 
 
-def refusal(wanted: Wanted, error: Exception) -> InputError:
+def refusal(wanted: HubRequest, error: Exception) -> InputError:
     """The line for an error of huggingface_hub or of its HTTP client."""
     from huggingface_hub import constants, errors
 
@@ -62,7 +62,7 @@ def refusal(wanted: Wanted, error: Exception) -> InputError:
     )
 
 
-def _others(wanted: Wanted) -> str:
+def _others(wanted: HubRequest) -> str:
     """The repository's files, those of the most similar names first."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]

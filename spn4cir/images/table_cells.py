@@ -77,7 +77,7 @@ def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TableRows:
     """A parquet or arrow file whose rows are read forward.
 
     Attributes:
@@ -109,22 +109,22 @@ class Rows:
             yield from opened.iter_batches(_BATCH, list(groups), list(columns), use_threads=False)
 
 
-def open_rows(file: Path) -> Rows:
+def open_rows(file: Path) -> TableRows:
     """The file's columns and parts. Raises InputError for one that is no such file."""
     status = file.stat()
     return _opened(file, status.st_size, status.st_mtime_ns)
 
 
 @cache
-def _opened(file: Path, size: int, modified: int) -> Rows:  # noqa: ARG001 - a file that changed is read again
+def _opened(file: Path, size: int, modified: int) -> TableRows:  # noqa: ARG001 - a file that changed is read again
     if file.suffix == ".arrow":
         table = _mapped(file)
-        return Rows(file, table.schema, table.num_rows, mapped=table)
+        return TableRows(file, table.schema, table.num_rows, mapped=table)
     with _readable(file):
         metadata = pq.read_metadata(file)
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         starts = tuple(int(start) for start in np.cumsum([0, *counts])[:-1])
-        return Rows(file, metadata.schema.to_arrow_schema(), metadata.num_rows, starts, metadata)
+        return TableRows(file, metadata.schema.to_arrow_schema(), metadata.num_rows, starts, metadata)
 
 
 def _mapped(file: Path) -> pa.Table:
@@ -151,7 +151,7 @@ def _readable(file: Path) -> Iterator[None]:
 class _Cursor:
     """Where the reading of a column stands."""
 
-    def __init__(self, rows: Rows, column: str) -> None:
+    def __init__(self, rows: TableRows, column: str) -> None:
         self.rows, self.column = rows, column
         self.group = -1
         self.iterator: Iterator[pa.RecordBatch] = iter(())

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from spn4cir.errors import InputError
 from spn4cir.hub.fetch import fetch
-from spn4cir.hub.refusals import Wanted, refusal
+from spn4cir.hub.refusals import HubRequest, refusal
 from spn4cir.images.table_cells import CELL_SUFFIXES
 
 _BY_HAND = "or download the data set by hand and name its folder with --path"
@@ -50,5 +50,5 @@ def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
     except HFValidationError:
         raise InputError(f"repository '{repository}': is no name on the hub; write it as owner/name") from None
     except (HTTPError, OfflineModeIsEnabled) as error:
-        raise refusal(Wanted(repository, "its list of files", revision, _BY_HAND, "dataset"), error) from error
+        raise refusal(HubRequest(repository, "its list of files", revision, _BY_HAND, "dataset"), error) from error
     return str(found.sha), [file.rfilename for file in found.siblings or []]

@@ -11,14 +11,14 @@ from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.positives.rank_samples import strips
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, outcome, spread_out
-from spn4cir.report.run import Outcome, Run
+from spn4cir.report.run import Outcome, RunResults
 from spn4cir.report.thumbnails import Thumbnails
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PageImage:
     """An image in the page.
 
     Attributes:
@@ -39,7 +39,7 @@ class Strip:
     """Images in a row, under a heading of their own."""
 
     title: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PageImage, ...]
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Example:
     """A query as the contact sheets show it."""
 
     query: Outcome
-    reference: Picture
-    target: Picture
-    results: tuple[Picture, ...]
+    reference: PageImage
+    target: PageImage
+    results: tuple[PageImage, ...]
 
 
-def recall_rows(run: Run) -> list[dict[str, Any]]:
+def recall_rows(run: RunResults) -> list[dict[str, Any]]:
     """A row a score: of stage 1, of stage 2, the gain, and the paper's where they apply."""
     before = run.metrics.get("stage1", {})
     paper = run.paper.figures if run.paper else {}
@@ -93,7 +93,7 @@ def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, json.dumps(value, ensure_ascii=False)
 
 
-def sheets(run: Run, settings: Report, thumbnails: Thumbnails) -> dict[str, list[Example]]:
+def sheets(run: RunResults, settings: Report, thumbnails: Thumbnails) -> dict[str, list[Example]]:
     """Examples of each outcome."""
     kinds = (HIT, NEAR_MISS, FAILURE)
     return {
@@ -104,9 +104,9 @@ def sheets(run: Run, settings: Report, thumbnails: Thumbnails) -> dict[str, list
     }
 
 
-def _example(run: Run, query: Outcome, thumbnails: Thumbnails) -> Example:
-    def picture(name: str, what: str, note: str, framed: bool = False) -> Picture:
-        return Picture(thumbnails.add(run.gallery_path(name)), f"{what}: {name}", note, framed)
+def _example(run: RunResults, query: Outcome, thumbnails: Thumbnails) -> Example:
+    def picture(name: str, what: str, note: str, framed: bool = False) -> PageImage:
+        return PageImage(thumbnails.add(run.gallery_path(name)), f"{what}: {name}", note, framed)
 
     results = tuple(
         picture(
@@ -125,25 +125,25 @@ def _example(run: Run, query: Outcome, thumbnails: Thumbnails) -> Example:
     )
 
 
-def query_rows(run: Run, settings: Report) -> list[tuple[Outcome, str]]:
+def query_rows(run: RunResults, settings: Report) -> list[tuple[Outcome, str]]:
     """Queries at even distances, with their outcomes."""
     return [(query, outcome(query, run.recall_ks)) for query in spread_out(run.queries, settings.queries)]
 
 
-def triplet_rows(run: Run, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:
+def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     """Generated triplets at even distances: both images with their captions, and the text."""
     rows = []
     for triplet in spread_out(run.triplets, settings.triplets):
         names = (triplet.reference_name, str(triplet.target_name))
         pictures = [
-            Picture(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
+            PageImage(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
             for what, name in zip(("reference", "target"), names, strict=True)
         ]
         rows.append({"pictures": pictures, "names": names, "texts": triplet.captions})
     return rows
 
 
-def duplicate_strips(run: Run, settings: Report, thumbnails: Thumbnails) -> tuple[list[Strip], int]:
+def duplicate_strips(run: RunResults, settings: Report, thumbnails: Thumbnails) -> tuple[list[Strip], int]:
     """Groups of equal images, the largest first, and how many groups there are."""
     members: dict[int, list[str]] = {}
     for name, row in run.unique.row.items():
@@ -154,12 +154,14 @@ def duplicate_strips(run: Run, settings: Report, thumbnails: Thumbnails) -> tupl
         path = run.unique.gallery.paths[run.unique.row[names[0]]]
         style = thumbnails.add(path)
         kept = run.unique.gallery.names[run.unique.row[names[0]]]
-        pictures = (Picture(style, f"{'kept' if name == kept else 'dropped'}: {name}", name) for name in names[:_SHOWN])
+        pictures = (
+            PageImage(style, f"{'kept' if name == kept else 'dropped'}: {name}", name) for name in names[:_SHOWN]
+        )
         shown.append(Strip(f"{kept}: {len(names)} equal images", tuple(pictures)))
     return shown, len(groups)
 
 
-def window_strips(run: Run, thumbnails: Thumbnails) -> list[tuple[str, Picture, list[Strip]]]:
+def window_strips(run: RunResults, thumbnails: Thumbnails) -> list[tuple[str, PageImage, list[Strip]]]:
     """For each sampled image, what lies at the ranks of the family's window, before it and beyond."""
     shown = strips(run.window, run.samples.images)
     found = []
@@ -182,7 +184,9 @@ def _ranks_label(label: str, ranks: range) -> str:
     return f"{label}: ranks {ranks.start} to {ranks.stop - 1}"
 
 
-def _neighbours(run: Run, ranks: Sequence[int], at: Mapping[int, Any], thumbnails: Thumbnails) -> tuple[Picture, ...]:
+def _neighbours(
+    run: RunResults, ranks: Sequence[int], at: Mapping[int, Any], thumbnails: Thumbnails
+) -> tuple[PageImage, ...]:
     missing = [rank for rank in ranks if rank not in at]
     if missing:
         raise InputError(f"the sampled ranks lack rank {missing[0]}, which the window needs; run the match stage again")
@@ -192,9 +196,9 @@ def _neighbours(run: Run, ranks: Sequence[int], at: Mapping[int, Any], thumbnail
     )
 
 
-def _training_picture(run: Run, name: str, what: str, note: str, thumbnails: Thumbnails) -> Picture:
+def _training_picture(run: RunResults, name: str, what: str, note: str, thumbnails: Thumbnails) -> PageImage:
     path: Path = run.unique.gallery.paths[run.unique.row[name]]
-    return Picture(thumbnails.add(path), f"{what}: {name}", note)
+    return PageImage(thumbnails.add(path), f"{what}: {name}", note)
 
 
 def shortcut_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

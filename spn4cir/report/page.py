@@ -13,13 +13,13 @@ from spn4cir.report import content
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_length, rank_bins
 from spn4cir.report.charts import Chart, bar_chart
 from spn4cir.report.curves import curve_charts
-from spn4cir.report.run import Run
+from spn4cir.report.run import RunResults
 from spn4cir.report.thumbnails import Thumbnails
 
 LARGEST = 10_000_000
 
 
-def write_page(run: Run, settings: Report, path: Path) -> int:
+def write_page(run: RunResults, settings: Report, path: Path) -> int:
     """Writes the report as one file and returns its size in bytes.
 
     Raises InputError when it would be larger than 10 MB, or an image cannot be decoded.
@@ -35,7 +35,7 @@ def write_page(run: Run, settings: Report, path: Path) -> int:
     return len(page)
 
 
-def render(run: Run, settings: Report) -> str:
+def render(run: RunResults, settings: Report) -> str:
     """The page's text; the same run and settings give the same."""
     environment = Environment(
         loader=PackageLoader("spn4cir.report", "."),
@@ -53,7 +53,7 @@ def _text(name: str) -> str:
     return (resources.files("spn4cir.report") / name).read_text(encoding="utf-8")
 
 
-def _values(run: Run, settings: Report) -> dict[str, Any]:
+def _values(run: RunResults, settings: Report) -> dict[str, Any]:
     """What the template names; the thumbnails come last, when all of them are known."""
     thumbnails = Thumbnails(settings.thumbnail)
     duplicates, groups = content.duplicate_strips(run, settings, thumbnails)
@@ -78,12 +78,12 @@ def _values(run: Run, settings: Report) -> dict[str, Any]:
     return {**values, "thumbnails": thumbnails.css()}
 
 
-def _rank_chart(run: Run) -> Chart:
+def _rank_chart(run: RunResults) -> Chart:
     labels, before, after = rank_bins(run.queries)
     return bar_chart("Ranks of the targets", "rank", "queries", labels, {"stage 1": before, "stage 2": after})
 
 
-def _share_charts(run: Run) -> dict[str, list[Chart]]:
+def _share_charts(run: RunResults) -> dict[str, list[Chart]]:
     found = {"length": by_length(run.queries, run.recall_ks), "category": by_category(run.queries, run.recall_ks)}
     names = {"length": "words of the text", "category": "category"}
     return {

@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunResults:
     """A pipeline's results for one data set and family.
 
     Attributes:

@@ -25,7 +25,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexedImage:
     """A picture of the index.
 
     Attributes:
@@ -48,8 +48,8 @@ class Entry:
 class Catalogue:
     """Entries by name. Reading it is safe while another thread changes it."""
 
-    def __init__(self, entries: Iterable[tuple[str, Entry]] = ()) -> None:
-        self._entries: dict[str, Entry] = {}
+    def __init__(self, entries: Iterable[tuple[str, IndexedImage]] = ()) -> None:
+        self._entries: dict[str, IndexedImage] = {}
         self._sharing: defaultdict[int, set[str]] = defaultdict(set)
         self._equal: defaultdict[bytes, set[str]] = defaultdict(set)
         self._vectors: dict[bytes, int] = {}
@@ -66,10 +66,10 @@ class Catalogue:
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._entries))
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> IndexedImage:
         return self._entries[name]
 
-    def get(self, name: str) -> Entry | None:
+    def get(self, name: str) -> IndexedImage | None:
         """The entry of a name, or None."""
         return self._entries.get(name)
 
@@ -91,7 +91,7 @@ class Catalogue:
         """The names whose pictures have these pixels."""
         return self._equal.get(digest, ())
 
-    def update(self, entries: Mapping[str, Entry], removed: Iterable[str]) -> list[int]:
+    def update(self, entries: Mapping[str, IndexedImage], removed: Iterable[str]) -> list[int]:
         """Puts entries in, in the place of those of the same names, and takes names out.
 
         Returns the ids of vectors that no picture has any more.
@@ -104,14 +104,14 @@ class Catalogue:
             self._vectors.pop(crop, None)
         return list(orphans)
 
-    def _put(self, name: str, entry: Entry) -> None:
+    def _put(self, name: str, entry: IndexedImage) -> None:
         self._entries[name] = entry
         self._sharing[entry.vector].add(name)
         self._equal[entry.digest].add(name)
         self._vectors[entry.crop] = entry.vector
         self._next = max(self._next, entry.vector + 1)
 
-    def _take(self, name: str) -> Entry:
+    def _take(self, name: str) -> IndexedImage:
         entry = self._entries.pop(name)
         _leave(self._sharing, entry.vector, name)
         _leave(self._equal, entry.digest, name)
@@ -127,7 +127,9 @@ class Catalogue:
         """What `write` wrote. Raises ArrowException as pyarrow does, KeyError for other columns."""
         columns = pq.read_table(path).to_pydict()
         names = columns.pop("name")
-        entries = (Entry(*values) for values in zip(*(columns[field] for field in Entry.__slots__), strict=True))
+        entries = (
+            IndexedImage(*values) for values in zip(*(columns[field] for field in IndexedImage.__slots__), strict=True)
+        )
         return cls(zip(names, entries, strict=True))
 
 
@@ -138,5 +140,5 @@ def _leave(groups: dict[Key, set[str]], key: Key, name: str) -> None:
         del groups[key]
 
 
-def _columns(entry: Entry) -> dict[str, object]:
-    return {field: getattr(entry, field) for field in Entry.__slots__}
+def _columns(entry: IndexedImage) -> dict[str, object]:
+    return {field: getattr(entry, field) for field in IndexedImage.__slots__}

@@ -10,7 +10,7 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
-from spn4cir.search.pictures import Picture, read_pictures
+from spn4cir.search.pictures import ImageFile, read_pictures
 
 BATCH_SIZE = 32
 
@@ -48,7 +48,7 @@ def encode_new(
     workers: int,
     device: torch.device,
     skip: bool,
-) -> tuple[list[Picture | InputError], dict[bytes, Float[Tensor, "..."]]]:
+) -> tuple[list[ImageFile | InputError], dict[bytes, Float[Tensor, "..."]]]:
     """Reads pictures, and encodes those that the network sees another crop of than of any before.
 
     Where pictures cannot be decoded and are not to be skipped, the others are decoded all the same, so that every
@@ -65,13 +65,13 @@ def encode_new(
     Returns:
         The pictures in order, errors in the place of those that cannot be decoded; and the targets of new crops.
     """
-    pictures: list[Picture | InputError] = []
+    pictures: list[ImageFile | InputError] = []
     targets: dict[bytes, Tensor] = {}
     in_vain = False
     for batch in read_pictures(paths, composer.preprocess, BATCH_SIZE, workers):
         pictures.extend(batch.pictures)
         in_vain = in_vain or (not skip and any(isinstance(each, InputError) for each in batch.pictures))
-        crops = [each.crop for each in batch.pictures if isinstance(each, Picture)]
+        crops = [each.crop for each in batch.pictures if isinstance(each, ImageFile)]
         rows = {crop: row for row, crop in enumerate(crops) if crop not in known and crop not in targets}
         if rows and not in_vain:
             with torch.inference_mode():

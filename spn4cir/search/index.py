@@ -12,14 +12,14 @@ from torch import Tensor
 
 from spn4cir.errors import InputError
 from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
-from spn4cir.search.catalogue import Catalogue, Entry
-from spn4cir.search.pictures import Picture, Stamp, stamp
+from spn4cir.search.catalogue import Catalogue, IndexedImage
+from spn4cir.search.pictures import ImageFile, Stamp, stamp
 from spn4cir.search.vectors import Vectors
 from spn4cir.types import Gallery
 
 Place = str | os.PathLike[str]
 # From paths, and the crops that have a vector, to the pictures and the targets of new crops.
-Encode = Callable[[Sequence[Path], Mapping[bytes, int]], tuple[list[Picture | InputError], dict[bytes, Tensor]]]
+Encode = Callable[[Sequence[Path], Mapping[bytes, int]], tuple[list[ImageFile | InputError], dict[bytes, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Holdings:
         broken = odd | {name: each for name, each in found.items() if isinstance(each, InputError)}
         if broken and (not skip or len(broken) == len(stamps) + len(odd)):
             raise _broken_error(broken)
-        read = {name: each for name, each in found.items() if isinstance(each, Picture)}
+        read = {name: each for name, each in found.items() if isinstance(each, ImageFile)}
         added = tuple(name for name in read if name not in self.catalogue)
         changed = tuple(name for name in read if name in self.catalogue and self._differs(name, read[name]))
         removed = (*gone, *(name for name in broken if name in self.catalogue))
@@ -136,18 +136,18 @@ class Holdings:
         entry = self.catalogue.get(name)
         return entry is not None and Stamp(entry.path, entry.size, entry.modified) == found
 
-    def _differs(self, name: str, found: Picture) -> bool:
+    def _differs(self, name: str, found: ImageFile) -> bool:
         entry = self.catalogue[name]
         return (entry.digest, entry.crop) != (found.digest, found.crop)
 
     def _apply(
-        self, read: Mapping[str, tuple[Stamp, Picture]], gone: Sequence[str], targets: Mapping[bytes, Tensor]
+        self, read: Mapping[str, tuple[Stamp, ImageFile]], gone: Sequence[str], targets: Mapping[bytes, Tensor]
     ) -> None:
         """Brings catalogue and vectors up to date; `targets` are those of crops that have no vector yet."""
         ids = self.catalogue.new_vectors(len(targets))
         vectors = {**self.catalogue.vectors, **dict(zip(targets, ids, strict=True))}
         entries = {
-            name: Entry(file.path, file.size, file.modified, each.digest, each.crop, vectors[each.crop])
+            name: IndexedImage(file.path, file.size, file.modified, each.digest, each.crop, vectors[each.crop])
             for name, (file, each) in read.items()
         }
         orphans = self.catalogue.update(entries, gone)

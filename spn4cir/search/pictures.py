@@ -36,7 +36,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """What tells a picture from others.
 
     Attributes:
@@ -51,14 +51,14 @@ class Picture:
 class Read(NamedTuple):
     """A picture that was decoded, with what the network sees of it, before it is normalised."""
 
-    picture: Picture
+    picture: ImageFile
     pixels: UInt8[Tensor, "3 size size"]
 
 
-class Batch(NamedTuple):
+class DecodedBatch(NamedTuple):
     """Pictures in order, errors in the place of those that cannot be decoded, and the pixels of the others."""
 
-    pictures: list[Picture | InputError]
+    pictures: list[ImageFile | InputError]
     pixels: UInt8[Tensor, "decoded 3 size size"]
 
 
@@ -79,7 +79,7 @@ def read_picture(image: Path | Image.Image, preprocess: Preprocess) -> Read:
     _check_shape(decoded, str(name), preprocess)
     pixels = preprocess.crop(decoded)
     crop = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=32).digest()
-    return Read(Picture(image_digest(decoded), crop), pixels)
+    return Read(ImageFile(image_digest(decoded), crop), pixels)
 
 
 def _loaded(image: Image.Image) -> Image.Image:
@@ -124,14 +124,16 @@ class _Files(torch.utils.data.Dataset[Read | InputError]):
             return error
 
 
-def _stack(found: list[Read | InputError]) -> Batch:
+def _stack(found: list[Read | InputError]) -> DecodedBatch:
     """One tensor a batch: each tensor that a worker hands over costs an open file."""
     pixels = [each.pixels for each in found if isinstance(each, Read)]
     stacked = torch.stack(pixels) if pixels else torch.empty(0, dtype=torch.uint8)
-    return Batch([each.picture if isinstance(each, Read) else each for each in found], stacked)
+    return DecodedBatch([each.picture if isinstance(each, Read) else each for each in found], stacked)
 
 
-def read_pictures(paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int) -> Iterator[Batch]:
+def read_pictures(
+    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int
+) -> Iterator[DecodedBatch]:
     """Pictures in batches, decoded by `workers` processes (0, or a single batch: in this one).
 
     Raises InputError when a worker is lost; a picture that cannot be decoded is an InputError in its place.

@@ -25,7 +25,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Step:
+class PageState:
     """What the page shows: the picture, the change, and what was found for them, if it was asked already."""
 
     reference: Reference | None = None
@@ -39,20 +39,20 @@ class Step:
         return bool(self.text)
 
 
-class History:
+class PageHistory:
     """The steps so far, the first an empty page; the oldest are forgotten."""
 
     def __init__(self) -> None:
-        self.steps = [Step()]
+        self.steps = [PageState()]
 
     @property
-    def current(self) -> Step:
+    def current(self) -> PageState:
         """The latest step."""
         return self.steps[-1]
 
     def choose(self, reference: Reference) -> None:
         """Another picture to start from; what was found for the one before is put aside."""
-        self._append(Step(reference))
+        self._append(PageState(reference))
 
     def record(self, text: str, found: Found) -> None:
         """A search from the current picture."""
@@ -63,5 +63,5 @@ class History:
         if len(self.steps) > 1:
             self.steps.pop()
 
-    def _append(self, step: Step) -> None:
+    def _append(self, step: PageState) -> None:
         self.steps = [*self.steps, step][-_KEPT:]

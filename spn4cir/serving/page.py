@@ -11,7 +11,7 @@ from nicegui.events import UploadEventArguments
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
 from spn4cir.serving.elements import button, panel, picture, words
-from spn4cir.serving.history import History, Reference, Step
+from spn4cir.serving.history import PageHistory, PageState, Reference
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 from spn4cir.serving.uploads import MAX_BYTES
 
@@ -38,7 +38,7 @@ class SearchPage:
 
     def __init__(self, service: SearchService) -> None:
         self._service = service
-        self._history = History()
+        self._history = PageHistory()
         self._busy = False
 
     def build(self) -> None:
@@ -161,7 +161,7 @@ class SearchPage:
             picture(reference.preview, f"The chosen picture: {reference.name}")
             words("p", reference.name)
 
-    def _show_hits(self, step: Step) -> None:
+    def _show_hits(self, step: PageState) -> None:
         self._hits.clear()
         with self._hits:
             for rank, hit in enumerate(step.hits, start=1):
@@ -180,7 +180,7 @@ class SearchPage:
                     words("li", f"{step.reference.name}: {step.text}")
 
 
-def _summary(step: Step) -> str:
+def _summary(step: PageState) -> str:
     """What a step shows, in a sentence that is read out."""
     if step.reference is None:
         return "No picture is chosen."

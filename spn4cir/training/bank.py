@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spn4cir.composers.encoding import encode_batches, tensors_hash
 from spn4cir.composers.protocol import Composer, ImageFeatures
-from spn4cir.config.training import Bank as BankSettings
+from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, claim_space, disk_errors, read_json, require_space, value_hash, write_json
 from spn4cir.images.preprocess import ImageFiles

@@ -20,7 +20,7 @@ from spn4cir.types import Triplet
 
 
 @dataclass(frozen=True)
-class Rows:
+class TripletRows:
     """Triplets as rows of the unique images.
 
     Attributes:
@@ -34,7 +34,7 @@ class Rows:
     target: Int[Tensor, " triplets"]
 
 
-def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str) -> Rows:
+def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str) -> TripletRows:
     """Looks up the rows. Raises InputError for an image that the unique images do not hold."""
     for triplet in triplets:
         for name in (triplet.reference_name, triplet.target_name):
@@ -43,7 +43,7 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
                     f"{place}: image '{name}' is not among the {len(set(row.values()))} unique training images; "
                     "run dedup again, or remove the triplet"
                 )
-    return Rows(
+    return TripletRows(
         tuple(triplets),
         torch.tensor([row[t.reference_name] for t in triplets]),
         torch.tensor([row[str(t.target_name)] for t in triplets]),
@@ -104,7 +104,7 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
 
 
-def plan(rows: Rows, batch_size: int, generator: torch.Generator) -> list[Step]:
+def plan(rows: TripletRows, batch_size: int, generator: torch.Generator) -> list[Step]:
     """An epoch's steps in random order, with a random text for each triplet; the incomplete last one dropped."""
     order = torch.randperm(len(rows.triplets), generator=generator)
     draws = torch.rand(len(rows.triplets), generator=generator).tolist()
@@ -115,7 +115,7 @@ def plan(rows: Rows, batch_size: int, generator: torch.Generator) -> list[Step]:
     return steps
 
 
-def _steps(rows: Rows, batch_size: int) -> int:
+def _steps(rows: TripletRows, batch_size: int) -> int:
     if len(rows.triplets) < batch_size:
         raise InputError(
             f"batch_size {batch_size} exceeds the {len(rows.triplets)} training triplets; "
@@ -128,7 +128,7 @@ def _steps(rows: Rows, batch_size: int) -> int:
 class ImageSource:
     """Stage 1: both features are encoded in the step, negatives are the batch's other targets."""
 
-    rows: Rows
+    rows: TripletRows
     settings: Optimisation
     seed: int
     workers: int
@@ -171,7 +171,7 @@ class BankSource:
     """
 
     def __init__(
-        self, rows: Rows, bank: Bank, settings: Train, seed: int, device: torch.device, workers: int = 0
+        self, rows: TripletRows, bank: Bank, settings: Train, seed: int, device: torch.device, workers: int = 0
     ) -> None:
         self.rows = rows
         self.bank = bank

@@ -82,7 +82,7 @@ def set_dropout(composer: Composer, active: bool, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What steps a run's weights.
 
     Attributes:
@@ -100,7 +100,9 @@ class Run:
     settings: Optimisation
 
     @classmethod
-    def begin(cls, composer: Composer, settings: Optimisation, stage: int, steps: int, device: torch.device) -> "Run":
+    def begin(
+        cls, composer: Composer, settings: Optimisation, stage: int, steps: int, device: torch.device
+    ) -> "TrainingRun":
         """A run's first state; `steps` an epoch."""
         optimiser = make_optimiser(composer, settings, stage)
         scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)

@@ -19,7 +19,7 @@ from spn4cir.device import memory_errors, peak_memory
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
 from spn4cir.training.batches import Source
-from spn4cir.training.optimiser import Run, autocast_dtype, set_dropout
+from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
@@ -87,7 +87,7 @@ class Trainer:
         Raises InputError when the loss is not finite, a batch does not fit into the GPU's memory, or there are fewer
         triplets than a batch holds.
         """
-        run = Run.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
+        run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
         history = self._resume(run)
         self.watch(history)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
@@ -97,7 +97,7 @@ class Trainer:
         save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
         return history
 
-    def _train_epoch(self, epoch: int, run: Run, history: History) -> None:
+    def _train_epoch(self, epoch: int, run: TrainingRun, history: History) -> None:
         dtype = autocast_dtype(self.settings, self.device)
         losses: list[Tensor] = []
         images, started = 0, time.perf_counter()
@@ -131,7 +131,7 @@ class Trainer:
         history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(values))
         self.watch(history)
 
-    def _record(self, history: History, epoch: int, run: Run) -> None:
+    def _record(self, history: History, epoch: int, run: TrainingRun) -> None:
         mean = fmean(row["loss"] for row in history.steps if row["epoch"] == epoch)
         scores = self.evaluate(self.composer)
         state = {"learning_rate": run.learning_rate(), "temperature": float(self.composer.temperature.detach())}
@@ -142,7 +142,7 @@ class Trainer:
             save_composer(self.composer, self.work / BEST, self.stage, epoch)
         self.watch(history)
 
-    def _resume(self, run: Run) -> History:
+    def _resume(self, run: TrainingRun) -> History:
         """Takes up the state of an unfinished run, where there is one."""
         path = self.work / _STATE
         if not path.is_file():

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from spn4cir.composers.clip import ClipComposer
 from spn4cir.composers.encoding import encode_batches
-from spn4cir.config.training import Bank
+from spn4cir.config.training import BankSettings
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.training.batches import BankSource, triplet_rows
 from spn4cir.training.reference_rows import StoredReferences
@@ -34,9 +34,9 @@ ROWS, READ, STEP = 2_000, 512, 32
 STEP_SECONDS = 0.2
 
 
-def bank_settings(**changes: Any) -> Bank:
+def bank_settings(**changes: Any) -> BankSettings:
     base = {"dtype": "float32", "batch_size": BATCH, "reference": "stored", "images": "annotated"}
-    return Bank(**(base | changes))
+    return BankSettings(**(base | changes))
 
 
 def gallery_of(paths: tuple[Path, ...]) -> UniqueImages:

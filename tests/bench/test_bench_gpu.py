@@ -29,7 +29,7 @@ from spn4cir.composers.tgcir import TgcirComposer
 from spn4cir.config.load import load_params
 from spn4cir.config.training import Train
 from spn4cir.training.batches import bank_loss
-from spn4cir.training.optimiser import Run, autocast_dtype, set_dropout
+from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
 from tests.helpers.words import WORDS
@@ -82,7 +82,7 @@ def step_of(
     network: Any, settings: Train, rows: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], Any]]:
     """A step of the second stage against so many bank rows, as the training loop makes it; a batch encoded."""
-    run = Run.begin(network, settings, 2, 1, device)
+    run = TrainingRun.begin(network, settings, 2, 1, device)
     set_dropout(network, settings.dropout, 0)
     pixels = images(network, settings.batch_size).to(device)
     encode = torch.inference_mode()(partial(network.encode_image, pixels))

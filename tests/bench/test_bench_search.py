@@ -13,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from spn4cir import Retriever
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.images.decoding import open_image
-from spn4cir.search.catalogue import Catalogue, Entry
+from spn4cir.search.catalogue import Catalogue, IndexedImage
 from spn4cir.search.index import Holdings
 from spn4cir.search.vectors import EXACT_BELOW, Vectors
 from tests.bench.conftest import RatioToBare
@@ -49,7 +49,7 @@ def stored(retriever: Retriever, targets: ndarray) -> Retriever:
     held = Vectors.empty(1, DIM)
     held.update(np.arange(len(targets)), targets[:, None], np.empty(0, np.int64))
     keys = (row.to_bytes(8, "big") for row in range(len(targets)))
-    entries = ((f"{row}.png", Entry(f"/{row}.png", 1, 1, key, key, row)) for row, key in enumerate(keys))
+    entries = ((f"{row}.png", IndexedImage(f"/{row}.png", 1, 1, key, key, row)) for row, key in enumerate(keys))
     retriever._holdings = Holdings(Catalogue(entries), held, (DIM,), Path("/"), whole=False)
     return retriever
 

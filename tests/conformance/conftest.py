@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.composers import COMPOSERS, Container, Entry
+from spn4cir.composers import COMPOSERS, Container, FamilyEntry
 from tests.conformance.builders import Subject
 
-TOY = Entry("tests.conformance.toy:ToyComposer", (Container(1, "toy_stage1"), Container(2, "toy_stage2")))
+TOY = FamilyEntry("tests.conformance.toy:ToyComposer", (Container(1, "toy_stage1"), Container(2, "toy_stage2")))
 FAMILIES = tuple(dict.fromkeys((*COMPOSERS, "toy")))
 
 

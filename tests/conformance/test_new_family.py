@@ -11,12 +11,12 @@ import torch
 from ruamel.yaml import YAML
 
 from spn4cir.checkpoints.published import load_composer
-from spn4cir.composers import Container, Entry, composer_class
+from spn4cir.composers import Container, FamilyEntry, composer_class
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.defaults import BY_FAMILY, WATCHED
 from spn4cir.config.load import parse_params
 from spn4cir.config.params import Validate
-from spn4cir.config.training import Bank
+from spn4cir.config.training import BankSettings
 from spn4cir.datasets import open_layout
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import build_bank, open_bank
@@ -47,7 +47,7 @@ def first_cells(header: str) -> set[str]:
 def test_the_code_is_the_one_that_is_tested() -> None:
     code, entry, builder = blocks()
     assert code == (HERE / "toy.py").read_text(encoding="utf-8")
-    registered = eval("{" + entry + "}", {"Entry": Entry, "Container": Container})["toy"]
+    registered = eval("{" + entry + "}", {"FamilyEntry": FamilyEntry, "Container": Container})["toy"]
     assert registered.target == "spn4cir.composers.toy:ToyComposer"
     assert registered.containers == TOY.containers
     function, line = builder.strip().split("\n\n\n")
@@ -121,7 +121,7 @@ def test_the_toy_trains_from_end_to_end(tmp_path: Path) -> None:
         **common,
     )
     composer = load_composer(tmp_path / "stage1.pt", "toy")
-    how = Bank(dtype="float32", batch_size=8, reference="stored", images="annotated")
+    how = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
     build_bank(composer, unique, how, tmp_path / "bank", tmp_path / "bank work", 0, CPU)
     bank = open_bank(tmp_path / "bank", composer, unique, how)
     second = train_stage2(

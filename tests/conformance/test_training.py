@@ -13,7 +13,7 @@ from spn4cir.config.training import Optimisation
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.training.bank import Bank
 from spn4cir.training.batches import BankSource, Batch, ImageSource, triplet_rows
-from spn4cir.training.optimiser import Run, set_dropout
+from spn4cir.training.optimiser import TrainingRun, set_dropout
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Triplet
 from tests.conformance.builders import Subject, images
@@ -50,7 +50,7 @@ def against_bank(network: Any, folder: Path, **settings: Any) -> Callable[[], Te
     return lambda: source.loss(network, batch(reference))
 
 
-def train(network: Any, run: Run, loss: Callable[[], Tensor]) -> None:
+def train(network: Any, run: TrainingRun, loss: Callable[[], Tensor]) -> None:
     """A few steps, with dropout where the family has any."""
     for seed in range(STEPS):
         set_dropout(network, True, seed)
@@ -96,7 +96,7 @@ def test_stage_2_moves_what_it_says_and_no_image_feature(subject: Subject, tmp_p
     """The frozen side, buffers included, and what it makes of images stay the same bits; queries change."""
     network = subject.load()
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=learned)
-    run = Run.begin(network, settings, 2, 1, CPU)
+    run = TrainingRun.begin(network, settings, 2, 1, CPU)
     loss = against_bank(network, tmp_path)
     frozen, state = copies(network.frozen_tensors()), copies(network.state_dict().items())
     parameters = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
@@ -123,7 +123,7 @@ def test_stage_1_moves_what_it_says(first: Subject) -> None:
     """And of that nearly all: only what no loss reaches may stay (CLIP's own temperature)."""
     network = first.load()
     settings = optimisation(lr=1e-2, tau=0.2)
-    run = Run.begin(network, settings, 1, 1, CPU)
+    run = TrainingRun.begin(network, settings, 1, 1, CPU)
     state = copies(network.state_dict().items())
     trained = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     assert len({id(parameter) for parameter in trained}) == len(trained)
@@ -139,7 +139,7 @@ def test_stage_1_moves_what_it_says(first: Subject) -> None:
 def test_stage_1_learns_its_temperature_where_asked(first: Subject) -> None:
     network = first.load()
     settings = optimisation(lr=1e-2, tau=0.2, learn_tau=True)
-    run = Run.begin(network, settings, 1, 1, CPU)
+    run = TrainingRun.begin(network, settings, 1, 1, CPU)
     train(network, run, in_batch(network, settings))
     assert abs(float(network.temperature.detach()) - 0.2) > 1e-3
 
@@ -148,7 +148,7 @@ def test_a_bank_as_large_as_the_batch_is_the_batch(subject: Subject, tmp_path: P
     """The same loss and the same gradients, by what stage 2 trains and by the temperature."""
     network = subject.load()
     settings = optimisation(tau=0.2, learn_tau=True)
-    run = Run.begin(network, settings, 2, 1, CPU)
+    run = TrainingRun.begin(network, settings, 2, 1, CPU)
     asking = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     found = []
     for loss in (in_batch(network, settings)(), against_bank(network, tmp_path)()):
@@ -164,7 +164,7 @@ def test_the_loss_under_autocast(first: Subject, tmp_path: Path, stage: int) -> 
     """bfloat16: a float32 loss near that of float32, and gradients for what is trained."""
     network = first.load()
     settings = optimisation(tau=0.2)
-    run = Run.begin(network, settings, stage, 1, CPU)
+    run = TrainingRun.begin(network, settings, stage, 1, CPU)
     loss = in_batch(network, settings) if stage == 1 else against_bank(network, tmp_path)
     expected = loss().detach()
     with torch.autocast("cpu", torch.bfloat16):
@@ -181,7 +181,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits(subject: Subject, tmp_path: Pa
     """Weights and optimiser, taken up by a network that is read from the file anew."""
     networks = [subject.load(), subject.load()]
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=True)
-    whole, resumed = (Run.begin(network, settings, 2, 1, CPU) for network in networks)
+    whole, resumed = (TrainingRun.begin(network, settings, 2, 1, CPU) for network in networks)
     loss = against_bank(networks[0], tmp_path)
     train(networks[0], whole, loss)
     torch.save(whole.state(), tmp_path / "state.pt")

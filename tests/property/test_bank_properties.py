@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spn4cir.training.bank
-from spn4cir.config.training import Bank
+from spn4cir.config.training import BankSettings
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.types import Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
@@ -35,7 +35,7 @@ def test_any_kills_cost_at_most_a_batch_each(
         paths = tuple(draw(folder / f"{i}.png", i, (8, 8)) for i in range(images))
         names = tuple(path.stem for path in paths)
         unique = UniqueImages(Gallery(names, paths), {name: row for row, name in enumerate(names)})
-        bank_settings = Bank(dtype=dtype, batch_size=batch, reference=reference, images="annotated")
+        bank_settings = BankSettings(dtype=dtype, batch_size=batch, reference=reference, images="annotated")
         composer = StubComposer()
 
         def build(out: str, work: str, stop: int | None = None) -> None:

@@ -18,7 +18,7 @@ import spn4cir.composers.encoding
 import spn4cir.training.bank
 from spn4cir.composers.encoding import encode_batches, encode_gallery, tensors_hash
 from spn4cir.composers.protocol import ImageFeatures
-from spn4cir.config.training import Bank
+from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from spn4cir.images.preprocess import Preprocess
@@ -42,9 +42,9 @@ def unique(tmp_path: Path) -> UniqueImages:
     return UniqueImages(Gallery(names, paths), row | {"copy": 0, "other": 9})
 
 
-def settings(**changes: Any) -> Bank:
+def settings(**changes: Any) -> BankSettings:
     base = {"dtype": "float32", "batch_size": 4, "reference": "stored", "images": "annotated"}
-    return Bank(**(base | changes))
+    return BankSettings(**(base | changes))
 
 
 def build(composer: Any, unique: UniqueImages, out: Path, work: Path, **changes: Any) -> None:

@@ -82,15 +82,15 @@ def test_reading_forward_reads_each_row_once(tmp_path: Path, monkeypatch: pytest
     """Two columns in turn; one row group, of which a few rows are held at a time."""
     pq.write_table(table(), tmp_path / "t.parquet")
     starts: list[tuple[str, ...]] = []
-    whole = cells.Rows.batches
+    whole = cells.TableRows.batches
 
-    def counted(self: cells.Rows, columns: Any, group: int | None = None) -> Any:
+    def counted(self: cells.TableRows, columns: Any, group: int | None = None) -> Any:
         starts.append(tuple(columns))
         for batch in whole(self, columns, group):
             assert batch.num_rows <= 16
             yield batch
 
-    monkeypatch.setattr(cells.Rows, "batches", counted)
+    monkeypatch.setattr(cells.TableRows, "batches", counted)
     for row in range(9, ROWS):
         for column in ("image", "a/b"):
             read_bytes(cell_path(tmp_path / "t.parquet", row, column))

@@ -11,7 +11,7 @@ from demo import check_models
 from demo.check_models import MODELS, Run, carry_out, finished, matrix, settings_of, train
 from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, page, table
 from demo.pictures import write_pictures
-from demo.settings import Pictures, read_settings
+from demo.settings import PicturesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import write_json
 
@@ -103,7 +103,7 @@ def test_a_run_trains_with_the_commands_of_the_stages(tmp_path):
     params = deepcopy(PARAMS)
     params["pictures"].update(train_per_kind=8, held_out_per_kind=4)
     params["encoder"].update(steps=1, batch_size=4, width=32, layers=1, embed_dim=8)
-    write_pictures(Pictures(**params["pictures"]), tmp_path / "pictures")
+    write_pictures(PicturesSettings(**params["pictures"]), tmp_path / "pictures")
     measured = train(Run("encoder", 1, FOUND), params, tmp_path / "pictures", ROOT)
     assert measured["encoder"]["pictures"] == 8
     with pytest.raises(InputError, match=r"encoder 1 as found, 1 thread: demo.encoder ended with 1: .*nothing"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spn4cir.training.optimiser import MIN_TEMPERATURE, Run, set_dropout
+from spn4cir.training.optimiser import MIN_TEMPERATURE, TrainingRun, set_dropout
 from tests.conftest import StubComposer, optimisation
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ def rates(schedule: dict[str, object], epochs: int, **changes: object) -> list[f
     """The rate of every step."""
     composer = StubComposer()
     settings = optimisation(lr=1.0, epochs=epochs, schedule=schedule, **changes)
-    run = Run.begin(composer, settings, 1, STEPS, CPU)
+    run = TrainingRun.begin(composer, settings, 1, STEPS, CPU)
     found = []
     for _ in range(epochs):
         for _ in range(STEPS):
@@ -60,7 +60,7 @@ def test_one_cycle_peaks_after_so_many_epochs() -> None:
 def test_a_short_run_has_its_cycle_too(epochs: int, steps: int) -> None:
     """It rises and comes down within the run; one or two steps have no room for that."""
     settings = optimisation(epochs=epochs, schedule={"name": "one_cycle", "peak": 1.5, "start": 0.01}, lr=1.0)
-    run = Run.begin(StubComposer(), settings, 2, steps, CPU)
+    run = TrainingRun.begin(StubComposer(), settings, 2, steps, CPU)
     found = []
     for _ in range(epochs * steps):
         found.append(run.learning_rate())
@@ -76,7 +76,7 @@ def test_a_short_run_has_its_cycle_too(epochs: int, steps: int) -> None:
 
 
 def test_towers_have_a_rate_of_their_own() -> None:
-    run = Run.begin(StubComposer(), optimisation(lr=1e-4, backbone_lr=1e-5), 1, STEPS, CPU)
+    run = TrainingRun.begin(StubComposer(), optimisation(lr=1e-4, backbone_lr=1e-5), 1, STEPS, CPU)
     assert [group["lr"] for group in run.optimiser.param_groups] == [1e-5, 1e-4]
 
 
@@ -85,7 +85,7 @@ def test_the_temperature_is_learned_where_asked(learn: bool) -> None:
     """It begins at tau whatever the file held, and decays like every trained tensor; without learning it stays."""
     composer = StubComposer()
     composer.temperature.data.fill_(0.5)
-    run = Run.begin(composer, optimisation(tau=0.05, learn_tau=learn), 2, STEPS, CPU)
+    run = TrainingRun.begin(composer, optimisation(tau=0.05, learn_tau=learn), 2, STEPS, CPU)
     assert float(composer.temperature.detach()) == pytest.approx(0.05)
     queries, targets = torch.eye(12)[:4], torch.eye(12)
     queries.requires_grad_()
@@ -95,14 +95,14 @@ def test_the_temperature_is_learned_where_asked(learn: bool) -> None:
 
 def test_a_fixed_temperature_may_lie_below_the_bound_of_a_learned_one() -> None:
     composer = StubComposer()
-    run = Run.begin(composer, optimisation(tau=MIN_TEMPERATURE / 2, learn_tau=False), 2, STEPS, CPU)
+    run = TrainingRun.begin(composer, optimisation(tau=MIN_TEMPERATURE / 2, learn_tau=False), 2, STEPS, CPU)
     run.step(composer.text_side.weight.square().sum())
     assert float(composer.temperature) == pytest.approx(MIN_TEMPERATURE / 2)
 
 
 def test_a_learned_temperature_stays_positive() -> None:
     composer = StubComposer()
-    run = Run.begin(composer, optimisation(tau=0.002, learn_tau=True, lr=1.0), 2, STEPS, CPU)
+    run = TrainingRun.begin(composer, optimisation(tau=0.002, learn_tau=True, lr=1.0), 2, STEPS, CPU)
     run.step(composer.temperature * 3)
     assert float(composer.temperature.detach()) == pytest.approx(MIN_TEMPERATURE)
 
@@ -124,7 +124,7 @@ def test_dropout_leaves_batch_norm_frozen() -> None:
     "schedule", [{"name": "one_cycle", "peak": 1.5, "start": 0.01}, {"name": "cosine", "epochs": 4}]
 )
 def test_a_resumed_run_goes_on_with_its_schedule(schedule: dict[str, object]) -> None:
-    def advance(run: Run, composer: StubComposer) -> None:
+    def advance(run: TrainingRun, composer: StubComposer) -> None:
         for _ in range(STEPS):
             run.optimiser.zero_grad()
             run.step(composer.text_side.weight.square().sum())
@@ -132,7 +132,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(schedule: dict[str, object]) ->
 
     composers = [StubComposer(), StubComposer()]
     settings = optimisation(schedule=schedule)
-    first, second = (Run.begin(composer, settings, 2, STEPS, CPU) for composer in composers)
+    first, second = (TrainingRun.begin(composer, settings, 2, STEPS, CPU) for composer in composers)
     advance(first, composers[0])
     second.resume(deepcopy(first.state()))
     advance(first, composers[0])

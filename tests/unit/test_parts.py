@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.config.load import load_params
-from spn4cir.config.params import Benchmark, Dataset
+from spn4cir.config.params import BenchmarkSettings, Dataset
 from spn4cir.datasets import find_parts, open_benchmark, open_layout
 from spn4cir.errors import InputError
 from spn4cir.projects.add_benchmark import add_benchmark
@@ -168,8 +168,8 @@ def test_the_settings_hold_them() -> None:
     assert dataset.options == {"categories": ("dress",)}
     protocol = {"remove_reference": False, "capitalise": False, "batch_size": 4, "sheet_queries": 1}
     benchmark = {"layout": "genecis", "missing": "error", "query_text": "{condition}", "validate": protocol}
-    assert Benchmark(**benchmark).options == {"query_text": "{condition}"}
-    assert Benchmark(**benchmark, tasks=["focus_object"]).options["tasks"] == ("focus_object",)
+    assert BenchmarkSettings(**benchmark).options == {"query_text": "{condition}"}
+    assert BenchmarkSettings(**benchmark, tasks=["focus_object"]).options["tasks"] == ("focus_object",)
 
 
 def test_parts_are_found_where_some_are_absent(whole: Path, dresses: Path, objects: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 import spn4cir.training.reference_rows
 from spn4cir.composers.protocol import ImageFeatures
-from spn4cir.config.training import Bank as BankSettings
+from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
 from spn4cir.training.bank import Bank, build_bank, open_bank
-from spn4cir.training.batches import BankSource, Batch, Rows, triplet_rows
+from spn4cir.training.batches import BankSource, Batch, TripletRows, triplet_rows
 from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, stage2
@@ -59,7 +59,7 @@ def banks(unique: UniqueImages, tmp_path: Path) -> Callable[[str], Bank]:
     return bank
 
 
-def rows(count: int = 20) -> Rows:
+def rows(count: int = 20) -> TripletRows:
     """References repeat within a batch."""
     triplets = [Triplet(f"i{i % 3}", (f"text {i}", f"other {i}", "x"), f"i{(i + 1) % IMAGES}") for i in range(count)]
     return triplet_rows(triplets, {f"i{i}": i for i in range(IMAGES)}, "x")

@@ -17,7 +17,7 @@ from spn4cir.report import page
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_length, examples, rank_bins
 from spn4cir.report.content import score_label
 from spn4cir.report.page import render, write_page
-from spn4cir.report.run import Outcome, Run, read_outcomes
+from spn4cir.report.run import Outcome, RunResults, read_outcomes
 from spn4cir.types import Triplet
 from stages.common import Job
 from stages.report import beside_paper, collect, generated, main
@@ -59,7 +59,7 @@ def job(project: Path) -> Job:
 
 
 @pytest.fixture(scope="module")
-def run(job: Job) -> Run:
+def run(job: Job) -> RunResults:
     return collect(job)
 
 
@@ -113,7 +113,7 @@ def test_labels_of_scores() -> None:
     assert score_label("mean_recall5_subset1") == "mean of R@5 and R_subset@1"
 
 
-def test_the_same_run_gives_the_same_bytes(run: Run, settings: Report, written: Path) -> None:
+def test_the_same_run_gives_the_same_bytes(run: RunResults, settings: Report, written: Path) -> None:
     assert render(run, settings) == written.read_text(encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def test_each_picture_is_in_the_page_once(written: Path) -> None:
 
 
 def test_a_page_that_is_too_large_is_refused(
-    run: Run, settings: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunResults, settings: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "render", lambda run, settings: "x" * 10_400_000)
     with pytest.raises(InputError, match=r"r\.html: the page has 10\.4 MB, more than 10; lower report\.thumbnail"):
@@ -136,7 +136,7 @@ def test_a_page_that_is_too_large_is_refused(
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_run_of_another_kind(run: Run, settings: Report, written: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_kind(run: RunResults, settings: Report, written: Path, tmp_path: Path) -> None:
     """Weights that were not trained here, no shortcuts, no triplets, no window; and the paper's figures beside it."""
     write_weights(tmp_path, "stage1.pt", trained=False)
     figures = {"average_recall": PaperFigure(50.11, 51.22, 61.5, 70.0)}
@@ -160,7 +160,7 @@ def test_a_run_of_another_kind(run: Run, settings: Report, written: Path, tmp_pa
     assert [part for part in expected if part in usual] == []
 
 
-def test_inputs_are_hashed_by_content(job: Job, run: Run, project: Path) -> None:
+def test_inputs_are_hashed_by_content(job: Job, run: RunResults, project: Path) -> None:
     """All of sha256; another annotation changes that of the annotation files alone."""
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in run.inputs.values())
     extra = project / "data/raw/demo_fiq/captions/extra.json"
@@ -182,7 +182,7 @@ def test_the_triplets_of_a_recipe_are_those_of_its_listing(job: Job) -> None:
     assert {name: place(name) for name in paths} == paths
 
 
-def test_the_papers_figures_are_those_of_the_family(tmp_path: Path, run: Run) -> None:
+def test_the_papers_figures_are_those_of_the_family(tmp_path: Path, run: RunResults) -> None:
     """It has none of a recipe."""
     protocol = run.metrics["protocol"]
     scores = {f"average_recall{end}": 50.0 for end in ("_at10", "_at50", "")}
@@ -245,7 +245,7 @@ def column(shown: Any, table: str, number: int) -> list[str]:
 
 
 def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
-    """By the mouse and by the keyboard; numbers as numbers."""
+    """By the mouse and by the keyboard; numbers."""
     shown = open_page(written.as_uri())
     head = shown.locator("#queries-table thead th").nth(3)
     head.get_by_role("button").click()

@@ -7,7 +7,7 @@ import pytest
 
 from spn4cir.search.retriever import Hit
 from spn4cir.serving.batching import Batcher
-from spn4cir.serving.history import History, Reference, Step
+from spn4cir.serving.history import PageHistory, PageState, Reference
 from spn4cir.serving.service import Found
 
 GREEN, BLUE = Reference("green.png", "green.png", "/g"), Reference("blue.png", b"...", "data:")
@@ -63,7 +63,7 @@ def test_a_client_that_leaves_holds_up_nobody():
 
 
 def test_undo_goes_back_step_by_step_to_an_empty_page():
-    history = History()
+    history = PageHistory()
     history.choose(GREEN)
     history.record("is red", FOUND)
     history.choose(BLUE)
@@ -74,11 +74,11 @@ def test_undo_goes_back_step_by_step_to_an_empty_page():
         seen.append((history.current.reference, history.current.text, history.current.hits))
     assert seen == [(BLUE, "", ()), (GREEN, "is red", FOUND.hits), (GREEN, "", ()), (None, "", ())]
     history.undo()
-    assert history.steps == [Step()]
+    assert history.steps == [PageState()]
 
 
 def test_the_oldest_steps_are_forgotten():
-    history = History()
+    history = PageHistory()
     for number in range(50):
         history.choose(Reference(str(number), b"", ""))
     names = [step.reference.name for step in history.steps if step.reference]

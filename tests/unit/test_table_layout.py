@@ -11,7 +11,7 @@ import torch
 
 from spn4cir.composers.encoding import EncodedGallery
 from spn4cir.config.params import Dataset, Validate
-from spn4cir.config.training import Bank
+from spn4cir.config.training import BankSettings
 from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
 from spn4cir.files import read_json, write_json
 from spn4cir.images.preprocess import ImageFiles
@@ -176,7 +176,7 @@ def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) ->
     assert layout.captions_name(5) == "table_it_llava_5.json"
 
 
-def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_settings: Bank) -> None:
+def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_settings: BankSettings) -> None:
     """The bank is that of the pictures written out, and stage 1 decodes them in any order, in processes."""
     layout = table(published, columns=COLUMNS)
     unique = deduplicate(layout.training_gallery(), 2)

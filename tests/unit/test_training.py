@@ -18,13 +18,13 @@ import spn4cir.training.stage1
 import spn4cir.training.trainer
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import Validate
-from spn4cir.config.training import Bank as BankSettings
+from spn4cir.config.training import BankSettings
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import Bank, build_bank, open_bank
-from spn4cir.training.batches import BankSource, ImageSource, Rows, epoch_generator, plan, triplet_rows
+from spn4cir.training.batches import BankSource, ImageSource, TripletRows, epoch_generator, plan, triplet_rows
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import positives, train_stage2
 from spn4cir.training.trainer import Trainer, Watch, unwatched
@@ -45,7 +45,7 @@ def features(images: int = 9, seed: int = 0) -> Tensor:
     return torch.randn(images, 12, generator=torch.Generator().manual_seed(seed))
 
 
-def rows(count: int = 10, images: int = 9) -> Rows:
+def rows(count: int = 10, images: int = 9) -> TripletRows:
     """Triplet i goes from image i to image i + 1, saying `text i`."""
     triplets = [Triplet(f"i{i % images}", (f"text {i}",), f"i{(i + 1) % images}") for i in range(count)]
     return triplet_rows(triplets, {f"i{i}": i for i in range(images)}, "x")
