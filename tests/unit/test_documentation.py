@@ -64,7 +64,7 @@ COVERED = (
         "",
         "tests/unit/test_vector_export.py::test_the_page_finds_in_the_database_what_the_retriever_finds",
     ),
-    ("mteb.md", "", "tests/unit/test_mteb_model.py::test_the_page_runs_and_its_figures_are_ours"),
+    ("mteb.md", "", "tests/unit/test_mteb.py::test_the_page_runs_and_its_figures_are_ours"),
     ("search.md", "$ curl", "tests/unit/test_serving_api.py::test_health_and_names"),
 )
 BLOCKS = blocks()

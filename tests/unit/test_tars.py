@@ -23,7 +23,7 @@ from spn4cir.positives.captions import make_captions
 from spn4cir.types import CaptionedImage
 from tests.helpers.layouts import draw
 from tests.helpers.pools import write_tar
-from tests.unit.test_captioning import PROMPT, FakeCaptioner, unloadable
+from tests.unit.test_captions import PROMPT, FakeCaptioner, unloadable
 
 END = 2 * tarfile.BLOCKSIZE
 

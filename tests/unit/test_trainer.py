@@ -387,7 +387,7 @@ def stop(self, epoch, *rest):
     return losses
 
 Trainer._train_epoch = stop
-from tests.unit.test_training import clip_stage
+from tests.unit.test_trainer import clip_stage
 
 clip_stage(2, Path({root!r}))
 """

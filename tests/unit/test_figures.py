@@ -12,7 +12,7 @@ from spn4cir.training.batches import BankSource
 from spn4cir.training.figures import GROUPS, Figures, write_figures
 from spn4cir.training.trainer import History
 from tests.conftest import CPU, stage2
-from tests.unit.test_training import Killed, bank, killed_at, rows, trainer
+from tests.unit.test_trainer import Killed, bank, killed_at, rows, trainer
 
 
 @pytest.fixture(autouse=True)
