@@ -45,6 +45,7 @@ test: lint types
 lint: install
 	ruff check .
 	ruff format --check .
+	lint-imports --no-cache
 
 types: install
 	mypy
