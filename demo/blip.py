@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from demo.settings import Blip
 from demo.sizes import spread_places, text_sizes, vision_sizes
 from demo.words import Words
-from spn4cir.composers.state_dicts import HEAD_WIDTH
+from spn4cir.weights import HEAD_WIDTH
 
 ADDED = ("[DEC]", "[ENC]")
 

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from demo.settings import Blip2
 from demo.sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
 from demo.words import Words
-from spn4cir.composers.state_dicts import EVA_HEAD_WIDTH, HEAD_WIDTH
+from spn4cir.weights import EVA_HEAD_WIDTH, HEAD_WIDTH
 
 ADDED = ("[DEC]",)
 

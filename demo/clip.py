@@ -21,10 +21,10 @@ from demo.pictures import KINDS, held_out, read_pictures
 from demo.pretrain import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, train
 from demo.settings import Clip, DemoParams, read_settings
 from demo.wanted import judged
-from spn4cir.composers.state_dicts import HEAD_WIDTH
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
+from spn4cir.weights import HEAD_WIDTH
 
 VOCABULARY = 49408
 

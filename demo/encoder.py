@@ -18,10 +18,10 @@ from demo.pictures import KINDS, held_out, label_rows, read_pictures
 from demo.pretrain import FEATURE_SCALE, AttributeHeads, augmented, batches, train
 from demo.settings import DemoParams, EncoderSettings, PicturesSettings, read_settings
 from demo.wanted import judged
-from spn4cir.composers.state_dicts import HEAD_WIDTH
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
 from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
+from spn4cir.weights import HEAD_WIDTH
 
 
 def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:

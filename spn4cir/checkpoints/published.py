@@ -9,9 +9,9 @@ from torch import Tensor
 
 from spn4cir.composers import COMPOSERS, Container, composer_class
 from spn4cir.composers.protocol import Composer, Options
-from spn4cir.composers.state_dicts import read_plain, unwrapped
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
+from spn4cir.weights import read_plain, unwrapped
 
 
 @dataclass(frozen=True)

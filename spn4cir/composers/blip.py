@@ -17,9 +17,10 @@ from spn4cir.composers.base import ComposerModule, copies, trainable
 from spn4cir.composers.bert_tokenizer import BertWords, Tokens
 from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Tower, Trained
-from spn4cir.composers.state_dicts import HEAD_WIDTH, KeyMap, check_names, count_modules, heads
+from spn4cir.composers.state_dicts import KeyMap, check_names, count_modules, heads
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.weights import HEAD_WIDTH
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
 # BERT's and BLIP's text encoder's; at work only where training asks for it.

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import Options, Sizes, Tower
-from spn4cir.composers.state_dicts import HEAD_WIDTH, check_names, count_modules, heads
+from spn4cir.composers.state_dicts import check_names, count_modules, heads
 from spn4cir.errors import InputError, first_line
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
+from spn4cir.weights import HEAD_WIDTH
 
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})

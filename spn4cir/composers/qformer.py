@@ -10,7 +10,8 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 from spn4cir.composers.bert_tokenizer import Tokens
 from spn4cir.composers.protocol import Options, Sizes, Tower
-from spn4cir.composers.state_dicts import EVA_HEAD_WIDTH, HEAD_WIDTH, count_modules, heads
+from spn4cir.composers.state_dicts import count_modules, heads
+from spn4cir.weights import EVA_HEAD_WIDTH, HEAD_WIDTH
 
 PUBLISHED_SIZES = Sizes(
     image_size=224,

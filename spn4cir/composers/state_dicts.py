@@ -1,24 +1,13 @@
 """Names of published checkpoints and of the packages' modules: compared, and turned into each other by tables."""
 
 import re
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from spn4cir.errors import InputError
-
-# Of CLIP, of BLIP's ViT, of BERT, of the Q-Former and of Unicom.
-HEAD_WIDTH = 64
-# Of BLIP-2's ViT.
-EVA_HEAD_WIDTH = 88
-
 
 _NUMBER = r"(\d+)"
 
@@ -112,88 +101,3 @@ def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pla
     faults = [f"{what} {names}" for what, names in found if names]
     if faults:
         raise InputError(f"{place}: does not fit the network its sizes call for: {'; '.join(faults)}")
-
-
-# Attributes that hold the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
-_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-
-
-def read_plain(path: Path) -> dict[str, Any]:
-    """What a `.pt` file of plain tensors holds, on the CPU.
-
-    Raises InputError when the file is absent, damaged, no checkpoint, or a pickle with code or objects in it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols: the error below says it all
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected a checkpoint file (.pt)") from None
-    except PermissionError:
-        raise InputError(f"{path}: cannot be read (permission denied); check its owner and mode") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
-        if _holds_objects(path, str(error).lower()):
-            raise InputError(
-                f"{path}: refused: it holds code or objects beside tensors; only files of plain tensors are loaded"
-            ) from None
-        if "torchscript" in str(error).lower():
-            raise InputError(
-                f"{path}: is a TorchScript archive, as OpenAI publishes CLIP, no fine-tuned checkpoint; a base "
-                "model is named {open_clip: NAME, tag: openai} in params.yaml"
-            ) from None
-        raise InputError(f"{path}: is no checkpoint, or is cut short; download or write it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")
-    return content
-
-
-def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A state dict under the names that the network has without the modules that wrapped it or a part of it.
-
-    `module.` and `_orig_mod.` are taken off wherever they are in a name, in any order; a line on stderr says so.
-
-    Args:
-        named: tensors by name.
-        place: the file, for messages.
-
-    Raises:
-        InputError: some names have a wrapper where others of the same module have none.
-    """
-    names = list(map(str, named))
-    wrapped: dict[str, str] = {}  # a module's prefix, and what wraps it
-    for name in names:
-        parts = name.split(".")
-        wrapped |= {_prefix(parts[:i]): part for i, part in enumerate(parts) if part in _WRAPPERS}
-    if not wrapped:
-        return dict(named)
-    for prefix, wrapper in wrapped.items():
-        inside = [name for name in names if name.startswith(prefix)]
-        if bare := [name for name in inside if not name.startswith(f"{prefix}{wrapper}.")]:
-            raise InputError(
-                f"{place}: {len(inside) - len(bare)} names begin with '{prefix}{wrapper}.' and {len(bare)} do not, as "
-                f"'{bare[0]}'; write the weights of one network into it"
-            )
-    found = ", ".join(f"'{wrapper}.'" for wrapper in _WRAPPERS if wrapper in wrapped.values())
-    print(f"{place}: was saved from a wrapped network; {found} is taken off the names", file=sys.stderr)
-    return {_own_name(name): tensor for name, tensor in zip(names, named.values(), strict=True)}
-
-
-def _own_name(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _prefix(parts: Sequence[str]) -> str:
-    """What the names below a module begin with."""
-    return "".join(f"{part}." for part in parts)
-
-
-def _holds_objects(path: Path, reason: str) -> bool:
-    """Whether a file that torch refused is a pickle of more than tensors, rather than a broken or a foreign one."""
-    if "unsupported global" in reason or "unsupported class" in reason:
-        return True
-    with path.open("rb") as stream:
-        return "unsupported operand" in reason and stream.read(1) == b"\x80"

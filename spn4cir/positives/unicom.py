@@ -12,9 +12,9 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spn4cir.composers.state_dicts import HEAD_WIDTH, read_plain, unwrapped
 from spn4cir.errors import InputError, some_names
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.weights import HEAD_WIDTH, read_plain, unwrapped
 
 _LISTED = 8
 

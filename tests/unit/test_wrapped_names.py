@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from spn4cir.checkpoints.published import read_checkpoint
 from spn4cir.cli import app
-from spn4cir.composers.state_dicts import unwrapped
 from spn4cir.errors import InputError
 from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
+from spn4cir.weights import unwrapped
 from tests.helpers.published import FAMILIES, write_published
 
 PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
