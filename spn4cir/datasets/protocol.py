@@ -241,6 +241,6 @@ def choose_parts(chosen: Sequence[str], known: Sequence[str], setting: str, root
 def naming_parts(setting: str, there: Sequence[str]) -> str:
     """What to do where some parts of a data set are not there, for messages."""
     return (
-        f"add it, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
+        f"add what is absent, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
         f"{','.join(there)}"
     )

@@ -111,13 +111,13 @@ def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) ->
         return str(raised.value)
 
     layout = open_layout("fashioniq", dresses, "skip")
-    hint = "no such file; add it, or name what is there: categories: [dress] in params.yaml, or --categories dress"
+    hint = "no such file; add what is absent, or name what is there: categories: [dress] in params.yaml, or --categories dress"
     assert message(layout.training_triplets) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
     assert message(layout.evaluation_splits) == f"{dresses}/captions/cap.shirt.val.json: {hint}"
     assert message(layout.annotated_splits) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
     tasks = open_benchmark("genecis", objects, "error")
     assert message(tasks.annotated_splits) == (
-        f"{objects}/genecis/focus_attribute.json: no such file; add it, or name what is there: "
+        f"{objects}/genecis/focus_attribute.json: no such file; add what is absent, or name what is there: "
         "tasks: [focus_object, change_object] in params.yaml, or --tasks focus_object,change_object"
     )
 
@@ -136,7 +136,7 @@ def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: s
     with pytest.raises(InputError) as raised:
         read()
     assert str(raised.value).endswith(
-        "most pictures of category 'shirt' are not on disk; add it, or name what is there: categories: [dress, toptee] "
+        "most pictures of category 'shirt' are not on disk; add what is absent, or name what is there: categories: [dress, toptee] "
         "in params.yaml, or --categories dress,toptee"
     )
 
