@@ -99,5 +99,5 @@ def _next_steps(project: Path, name: str) -> list[str]:
         f'  git commit -m "Add the benchmark {name}"',
         f"  in {PARAMS_FILE} set run.benchmarks: [{{name: {name}, weights: DATASET}}], then: dvc repro benchmark",
         f"  or for once: dvc exp run -S '{chosen}' benchmark",
-        "DATASET is the data set whose trained weights are to be scored.",
+        "DATASET is the data set of run.datasets whose trained weights are to be scored.",
     ]
