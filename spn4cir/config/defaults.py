@@ -57,8 +57,8 @@ def merge_defaults(content: Any, place: str) -> Merged:
         place: the file's name, for errors.
 
     Raises:
-        InputError: `defaults` is not a mapping of sections that may have defaults, or an entry has the reserved name
-            `all`.
+        InputError: `defaults` is not a mapping of sections that may have defaults, has values of a family that no data
+            set has, or an entry has the reserved name `all`.
     """
     if not isinstance(content, dict):
         return Merged(content, {})
@@ -144,10 +144,21 @@ def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
         for name, entry in entries:
             _check_entry(section, ".".join(filter(None, (DEFAULTS, section, str(name)))), entry, place)
     for section in BY_FAMILY:
-        for path, _ in _leaves(values.get(section), 2, (section,)):
-            if path[-1] == ALL:
-                key = ".".join(path)
-                raise InputError(f"{place}: {key}: '{ALL}' is the defaults' name for every family; name a family")
+        _check_families(section, defaults.get(section, {}), values.get(section), place)
+
+
+def _check_families(section: str, general: dict[str, Any], entries: Any, place: str) -> None:
+    """A default of a misspelt family would be read by nobody, and the family run with the values of all."""
+    paths = [path for path, _ in _leaves(entries, 2, (section,))]
+    if reserved := [path for path in paths if path[-1] == ALL]:
+        key = ".".join(reserved[0])
+        raise InputError(f"{place}: {key}: '{ALL}' is the defaults' name for every family; name a family")
+    for family in general.keys() - {ALL, *(path[-1] for path in paths)}:
+        if general[family]:
+            key = f"{DEFAULTS}.{section}.{family}"
+            raise InputError(
+                f"{place}: {key}: no data set of {section} has this family; check the name, or add it there"
+            )
 
 
 def _check_entry(section: str, key: str, entry: Any, place: str) -> None:

@@ -128,6 +128,11 @@ def test_a_file_that_writes_every_value_needs_no_defaults() -> None:
             "n",
             r"train\.demo_fiq\.clip\.eps: is missing; add it",
         ),
+        (
+            "    blip2: {refer: true}",
+            "    blip3: {refer: true}",
+            r"defaults\.triplets\.blip3: no data set of triplets has",
+        ),
         ("    blip: {learn_tau: true}", "    blip: {learns: 1}", r"p: defaults\.train\.blip\.learns: unknown key"),
         (
             "  demo_cirr: {clip: {}, tgcir",
