@@ -111,7 +111,10 @@ def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) ->
         return str(raised.value)
 
     layout = open_layout("fashioniq", dresses, "skip")
-    hint = "no such file; add what is absent, or name what is there: categories: [dress] in params.yaml, or --categories dress"
+    hint = (
+        "no such file; add what is absent, or name what is there: categories: [dress] in params.yaml, or "
+        "--categories dress"
+    )
     assert message(layout.training_triplets) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
     assert message(layout.evaluation_splits) == f"{dresses}/captions/cap.shirt.val.json: {hint}"
     assert message(layout.annotated_splits) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
@@ -136,8 +139,8 @@ def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: s
     with pytest.raises(InputError) as raised:
         read()
     assert str(raised.value).endswith(
-        "most pictures of category 'shirt' are not on disk; add what is absent, or name what is there: categories: [dress, toptee] "
-        "in params.yaml, or --categories dress,toptee"
+        "most pictures of category 'shirt' are not on disk; add what is absent, or name what is there: categories: "
+        "[dress, toptee] in params.yaml, or --categories dress,toptee"
     )
 
 
