@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 
 from spn4cir.checkpoints.published import save_tensors
 from spn4cir.cli import app
+from spn4cir.config.load import load_params
 from spn4cir.datasets import LAYOUTS as KNOWN
 from spn4cir.errors import InputError
-from stages.common import run
+from stages.common import Job, run
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import change, write_cirr, write_fashioniq
 from tests.helpers.published import FAMILIES, READS_WORDS, flags, write_published
@@ -657,6 +658,9 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
     run(import_module("stages.dedup").main, ("DATASET",))
     monkeypatch.setattr("stages.match.load_unicom", lambda _: None)
+    code = Job(load_params(), "demo_cirr").code_file("match")
+    code.parent.mkdir(parents=True)
+    code.touch()
     capsys.readouterr()
     line = stage(monkeypatch, capsys, "match", "demo_cirr")
     assert "match: window [400, 800] begins beyond the 12 images (ranks 1 to 11); set match" in line

@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 import stages.code
 from spn4cir.composers import COMPOSERS
-from spn4cir.config.params import Params
+from spn4cir.config.load import load_params
+from spn4cir.config.params import Params, ScoredBenchmark
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from stages.common import Job
@@ -24,20 +25,25 @@ REGISTERED = {target.split(":")[0] for target in [*LAYOUTS.values(), *(e.target 
 
 
 def settings(**run: Any) -> Params:
-    """The published settings with a data set of each layout, all families, and benchmarks."""
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["datasets"] |= {
-        name: {"layout": layout, "missing": "error", "pool": None} for layout, name in TRAINED.items()
-    }
-    scored = next(iter(params["benchmarks"].values()))
-    params["benchmarks"] = {name: scored | {"layout": layout} for layout, name in SCORED.items()}
-    params["run"] = {
-        "datasets": list(TRAINED.values()),
-        "models": list(COMPOSERS),
-        "submit": ["cirr"],
-        "benchmarks": [{"name": name, "weights": weights} for name in SCORED.values() for weights in ("fiq", "cirr")],
+    """The published settings with a data set of each layout, all families, and benchmarks; `run` is not checked."""
+    params = load_params(ROOT / "params.yaml")
+    sets, (scored, *_) = params.datasets.values(), params.benchmarks.values()
+    trained = next(iter(sets))
+    chosen = {
+        "datasets": tuple(TRAINED.values()),
+        "models": tuple(COMPOSERS),
+        "submit": ("cirr",),
+        "benchmarks": tuple(
+            ScoredBenchmark(name=name, weights=weights) for name in SCORED.values() for weights in ("fiq", "cirr")
+        ),
     } | run
-    return Params.model_validate(params)
+    return params.model_copy(
+        update={
+            "datasets": {name: trained.model_copy(update={"layout": layout}) for layout, name in TRAINED.items()},
+            "benchmarks": {name: scored.model_copy(update={"layout": layout}) for layout, name in SCORED.items()},
+            "run": params.run.model_copy(update=chosen),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +96,24 @@ def test_no_module_of_another_layout_or_family_is_in_a_file(written: dict[str, l
 @pytest.mark.parametrize(
     ("place", "within", "without"),
     [
-        ("train/fiq-clip", ["datasets/fashioniq.py", "composers/clip.py", "ranking.py"], ["composers/qformer.py"]),
-        ("train/cirr-blip2", ["datasets/cirr.py", "composers/qformer.py"], ["datasets/fashioniq.py", "captioners.py"]),
-        ("train/cirr-zs", ["composers/zs.py", "composers/addition.py"], ["composers/zs_cc.py"]),
-        ("bank/fiq-clip", ["bank.py"], ["ranking.py", "stage2.py"]),
-        ("caption/fiq", ["captioners.py", "datasets/cc3m.py"], ["composers/__init__.py"]),
-        ("report/fiq-clip", ["paper.json", "report/page.html", "report/style.css", "report/script.js"], ["bank.py"]),
+        (
+            "train/fiq-clip",
+            ["datasets/fashioniq.py", "composers/clip.py", "evaluation/ranking.py"],
+            ["composers/qformer.py"],
+        ),
+        (
+            "train/cirr-blip2",
+            ["datasets/cirr.py", "composers/qformer.py"],
+            ["datasets/fashioniq.py", "positives/llava.py"],
+        ),
+        ("train/cirr-zs", ["composers/clip.py"], ["composers/tgcir.py"]),
+        ("bank/fiq-clip", ["training/bank.py"], ["evaluation/ranking.py", "training/stage2.py"]),
+        ("caption/fiq", ["positives/llava.py", "datasets/cc3m.py"], ["composers/__init__.py"]),
+        (
+            "report/fiq-clip",
+            ["comparison/paper.json", "report/page.html", "report/style.css", "report/script.js"],
+            ["training/bank.py"],
+        ),
         ("benchmark/of_circo-clip", ["datasets/circo.py"], ["datasets/genecis.py", "datasets/cirr.py"]),
     ],
 )
@@ -110,24 +128,28 @@ def test_what_some_stages_run(written: dict[str, list[str]], place: str, within:
 def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the layouts that the published settings give them."""
     monkeypatch.chdir(tmp_path)
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    weights = next(iter(params["datasets"]))
-    params["run"] |= {
-        "datasets": list(params["datasets"]),
-        "models": list(COMPOSERS),
-        "benchmarks": [{"name": name, "weights": weights} for name in params["benchmarks"]],
+    params = load_params(ROOT / "params.yaml")
+    weights = next(iter(params.datasets))
+    chosen = {
+        "datasets": tuple(params.datasets),
+        "models": tuple(COMPOSERS),
+        "benchmarks": tuple(ScoredBenchmark(name=name, weights=weights) for name in params.benchmarks),
     }
-    stages.code.main(Job(Params.model_validate(params)))
-    assert len(list(Path("data/code/train").iterdir())) == len(params["datasets"]) * len(COMPOSERS)
-    assert len(list(Path("data/code/benchmark").iterdir())) == len(params["benchmarks"]) * len(COMPOSERS)
+    params = params.model_copy(update={"run": params.run.model_copy(update=chosen)})
+    stages.code.main(Job(params))
+    assert len(list(Path("data/code/train").iterdir())) == len(params.datasets) * len(COMPOSERS)
+    assert len(list(Path("data/code/benchmark").iterdir())) == len(params.benchmarks) * len(COMPOSERS)
 
 
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ({"models": ["clip", "clap"]}, r"family 'clap' is not known; choose one of: clip, "),
-        ({"datasets": ["nobody"]}, r"params\.yaml: datasets\.nobody is not set"),
-        ({"benchmarks": [{"name": "nobody", "weights": "fiq"}]}, r"params\.yaml: benchmarks\.nobody is not set"),
+        ({"models": ("clip", "clap")}, r"family 'clap' is not known; choose one of: clip, "),
+        ({"datasets": ("nobody",)}, r"params\.yaml: datasets\.nobody is not set"),
+        (
+            {"benchmarks": (ScoredBenchmark(name="nobody", weights="fiq"),)},
+            r"params\.yaml: benchmarks\.nobody is not set",
+        ),
     ],
 )
 def test_what_the_settings_do_not_define_is_named_and_the_files_stay(

@@ -412,7 +412,7 @@ def test_the_folder_loads_where_only_the_package_is(folder, gallery, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     (metadata,) = (tmp_path / "site").glob("*.dist-info")
-    assert (tmp_path / "site" / "spn4cir" / "model_card.md").is_file()
+    assert (tmp_path / "site" / "spn4cir" / "checkpoints" / "model_card.md").is_file()
     absent = absent_modules(metadata)
     assert {"pytest", "dvc", "nicegui", "hypothesis", "mteb"} <= set(absent)
     assert {"torch", "PIL", "faiss", "pydantic", "yaml"}.isdisjoint(absent)

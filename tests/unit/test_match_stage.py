@@ -50,6 +50,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     params = load_params()
     machine = params.machine.model_copy(update={"workers": 0, "device": "cpu"})
     job = Job(params.model_copy(update={"machine": machine}), "demo_cirr")
+    job.code_file("match").parent.mkdir(parents=True)
+    job.code_file("match").touch()
     stages.dedup.main(job)
     return job
 

@@ -126,7 +126,7 @@ def test_stages_and_compare_run_as_a_user_id_without_a_name(project: tuple[Path,
         "from spn4cir.training.figures import write_figures\n"
         "from spn4cir.training.trainer import History\n"
         "def main(job):\n"
-        "    write_figures(History(steps=[{'step': 1, 'epoch': 1, 'loss': 0.5}]), Path('figures'))\n"
+        "    write_figures(History(steps=[{'step': 1, 'epoch': 1, 'loss': 0.5}]), Path('figures'), Path('speed'))\n"
         "    import spn4cir.report.charts\n"
         "run(main)\n"
     )
