@@ -69,7 +69,8 @@ class Run:
 def matrix(models: Sequence[str], seeds: int) -> list[Run]:
     """All runs, the most telling ones first: each condition once, then the seeds as the machine is, then the others."""
     every = [Run(model, seed, condition) for seed in range(seeds) for model in models for condition in CONDITIONS]
-    return sorted(every, key=lambda run: (run.seed > 0) + (run.seed > 0 and bool(run.condition.limits)))
+    later = {run: (run.seed > 0) + (run.seed > 0 and bool(run.condition.limits)) for run in every}
+    return sorted(every, key=lambda run: (later[run], run.condition.threads))
 
 
 def settings_of(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of finished runs")
     arguments = parser.parse_args()
     params = YAML(typ="safe").load(PARAMS_FILE)
-    kept = finished(matrix(MODELS, SEEDS), params, arguments.results)
+    kept = dict(finished(matrix(MODELS, SEEDS), params, arguments.results))
     wanted = [run for run in matrix(arguments.models, arguments.seeds) if run.key not in kept]
     with TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "pictures"

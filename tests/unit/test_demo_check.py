@@ -33,6 +33,8 @@ def test_the_matrix_begins_with_each_condition_and_then_the_seeds_as_the_machine
     assert {seed for seed, _ in runs[:6]} == {0}
     seeds = runs[6 : 6 + 2 * (SEEDS - 1)]
     assert {name for _, name in seeds} == {"as found"}
+    threads = [run.condition.threads for run in matrix(MODELS, SEEDS)]
+    assert threads[:24] == [1] * 12 + [2] * 12, "runs of one thread are neighbours, so that two of them run at a time"
     assert {seed for seed, _ in seeds} == set(range(1, SEEDS))
 
 
