@@ -16,8 +16,10 @@ Written by `make real`: `dvc repro` on the annotation files of FashionIQ (all th
 captions made of val's, in the same form), with a drawn picture of {size} pixels under every name. The networks are tiny
 and train one epoch, so that the table says what reading, decoding, hashing and ranking at real sizes cost, and nothing
 of the published networks. Captions are made of all train images. Seconds are those of DVC's stage with its hashing of
-inputs and outputs. The peak is the resident memory of the stage's processes together.
-Machine: {cpu}, {cores} cores; Python {python}; {date}.
+inputs and outputs. The peak is the resident memory of the stage's processes together; pages that they share, such as
+those of libraries, count in each.
+Machine: {cpu}, {cores} cores, load average {load:.1f} (over 15 minutes, others' work included); Python
+{python}; {date}.
 
 | stage | {heads} |
 |---|{rule}|
@@ -61,6 +63,7 @@ def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, m
         size=size.replace("x", " x "),
         cpu=cpuinfo.get_cpu_info().get("brand_raw", platform.machine()),
         cores=os.cpu_count(),
+        load=os.getloadavg()[2],
         python=platform.python_version(),
         date=datetime.now(tz=UTC).date().isoformat(),
         heads=" | ".join(f"{title}: seconds | peak MB" for title in datasets.values()),

@@ -39,10 +39,10 @@ def main() -> None:
         started = time.monotonic()
         costs, dvc = measure(project)
         minutes = (time.monotonic() - started) / 60
-    section = render(costs, DATASETS, arguments.size, minutes, dvc)
-    page = arguments.page
-    page.write_text(with_section(page.read_text(encoding="utf-8"), section), encoding="utf-8")
-    print(f"{section}\n{page}: written")
+        section = render(costs, DATASETS, arguments.size, minutes, dvc)
+        page: Path = arguments.page
+        page.write_text(with_section(page.read_text(encoding="utf-8"), section), encoding="utf-8")
+        print(f"{section}\n{page}: written", flush=True)  # before 100,000 files go, which takes minutes
 
 
 def prepare(scratch: Path, size: str) -> Project:
