@@ -1,9 +1,11 @@
 """Reading settings: a file's, those of the file in reach, or the published ones."""
 
 import sys
+from functools import reduce
 from importlib import resources
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -11,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from spn4cir.config.consistency import conflicts
-from spn4cir.config.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, Merged, merge_defaults
+from spn4cir.config.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, KeyPath, Merged, merge_defaults
 from spn4cir.config.params import PARAMS_FILE, Params
 from spn4cir.errors import InputError
 
@@ -49,18 +51,66 @@ def _parse_yaml(text: str, place: str) -> Any:
 
 
 def _explain(error: ValidationError, merged: Merged) -> str:
-    """The problems in a line, each once: a default that is wrong is one mistake, however many data sets take it."""
-    problems = dict.fromkeys(_problem(item, merged) for item in error.errors())
+    """The problems in a line, each once: a default that is wrong is one mistake, however many data sets take it.
+
+    Unknown keys are first: one that is misspelt leaves others missing.
+    """
+    items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    found = [_find(item, merged.values) for item in items]
+    forms: dict[KeyPath, set[str]] = {}
+    for place in found:
+        if place.form:
+            forms.setdefault(place.around, set()).add(place.form)
+    problems = dict.fromkeys(
+        _unfit(place.around, merged)
+        if len(forms.get(place.around, ())) > 1
+        else _problem(item, tuple(map(str, place.path)), merged)
+        for item, place in zip(items, found, strict=True)
+    )
     return "; ".join(list(problems)[:_SHOWN])
 
 
-def _problem(item: ErrorDetails, merged: Merged) -> str:
-    path = tuple(map(str, item["loc"]))
+class _Place(NamedTuple):
+    """Where a problem is.
+
+    Attributes:
+        path: its keys.
+        form: which of several forms the value was read as (`HubModel`, `tuple[int, int]`); empty for one of a kind.
+        around: the keys of the value of several forms.
+    """
+
+    path: tuple[Any, ...]
+    form: str
+    around: tuple[Any, ...]
+
+
+def _find(item: ErrorDetails, values: Any) -> _Place:
+    """The place of a problem; pydantic names the form between the keys, where the content has nothing of that name."""
+    path: list[Any] = []
+    form, around = "", ()
+    for place, part in enumerate(item["loc"], 1):
+        if part in (values if isinstance(values, dict) else range(len(values)) if isinstance(values, list) else ()):
+            values = values[part]
+            path.append(part)
+        elif item["type"] == "missing" and place == len(item["loc"]):
+            path.append(part)
+        else:
+            form, around = str(part), tuple(path)
+    return _Place(tuple(path), form, around)
+
+
+def _unfit(path: tuple[Any, ...], merged: Merged) -> str:
+    value = reduce(getitem, path, merged.values)
+    return f"{merged.written(tuple(map(str, path)))}: has none of the forms in docs/settings.md (got {_short(value)})"
+
+
+def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
     key = merged.written(path) if path else ""
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; check its spelling"
     if item["type"] == "missing":
-        return f"{key}: is missing; add it{_or_default(path)}"
+        is_whole = merged.origin(path) is not None  # it belongs to a value that defaults replace as a whole
+        return f"{key}: is missing; add it{'' if is_whole else _or_default(path)}"
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
         return f"{key}: is empty; write {{}} where nothing differs from the defaults"
     said = item["msg"].removeprefix("Value error, ")

@@ -170,6 +170,48 @@ def test_a_value_that_is_missing_names_both_places() -> None:
         parse_params(text, "p")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("defaults:\n  dedup:", "default:\n  dedup:", "default: unknown key; check its spelling; dedup."),
+        (
+            "dropout: false, weight_decay",
+            "droput: false, weight_decay",
+            "defaults.checkpoint.all.train.droput: unknown",
+        ),
+        (
+            "name: decay, factor",
+            "name: decay, factr",
+            "defaults.checkpoint.tgcir.train.schedule.factr: unknown key; check its spelling; "
+            "defaults.checkpoint.tgcir.train.schedule.factor: is missing; add it",
+        ),
+        (
+            "{hub: {file: fashionIQ_dataset/opt",
+            "{hub: {fil: fashionIQ_dataset/opt",
+            "dedup.fiq.hub.fil: unknown key; check its spelling; dedup.fiq.hub.file: is missing; add it",
+        ),
+        (
+            "captioner: {local: .}",
+            "captioner: {locl: .}",
+            "models.demo_fiq.captioner: has none of the forms in docs/settings.md (got {'locl': '.'})",
+        ),
+        (
+            "window: {clip: [400, 800]",
+            "window: {clip: [400]",
+            "match.demo_fiq.window.clip: has none of the forms in docs/settings.md (got [400])",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_named_first_and_no_key_that_the_file_lacks(old: str, new: str, said: str) -> None:
+    """Of what may have several forms, the keys alone: not those of pydantic's classes between them."""
+    assert old in TEXT, f"params.yaml has no {old!r}: mend this test"
+    with pytest.raises(InputError) as raised:
+        parse_params(TEXT.replace(old, new, 1), "p")
+    assert str(raised.value).startswith(f"p: {said}")
+    if not said.endswith((".", "unknown")):
+        assert str(raised.value) == f"p: {said}"
+
+
 def pairs() -> Iterator[tuple[tuple[str, ...], Any, list[Any]]]:
     """Every entry: its path, what it has, and the defaults behind it."""
     loaded = content()
