@@ -1,4 +1,7 @@
-"""Outputs are written whole or not at all: under a temporary name beside the target, then renamed."""
+"""Files and folders: written whole or not at all, read as JSON, hashed, walked, and the checks of where one is written.
+
+An output is written under a temporary name beside its place, and renamed.
+"""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""InfoNCE, in batch or against a bank: the same function, the candidates differ."""
+"""InfoNCE, in batch or against a bank, for candidates of one vector each and for candidates of several tokens."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+# Dot products of tokens, or target features, held at once: 4 MB of float32, so that a block's maxima are taken from the
+# cache.
+_BLOCK_VALUES = 1 << 20
+# How many times as many on a GPU, where a block's launches take longer than its memory.
+_GPU_FACTOR = 16
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -109,12 +115,6 @@ def sampled_info_nce(
     chosen = torch.cat([labels[:, None], columns], dim=1)
     logits = scores.gather(1, chosen).float() / temperature
     return F.cross_entropy(logits, torch.zeros_like(labels))
-
-
-# Dot products, or target features, held at once: 4 MB of float32, so that a block's maxima are taken from the cache.
-_BLOCK_VALUES = 1 << 20
-# How many times as many on a GPU, where a block's launches take longer than its memory.
-_GPU_FACTOR = 16
 
 
 def _blocks(queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candidates tokens dim"]) -> Iterator[slice]:

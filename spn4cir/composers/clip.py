@@ -1,4 +1,4 @@
-"""CLIP4CIR, supervised: stage 1 learns from annotated triplets."""
+"""Composition by addition over CLIP: CLIP4CIR's supervised recipe, and the zero-shot recipes of the same network."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -60,18 +60,18 @@ class AdditionComposer(ClipModule):
 
 
 class ClipComposer(AdditionComposer):
-    """The supervised recipe."""
+    """CLIP4CIR: stage 1 learns from annotated triplets."""
 
     backbone: ClassVar[str] = "RN50x4"
 
 
 class ZsComposer(AdditionComposer):
-    """The zero-shot recipe: which triplets and images it learns from stands in `params.yaml`."""
+    """Zero-shot: both stages learn from triplets that are generated of the data set's own images."""
 
     backbone: ClassVar[str] = "ViT-L-14"
 
 
 class ZsPoolComposer(AdditionComposer):
-    """The zero-shot recipe: which triplets and images it learns from stands in `params.yaml`."""
+    """Zero-shot: both stages learn from triplets that are generated of images of the data set's pool (CC3M)."""
 
     backbone: ClassVar[str] = "ViT-L-14"

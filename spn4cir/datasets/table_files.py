@@ -1,4 +1,4 @@
-"""Pictures inside tables, and what they are called."""
+"""The files of layout `table`: the pictures inside them, what these are called, and the ids of their rows."""
 
 import hashlib
 import json
@@ -18,6 +18,8 @@ from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
 from spn4cir.types import Gallery
 
 _DIGITS = 32
+# As many digits as always fit into 64 bits.
+_ID_DIGITS = 18
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -192,10 +194,6 @@ def _place(root: Path, cell: Embedded | str | None) -> Path | None:
         return cell.path
     name = cell.label if isinstance(cell, Embedded) else cell
     return place if name and (place := spelled(root, name)).is_file() else None
-
-
-# As many digits as always fit into 64 bits.
-_ID_DIGITS = 18
 
 
 def identity(value: Any) -> str:
