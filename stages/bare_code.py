@@ -28,8 +28,8 @@ def bare_code(text: str, left_out: frozenset[str] = frozenset()) -> str:
 
     Args:
         text: source of the module; lines end with a newline.
-        left_out: dotted names of modules; entries of dicts whose value registers a class of one ("module:Class") are
-            left out too.
+        left_out: dotted names of modules; entries of dicts whose value registers classes ("module:Class") of these
+            alone are left out too.
     """
     offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
     return _without(text, [*_unread(text, offsets), *(_entries(text, offsets, left_out) if left_out else ())])
@@ -68,12 +68,13 @@ def _is_plain_string(token: tokenize.TokenInfo) -> bool:
 
 
 def _entries(text: str, offsets: list[int], left_out: frozenset[str]) -> Iterator[Span]:
-    """Spans of the entries of dicts that register a class of a module that is left out, with their lines."""
+    """Spans of the entries of dicts that register classes of modules that are left out alone, with their lines."""
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Dict):
             continue
         for key, value in zip(node.keys, node.values, strict=True):
-            if key is not None and left_out.intersection(registered(ast.walk(value))):
+            modules = frozenset(registered(ast.walk(value)))
+            if key is not None and modules and modules <= left_out:
                 start = _offset(text, offsets, key.lineno, key.col_offset)
                 before = text[offsets[key.lineno - 1] : start]
                 rest = text[_offset(text, offsets, value.end_lineno or 0, value.end_col_offset or 0) :]

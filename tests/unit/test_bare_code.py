@@ -134,3 +134,10 @@ def test_entries_of_other_modules_are_left_out() -> None:
     )
     left = bare_code(ENTRIES, frozenset({"pack.two", "pack.three", "pack.four"}))
     assert left == 'REGISTRY = {\n    "one": "pack.one:One",\n}\nROW = {"one": "pack.one:One", }\n'
+
+
+def test_an_entry_that_names_a_module_that_stays_is_kept() -> None:
+    """As a dict of registries, of which the inner entries alone are left out."""
+    text = 'BY = {\n    "kind": {\n        "one": "pack.one:One",\n        "two": "pack.two:Two",\n    },\n}\n'
+    assert bare_code(text, frozenset({"pack.two"})) == text.replace('        "two": "pack.two:Two",\n', "")
+    assert bare_code(text, frozenset({"pack.one", "pack.two"})) == "BY = {\n}\n"
