@@ -157,3 +157,43 @@ def test_a_new_entry_of_a_registry_changes_nothing_for_the_others(root: Path) ->
     }
     (root / "spn4cir/of_one.py").write_text("import spn4cir.three\n")
     assert "spn4cir/late.py" in changed(before, Sources(root).fingerprint("stages.go", others))
+
+
+# What the pipeline runs: a fingerprint sees imports, strings "module:Class" and whole names of files beside the module.
+PROJECT = Path(__file__).parents[2]
+RUN = frozenset().union(
+    *(Sources(PROJECT).closure(f"stages.{path.stem}") for path in (PROJECT / "stages").glob("[!_]*.py"))
+)
+# The registries; the public names of the package, which no stage takes from it; a library's module.
+IMPORTING_BY_NAME = {
+    "spn4cir/__init__.py",
+    "spn4cir/composers/__init__.py",
+    "spn4cir/datasets/__init__.py",
+    "spn4cir/positives/llava_files.py",
+}
+READ_BY_COMMANDS_ALONE = {"spn4cir/checkpoints/model_card.md", "spn4cir/serving/page.css"}
+
+
+def test_stages_import_no_module_by_a_name_that_a_fingerprint_does_not_see() -> None:
+    """An edit of such a module would rerun nothing."""
+    texts = {path.as_posix(): (PROJECT / path).read_text(encoding="utf-8") for path in RUN if path.suffix == ".py"}
+    by_name = re.compile(r"\b(import_module|__import__|run_module|run_path)\(|(?<![.\w])(exec|eval)\(")
+    assert {name for name, text in texts.items() if by_name.search(text)} == IMPORTING_BY_NAME
+    public = re.compile(r"from spn4cir import (?!\()|^\s*import (tests|docsite)|from (tests|docsite)[. ]", re.MULTILINE)
+    assert [name for name, text in texts.items() if public.search(text)] == []
+    assert [name for name, text in texts.items() if re.search(r"\b__doc__\b", text)] == []
+
+
+def test_every_data_file_of_the_package_counts() -> None:
+    """But for those that no stage reads; one that is named by parts, or from elsewhere, would change unseen."""
+    files = {path for path in (PROJECT / "spn4cir").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    data = {path.relative_to(PROJECT).as_posix() for path in files if path.suffix != ".py"}
+    assert data - {path.as_posix() for path in RUN} == READ_BY_COMMANDS_ALONE
+
+
+def test_no_module_has_the_name_of_a_package() -> None:
+    """Python would import the package, and the fingerprint hash the module."""
+    for folder in ("spn4cir", "stages", "demo"):
+        assert [
+            path for path in (PROJECT / folder).rglob("*.py") if (path.with_suffix("") / "__init__.py").exists()
+        ] == []
