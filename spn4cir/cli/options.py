@@ -84,7 +84,10 @@ TextHeadWidth = Annotated[
 ]
 Missing = Annotated[
     Literal["error", "skip"] | None,
-    typer.Option("--missing", help="Images that are absent: stop, or leave their triplets out and say how many."),
+    typer.Option(
+        "--missing",
+        help="Images that are absent or broken: stop at the first, or leave their triplets out and say how many.",
+    ),
 ]
 Dataset = Annotated[
     str | None,

@@ -17,6 +17,7 @@ from spn4cir.datasets.records import (
     findable,
     integer_field,
     list_field,
+    on_disk,
     present,
     present_gallery,
     read_records,
@@ -138,7 +139,7 @@ class Circo:
         annotated = self._read(split)
         gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._listing)
         queries = findable(annotated, self.missing, path)
-        triplets = present(queries, gallery.path, self.missing, str(path))
+        triplets = present(queries, on_disk(paths), self.missing, str(path))
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
 
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:

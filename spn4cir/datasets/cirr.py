@@ -16,6 +16,7 @@ from spn4cir.datasets.records import (
     check_query_ids,
     field,
     findable,
+    on_disk,
     present,
     present_gallery,
     present_images,
@@ -110,11 +111,7 @@ class Cirr(PublishedLayout):
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         path = self._captions_path("train")
-        return present(self._read(path, with_target=True), self._find, self.missing, str(path))
-
-    def _find(self, name: str) -> Path | None:
-        path = self._training_paths.get(name)
-        return path if path and path.is_file() else None
+        return present(self._read(path, with_target=True), on_disk(self._training_paths), self.missing, str(path))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """The annotated training triplets."""
@@ -167,7 +164,7 @@ class Cirr(PublishedLayout):
         """The generated triplets of a file."""
         triplets = self._read(path, with_target=True, generated=True)
         report_empty_texts(triplets, path)
-        return present(triplets, self._find, self.missing, str(path))
+        return present(triplets, on_disk(self._training_paths), self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """The val split, scored over all its images."""
@@ -180,7 +177,7 @@ class Cirr(PublishedLayout):
         annotated = self._read(path, with_target)
         check_query_ids(annotated, "pair id", path)
         queries = findable(annotated, self.missing, path)
-        triplets = present(queries, gallery.path, self.missing, str(path))
+        triplets = present(queries, on_disk(paths), self.missing, str(path))
         for triplet in triplets:
             self._check_subset(triplet, gallery, path)
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)

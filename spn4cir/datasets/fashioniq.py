@@ -24,6 +24,7 @@ from spn4cir.datasets.records import (
     captions_field,
     field,
     findable,
+    on_disk,
     present,
     present_gallery,
     present_images,
@@ -247,9 +248,10 @@ class FashionIQ(PublishedLayout):
         names = self._split_names(category, "val")
         place = self.root / "image_splits" / f"split.{category}.val.json"
         self._require_pictures(category, names, place)
-        gallery, absent = present_gallery(names, [self.image_path(name) for name in names], self.missing, place)
+        paths = {name: self.image_path(name) for name in names}
+        gallery, absent = present_gallery(names, list(paths.values()), self.missing, place)
         path = self._captions_path(category, "val")
-        triplets = present(findable(annotated, self.missing, path), gallery.path, self.missing, str(path))
+        triplets = present(findable(annotated, self.missing, path), on_disk(paths), self.missing, str(path))
         used = frozenset(name for t in triplets for name in (t.reference_name, t.target_name) if name is not None)
         return EvaluationSplit(
             name=category,

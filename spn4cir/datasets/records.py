@@ -113,6 +113,16 @@ def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
         )
 
 
+def on_disk(paths: Mapping[str, Path]) -> Callable[[str], Path | None]:
+    """Where the image of a name is: None for a name that `paths` lacks, and where no image is at its path."""
+
+    def find(name: str) -> Path | None:
+        path = paths.get(name)
+        return path if path and is_there(path) else None
+
+    return find
+
+
 def present(
     triplets: Sequence[Triplet], find: Callable[[str], Path | None], missing: Missing, place: str
 ) -> tuple[Triplet, ...]:

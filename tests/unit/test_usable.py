@@ -62,6 +62,7 @@ def test_fashioniq(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str])
     assert f"cap.dress.train.json: left out 2 of 6 triplets {CAUSE}" in said
     assert f"image_splits: left out 1 of 18 images to caption {CAUSE}" in said
     assert f"split.dress.val.json: left out 1 of 6 images of the gallery {CAUSE}" in said
+    assert f"cap.dress.val.json: left out 2 of 6 triplets {CAUSE}" in said
     deduplicate(layout.training_gallery(), 0)
 
 
@@ -96,7 +97,7 @@ def test_absent_and_broken_are_counted_apart(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_cirr(tmp_path: Path, how: str) -> None:
+def test_cirr(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A broken member of a group costs the queries that name it, and leaves the others' subsets smaller."""
     root = write_cirr(tmp_path)
     damage(root / "train" / "0" / "train-0-0-img1.png", how)
@@ -108,16 +109,20 @@ def test_cirr(tmp_path: Path, how: str) -> None:
     assert (len(val.gallery), val.missing, len(val.triplets), val.left_out) == (11, 1, 10, 2)
     test = layout.test_split()  # type: ignore[attr-defined]
     assert (len(test.gallery), test.missing, test.left_out) == (53, 1, 1)
+    said = capsys.readouterr().err
+    assert f"cap.rc2.val.json: left out 2 of 12 triplets {CAUSE}" in said
+    assert f"cap.rc2.test1.json: left out 1 of 54 triplets {CAUSE}" in said
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_circo(tmp_path: Path, how: str) -> None:
+def test_circo(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Query 0 begins at image 7 and is answered by 14; 21 answers query 1 and begins query 2."""
     root = write_circo(tmp_path)
     damage(root / "COCO2017_unlabeled" / "unlabeled2017" / f"{14:012d}.jpg", how)
     (val,) = open_benchmark("circo", root, "skip").evaluation_splits()
     assert (len(val.gallery), val.missing) == (59, 1)
     assert [triplet.query_id for triplet in val.triplets] == [2, 3, 4, 5]
+    assert f"val.json: left out 2 of 6 triplets {CAUSE}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", DAMAGE)
