@@ -158,19 +158,22 @@ class _Found:
     @cached_property
     def unlisted(self) -> list[Path]:
         """Picture files that no annotation names."""
+        return self._not_named(self.scans)
+
+    def _not_named(self, scans: Mapping[Path, Scan]) -> list[Path]:
         listed = {
             path
             for split in self.splits
             for name, path in split.images.items()
             if split.listed is None or name in split.listed
         }
-        files = (folder / name for folder, scan in self.scans.items() for name in scan.names)
+        files = (folder / name for folder, scan in scans.items() for name in scan.names)
         return [path for path in files if path not in listed]
 
     @cached_property
     def scans(self) -> dict[Path, Scan]:
         """What the layout's folders hold."""
-        return {folder: scan_folder(folder) for folder in self.layout.picture_folders if folder.is_dir()}
+        return _scan(self.layout.picture_folders)
 
     def fault(self, path: Path, reason: str) -> Fault:
         """What is to be said of a picture."""
@@ -179,9 +182,12 @@ class _Found:
 
     def missing(self) -> Iterator[Fault]:
         """The pictures that are not there, with the file of another case, ending or folder where there is one."""
-        others = {_loosely(path): path for path in self.unlisted}
-        elsewhere = {_loosely(Path(path.name)): path for path in reversed(self.unlisted)}
-        for path in self.places.keys() - set(self.there):
+        absent = self.places.keys() - set(self.there)
+        shared = () if self.layout.picture_folders else sorted({path.parent for path in absent})
+        nearby = self._not_named(_scan(shared)) if shared else self.unlisted
+        others = {_loosely(path): path for path in nearby}
+        elsewhere = {_loosely(Path(path.name)): path for path in reversed(nearby)}
+        for path in absent:
             hint = ""
             if other := others.get(_loosely(path)):
                 hint = f", but {self._shown(other)} is: rename it"
@@ -191,6 +197,10 @@ class _Found:
 
     def _shown(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.layout.root)).as_posix()
+
+
+def _scan(folders: Iterable[Path]) -> dict[Path, Scan]:
+    return {folder: scan_folder(folder) for folder in folders if folder.is_dir()}
 
 
 def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
-from spn4cir.datasets import LAYOUTS, open_layout
+from spn4cir.datasets import LAYOUTS, open_benchmark, open_layout
 from spn4cir.errors import InputError
 from spn4cir.images import decoding, usable
 from spn4cir.projects.check import Check, check_data
 from spn4cir.projects.check_lines import check_lines, summary
+from tests.helpers.benchmarks import write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
 
 
@@ -231,3 +232,21 @@ def test_a_name_outside_the_folder_has_a_hint_as_well(tmp_path: Path) -> None:
     layout = open_layout("folder", tmp_path, "error", {"annotations": "a.csv"})
     (fault,) = check_data(layout, 0).missing
     assert fault.reason.startswith("is not there, but 2.png is: move or link it to the folder ")
+
+
+def test_folders_that_other_data_share_give_hints_and_nothing_unlisted(tmp_path: Path) -> None:
+    """GeneCIS names few of COCO's and Visual Genome's images."""
+    root = write_genecis(tmp_path)
+    coco, genome = root / "val2017", root / "VG_100K_all"
+    (coco / f"{1:012d}.jpg").rename(coco / f"{1:012d}.JPG")
+    (genome / "images").mkdir()
+    (genome / "2.jpg").rename(genome / "images" / "2.jpg")
+    (coco / f"{3:012d}.jpg").unlink()
+    draw(coco / "other.jpg", 900)
+    found = check_data(open_benchmark("genecis", root, "error"), 0)
+    assert {Path(fault.path).name: fault.reason for fault in found.missing} == {
+        f"{1:012d}.jpg": f"is not there, but val2017/{1:012d}.JPG is: rename it",
+        "2.jpg": "is not there, but VG_100K_all/images/2.jpg is: move or link it to the folder VG_100K_all",
+        f"{3:012d}.jpg": "is not there",
+    }
+    assert found.unlisted == ()
