@@ -130,7 +130,7 @@ def _other_content(path: Path) -> str:
 
 
 def image_digest(image: Image.Image) -> bytes:
-    """The same of an image that is decoded already."""
+    """A digest of a decoded image: of its shape and its RGB values, as `pixel_digest` makes it of a file."""
     image = to_rgb(image)
     digest = hashlib.blake2b(f"{image.width} {image.height} ".encode(), digest_size=32)
     digest.update(image.tobytes())

@@ -40,7 +40,7 @@ def read_captions(path: Path) -> dict[str, str]:
 
 
 def write_captions(records: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Writes the records of `captioning.make_captions`, whole or not at all."""
+    """Writes the records of `spn4cir.positives.captions.make_captions`, whole or not at all."""
     write_json(path, list(records))
 
 
