@@ -1,20 +1,24 @@
 """SPN4CIR: composed image retrieval with scaled positives and negatives.
 
-`Retriever` and `Hit` are imported when they are asked for: an import of the package loads nothing else, and each
-pipeline stage depends on just the modules it names.
+The public classes are imported when they are asked for: an import of the package loads nothing else, and each pipeline
+stage depends on just the modules that it names.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spn4cir.search.encoder import Encoder
+    from spn4cir.search.mteb import MtebModel
     from spn4cir.search.retriever import Hit, Retriever
 
-__all__ = ["Hit", "Retriever"]
+__all__ = ["Encoder", "Hit", "MtebModel", "Retriever"]
+
+_MODULES = {"Encoder": "encoder", "Hit": "retriever", "MtebModel": "mteb", "Retriever": "retriever"}
 
 
 def __getattr__(name: str) -> Any:
-    """The public classes, from the module that holds them."""
-    if name not in __all__:
+    """The public classes, from the modules that contain them. Raises AttributeError for another name."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'spn4cir' has no attribute {name!r}")
-    return getattr(import_module("spn4cir.search.retriever"), name)
+    return getattr(import_module(f"spn4cir.search.{_MODULES[name]}"), name)

@@ -1,0 +1,27 @@
+"""The classes that users import from the package itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+import spn4cir
+
+
+def test_public_classes_come_from_their_modules() -> None:
+    from spn4cir.search.encoder import Encoder
+    from spn4cir.search.mteb import MtebModel
+    from spn4cir.search.retriever import Hit, Retriever
+
+    assert [getattr(spn4cir, name) for name in spn4cir.__all__] == [Encoder, Hit, MtebModel, Retriever]
+
+
+def test_the_package_alone_loads_nothing_else() -> None:
+    code = "import sys, spn4cir; print(*(name for name in sys.modules if name.startswith(('spn4cir.', 'torch'))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'spn4cir' has no attribute 'Nothing'"):
+        _ = spn4cir.Nothing
