@@ -53,7 +53,7 @@ _MEASURED = {
 
 
 @dataclass(frozen=True)
-class Run:
+class ModelRun:
     """One training: which model, which shift of the seeds, under which condition."""
 
     model: str
@@ -66,14 +66,14 @@ class Run:
         return f"{self.model} {self.seed} {self.condition.name}"
 
 
-def matrix(models: Sequence[str], seeds: int) -> list[Run]:
+def matrix(models: Sequence[str], seeds: int) -> list[ModelRun]:
     """All runs, the most telling ones first: each condition once, then the seeds as the machine is, then the others."""
-    every = [Run(model, seed, condition) for seed in range(seeds) for model in models for condition in CONDITIONS]
+    every = [ModelRun(model, seed, condition) for seed in range(seeds) for model in models for condition in CONDITIONS]
     later = {run: (run.seed > 0) + (run.seed > 0 and bool(run.condition.limits)) for run in every}
     return sorted(every, key=lambda run: (later[run], run.condition.threads))
 
 
-def settings_of(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(run: ModelRun, params: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of `demo/params.yaml` that decide the run, with its seeds; what is wanted decides nothing."""
     sections = {}
     for name in _SECTIONS.get(run.model, ("pictures", run.model)):
@@ -84,7 +84,7 @@ def settings_of(run: Run, params: Mapping[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def train(run: Run, params: Mapping[str, Any], pictures: Path, root: Path) -> dict[str, Any]:
+def train(run: ModelRun, params: Mapping[str, Any], pictures: Path, root: Path) -> dict[str, Any]:
     """Trains in a temporary folder, with the commands of the demo's stages; what was measured, by model.
 
     Raises InputError when a command fails.
@@ -106,14 +106,16 @@ def train(run: Run, params: Mapping[str, Any], pictures: Path, root: Path) -> di
         return {name: read_json(folder / file) for name, file in _MEASURED[run.model].items()}
 
 
-def finished(runs: Sequence[Run], params: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+def finished(runs: Sequence[ModelRun], params: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     """The finished runs in the file whose settings are still those of `demo/params.yaml`."""
     kept = read_json(path) if path.exists() else {}
     settings = {run.key: settings_of(run, params) for run in runs}
     return {key: value for key, value in kept.items() if settings.get(key) == value["settings"]}
 
 
-def carry_out(runs: Sequence[Run], params: Mapping[str, Any], pictures: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
+def carry_out(
+    runs: Sequence[ModelRun], params: Mapping[str, Any], pictures: Path
+) -> Iterator[tuple[ModelRun, dict[str, Any]]]:
     """Trains the runs in their order, those with one thread two at a time; yields each with what was measured."""
     root = Path.cwd()
     for threads, some in groupby(runs, lambda run: run.condition.threads):

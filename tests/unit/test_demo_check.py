@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from demo import check_models
-from demo.check_models import MODELS, Run, carry_out, finished, matrix, settings_of, train
+from demo.check_models import MODELS, ModelRun, carry_out, finished, matrix, settings_of, train
 from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, page, table
 from demo.pictures import write_pictures
 from demo.settings import PicturesSettings, read_settings
@@ -52,7 +52,7 @@ def test_a_condition_is_an_environment():
 
 def test_seeds_are_shifted_and_what_is_wanted_decides_nothing():
     before = deepcopy(PARAMS)
-    settings = settings_of(Run("captioner", 2, FOUND), PARAMS)
+    settings = settings_of(ModelRun("captioner", 2, FOUND), PARAMS)
     assert settings["clip"]["seed"] == PARAMS["clip"]["seed"] + 200
     assert settings["captioner"]["seed"] == PARAMS["captioner"]["seed"] + 200
     assert settings["pictures"] == PARAMS["pictures"]
@@ -91,7 +91,7 @@ def test_a_run_has_its_seed_and_condition(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(arguments, 0)
 
     monkeypatch.setattr(check_models.subprocess, "run", record)
-    measured = train(Run("captioner", 1, condition), PARAMS, tmp_path, ROOT)
+    measured = train(ModelRun("captioner", 1, condition), PARAMS, tmp_path, ROOT)
     assert measured == {"clip": {"of": "demo.clip"}, "captioner": {"of": "demo.llava"}}
     expected = (
         PARAMS["clip"]["seed"] + 100,
@@ -106,10 +106,10 @@ def test_a_run_trains_with_the_commands_of_the_stages(tmp_path):
     params["pictures"].update(train_per_kind=8, held_out_per_kind=4)
     params["encoder"].update(steps=1, batch_size=4, width=32, layers=1, embed_dim=8)
     write_pictures(PicturesSettings(**params["pictures"]), tmp_path / "pictures")
-    measured = train(Run("encoder", 1, FOUND), params, tmp_path / "pictures", ROOT)
+    measured = train(ModelRun("encoder", 1, FOUND), params, tmp_path / "pictures", ROOT)
     assert measured["encoder"]["pictures"] == 8
     with pytest.raises(InputError, match=r"encoder 1 as found, 1 thread: demo.encoder ended with 1: .*nothing"):
-        train(Run("encoder", 1, FOUND), params, tmp_path / "nothing", ROOT)
+        train(ModelRun("encoder", 1, FOUND), params, tmp_path / "nothing", ROOT)
 
 
 @pytest.mark.parametrize("model", MODELS)
