@@ -1,10 +1,10 @@
 """Which images can be decoded: the one answer that every stage goes by under `missing: skip`.
 
 Each image is decoded once to its last pixel, in processes of its own. An image that can be decoded is remembered as
-long as its path, size and time of change, and the version of Pillow, stay as they are: in this process, and for images
-below `data/` of the current folder, where a project's data sets are, in `data/work/usable.txt`. Images that cannot be
-decoded are looked at each time. The first stage under `skip` so costs one decoding of the images that it names, and
-later ones a look at each file's size and time.
+long as its path, size and time of change, and the version of Pillow, stay as they are: in this process, and where the
+current folder is a pipeline's, for images below its `data/raw` and `data/pool`, in `data/work/usable.txt`. Images that
+cannot be decoded are looked at each time. The first stage under `skip` so costs one decoding of the images that it
+names, and later ones a look at each file's size and time.
 """
 
 import hashlib
@@ -22,6 +22,9 @@ from spn4cir.images.processes import default_workers, map_in_processes
 from spn4cir.progress import progress
 
 _STORE = Path("data", "work", "usable.txt")
+# Where a pipeline's data sets are, and what only the folder of a pipeline has.
+_KEPT = (("data", "raw"), ("data", "pool"))
+_PIPELINE = Path("dvc.yaml")
 # Decoded sooner than processes start.
 _FEW = 128
 # The keys of images that this process decoded.
@@ -80,13 +83,14 @@ def _remember(found: Iterable[tuple[Path, str]], stamps: Mapping[Path, tuple[int
     """The faults that were found; the images without one are remembered as they come."""
     faults: dict[Path, str] = {}
     fresh: list[str] = []
+    in_pipeline = _PIPELINE.is_file()
     for path, fault in found:
         if fault:
             faults[path] = fault
             continue
         key = stamps[path][1]
         SEEN.add(key)
-        if not path.is_absolute() and path.parts[0] == _STORE.parts[0]:
+        if in_pipeline and path.parts[:2] in _KEPT:
             fresh.append(key)
         if len(fresh) >= _BLOCK:
             _store(fresh)

@@ -207,6 +207,7 @@ class Project:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
+        Path("dvc.yaml").touch()
         self.folder = Path("data", "raw", "d")
         self.paths = [draw(self.folder / f"{number}.png", number) for number in range(5)]
         self.looked_at: list[str] = []
@@ -270,6 +271,16 @@ def test_images_elsewhere_leave_no_file(project: Project, tmp_path: Path) -> Non
     project.paths = [path.absolute() for path in project.paths]
     assert project.faults() == {}
     assert not (tmp_path / "data" / "work").exists()
+
+
+@pytest.mark.parametrize("name", ["data/raw/d", "data"])
+def test_a_folder_of_the_same_name_that_is_no_project_is_only_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = draw(Path(name, "image.png"), 1)
+    assert unusable([image]) == {}
+    assert sorted(tmp_path.rglob("*.*")) == [tmp_path / image]
 
 
 def test_the_check_decodes_what_another_process_found_usable(project: Project) -> None:
