@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.images.contact_sheet import SheetRow, draw_sheet
+from spn4cir.images.spelling import Spellings, spelled
 from spn4cir.search.retriever import Hit, Retriever
 
 _SHEET_COLUMNS = 10
@@ -17,7 +18,8 @@ def find(
 
     Args:
         retriever: with its gallery.
-        image: a file; where there is none, the name of a picture of the gallery.
+        image: a file; where there is none, the name of a picture of the gallery. Accents may be written in another way
+            (`spn4cir.images.spelling`).
         text: what is to be different.
         k: how many, at least 1.
         gallery: a folder to index first, once the query is known to be good; None: the gallery is there.
@@ -26,9 +28,10 @@ def find(
     Raises:
         InputError: as `Retriever.search` and `index`, and when the gallery holds nothing but the query image.
     """
-    path = Path(image)
+    path = spelled(Path(), image)
     if not path.exists():
-        named = retriever.path(image) if image in retriever else Path(gallery or "", image)
+        name = image if image in retriever else Spellings(retriever.names, Path("the gallery")).find(image) or image
+        named = retriever.path(name) if name in retriever else spelled(Path(gallery or ""), name)
         path = named if named.is_file() else path
     retriever.prepare(path, text)
     if gallery is not None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 import torch
@@ -166,3 +167,15 @@ def test_a_sheet_of_many_wraps_to_rows_of_ten(folder, tmp_path):
     ten, many = Image.open(tmp_path / "ten.png"), Image.open(tmp_path / "many.png")
     assert many.width == ten.width
     assert many.height - ten.height == 2 * (128 + 18 + 10)
+
+
+def test_a_query_image_whose_accents_are_written_in_another_way(weights, folder):
+    """By its path, by its name in a folder, and by its name in a gallery that is indexed already."""
+    whole = normalize("NFC", "café.png")
+    there = draw(folder / normalize("NFD", whole), 40)
+    retriever = Retriever.from_checkpoint(weights, workers=0)
+    for image in (str(folder / whole), whole):
+        hits, query = find(retriever, image, "is red", 9, folder)
+        assert query == there
+        assert len(hits) == 8, "the query image itself is left out"
+    assert find(retriever, whole, "is red", 9)[1] == there
