@@ -32,9 +32,10 @@ Next, with the environment active (. .venv/bin/activate):
   dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; dvc exp show compares
   spn4cir add-dataset fiq --layout fashioniq --path FOLDER   your own FashionIQ folder (cirr: likewise)
 """
-_LOCKS = ("dvc.lock", "demo/dvc.lock")
+# What a run from nothing on another machine changes: its weights, and with them its scores.
+_LOCKED = ("dvc.lock", "demo/dvc.lock", "metrics")
 _LOCK = """\
-  git commit -m "Build the demo" dvc.lock demo/dvc.lock      the lock now names the weights of this machine
+  git commit -m "Build the demo" dvc.lock demo/dvc.lock metrics   the weights and scores of this machine
 """
 
 
@@ -67,9 +68,9 @@ def weak_models(metrics: Path, models: Path) -> list[str]:
 
 
 def is_locked() -> bool:
-    """Whether git holds the lock files as they are; also where there is no git to tell."""
+    """Whether git has the lock files and the scores as they are; also where there is no git repository."""
     try:
-        done = subprocess.run(["git", "diff", "--quiet", "--", *_LOCKS], check=False, capture_output=True)
+        done = subprocess.run(["git", "diff", "--quiet", "--", *_LOCKED], check=False, capture_output=True)
     except OSError:
         return True
     return done.returncode != 1

@@ -91,7 +91,8 @@ class Run:
             if abs(made - self.scores.get(score, -1.0)) > 1e-6:
                 raise InputError(
                     f"{self.label}: its table of queries gives {score} {made:.2f}, the file says "
-                    f"{self.scores.get(score)}; they are of two runs: dvc checkout, or run validate again"
+                    f"{self.scores.get(score)}; they are of two runs: commit metrics with dvc.lock, "
+                    "or dvc checkout, or run validate again"
                 )
         return ranks
 

@@ -54,7 +54,7 @@ def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, m
         dvc: peak memory of DVC's own process, in MB.
     """
     found = {_place(cost.name, datasets): cost for cost in costs}
-    stages = dict.fromkeys(stage for stage, _ in found)
+    stages = dict.fromkeys(stage for stage, dataset in found if dataset)
     rows = [
         " | ".join([f"| {stage}", *(_cells(found.get((stage, dataset))) for dataset in datasets)]) + " |\n"
         for stage in stages

@@ -133,7 +133,7 @@ def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     b.with_suffix(".parquet").write_bytes(a.with_suffix(".parquet").read_bytes())
     said = call(a, b, status=1).stderr
     assert "b.json: its table of queries gives recall_at10 75.00" not in said
-    assert "they are of two runs: dvc checkout, or run validate again" in said
+    assert "they are of two runs: commit metrics with dvc.lock, or dvc checkout, or run validate again" in said
 
 
 @pytest.mark.parametrize(

@@ -47,17 +47,19 @@ def test_a_lock_that_a_run_changed_is_to_be_committed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo_cirr").mkdir()
     (tmp_path / "demo_cirr/clip.json").write_text(json.dumps({"counts": {"queries": {}}, "stage1": {}}))
-    for name in ("dvc.lock", "demo/dvc.lock"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("dvc.lock", "demo/dvc.lock", "metrics/demo_cirr/clip.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("one")
     assert summary.is_locked(), "no repository tells"
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], check=True)
     summary.main(tmp_path)
     assert "git commit" not in capsys.readouterr().out
+    (tmp_path / "metrics/demo_cirr/clip.json").write_text("two")
+    assert not summary.is_locked(), "the scores of this machine"
     (tmp_path / "dvc.lock").write_text("two")
     summary.main(tmp_path)
-    command = 'git commit -m "Build the demo" dvc.lock demo/dvc.lock'
+    command = 'git commit -m "Build the demo" dvc.lock demo/dvc.lock metrics'
     assert command in capsys.readouterr().out
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "test")
