@@ -2,8 +2,8 @@
 
 Trains them with other seeds, numbers of threads and processor instructions, and writes docs/demo-models.md. Finished
 runs are kept in a file, so a check that was stopped goes on where it was; the page is written after every run, of the
-runs that there are. A run is repeated when its settings in `demo/params.yaml` change; remove the file after a change
-of the training code.
+runs that there are. The file is committed beside the page, and runs of another machine in it do not count. A run is
+repeated when its settings in `demo/params.yaml` change; remove the file after a change of the training code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from demo.check_page import CONDITIONS, SEEDS, Condition, Runs, page
+from demo.check_page import CONDITIONS, SEEDS, Condition, Runs, machine, page
 from demo.settings import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
@@ -32,7 +32,7 @@ MODELS = ("captioner", "encoder", "blip", "blip2")
 # Seeds of two runs differ by this much, more than those of two models.
 SHIFT = 100
 CORES = 2
-RESULTS = Path("data/work/demo-models.json")
+RESULTS = Path("docs/demo-models.json")
 OUT = Path("docs/demo-models.md")
 _SECTIONS = {"captioner": ("pictures", "clip", "captioner")}
 _COMMANDS = {
@@ -107,10 +107,13 @@ def train(run: ModelRun, params: Mapping[str, Any], pictures: Path, root: Path) 
 
 
 def finished(runs: Sequence[ModelRun], params: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
-    """The finished runs in the file whose settings are still those of `demo/params.yaml`."""
+    """The finished runs in the file that are of this machine and whose settings are still those of the parameters."""
     kept = read_json(path) if path.exists() else {}
     settings = {run.key: settings_of(run, params) for run in runs}
-    return {key: value for key, value in kept.items() if settings.get(key) == value["settings"]}
+    here = machine()
+    return {
+        key: value for key, value in kept.items() if value["machine"] == here and settings.get(key) == value["settings"]
+    }
 
 
 def carry_out(
@@ -143,8 +146,8 @@ def main() -> None:
         if wanted:
             subprocess.run([sys.executable, "-m", "demo.pictures", "--out", str(pictures)], check=True)
         for number, (run, measured) in enumerate(carry_out(wanted, params, pictures), start=1):
-            kept[run.key] = {"settings": settings_of(run, params), "measured": measured}
-            write_json(arguments.results, kept)
+            kept[run.key] = {"machine": machine(), "settings": settings_of(run, params), "measured": measured}
+            write_json(arguments.results, kept, indent=1)
             print(f"{number}/{len(wanted)} {run.key}: {measured}", flush=True)
             write_page(kept, params)
     write_page(kept, params)

@@ -111,7 +111,7 @@ def page(runs: Runs, params: Mapping[str, Any]) -> str:
         runs: by `<what was trained> <seed> <condition>`, each with what was `measured` by model.
         params: `demo/params.yaml`.
     """
-    parts = [_HEAD.format(machine=_machine(), runs=_count(runs), full=SEEDS * len(CONDITIONS))]
+    parts = [_HEAD.format(machine=machine(), runs=_count(runs), full=SEEDS * len(CONDITIONS))]
     for figure in FIGURES:
         found = {condition: _values(runs, figure, condition) for condition in CONDITIONS}
         wanted = params[figure.model][figure.wanted]
@@ -155,7 +155,8 @@ def _count(runs: Runs) -> str:
     return ", ".join(f"{count} of {model}" for model, count in counts.items())
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor, the instructions that torch uses of it, and torch's version."""
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}"
 
 

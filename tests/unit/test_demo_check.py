@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from demo import check_models
 from demo.check_models import MODELS, ModelRun, carry_out, finished, matrix, settings_of, train
-from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, page, table
+from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, machine, page, table
 from demo.pictures import write_pictures
 from demo.settings import PicturesSettings, read_settings
 from spn4cir.errors import InputError
@@ -63,8 +63,12 @@ def test_seeds_are_shifted_and_what_is_wanted_decides_nothing():
 def test_finished_runs_are_kept_as_long_as_their_settings(tmp_path):
     runs = matrix(["encoder", "blip"], 1)
     assert finished(runs, PARAMS, tmp_path / "none.json") == {}
-    kept = {run.key: {"settings": settings_of(run, PARAMS), "measured": {}} for run in runs}
+    own = {"machine": machine(), "measured": {}}
+    kept = {run.key: {**own, "settings": settings_of(run, PARAMS)} for run in runs}
     write_json(tmp_path / "kept.json", kept)
+    other = {key: {**value, "machine": "another"} for key, value in kept.items()}
+    write_json(tmp_path / "other.json", other)
+    assert finished(runs, PARAMS, tmp_path / "other.json") == {}
     changed = deepcopy(PARAMS)
     changed["encoder"]["steps"] += 1
     changed["blip"]["wanted_recall"] += 1
