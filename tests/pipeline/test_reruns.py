@@ -98,14 +98,15 @@ def test_code_reruns_what_runs_it(edited: Project, module: str, stale: set[str])
 def test_a_new_family_and_a_new_layout_rerun_nothing(edited: Project) -> None:
     """Each is a file and an entry of its registry."""
     for registry, name, entry in (
-        ("composers", "toy", 'Entry("spn4cir.composers.toy:ToyComposer", (Container(1, "toy"),))'),
-        ("datasets", "rows", '"spn4cir.datasets.rows:Rows"'),
+        ("composers", "toy", 'FamilyEntry("spn4cir.composers.toy:ToyComposer", (Container(1, "toy"),))'),
+        ("datasets", "toy", '"spn4cir.datasets.toy:Toy"'),
     ):
         path = edited.root / "spn4cir" / registry / "__init__.py"
         text = path.read_text(encoding="utf-8")
         start = "COMPOSERS = {\n" if registry == "composers" else "LAYOUTS = {\n"
         path.write_text(text.replace(start, f'{start}    "{name}": {entry},\n'), encoding="utf-8")
-        (path.parent / f"{name}.py").write_text("x = 1\n")
+        with (path.parent / f"{name}.py").open("x") as module:  # of a name that no module has
+            module.write("x = 1\n")
     assert refresh(edited) == {}
 
 
