@@ -77,7 +77,7 @@ def names(hits: list[Hit]) -> list[str]:
 def test_the_package_is_imported_without_torch():
     program = "import sys, spn4cir; print(spn4cir.__all__, {'torch', 'numpy', 'faiss'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "['Hit', 'Retriever'] set()\n"
+    assert done.stdout == "['Encoder', 'Hit', 'MtebModel', 'Retriever'] set()\n"
     with pytest.raises(AttributeError, match="has no attribute 'Retrieber'"):
         _ = spn4cir.Retrieber
 
