@@ -4,8 +4,6 @@ import doctest
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,14 +70,6 @@ def listing(folder: Path) -> list[str]:
 
 def names(hits: list[Hit]) -> list[str]:
     return [hit.name for hit in hits]
-
-
-def test_the_package_is_imported_without_torch():
-    program = "import sys, spn4cir; print(spn4cir.__all__, {'torch', 'numpy', 'faiss'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "['Encoder', 'Hit', 'MtebModel', 'Retriever'] set()\n"
-    with pytest.raises(AttributeError, match="has no attribute 'Retrieber'"):
-        _ = spn4cir.Retrieber
 
 
 def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
