@@ -133,10 +133,10 @@ def open_network(
     gallery: Path,
 ) -> "Retriever":
     """Without a gallery yet; one that holds no image is refused before the weights are read."""
-    from spn4cir.images.folders import require_pictures
+    from spn4cir.images.folders import require_images
     from spn4cir.search.retriever import Retriever
 
-    require_pictures(gallery)
+    require_images(gallery)
     _, place, processes = find_machine(device, workers)
     return Retriever.from_checkpoint(
         checkpoint,

@@ -33,7 +33,7 @@ from spn4cir.datasets.records import (
 )
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.images.endings import picture_endings, split_ending
+from spn4cir.images.endings import image_endings, split_ending
 from spn4cir.images.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
@@ -102,7 +102,7 @@ class FashionIQ(PublishedLayout):
         for name in names:
             stem, ending = split_ending(name)
             by_ending.setdefault(ending, []).append((stem, name))
-        endings = [*_FIRST, *sorted(picture_endings() - {*_FIRST})]
+        endings = [*_FIRST, *sorted(image_endings() - {*_FIRST})]
         return {
             stem: folder / name
             for ending in reversed(endings)  # the last one counts: .png

@@ -15,7 +15,7 @@ from spn4cir.datasets.base import AnnotatedRows, names_of
 from spn4cir.datasets.protocol import AnnotatedSplit
 from spn4cir.datasets.rows import Row, read_table
 from spn4cir.datasets.splits import Assigned, lot
-from spn4cir.images.endings import PICTURES
+from spn4cir.images.endings import EXPECTED_ENDINGS
 from spn4cir.images.folders import folder_gallery
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
@@ -37,7 +37,7 @@ class Folder(AnnotatedRows):
     layout: ClassVar[str] = "folder"
     caption_join: ClassVar[str] = "the one text as written"
     gallery_rule: ClassVar[str] = "all pictures of the folder"
-    _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {PICTURES}"
+    _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {EXPECTED_ENDINGS}"
 
     _to_state: ClassVar[str] = "a column 'split' decides it otherwise"
 

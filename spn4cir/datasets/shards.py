@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import walk_once
-from spn4cir.images.endings import is_picture, passed_over, passed_over_line, picture_endings, split_ending
+from spn4cir.images.endings import image_endings, is_image, passed_over, passed_over_line, split_ending
 from spn4cir.images.spelling import Spellings
 from spn4cir.images.tars import member_names
 from spn4cir.progress import progress
@@ -57,7 +57,7 @@ def image_id(file: str) -> str:
     """The id of an image by its file name or a path on any machine: the name without a picture's suffix."""
     name = PureWindowsPath(file).name  # splits at both kinds of slash
     stem, ending = split_ending(name)
-    return stem if ending in picture_endings() else name
+    return stem if ending in image_endings() else name
 
 
 def find_parts(root: Path, missing: Missing) -> Parts:
@@ -206,7 +206,7 @@ def _listed(parts: Iterable[tuple[int, Path, list[str]]]) -> Iterator[Listed]:
     for part, place, files in parts:
         passed += passed_over(file for file in files if not file.endswith(".txt"))
         for file in files:
-            if is_picture(file):
+            if is_image(file):
                 yield Listed(image_id(file), place / file, part, str(place / file))
     if line := passed_over_line(passed):
         print(line, file=sys.stderr)

@@ -19,11 +19,11 @@ _FORMATS = frozenset(
 _OPTIONAL = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "MPO": "jpg", "WEBP": "webp"}
 # Annotations and what belongs to them: lying beside pictures, nobody takes them for some.
 _NOTES = frozenset({".csv", ".json", ".jsonl", ".parquet", ".arrow", ".data", ".tar"})
-PICTURES = ".png, .jpg, .jpeg, .webp, .tif or another ending of a picture that Pillow reads"
+EXPECTED_ENDINGS = ".png, .jpg, .jpeg, .webp, .tif or another ending of a picture that Pillow reads"
 
 
 @cache
-def picture_endings() -> frozenset[str]:
+def image_endings() -> frozenset[str]:
     """The endings of pictures, in lower case."""
     Image.preinit()  # so that the common formats stay the first ones that every file is compared with
     registered = Image.registered_extensions()
@@ -40,15 +40,15 @@ def split_ending(name: str) -> tuple[str, str]:
     return stem, ending.lower()
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file counts as a picture by its name."""
-    return split_ending(name)[1] in picture_endings()
+    return split_ending(name)[1] in image_endings()
 
 
 def passed_over(names: Iterable[str]) -> Counter[str]:
     """How many files are no pictures, by ending; annotations and names that begin with a dot do not count."""
     endings = (split_ending(name)[1] for name in names if not name.startswith("."))
-    return Counter(ending for ending in endings if ending not in picture_endings() and ending not in _NOTES)
+    return Counter(ending for ending in endings if ending not in image_endings() and ending not in _NOTES)
 
 
 def passed_over_line(passed: Counter[str]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
-from spn4cir.images.endings import PICTURES, is_picture, passed_over, passed_over_line
+from spn4cir.images.endings import EXPECTED_ENDINGS, is_image, passed_over, passed_over_line
 from spn4cir.types import Gallery
 
 
@@ -33,20 +33,22 @@ def folder_gallery(folder: Path) -> Gallery:
 
     Raises InputError for a folder that is not there or holds no image.
     """
-    found = require_pictures(folder)
+    found = require_images(folder)
     if line := passed_over_line(found.passed):
         print(f"{folder}: {line}", file=sys.stderr)
     return Gallery(tuple(found.names), tuple(folder / name for name in found.names))
 
 
-def require_pictures(folder: Path) -> Scan:
+def require_images(folder: Path) -> Scan:
     """What the folder holds. Raises InputError as `folder_gallery`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
     found = scan_folder(folder)
     if not found.names:
         passed = f" ({line})" if (line := passed_over_line(found.passed)) else ""
-        raise InputError(f"{folder}: the gallery is empty: no file ends in {PICTURES}{passed}; name another folder")
+        raise InputError(
+            f"{folder}: the gallery is empty: no file ends in {EXPECTED_ENDINGS}{passed}; name another folder"
+        )
     return found
 
 
@@ -56,7 +58,7 @@ def scan_folder(folder: Path) -> Scan:
     passed: Counter[str] = Counter()
     for place, folders, files in walk_once(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = [name for name in files if is_picture(name) and not name.startswith(".")]
+        images = [name for name in files if is_image(name) and not name.startswith(".")]
         names.extend(Path(place, name).relative_to(folder).as_posix() for name in images)
         passed += passed_over(files)
     return Scan(sorted(names), passed)

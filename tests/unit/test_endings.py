@@ -14,7 +14,7 @@ from spn4cir.datasets.shards import image_id
 from spn4cir.errors import InputError
 from spn4cir.images import endings
 from spn4cir.images.decoding import open_image
-from spn4cir.images.endings import is_picture, passed_over, passed_over_line, picture_endings
+from spn4cir.images.endings import image_endings, is_image, passed_over, passed_over_line
 from spn4cir.images.folders import folder_gallery
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import check_lines
@@ -45,17 +45,17 @@ def test_what_pillow_reads_is_a_picture(tmp_path: Path, ending: str) -> None:
     ["a.pdf", "a.ps", "a.eps", "a.mpg", "a.psd", "a.ico", "a.h5", "a.fits", "a.txt", "a.heic", "a", "jpg", ".png"],
 )
 def test_other_files_are_none(name: str) -> None:
-    assert not is_picture(name)
+    assert not is_image(name)
 
 
 def test_a_format_that_pillow_was_built_without_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are passed over and counted, rather than found to be broken one by one."""
-    picture_endings.cache_clear()
+    image_endings.cache_clear()
     monkeypatch.setattr(endings.features, "check", lambda feature: feature != "webp")
-    assert not is_picture("a.webp")
-    assert is_picture("a.jfif")
+    assert not is_image("a.webp")
+    assert is_image("a.jfif")
     monkeypatch.undo()
-    picture_endings.cache_clear()
+    image_endings.cache_clear()
 
 
 def test_what_is_passed_over_is_said_by_ending() -> None:
@@ -146,8 +146,7 @@ def test_ids_lose_every_ending_of_a_picture(tmp_path: Path) -> None:
 def test_common_formats_stay_the_first_that_pillow_tries() -> None:
     """Registering all formats must not put those before them that look into every file."""
     code = (
-        "from PIL import Image; from spn4cir.images.endings import picture_endings\n"
-        "picture_endings(); print(*Image.ID[:6])"
+        "from PIL import Image; from spn4cir.images.endings import image_endings\nimage_endings(); print(*Image.ID[:6])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {"BMP", "GIF", "JPEG", "PNG", "PPM"} <= set(said.split())
