@@ -144,6 +144,14 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_hash(path: Path, sha256: str, remedy: str) -> None:
+    """Raises InputError, with the remedy, when a file is missing or its bytes have another sha256."""
+    if not path.is_file():
+        raise InputError(f"{path}: is missing; {remedy}")
+    if (found := file_hash(path)) != sha256:
+        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {sha256[:12]}); {remedy}")
+
+
 def value_hash(value: Any) -> str:
     """sha256 of a JSON-like value, independent of key order, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

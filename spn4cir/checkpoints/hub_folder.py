@@ -18,7 +18,7 @@ from spn4cir.composers.bert_tokenizer import folder_vocabulary
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, read_json
+from spn4cir.files import check_hash, read_json
 
 LIBRARY: Literal["spn4cir"] = "spn4cir"
 FORMAT: Literal[1] = 1
@@ -129,7 +129,7 @@ def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
     """
     config = read_config(folder)
     for name, sha256 in config.files.items():
-        _check_hash(folder / name, sha256)
+        check_hash(folder / name, sha256, _AGAIN)
     words = folder_vocabulary(folder) if WORDS in config.files else None
     place = container(config, folder)
     state = _read_tensors(folder / WEIGHTS)
@@ -177,13 +177,6 @@ def check_described(folder: Path, config: Config, composer: Composer) -> None:
 def published_state(content: Mapping[str, Any], place: Container) -> dict[str, Tensor]:
     """The tensors of a published file's content by name, without the container's prefix."""
     return {name.removeprefix(place.prefix): tensor for name, tensor in content[place.key].items()}
-
-
-def _check_hash(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: is missing; {_AGAIN}")
-    if (found := file_hash(path)) != sha256:
-        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {sha256[:12]}); {_AGAIN}")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spn4cir.composers.protocol import Options
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, check_replaceable, file_hash, read_json, write_json
+from spn4cir.files import atomic_folder, check_hash, check_replaceable, file_hash, read_json, write_json
 from spn4cir.search.catalogue import Catalogue
 from spn4cir.search.index import Holdings
 from spn4cir.search.index_weights import FILE, FOLDER, Weights
@@ -135,15 +135,8 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; make the index anew") from None
     for name, sha256 in manifest.files.items():
-        _check_hash(folder / name, sha256)
+        check_hash(folder / name, sha256, "make the index again")
     return manifest
-
-
-def _check_hash(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: is missing, so the index is damaged; make it anew")
-    if (found := file_hash(path)) != sha256:
-        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {sha256[:12]}); make the index anew")
 
 
 def read_holdings(folder: Path, manifest: Manifest) -> Holdings:

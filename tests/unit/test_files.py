@@ -14,6 +14,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import (
     atomic_file,
     atomic_folder,
+    check_hash,
     disk_errors,
     file_hash,
     read_json,
@@ -201,6 +202,17 @@ def test_hashes(tmp_path: Path) -> None:
     (folder / "x").rename(folder / "z")
     assert len({base, changed, tree_hash(folder)}) == 3
     assert value_hash({"a": 1, "b": [2]}) == value_hash({"b": [2], "a": 1}) != value_hash({"a": 1, "b": [3]})
+
+
+def test_a_file_with_another_hash_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("1")
+    check_hash(path, file_hash(path), "download it again")
+    with pytest.raises(InputError, match=r"x: is damaged \(sha256 6b86b273ff34, expected ffffffffffff\); download it"):
+        check_hash(path, "f" * 64, "download it again")
+    path.unlink()
+    with pytest.raises(InputError, match=r"x: is missing; download it again"):
+        check_hash(path, "f" * 64, "download it again")
 
 
 def test_a_listing_sees_names_sizes_and_times(tmp_path: Path) -> None:

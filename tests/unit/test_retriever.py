@@ -323,7 +323,7 @@ def test_a_damaged_index_is_refused(held, tmp_path, file):
     with pytest.raises(InputError, match=rf"{file}: (is damaged|holds other weights)"):
         Retriever.load(tmp_path / "index")
     place.unlink()
-    with pytest.raises(InputError, match=rf"{file}: (is missing, so the index is damaged|no such file)"):
+    with pytest.raises(InputError, match=rf"{file}: (is missing; make the index again|no such file)"):
         Retriever.load(tmp_path / "index")
 
 
