@@ -1,4 +1,4 @@
-"""Weight files, read without running their code, and the widths of attention heads, which no file contains."""
+"""Weight files, read without running their code and compared with a network; and the widths of attention heads."""
 
 import sys
 import warnings
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from spn4cir.errors import InputError
 
@@ -16,6 +17,7 @@ HEAD_WIDTH = 64
 EVA_HEAD_WIDTH = 88
 # Attributes that hold the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_LISTED = 10
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -80,6 +82,44 @@ def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
     found = ", ".join(f"'{wrapper}.'" for wrapper in _WRAPPERS if wrapper in wrapped.values())
     print(f"{place}: was saved from a wrapped network; {found} is taken off the names", file=sys.stderr)
     return {_own_name(name): tensor for name, tensor in zip(names, named.values(), strict=True)}
+
+
+def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
+    """Compares the tensors of a file with those of a network of the sizes that the file's shapes describe.
+
+    Args:
+        state: tensors of the file, by name.
+        expected: tensors of the network, by name.
+        place: the file, for messages.
+
+    Raises:
+        InputError: names are missing or unexpected, shapes differ, or whole numbers are given for weights.
+    """
+    common = sorted(expected.keys() & state.keys())
+    faults = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in common
+            if state[name].shape != expected[name].shape
+        ],
+        "kind": [
+            f"{name} of {state[name].dtype}"
+            for name in common
+            if expected[name].is_floating_point() and not state[name].is_floating_point()
+        ],
+    }
+    found = [f"{fault} {_shown(names)}" for fault, names in faults.items() if names]
+    if found:
+        raise InputError(
+            f"{place}: does not fit a network of its sizes: {'; '.join(found)}; check the file or download it again"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return f"{list(names[:_LISTED])}" + (f" and {more} more" if more > 0 else "")
 
 
 def _own_name(name: str) -> str:

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spn4cir.composers.protocol import PUBLISHED, Options, Sizes, Trained
-from spn4cir.composers.state_dicts import check_names
 from spn4cir.losses import info_nce
+from spn4cir.weights import check_tensors
 
 
 class ComposerModule(nn.Module):
@@ -78,7 +78,7 @@ class ComposerModule(nn.Module):
         """From those names. Raises InputError that lists the names at fault."""
         del stage, options
         composer = cls()
-        check_names(state, composer.state_dict(), place)
+        check_tensors(state, composer.state_dict(), place)
         composer.load_state_dict(state)
         return composer.eval()
 

@@ -17,10 +17,10 @@ from spn4cir.composers.base import ComposerModule, copies, trainable
 from spn4cir.composers.bert_tokenizer import BertWords, Tokens
 from spn4cir.composers.hosted import VIT_PAIRS, base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Tower, Trained
-from spn4cir.composers.state_dicts import KeyMap, check_names, count_modules, heads
+from spn4cir.composers.state_dicts import KeyMap, count_modules, heads
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
-from spn4cir.weights import HEAD_WIDTH
+from spn4cir.weights import HEAD_WIDTH, check_tensors
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
 # BERT's and BLIP's text encoder's; at work only where training asks for it.
@@ -182,7 +182,7 @@ class BlipComposer(ComposerModule):
         if stage == 1:
             ours.setdefault("temperature", composer.temperature.detach())
         names = KEYS[stage].to_published
-        check_names(names(ours), names(composer.state_dict()), place)
+        check_tensors(names(ours), names(composer.state_dict()), place)
         fill(composer, ours)
         return composer.eval()
 

@@ -22,10 +22,10 @@ from spn4cir.composers.blip2_keys import KEYS, filled_extras, from_base_name, jo
 from spn4cir.composers.hosted import base_network, base_options, fill
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes, Trained
 from spn4cir.composers.qformer import PUBLISHED_SIZES, SIZED, QFormer, qformer_config, qformer_sizes, vision_config
-from spn4cir.composers.state_dicts import check_names
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
 from spn4cir.losses import token_info_nce, token_scores
+from spn4cir.weights import check_tensors
 
 ADDED_TOKENS = ("[DEC]",)
 MAX_TOKENS = 32
@@ -244,7 +244,7 @@ class Blip2Composer(ComposerModule):
             raise InputError(f"{place}: the sizes of its tensors make no BLIP-2 ({error}); check the file") from None
         join_biases(state, place)
         ours = KEYS[stage].to_ours(state, place)
-        check_names(split_biases(KEYS[stage].to_published(ours)), composer._published_names(stage), place)
+        check_tensors(split_biases(KEYS[stage].to_published(ours)), composer._published_names(stage), place)
         fill(composer, ours)
         return composer.eval()
 

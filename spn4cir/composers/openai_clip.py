@@ -14,10 +14,10 @@ from torch import Tensor
 
 from spn4cir.composers.base import ComposerModule
 from spn4cir.composers.protocol import Options, Sizes, Tower
-from spn4cir.composers.state_dicts import check_names, count_modules, heads
+from spn4cir.composers.state_dicts import count_modules, heads
 from spn4cir.errors import InputError, first_line
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
-from spn4cir.weights import HEAD_WIDTH
+from spn4cir.weights import HEAD_WIDTH, check_tensors
 
 # Scalars that OpenAI's own files carry beside the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
@@ -110,7 +110,7 @@ def read_clip(state: dict[str, Tensor], place: str, options: Options) -> tuple[C
         network, image_size = _network(state, place, options)
     except (ValueError, IndexError, TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"{place}: the sizes of its tensors make no CLIP ({error}); check the file") from None
-    check_names(state, network.state_dict(), place)
+    check_tensors(state, network.state_dict(), place)
     network.load_state_dict(state, assign=True)
     return network.eval(), image_size
 

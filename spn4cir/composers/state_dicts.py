@@ -81,23 +81,3 @@ def heads(width: int, head_width: int) -> int:
             "name another with --vision-head-width or --text-head-width"
         )
     return width // head_width
-
-
-def check_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
-    """Raises InputError unless both hold the same names with the same shapes, and numbers of the same kind."""
-    missing = sorted(expected.keys() - state.keys())
-    extra = sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
-    ]
-    kinds = [
-        f"{name} of {state[name].dtype}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].is_floating_point() != expected[name].is_floating_point()
-    ]
-    found = (("missing", missing), ("unexpected", extra), ("shape", shapes), ("kind", kinds))
-    faults = [f"{what} {names}" for what, names in found if names]
-    if faults:
-        raise InputError(f"{place}: does not fit the network its sizes call for: {'; '.join(faults)}")

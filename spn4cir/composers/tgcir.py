@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from spn4cir.composers.base import copies
 from spn4cir.composers.openai_clip import ClipModule, base_clip, read_clip
 from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Trained
-from spn4cir.composers.state_dicts import KeyMap, check_names
+from spn4cir.composers.state_dicts import KeyMap
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.weights import check_tensors
 
 GLOBAL_TOKENS = 4
 LOCAL_TOKENS = 8
@@ -192,7 +193,7 @@ class TgcirComposer(ClipModule):
         if stage == 2:
             composer.text_tokens = copy.deepcopy(composer.image_tokens)
         names = KEYS[stage].to_published
-        check_names(names(heads), names(composer._heads(stage)), place)
+        check_tensors(names(heads), names(composer._heads(stage)), place)
         composer.load_state_dict(heads, strict=False, assign=True)
         return composer.eval()
 
@@ -221,7 +222,7 @@ def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _check_twin(twin: dict[str, Tensor], network: CLIP, place: str) -> None:
     """Raises InputError unless the tower's second name holds the tensors of the first."""
     tower = network.visual.state_dict()
-    check_names(twin, tower, f"{place}: {_TWIN}*")
+    check_tensors(twin, tower, f"{place}: {_TWIN}*")
     if differing := sorted(name for name in twin if not torch.equal(twin[name].float(), tower[name])):
         raise InputError(
             f"{place}: '{_TOWER}*' and '{_TWIN}*' are one tower under two names, but {len(differing)} of their "

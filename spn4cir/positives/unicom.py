@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spn4cir.errors import InputError, some_names
 from spn4cir.images.preprocess import Preprocess
-from spn4cir.weights import HEAD_WIDTH, read_plain, unwrapped
+from spn4cir.weights import HEAD_WIDTH, check_tensors, read_plain, unwrapped
 
 _LISTED = 8
 
@@ -133,7 +133,7 @@ def load_unicom(path: Path) -> Unicom:
             f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it holds {held}); "
             "give a file as https://github.com/deepglint/unicom releases them, such as FP16-ViT-L-14.pt"
         ) from None
-    _require_same_tensors(path, state, model.state_dict())
+    check_tensors(state, model.state_dict(), str(path))
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return model.eval()
 
@@ -144,17 +144,3 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         found = some_names([str(name) for name in state], _LISTED) or "nothing"
         raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
     return unwrapped(state, str(path))
-
-
-def _require_same_tensors(path: Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    problems = []
-    if missing := [name for name in expected if name not in state]:
-        problems.append(f"missing {some_names(missing, _LISTED)}")
-    if unexpected := [name for name in state if name not in expected]:
-        problems.append(f"unexpected {some_names(unexpected, _LISTED)}")
-    misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
-    if misshapen:
-        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}" for name in misshapen]
-        problems.append(f"of another shape {some_names(shapes, _LISTED)}")
-    if problems:
-        raise InputError(f"{path}: is not a whole Unicom checkpoint: {'; '.join(problems)}; download the file again")

@@ -104,13 +104,31 @@ def test_preprocessing_is_clip_s_without_padding(model: Unicom) -> None:
 
 def test_missing_and_unexpected_tensors_are_listed(model: Unicom, tmp_path: Path) -> None:
     path = saved(model, tmp_path / "unicom.pt", **{"norm.weight": None, "extra": torch.ones(1)})
-    with pytest.raises(InputError, match=r"unicom\.pt.*missing norm\.weight; unexpected extra"):
+    with pytest.raises(InputError, match=r"unicom\.pt: .*missing \['norm\.weight'\]; unexpected \['extra'\]"):
         load_unicom(path)
 
 
 def test_misshapen_tensors_are_listed(model: Unicom, tmp_path: Path) -> None:
     path = saved(model, tmp_path / "unicom.pt", **{"norm.weight": torch.ones(3)})
-    with pytest.raises(InputError, match=r"of another shape norm\.weight \(3,\) for \(128,\)"):
+    with pytest.raises(InputError, match=r"shape \['norm\.weight \(3,\) instead of \(128,\)'\]"):
+        load_unicom(path)
+
+
+def test_whole_numbers_are_no_weights(model: Unicom, tmp_path: Path) -> None:
+    path = saved(model, tmp_path / "unicom.pt", **{"norm.weight": torch.ones(128, dtype=torch.long)})
+    with pytest.raises(InputError, match=r"kind \['norm\.weight of torch\.int64'\]"):
+        load_unicom(path)
+
+
+def test_counters_of_any_kind_are_taken(model: Unicom, tmp_path: Path) -> None:
+    """A file that was cast as a whole holds the batches counted by its norms as floating-point numbers."""
+    path = saved(model, tmp_path / "unicom.pt", **{"feature.1.num_batches_tracked": torch.tensor(7.0)})
+    assert load_unicom(path).feature[1].num_batches_tracked == 7
+
+
+def test_a_long_list_of_names_is_cut(model: Unicom, tmp_path: Path) -> None:
+    path = saved(model, tmp_path / "unicom.pt", **{f"extra.{i:02}": torch.ones(1) for i in range(13)})
+    with pytest.raises(InputError, match=r"unexpected \['extra\.00', .*'extra\.09'\] and 3 more; check the file"):
         load_unicom(path)
 
 
