@@ -13,15 +13,12 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 from torch import Tensor
-from torch.nn import functional
 
-from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.images.preprocess import image_batches
 from spn4cir.positives.partners import Partners, Ranks, Window, is_shares, ranks_of
 from spn4cir.positives.rank_samples import Neighbour, RankSample, RankSamples, sampled_ranks
-from spn4cir.positives.unicom import Unicom
+from spn4cir.positives.unicom import Unicom, encode_images
 from spn4cir.progress import progress
 from spn4cir.types import UniqueImages
 
@@ -85,7 +82,7 @@ def _kept_features(
     """The features of every image: those of `work`, or encoded and kept there."""
     kept = work / "features.npy"
     if not kept.exists():
-        features = encode_gallery(model, paths, batch_size, workers, device)
+        features = encode_images(model, paths, batch_size, workers, device)
         with atomic_file(kept) as temporary, temporary.open("wb") as file:
             np.save(file, features.numpy())
     return torch.from_numpy(np.load(kept))
@@ -110,25 +107,6 @@ def sample_ranks(
         for place, row in enumerate(rows)
     )
     return RankSamples(images, samples)
-
-
-def encode_gallery(
-    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
-) -> Float32[Tensor, "images dim"]:
-    """Unit-norm features of every image on the CPU, one encode an image.
-
-    Raises InputError for an image that cannot be decoded, or when the GPU cannot hold a batch.
-    """
-    model = model.to(device).eval()
-    features = torch.empty(len(paths), model.sizes.dim)
-    batches = image_batches(paths, model.preprocess, batch_size, workers)
-    start = 0
-    with torch.inference_mode():
-        for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
-            with memory_errors("match: encode", batch_size):
-                features[start : start + len(images)] = functional.normalize(model(images.to(device)).float())
-            start += len(images)
-    return features
 
 
 def find_partners(features: Float32[Tensor, "images dim"], window: Window | None, partners: int, seed: int) -> Partners:

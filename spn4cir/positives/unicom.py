@@ -1,19 +1,22 @@
-"""Unicom: the image encoder whose similarities rank images for matching."""
+"""Unicom: the image encoder whose similarities rank images for matching, and its features of images."""
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Float32
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from spn4cir.device import memory_errors
 from spn4cir.errors import InputError, some_names
-from spn4cir.images.preprocess import Preprocess
+from spn4cir.images.preprocess import Preprocess, image_batches
+from spn4cir.progress import progress
 from spn4cir.weights import HEAD_WIDTH, check_tensors, read_plain, unwrapped
 
 _LISTED = 8
@@ -144,3 +147,22 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         found = some_names([str(name) for name in state], _LISTED) or "nothing"
         raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
     return unwrapped(state, str(path))
+
+
+def encode_images(
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
+) -> Float32[Tensor, "images dim"]:
+    """Unit-norm features of every image on the CPU, one encode an image.
+
+    Raises InputError for an image that cannot be decoded, or when the GPU cannot hold a batch.
+    """
+    model = model.to(device).eval()
+    features = torch.empty(len(paths), model.sizes.dim)
+    batches = image_batches(paths, model.preprocess, batch_size, workers)
+    start = 0
+    with torch.inference_mode():
+        for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
+            with memory_errors("match: encode", batch_size):
+                features[start : start + len(images)] = nn.functional.normalize(model(images.to(device)).float())
+            start += len(images)
+    return features

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from spn4cir.errors import InputError
 from spn4cir.positives import matching
-from spn4cir.positives.matching import encode_gallery, find_partners, match
-from spn4cir.positives.unicom import Unicom, UnicomSizes
+from spn4cir.positives.matching import find_partners, match
+from spn4cir.positives.unicom import Unicom, UnicomSizes, encode_images
 from spn4cir.types import Gallery, UniqueImages
 
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ def test_features_have_unit_norm_and_the_order_of_the_paths(
     model: CountingUnicom, unique: UniqueImages, workers: int
 ) -> None:
     """Batches and workers change nothing: each row is the network's output for its own image."""
-    features = encode_gallery(model, unique.gallery.paths, 3, workers, CPU)
+    features = encode_images(model, unique.gallery.paths, 3, workers, CPU)
     alone = [model(model.preprocess(Image.open(path))[None])[0] for path in unique.gallery.paths]
     torch.testing.assert_close(features, nn.functional.normalize(torch.stack(alone)).detach())
     torch.testing.assert_close(features.norm(dim=1), torch.ones(7))
@@ -223,4 +223,4 @@ def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(
 
     monkeypatch.setattr(model, "forward", full)
     with pytest.raises(InputError, match=r"^match: encode: a batch does not fit .* lower batch_size \(3\)"):
-        encode_gallery(model, unique.gallery.paths, 3, 0, torch.device("cpu"))
+        encode_images(model, unique.gallery.paths, 3, 0, torch.device("cpu"))
