@@ -59,7 +59,7 @@ def _own(job: Job, settings: Caption) -> Iterator[CaptionFile]:
     layout = job.layout()
     families = [family for family in job.params.run.models if family not in settings.pool]
     for words in sorted({job.of_family(settings.words, "caption.{}.words", family) for family in families}):
-        place = layout.published_captions(words)
+        place = layout.names.captions(words)
         yield CaptionFile(lambda: layout.caption_images(settings.images), words, place, layout.root / "mm_data")
 
 

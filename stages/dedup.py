@@ -17,7 +17,7 @@ def main(job: Job) -> None:
         write_optimized_images(unique, job.dedup_file)
         write_json(job.shared("dedup") / "source.json", {"source": "make"}, indent=2)
     else:
-        path, origin = published.find(job, settings.source, layout.published_unique, settings.hub)
+        path, origin = published.find(job, settings.source, layout.names.unique, settings.hub)
         unique = read_optimized_images(path, layout.image_path)
         published.take(path, origin, job.dedup_file)
         missing = of_dataset(job.params.datasets, job.dataset, "datasets").missing

@@ -92,7 +92,7 @@ def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
     """The generated triplets, and where an image of theirs lies: of a recipe, as its listing says."""
     layout = job.layout()
     if not read_json(job.listing_file):
-        return layout.read_generated(job.place("triplets") / layout.generated_name(job.family)), layout.image_path
+        return layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family)), layout.image_path
     listing = read_listing(job.listing_file)
     return listing.triplets, lambda name: listing.unique.gallery.paths[listing.unique.row[name]]
 

@@ -57,7 +57,7 @@ def _positives(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
     if images == "generated":
         return first_triplets(job, which)
     layout = job.layout()
-    return positives(layout, job.place("triplets") / layout.generated_name(job.family), which)
+    return positives(layout, job.place("triplets") / layout.names.triplets_name(job.family), which)
 
 
 if __name__ == "__main__":

@@ -91,12 +91,12 @@ def _own(job: Job) -> Origin:
         words = job.of_family(of_dataset(job.params.caption, job.dataset, "caption").words, "caption.{}.words")
         window = job.of_family(of_dataset(job.params.match, job.dataset, "match").window, "match.{}.window")
         partners = read_partners(job.shared("match") / "partners.parquet", window)
-        captions = read_captions(job.shared("caption") / layout.captions_name(words))
+        captions = read_captions(job.shared("caption") / layout.names.captions_name(words))
         return ((partner.reference_name, partner.target_name) for partner in partners), captions
 
     return Origin(
-        layout.generated_name(job.family),
-        layout.published_generated(job.family),
+        layout.names.triplets_name(job.family),
+        layout.names.triplets(job.family),
         pairs,
         lambda each: layout.generated_record(*each),
         layout.read_generated,
@@ -118,7 +118,7 @@ def _pooled(job: Job) -> Origin:
 
     return Origin(
         name,
-        layout.published_generated(job.family).with_name(name),
+        layout.names.triplets(job.family).with_name(name),
         pairs,
         lambda each: pool.generated_record(each.triplet),
         pool.read_generated,

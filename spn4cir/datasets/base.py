@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from spn4cir.datasets.protocol import AnnotatedSplit, Scores, unique_gallery
+from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -175,26 +176,10 @@ class AnnotatedRows:
         ]
         return present_images(images, self.missing, self.root)
 
-    def captions_name(self, words: int) -> str:
-        """`{layout}_it_llava_{words}.json`, in the form of the published ones."""
-        return f"{self.layout}_it_llava_{words}.json"
-
-    def published_captions(self, words: int) -> Path:
-        """`mm_data/{layout}/` under the root."""
-        return self.root / "mm_data" / self.layout / self.captions_name(words)
-
     @property
-    def published_unique(self) -> Path:
-        """`optimized_images.json` in the root."""
-        return self.root / "optimized_images.json"
-
-    def published_generated(self, family: str) -> Path:
-        """In the root."""
-        return self.root / self.generated_name(family)
-
-    def generated_name(self, family: str) -> str:
-        """`cap.extend_{family}.train.json`."""
-        return f"cap.extend_{family}.train.json"
+    def names(self) -> PublishedNames:
+        """Names in the form of the published ones: captions are in `mm_data/{layout}`, triplets are in the root."""
+        return PublishedNames(self.root, f"mm_data/{self.layout}", f"{self.layout}_it_llava_{{words}}.json")
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
         """FashionIQ's record with the columns' names; caption1 describes the reference, caption2 the target."""

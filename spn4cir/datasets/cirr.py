@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, SubmissionFile, unique_gallery
+from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -127,26 +128,16 @@ class Cirr(PublishedLayout):
         images = [CaptionedImage(name, self.image_path(name), "image") for name in names]
         return present_images(images, self.missing, self._split_path("train"))
 
-    def captions_name(self, words: int) -> str:
-        """As published: `cirr_it_llava_{words}.json`."""
-        return f"cirr_it_llava_{words}.json"
-
-    def published_captions(self, words: int) -> Path:
-        """As published: `mm_data/cirr/` under the root."""
-        return self.root / "mm_data" / "cirr" / self.captions_name(words)
-
     @property
-    def published_unique(self) -> Path:
-        """As published: `optimized_images.json` in the root."""
-        return self.root / "optimized_images.json"
-
-    def published_generated(self, family: str) -> Path:
-        """As published: beside the annotated captions."""
-        return self.root / "cirr" / "captions" / self.generated_name(family)
-
-    def generated_name(self, family: str) -> str:
-        """As published: `cap.rc2.train.extend_{family}.json`."""
-        return f"cap.rc2.train.extend_{family}.json"
+    def names(self) -> PublishedNames:
+        """Names of published files: captions are in `mm_data/cirr`, triplets are beside the annotated captions."""
+        return PublishedNames(
+            root=self.root,
+            captions_folder="mm_data/cirr",
+            captions_pattern="cirr_it_llava_{words}.json",
+            triplets_folder="cirr/captions",
+            triplets_pattern="cap.rc2.train.extend_{family}.json",
+        )
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
         """With the pair id and the group that the original code expects and ignores."""

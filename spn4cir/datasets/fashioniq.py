@@ -19,6 +19,7 @@ from spn4cir.datasets.protocol import (
     naming_parts,
     unique_gallery,
 )
+from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
@@ -202,26 +203,10 @@ class FashionIQ(PublishedLayout):
                 nouns.setdefault(str(name), triplet.category)
         return nouns
 
-    def captions_name(self, words: int) -> str:
-        """As published: `fashioniq_it_llava_{words}.json`."""
-        return f"fashioniq_it_llava_{words}.json"
-
-    def published_captions(self, words: int) -> Path:
-        """As published: `mm_data/fiq/` under the root."""
-        return self.root / "mm_data" / "fiq" / self.captions_name(words)
-
     @property
-    def published_unique(self) -> Path:
-        """As published: `optimized_images.json` in the root."""
-        return self.root / "optimized_images.json"
-
-    def published_generated(self, family: str) -> Path:
-        """As published: beside the annotated captions."""
-        return self.root / "captions" / self.generated_name(family)
-
-    def generated_name(self, family: str) -> str:
-        """As published: `cap.extend_{family}.train.json`."""
-        return f"cap.extend_{family}.train.json"
+    def names(self) -> PublishedNames:
+        """Names of published files: captions are in `mm_data/fiq`, triplets are beside the annotated captions."""
+        return PublishedNames(self.root, "mm_data/fiq", "fashioniq_it_llava_{words}.json", triplets_folder="captions")
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
         """`candidate` is the reference; caption1 describes it, caption2 the target."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
+from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.splits import Assigned
 from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
@@ -168,21 +169,9 @@ class Layout(Benchmark, Protocol):
         A name that comes twice is captioned twice, and the last caption counts.
         """
 
-    def captions_name(self, words: int) -> str:
-        """File name of the captions of that many words."""
-
-    def published_captions(self, words: int) -> Path:
-        """Where the published captions lie under the root."""
-
     @property
-    def published_unique(self) -> Path:
-        """Where the published unique images lie under the root."""
-
-    def published_generated(self, family: str) -> Path:
-        """Where the published generated triplets lie under the root."""
-
-    def generated_name(self, family: str) -> str:
-        """File name of the generated triplets."""
+    def names(self) -> PublishedNames:
+        """Names of the files of captions, unique images and generated triplets."""
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
         """A generated triplet as the original code reads it."""

@@ -89,9 +89,9 @@ def test_generated_triplets(job: Job) -> None:
         for place, name in enumerate(gallery.names)
     ]
     words = job.params.caption[job.dataset].words["clip"]
-    write(job.shared("caption") / layout.captions_name(words), captions)
+    write(job.shared("caption") / layout.names.captions_name(words), captions)
     stages.triplets.main(job)
-    assert_golden(job.place("triplets") / layout.generated_name("clip"), job, layout.generated_name("clip"))
+    assert_golden(job.place("triplets") / layout.names.triplets_name("clip"), job, layout.names.triplets_name("clip"))
 
 
 def test_metrics(job: Job) -> None:

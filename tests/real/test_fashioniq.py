@@ -114,7 +114,7 @@ def test_generated_triplets_of_its_own_names(layout: Any, tmp_path: Path) -> Non
     """A published file: what the adapter writes of its own triplets, it reads."""
     triplets = layout.training_triplets()[:500]
     records = [layout.generated_record(triplet, "a red dress", "a blue one") for triplet in triplets]
-    path = tmp_path / layout.generated_name("clip")
+    path = tmp_path / layout.names.triplets_name("clip")
     path.write_text(json.dumps(records), encoding="utf-8")
     assert [(t.reference_name, t.target_name, t.captions) for t in layout.read_generated(path)] == [
         (t.reference_name, t.target_name, t.captions) for t in triplets

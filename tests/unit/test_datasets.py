@@ -277,10 +277,12 @@ def test_a_query_that_asks_for_its_own_reference(
 
 def test_published_names(fiq_root: Path, cirr_root: Path) -> None:
     fiq, rc2 = fashioniq(fiq_root), cirr(cirr_root)
-    assert fiq.published_captions(5) == fiq_root / "mm_data/fiq/fashioniq_it_llava_5.json"
-    assert rc2.published_captions(10) == cirr_root / "mm_data/cirr/cirr_it_llava_10.json"
-    assert fiq.generated_name("clip") == "cap.extend_clip.train.json"
-    assert rc2.generated_name("blip2") == "cap.rc2.train.extend_blip2.json"
+    assert fiq.names.captions(5) == fiq_root / "mm_data/fiq/fashioniq_it_llava_5.json"
+    assert rc2.names.captions(10) == cirr_root / "mm_data/cirr/cirr_it_llava_10.json"
+    assert fiq.names.triplets("clip") == fiq_root / "captions/cap.extend_clip.train.json"
+    assert rc2.names.triplets("blip2") == cirr_root / "cirr/captions/cap.rc2.train.extend_blip2.json"
+    assert fiq.names.unique == fiq_root / "optimized_images.json"
+    assert rc2.names.unique == cirr_root / "optimized_images.json"
 
 
 @pytest.mark.parametrize("kind", ["fashioniq", "cirr"])

@@ -221,5 +221,5 @@ def test_generated_triplets_by_path_are_resolved_by_name(project: Path) -> None:
     place = project / "data/raw/demo_cirr" / FILES["triplets"]
     place.write_bytes(published("triplets", project / "data/raw/demo_cirr"))
     layout = Cirr(project / "data/raw/demo_cirr", "error")
-    (triplet,) = layout.read_generated(layout.published_generated("clip"))
+    (triplet,) = layout.read_generated(layout.names.triplets("clip"))
     assert layout.image_path(triplet.reference_name).is_file()

@@ -161,7 +161,7 @@ def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) ->
     unique = deduplicate(layout.training_gallery(), 0)
     assert len(unique.gallery) == 31
     record = layout.generated_record(layout.training_triplets()[0], "a red one", "a blue one")
-    path = tmp_path / layout.generated_name("clip")
+    path = tmp_path / layout.names.triplets_name("clip")
     write_json(path, [record])
     assert read_json(path) == [
         {
@@ -173,7 +173,7 @@ def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) ->
         }
     ]
     assert layout.read_generated(path)[0].generated
-    assert layout.captions_name(5) == "table_it_llava_5.json"
+    assert layout.names.captions_name(5) == "table_it_llava_5.json"
 
 
 def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_settings: BankSettings) -> None:
