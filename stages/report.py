@@ -43,7 +43,7 @@ def collect(job: Job) -> RunResults:
         inputs=input_hashes(layout.root, _inputs(job)),
         metrics=read_json(metrics),
         paper=beside_paper(metrics) if job.dataset == layout.published else None,
-        recall_ks=layout.recall_ks,
+        recall_ks=layout.protocol.recall_ks,
         queries=read_outcomes(job.place("validate") / "queries.parquet"),
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
         triplets=triplets,

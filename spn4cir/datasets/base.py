@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Scores, unique_gallery
+from spn4cir.datasets.protocol import AnnotatedQueries, AnnotatedSplit, EvaluationProtocol, Scores, unique_gallery
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
@@ -29,7 +29,7 @@ from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
 @dataclass(frozen=True)
-class AnnotatedRows:
+class AnnotatedRows(AnnotatedQueries):
     """Adapter of rows and of the pictures that they name.
 
     Attributes:
@@ -44,10 +44,8 @@ class AnnotatedRows:
     held_out: float = 0.1
     layout: ClassVar[str]
     published: ClassVar[str] = "fiq"
-    recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
-    map_ks: ClassVar[tuple[int, ...]] = ()
     official: ClassVar[Mapping[str, int]] = {}
-    chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    _captions_rule: ClassVar[str]
     _absent: ClassVar[str]
     _to_state: ClassVar[str]
 
@@ -85,20 +83,38 @@ class AnnotatedRows:
         """The gallery of some queries, with pictures that cannot be decoded."""
         return self._every
 
+    @cached_property
+    def protocol(self) -> EvaluationProtocol:
+        """Recalls, within subsets too where the queries have groups; selects as CIRR with groups, else as FashionIQ."""
+        return EvaluationProtocol(
+            gallery=self._gallery_rule,
+            captions=self._captions_rule,
+            recall_ks=(1, 5, 10, 50),
+            subset_ks=(1, 2, 3) if self._has_groups else (),
+            selection="mean_recall5_subset1" if self._has_groups else "average_recall",
+            queries=self._query_source,
+            assigned=self._assigned,
+        )
+
     @property
-    def query_source(self) -> str:
+    def _gallery_rule(self) -> str:
+        """Which images a gallery contains."""
+        raise NotImplementedError
+
+    @property
+    def _query_source(self) -> str:
         """Who wrote the queries."""
         return "annotated"
 
     @property
-    def subset_ks(self) -> tuple[int, ...]:
-        """Those of CIRR where the queries have groups."""
-        return (1, 2, 3) if any(row.group for _, row in self._of("val", "test")) else ()
+    def _assigned(self) -> Sequence[Assigned]:
+        """How rows came into a split that they do not state."""
+        return self._assigned_rows[1]
 
-    @property
-    def selection(self) -> str:
-        """As CIRR where the queries have groups, as FashionIQ elsewhere."""
-        return "mean_recall5_subset1" if self.subset_ks else "average_recall"
+    @cached_property
+    def _has_groups(self) -> bool:
+        """Whether queries have groups, in which their target is sought besides."""
+        return any(row.group for _, row in self._of("val", "test"))
 
     @property
     def _all_scored(self) -> bool:
@@ -121,11 +137,6 @@ class AnnotatedRows:
     @property
     def _rows(self) -> dict[str, list[tuple[int, Row]]]:
         return self._assigned_rows[0]
-
-    @property
-    def assigned(self) -> Sequence[Assigned]:
-        """How rows came into a split that they do not state."""
-        return self._assigned_rows[1]
 
     def _of(self, *splits: str) -> list[tuple[int, Row]]:
         return [row for split in splits for row in self._rows[split]]
@@ -206,14 +217,6 @@ class AnnotatedRows:
         report_empty_texts(triplets, path)
         return present(triplets, self._every.path, self.missing, str(path))
 
-    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Nothing is held out of generated triplets where queries are annotated."""
-        return tuple(generated), ()
-
-    def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
-        """Scored by its annotated queries alone."""
-        return self
-
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Val, and test where rows have it; the alternative gallery is what the queries name.
 
@@ -255,7 +258,7 @@ class AnnotatedRows:
 
     def _check_groups(self) -> None:
         """A group holds its query's reference and target and (unless skipping) pictures that are there; all or none."""
-        for position, row in self._of("val", "test") if self.subset_ks else ():
+        for position, row in self._of("val", "test") if self._has_groups else ():
             place = f"{self._place()}: row {position + 1}"
             if not row.group:
                 raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
@@ -269,9 +272,9 @@ class AnnotatedRows:
         """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""
         flat: Scores = {}
         for split, values in scores.items():
-            other = "recall_subset_at1" if self.subset_ks else "recall_at50"
-            first = "recall_at5" if self.subset_ks else "recall_at10"
-            whole = {**values, self.selection: (values[first] + values[other]) / 2}
+            other = "recall_subset_at1" if self._has_groups else "recall_at50"
+            first = "recall_at5" if self._has_groups else "recall_at10"
+            whole = {**values, self.protocol.selection: (values[first] + values[other]) / 2}
             flat |= {key if split == "val" else f"{split}_{key}": value for key, value in whole.items()}
         return flat
 

@@ -3,13 +3,13 @@
 Source: https://github.com/miccunifi/CIRCO.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Scores, SubmissionFile
+from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
     check_query_ids,
@@ -23,7 +23,6 @@ from spn4cir.datasets.records import (
     read_records,
     text_field,
 )
-from spn4cir.datasets.splits import Assigned
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.images.spelling import spelled
@@ -46,13 +45,6 @@ class Circo:
     missing: Missing
     query_text: str = "{relative_caption}"
     published: ClassVar[str] = "circo"
-    recall_ks: ClassVar[tuple[int, ...]] = _KS
-    subset_ks: ClassVar[tuple[int, ...]] = ()
-    map_ks: ClassVar[tuple[int, ...]] = _KS
-    chosen_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    gallery_rule: ClassVar[str] = "all images that image_info_unlabeled2017.json lists"
-    query_source: ClassVar[str] = "annotated"
-    assigned: ClassVar[Sequence[Assigned]] = ()
     submission: ClassVar[tuple[SubmissionFile, ...]] = (
         SubmissionFile(
             metric="map",
@@ -72,9 +64,14 @@ class Circo:
     }
 
     @property
-    def caption_join(self) -> str:
-        """The template of the text."""
-        return self.query_text
+    def protocol(self) -> EvaluationProtocol:
+        """Mean average precision over all targets of a query, and recalls of the first one."""
+        return EvaluationProtocol(
+            gallery="all images that image_info_unlabeled2017.json lists",
+            captions=self.query_text,
+            recall_ks=_KS,
+            map_ks=_KS,
+        )
 
     @property
     def _listing(self) -> Path:

@@ -9,7 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.protocol import AnnotatedSplit, PublishedLayout, Scores, SubmissionFile, unique_gallery
+from spn4cir.datasets.protocol import (
+    AnnotatedQueries,
+    AnnotatedSplit,
+    EvaluationProtocol,
+    Scores,
+    SubmissionFile,
+    unique_gallery,
+)
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
@@ -44,16 +51,19 @@ def _file(metric: str, count: int, of_subset: bool) -> SubmissionFile:
 
 
 @dataclass(frozen=True)
-class Cirr(PublishedLayout):
+class Cirr(AnnotatedQueries):
     """Adapter of a CIRR folder."""
 
     root: Path
     missing: Missing
     published: ClassVar[str] = "cirr"
-    recall_ks: ClassVar[tuple[int, ...]] = (1, 5, 10, 50)
-    subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
-    selection: ClassVar[str] = "mean_recall5_subset1"
-    caption_join: ClassVar[str] = "the one caption as annotated"
+    protocol: ClassVar[EvaluationProtocol] = EvaluationProtocol(
+        gallery="all images of the split files",
+        captions="the one caption as annotated",
+        recall_ks=(1, 5, 10, 50),
+        subset_ks=(1, 2, 3),
+        selection="mean_recall5_subset1",
+    )
     submission: ClassVar[tuple[SubmissionFile, ...]] = (
         _file("recall", 50, of_subset=False),
         _file("recall_subset", 3, of_subset=True),

@@ -12,8 +12,9 @@ from statistics import mean
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.protocol import (
+    AnnotatedQueries,
     AnnotatedSplit,
-    PublishedLayout,
+    EvaluationProtocol,
     Scores,
     choose_parts,
     naming_parts,
@@ -53,7 +54,7 @@ _FIRST = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
-class FashionIQ(PublishedLayout):
+class FashionIQ(AnnotatedQueries):
     """Adapter of a FashionIQ folder; images may have any ending of `spn4cir.images.endings`.
 
     Attributes:
@@ -66,21 +67,28 @@ class FashionIQ(PublishedLayout):
     missing: Missing
     categories: tuple[str, ...] = CATEGORIES
     published: ClassVar[str] = "fiq"
-    recall_ks: ClassVar[tuple[int, ...]] = (10, 50)
-    subset_ks: ClassVar[tuple[int, ...]] = ()
-    selection: ClassVar[str] = "average_recall"
-    caption_join: ClassVar[str] = "first and second caption, joined by ' and '"
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """Recalls over each category's gallery; the average selects the epoch."""
+        return EvaluationProtocol(
+            gallery="all images of the split files",
+            captions="first and second caption, joined by ' and '",
+            recall_ks=(10, 50),
+            selection="average_recall",
+            parts={} if self._is_whole else {"categories": self._categories},
+        )
 
     @property
     def official(self) -> Mapping[str, int]:
-        """Of all categories, or those of the galleries alone where some are left out."""
-        everything = not self.chosen_parts
+        """Totals of all categories, or those of the galleries alone where some categories are left out."""
+        everything = self._is_whole
         return {what: total for what, total in _OFFICIAL.items() if everything or what.split()[1] in self._categories}
 
     @property
-    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
-        """The categories where they are not all three."""
-        return {} if self._categories == CATEGORIES else {"categories": self._categories}
+    def _is_whole(self) -> bool:
+        """Whether all three categories are read."""
+        return self._categories == CATEGORIES
 
     @cached_property
     def _categories(self) -> tuple[str, ...]:
@@ -147,13 +155,13 @@ class FashionIQ(PublishedLayout):
     def _annotated(self, category: str, split: str) -> list[Triplet]:
         """The triplets of a split. Raises InputError, for a category without files that names the setting."""
         path, there = self._captions_path(category, split), _annotated_in(self.root)
-        if there and category not in there and not self.chosen_parts:
+        if there and category not in there and self._is_whole:
             raise InputError(f"{path}: no such file; {naming_parts('categories', there)}")
         return self._read(path, category, with_target=split != "test")
 
     def _require_pictures(self, category: str, names: Sequence[str], place: Path) -> None:
         """Raises InputError that names the setting where most pictures of one of all categories are absent."""
-        if self.missing == "skip" or self.chosen_parts or self._are_there(names):
+        if self.missing == "skip" or not self._is_whole or self._are_there(names):
             return
         there = [other for other in _annotated_in(self.root) if self._are_there(self._split_names(other, "val"))]
         if there:

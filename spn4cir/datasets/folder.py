@@ -35,14 +35,13 @@ class Folder(AnnotatedRows):
     queries: tuple[Triplet, ...] = ()
     held_out_of: int = 0
     layout: ClassVar[str] = "folder"
-    caption_join: ClassVar[str] = "the one text as written"
-    gallery_rule: ClassVar[str] = "all pictures of the folder"
+    _captions_rule: ClassVar[str] = "the one text as written"
+    _gallery_rule: ClassVar[str] = "all pictures of the folder"
     _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {EXPECTED_ENDINGS}"
-
     _to_state: ClassVar[str] = "a column 'split' decides it otherwise"
 
     @property
-    def query_source(self) -> str:
+    def _query_source(self) -> str:
         """Who wrote the queries."""
         if self.annotations is not None:
             return "annotated"
@@ -89,10 +88,10 @@ class Folder(AnnotatedRows):
         return self if self.annotations is not None else replace(self, queries=tuple(generated), held_out_of=of)
 
     @property
-    def assigned(self) -> Sequence[Assigned]:
+    def _assigned(self) -> Sequence[Assigned]:
         """Without annotations: the generated queries that were held out."""
         if self.annotations is not None or not self.queries:
-            return super().assigned
+            return super()._assigned
         rule = (
             f"generated triplets, held out by lot: those of a share of {self.held_out:g} of the images, by a hash of "
             "the references' names"

@@ -5,14 +5,14 @@ Source: https://github.com/facebookresearch/genecis.
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
-from spn4cir.datasets.protocol import AnnotatedSplit, Scores, choose_parts, naming_parts
+from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, choose_parts, naming_parts
 from spn4cir.datasets.records import (
     Missing,
     field,
@@ -24,7 +24,6 @@ from spn4cir.datasets.records import (
     read_records,
     text_field,
 )
-from spn4cir.datasets.splits import Assigned
 from spn4cir.errors import InputError
 from spn4cir.images.crops import Crop, split_view
 from spn4cir.images.reading import is_there
@@ -32,6 +31,7 @@ from spn4cir.types import EvaluationSplit, Triplet
 
 # Whether a task's images are parts of Visual Genome's, or COCO's val2017 as they are.
 TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}
+_KS = (1, 2, 3)
 # By this share the evaluation of the authors grows the boxes.
 _GROW = 0.7
 # No picture has so many pixels a side; a figure that is not finite is no less either.
@@ -60,12 +60,6 @@ class GeneCis:
     query_text: str = "{condition}"
     tasks: tuple[str, ...] = tuple(TASKS)
     published: ClassVar[str] = "genecis"
-    recall_ks: ClassVar[tuple[int, ...]] = ()
-    subset_ks: ClassVar[tuple[int, ...]] = (1, 2, 3)
-    map_ks: ClassVar[tuple[int, ...]] = ()
-    gallery_rule: ClassVar[str] = "each query's own: its target and its distractors"
-    query_source: ClassVar[str] = "annotated"
-    assigned: ClassVar[Sequence[Assigned]] = ()
     official: ClassVar[Mapping[str, int]] = {
         "focus_object triplets": 1_960,
         "focus_object images": 2_198,
@@ -74,14 +68,19 @@ class GeneCis:
     }
 
     @property
-    def caption_join(self) -> str:
-        """The template of the text."""
-        return self.query_text
+    def protocol(self) -> EvaluationProtocol:
+        """Recalls within each query's own gallery."""
+        return EvaluationProtocol(
+            gallery="each query's own: its target and its distractors",
+            captions=self.query_text,
+            subset_ks=_KS,
+            parts={} if self._is_whole else {"tasks": self._tasks},
+        )
 
     @property
-    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
-        """The tasks where they are not all four."""
-        return {} if self._tasks == tuple(TASKS) else {"tasks": self._tasks}
+    def _is_whole(self) -> bool:
+        """Whether all four tasks are scored."""
+        return self._tasks == tuple(TASKS)
 
     @cached_property
     def _tasks(self) -> tuple[str, ...]:
@@ -97,7 +96,7 @@ class GeneCis:
         """The queries of a task, and where each image that they name lies."""
         path, places, triplets = _annotations(self.root, task), dict[str, Path](), []
         there = _tasks_in(self.root)
-        if there and task not in there and not self.chosen_parts:
+        if there and task not in there and self._is_whole:
             raise InputError(f"{path}: no such file; {naming_parts('tasks', there)}")
         for position, record in enumerate(read_records(path)):
 
@@ -155,7 +154,7 @@ class GeneCis:
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """R@k of each task within the query's gallery, and their averages."""
         flat = {f"{task}_{key}": value for task, values in scores.items() for key, value in values.items()}
-        keys = [f"recall_subset_at{k}" for k in self.subset_ks]
+        keys = [f"recall_subset_at{k}" for k in _KS]
         return flat | {f"average_{key}": mean(values[key] for values in scores.values()) for key in keys}
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:

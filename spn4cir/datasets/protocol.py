@@ -44,6 +44,33 @@ Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
+class EvaluationProtocol:
+    """Which figures the queries of a data set are scored by, and the rules that the metrics file states.
+
+    Attributes:
+        gallery: which images a gallery contains.
+        captions: how the captions of a query become one text.
+        recall_ks: the k of the recalls over the whole gallery; empty where there are none.
+        subset_ks: the k of the recalls within each query's subset; empty where there are none.
+        map_ks: the k of the mean average precision over all targets of a query; empty where there is none.
+        selection: key of the score by which the best epoch is kept; empty for a data set without a training split.
+        queries: who wrote the queries.
+        parts: the categories or tasks that are read, by the setting's name; empty where all are, or there are none.
+        assigned: how rows or queries that state no split came into theirs; empty where all state it.
+    """
+
+    gallery: str
+    captions: str
+    recall_ks: tuple[int, ...] = ()
+    subset_ks: tuple[int, ...] = ()
+    map_ks: tuple[int, ...] = ()
+    selection: str = ""
+    queries: str = "annotated"
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    assigned: Sequence[Assigned] = ()
+
+
+@dataclass(frozen=True)
 class AnnotatedSplit:
     """What the annotation files of a split say, be its images there or not.
 
@@ -71,45 +98,21 @@ class Benchmark(Protocol):
 
     Attributes:
         published: name of this layout's published settings in `params.yaml`.
-        recall_ks: the k of its recalls over the whole gallery; empty where there are none.
-        map_ks: the k of its mean average precision over all targets of a query; empty where there is none.
     """
 
     published: ClassVar[str]
-    recall_ks: ClassVar[tuple[int, ...]]
-    map_ks: ClassVar[tuple[int, ...]]
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """Which figures the queries are scored by, and the rules that the metrics file states."""
 
     @property
     def official(self) -> Mapping[str, int]:
         """Totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...)."""
 
     @property
-    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
-        """The categories or tasks that are read, by the setting's name; empty where all are, or there are none."""
-
-    @property
-    def gallery_rule(self) -> str:
-        """What a gallery holds, for the metrics file."""
-
-    @property
     def root(self) -> Path:
         """The folder of the data set; it is only read."""
-
-    @property
-    def subset_ks(self) -> tuple[int, ...]:
-        """The k of its recalls within each query's subset; empty where there are none."""
-
-    @property
-    def caption_join(self) -> str:
-        """How a query's captions become one text, for the metrics file."""
-
-    @property
-    def query_source(self) -> str:
-        """Who wrote the queries, for the metrics file."""
-
-    @property
-    def assigned(self) -> Sequence[Assigned]:
-        """How rows or queries that state no split came into theirs, for the metrics file; empty where all state it."""
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:
@@ -150,10 +153,6 @@ class Submittable(Benchmark, Protocol):
 class Layout(Benchmark, Protocol):
     """A benchmark with a training split."""
 
-    @property
-    def selection(self) -> str:
-        """Key of the score by which the best epoch is kept."""
-
     def image_path(self, name: str) -> Path:
         """Where the training image `name` lies (the file itself may be absent)."""
 
@@ -186,25 +185,15 @@ class Layout(Benchmark, Protocol):
         """The layout scored by these queries, held out of so many generated triplets, where none are annotated."""
 
 
-class PublishedLayout:
-    """What the layouts of published data sets share: all their queries are annotated, with one target each."""
-
-    map_ks: ClassVar[tuple[int, ...]] = ()
-    gallery_rule: ClassVar[str] = "all images of the split files"
-    query_source: ClassVar[str] = "annotated"
-    assigned: ClassVar[Sequence[Assigned]] = ()
-
-    @property
-    def chosen_parts(self) -> Mapping[str, tuple[str, ...]]:
-        """All of the data set is read."""
-        return {}
+class AnnotatedQueries:
+    """Base of layouts whose queries are all annotated: nothing is held out of generated triplets."""
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Nothing is held out."""
+        """Holds out nothing: all generated triplets are there to learn from."""
         return tuple(generated), ()
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
-        """Scored by its annotated queries alone."""
+        """Returns the layout itself, which is scored by its annotated queries."""
         return self
 
 

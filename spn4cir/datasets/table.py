@@ -67,7 +67,7 @@ class Table(AnnotatedRows):
 
     table: Mapping[str, Any] = field(default_factory=dict)
     layout: ClassVar[str] = "table"
-    caption_join: ClassVar[str] = "the text as written; of several, joined by ' and '"
+    _captions_rule: ClassVar[str] = "the text as written; of several, joined by ' and '"
     _absent: ClassVar[str] = "is no picture of the tables, and no file of the folder"
     _to_state: ClassVar[str] = (
         "names of files, or a column of splits, decide it otherwise; or --table split=val for all rows (in params.yaml "
@@ -75,7 +75,7 @@ class Table(AnnotatedRows):
     )
 
     @property
-    def gallery_rule(self) -> str:
+    def _gallery_rule(self) -> str:
         """Named images where there is a table of them."""
         return "all named images" if self.table.get("images") else "the pictures that the rows of the split name"
 

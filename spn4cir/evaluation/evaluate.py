@@ -218,9 +218,9 @@ def evaluate(
 
 def measured(layout: Benchmark, ranking: Ranking) -> Scores:
     """The layout's recalls and mean average precisions of one split, in percent."""
-    whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.recall_ks}
-    subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.subset_ks}
-    precision = {f"map_at{k}": map_at_k(ranking.target_ranks, k) for k in layout.map_ks}
+    whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.protocol.recall_ks}
+    subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.protocol.subset_ks}
+    precision = {f"map_at{k}": map_at_k(ranking.target_ranks, k) for k in layout.protocol.map_ks}
     return {**whole, **subset, **precision}
 
 
@@ -236,12 +236,12 @@ def metrics_file(
         **evaluation.scores,
         "protocol": {
             "family": family or composer.family,
-            **{setting: ", ".join(parts) for setting, parts in layout.chosen_parts.items()},
-            "gallery": layout.gallery_rule,
-            "queries": layout.query_source,
-            **({"splits": "; ".join(map(str, layout.assigned))} if layout.assigned else {}),
+            **{setting: ", ".join(parts) for setting, parts in layout.protocol.parts.items()},
+            "gallery": layout.protocol.gallery,
+            "queries": layout.protocol.queries,
+            **({"splits": "; ".join(map(str, layout.protocol.assigned))} if layout.protocol.assigned else {}),
             "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
-            "captions": layout.caption_join,
+            "captions": layout.protocol.captions,
             "text": "first letter capitalised" if settings.capitalise else "letters as written",
             "ties": TIE_RULE,
             "preprocess": composer.preprocess.describe(),
@@ -253,11 +253,11 @@ def metrics_file(
             "gallery": {split.name: len(split.gallery) for split in splits},
             "missing_images": {split.name: split.missing for split in splits},
             **(
-                {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.assigned}}
-                if layout.assigned
+                {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.protocol.assigned}}
+                if layout.protocol.assigned
                 else {}
             ),
-            **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.map_ks else {}),
+            **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.protocol.map_ks else {}),
             "alternatives": {
                 split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
             },

@@ -52,7 +52,7 @@ def write_queries(
     """
     rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
     table = pa.Table.from_pylist(rows, schema=_COLUMNS)
-    if layout.map_ks:
+    if layout.protocol.map_ks:
         places = [row for ranked in splits for row in ranked.ranking.target_ranks.tolist()]
         column = pa.array([[place + 1 for place in row if place >= 0] for row in places], pa.list_(pa.int64()))
         table = table.append_column("target_ranks", column)

@@ -43,7 +43,8 @@ def part_values(ranks: Ranks, part: Part) -> Float[np.ndarray, " queries"]:
 
 def score_recipe(layout: Benchmark, splits: Sequence[str]) -> Recipe:
     """The weight of each part in each score: what the layout makes of that part alone."""
-    kinds = {"recall_at": layout.recall_ks, "recall_subset_at": layout.subset_ks, "map_at": layout.map_ks}
+    rules = layout.protocol
+    kinds = {"recall_at": rules.recall_ks, "recall_subset_at": rules.subset_ks, "map_at": rules.map_ks}
     names = [f"{kind}{k}" for kind, ks in kinds.items() for k in ks]
     recipe: Recipe = {}
     for split in splits:

@@ -66,10 +66,10 @@ def probe_of(settings: Shortcuts, path: Path | None) -> Probe:
 
 def require_gallery(layout: Benchmark) -> None:
     """Raises InputError for a benchmark that ranks each query within a gallery of its own: nothing here does so."""
-    if not (layout.recall_ks or layout.map_ks):
+    if not (layout.protocol.recall_ks or layout.protocol.map_ks):
         raise InputError(
             f"{layout.root}: shortcuts are measured where all queries share a gallery, and here it is "
-            f"{layout.gallery_rule}; leave out --shortcuts and --paraphrases"
+            f"{layout.protocol.gallery}; leave out --shortcuts and --paraphrases"
         )
 
 
@@ -119,7 +119,7 @@ def measure_shortcuts(
     found: dict[str, Any] = {
         "reference_alone": _scores(layout, evaluation, rank(silent, images)),
         "text_alone": _scores(layout, evaluation, by_text),
-        "hard_negatives": summarise(counts, nearest, (layout.recall_ks or layout.map_ks)[0]),
+        "hard_negatives": summarise(counts, nearest, (layout.protocol.recall_ks or layout.protocol.map_ks)[0]),
     }
     for name, texts in wordings.items():
         report_long_texts(composer, chain(*texts), f"paraphrases '{name}'")

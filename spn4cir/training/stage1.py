@@ -65,7 +65,7 @@ def train_stage1(
     report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
     files = ImageFiles(unique.gallery.paths, composer.preprocess)
     source = ImageSource(rows, settings, seed, workers, device, files)
-    history = Trainer(composer, source, settings, 1, score, layout.selection, work, device, watch).fit()
+    history = Trainer(composer, source, settings, 1, score, layout.protocol.selection, work, device, watch).fit()
     with atomic_file(out) as temporary:
         shutil.copyfile(work / BEST, temporary)
     return history

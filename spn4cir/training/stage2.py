@@ -71,7 +71,7 @@ def train_stage2(
     rows = triplet_rows(triplets, bank.row, "training triplets")
     report_long_texts(composer, [text for t in rows.triplets for text in training_texts(t)], "training triplets")
     source = BankSource(rows, bank, settings, seed, device, workers)
-    history = Trainer(composer, source, settings, 2, score, layout.selection, work, device, watch).fit()
+    history = Trainer(composer, source, settings, 2, score, layout.protocol.selection, work, device, watch).fit()
     for name in (BEST, LAST):
         with atomic_file(out / name) as temporary:
             shutil.copyfile(work / name, temporary)

@@ -30,8 +30,8 @@ def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: 
             for i, (rank, subset) in enumerate(pairs)
         ]
         whole, within = (tensor([pair[i] or 0 for pair in pairs]) - 1 for i in (0, 1))
-        recalls[split] = {f"recall_at{k}": recall_of_ranks(whole, k) for k in adapter.recall_ks}
-        recalls[split] |= {f"recall_subset_at{k}": recall_of_ranks(within, k) for k in adapter.subset_ks}
+        recalls[split] = {f"recall_at{k}": recall_of_ranks(whole, k) for k in adapter.protocol.recall_ks}
+        recalls[split] |= {f"recall_subset_at{k}": recall_of_ranks(within, k) for k in adapter.protocol.subset_ks}
     columns = dict.fromkeys(("split", "reference", "target"), pa.string())
     columns |= dict.fromkeys(("query", "rank", "subset_rank"), pa.int64())
     schema = pa.schema(list(columns.items()), {RECIPE_KEY: write_recipe(score_recipe(adapter, list(outcome)))})

@@ -43,10 +43,13 @@ def ranks(seed: int, splits: tuple[str, ...] = CATEGORIES, queries: int = 30) ->
 
 
 def recalls(layout: Layout, found: dict[tuple[str, str], np.ndarray], split: str) -> dict[str, float]:
-    whole = {f"recall_at{k}": 100 * float(np.mean(found[split, "rank"] <= k)) for k in layout.recall_ks}
-    whole |= {f"recall_subset_at{k}": 100 * float(np.mean(found[split, "subset_rank"] <= k)) for k in layout.subset_ks}
+    whole = {f"recall_at{k}": 100 * float(np.mean(found[split, "rank"] <= k)) for k in layout.protocol.recall_ks}
+    whole |= {
+        f"recall_subset_at{k}": 100 * float(np.mean(found[split, "subset_rank"] <= k))
+        for k in layout.protocol.subset_ks
+    }
     return whole | {
-        f"map_at{k}": map_at_k(torch.from_numpy(found[split, "target_ranks"]) - 1, k) for k in layout.map_ks
+        f"map_at{k}": map_at_k(torch.from_numpy(found[split, "target_ranks"]) - 1, k) for k in layout.protocol.map_ks
     }
 
 

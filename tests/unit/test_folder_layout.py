@@ -112,7 +112,7 @@ def test_generated_queries_are_scored_over_the_whole_folder_and_named_so(root: P
     assert content["protocol"]["gallery"] == "all pictures of the folder"
     assert content["alternatives"]["named_by_queries"]["recall_at1"] == 100.0
     assert {"recall_at1", "recall_at10", "average_recall"} <= content.keys()
-    assert layout.selection in content
+    assert layout.protocol.selection in content
 
 
 def test_without_any_query_scoring_says_what_to_do(root: Path, protocol: Validate) -> None:
@@ -132,16 +132,16 @@ def test_rows_go_to_the_split_that_they_name(root: Path) -> None:
     assert (val.name, test.name, len(test.triplets)) == ("val", "test", 1)
     assert val.triplets[0].captions == ("as mug/1.png, please",)
     assert len(val.gallery) == 20
-    assert layout.query_source == "annotated"
+    assert layout.protocol.queries == "annotated"
 
 
 def test_test_rows_are_scored_beside_and_choose_nothing(root: Path) -> None:
     layout = annotated(root, [*chain(split="val")[:2], *chain(split="test")[5:7], *chain(split="train")[8:]])
-    scores = {f"recall_at{k}": float(k) for k in layout.recall_ks}
+    scores = {f"recall_at{k}": float(k) for k in layout.protocol.recall_ks}
     flat = layout.summarise({"val": scores, "test": dict.fromkeys(scores, 0.0)})
     assert flat["average_recall"] == 30.0
     assert flat["test_average_recall"] == 0.0
-    assert layout.selection == "average_recall"
+    assert layout.protocol.selection == "average_recall"
 
 
 def test_without_a_split_column_a_share_of_the_references_is_for_validation(root: Path) -> None:
@@ -178,8 +178,8 @@ def test_groups_are_subsets_as_in_cirr(root: Path, form: str) -> None:
         layout = annotated(root, rows)
     (val,) = layout.evaluation_splits()
     assert [set(t.subset_names) for t in val.triplets] == [set(members)] * 3
-    assert layout.subset_ks == (1, 2, 3)
-    assert layout.selection == "mean_recall5_subset1"
+    assert layout.protocol.subset_ks == (1, 2, 3)
+    assert layout.protocol.selection == "mean_recall5_subset1"
     assert layout.summarise({"val": {"recall_at5": 10.0, "recall_subset_at1": 30.0}})["mean_recall5_subset1"] == 20.0
 
 

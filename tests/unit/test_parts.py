@@ -62,7 +62,7 @@ def test_named_categories_are_read_in_the_data_sets_order(whole: Path) -> None:
 def test_all_are_the_default_and_need_no_word(whole: Path, tmp_path: Path) -> None:
     for options in ({}, {"categories": ("dress", "shirt", "toptee")}):
         layout = open_layout("fashioniq", whole, "error", options)
-        assert layout.chosen_parts == {}
+        assert layout.protocol.parts == {}
         assert len(layout.evaluation_splits()) == 3
     assert layout.official["train triplets"] == 18_000
     assert len(open_benchmark("genecis", write_genecis(tmp_path / "g"), "error").evaluation_splits()) == 4

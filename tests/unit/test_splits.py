@@ -252,7 +252,7 @@ def test_rows_of_test_alone_are_scored_in_the_place_of_val_and_it_is_said(tmp_pa
     layout = write_files(tmp_path, {"test.parquet": 3})
     content = scored(layout, protocol)
     assert content["protocol"]["splits"] == "3 of 3 rows are split val: they state test, and no row states train or val"
-    assert {"recall_at1", layout.selection} <= content.keys()
+    assert {"recall_at1", layout.protocol.selection} <= content.keys()
 
 
 def write_queries(root: Path, queries: str, relevance: dict[str, list[int]]) -> Table:

@@ -42,7 +42,7 @@ def test_rows_with_pictures_inside(published: Path) -> None:
     (val,) = layout.evaluation_splits()
     assert [t.reference_name for t in val.triplets] == [f"{number}.png" for number in range(30, 40)]
     assert set(val.gallery.names) == {f"{number}.png" for number in (*range(30, 40), 0)}
-    assert layout.gallery_rule == "the pictures that the rows of the split name"
+    assert layout.protocol.gallery == "the pictures that the rows of the split name"
     place = published / "data/train-00000-of-00001.parquet"
     assert layout.image_path("5.png") in (place / "5/reference_image", place / "4/target_image")
 
@@ -54,7 +54,7 @@ def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, pr
     assert stub.encoded == 11
     content = metrics_file(evaluate(stub, layout, splits, images, protocol, CPU), layout, protocol, stub)
     assert content["counts"]["gallery"] == {"val": 11}
-    assert layout.selection in content
+    assert layout.protocol.selection in content
 
 
 def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
     found = evaluate(stub, layout, [test], images, protocol, CPU)
     assert found.splits[0].names == test.gallery.names
     assert "recall_at1" in found.scores
-    assert layout.gallery_rule == "all named images"
+    assert layout.protocol.gallery == "all named images"
 
 
 def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
     }
     val, test = layout.evaluation_splits()
     assert (val.triplets[0].query_id, val.triplets[0].subset_names) == (9, ("p2", "p3", "p4"))
-    assert layout.subset_ks == (1, 2, 3)
+    assert layout.protocol.subset_ks == (1, 2, 3)
     assert val.gallery.names == test.gallery.names == tuple(ids)
 
 
