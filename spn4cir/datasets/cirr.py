@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.protocol import (
-    AnnotatedQueries,
     AnnotatedSplit,
     EvaluationProtocol,
     Scores,
     SubmissionFile,
-    unique_gallery,
 )
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (

@@ -11,14 +11,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar, Literal
 
+from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
+from spn4cir.datasets.parts import choose_parts, naming_parts
 from spn4cir.datasets.protocol import (
-    AnnotatedQueries,
     AnnotatedSplit,
     EvaluationProtocol,
     Scores,
-    choose_parts,
-    naming_parts,
-    unique_gallery,
 )
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from spn4cir.datasets.base import AnnotatedRows, names_of
+from spn4cir.datasets.annotated_rows import AnnotatedRows, names_of
 from spn4cir.datasets.protocol import AnnotatedSplit
 from spn4cir.datasets.rows import Row, read_table
 from spn4cir.datasets.splits import Assigned, lot

@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
-from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, choose_parts, naming_parts
+from spn4cir.datasets.parts import choose_parts, naming_parts
+from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.records import (
     Missing,
     field,

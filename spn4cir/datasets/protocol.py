@@ -1,13 +1,12 @@
 """What every annotation layout offers. Nothing else in the package knows a file name of a data set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.splits import Assigned
-from spn4cir.errors import InputError
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
@@ -183,42 +182,3 @@ class Layout(Benchmark, Protocol):
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:
         """The layout scored by these queries, held out of so many generated triplets, where none are annotated."""
-
-
-class AnnotatedQueries:
-    """Base of layouts whose queries are all annotated: nothing is held out of generated triplets."""
-
-    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Holds out nothing: all generated triplets are there to learn from."""
-        return tuple(generated), ()
-
-    def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
-        """Returns the layout itself, which is scored by its annotated queries."""
-        return self
-
-
-def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path]) -> Gallery:
-    """The images that `triplets` name, each once: in their order, reference before target."""
-    names = dict.fromkeys(
-        name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
-    )
-    return Gallery(tuple(names), tuple(image_path(name) for name in names))
-
-
-def choose_parts(chosen: Sequence[str], known: Sequence[str], setting: str, root: Path) -> tuple[str, ...]:
-    """The parts of a data set that a setting names, in the data set's own order.
-
-    Raises InputError where it names none, or one that is not known.
-    """
-    if not chosen or (strange := [part for part in chosen if part not in known]):
-        found = f"'{strange[0]}' is not known" if chosen else "names none"
-        raise InputError(f"{root}: {setting}: {found}; choose of: {', '.join(known)}")
-    return tuple(part for part in known if part in chosen)
-
-
-def naming_parts(setting: str, there: Sequence[str]) -> str:
-    """What to do where some parts of a data set are not there, for messages."""
-    return (
-        f"add what is absent, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
-        f"{','.join(there)}"
-    )

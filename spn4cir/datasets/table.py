@@ -12,7 +12,7 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
-from spn4cir.datasets.base import AnnotatedRows
+from spn4cir.datasets.annotated_rows import AnnotatedRows
 from spn4cir.datasets.rows import Row, rows_of
 from spn4cir.datasets.splits import SPLITS, most_exact, split_of_path, states_splits
 from spn4cir.datasets.table_files import (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from spn4cir.datasets.base import unique_gallery
 from spn4cir.datasets.cc3m import Cc3m
-from spn4cir.datasets.protocol import unique_gallery
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.preprocess import Preprocess, image_batches

@@ -1,0 +1,280 @@
+"""What layouts share whose annotations are rows that name their pictures: one reference, one text, one target."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
+from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
+from spn4cir.datasets.published_names import PublishedNames
+from spn4cir.datasets.records import (
+    Missing,
+    captions_field,
+    field,
+    findable,
+    present,
+    present_images,
+    read_records,
+    report_empty_texts,
+    usable_gallery,
+)
+from spn4cir.datasets.rows import Row
+from spn4cir.datasets.rows_by_split import RowsBySplit, divide
+from spn4cir.datasets.splits import SPLITS, Assigned
+from spn4cir.errors import InputError
+from spn4cir.images.spelling import Spellings
+from spn4cir.progress import say_once
+from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+
+
+@dataclass(frozen=True)
+class AnnotatedRows(AnnotatedQueries):
+    """Adapter of rows and of the pictures that they name.
+
+    Attributes:
+        root: the folder.
+        missing: what becomes of rows whose picture is not there.
+        held_out: the share of references whose rows are for validation where no row is.
+        layout: its name, by which the files of captions are called.
+    """
+
+    root: Path
+    missing: Missing
+    held_out: float = 0.1
+    layout: ClassVar[str]
+    published: ClassVar[str] = "fiq"
+    official: ClassVar[Mapping[str, int]] = {}
+    _captions_rule: ClassVar[str]
+    _absent: ClassVar[str]
+    _to_state: ClassVar[str]
+
+    @property
+    def _every(self) -> Gallery:
+        """Every picture that is there."""
+        raise NotImplementedError
+
+    @cached_property
+    def _pictures(self) -> Gallery:
+        """Every picture that is there and, under `skip`, can be decoded."""
+        return usable_gallery(self._every, self.missing, self.root)
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self._every.names, self.root)
+
+    def _spelled(self, name: str) -> str:
+        """The name as the picture has it; of one that is not there as it is."""
+        return name if name in self._every.index else self._spellings.find(name) or name
+
+    def _read(self) -> Sequence[Row]:
+        """The rows, in their order."""
+        raise NotImplementedError
+
+    def _place(self) -> Path:
+        """Where the rows lie, for messages."""
+        raise NotImplementedError
+
+    def image_path(self, name: str) -> Path:
+        """Where the picture of a name lies; it may be absent."""
+        raise NotImplementedError
+
+    def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts
+        """The gallery of some queries, with pictures that cannot be decoded."""
+        return self._every
+
+    @cached_property
+    def protocol(self) -> EvaluationProtocol:
+        """Recalls, within subsets too where the queries have groups; selects as CIRR with groups, else as FashionIQ."""
+        return EvaluationProtocol(
+            gallery=self._gallery_rule,
+            captions=self._captions_rule,
+            recall_ks=(1, 5, 10, 50),
+            subset_ks=(1, 2, 3) if self._has_groups else (),
+            selection="mean_recall5_subset1" if self._has_groups else "average_recall",
+            queries=self._query_source,
+            assigned=self._assigned,
+        )
+
+    @property
+    def _gallery_rule(self) -> str:
+        """Which images a gallery contains."""
+        raise NotImplementedError
+
+    @property
+    def _query_source(self) -> str:
+        """Who wrote the queries."""
+        return "annotated"
+
+    @property
+    def _assigned(self) -> Sequence[Assigned]:
+        """How rows came into a split that they do not state."""
+        return self._rows.assigned
+
+    @cached_property
+    def _has_groups(self) -> bool:
+        """Whether queries have groups, in which their target is sought besides."""
+        return any(row.group for _, row in self._rows.of("val", "test"))
+
+    @property
+    def _all_scored(self) -> bool:
+        """Whether rows that state no split are queries to score."""
+        return False
+
+    @cached_property
+    def _rows(self) -> RowsBySplit:
+        rows = divide(self._read(), self.held_out, self._all_scored)
+        for each in rows.assigned:
+            say_once(f"{self._place()}: {each}; {self._to_state}")
+        return rows
+
+    @cached_property
+    def _training_triplets(self) -> tuple[Triplet, ...]:
+        return present(self._rows.triplets("train"), self._every.path, self.missing, str(self._place()))
+
+    def training_triplets(self) -> tuple[Triplet, ...]:
+        """The rows of split train."""
+        return self._training_triplets
+
+    @cached_property
+    def _learnable(self) -> Gallery:
+        """All pictures but those that rows of val and test alone name."""
+        queries = {name for _, row in self._rows.of("val", "test") for name in (row.reference, row.target, *row.group)}
+        training = {name for _, row in self._rows.of("train") for name in (row.reference, row.target)}
+        return self._pictures.restrict(frozenset(self._pictures.names) - (queries - training))
+
+    def training_gallery(self) -> Gallery:
+        """The pictures that training rows name; where there are no such rows, all that no query names."""
+        triplets = self.training_triplets()
+        return unique_gallery(triplets, self.image_path) if triplets else self._learnable
+
+    def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
+        """All pictures that no query alone names, or the training gallery; the prompt's noun is their category."""
+        gallery = self._learnable if scope == "split" else self.training_gallery()
+        nouns: dict[str, str] = {}
+        for _, row in self._rows.of(*SPLITS):
+            nouns |= dict.fromkeys({row.reference, row.target} - nouns.keys(), row.category)
+        images = [
+            CaptionedImage(name, path, nouns.get(name) or "image")
+            for name, path in zip(gallery.names, gallery.paths, strict=True)
+        ]
+        return present_images(images, self.missing, self.root)
+
+    @property
+    def names(self) -> PublishedNames:
+        """Names in the form of the published ones: captions are in `mm_data/{layout}`, triplets are in the root."""
+        return PublishedNames(self.root, f"mm_data/{self.layout}", f"{self.layout}_it_llava_{{words}}.json")
+
+    def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
+        """FashionIQ's record with the columns' names; caption1 describes the reference, caption2 the target."""
+        return {
+            "reference": triplet.reference_name,
+            "target": triplet.target_name,
+            "captions": list(triplet.captions),
+            "caption1": reference_caption,
+            "caption2": target_caption,
+        }
+
+    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+        """The generated triplets of a file."""
+        triplets = [
+            Triplet(
+                reference_name=self._spelled(field(record, "reference", str, path, position)),
+                captions=captions_field(record, "captions", path, position),
+                target_name=self._spelled(field(record, "target", str, path, position)),
+                query_id=position,
+                generated=True,
+            )
+            for position, record in enumerate(read_records(path))
+        ]
+        report_empty_texts(triplets, path)
+        return present(triplets, self._every.path, self.missing, str(path))
+
+    def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
+        """Val, and test where rows have it; the alternative gallery is what the queries name.
+
+        Test rows are scored beside those of val and choose nothing.
+        """
+        self._check_groups()
+        return tuple(
+            self._split(split, self._rows.triplets(split)) for split in ("val", "test") if split in self._rows.splits
+        )
+
+    def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
+        queries = findable(annotated, self.missing, self._place())
+        there = present(queries, self._every.path, self.missing, str(self._place()))
+        candidates = self._candidates(there).restrict(frozenset(self._pictures.names))
+        triplets = self._answerable(there, candidates)
+        used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
+        named = {name for triplet in annotated for name in (*names_of(triplet), *triplet.subset_names)}
+        return EvaluationSplit(
+            name=name,
+            triplets=triplets,
+            gallery=candidates,
+            outside=self._pictures.restrict(frozenset(t.reference_name for t in triplets) - candidates.index.keys()),
+            alternatives={"named_by_queries": candidates.restrict(used)},
+            left_out=len(annotated) - len(triplets),
+            missing=len(named - self._pictures.index.keys()),
+        )
+
+    def _answerable(self, queries: Sequence[Triplet], candidates: Gallery) -> tuple[Triplet, ...]:
+        """The queries whose targets are candidates. Raises InputError for the first of the others unless skipping."""
+        kept = tuple(query for query in queries if candidates.index.keys() >= set(query.target_names))
+        if len(kept) < len(queries):
+            if self.missing == "error":
+                lacking = next(name for query in queries for name in query.target_names if name not in candidates.index)
+                raise InputError(
+                    f"{self._place()}: target '{lacking}' is not among the images in which queries are sought; add it "
+                    "to their table, or set missing: skip to leave such queries out"
+                )
+            count = f"{len(queries) - len(kept)} of {len(queries)}"
+            print(f"{self._place()}: left out {count} queries whose target is no candidate", file=sys.stderr)
+        return kept
+
+    def _check_groups(self) -> None:
+        """A group holds its query's reference and target and (unless skipping) pictures that are there; all or none."""
+        for position, row in self._rows.of("val", "test") if self._has_groups else ():
+            place = f"{self._place()}: row {position + 1}"
+            if not row.group:
+                raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
+            if lacking := {row.reference, row.target} - set(row.group):
+                raise InputError(f"{place}: its group lacks {sorted(lacking)}; it holds the reference and the target")
+            absent = [name for name in row.group if name not in self._pictures.index]
+            if absent and self.missing == "error":
+                raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or set missing: skip")
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""
+        flat: Scores = {}
+        for split, values in scores.items():
+            other = "recall_subset_at1" if self._has_groups else "recall_at50"
+            first = "recall_at5" if self._has_groups else "recall_at10"
+            whole = {**values, self.protocol.selection: (values[first] + values[other]) / 2}
+            flat |= {key if split == "val" else f"{split}_{key}": value for key, value in whole.items()}
+        return flat
+
+    def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
+        """The rows of each split, with what its queries are sought in."""
+        splits = []
+        for split in self._rows.splits:
+            triplets = tuple(self._rows.triplets(split))
+            listed = [name for triplet in triplets for name in (*sorted(names_of(triplet)), *triplet.subset_names)]
+            paths = {name: self.image_path(name) for name in listed}
+            named = {name: path for name, path in paths.items() if name in self._every.index or not path.is_file()}
+            candidates = self._candidates(triplets)
+            everything = dict(zip(candidates.names, candidates.paths, strict=True))
+            needed = named if split == "train" else everything | named
+            splits.append(AnnotatedSplit(split, triplets, needed, frozenset(named), absent=self._absent))
+        return tuple(splits)
+
+    @property
+    def picture_folders(self) -> tuple[Path, ...]:
+        """The root."""
+        return (self.root,)
+
+
+def names_of(triplet: Triplet) -> set[str]:
+    """The pictures that a triplet names."""
+    return {triplet.reference_name, *triplet.target_names}
