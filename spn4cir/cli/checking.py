@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, layout_options, project_folder
-from spn4cir.cli.options import Annotations, Categories, TableSettings, Tasks, Workers
+from spn4cir.cli.context import check_place, find_workers, project_folder
+from spn4cir.cli.groups import LayoutOptions, command
+from spn4cir.cli.options import Workers
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spn4cir.datasets.protocol import Benchmark
 
 
-@app.command(epilog=example("spn4cir check-data --layout fashioniq --root ~/fashion-iq --json found.json"))
+@command("spn4cir check-data --layout fashioniq --root ~/fashion-iq --json found.json")
 def check_data(
     name: Annotated[
         str | None,
@@ -28,10 +28,8 @@ def check_data(
     root: Annotated[
         Path | None, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")
     ] = None,
-    annotations: Annotations = None,
-    table: TableSettings = None,
-    categories: Categories = None,
-    tasks: Tasks = None,
+    *,
+    how: LayoutOptions,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, whole.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show long lists whole.")] = False,
     workers: Workers = None,
@@ -50,9 +48,7 @@ def check_data(
     if json is not None:
         check_place(json)
     params = find_params(Path.cwd())
-    options = layout_options(annotations, table=table, categories=categories, tasks=tasks)
-    opened = _open(params, name, layout, root, options)
-    check = check_data(opened, params.machine.workers if workers is None else workers)
+    check = check_data(_open(params, name, layout, root, how.given()), find_workers(params, workers))
     print("\n".join(check_lines(check, everything)))
     if json is not None:
         write_json(json, check.as_dict(), indent=2)

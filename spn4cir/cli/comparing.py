@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place
+from spn4cir.cli.groups import command
 from spn4cir.errors import InputError
 
 
-@app.command(epilog=example("spn4cir compare main warm-tau --json differences.json"))
+@command("spn4cir compare main warm-tau --json differences.json")
 def compare(
     runs: Annotated[
         list[str],

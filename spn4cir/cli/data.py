@@ -1,36 +1,28 @@
 """Commands over data sets: `dedup` and `add-dataset`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_layout, layout_options, project_folder
-from spn4cir.cli.options import (
-    Annotations,
-    Categories,
-    Dataset,
-    LayoutName,
-    Missing,
-    Root,
-    TableSettings,
-    Tasks,
-    Workers,
-)
+from spn4cir.cli.context import check_place, find_benchmark, find_workers, project_folder
+from spn4cir.cli.groups import LayoutOptions, SettingsOptions, TrainingOptions, command
+from spn4cir.cli.options import LayoutName, Root, Workers
 from spn4cir.errors import InputError
 
+if TYPE_CHECKING:
+    from spn4cir.datasets.protocol import Layout
 
-@app.command(epilog=example("spn4cir dedup --layout fashioniq --root ~/fashion-iq --out optimized_images.json"))
+
+@command("spn4cir dedup --layout fashioniq --root ~/fashion-iq --out optimized_images.json")
 def dedup(
     layout: LayoutName,
     root: Root,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSON file to write.")],
-    annotations: Annotations = None,
-    table: TableSettings = None,
-    categories: Categories = None,
-    missing: Missing = None,
-    dataset: Dataset = None,
+    *,
+    how: TrainingOptions,
+    whose: SettingsOptions,
     workers: Workers = None,
 ) -> None:
     """Find the training images that are equal, pixel by pixel.
@@ -39,17 +31,19 @@ def dedup(
     names that are kept, their paths, and the row of every name.
     """
     from spn4cir.config.load import find_params
+    from spn4cir.datasets import require_training
     from spn4cir.positives.dedup import deduplicate, write_optimized_images
 
     check_place(out)
     params = find_params(Path.cwd())
-    opened = find_layout(params, layout, root, dataset, missing, annotations, table, categories)
-    unique = deduplicate(opened.training_gallery(), params.machine.workers if workers is None else workers)
+    require_training(layout)
+    opened, _ = find_benchmark(params, layout, root, whose, how.given())
+    unique = deduplicate(cast("Layout", opened).training_gallery(), find_workers(params, workers))
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
 
 
-@app.command(epilog=example("spn4cir add-dataset mine --layout cirr --path ~/my-pictures --like demo_cirr"))
+@command("spn4cir add-dataset mine --layout cirr --path ~/my-pictures --like demo_cirr")
 def add_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; letters, digits, '_' and '-'.")],
     layout: LayoutName,
@@ -76,10 +70,8 @@ def add_dataset(
         Path | None,
         typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
     ] = None,
-    annotations: Annotations = None,
-    table: TableSettings = None,
-    categories: Categories = None,
-    tasks: Tasks = None,
+    *,
+    how: LayoutOptions,
     check: Annotated[
         bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
     ] = True,
@@ -101,15 +93,15 @@ def add_dataset(
 
     project = project_folder()
     if not is_trained_on(layout):
-        path = _only_path(layout, path, pool, annotations, table, hub, categories, run)
-        print(add_benchmark(project, name, layout, path, like, check, layout_options(None, tasks=tasks)))
+        path = _only_path(layout, path, pool, hub, run, replace(how, tasks=None).given())
+        print(add_benchmark(project, name, layout, path, like, check, how.given()))
         return
-    options = layout_options(None, table=table, categories=categories, tasks=tasks)
+    options = replace(how, annotations=None).given()
     if path is None:
         path, options = fetch_dataset(project, name, layout, hub, revision, options)
     elif hub is not None:
         raise InputError("give --path or --hub, not both")
-    print(add_dataset(project, name, layout, path, like, pool, annotations, check, options, run))
+    print(add_dataset(project, name, layout, path, like, pool, how.annotations, check, options, run))
 
 
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:

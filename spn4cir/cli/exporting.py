@@ -1,21 +1,25 @@
 """The command `export`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, network_options
-from spn4cir.cli.options import Family, TextHeadWidth, TokenizerName, VisionHeadWidth
+from spn4cir.cli.context import check_place
+from spn4cir.cli.groups import NetworkOptions, command
 
 if TYPE_CHECKING:
     from spn4cir.checkpoints.model_card import Facts
-    from spn4cir.composers.protocol import Options
+
+# Options that belong to some of the forms alone, by form.
+_NETWORK = {"checkpoint", "family", "vision-head-width", "text-head-width"}
+_CARD = {"name", "licence", "data", "metrics", "scored-on"}
+_TAKEN = {"published": _NETWORK, "hub-folder": {*_NETWORK, *_CARD, "tokenizer"}, "vectors": {"index"}}
 
 
-@app.command(epilog=example("spn4cir export --to hub-folder --checkpoint best.pt --licence mit --out my-model"))
+@command("spn4cir export --to hub-folder --checkpoint best.pt --licence mit --out my-model")
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file or, for the hub, the folder to write.")],
     to: Annotated[
@@ -48,10 +52,8 @@ def export(
     scored_on: Annotated[
         str | None, typer.Option("--scored-on", metavar="NAME", help="hub-folder: the data set of the scores.")
     ] = None,
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
+    *,
+    network: NetworkOptions,
 ) -> None:
     """Write a checkpoint for another stack.
 
@@ -64,33 +66,25 @@ def export(
 
     --to vectors: the names and vectors of an index as a parquet file, for a vector database.
     """
-    heads = {"vision-head-width": vision_head_width, "text-head-width": text_head_width}
     card = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
-    network: dict[str, object] = {"checkpoint": checkpoint, "family": family, **heads}
-    own: dict[str, dict[str, object]] = {
-        "published": network,
-        "hub-folder": {**network, **card, "tokenizer": tokenizer},
-        "vectors": {"index": index},
-    }
-    _refuse_others(to, own)
+    given = {"checkpoint": checkpoint, "index": index, **card, **asdict(network)}
+    _refuse_others(to, {key.replace("_", "-") for key, value in given.items() if value})
     check_place(out, folder=to == "hub-folder")
     if to == "vectors":
         _to_vectors(_needed("index", index, to), out)
     elif to == "published":
-        options = network_options(None, vision_head_width, text_head_width)
-        _to_published(_needed("checkpoint", checkpoint, to), out, family, options)
+        _to_published(_needed("checkpoint", checkpoint, to), out, network)
     else:
         from spn4cir.checkpoints.model_card import Facts
 
         facts = Facts(name or out.absolute().name, licence, tuple(data or ()), metrics, scored_on)
-        options = network_options(tokenizer, vision_head_width, text_head_width)
-        _to_folder(_needed("checkpoint", checkpoint, to), out, facts, family, options)
+        _to_folder(_needed("checkpoint", checkpoint, to), out, facts, network)
 
 
-def _refuse_others(to: str, own: Mapping[str, Mapping[str, object]]) -> None:
-    """Refuses options that were given and are not among the form's own."""
-    for key, value in [each for options in own.values() for each in options.items()]:
-        if value and key not in own[to]:
+def _refuse_others(to: str, given: Collection[str]) -> None:
+    """Refuses options that were given and that the form does not take."""
+    for key in sorted(given):
+        if key not in _TAKEN[to]:
             raise typer.BadParameter(f"--{key} is not for --to {to}; leave it out")
 
 
@@ -108,10 +102,10 @@ def _to_vectors(index: Path, out: Path) -> None:
     print(f"{out}: written, {about.pictures} images, {each} each, unit norm, for the inner product")
 
 
-def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Options") -> None:
+def _to_published(checkpoint: Path, out: Path, network: NetworkOptions) -> None:
     from spn4cir.checkpoints.export_published import export_checkpoint
 
-    written = export_checkpoint(checkpoint, out, family, options)
+    written = export_checkpoint(checkpoint, out, network.family, network.options)
     if written.filled:
         print(f"filled with fixed values, which no query or target depends on: {', '.join(written.filled)}")
     if written.widened:
@@ -119,10 +113,10 @@ def _to_published(checkpoint: Path, out: Path, family: str | None, options: "Opt
     print(f"{out}: written, family {written.family}, stage {written.stage}: {written.tensors} in '{written.key}'")
 
 
-def _to_folder(checkpoint: Path, out: Path, facts: "Facts", family: str | None, options: "Options") -> None:
+def _to_folder(checkpoint: Path, out: Path, facts: "Facts", network: NetworkOptions) -> None:
     from spn4cir.checkpoints.export_hub_folder import export_folder
 
-    written = export_folder(checkpoint, out, facts, family, options)
+    written = export_folder(checkpoint, out, facts, network.family, network.options)
     if facts.licence is None:
         print("the card says that the licence of the weights is unknown; --licence ID names it")
     print(f"{out}: written, family {written.name}, stage {written.stage}")

@@ -5,20 +5,18 @@ from typing import Annotated
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, network_options
-from spn4cir.cli.options import Family, TextHeadWidth, VisionHeadWidth
+from spn4cir.cli.context import check_place
+from spn4cir.cli.groups import FamilyOptions, command
 
 _LABEL_WIDTH = 14
 
 
-@app.command(epilog=example("spn4cir inspect best.pt"))
+@command("spn4cir inspect best.pt")
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Weights, .pt, published or your own; or a hub folder.")],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the same into this file.")] = None,
-    family: Family = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
+    *,
+    network: FamilyOptions,
 ) -> None:
     """Say what a checkpoint holds.
 
@@ -31,8 +29,7 @@ def inspect(
 
     if json is not None:
         check_place(json)
-    options = network_options(None, vision_head_width, text_head_width)
-    found = describe(file, find_params(Path.cwd()), family, options)
+    found = describe(file, find_params(Path.cwd()), network.family, network.options)
     for label, value in found.lines():
         print(f"{label:<{_LABEL_WIDTH}}{value}")
     if json is not None:

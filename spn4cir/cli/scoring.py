@@ -1,33 +1,25 @@
 """Commands that score a network: `validate` and `submit`; and `check-submission`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.context import check_place, find_benchmark, find_machine, network_options
-from spn4cir.cli.options import (
-    Annotations,
-    Categories,
-    Dataset,
-    Device,
-    Family,
-    LayoutName,
-    Missing,
-    QueryText,
-    Root,
-    TableSettings,
-    Tasks,
-    TextHeadWidth,
-    TokenizerName,
-    VisionHeadWidth,
-    Weights,
-    Workers,
-)
+from spn4cir.cli.context import check_place, find_benchmark, find_machine
+from spn4cir.cli.groups import LayoutOptions, MachineOptions, NetworkOptions, SettingsOptions, command
+from spn4cir.cli.options import LayoutName, QueryText, Root, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from spn4cir.composers.protocol import Composer
+    from spn4cir.config.params import Validate
+    from spn4cir.datasets.protocol import Benchmark
+    from spn4cir.evaluation.evaluate import Evaluation
+    from spn4cir.evaluation.shortcuts import Probe, ShortcutScores
 
 
-@app.command(epilog=example("spn4cir validate --layout cirr --root ~/cirr --checkpoint best.pt --json metrics.json"))
+@command("spn4cir validate --layout cirr --root ~/cirr --checkpoint best.pt --json metrics.json")
 def validate(
     layout: LayoutName,
     root: Root,
@@ -47,19 +39,12 @@ def validate(
             help="JSON, a list of other texts by text; taken beside the templates of params.yaml. Means --shortcuts.",
         ),
     ] = None,
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
-    annotations: Annotations = None,
+    *,
+    network: NetworkOptions,
     query_text: QueryText = None,
-    table: TableSettings = None,
-    categories: Categories = None,
-    tasks: Tasks = None,
-    missing: Missing = None,
-    dataset: Dataset = None,
-    device: Device = None,
-    workers: Workers = None,
+    how: LayoutOptions,
+    whose: SettingsOptions,
+    machine: MachineOptions,
 ) -> None:
     """Score a checkpoint on the validation split.
 
@@ -70,34 +55,26 @@ def validate(
     """
     from spn4cir.checkpoints.open import load_network, weights_entry
     from spn4cir.config.params import of_dataset, protocol_of
-    from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+    from spn4cir.evaluation.evaluate import metrics_file
     from spn4cir.evaluation.query_table import queries_entry, write_queries
-    from spn4cir.evaluation.shortcuts import measure_shortcuts, probe_of, require_gallery, wordings_of
+    from spn4cir.evaluation.shortcuts import probe_of, require_gallery
     from spn4cir.files import atomic_file, write_json
 
-    check_place(json)
     queries = json.with_suffix(".queries.parquet")
+    check_place(json)
     check_place(queries)
-    params, place, processes = find_machine(device, workers)
-    opened, name = find_benchmark(
-        params, layout, root, dataset, missing, annotations, query_text, table, categories, tasks
-    )
-    probe = measured = None
+    params, place, processes = find_machine(machine)
+    opened, name = find_benchmark(params, layout, root, whose, how.given() | _query_text(query_text))
+    probe = None
     if shortcuts or paraphrases is not None:
         require_gallery(opened)
         probe = probe_of(of_dataset(params.shortcuts, name, "shortcuts"), paraphrases)
-    options = network_options(tokenizer, vision_head_width, text_head_width)
-    composer = load_network(checkpoint, family, options, place)
-    settings = protocol_of(params, name, family or composer.family)
-    splits = opened.evaluation_splits()
-    if probe is not None:
-        wordings = wordings_of(splits, settings.capitalise, probe)
-    images = encode_splits(composer, splits, settings, processes, place)
-    evaluation = evaluate(composer, opened, splits, images, settings, place)
-    content = metrics_file(evaluation, opened, settings, composer, family) | queries_entry(queries, json)
-    content |= weights_entry(checkpoint)
-    if probe is not None:
-        measured = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, probe.nearest, place)
+    composer = load_network(checkpoint, network.family, network.options, place)
+    settings = protocol_of(params, name, network.family or composer.family)
+    evaluation, measured = _score(composer, opened, settings, processes, place, probe)
+    content = metrics_file(evaluation, opened, settings, composer, network.family)
+    content |= queries_entry(queries, json) | weights_entry(checkpoint)
+    if measured is not None:
         content["shortcuts"] = measured.scores
     with atomic_file(queries) as temporary:
         write_queries(opened, evaluation.splits, temporary, counts=measured.counts if measured else ())
@@ -108,27 +85,51 @@ def validate(
     print(f"{json}: written, with its queries in {queries}")
 
 
+def _query_text(template: str | None) -> dict[str, Any]:
+    """The layout's setting of that name, where it was given."""
+    return {} if template is None else {"query_text": template}
+
+
+def _score(
+    composer: "Composer",
+    opened: "Benchmark",
+    settings: "Validate",
+    workers: int,
+    device: "torch.device",
+    probe: "Probe | None",
+) -> "tuple[Evaluation, ShortcutScores | None]":
+    """The scores on the validation splits and, with a probe, the shortcuts."""
+    from spn4cir.evaluation.evaluate import encode_splits, evaluate
+    from spn4cir.evaluation.shortcuts import measure_shortcuts, wordings_of
+
+    splits = opened.evaluation_splits()
+    wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
+    images = encode_splits(composer, splits, settings, workers, device)
+    evaluation = evaluate(composer, opened, splits, images, settings, device)
+    if probe is None:
+        return evaluation, None
+    return evaluation, measure_shortcuts(
+        composer, opened, evaluation, images, settings, wordings, probe.nearest, device
+    )
+
+
 Served = Annotated[
     str, typer.Option("--layout", metavar="cirr|circo", help="Whose test server: how the folder is laid out.")
 ]
 
 
-@app.command(epilog=example("spn4cir submit --root ~/cirr --checkpoint best.pt --name mine --out submission"))
+@command("spn4cir submit --root ~/cirr --checkpoint best.pt --name mine --out submission")
 def submit(
     root: Root,
     checkpoint: Weights,
     name: Annotated[str, typer.Option("--name", help="Ends the files' names; letters, digits, '.', '_', '-'.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")],
     layout: Served = "cirr",
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
+    *,
+    network: NetworkOptions,
     query_text: QueryText = None,
-    missing: Missing = None,
-    dataset: Dataset = None,
-    device: Device = None,
-    workers: Workers = None,
+    whose: SettingsOptions,
+    machine: MachineOptions,
 ) -> None:
     """Write the files for a test server, CIRR's or CIRCO's.
 
@@ -143,19 +144,18 @@ def submit(
 
     check_name(name)
     check_place(out, folder=True)
-    params, place, processes = find_machine(device, workers)
-    opened, settings_name = find_benchmark(params, layout, root, dataset, missing, query_text=query_text)
+    params, place, processes = find_machine(machine)
+    opened, settings_name = find_benchmark(params, layout, root, whose, _query_text(query_text))
     served = submittable(layout, opened)
-    options = network_options(tokenizer, vision_head_width, text_head_width)
-    composer = load_network(checkpoint, family, options, place)
-    settings = protocol_of(params, settings_name, family or composer.family)
+    composer = load_network(checkpoint, network.family, network.options, place)
+    settings = protocol_of(params, settings_name, network.family or composer.family)
     found = predict(composer, served.test_split(), served.submission, settings, processes, place)
     queries, names = served.test_queries()
     for path in write_submission(found, served.submission, out, name, queries, names):
         print(f"{path}: written, {len(queries)} queries")
 
 
-@app.command(epilog=example("spn4cir check-submission submission/recall_submission_mine.json --root ~/cirr"))
+@command("spn4cir check-submission submission/recall_submission_mine.json --root ~/cirr")
 def check_submission(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The JSON file to check.")],
     root: Root,

@@ -1,16 +1,18 @@
 """Commands that search a folder of pictures: `index` and `search`."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spn4cir.cli.application import app, example
 from spn4cir.cli.context import check_place, find_machine
-from spn4cir.cli.options import Device, Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights, Workers
+from spn4cir.cli.groups import MachineOptions, NetworkOptions, command
+from spn4cir.cli.options import Weights
 
 if TYPE_CHECKING:
-    from spn4cir.search.retriever import Retriever
+    from spn4cir.search.retriever import Hit, Retriever
 
 GalleryFolder = Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")]
 SkipBroken = Annotated[
@@ -18,19 +20,16 @@ SkipBroken = Annotated[
 ]
 
 
-@app.command(epilog=example("spn4cir index --checkpoint best.pt --gallery ~/dresses --out dresses.index"))
+@command("spn4cir index --checkpoint best.pt --gallery ~/dresses --out dresses.index")
 def index(
     checkpoint: Weights,
     gallery: GalleryFolder,
     out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The folder to write, or to bring up to date.")],
     weights: Annotated[bool, typer.Option(help="Copy the checkpoint into INDEX, or look for it where it lies.")] = True,
     skip_broken: SkipBroken = False,
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
-    device: Device = None,
-    workers: Workers = None,
+    *,
+    network: NetworkOptions,
+    machine: MachineOptions,
 ) -> None:
     """Encode the images of a folder, for searches that read none of them.
 
@@ -42,8 +41,7 @@ def index(
 
     check_place(out, folder=True)
     check_index_place(out)
-    options = (family, tokenizer, vision_head_width, text_head_width)
-    retriever = open_network(checkpoint, *options, device, workers, gallery)
+    retriever = open_network(checkpoint, network, machine, gallery)
     if holds_index(out):
         retriever.resume(out)
     changes = retriever.index(gallery, skip=skip_broken).changes
@@ -58,7 +56,7 @@ def index(
     print(f"{out}: written, {len(retriever)} images, {kind}")
 
 
-@app.command(epilog=example('spn4cir search --index dresses.index --image a.jpg --text "is longer" --out sheet.png'))
+@command('spn4cir search --index dresses.index --image a.jpg --text "is longer" --out sheet.png')
 def search(
     image: Annotated[
         str, typer.Option("--image", metavar="FILE", help="The query image, or the name of one of the gallery.")
@@ -79,12 +77,9 @@ def search(
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many to list.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Draw them into this PNG.")] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write them into this file.")] = None,
-    family: Family = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
-    device: Device = None,
-    workers: Workers = None,
+    *,
+    network: NetworkOptions,
+    machine: MachineOptions,
 ) -> None:
     """Find the images of a folder that an image and a text ask for.
 
@@ -92,12 +87,10 @@ def search(
     score, best first; with --out draws them, with --json writes them. The query image itself is left out, also under
     another name.
     """
-    options = (family, tokenizer, vision_head_width, text_head_width)
     if (index is None) == (gallery is None) or (index is None and checkpoint is None):
         raise typer.BadParameter("give --index INDEX, or --checkpoint FILE and --gallery FOLDER")
-    if index is not None and (skip_broken or any(option is not None for option in options)):
+    if index is not None and (skip_broken or network != NetworkOptions()):
         raise typer.BadParameter("with --index, leave out what INDEX knows: the network's options and --skip-broken")
-    from spn4cir.files import write_json
     from spn4cir.search.find import draw_found, find
 
     for place in (out, json):
@@ -105,52 +98,44 @@ def search(
             check_place(place)
     if gallery is not None:
         assert checkpoint is not None
-        retriever = open_network(checkpoint, *options, device, workers, gallery)
+        retriever = open_network(checkpoint, network, machine, gallery)
     else:
         assert index is not None
-        retriever = _open_index(index, checkpoint, device, workers)
+        retriever = _open_index(index, checkpoint, machine)
     found, query = find(retriever, image, text, k, gallery, skip_broken)
     width = max(len(each.name) for each in found)
     for rank, each in enumerate(found, start=1):
         print(f"{rank:>4}  {each.name:<{width}}  {each.score:7.4f}")
     if json is not None:
-        hits = [{"name": each.name, "score": each.score, "path": each.path} for each in found]
-        write_json(json, {"image": str(query), "text": text, "hits": hits}, indent=2)
-        print(f"{json}: written")
+        _write_hits(found, query, text, json)
     if out is not None:
         draw_found(found, query, text, out)
         print(f"{out}: written")
 
 
-def open_network(
-    checkpoint: Path,
-    family: str | None,
-    tokenizer: str | None,
-    vision_head_width: int | None,
-    text_head_width: int | None,
-    device: str | None,
-    workers: int | None,
-    gallery: Path,
-) -> "Retriever":
-    """Without a gallery yet; one that holds no image is refused before the weights are read."""
+def _write_hits(found: "Sequence[Hit]", query: Path, text: str, path: Path) -> None:
+    from spn4cir.files import write_json
+
+    hits = [{"name": each.name, "score": each.score, "path": each.path} for each in found]
+    write_json(path, {"image": str(query), "text": text, "hits": hits}, indent=2)
+    print(f"{path}: written")
+
+
+def open_network(checkpoint: Path, network: NetworkOptions, machine: MachineOptions, gallery: Path) -> "Retriever":
+    """The network of a checkpoint, without a gallery yet.
+
+    Raises InputError when the folder `gallery` contains no image, before the weights are read.
+    """
     from spn4cir.images.folders import require_images
     from spn4cir.search.retriever import Retriever
 
     require_images(gallery)
-    _, place, processes = find_machine(device, workers)
-    return Retriever.from_checkpoint(
-        checkpoint,
-        family,
-        tokenizer,
-        vision_head_width=vision_head_width,
-        text_head_width=text_head_width,
-        device=str(place),
-        workers=processes,
-    )
+    _, place, processes = find_machine(machine)
+    return Retriever.from_checkpoint(checkpoint, **asdict(network), device=str(place), workers=processes)
 
 
-def _open_index(index: Path, checkpoint: Path | None, device: str | None, workers: int | None) -> "Retriever":
+def _open_index(index: Path, checkpoint: Path | None, machine: MachineOptions) -> "Retriever":
     from spn4cir.search.retriever import Retriever
 
-    _, place, processes = find_machine(device, workers)
+    _, place, processes = find_machine(machine)
     return Retriever.load(index, checkpoint=checkpoint, device=str(place), workers=processes)

@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
-from spn4cir.cli.application import app, example
-from spn4cir.cli.options import Device, Family, TextHeadWidth, TokenizerName, VisionHeadWidth, Weights, Workers
+from spn4cir.cli.groups import MachineOptions, NetworkOptions, command
+from spn4cir.cli.options import Weights
 from spn4cir.cli.searching import GalleryFolder, open_network
 
 
-@app.command(epilog=example("spn4cir serve --checkpoint best.pt --gallery ~/dresses"))
+@command("spn4cir serve --checkpoint best.pt --gallery ~/dresses")
 def serve(
     checkpoint: Weights,
     gallery: GalleryFolder,
-    family: Family = None,
+    *,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Default: this machine alone; 0.0.0.0: every network.")
     ] = "127.0.0.1",
@@ -27,11 +27,8 @@ def serve(
             "--index", metavar="INDEX", help="Of `spn4cir index`: only images that are not in it are encoded."
         ),
     ] = None,
-    tokenizer: TokenizerName = None,
-    vision_head_width: VisionHeadWidth = None,
-    text_head_width: TextHeadWidth = None,
-    device: Device = None,
-    workers: Workers = None,
+    network: NetworkOptions,
+    machine: MachineOptions,
 ) -> None:
     """Open a search page in the browser, and the JSON endpoint behind it.
 
@@ -43,8 +40,7 @@ def serve(
 
     require_packages()
     with claim_port(host, port) as claimed:
-        options = (family, tokenizer, vision_head_width, text_head_width)
-        retriever = open_network(checkpoint, *options, device, workers, gallery)
+        retriever = open_network(checkpoint, network, machine, gallery)
         if index is not None:
             retriever.resume(index)
         index_gallery(retriever, gallery)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from spn4cir.cli.application import app, example
+from spn4cir.cli.groups import command
 
 
-@app.command(epilog=example("spn4cir settings fiq clip"))
+@command("spn4cir settings fiq clip")
 def settings(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A data set of params.yaml.")],
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="A model family of that data set.")],

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 import spn4cir.progress
-from spn4cir.cli.context import table_settings
+from spn4cir.cli.groups import table_settings
 from spn4cir.config.params import Dataset, Validate
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.splits import Assigned, assign_splits, lot, split_of_cell, split_of_path
