@@ -185,11 +185,6 @@ def _is_foreign(path: Path, above: bool) -> bool:
     return isinstance(content, dict) and "datasets" not in content
 
 
-def published_params() -> Params:
-    """The settings that the package ships: the `params.yaml` of the repository it was built from."""
-    return parse_params(*_published())
-
-
 def _published() -> tuple[str, str]:
     """The text of the file that the package ships, and what errors call it."""
     package = resources.files("spn4cir")

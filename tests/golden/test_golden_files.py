@@ -13,7 +13,6 @@ import pytest
 
 import stages.dedup
 import stages.triplets
-from spn4cir.config.load import published_params
 from spn4cir.config.params import Dataset, Machine, Params
 from spn4cir.datasets import submittable
 from spn4cir.datasets.cirr import Cirr
@@ -25,6 +24,7 @@ from spn4cir.positives.partners import Partners, write_partners
 from stages.common import Job
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder
+from tests.helpers.params import published_params
 
 EXPECTED = Path(__file__).parent
 

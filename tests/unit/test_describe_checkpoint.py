@@ -13,10 +13,10 @@ from spn4cir.checkpoints.describe import Description, describe
 from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Sizes, Tower
-from spn4cir.config.load import published_params
 from spn4cir.config.params import OpenClipModel, Params
 from tests.helpers import blip, blip2, tgcir
 from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.params import published_params
 from tests.helpers.published import FAMILIES, OPTIONS, options, write_published
 from tests.helpers.words import WORDS
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from spn4cir.config.load import find_params, load_params, parse_params, published_params
+from spn4cir.config.load import find_params, load_params, parse_params
 from spn4cir.config.params import of_dataset, of_family, protocol_of
 from spn4cir.config.training import Optimisation
 from spn4cir.errors import InputError
+from tests.helpers.params import published_params
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 
