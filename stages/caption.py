@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from spn4cir.config.base import HubFile
-from spn4cir.config.params import Caption, LocalModel, of_dataset
+from spn4cir.config.params import LocalModel, of_dataset
+from spn4cir.config.positives import Caption
 from spn4cir.device import choose_device, dtype_of
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from spn4cir.config.params import Triplets as TripletSettings
+from spn4cir.config.positives import Triplets as TripletSettings
 from spn4cir.errors import InputError, some_names
 from spn4cir.types import Triplet
 

@@ -11,7 +11,7 @@ import torch
 import stages.dedup
 import stages.match
 from spn4cir.config.load import load_params
-from spn4cir.config.params import Window
+from spn4cir.config.positives import Window
 from spn4cir.errors import InputError
 from spn4cir.positives.unicom import Unicom, UnicomSizes
 from stages.common import Job

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from spn4cir.config.params import Triplets
+from spn4cir.config.positives import Triplets
 from spn4cir.datasets.texts import evaluation_text, training_text
 from spn4cir.errors import InputError
 from spn4cir.positives.triplets import modification_texts, write_triplets

@@ -1,0 +1,90 @@
+"""The settings of the stages that make positives: duplicates, captions, partners and texts."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from spn4cir.config.base import FromHub, Origin, Positive, Published, Settings
+
+
+def _whole_ranks(window: Any) -> Any:
+    """Ranks that are written as floats (`-S ...=[1e4,2e4]`) as whole numbers; shares do not exceed 1."""
+    if isinstance(window, list | tuple) and all(isinstance(end, float) and end.is_integer() for end in window):
+        return [int(end) for end in window] if max(window, default=0) > 1 else window
+    return window
+
+
+Window = Annotated[
+    tuple[int, int] | tuple[float, float],
+    BeforeValidator(_whole_ranks),
+    Field(description="[lo, hi): whole numbers are similarity ranks (rank 0 is the image itself), others shares"),
+]
+
+
+class Dedup(Published):
+    """The unique images."""
+
+
+class Caption(FromHub):
+    """Captioning by a multi-modal LLM.
+
+    `words` maps each family to the word count its triplets read; `pool` those families that read captions of the
+    data set's pool instead of its own images. `hub` is a folder of published files.
+    """
+
+    _hub_is_file: ClassVar[bool] = False
+
+    source: Origin
+    hub: str | None
+    images: Literal["split", "triplets"]
+    prompt: str
+    words: dict[str, Positive]
+    pool: dict[str, Positive]
+    batch_size: Positive
+    max_new_tokens: Positive
+    dtype: Literal["auto", "float32", "float16", "bfloat16"]
+    quantization: Literal["none", "8bit", "4bit"]
+
+    @model_validator(mode="after")
+    def _families_read_one_kind(self) -> "Caption":
+        if both := self.words.keys() & self.pool.keys():
+            raise ValueError(f"'{min(both)}' is in words and in pool; a family reads captions of one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_has_fields(self) -> "Caption":
+        if "{words}" not in self.prompt:
+            raise ValueError("prompt lacks the field {words}")
+        try:
+            self.prompt.format(words=1, noun="image")
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"prompt knows the fields {{noun}} and {{words}} only, got {error}") from None
+        return self
+
+
+class Match(Settings):
+    """Partners by similarity; `window` maps each family to its ranks or shares of the images, null: any other image."""
+
+    window: Annotated[dict[str, Window | None], Field(min_length=1)]
+    partners: Positive
+    batch_size: Positive
+
+    @model_validator(mode="after")
+    def _windows_are_ranges(self) -> "Match":
+        for family, window in self.window.items():
+            if window is None:
+                continue
+            if isinstance(window[1], float) and not 0 <= window[0] < window[1] <= 1:
+                raise ValueError(f"window.{family} of shares is [lo, hi) with 0 <= lo < hi <= 1, got {list(window)}")
+            if isinstance(window[1], int) and not 1 <= window[0] < window[1]:
+                raise ValueError(f"window.{family} is [lo, hi) with 1 <= lo < hi, got {list(window)}")
+        return self
+
+
+class Triplets(Published):
+    """Modification texts; `sample` keeps a random number of triplets, null all."""
+
+    refer: bool
+    templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
+    sample: Positive | None
+    max_tokens: Positive
