@@ -1,4 +1,4 @@
-"""Where a training step takes its features and negatives from: the step's own images, or the bank."""
+"""Training batches and their losses: features and negatives from the step's own images, or from the bank."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from spn4cir.types import Triplet
 
 @dataclass(frozen=True)
 class TripletRows:
-    """Triplets as rows of the unique images.
+    """Training triplets, with the rows of their images among the unique images.
 
     Attributes:
-        triplets: what they are.
+        triplets: the triplets.
         reference: row of each reference.
         target: row of each target.
     """
@@ -33,9 +33,39 @@ class TripletRows:
     reference: Int[Tensor, " triplets"]
     target: Int[Tensor, " triplets"]
 
+    def steps(self, batch_size: int) -> int:
+        """Steps in an epoch. Raises InputError when there are fewer triplets than a batch holds."""
+        if len(self.triplets) < batch_size:
+            raise InputError(
+                f"batch_size {batch_size} exceeds the {len(self.triplets)} training triplets; "
+                "choose a smaller batch_size, or positives with more triplets"
+            )
+        return len(self.triplets) // batch_size
+
+    def plan(self, batch_size: int, generator: torch.Generator) -> list[tuple[Int[Tensor, " batch"], list[str]]]:
+        """Draws an epoch: the triplets of each step, by position, and a random text of each of them.
+
+        The last incomplete batch is dropped.
+        """
+        order = torch.randperm(len(self.triplets), generator=generator)
+        draws = torch.rand(len(self.triplets), generator=generator).tolist()
+        return [
+            (chosen, [training_text(self.triplets[i], draws[i]) for i in chosen.tolist()])
+            for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+        ]
+
 
 def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str) -> TripletRows:
-    """Looks up the rows. Raises InputError for an image that the unique images do not hold."""
+    """Looks up the rows of the triplets' images.
+
+    Args:
+        triplets: the triplets.
+        row: row of each image among the unique images, by name.
+        place: what the triplets are, for messages.
+
+    Raises:
+        InputError: an image is not among the unique images.
+    """
     for triplet in triplets:
         for name in (triplet.reference_name, triplet.target_name):
             if name not in row:
@@ -51,82 +81,53 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step's triplets.
+class Batch:
+    """The triplets of one step and the input that was read for them.
 
     Attributes:
-        texts: a modification text each.
-        reference: row of each reference.
-        target: row of each target.
+        texts: one modification text for each triplet.
+        reference: row of each reference among the unique images.
+        target: row of each target among the unique images.
+        inputs: pixels of the step's unique images, or their rows of the bank.
+        input_row: row of each of `inputs` among the unique images, sorted.
     """
 
     texts: list[str]
     reference: Int[Tensor, " batch"]
     target: Int[Tensor, " batch"]
-
-
-@dataclass(frozen=True)
-class Batch(Step):
-    """One step's triplets and what was read for them.
-
-    Attributes:
-        inputs: pixels of the step's unique images, or their rows of the bank.
-        input_row: the row of each of `inputs`, sorted.
-    """
-
     inputs: Tensor
     input_row: Int[Tensor, " inputs"]
 
     def positions(self, rows: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-        """Where in `inputs` each of some rows lies."""
+        """The positions of the given rows in `inputs`."""
         return torch.searchsorted(self.input_row, rows)
 
 
 class Source(Protocol):
-    """What the training loop asks for; the temperature is the composer's."""
+    """Batches and losses for the training loop. The temperature is the composer's."""
 
     @property
     def seed(self) -> int:
-        """Source of the order and of the texts."""
+        """Seed of the order and of the texts."""
 
     def steps(self) -> int:
-        """Steps an epoch; the last incomplete batch is dropped."""
+        """Steps in an epoch; the last incomplete batch is dropped."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """An epoch's batches, in an order that the seed and the epoch alone decide."""
+        """The batches of an epoch, in an order that depends only on the seed and the epoch."""
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """The loss of one batch."""
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator that an epoch of a seed begins with, so that a resumed run draws what the first would have."""
+    """A generator whose state depends only on the seed and the epoch, so that a resumed run repeats the same draws."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
-
-
-def plan(rows: TripletRows, batch_size: int, generator: torch.Generator) -> list[Step]:
-    """An epoch's steps in random order, with a random text for each triplet; the incomplete last one dropped."""
-    order = torch.randperm(len(rows.triplets), generator=generator)
-    draws = torch.rand(len(rows.triplets), generator=generator).tolist()
-    steps = []
-    for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
-        texts = [training_text(rows.triplets[i], draws[i]) for i in chosen.tolist()]
-        steps.append(Step(texts, rows.reference[chosen], rows.target[chosen]))
-    return steps
-
-
-def _steps(rows: TripletRows, batch_size: int) -> int:
-    if len(rows.triplets) < batch_size:
-        raise InputError(
-            f"batch_size {batch_size} exceeds the {len(rows.triplets)} training triplets; "
-            "choose a smaller batch_size, or positives with more triplets"
-        )
-    return len(rows.triplets) // batch_size
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Stage 1: both features are encoded in the step, negatives are the batch's other targets."""
+    """Stage 1: both features are encoded in the step; the negatives are the other targets of the batch."""
 
     rows: TripletRows
     settings: Optimisation
@@ -136,17 +137,18 @@ class ImageSource:
     files: ImageFiles
 
     def steps(self) -> int:
-        """Steps an epoch."""
-        return _steps(self.rows, self.settings.batch_size)
+        """Steps in an epoch."""
+        return self.rows.steps(self.settings.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Batches with their unique images, decoded ahead by worker processes."""
-        steps = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
-        needed = [torch.unique(torch.cat([step.reference, step.target])) for step in steps]
+        """Batches with their unique images, which worker processes decode ahead."""
+        reference, target = self.rows.reference, self.rows.target
+        plan = self.rows.plan(self.settings.batch_size, epoch_generator(self.seed, epoch))
+        needed = [torch.unique(torch.cat([reference[chosen], target[chosen]])) for chosen, _ in plan]
         decoded = read_ahead(image_loader(self.files, needed, self.workers, self.device))
-        for step, rows, pixels in zip(steps, needed, decoded, strict=True):
+        for (chosen, texts), rows, pixels in zip(plan, needed, decoded, strict=True):
             images = self.files.preprocess.normalise(pixels)
-            yield Batch(step.texts, step.reference, step.target, images, rows)
+            yield Batch(texts, reference[chosen], target[chosen], images, rows)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """In-batch InfoNCE; gradients reach the image side."""
@@ -159,14 +161,15 @@ class ImageSource:
 
 
 class BankSource:
-    """Stage 2: reference and target features come from the bank; the query side alone is trained.
+    """Stage 2: reference and target features come from the bank; only the query side is trained.
 
     Args:
         rows: the triplets.
         bank: features of every unique training image.
-        settings: `negatives` bank or batch, `bank_samples` how many of the bank a query meets.
-        seed: source of the order, the texts and the drawn negatives.
-        device: where the step runs; the targets move there once.
+        settings: `negatives` (bank or batch), and `bank_samples`: how many images of the bank each query is compared
+            with.
+        seed: seed of the order, the texts and the drawn negatives.
+        device: where the step runs; the targets are moved there once.
         workers: processes that read reference rows, or decode their images, ahead of the step.
     """
 
@@ -183,56 +186,35 @@ class BankSource:
         self._negatives = torch.Generator()
 
     def steps(self) -> int:
-        """Steps an epoch."""
-        return _steps(self.rows, self.settings.batch_size)
+        """Steps in an epoch."""
+        return self.rows.steps(self.settings.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Batches with what their unique references need; the generator of drawn negatives begins anew."""
+        """Batches with the input of their unique references; restarts the generator of drawn negatives."""
         self._negatives = epoch_generator(self.seed + 1, epoch)
-        steps = plan(self.rows, self.settings.batch_size, epoch_generator(self.seed, epoch))
-        needed = [torch.unique(step.reference) for step in steps]
+        reference, target = self.rows.reference, self.rows.target
+        plan = self.rows.plan(self.settings.batch_size, epoch_generator(self.seed, epoch))
+        needed = [torch.unique(reference[chosen]) for chosen, _ in plan]
         read = self.bank.reference.read(needed, self.workers, self.device)
-        for step, rows, inputs in zip(steps, needed, read, strict=True):
-            yield Batch(step.texts, step.reference, step.target, inputs, rows)
+        for (chosen, texts), rows, inputs in zip(plan, needed, read, strict=True):
+            yield Batch(texts, reference[chosen], target[chosen], inputs, rows)
 
     def _reference(self, composer: Composer, batch: Batch) -> Tensor:
-        """Reference features of the batch, float32; those of an image that stands in it twice are made once."""
+        """Reference features of the batch, in float32; an image that occurs twice is computed once."""
         inputs = batch.inputs.to(self.device, non_blocking=True)
         features = self.bank.reference.features(composer, inputs)
         return features[batch.positions(batch.reference).to(self.device)]
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
-        """InfoNCE against the bank, a draw of it, or the batch's own rows of it."""
-        reference = self._reference(composer, batch)
+        """InfoNCE against the whole bank, a sample of it, or the batch's own rows of it."""
+        queries = composer.compose(self._reference(composer, batch), batch.texts)
         target = batch.target.to(self.device)
         if self.settings.bank_samples is not None:
-            queries = composer.compose(reference, batch.texts)
-            # In float32, as `contrast` scores the whole bank: at tau 0.02 half precision would be 0.1 off and more.
+            # In float32, as `contrast` scores the whole bank: half precision would be off by 0.1 and more at tau 0.02.
             with torch.autocast(self.device.type, enabled=False):
                 scores = composer.score(queries.float(), self._targets)
             return sampled_info_nce(scores, target, composer.temperature, self.settings.bank_samples, self._negatives)
         if self.settings.negatives == "batch":
             labels = torch.arange(len(target), device=self.device)
-            return bank_loss(composer, reference, batch.texts, labels, self._targets[target], composer.temperature)
-        return bank_loss(composer, reference, batch.texts, target, self._targets, composer.temperature)
-
-
-def bank_loss(
-    composer: Composer,
-    reference: Tensor,
-    texts: Sequence[str],
-    target_rows: Int[Tensor, " batch"],
-    targets: Tensor,
-    temperature: float | Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """The stage-2 loss of a given batch.
-
-    Args:
-        composer: the network.
-        reference: reference features of the batch, (batch, ...).
-        texts: one modification text each.
-        target_rows: row of `targets` that each query is to find.
-        targets: target features of the bank, (images, ...).
-        temperature: tau.
-    """
-    return composer.contrast(composer.compose(reference, texts), targets, target_rows, temperature)
+            return composer.contrast(queries, self._targets[target], labels, composer.temperature)
+        return composer.contrast(queries, self._targets, target, composer.temperature)

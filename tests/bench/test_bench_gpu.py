@@ -28,7 +28,6 @@ from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 from spn4cir.config.load import load_params
 from spn4cir.config.training import Train
-from spn4cir.training.batches import bank_loss
 from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
@@ -95,7 +94,8 @@ def step_of(
     def step() -> None:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             texts = [TEXT] * settings.batch_size
-            loss = bank_loss(network, features.reference.float(), texts, labels, bank, network.temperature)
+            queries = network.compose(features.reference.float(), texts)
+            loss = network.contrast(queries, bank, labels, network.temperature)
         run.optimiser.zero_grad(set_to_none=True)
         run.step(loss)
 

@@ -13,7 +13,6 @@ from spn4cir.composers.blip2_keys import KEYS, join_biases
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
 from spn4cir.losses import token_info_nce
-from spn4cir.training.batches import bank_loss
 from tests.helpers import plain_blip2 as plain
 from tests.helpers.blip2 import (
     DIM,
@@ -276,7 +275,8 @@ def moved(composer: Blip2Composer, stage: int) -> set[str]:
     if stage == 1:
         loss = composer.contrast(composer.compose(features.reference, TEXTS), targets, ROWS, composer.temperature)
     else:
-        loss = bank_loss(composer, features.reference, TEXTS, ROWS, targets, composer.temperature)
+        queries = composer.compose(features.reference, TEXTS)
+        loss = composer.contrast(queries, targets, ROWS, composer.temperature)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     after = composer.state_dict()

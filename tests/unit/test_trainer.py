@@ -24,7 +24,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import Bank, build_bank, open_bank
-from spn4cir.training.batches import BankSource, ImageSource, TripletRows, epoch_generator, plan, triplet_rows
+from spn4cir.training.batches import BankSource, Batch, ImageSource, TripletRows, triplet_rows
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import positives, train_stage2
 from spn4cir.training.trainer import Trainer, Watch, unwatched
@@ -53,6 +53,11 @@ def rows(count: int = 10, images: int = 9) -> TripletRows:
 
 def bank(images: int = 9) -> Bank:
     return stored_bank(features(images))
+
+
+def batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Batch]:
+    """The batches of an epoch of stage 2."""
+    return list(BankSource(rows(count), bank(), stage2(batch_size=batch_size), seed, CPU).batches(epoch))
 
 
 def talkative(seed: int = 3) -> StubComposer:
@@ -95,7 +100,7 @@ def test_a_step_is_adamw_on_the_paper_loss(tmp_path: Path) -> None:
     """One step of one epoch: the weights that torch's AdamW gives for cross-entropy over the whole bank."""
     composer = talkative()
     trainer(tmp_path, composer=composer, epochs=1, batch_size=10).fit()
-    (batch,) = plan(rows(), 10, epoch_generator(1, 1))
+    (batch,) = batches(10, 10, 1, 1)
     expected = talkative()
     optimiser = torch.optim.AdamW([expected.text_side.weight], lr=1e-2, eps=1e-7, weight_decay=0.01)
     queries = expected.compose(features()[batch.reference], batch.texts)
@@ -116,13 +121,13 @@ def test_the_last_incomplete_batch_is_dropped(tmp_path: Path) -> None:
     history = trainer(tmp_path).fit()
     assert [step["step"] for step in history.steps] == list(range(1, 9))
     assert [step["epoch"] for step in history.steps] == [1, 1, 2, 2, 3, 3, 4, 4]
-    texts = [text for batch in plan(rows(), 4, epoch_generator(1, 1)) for text in batch.texts]
+    texts = [text for batch in batches(10, 4, 1, 1) for text in batch.texts]
     assert len(set(texts)) == len(texts) == 8
 
 
 def test_epochs_differ_and_a_seed_decides_them() -> None:
     def order(seed: int, epoch: int) -> list[str]:
-        return [text for batch in plan(rows(50), 10, epoch_generator(seed, epoch)) for text in batch.texts]
+        return [text for batch in batches(50, 10, seed, epoch) for text in batch.texts]
 
     assert order(1, 1) == order(1, 1)
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (1, 2, 3)}) == 6
@@ -130,7 +135,7 @@ def test_epochs_differ_and_a_seed_decides_them() -> None:
 
 
 def test_texts_stay_with_their_images() -> None:
-    for batch in plan(rows(50), 10, epoch_generator(0, 1)):
+    for batch in batches(50, 10, 0, 1):
         numbers = [int(text.split()[1]) for text in batch.texts]
         assert batch.reference.tolist() == [n % 9 for n in numbers]
         assert batch.target.tolist() == [(n + 1) % 9 for n in numbers]
