@@ -135,6 +135,12 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> None:
         temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """Copies a file to `path` atomically. Raises InputError as `atomic_file`."""
+    with atomic_file(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def file_hash(path: Path) -> str:
     """sha256 of the file's bytes, in hex."""
     digest = hashlib.sha256()

@@ -1,12 +1,11 @@
 """Published files in the place of what a stage would make: from the data set's folder, or from the hub."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from spn4cir.config.base import HubFile
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, file_hash, write_json
+from spn4cir.files import copy_file, file_hash, write_json
 from spn4cir.hub.fetch import fetch, record
 from stages.common import Job
 
@@ -37,6 +36,5 @@ def find(job: Job, source: str, path: Path, hub: HubFile | None) -> tuple[Path, 
 
 def take(path: Path, origin: Origin, out: Path) -> None:
     """Copies the file to its place, with a word on its origin beside it, both whole."""
-    with atomic_file(out) as temporary:
-        shutil.copyfile(path, temporary)
+    copy_file(path, out)
     write_json(out.parent / "source.json", origin, indent=2)

@@ -15,6 +15,7 @@ from spn4cir.files import (
     atomic_file,
     atomic_folder,
     check_hash,
+    copy_file,
     disk_errors,
     file_hash,
     read_json,
@@ -149,6 +150,14 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, ended: int) -> None:
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="odd"), disk_errors(tmp_path):
         raise OSError(errno.EIO, "odd")
+
+
+def test_a_copy_makes_its_folder_and_replaces_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"new")
+    (tmp_path / "old").write_bytes(b"old")
+    for name in ("folder/file", "old"):
+        copy_file(tmp_path / "source", tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"new"
 
 
 def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
