@@ -7,16 +7,16 @@ from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
 from spn4cir.config.training import CheckpointSettings
-from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
-from spn4cir.training.figures import Figures, write_figures
+from spn4cir.training.figures import write_figures
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.trainer import History
 from stages import published
 from stages.common import DATA, Job, run
-from stages.inputs import data_hash, first_triplets, scored_layout, unique_images
-from stages.work import clear_others, clear_work, code_hash, work_folder
+from stages.inputs import data_hash, unique_images
+from stages.training import training_setup, training_triplets
+from stages.work import clear_work
 
 Source = HubModel | LocalModel | OpenClipModel
 
@@ -66,37 +66,15 @@ def _base(job: Job, source: Source) -> Composer:
 
 
 def _train(job: Job, settings: CheckpointSettings, source: Source) -> History:
-    layout = scored_layout(job)
-    device = choose_device(job.params.machine.device)
-    protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
-    work = work_folder(
-        job.work("checkpoint"),
-        {
-            "settings": settings.model_dump(),
-            "validate": protocol.model_dump(),
-            "seed": job.params.seed,
-            "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
-            "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
-            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
-            "code": code_hash(job, "checkpoint"),
-            "device": device.type,
-        },
-    )
-    clear_others(work)
-    return train_stage1(
-        _base(job, source),
-        layout,
-        first_triplets(job, settings.positives),
-        unique_images(job, settings.positives),
-        settings.train,
-        protocol,
-        seed=job.params.seed,
-        work=work,
-        out=job.stage1_file,
-        workers=job.params.machine.workers,
-        device=device,
-        watch=Figures(work / "live").update,
-    )
+    inputs = {
+        "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
+        "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
+        "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
+    }
+    triplets = training_triplets(job, settings.positives, settings.positives)
+    setup = training_setup(job, "checkpoint", settings, inputs, triplets)
+    unique = unique_images(job, settings.positives)
+    return train_stage1(_base(job, source), unique, settings.train, setup, job.stage1_file)
 
 
 if __name__ == "__main__":

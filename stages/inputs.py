@@ -5,7 +5,7 @@ from spn4cir.datasets.protocol import Layout
 from spn4cir.files import file_hash, value_hash
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.listing import read_listing, read_queries
-from spn4cir.types import Triplet, UniqueImages
+from spn4cir.types import UniqueImages
 from stages.common import Job
 from stages.work import listing_hash
 
@@ -27,10 +27,3 @@ def unique_images(job: Job, which: str) -> UniqueImages:
     if which == "generated":
         return read_listing(job.listing_file).unique
     return read_optimized_images(job.dedup_file, job.layout().image_path)
-
-
-def first_triplets(job: Job, which: str) -> tuple[Triplet, ...]:
-    """The `annotated` training triplets, or the listing's `generated` ones."""
-    if which == "generated":
-        return read_listing(job.listing_file).triplets
-    return job.layout().training_triplets()

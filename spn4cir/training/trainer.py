@@ -48,6 +48,7 @@ class History:
     best_score: float = float("-inf")
 
 
+Score = Callable[[Composer], Scores]
 Watch = Callable[[History], None]
 
 
@@ -75,7 +76,7 @@ class Trainer:
     source: Source
     settings: Optimisation
     stage: int
-    evaluate: Callable[[Composer], Scores]
+    evaluate: Score
     selection: str
     work: Path
     device: torch.device

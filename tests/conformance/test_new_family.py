@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from spn4cir.config.training import BankSettings
 from spn4cir.datasets import open_layout
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import build_bank, open_bank
+from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
 from tests.conformance.conftest import TOY
@@ -108,33 +110,14 @@ def test_the_toy_trains_from_end_to_end(tmp_path: Path) -> None:
     torch.manual_seed(0)
     base = composer_class("toy").from_base("none", None)
     settings: dict[str, Any] = {"lr": 0.1, "epochs": 8, "batch_size": 6}
-    common: dict[str, Any] = {"seed": 1, "workers": 0, "device": CPU}
-    first = train_stage1(
-        base,
-        layout,
-        triplets,
-        unique,
-        optimisation(**settings),
-        protocol,
-        work=tmp_path / "work1",
-        out=tmp_path / "stage1.pt",
-        **common,
-    )
+    setup = TrainingSetup(layout, triplets, protocol, seed=1, work=tmp_path / "work1", workers=0, device=CPU)
+    first = train_stage1(base, unique, optimisation(**settings), setup, tmp_path / "stage1.pt")
     composer = load_composer(tmp_path / "stage1.pt", "toy")
     how = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
     build_bank(composer, unique, how, tmp_path / "bank", tmp_path / "bank work", 0, CPU)
     bank = open_bank(tmp_path / "bank", composer, unique, how)
-    second = train_stage2(
-        composer,
-        layout,
-        triplets,
-        bank,
-        stage2(**settings),
-        protocol,
-        work=tmp_path / "work2",
-        out=tmp_path / "out",
-        **common,
-    )
+    setup = replace(setup, work=tmp_path / "work2")
+    second = train_stage2(composer, bank, stage2(**settings), setup, tmp_path / "out")
     for history in (first, second):
         assert history.epochs[-1]["loss"] < history.epochs[0]["loss"]
     assert load_composer(tmp_path / "out" / "best.pt").family == "toy"

@@ -17,7 +17,8 @@ from spn4cir.config.load import load_params
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.training.batches import triplet_rows
 from stages.common import Job, run
-from stages.inputs import first_triplets, unique_images
+from stages.inputs import unique_images
+from stages.training import training_triplets
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, Hub, point_at, serve
 from tests.helpers.layouts import write, write_cirr
@@ -132,7 +133,7 @@ def test_stages_agree_on_what_skip_leaves_out(project: Path, monkeypatch: pytest
     change(skip)
     stage(monkeypatch, "dedup")
     job = Job(load_params(), "demo_cirr", "clip")
-    unique, triplets = unique_images(job, "annotated"), first_triplets(job, "annotated")
+    unique, triplets = unique_images(job, "annotated"), training_triplets(job, "annotated", "annotated")
     assert len(unique.gallery) == 10
     assert len(triplets) == len(triplet_rows(triplets, unique.row, "").triplets) == 8
     assert all(path.is_file() and path.name != broken.name for path in unique.gallery.paths)

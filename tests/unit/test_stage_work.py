@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+import stages.training
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
 from stages.common import Job
@@ -29,21 +30,27 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
         seen.update(determinants)
         raise Reached
 
-    for name in (
-        "load_composer",
-        "read_optimized_images",
-        "file_hash",
-        "tree_hash",
-        "data_hash",
-        "scored_layout",
-        "of_dataset",
-        "unique_images",
-        "code_hash",
-    ):
-        monkeypatch.setattr(module, name, MagicMock(), raising=False)
-    monkeypatch.setattr(module, "of_family", MagicMock(return_value=MagicMock(source="train")))
-    monkeypatch.setattr(module, "choose_device", lambda name: torch.device(device))
-    monkeypatch.setattr(module, "work_folder", folder)
+    replaced: dict[str, Any] = {
+        name: MagicMock()
+        for name in (
+            "load_composer",
+            "read_optimized_images",
+            "file_hash",
+            "tree_hash",
+            "data_hash",
+            "scored_layout",
+            "of_dataset",
+            "unique_images",
+            "code_hash",
+        )
+    } | {
+        "of_family": MagicMock(return_value=MagicMock(source="train")),
+        "choose_device": lambda name: torch.device(device),
+        "work_folder": folder,
+    }
+    for place in (module, stages.training):
+        for name, value in replaced.items():
+            monkeypatch.setattr(place, name, value, raising=False)
     with pytest.raises(Reached):
         module.main(MagicMock(dataset="d", family="f"))
     assert seen["device"] == device.split(":")[0]

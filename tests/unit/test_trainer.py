@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import spn4cir.training.stage1
+import spn4cir.training.setup
 import spn4cir.training.trainer
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import Validate
@@ -25,10 +25,12 @@ from spn4cir.images.preprocess import ImageFiles
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import Bank, build_bank, open_bank
 from spn4cir.training.batches import BankSource, Batch, ImageSource, TripletRows, triplet_rows
+from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
-from spn4cir.training.stage2 import positives, train_stage2
+from spn4cir.training.stage2 import train_stage2
 from spn4cir.training.trainer import Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
+from stages.training import positives
 from tests.conftest import CPU, StubComposer, optimisation, stage2
 from tests.helpers.banks import stored_bank
 from tests.helpers.checkpoints import write_checkpoint
@@ -362,20 +364,17 @@ def clip_stage(stage: int, root: Path, epochs: int = 3) -> None:
     composer = load_composer(root / "clip.pt")
     work, out = root / f"work{stage}", root / f"out{stage}"
     work.mkdir(exist_ok=True)
-    common: dict[str, Any] = {"seed": 1, "work": work, "workers": 0, "device": CPU}
+    setup = TrainingSetup(layout, layout.training_triplets(), PROTOCOL, seed=1, work=work, workers=0, device=CPU)
     if stage == 1:
         settings = optimisation(lr=1e-3, epochs=epochs, batch_size=6)
-        train_stage1(
-            composer, layout, layout.training_triplets(), unique, settings, PROTOCOL, out=out / "best.pt", **common
-        )
+        train_stage1(composer, unique, settings, setup, out / "best.pt")
         return
     bank_settings = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
     if not (root / "bank").exists():
         (root / "bankwork").mkdir(exist_ok=True)
         build_bank(composer, unique, bank_settings, root / "bank", root / "bankwork", 0, CPU)
     opened = open_bank(root / "bank", composer, unique, bank_settings)
-    settings2 = stage2(lr=1e-3, epochs=epochs, batch_size=6)
-    train_stage2(composer, layout, layout.training_triplets(), opened, settings2, PROTOCOL, out=out, **common)
+    train_stage2(composer, opened, stage2(lr=1e-3, epochs=epochs, batch_size=6), setup, out)
 
 
 STOP = """
@@ -401,7 +400,7 @@ clip_stage(2, Path({root!r}))
 def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the evaluation of the second epoch."""
     calls: list[int] = []
-    real = spn4cir.training.stage1.evaluate
+    real = spn4cir.training.setup.evaluate
 
     def stop(*args: Any) -> Any:
         calls.append(1)
@@ -410,7 +409,7 @@ def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return real(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spn4cir.training.stage1, "evaluate", stop)
+        patched.setattr(spn4cir.training.setup, "evaluate", stop)
         with pytest.raises(Killed):
             clip_stage(1, root)
 

@@ -1,0 +1,80 @@
+"""What both training stages read and set up: triplets, validation, and the folder of an unfinished run."""
+
+from pathlib import Path
+from typing import Any
+
+from spn4cir.config.params import of_family
+from spn4cir.config.training import CheckpointSettings, Train
+from spn4cir.datasets.protocol import Layout
+from spn4cir.device import choose_device
+from spn4cir.positives.listing import read_listing
+from spn4cir.training.figures import Figures
+from spn4cir.training.setup import TrainingSetup
+from spn4cir.types import Triplet
+from stages.common import Job
+from stages.inputs import scored_layout
+from stages.work import clear_others, code_hash, work_folder
+
+
+def training_setup(
+    job: Job,
+    stage: str,
+    settings: CheckpointSettings | Train,
+    inputs: dict[str, Any],
+    triplets: tuple[Triplet, ...],
+) -> TrainingSetup:
+    """The setup of a training stage; removes the stage's unfinished runs that depend on other values.
+
+    Args:
+        job: data set and family.
+        stage: `checkpoint` or `train`.
+        settings: all settings of the stage.
+        inputs: hashes of what else the weights depend on.
+        triplets: triplets to train on.
+    """
+    device = choose_device(job.params.machine.device)
+    protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
+    work = work_folder(
+        job.work(stage),
+        {
+            **inputs,
+            "settings": settings.model_dump(),
+            "validate": protocol.model_dump(),
+            "seed": job.params.seed,
+            "code": code_hash(job, stage),
+            "device": device.type,
+        },
+    )
+    clear_others(work)
+    return TrainingSetup(
+        scored_layout(job),
+        triplets,
+        protocol,
+        job.params.seed,
+        work,
+        job.params.machine.workers,
+        device,
+        Figures(work / "live").update,
+    )
+
+
+def training_triplets(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
+    """The triplets that a stage trains on.
+
+    Args:
+        job: data set and family.
+        which: `annotated`, `generated` or `both`.
+        images: the unique images that the triplets name, as `unique_images` takes them. If `generated`, the triplets
+            are those of the listing.
+    """
+    if images == "generated":
+        return read_listing(job.listing_file).triplets
+    layout = job.layout()
+    return positives(layout, job.place("triplets") / layout.names.triplets_name(job.family), which)
+
+
+def positives(layout: Layout, generated: Path, which: str) -> tuple[Triplet, ...]:
+    """The training triplets of a layout: `annotated`, `generated` (read from a file), or `both`."""
+    annotated = layout.training_triplets() if which != "generated" else ()
+    written = layout.read_generated(generated) if which != "annotated" else ()
+    return (*annotated, *written)
