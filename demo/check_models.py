@@ -37,12 +37,12 @@ OUT = Path("docs/demo-models.md")
 _SECTIONS = {"captioner": ("pictures", "clip", "captioner")}
 _COMMANDS = {
     "captioner": (
-        "demo.clip --pictures {pictures} --out clip --metrics clip.json",
-        "demo.llava --pictures {pictures} --clip clip --out out --metrics captioner.json",
+        "demo.models.clip --pictures {pictures} --out clip --metrics clip.json",
+        "demo.models.llava --pictures {pictures} --clip clip --out out --metrics captioner.json",
     ),
-    "encoder": ("demo.encoder --pictures {pictures} --out out.pt --metrics encoder.json",),
-    "blip": ("demo.base blip --pictures {pictures} --clip none --out blip",),
-    "blip2": ("demo.base blip2 --pictures {pictures} --clip none --out blip2",),
+    "encoder": ("demo.models.encoder --pictures {pictures} --out out.pt --metrics encoder.json",),
+    "blip": ("demo.models.base blip --pictures {pictures} --clip none --out blip",),
+    "blip2": ("demo.models.base blip2 --pictures {pictures} --clip none --out blip2",),
 }
 _MEASURED = {
     "captioner": {"clip": "clip.json", "captioner": "captioner.json"},
@@ -144,7 +144,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         pictures = Path(temporary) / "pictures"
         if wanted:
-            subprocess.run([sys.executable, "-m", "demo.pictures", "--out", str(pictures)], check=True)
+            subprocess.run([sys.executable, "-m", "demo.draw.images", "--out", str(pictures)], check=True)
         for number, (run, measured) in enumerate(carry_out(wanted, params, pictures), start=1):
             kept[run.key] = {"machine": machine(), "settings": settings_of(run, params), "measured": measured}
             write_json(arguments.results, kept, indent=1)

@@ -1,4 +1,4 @@
-"""The code that the demo's stages run: `python -m demo.code --out data/code_demo draw clip`."""
+"""The code that the demo's stages run: `python -m demo.code --out data/code_demo draw.pool models.clip`."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo import circo, experiments
-from demo.cirr import GROUP_SIZE
+from demo import experiments
+from demo.draw import circo
+from demo.draw.cirr import GROUP_SIZE
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 

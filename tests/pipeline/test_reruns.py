@@ -79,7 +79,7 @@ def test_compiled_files_are_no_code(edited: Project) -> None:
         ("spn4cir/images/contact_sheet.py", {"validate@demo_fiq-clip", "validate@demo_cirr-clip"}),
         ("spn4cir/report/style.css", {"report@demo_fiq-clip", "report@demo_cirr-clip"}),
         ("spn4cir/cli/scoring.py", set()),
-        ("demo/llava.py", {"demo/dvc.yaml:captioner"}),
+        ("demo/models/llava.py", {"demo/dvc.yaml:captioner"}),
     ],
 )
 def test_code_reruns_what_runs_it(edited: Project, module: str, stale: set[str]) -> None:
@@ -144,4 +144,5 @@ def test_the_files_are_those_of_the_code(finished: Project) -> None:
     written = (finished.root / "data/code/dedup/demo_fiq.txt").read_text()
     paths = [line.split()[1] for line in written.splitlines()]
     assert {Path(path) for path in paths} <= Sources(finished.root).closure("stages.dedup")
-    assert (finished.root / "data/code_demo/draw.txt").read_text() == Sources(finished.root).fingerprint("demo.draw")
+    written = (finished.root / "data/code_demo/draw.dataset.txt").read_text()
+    assert written == Sources(finished.root).fingerprint("demo.draw.dataset")

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from demo.attributes import Garment, Scene, attributes, draw_thing, vary
-from demo.captions import WORD_COUNTS, attributes_of, caption, free_caption, mentioned, nouns, prompt
-from demo.changes import garment_captions, scene_caption
+from demo.draw.attributes import Garment, Scene, attributes, draw_thing, vary
+from demo.draw.captions import WORD_COUNTS, attributes_of, caption, free_caption, mentioned, nouns, prompt
+from demo.draw.changes import garment_captions, scene_caption
 
 
 @pytest.mark.parametrize("words", WORD_COUNTS)

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from demo import check_models
 from demo.check_models import MODELS, ModelRun, carry_out, finished, matrix, settings_of, train
 from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, machine, page, table
-from demo.pictures import write_pictures
+from demo.draw.images import write_pictures
 from demo.settings import PicturesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import write_json
@@ -91,18 +91,18 @@ def test_a_run_has_its_seed_and_condition(tmp_path, monkeypatch):
         settings = read_settings(cwd / "demo/params.yaml")
         ran.append((arguments[2], settings.clip.seed, settings.captioner.seed, settings.captioner.wanted_mean_accuracy))
         assert condition.environment.items() <= env.items()
-        write_json(cwd / f"{'clip' if arguments[2] == 'demo.clip' else 'captioner'}.json", {"of": arguments[2]})
+        write_json(cwd / f"{'clip' if arguments[2] == 'demo.models.clip' else 'captioner'}.json", {"of": arguments[2]})
         return subprocess.CompletedProcess(arguments, 0)
 
     monkeypatch.setattr(check_models.subprocess, "run", record)
     measured = train(ModelRun("captioner", 1, condition), PARAMS, tmp_path, ROOT)
-    assert measured == {"clip": {"of": "demo.clip"}, "captioner": {"of": "demo.llava"}}
+    assert measured == {"clip": {"of": "demo.models.clip"}, "captioner": {"of": "demo.models.llava"}}
     expected = (
         PARAMS["clip"]["seed"] + 100,
         PARAMS["captioner"]["seed"] + 100,
         PARAMS["captioner"]["wanted_mean_accuracy"],
     )
-    assert ran == [("demo.clip", *expected), ("demo.llava", *expected)]
+    assert ran == [("demo.models.clip", *expected), ("demo.models.llava", *expected)]
 
 
 def test_a_run_trains_with_the_commands_of_the_stages(tmp_path):
@@ -112,7 +112,7 @@ def test_a_run_trains_with_the_commands_of_the_stages(tmp_path):
     write_pictures(PicturesSettings(**params["pictures"]), tmp_path / "pictures")
     measured = train(ModelRun("encoder", 1, FOUND), params, tmp_path / "pictures", ROOT)
     assert measured["encoder"]["pictures"] == 8
-    with pytest.raises(InputError, match=r"encoder 1 as found, 1 thread: demo.encoder ended with 1: .*nothing"):
+    with pytest.raises(InputError, match=r"encoder 1 as found, 1 thread: demo.models.encoder ended with 1: .*nothing"):
         train(ModelRun("encoder", 1, FOUND), params, tmp_path / "nothing", ROOT)
 
 

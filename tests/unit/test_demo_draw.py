@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.attributes import Garment, Scene, changed, draw_thing, vary
-from demo.cirr import GROUP_SIZE
-from demo.draw import plan_dataset, write_dataset
-from demo.render import render
+from demo.draw.attributes import Garment, Scene, changed, draw_thing, vary
+from demo.draw.cirr import GROUP_SIZE
+from demo.draw.dataset import plan_dataset, write_dataset
+from demo.draw.render import render
 from demo.settings import CircoSize, CirrSize, Draw, FashionIQSize, read_settings
 from spn4cir.datasets.circo import Circo
 

@@ -8,16 +8,17 @@ import open_clip
 import pytest
 import torch
 
-from demo import llava
-from demo.attributes import Garment, Scene, attributes, draw_thing
-from demo.captions import WORD_COUNTS, caption
-from demo.chat import make_processor, vocabulary
-from demo.clip import SmallVocabulary, make_clip, model_config, same_texts
-from demo.encoder import make_encoder, shared_attributes
-from demo.grading import grade
-from demo.llava import collate, encode_dialogue, make_captioner, make_model
-from demo.pictures import held_out, label_rows, read_pictures, write_pictures
-from demo.pretrain import AttributeHeads, augmented, batches, contrastive_loss, mixed_batches, normalised, train
+from demo.draw.attributes import Garment, Scene, attributes, draw_thing
+from demo.draw.captions import WORD_COUNTS, caption
+from demo.draw.images import held_out, label_rows, read_pictures, write_pictures
+from demo.models import llava
+from demo.models.clip import SmallVocabulary, make_clip, model_config, same_texts
+from demo.models.encoder import make_encoder, shared_attributes
+from demo.models.grading import grade
+from demo.models.llava import collate, encode_dialogue, make_captioner
+from demo.models.llava_network import FIRST_WEIGHTS, make_model
+from demo.models.llava_processor import make_processor, vocabulary
+from demo.models.training import AttributeHeads, augmented, batches, contrastive_loss, mixed_batches, normalised, train
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
@@ -231,7 +232,7 @@ def test_the_language_model_begins_with_wide_weights():
     clip = open_clip.CLIP(**model_config(settings.clip, 32))
     model = make_model(clip, make_processor(32, settings.clip.patch_size), settings.captioner)
     query = model.model.language_model.layers[0].self_attn.q_proj.weight
-    assert query.std().item() == pytest.approx(llava.FIRST_WEIGHTS, rel=0.1)
+    assert query.std().item() == pytest.approx(FIRST_WEIGHTS, rel=0.1)
 
 
 def test_pictures_become_images_of_the_same_pixels(made):

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from demo.attributes import Garment, Scene, Thing
-from demo.captions import attributes_of
-from demo.draw import plan_dataset
-from demo.pool import write_pool
+from demo.draw.attributes import Garment, Scene, Thing
+from demo.draw.captions import attributes_of
+from demo.draw.dataset import plan_dataset
+from demo.draw.pool import write_pool
 from demo.settings import DemoParams, PoolSize, read_settings
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
@@ -80,7 +80,7 @@ def test_no_picture_is_one_of_a_data_set(
         seeds.append(seed)
         return Image.new("RGB", (1, 1))
 
-    monkeypatch.setattr("demo.pool.render", rendered)
+    monkeypatch.setattr("demo.draw.pool.render", rendered)
     size = getattr(settings.draw_pool, dataset)
     write_pool(dataset, size, tmp_path)
     drawn = {picture.seed for picture in plan_dataset(dataset, settings.draw).pictures}

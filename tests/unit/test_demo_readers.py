@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from demo import base
-from demo.attributes import Garment, Scene, changed, draw_thing
-from demo.captions import free_caption
-from demo.composed import Lessons, Neighbours, change_text, see
-from demo.pictures import KINDS, write_pictures
-from demo.reader import READERS, make_reader, recall_at1
+from demo.draw.attributes import Garment, Scene, changed, draw_thing
+from demo.draw.captions import free_caption
+from demo.draw.changes import change_text
+from demo.draw.images import KINDS, write_pictures
+from demo.models import base
+from demo.models.base import READERS, make_reader, recall_at1
+from demo.models.bert_tokenizer import SPECIAL, Words, vocabulary
+from demo.models.blip_training import Lessons, Neighbours, see
 from demo.settings import PARAMS_FILE, read_settings
-from demo.words import SPECIAL, Words, vocabulary
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Options
 from spn4cir.files import read_json

@@ -12,7 +12,8 @@ from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from demo import ablation, circo, families, summary
+from demo import ablation, families, summary
+from demo.draw import circo
 from demo.wanted import judged
 from spn4cir.composers import COMPOSERS
 from spn4cir.config.load import load_params
@@ -204,7 +205,7 @@ def test_the_stopwatch_times_stages_that_run(
     lines = [
         "Stage 'demo/dvc.yaml:draw@demo_fiq' is cached - skipping run, checking out outputs",
         "Running stage 'demo/dvc.yaml:clip':",
-        "> python -m demo.clip",
+        "> python -m demo.models.clip",
         "Running stage 'train@demo_fiq-clip':",
         "Updating lock file 'dvc.lock'",
         "Stage 'validate@demo_fiq-clip' is cached - skipping run, checking out outputs",

@@ -1,4 +1,4 @@
-"""Draws a small CC3M folder in the authors' form: `python -m demo.pool demo_fiq --out data/pool/demo_fiq`."""
+"""Draws a small CC3M folder in the authors' form: `python -m demo.draw.pool demo_fiq --out data/pool/demo_fiq`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import random
 import sys
 from pathlib import Path
 
-from demo.attributes import Garment, Scene, Thing, draw_thing
-from demo.captions import caption
-from demo.render import render
+from demo.draw.attributes import Garment, Scene, Thing, draw_thing
+from demo.draw.captions import caption
+from demo.draw.render import render
 from demo.settings import DrawPool, PoolSize, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder

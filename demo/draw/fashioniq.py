@@ -6,9 +6,9 @@ import random
 import string
 from typing import Any
 
-from demo.attributes import Garment, changed, draw_thing
-from demo.changes import garment_captions
-from demo.plan import Plan
+from demo.draw.attributes import Garment, changed, draw_thing
+from demo.draw.changes import garment_captions
+from demo.draw.plan import Plan
 from demo.settings import FashionIQSize
 
 # How many attributes a target changes: mostly one or two, as people's captions name few.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from demo.attributes import Garment, Scene, attributes, changed
-from demo.captions import caption, plural
+from demo.draw.attributes import Garment, Scene, Thing, attributes, changed
+from demo.draw.captions import caption, plural
 
 # {new} and {old} are the attribute's values in the target and in the reference.
 GARMENT_PHRASES: dict[str, tuple[str, ...]] = {
@@ -78,6 +78,16 @@ def _scene_phrase(name: str, reference: Scene, target: Scene, rng: random.Random
         them="it" if one else "them",
         are="is" if one else "are",
     )
+
+
+def change_text(reference: Thing, target: Thing, rng: random.Random) -> str:
+    """What a person, or two of them, might say to get from one thing to the other."""
+    if isinstance(reference, Scene) and isinstance(target, Scene):
+        return scene_caption(reference, target, rng)
+    assert isinstance(reference, Garment)
+    assert isinstance(target, Garment)
+    captions = garment_captions(reference, target, rng)
+    return rng.choice([" and ".join(captions), " and ".join(captions[::-1]), *captions])
 
 
 def _joined(phrases: list[str], rng: random.Random) -> str:

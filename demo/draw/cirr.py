@@ -6,9 +6,9 @@ import random
 from itertools import permutations
 from typing import Any
 
-from demo.attributes import Scene, changed, draw_thing, vary
-from demo.changes import scene_caption
-from demo.plan import Plan
+from demo.draw.attributes import Scene, changed, draw_thing, vary
+from demo.draw.changes import scene_caption
+from demo.draw.plan import Plan
 from demo.settings import CirrSize
 
 GROUP_SIZE = 6

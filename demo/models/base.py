@@ -1,8 +1,13 @@
-"""Trains, measures and writes the small BLIP and BLIP-2."""
+"""The base model that a family begins with.
+
+Run as `python -m demo.models.base blip --pictures F --clip F --out F1 --out F2`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +16,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from demo.blip import BlipReader
-from demo.blip2 import Blip2Reader
-from demo.captions import caption
-from demo.composed import Neighbours, Reader, change_text, see, train_reader
-from demo.pictures import KINDS, held_out, label_rows
-from demo.pretrain import quiet_transformers
-from demo.settings import DemoParams, PicturesSettings, RetrieverSettings
+from demo.draw.captions import caption
+from demo.draw.changes import change_text
+from demo.draw.images import KINDS, held_out, label_rows
+from demo.models.bert_tokenizer import vocabulary
+from demo.models.blip import BlipReader
+from demo.models.blip2 import Blip2Reader
+from demo.models.blip_training import Neighbours, Reader, see, train_reader
+from demo.models.training import copy_folder, quiet_transformers
+from demo.settings import DemoParams, PicturesSettings, RetrieverSettings, read_settings
 from demo.wanted import judged
-from demo.words import vocabulary
+from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.images.preprocess import Preprocess
 
+OVER_CLIP = ("clip", "tgcir", "zs", "zs_cc")
 READERS: dict[str, Callable[[Any, int], Reader]] = {"blip": BlipReader, "blip2": Blip2Reader}
 # The words that name every attribute.
 ALL_ATTRIBUTES = 8
@@ -75,3 +83,27 @@ def make_reader(family: str, settings: DemoParams, pictures: Path, out: Path) ->
         reader.network.save_pretrained(folder)
         (folder / "vocab.txt").write_text("\n".join(vocabulary()) + "\n", encoding="utf-8")
         write_json(folder / "measured.json", judged(family, measured, wanted), indent=2)
+
+
+def main() -> None:
+    """Copies the small CLIP, or makes a small model of the family's own with the settings of `demo/params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("family", choices=(*OVER_CLIP, *READERS))
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.models.clip")
+    parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
+    arguments = parser.parse_args()
+    first, *others = arguments.out
+    try:
+        if arguments.family in OVER_CLIP:
+            copy_folder(arguments.clip, first)
+        else:
+            make_reader(arguments.family, read_settings(), arguments.pictures, first)
+        for out in others:
+            copy_folder(first, out)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,7 @@
-"""Trains the small LLaVA: `python -m demo.llava --pictures F --clip F --out F1 --out F2 --metrics captioner.json`."""
+"""Trains the small LLaVA.
+
+Run as `python -m demo.models.llava --pictures F --clip F --out F1 --out F2 --metrics captioner.json`.
+"""
 
 from __future__ import annotations
 
@@ -13,71 +16,23 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from open_clip import CLIP, create_model
+from open_clip import create_model
 from torch import Tensor
 
-from demo.attributes import Thing
-from demo.captions import WORD_COUNTS, WORD_WEIGHTS, caption, nouns, prompt
-from demo.chat import make_processor
-from demo.grading import describes, measure_captioner
-from demo.pictures import Shown, read_pictures
-from demo.pretrain import AttributeHeads, augmented, batches, copy_folder, quiet_transformers, train
+from demo.draw.attributes import Thing
+from demo.draw.captions import WORD_COUNTS, WORD_WEIGHTS, caption, nouns, prompt
+from demo.draw.images import Shown, read_pictures
+from demo.models.grading import describes, measure_captioner
+from demo.models.llava_network import make_model
+from demo.models.llava_processor import make_processor
+from demo.models.training import AttributeHeads, augmented, batches, copy_folder, quiet_transformers, train
 from demo.settings import CaptionerSettings, DemoParams, read_settings
-from demo.tower import tower_state
 from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.positives.llava import LlavaCaptioner
 
 IGNORED = -100
-HEAD_WIDTH = 32
-# Spread of the language model's first weights. With the 0.02 of published widths attention begins almost uniform here,
-# and an attribute that few patches show stays unlearnt for hundreds of steps.
-FIRST_WEIGHTS = 0.08
-
-
-def make_model(clip: CLIP, processor: Any, settings: CaptionerSettings) -> Any:
-    """A LLaVA whose vision tower is the CLIP's, and whose language model is random."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
-    visual = clip.visual
-    width, blocks = visual.conv1.out_channels, visual.transformer.resblocks
-    vision = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=blocks[0].mlp.c_fc.out_features,
-        num_hidden_layers=len(blocks),
-        num_attention_heads=blocks[0].attn.num_heads,
-        image_size=visual.image_size[0],
-        patch_size=visual.patch_size[0],
-        hidden_act="quick_gelu",
-    )
-    tokenizer = processor.tokenizer
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=2 * settings.width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.width // HEAD_WIDTH,
-        max_position_embeddings=256,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=FIRST_WEIGHTS,
-    )
-    image_token = tokenizer.convert_tokens_to_ids(processor.image_token)
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=text, image_token_index=image_token)
-    )
-    model.model.vision_tower.load_state_dict(_named_like(model.model.vision_tower, tower_state(clip.state_dict())))
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(model.generation_config, name, getattr(tokenizer, name))
-    return model
-
-
-def _named_like(tower: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state under the prefix that this version of transformers puts before its names, if any."""
-    prefix = next(iter(tower.state_dict())).split("embeddings.")[0]
-    return {prefix + name: tensor for name, tensor in state.items()}
 
 
 def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tuple[list[int], int]:
@@ -192,8 +147,8 @@ def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Seque
 def main() -> None:
     """Makes the small LLaVA with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
-    parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.clip")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.models.clip")
     parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()

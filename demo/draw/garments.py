@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
-from demo.attributes import Garment
-from demo.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_square, finish, mix, shade
+from demo.draw.attributes import Garment
+from demo.draw.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_square, finish, mix, shade
 
 SIZES = ((64, 64), (72, 72), (64, 76), (64, 80), (64, 88), (72, 92), (66, 96), (88, 68))
 GROUNDS: tuple[Colour, ...] = ((226, 226, 224), (214, 222, 230), (230, 220, 210), (205, 208, 205))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from demo.attributes import Thing, attributes
-from demo.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
-from demo.pictures import KINDS, held_out
+from demo.draw.attributes import Thing, attributes
+from demo.draw.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
+from demo.draw.images import KINDS, held_out
 from demo.settings import PicturesSettings
 from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from demo.models.bert_tokenizer import Words
+from demo.models.blip_sizes import spread_places, text_sizes, vision_sizes
 from demo.settings import Blip
-from demo.sizes import spread_places, text_sizes, vision_sizes
-from demo.words import Words
 from spn4cir.weights import HEAD_WIDTH
 
 ADDED = ("[DEC]", "[ENC]")

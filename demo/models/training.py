@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo.attributes import Thing, attributes
-from demo.pictures import Shown, label_rows, value_counts
+from demo.draw.attributes import Thing, attributes
+from demo.draw.images import Shown, label_rows, value_counts
 from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD
 from spn4cir.progress import progress

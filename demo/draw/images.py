@@ -1,4 +1,4 @@
-"""Pictures that the small models learn from: `python -m demo.pictures --out data/models/demo_pictures`."""
+"""Pictures that the small models learn from: `python -m demo.draw.images --out data/models/demo_pictures`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from demo.attributes import Garment, Scene, Thing, attributes, draw_thing
-from demo.render import render
+from demo.draw.attributes import Garment, Scene, Thing, attributes, draw_thing
+from demo.draw.render import render
 from demo.settings import PicturesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json

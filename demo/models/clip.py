@@ -1,4 +1,4 @@
-"""Trains the small CLIP: `python -m demo.clip --pictures F --out F --metrics clip.json`."""
+"""Trains the small CLIP: `python -m demo.models.clip --pictures F --out F --metrics clip.json`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from open_clip import CLIP, SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from demo.captions import free_caption
-from demo.pictures import KINDS, held_out, read_pictures
-from demo.pretrain import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, train
+from demo.draw.captions import free_caption
+from demo.draw.images import KINDS, held_out, read_pictures
+from demo.models.training import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, train
 from demo.settings import Clip, DemoParams, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
@@ -154,7 +154,7 @@ def make_clip(settings: DemoParams, pictures: Path, out: Path, metrics: Path) ->
 def main() -> None:
     """Makes the small CLIP with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()

@@ -7,8 +7,8 @@ import random
 
 from PIL import Image, ImageDraw
 
-from demo.attributes import Scene
-from demo.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_square, finish, mix, shade
+from demo.draw.attributes import Scene
+from demo.draw.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, central_square, finish, mix, shade
 
 SIZES = ((64, 64), (72, 72), (80, 72), (96, 72), (88, 64), (64, 84), (80, 64))
 RADII = {"small": 0.16, "large": 0.235}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from demo.attributes import Scene, changed, draw_thing, vary
-from demo.captions import plural
-from demo.changes import scene_caption
-from demo.plan import DrawnImage, Plan
+from demo.draw.attributes import Scene, changed, draw_thing, vary
+from demo.draw.captions import plural
+from demo.draw.changes import scene_caption
+from demo.draw.plan import DrawnImage, Plan
 from demo.settings import CircoSize
 
 FOLDER = "COCO2017_unlabeled"

@@ -11,9 +11,9 @@ from jaxtyping import Int
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
-from demo.attributes import Garment, Scene
-from demo.captions import GARMENT_TEMPLATES, SCENE_TEMPLATES, plural
-from demo.changes import GARMENT_PHRASES, GARMENT_WORDINGS, SCENE_PHRASES
+from demo.draw.attributes import Garment, Scene
+from demo.draw.captions import GARMENT_TEMPLATES, SCENE_TEMPLATES, plural
+from demo.draw.changes import GARMENT_PHRASES, GARMENT_WORDINGS, SCENE_PHRASES
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # What joins phrases and captions.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from demo.attributes import Garment, Scene, Thing, attributes
+from demo.draw.attributes import Garment, Scene, Thing, attributes
 
 # Filled with the attributes; asking for another number of words gives the next smaller template.
 GARMENT_TEMPLATES = {

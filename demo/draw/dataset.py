@@ -1,4 +1,4 @@
-"""Draws the demo's data sets: `python -m demo.draw demo_fiq --out data/raw/demo_fiq`."""
+"""Draws the demo's data sets: `python -m demo.draw.dataset demo_fiq --out data/raw/demo_fiq`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.circo import plan_circo
-from demo.cirr import plan_cirr
-from demo.fashioniq import plan_fashioniq
-from demo.plan import Copy, DrawnImage, Plan
-from demo.render import render
+from demo.draw.circo import plan_circo
+from demo.draw.cirr import plan_cirr
+from demo.draw.fashioniq import plan_fashioniq
+from demo.draw.plan import Copy, DrawnImage, Plan
+from demo.draw.render import render
 from demo.settings import Draw, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder

@@ -13,11 +13,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo.attributes import Garment, Scene, Thing
-from demo.captions import free_caption
-from demo.changes import garment_captions, scene_caption
-from demo.pictures import Shown, label_rows, read_pictures, value_counts
-from demo.pretrain import FEATURE_SCALE, MAX_LOGIT_SCALE, attribute_losses, augmented, batches, mixed_batches, train
+from demo.draw.attributes import Garment, Thing
+from demo.draw.captions import free_caption
+from demo.draw.changes import change_text
+from demo.draw.images import Shown, label_rows, read_pictures, value_counts
+from demo.models.training import (
+    FEATURE_SCALE,
+    MAX_LOGIT_SCALE,
+    attribute_losses,
+    augmented,
+    batches,
+    mixed_batches,
+    train,
+)
 from demo.settings import RetrieverSettings
 
 # How many attributes a modification changes, each as likely as it stands here.
@@ -53,16 +61,6 @@ def see(reader: Reader, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Ten
     """The image tower's tokens, which targets are made of and texts attend to."""
     states: Tensor = reader.network.vision_model(pixel_values=pixels).last_hidden_state
     return states
-
-
-def change_text(reference: Thing, target: Thing, rng: random.Random) -> str:
-    """What a person, or two of them, might say to get from one thing to the other."""
-    if isinstance(reference, Scene) and isinstance(target, Scene):
-        return scene_caption(reference, target, rng)
-    assert isinstance(reference, Garment)
-    assert isinstance(target, Garment)
-    captions = garment_captions(reference, target, rng)
-    return rng.choice([" and ".join(captions), " and ".join(captions[::-1]), *captions])
 
 
 class Neighbours:

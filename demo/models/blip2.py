@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from demo.models.bert_tokenizer import Words
+from demo.models.blip_sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
 from demo.settings import Blip2
-from demo.sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
-from demo.words import Words
 from spn4cir.weights import EVA_HEAD_WIDTH, HEAD_WIDTH
 
 ADDED = ("[DEC]",)

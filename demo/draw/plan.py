@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo.attributes import Thing
+from demo.draw.attributes import Thing
 
 # Real data hold a few files that are not plain RGB.
 MODES = ("RGB",) * 30 + ("P", "RGBA")

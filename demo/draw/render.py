@@ -6,9 +6,9 @@ import random
 
 from PIL import Image
 
-from demo.attributes import Garment, Thing
-from demo.garments import draw_garment
-from demo.scenes import draw_scene
+from demo.draw.attributes import Garment, Thing
+from demo.draw.garments import draw_garment
+from demo.draw.scenes import draw_scene
 
 
 def render(thing: Thing, seed: str) -> Image.Image:

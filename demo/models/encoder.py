@@ -1,4 +1,7 @@
-"""Trains the small image encoder: `python -m demo.encoder --pictures F --out F1 --out F2 --metrics encoder.json`."""
+"""Trains the small image encoder.
+
+Run as `python -m demo.models.encoder --pictures F --out F1 --out F2 --metrics encoder.json`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from demo.pictures import KINDS, held_out, label_rows, read_pictures
-from demo.pretrain import FEATURE_SCALE, AttributeHeads, augmented, batches, train
+from demo.draw.images import KINDS, held_out, label_rows, read_pictures
+from demo.models.training import FEATURE_SCALE, AttributeHeads, augmented, batches, train
 from demo.settings import DemoParams, EncoderSettings, PicturesSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
@@ -110,7 +113,7 @@ def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], met
 def main() -> None:
     """Makes the small encoder with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.pictures")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, action="append", required=True, help="the .pt file")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from demo.attributes import Garment, Scene
-from demo.captions import GARMENT_TEMPLATES, PROMPT, SCENE_TEMPLATES, WORD_COUNTS, plural
+from demo.draw.attributes import Garment, Scene
+from demo.draw.captions import GARMENT_TEMPLATES, PROMPT, SCENE_TEMPLATES, WORD_COUNTS, plural
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 IMAGE_TOKEN = "<image>"
