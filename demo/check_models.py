@@ -34,15 +34,15 @@ SHIFT = 100
 CORES = 2
 RESULTS = Path("docs/demo-models.json")
 OUT = Path("docs/demo-models.md")
-_SECTIONS = {"captioner": ("pictures", "clip", "captioner")}
+_SECTIONS = {"captioner": ("images", "clip", "captioner")}
 _COMMANDS = {
     "captioner": (
-        "demo.models.clip --pictures {pictures} --out clip --metrics clip.json",
-        "demo.models.llava --pictures {pictures} --clip clip --out out --metrics captioner.json",
+        "demo.models.clip --images {images} --out clip --metrics clip.json",
+        "demo.models.llava --images {images} --clip clip --out out --metrics captioner.json",
     ),
-    "encoder": ("demo.models.encoder --pictures {pictures} --out out.pt --metrics encoder.json",),
-    "blip": ("demo.models.base blip --pictures {pictures} --clip none --out blip",),
-    "blip2": ("demo.models.base blip2 --pictures {pictures} --clip none --out blip2",),
+    "encoder": ("demo.models.encoder --images {images} --out out.pt --metrics encoder.json",),
+    "blip": ("demo.models.base blip --images {images} --clip none --out blip",),
+    "blip2": ("demo.models.base blip2 --images {images} --clip none --out blip2",),
 }
 _MEASURED = {
     "captioner": {"clip": "clip.json", "captioner": "captioner.json"},
@@ -76,15 +76,15 @@ def matrix(models: Sequence[str], seeds: int) -> list[ModelRun]:
 def settings_of(run: ModelRun, params: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of `demo/params.yaml` that decide the run, with its seeds; what is wanted decides nothing."""
     sections = {}
-    for name in _SECTIONS.get(run.model, ("pictures", run.model)):
+    for name in _SECTIONS.get(run.model, ("images", run.model)):
         section = {key: value for key, value in params[name].items() if not key.startswith("wanted")}
-        if name != "pictures":
+        if name != "images":
             section["seed"] += SHIFT * run.seed
         sections[name] = section
     return sections
 
 
-def train(run: ModelRun, params: Mapping[str, Any], pictures: Path, root: Path) -> dict[str, Any]:
+def train(run: ModelRun, params: Mapping[str, Any], images: Path, root: Path) -> dict[str, Any]:
     """Trains in a temporary folder, with the commands of the demo's stages; what was measured, by model.
 
     Raises InputError when a command fails.
@@ -97,7 +97,7 @@ def train(run: ModelRun, params: Mapping[str, Any], pictures: Path, root: Path) 
             YAML().dump({**params, **shifted}, stream)
         environment = {**os.environ, **run.condition.environment, "PYTHONPATH": str(root)}
         for command in _COMMANDS[run.model]:
-            arguments = [sys.executable, "-m", *(part.format(pictures=pictures) for part in command.split())]
+            arguments = [sys.executable, "-m", *(part.format(images=images) for part in command.split())]
             done = subprocess.run(
                 arguments, cwd=folder, env=environment, check=False, text=True, capture_output=True, encoding="utf-8"
             )
@@ -117,13 +117,13 @@ def finished(runs: Sequence[ModelRun], params: Mapping[str, Any], path: Path) ->
 
 
 def carry_out(
-    runs: Sequence[ModelRun], params: Mapping[str, Any], pictures: Path
+    runs: Sequence[ModelRun], params: Mapping[str, Any], images: Path
 ) -> Iterator[tuple[ModelRun, dict[str, Any]]]:
     """Trains the runs in their order, those with one thread two at a time; yields each with what was measured."""
     root = Path.cwd()
     for threads, some in groupby(runs, lambda run: run.condition.threads):
         with ThreadPoolExecutor(CORES // threads) as pool:
-            waiting = {pool.submit(train, run, params, pictures, root): run for run in some}
+            waiting = {pool.submit(train, run, params, images, root): run for run in some}
             try:
                 for each in as_completed(waiting):
                     yield waiting[each], each.result()
@@ -142,10 +142,10 @@ def main() -> None:
     kept = dict(finished(matrix(MODELS, SEEDS), params, arguments.results))
     wanted = [run for run in matrix(arguments.models, arguments.seeds) if run.key not in kept]
     with TemporaryDirectory() as temporary:
-        pictures = Path(temporary) / "pictures"
+        images = Path(temporary) / "images"
         if wanted:
-            subprocess.run([sys.executable, "-m", "demo.draw.images", "--out", str(pictures)], check=True)
-        for number, (run, measured) in enumerate(carry_out(wanted, params, pictures), start=1):
+            subprocess.run([sys.executable, "-m", "demo.draw.images", "--out", str(images)], check=True)
+        for number, (run, measured) in enumerate(carry_out(wanted, params, images), start=1):
             kept[run.key] = {"machine": machine(), "settings": settings_of(run, params), "measured": measured}
             write_json(arguments.results, kept, indent=1)
             print(f"{number}/{len(wanted)} {run.key}: {measured}", flush=True)

@@ -48,14 +48,14 @@ _HEAD = """\
 
 Written by `make demo-models-check`, which trains the small models of the demo again under other conditions:
 
-- seeds: those of `demo/params.yaml` (seed 0 here), and others; the pictures stay the same;
+- seeds: those of `demo/params.yaml` (seed 0 here), and others; the images stay the same;
 - threads: 1 and 2 (`OMP_NUM_THREADS`, `MKL_NUM_THREADS`);
 - instructions: all that the processor has (`as found`), up to AVX2, and `default`, which has neither AVX nor FMA for
   torch's own kernels (`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`, `MKL_ENABLE_INSTRUCTIONS`). These take the part of
   other processors, whose sums are rounded otherwise.
 
 A run that ends below what is wanted stops nothing: `make demo` says so at its end, and goes on. A captioner is trained
-over the CLIP of its own run. Measured are pictures that no training sees.
+over the CLIP of its own run. Measured are images that no training sees.
 
 Machine: {machine}. Runs: {runs}. Of a full check each model has {full}; a row says how many runs there are, and a
 check that is started again goes on with what is missing.

@@ -114,7 +114,7 @@ def times(seconds: dict[str, float]) -> str:
     ends = tuple(f"-{family}" for family in FAMILIES)
     shared = sum(value for stage, value in seconds.items() if not stage.endswith(ends))
     return (
-        f"Besides these, {shared:.0f} seconds went into what pairs share: pictures, base models, captions, matches. "
+        f"Besides these, {shared:.0f} seconds went into what pairs share: images, base models, captions, matches. "
         f"All stages that were timed: {sum(seconds.values()) / 60:.0f} minutes."
     )
 
@@ -129,7 +129,7 @@ def report(found: dict[tuple[str, str], dict[str, Any]], seconds: dict[str, floa
 Written by `make demo-all`, in percent. `chance`: what a random order reaches. `stage 1`: trained with negatives from
 the batch. `stage 2`: trained with the bank of all images. `zs` learns from generated triplets of the data set's own
 images alone, `zs_cc` from those of a drawn pool of other images; the others begin with annotated triplets. The base
-models of `blip` and `blip2` were taught to follow changes between drawn pictures, CLIP only to know captions.
+models of `blip` and `blip2` were taught to follow changes between drawn images, CLIP only to know captions.
 `demo_circo` is scored by the weights of `demo_cirr`; its queries have several targets each.
 `seconds`: of the pair's own stages, from its triplets to its scores; none where DVC had them all from its cache.
 

@@ -44,7 +44,7 @@ class CirrSize(Settings):
 
 
 class CircoSize(Settings):
-    """How large the drawn CIRCO layout is; a query has up to `most_targets` pictures of its target drawn for it."""
+    """How large the drawn CIRCO layout is; a query has up to `most_targets` images of its target drawn for it."""
 
     seed: int
     val_queries: Positive
@@ -76,8 +76,8 @@ class DrawPool(Settings):
     demo_cirr: PoolSize
 
 
-class PicturesSettings(Settings):
-    """The pictures that the small models learn from and are measured on."""
+class ImagesSettings(Settings):
+    """The images that the small models learn from and are measured on."""
 
     seed: int
     image_size: Positive
@@ -107,7 +107,7 @@ class CaptionerSettings(Settings):
     """The small LLaVA; its vision tower has the small CLIP's sizes.
 
     It is trained in rounds of `steps`, at most `rounds`, until its accuracy on the worst attribute of the first
-    `kept_apart` training pictures of each kind, which it does not learn from, is `enough` percent.
+    `kept_apart` training images of each kind, which it does not learn from, is `enough` percent.
     """
 
     seed: int
@@ -127,7 +127,7 @@ class RetrieverSettings(Settings):
     """What the small BLIP and BLIP-2 have in common; head widths are those of the published networks."""
 
     seed: int
-    picture_steps: Positive
+    image_steps: Positive
     steps: Positive
     batch_size: Positive
     lr: float
@@ -171,7 +171,7 @@ class DemoParams(Settings):
     drawn: tuple[Literal["demo_fiq", "demo_cirr", "demo_circo"], ...]
     draw: Draw
     draw_pool: DrawPool
-    pictures: PicturesSettings
+    images: ImagesSettings
     clip: Clip
     captioner: CaptionerSettings
     blip: Blip

@@ -1,4 +1,4 @@
-"""What `make demo` ends with: the metrics table, where the pictures are, what to type next."""
+"""What `make demo` ends with: the metrics table, where the images are, what to type next."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ _COLUMNS = {
     "map_at10": "mAP@10",
 }
 _NEXT = """\
-Pictures:  data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
+Images:  data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
 Per query: data/validate/<data set>/clip/queries.parquet
 Submission: data/submit/demo_cirr/clip/
 

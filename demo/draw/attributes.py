@@ -1,4 +1,4 @@
-"""What the demo's pictures show: garments and scenes as values, and how two of them differ."""
+"""What the demo's images show: garments and scenes as values, and how two of them differ."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ def blank(width: int, height: int, colour: Colour) -> Image.Image:
 
 def finish(canvas: Image.Image, rng: random.Random) -> Image.Image:
     """The canvas at its final size, lit unevenly and with a little noise."""
-    picture = canvas.reduce(OVERSAMPLING)
-    pixels = np.asarray(picture, dtype=np.float32)
+    image = canvas.reduce(OVERSAMPLING)
+    pixels = np.asarray(image, dtype=np.float32)
     generator = np.random.default_rng(rng.getrandbits(64))
     height, width = pixels.shape[:2]
     tilt_x, tilt_y = (rng.uniform(-8, 8) for _ in range(2))

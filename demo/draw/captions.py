@@ -52,12 +52,12 @@ def caption(thing: Thing, words: int) -> str:
 
 
 def nouns(thing: Thing) -> tuple[str, ...]:
-    """The words for a picture of `thing` in the production code's questions: a data set's own, and a pool's."""
+    """The words for an image of `thing` in the production code's questions: a data set's own, and a pool's."""
     return (thing.category, "image") if isinstance(thing, Garment) else ("image",)
 
 
 def prompt(noun: str, words: int) -> str:
-    """The question that the production code asks about a picture."""
+    """The question that the production code asks about an image."""
     return PROMPT.format(noun=noun, words=words)
 
 

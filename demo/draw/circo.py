@@ -1,4 +1,4 @@
-"""Plans a benchmark in CIRCO's layout: queries that several pictures answer, all of them known."""
+"""Plans a benchmark in CIRCO's layout: queries that several images answer, all of them known."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ASPECTS = {
 
 
 def plan_circo(size: CircoSize) -> Plan:
-    """Pictures of both splits in one gallery, and their annotations; the same for the same settings.
+    """Images of both splits in one gallery, and their annotations; the same for the same settings.
 
-    A picture answers a query where it shows exactly what the query's first target shows.
+    An image answers a query where it shows exactly what the query's first target shows.
     """
     rng = random.Random(f"circo {size.seed}")
     drawn = [_query_scenes(size, rng) for _ in range(size.val_queries + size.test_queries)]
@@ -39,7 +39,7 @@ def plan_circo(size: CircoSize) -> Plan:
     plan = Plan()
     for number, scene in zip(ids, scenes, strict=True):
         path = f"{FOLDER}/unlabeled2017/{number:012d}.jpg"
-        plan.pictures.append(DrawnImage(path, scene, seed=f"{rng.getrandbits(64):x}"))
+        plan.images.append(DrawnImage(path, scene, seed=f"{rng.getrandbits(64):x}"))
     starts = iter(ids)
     rows = [_row([next(starts) for _ in query], query, showing, rng) for query in drawn]
     plan.texts["annotations/val.json"] = _numbered(rows[: size.val_queries])

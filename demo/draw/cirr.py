@@ -20,7 +20,7 @@ MOST_CHANGES = 4
 
 
 def plan_cirr(size: CirrSize) -> Plan:
-    """Pictures in groups of six, and their annotations; the same for the same settings."""
+    """Images in groups of six, and their annotations; the same for the same settings."""
     plan = Plan()
     rng = random.Random(f"cirr {size.seed}")
     pair_id = 0

@@ -24,7 +24,7 @@ from spn4cir.files import atomic_folder
 from spn4cir.progress import progress
 
 PROCESSES = 2
-# Pictures that a process is handed at once.
+# Images that a process is handed at once.
 CHUNK = 64
 PALETTE_SIZE = 64
 OPACITY = 230
@@ -41,12 +41,12 @@ def plan_dataset(name: str, sizes: Draw) -> Plan:
     raise InputError(f"{name}: no such demo data set; expected one of {', '.join(Draw.model_fields)}")
 
 
-def draw_picture(picture: DrawnImage) -> Image.Image:
-    """The picture in its file's mode."""
-    image = render(picture.thing, picture.seed)
-    if picture.mode == "P":
+def draw_image(drawn: DrawnImage) -> Image.Image:
+    """The image in its file's mode."""
+    image = render(drawn.thing, drawn.seed)
+    if drawn.mode == "P":
         return image.quantize(PALETTE_SIZE)
-    if picture.mode == "RGBA":
+    if drawn.mode == "RGBA":
         image.putalpha(OPACITY)
     return image
 
@@ -54,10 +54,10 @@ def draw_picture(picture: DrawnImage) -> Image.Image:
 def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
     """Writes all files of the plan below `root`, which is replaced whole."""
     with atomic_folder(root) as folder:
-        files = [picture.path for picture in plan.pictures] + [copy.path for copy in plan.copies] + list(plan.texts)
+        files = [drawn.path for drawn in plan.images] + [copy.path for copy in plan.copies] + list(plan.texts)
         for parent in {(folder / file).parent for file in files}:
             parent.mkdir(parents=True, exist_ok=True)
-        for _ in progress(_drawn(plan.pictures, folder, processes), len(plan.pictures), f"draw {root.name}", "images"):
+        for _ in progress(_draw_all(plan.images, folder, processes), len(plan.images), f"draw {root.name}", "images"):
             pass
         for copy in plan.copies:
             _write_copy(copy, folder)
@@ -65,19 +65,19 @@ def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
             (folder / file).write_text(json.dumps(value) + "\n", encoding="utf-8")
 
 
-def _drawn(pictures: list[DrawnImage], folder: Path, processes: int) -> Iterator[None]:
+def _draw_all(images: list[DrawnImage], folder: Path, processes: int) -> Iterator[None]:
     """Draws the files in parallel, and yields after each."""
     if processes < 2:
-        for picture in pictures:
-            _write_picture(picture, folder)
+        for drawn in images:
+            _write_image(drawn, folder)
             yield
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_write_picture, pictures, [folder] * len(pictures), chunksize=CHUNK)
+        yield from pool.map(_write_image, images, [folder] * len(images), chunksize=CHUNK)
 
 
-def _write_picture(picture: DrawnImage, folder: Path) -> None:
-    draw_picture(picture).save(folder / picture.path, quality=95)  # of JPEGs alone
+def _write_image(drawn: DrawnImage, folder: Path) -> None:
+    draw_image(drawn).save(folder / drawn.path, quality=95)  # JPEG alone has a quality
 
 
 def _write_copy(copy: Copy, folder: Path) -> None:

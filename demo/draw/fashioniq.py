@@ -16,7 +16,7 @@ CHANGES = (1, 1, 2, 2, 2, 3)
 
 
 def plan_fashioniq(size: FashionIQSize) -> Plan:
-    """Pictures and annotations of the three categories; the same for the same settings."""
+    """Images and annotations of the three categories; the same for the same settings."""
     plan = Plan()
     rng = random.Random(f"fashioniq {size.seed}")
     names = _names(rng)

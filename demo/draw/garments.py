@@ -33,7 +33,7 @@ SLEEVES: dict[str, tuple[Point, Point]] = {
 
 
 def draw_garment(garment: Garment, rng: random.Random) -> Image.Image:
-    """A picture of the garment; equal garments drawn with other random states differ in pixels."""
+    """An image of the garment; equal garments drawn with other random states differ in pixels."""
     width, height = rng.choice(SIZES)
     place = _placement(width, height, rng)
     ground = shade(rng.choice(GROUNDS), rng, 0.05)

@@ -1,4 +1,4 @@
-"""Pictures that the small models learn from: `python -m demo.draw.images --out data/models/demo_pictures`."""
+"""Images that the small models learn from: `python -m demo.draw.images --out data/models/demo_images`."""
 
 from __future__ import annotations
 
@@ -17,66 +17,66 @@ from torch import Tensor
 
 from demo.draw.attributes import Garment, Scene, Thing, attributes, draw_thing
 from demo.draw.render import render
-from demo.settings import PicturesSettings, read_settings
+from demo.settings import ImagesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, read_json, write_json
 from spn4cir.images.preprocess import Preprocess
 from spn4cir.progress import progress
 
 KINDS: tuple[type[Garment] | type[Scene], ...] = (Garment, Scene)
-# Some pictures are padded to this ratio, as for composed retrieval, others cropped, as for the captioner.
+# Some images are padded to this ratio, as for composed retrieval, others cropped, as for the captioner.
 RATIOS = (None, 1.25)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Pictures of one kind as pixels, with what they show."""
+class TrainingImages:
+    """Images of one kind as pixels, with what they show."""
 
     things: list[Thing]
-    pixels: UInt8[Tensor, "pictures 3 size size"]
+    pixels: UInt8[Tensor, "images 3 size size"]
 
     def images(self, count: int) -> list[Image.Image]:
-        """The first `count` pictures as images."""
+        """The first `count` images as images."""
         return [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in self.pixels[:count]]
 
 
 def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tuple[list[Thing], list[str]]:
-    """`count` things and the seeds of their pictures."""
+    """`count` things and the seeds of their images."""
     rng = random.Random(f"{kind.__name__} {seed}")
     return [draw_thing(kind, rng) for _ in range(count)], [f"{rng.getrandbits(64):x}" for _ in range(count)]
 
 
-def held_out(kind: type[Garment] | type[Scene], settings: PicturesSettings) -> tuple[list[Thing], list[Image.Image]]:
-    """Things and pictures that no training stage sees."""
+def held_out(kind: type[Garment] | type[Scene], settings: ImagesSettings) -> tuple[list[Thing], list[Image.Image]]:
+    """Things and images that no training stage sees."""
     things, seeds = draw_things(kind, settings.held_out_per_kind, f"held out {settings.seed}")
     return things, [render(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
 
 
 def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size size"]:
-    """One picture as the networks see it, before normalisation."""
+    """One image as the networks see it, before normalisation."""
     ratio = random.Random(f"ratio {seed}").choice(RATIOS)
     unnormalised = Preprocess(size, ratio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels: UInt8[np.ndarray, "3 size size"] = (unnormalised(render(thing, seed)) * 255).byte().numpy()
     return pixels
 
 
-def write_pictures(settings: PicturesSettings, out: Path) -> None:
-    """Writes the training pictures of both kinds to the folder `out`."""
+def write_images(settings: ImagesSettings, out: Path) -> None:
+    """Writes the training images of both kinds to the folder `out`."""
     with atomic_folder(out) as folder:
         for kind in KINDS:
             things, seeds = draw_things(kind, settings.train_per_kind, f"train {settings.seed}")
             drawn = (_pixels(thing, seed, settings.image_size) for thing, seed in zip(things, seeds, strict=True))
-            pixels = np.stack(list(progress(drawn, len(things), f"draw {kind.__name__.lower()}s", "pictures")))
+            pixels = np.stack(list(progress(drawn, len(things), f"draw {kind.__name__.lower()}s", "images")))
             np.save(folder / f"{kind.__name__}.npy", pixels)
             write_json(folder / f"{kind.__name__}.json", [attributes(thing) for thing in things])
 
 
-def read_pictures(folder: Path) -> dict[str, Shown]:
-    """The training pictures by kind."""
+def read_images(folder: Path) -> dict[str, TrainingImages]:
+    """The training images by kind."""
     shown = {}
     for kind in KINDS:
         things: list[Thing] = [kind(**values) for values in read_json(folder / f"{kind.__name__}.json")]
-        shown[kind.__name__] = Shown(things, torch.from_numpy(np.load(folder / f"{kind.__name__}.npy")))
+        shown[kind.__name__] = TrainingImages(things, torch.from_numpy(np.load(folder / f"{kind.__name__}.npy")))
     return shown
 
 
@@ -92,12 +92,12 @@ def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
 
 
 def main() -> None:
-    """Draws the pictures with the settings of `demo/params.yaml`."""
+    """Draws the images with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures; replaced whole")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the images; replaced whole")
     arguments = parser.parse_args()
     try:
-        write_pictures(read_settings().pictures, arguments.out)
+        write_images(read_settings().images, arguments.out)
     except InputError as error:
         sys.exit(str(error))
 

@@ -36,7 +36,7 @@ class Copy:
 
     Attributes:
         path: relative to the data set's root.
-        original: path of the picture it repeats.
+        original: path of the image it repeats.
         reencoded: other file bytes, equal pixels.
     """
 
@@ -47,18 +47,18 @@ class Copy:
 
 @dataclass
 class Plan:
-    """All files of one data set: pictures, copies of pictures, and JSON texts by path."""
+    """All files of one data set: images, copies of images, and JSON texts by path."""
 
-    pictures: list[DrawnImage] = field(default_factory=list)
+    images: list[DrawnImage] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     texts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, paths: Sequence[str], things: Sequence[Thing], copies: int, rng: random.Random) -> list[Thing]:
-        """Adds one file per path, and returns what each shows; the last `copies` repeat pictures before them."""
+        """Adds one file per path, and returns what each shows; the last `copies` repeat images before them."""
         originals = len(paths) - copies
         shown = list(things[:originals])
         for path, thing in zip(paths, shown, strict=False):
-            self.pictures.append(DrawnImage(path, thing, seed=f"{rng.getrandbits(64):x}", mode=rng.choice(MODES)))
+            self.images.append(DrawnImage(path, thing, seed=f"{rng.getrandbits(64):x}", mode=rng.choice(MODES)))
         for number, path in enumerate(paths[originals:]):
             repeated = rng.randrange(originals)
             self.copies.append(Copy(path, paths[repeated], reencoded=number % 2 == 1))

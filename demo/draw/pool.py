@@ -34,14 +34,14 @@ ALT_TEXTS: dict[type[Thing], tuple[str, ...]] = {
         "{caption} for the design of a logo",
     ),
 }
-# Close to lossless: the pictures are so small that JPEG's usual quality blurs their colours.
+# Close to lossless: the images are so small that JPEG's usual quality blurs their colours.
 QUALITY = 95
 
 
 def write_pool(dataset: str, size: PoolSize, root: Path) -> None:
     """Writes the pool for a data set to `root`, which is replaced whole; the same for the same settings.
 
-    No picture is one of the data set's own: place, shade and noise are drawn from other seeds.
+    No image is one of the data set's own: place, shade and noise are drawn from other seeds.
     """
     rng = random.Random(f"pool {dataset} {size.seed}")
     names = [(part, f"{part:05d}{number:04d}") for part in size.parts for number in range(size.images)]
@@ -50,8 +50,8 @@ def write_pool(dataset: str, size: PoolSize, root: Path) -> None:
         (folder / "images").mkdir()
         for part, name in progress(names, len(names), f"draw pool {dataset}", "images"):
             thing = draw_thing(KINDS[dataset], rng)
-            picture = render(thing, f"{rng.getrandbits(64):x}")
-            picture.save(folder / "images" / f"{name}.jpg", quality=QUALITY, subsampling=0)
+            image = render(thing, f"{rng.getrandbits(64):x}")
+            image.save(folder / "images" / f"{name}.jpg", quality=QUALITY, subsampling=0)
             lines[part].append(json.dumps(_record(name, thing, rng)) + "\n")
         for part, content in lines.items():
             (folder / f"part_{part}.data").write_text("".join(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A picture of a thing."""
+"""An image of a thing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from demo.draw.scenes import draw_scene
 
 
 def render(thing: Thing, seed: str) -> Image.Image:
-    """A picture of the thing in RGB; equal for equal seeds."""
+    """An image of the thing in RGB; equal for equal seeds."""
     rng = random.Random(seed)
     return draw_garment(thing, rng) if isinstance(thing, Garment) else draw_scene(thing, rng)

@@ -16,7 +16,7 @@ CELLS: tuple[Point, ...] = ((0.255, 0.255), (0.745, 0.255), (0.255, 0.745), (0.7
 
 
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
-    """A picture of the scene; equal scenes drawn with other random states differ in pixels."""
+    """An image of the scene; equal scenes drawn with other random states differ in pixels."""
     width, height = rng.choice(SIZES)
     left, top, side = central_square(width, height)
     canvas = blank(width, height, shade(COLOURS[scene.background], rng, 0.04))

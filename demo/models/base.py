@@ -1,6 +1,6 @@
 """The base model that a family begins with.
 
-Run as `python -m demo.models.base blip --pictures F --clip F --out F1 --out F2`.
+Run as `python -m demo.models.base blip --images F --clip F --out F1 --out F2`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from demo.models.blip import BlipReader
 from demo.models.blip2 import Blip2Reader
 from demo.models.blip_training import Neighbours, Reader, see, train_reader
 from demo.models.training import copy_folder, quiet_transformers
-from demo.settings import DemoParams, PicturesSettings, RetrieverSettings, read_settings
+from demo.settings import DemoParams, ImagesSettings, RetrieverSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
@@ -37,23 +37,23 @@ ALL_ATTRIBUTES = 8
 
 
 @torch.no_grad()
-def measure(reader: Reader, pictures: PicturesSettings, seed: int) -> dict[str, float]:
-    """R@1 in percent among all held-out pictures of a kind, by caption and by change; any equal thing is a hit.
+def measure(reader: Reader, settings: ImagesSettings, seed: int) -> dict[str, float]:
+    """R@1 in percent among all held-out images of a kind, by caption and by change; any equal thing is a hit.
 
     A change's own reference is removed from its ranking.
     """
-    preprocess = Preprocess(pictures.image_size)
-    measured: dict[str, float] = {"gallery": pictures.held_out_per_kind}
+    preprocess = Preprocess(settings.image_size)
+    measured: dict[str, float] = {"gallery": settings.held_out_per_kind}
     for kind in KINDS:
-        things, images = held_out(kind, pictures)
+        things, images = held_out(kind, settings)
         rng = random.Random(seed)
         neighbours = Neighbours(things, rng)
         targets = [neighbours.target(row) for row in range(len(things))]
         changes = [change_text(thing, things[row], rng) for thing, row in zip(things, targets, strict=True)]
         states = see(reader, torch.stack([preprocess(image) for image in images]))
-        pictures_seen = reader.targets(states)
-        described = reader.score(reader.read([caption(thing, ALL_ATTRIBUTES) for thing in things]), pictures_seen)
-        composed = reader.score(reader.compose(states, changes), pictures_seen).fill_diagonal_(-torch.inf)
+        seen = reader.targets(states)
+        described = reader.score(reader.read([caption(thing, ALL_ATTRIBUTES) for thing in things]), seen)
+        composed = reader.score(reader.compose(states, changes), seen).fill_diagonal_(-torch.inf)
         labels = label_rows(things)
         same = (labels[:, None] == labels[None]).all(dim=2)
         name = kind.__name__.lower()
@@ -69,14 +69,14 @@ def recall_at1(scores: Float[Tensor, "queries gallery"], right: Bool[Tensor, "qu
     return round(100 * right.gather(1, best).float().mean().item(), 2)
 
 
-def make_reader(family: str, settings: DemoParams, pictures: Path, out: Path) -> None:
+def make_reader(family: str, settings: DemoParams, images: Path, out: Path) -> None:
     """Trains the model, measures it, and writes it to `out`, what was measured to `measured.json` there."""
     own: RetrieverSettings = getattr(settings, family)
     torch.manual_seed(own.seed)
-    reader = READERS[family](own, settings.pictures.image_size)
-    train_reader(reader, pictures, own, f"train {family}")
-    measured = measure(reader, settings.pictures, own.seed)
-    print(f"{family} on held-out pictures: {measured}")
+    reader = READERS[family](own, settings.images.image_size)
+    train_reader(reader, images, own, f"train {family}")
+    measured = measure(reader, settings.images, own.seed)
+    print(f"{family} on held-out images: {measured}")
     wanted = {figure: own.wanted_recall for figure in measured if figure.endswith("recall_at1")}
     quiet_transformers()
     with atomic_folder(out) as folder:
@@ -89,7 +89,7 @@ def main() -> None:
     """Copies the small CLIP, or makes a small model of the family's own with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("family", choices=(*OVER_CLIP, *READERS))
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.models.clip")
     parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
     arguments = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> None:
         if arguments.family in OVER_CLIP:
             copy_folder(arguments.clip, first)
         else:
-            make_reader(arguments.family, read_settings(), arguments.pictures, first)
+            make_reader(arguments.family, read_settings(), arguments.images, first)
         for out in others:
             copy_folder(first, out)
     except InputError as error:

@@ -31,7 +31,7 @@ def make_network(settings: Blip, image_size: int, words: int) -> Any:
 
 
 class BlipReader:
-    """BLIP for retrieval: one vector a picture; the text encoder's first token reads picture and text."""
+    """BLIP for retrieval: one vector an image; the text encoder's first token reads image and text."""
 
     tower_learns = True
 
@@ -48,7 +48,7 @@ class BlipReader:
         return self._queries(self.words.encode(texts))
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """The same with cross-attention to the pictures; the first token is `[ENC]`."""
+        """The same with cross-attention to the images; the first token is `[ENC]`."""
         tokens = self.words.encode(texts)
         tokens["input_ids"][:, 0] = self.words.ids["[ENC]"]
         seen = torch.ones(states.shape[:2], dtype=torch.long)

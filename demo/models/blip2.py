@@ -45,7 +45,7 @@ def _hold_key_bias(bias: torch.nn.Parameter) -> None:
 
 
 class Blip2Reader:
-    """BLIP-2 for retrieval: several vectors a picture; queries pass the Q-Former twice, first with the picture."""
+    """BLIP-2 for retrieval: several vectors an image; queries pass the Q-Former twice, first with the image."""
 
     # As in BLIP-2's own pretraining.
     tower_learns = False
@@ -61,14 +61,14 @@ class Blip2Reader:
         return normalize(self.network.vision_projection(outputs), dim=-1)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """The first token of a pass without query tokens and picture, projected."""
+        """The first token of a pass without query tokens and image, projected."""
         tokens = self.words.encode(texts)
         embeddings = self.network.embeddings(input_ids=tokens["input_ids"])
         outputs = self._former(embeddings, 0, attention_mask=tokens["attention_mask"])
         return normalize(self.network.text_projection(outputs[:, 0]), dim=-1)
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Query tokens and text with the picture; what became of the query tokens and the text again, without it."""
+        """Query tokens and text with the image; what became of the query tokens and the text again, without it."""
         tokens = self.words.encode(texts)
         queries = self.network.query_tokens.expand(len(states), -1, -1)
         count = queries.shape[1]
@@ -98,5 +98,5 @@ class Blip2Reader:
     def score(
         self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery tokens dim"]
     ) -> Float[Tensor, "queries gallery"]:
-        """The best of a picture's vectors by dot product."""
+        """The best of an image's vectors by dot product."""
         return torch.einsum("qd,gtd->qgt", queries, targets).amax(dim=2)

@@ -10,7 +10,7 @@ from demo.settings import RetrieverSettings
 
 # Spread of first weights: the published one suits widths many times larger, and learns slowly here.
 FIRST_WEIGHTS = 0.05
-# Places in a picture must tell from the start beside the patches, whose vectors spread about three times as far.
+# Places in an image must tell from the start beside the patches, whose vectors spread about three times as far.
 FIRST_PLACES = 0.2
 # Positions of the text encoders.
 MAX_TOKENS = 64

@@ -1,4 +1,4 @@
-"""What the small BLIP and BLIP-2 are taught and measured by: captions of pictures, and changes from one to another."""
+"""What the small BLIP and BLIP-2 are taught and measured by: captions of images, and changes from one to another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from demo.draw.attributes import Garment, Thing
 from demo.draw.captions import free_caption
 from demo.draw.changes import change_text
-from demo.draw.images import Shown, label_rows, read_pictures, value_counts
+from demo.draw.images import TrainingImages, label_rows, read_images, value_counts
 from demo.models.training import (
     FEATURE_SCALE,
     MAX_LOGIT_SCALE,
@@ -45,16 +45,16 @@ class Reader(Protocol):
     tower_learns: bool
 
     def targets(self, states: Float[Tensor, "batch tokens width"]) -> Tensor:
-        """What queries are compared with: unit norm, one vector a picture or several."""
+        """What queries are compared with: unit norm, one vector an image or several."""
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Unit-norm queries of texts alone."""
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Unit-norm queries of pictures and modification texts."""
+        """Unit-norm queries of images and modification texts."""
 
     def score(self, queries: Float[Tensor, "queries dim"], targets: Tensor) -> Float[Tensor, "queries gallery"]:
-        """Similarity of every query with every picture."""
+        """Similarity of every query with every image."""
 
 
 def see(reader: Reader, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
@@ -115,7 +115,7 @@ class Lessons(nn.Module):
     def retrieval(
         self, scores: Float[Tensor, "queries gallery"], same: Bool[Tensor, "queries gallery"]
     ) -> Float[Tensor, ""]:
-        """Cross entropy of query b with picture b; another picture that shows the same is no negative."""
+        """Cross entropy of query b with image b; another image that shows the same is no negative."""
         labels = torch.arange(len(scores))
         others = same.scatter(1, labels[:, None], False)
         logits = self.log_scale.clamp(max=MAX_LOGIT_SCALE).exp() * scores
@@ -132,14 +132,14 @@ class Lessons(nn.Module):
         return attribute_losses(self.tower_heads(states[:, 0]), things).mean()
 
 
-def train_reader(reader: Reader, pictures: Path, settings: RetrieverSettings, label: str) -> float:
-    """Teaches what pictures show, then captions and changes. Returns the last loss."""
-    shown = list(read_pictures(pictures).values())
+def train_reader(reader: Reader, images: Path, settings: RetrieverSettings, label: str) -> float:
+    """Teaches what images show, then captions and changes. Returns the last loss."""
+    shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     lessons = [Lessons(kind.things[0], settings.vision_width, settings.embed_dim) for kind in shown]
     reader.network.train()
-    train_pictures(reader, lessons, shown, settings, generator, f"{label}: pictures")
+    train_images(reader, lessons, shown, settings, generator, f"{label}: images")
     neighbours = [Neighbours(kind.things, rng) for kind in shown]
     sources = [mixed_batches(kind.things, settings.batch_size, rng) for kind in shown]
 
@@ -159,10 +159,10 @@ def train_reader(reader: Reader, pictures: Path, settings: RetrieverSettings, la
     return last
 
 
-def train_pictures(
+def train_images(
     reader: Reader,
     lessons: Sequence[Lessons],
-    shown: Sequence[Shown],
+    shown: Sequence[TrainingImages],
     settings: RetrieverSettings,
     generator: torch.Generator,
     label: str,
@@ -171,14 +171,14 @@ def train_pictures(
     sources = [batches(len(kind.things), settings.batch_size, generator) for kind in shown]
 
     def losses() -> Iterator[Tensor]:
-        for step in range(settings.picture_steps):
+        for step in range(settings.image_steps):
             kind, rows = shown[step % len(shown)], next(sources[step % len(shown)])
             states, things = see(reader, augmented(kind.pixels[rows], generator)), [kind.things[row] for row in rows]
             lesson = lessons[step % len(shown)]
             yield lesson.tower(states, things) + lesson.features(reader.targets(states), things)
 
     trained = [*reader.network.parameters(), *nn.ModuleList(lessons).parameters()]
-    train(trained, losses(), settings.picture_steps, settings.lr, label)
+    train(trained, losses(), settings.image_steps, settings.lr, label)
 
 
 def lesson_loss(
@@ -189,13 +189,13 @@ def lesson_loss(
     same: Bool[Tensor, "things things"],
     rng: random.Random,
 ) -> Float[Tensor, ""]:
-    """Captions find targets, changes find them among targets and references; changes and pictures tell attributes.
+    """Captions find targets, changes find them among targets and references; changes and images tell attributes.
 
     Args:
         reader: the network.
         lessons: those of the kind.
         things: the targets, then the references of the changes.
-        states: the image tower's, of their pictures.
+        states: the image tower's, of their images.
         same: which of the things are equal.
         rng: decides the words.
     """
@@ -204,10 +204,10 @@ def lesson_loss(
     changes = [change_text(a, b, rng) for a, b in zip(references, targets, strict=True)]
     described = reader.read([free_caption(thing, rng) for thing in targets])
     composed = reader.compose(states[half:], changes)
-    pictures = reader.targets(states)
+    features = reader.targets(states)
     return (
-        lessons.retrieval(reader.score(described, pictures), same[:half])
-        + lessons.retrieval(reader.score(composed, pictures), same[:half])
+        lessons.retrieval(reader.score(described, features), same[:half])
+        + lessons.retrieval(reader.score(composed, features), same[:half])
         + lessons.features(composed, targets)
-        + lessons.features(pictures, things)
+        + lessons.features(features, things)
     )

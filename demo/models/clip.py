@@ -1,4 +1,4 @@
-"""Trains the small CLIP: `python -m demo.models.clip --pictures F --out F --metrics clip.json`."""
+"""Trains the small CLIP: `python -m demo.models.clip --images F --out F --metrics clip.json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from demo.draw.captions import free_caption
-from demo.draw.images import KINDS, held_out, read_pictures
+from demo.draw.images import KINDS, held_out, read_images
 from demo.models.training import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, train
 from demo.settings import Clip, DemoParams, read_settings
 from demo.wanted import judged
@@ -85,9 +85,9 @@ class SmallVocabulary:
         self.model.token_embedding = self.full
 
 
-def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
+def train_clip(model: CLIP, images: Path, settings: Clip) -> float:
     """Contrastive training, batches of one kind in turn. Returns the last loss."""
-    shown = list(read_pictures(pictures).values())
+    shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     tokenizer = SimpleTokenizer(context_length=settings.context_length)
@@ -98,10 +98,10 @@ def train_clip(model: CLIP, pictures: Path, settings: Clip) -> float:
 
     def losses() -> Iterator[Tensor]:
         for (kind, rows), tokens in zip(plan, texts, strict=True):
-            images = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
+            features = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
             words = model.encode_text(vocabulary.compact(tokens), normalize=True)
             scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-            yield contrastive_loss(scale * images @ words.T, same_texts(tokens))
+            yield contrastive_loss(scale * features @ words.T, same_texts(tokens))
 
     last = train(model.parameters(), losses(), settings.steps, settings.lr, "train clip")
     vocabulary.restore()
@@ -120,10 +120,10 @@ def measure_clip(model: CLIP, settings: DemoParams) -> dict[str, float]:
     model.eval()
     size = settings.clip.measured_batch
     tokenizer = SimpleTokenizer(context_length=settings.clip.context_length)
-    preprocess = Preprocess(settings.pictures.image_size)
+    preprocess = Preprocess(settings.images.image_size)
     measured: dict[str, float] = {"batch": size, "chance": 100.0 / size}
     for kind in KINDS:
-        things, images = held_out(kind, settings.pictures)
+        things, images = held_out(kind, settings.images)
         rng = random.Random(settings.clip.seed)
         texts = [free_caption(thing, rng) for thing in things]
         features = model.encode_image(torch.stack([preprocess(image) for image in images]), normalize=True)
@@ -139,12 +139,12 @@ def _hits(images: Float[Tensor, "n dim"], words: Float[Tensor, "n dim"], texts: 
     return torch.tensor([texts[row] == texts[number] for number, row in enumerate(best)])
 
 
-def make_clip(settings: DemoParams, pictures: Path, out: Path, metrics: Path) -> None:
+def make_clip(settings: DemoParams, images: Path, out: Path, metrics: Path) -> None:
     """Trains, measures and writes the model to `out`."""
     torch.manual_seed(settings.clip.seed)
-    config = model_config(settings.clip, settings.pictures.image_size)
+    config = model_config(settings.clip, settings.images.image_size)
     model = CLIP(**config)
-    train_clip(model, pictures, settings.clip)
+    train_clip(model, images, settings.clip)
     measured = measure_clip(model, settings)
     wanted = {name: settings.clip.wanted_recall for name in measured if name.endswith("recall_at1")}
     write_json(metrics, judged("clip", measured, wanted), indent=2)
@@ -154,12 +154,12 @@ def make_clip(settings: DemoParams, pictures: Path, out: Path, metrics: Path) ->
 def main() -> None:
     """Makes the small CLIP with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()
     try:
-        make_clip(read_settings(), arguments.pictures, arguments.out, arguments.metrics)
+        make_clip(read_settings(), arguments.images, arguments.out, arguments.metrics)
     except InputError as error:
         sys.exit(str(error))
 

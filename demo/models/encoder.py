@@ -1,6 +1,6 @@
 """Trains the small image encoder.
 
-Run as `python -m demo.models.encoder --pictures F --out F1 --out F2 --metrics encoder.json`.
+Run as `python -m demo.models.encoder --images F --out F1 --out F2 --metrics encoder.json`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from demo.draw.images import KINDS, held_out, label_rows, read_pictures
+from demo.draw.images import KINDS, held_out, label_rows, read_images
 from demo.models.training import FEATURE_SCALE, AttributeHeads, augmented, batches, train
-from demo.settings import DemoParams, EncoderSettings, PicturesSettings, read_settings
+from demo.settings import DemoParams, EncoderSettings, ImagesSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
@@ -41,9 +41,9 @@ def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:
     )
 
 
-def train_encoder(model: Unicom, pictures: Path, settings: EncoderSettings) -> float:
+def train_encoder(model: Unicom, images: Path, settings: EncoderSettings) -> float:
     """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
-    shown = list(read_pictures(pictures).values())
+    shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     heads = AttributeHeads(shown, settings.embed_dim)
     sources = [batches(len(kind.things), settings.batch_size // len(shown), generator) for kind in shown]
@@ -67,13 +67,13 @@ def published_state(model: Unicom) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measure_encoder(path: Path, settings: PicturesSettings, neighbours: int) -> dict[str, Any]:
-    """Percent of attributes that a held-out picture shares with its nearest ones, and with any one."""
+def measure_encoder(path: Path, settings: ImagesSettings, neighbours: int) -> dict[str, Any]:
+    """Percent of attributes that a held-out image shares with its nearest ones, and with any one."""
     model = load_unicom(path)
-    measured: dict[str, Any] = {"neighbours": neighbours, "pictures": 0}
+    measured: dict[str, Any] = {"neighbours": neighbours, "images": 0}
     for kind in KINDS:
         things, images = held_out(kind, settings)
-        measured["pictures"] += len(things)
+        measured["images"] += len(things)
         features = functional.normalize(model(torch.stack([model.preprocess(image) for image in images])), dim=1)
         near, chance = shared_attributes(features, label_rows(things), neighbours)
         name = kind.__name__.lower()
@@ -94,15 +94,15 @@ def shared_attributes(
     return 100 * equal.gather(1, nearest).mean().item(), 100 * others.item()
 
 
-def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], metrics: Path) -> None:
+def make_encoder(settings: DemoParams, images: Path, outs: Sequence[Path], metrics: Path) -> None:
     """Trains the encoder, writes it to each of `outs`, and measures it."""
     torch.manual_seed(settings.encoder.seed)
-    model = Unicom(encoder_sizes(settings.encoder, settings.pictures.image_size))
-    train_encoder(model, pictures, settings.encoder)
+    model = Unicom(encoder_sizes(settings.encoder, settings.images.image_size))
+    train_encoder(model, images, settings.encoder)
     with atomic_file(outs[0]) as temporary:
         with temporary.open("wb") as stream:  # by a path, its name, which holds a process id, would be in the bytes
             torch.save(published_state(model), stream)
-        measured = measure_encoder(temporary, settings.pictures, settings.encoder.neighbours)
+        measured = measure_encoder(temporary, settings.images, settings.encoder.neighbours)
     wanted = {name: settings.encoder.wanted_gain for name in measured if name.endswith("_gain")}
     write_json(metrics, judged("encoder", measured, wanted), indent=2)
     for out in outs[1:]:
@@ -113,12 +113,12 @@ def make_encoder(settings: DemoParams, pictures: Path, outs: Sequence[Path], met
 def main() -> None:
     """Makes the small encoder with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, action="append", required=True, help="the .pt file")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()
     try:
-        make_encoder(read_settings(), arguments.pictures, arguments.out, arguments.metrics)
+        make_encoder(read_settings(), arguments.images, arguments.out, arguments.metrics)
     except InputError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""How well a captioner describes held-out pictures, asked as the production code asks."""
+"""How well a captioner describes held-out images, asked as the production code asks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from PIL import Image
 from demo.draw.attributes import Thing, attributes
 from demo.draw.captions import WORD_COUNTS, attributes_of, mentioned, nouns, prompt
 from demo.draw.images import KINDS, held_out
-from demo.settings import PicturesSettings
+from demo.settings import ImagesSettings
 from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 
 BATCH = 125
 MAX_NEW_TOKENS = 16
 
 
-def measure_captioner(folder: Path, settings: PicturesSettings) -> dict[str, Any]:
-    """What `describes` reports of the captioner in `folder`, on the pictures that no training stage sees."""
+def measure_captioner(folder: Path, settings: ImagesSettings) -> dict[str, Any]:
+    """What `describes` reports of the captioner in `folder`, on the images that no training stage sees."""
     captioner = load_captioner(str(folder), None, torch.float32, torch.device("cpu"), "none")
     return describes(captioner, [held_out(kind, settings) for kind in KINDS])
 
@@ -28,15 +28,15 @@ def measure_captioner(folder: Path, settings: PicturesSettings) -> dict[str, Any
 def describes(
     captioner: LlavaCaptioner, kinds: Sequence[tuple[Sequence[Thing], Sequence[Image.Image]]]
 ) -> dict[str, Any]:
-    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of pictures.
+    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of images.
 
     Args:
         captioner: what is asked.
-        kinds: of each kind, what pictures show, and the pictures.
+        kinds: of each kind, what images show, and the images.
     """
     accuracy: dict[str, float] = {}
     for things, images in kinds:
-        # Every picture is asked for one word count, all counts in turn.
+        # Every image is asked for one word count, all counts in turn.
         counts = [WORD_COUNTS[number % len(WORD_COUNTS)] for number in range(len(things))]
         asked = [nouns(thing)[number // len(WORD_COUNTS) % len(nouns(thing))] for number, thing in enumerate(things)]
         questions = [prompt(noun, words) for noun, words in zip(asked, counts, strict=True)]
@@ -45,8 +45,8 @@ def describes(
             accuracy[f"{type(things[0]).__name__.lower()}.{name}"] = round(100 * sum(right) / max(len(right), 1), 2)
     worst = min(accuracy, key=lambda name: accuracy[name])
     mean = round(sum(accuracy.values()) / len(accuracy), 2)
-    pictures = sum(len(things) for things, _ in kinds)
-    return {"mean": mean, "min": accuracy[worst], "worst": worst, "pictures": pictures, "accuracy": accuracy}
+    count = sum(len(things) for things, _ in kinds)
+    return {"mean": mean, "min": accuracy[worst], "worst": worst, "images": count, "accuracy": accuracy}
 
 
 def _answers(captioner: LlavaCaptioner, images: Sequence[Any], questions: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Trains the small LLaVA.
 
-Run as `python -m demo.models.llava --pictures F --clip F --out F1 --out F2 --metrics captioner.json`.
+Run as `python -m demo.models.llava --images F --clip F --out F1 --out F2 --metrics captioner.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from demo.draw.attributes import Thing
 from demo.draw.captions import WORD_COUNTS, WORD_WEIGHTS, caption, nouns, prompt
-from demo.draw.images import Shown, read_pictures
+from demo.draw.images import TrainingImages, read_images
 from demo.models.grading import describes, measure_captioner
 from demo.models.llava_network import make_model
 from demo.models.llava_processor import make_processor
@@ -44,7 +44,7 @@ def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tupl
 
 @lru_cache
 def _encode_question(processor: Any, question: str) -> tuple[int, ...]:
-    """Token ids of a user turn with a picture; there are few questions, and a turn costs a tenth of a step's time."""
+    """Token ids of a user turn with an image; there are few questions, and a turn costs a tenth of a step's time."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
     turn = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     side = processor.image_processor.crop_size["height"] // processor.patch_size
@@ -64,18 +64,18 @@ def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[st
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train_llava(model: Any, processor: Any, pictures: Path, settings: CaptionerSettings) -> dict[str, Any]:
-    """Teaches the model to answer the prompts, in rounds, until it describes pictures that were kept apart well enough.
+def train_llava(model: Any, processor: Any, images: Path, settings: CaptionerSettings) -> dict[str, Any]:
+    """Teaches the model to answer the prompts, in rounds, until it describes images that were kept apart well enough.
 
     A round is a whole schedule, so each ends with a rate of zero. How many it takes differs by seed and processor: an
     attribute is learnt all at once, some time after the others.
 
     Returns:
-        `rounds`: how many there were; `apart_min`: percent of the worst attribute of the pictures that were kept apart.
+        `rounds`: how many there were; `apart_min`: percent of the worst attribute of the images that were kept apart.
     """
-    everything = list(read_pictures(pictures).values())
-    apart = [(kind.things[: settings.kept_apart], kind.images(settings.kept_apart)) for kind in everything]
-    shown = [Shown(kind.things[settings.kept_apart :], kind.pixels[settings.kept_apart :]) for kind in everything]
+    everything, kept = list(read_images(images).values()), settings.kept_apart
+    apart = [(kind.things[:kept], kind.images(kept)) for kind in everything]
+    shown = [TrainingImages(kind.things[kept:], kind.pixels[kept:]) for kind in everything]
     vision = model.config.vision_config
     heads = AttributeHeads(shown, (vision.image_size // vision.patch_size) ** 2 * settings.width)
     losses = lessons(model, processor, shown, heads, settings)
@@ -93,11 +93,11 @@ def train_llava(model: Any, processor: Any, pictures: Path, settings: CaptionerS
 
 
 def lessons(
-    model: Any, processor: Any, shown: Sequence[Shown], heads: AttributeHeads, settings: CaptionerSettings
+    model: Any, processor: Any, shown: Sequence[TrainingImages], heads: AttributeHeads, settings: CaptionerSettings
 ) -> Iterator[Tensor]:
     """Endless losses, half a batch of either kind: those of the answers, and those of the attributes.
 
-    The heads read the attributes off the pictures' tokens as the language model is given them. Without them a picture
+    The heads read the attributes off the images' tokens as the language model is given them. Without them an image
     is learnt only through the language model's attention, and an attribute that few patches show (a garment's neck)
     not at all before attention finds these patches, which is a matter of luck.
     """
@@ -117,7 +117,7 @@ def lessons(
 
 
 def answer(model: Any, **inputs: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, "batch tokens width"]]:
-    """Mean loss of the answers, and the pictures' tokens as the language model is given them."""
+    """Mean loss of the answers, and the images' tokens as the language model is given them."""
     projected: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda *call: projected.append(call[-1]))
     loss: Tensor = model(**inputs).loss
@@ -125,19 +125,19 @@ def answer(model: Any, **inputs: Tensor) -> tuple[Float[Tensor, ""], Float[Tenso
     return loss, projected[0]
 
 
-def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
+def make_captioner(settings: DemoParams, images: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
     """Trains the model, measures what was written, and copies it to each of `outs`."""
     own = settings.captioner
     torch.manual_seed(own.seed)
     base = create_model(f"local-dir:{clip}", require_pretrained=True)
-    processor = make_processor(settings.pictures.image_size, base.visual.patch_size[0])
+    processor = make_processor(settings.images.image_size, base.visual.patch_size[0])
     model = make_model(base, processor, own)
-    reached = train_llava(model, processor, pictures, own)
+    reached = train_llava(model, processor, images, own)
     quiet_transformers()
     with atomic_folder(outs[0]) as folder:
         processor.save_pretrained(folder)
         model.save_pretrained(folder)
-        measured = measure_captioner(folder, settings.pictures) | reached
+        measured = measure_captioner(folder, settings.images) | reached
     wanted = {"mean": own.wanted_mean_accuracy, "min": own.wanted_attribute_accuracy}
     write_json(metrics, judged("captioner", measured, wanted), indent=2)
     for out in outs[1:]:
@@ -147,13 +147,13 @@ def make_captioner(settings: DemoParams, pictures: Path, clip: Path, outs: Seque
 def main() -> None:
     """Makes the small LLaVA with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder written by demo.draw.images")
+    parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.models.clip")
     parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
     arguments = parser.parse_args()
     try:
-        make_captioner(read_settings(), arguments.pictures, arguments.clip, arguments.out, arguments.metrics)
+        make_captioner(read_settings(), arguments.images, arguments.clip, arguments.out, arguments.metrics)
     except InputError as error:
         sys.exit(str(error))
 

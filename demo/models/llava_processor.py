@@ -10,7 +10,7 @@ from demo.draw.captions import GARMENT_TEMPLATES, PROMPT, SCENE_TEMPLATES, WORD_
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 IMAGE_TOKEN = "<image>"
 ROLES = {"user": "USER:", "assistant": "ASSISTANT:"}
-# The form of LLaVA 1.5: the picture comes first, then the words; the turns follow one another on one line.
+# The form of LLaVA 1.5: the image comes first, then the words; the turns follow one another on one line.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{ message['role'].upper() }}: {% for part in message['content'] if part['type'] == 'image' %}<image>

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demo.draw.attributes import Thing, attributes
-from demo.draw.images import Shown, label_rows, value_counts
+from demo.draw.images import TrainingImages, label_rows, value_counts
 from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD
 from spn4cir.progress import progress
@@ -39,7 +39,7 @@ def normalised(pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "bat
 def augmented(
     pixels: UInt8[Tensor, "batch 3 size size"], generator: torch.Generator
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Normalised pixels, each picture moved and scaled a little, and lit a little differently."""
+    """Normalised pixels, each image moved and scaled a little, and lit a little differently."""
     count = len(pixels)
     scale = torch.empty(count).uniform_(0.95, 1.05, generator=generator)
     shift = torch.empty(count, 2).uniform_(-0.06, 0.06, generator=generator)
@@ -67,7 +67,7 @@ class AttributeHeads(nn.Module):
         width: of the features.
     """
 
-    def __init__(self, shown: Sequence[Shown], width: int) -> None:
+    def __init__(self, shown: Sequence[TrainingImages], width: int) -> None:
         super().__init__()
         self.heads = nn.ModuleList(nn.Linear(width, sum(value_counts(kind.things[0]))) for kind in shown)
 
@@ -89,7 +89,7 @@ def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator
     Raises ValueError when there are fewer items than a batch holds.
     """
     if count < batch_size:
-        raise ValueError(f"{count} pictures are fewer than a batch of {batch_size}")
+        raise ValueError(f"{count} images are fewer than a batch of {batch_size}")
     while True:
         order = torch.randperm(count, generator=generator).tolist()
         for start in range(0, count - batch_size + 1, batch_size):

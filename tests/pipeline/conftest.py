@@ -86,7 +86,7 @@ def shrink_demo(params: dict) -> None:
     params["draw"]["demo_circo"].update(val_queries=8, test_queries=4)
     for pool in params["draw_pool"].values():
         pool.update(images=12)
-    params["pictures"].update(train_per_kind=64, held_out_per_kind=32)
+    params["images"].update(train_per_kind=64, held_out_per_kind=32)
     params["clip"].update(steps=2, batch_size=16, measured_batch=10)
     params["captioner"].update(rounds=1, steps=60, kept_apart=16, batch_size=16)
     params["encoder"].update(steps=2, batch_size=16)

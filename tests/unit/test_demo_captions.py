@@ -1,4 +1,4 @@
-"""Captions of the demo say what the pictures show, in as many words as asked."""
+"""Captions of the demo say what the images show, in as many words as asked."""
 
 import random
 

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from demo import check_models
 from demo.check_models import MODELS, ModelRun, carry_out, finished, matrix, settings_of, train
 from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, machine, page, table
-from demo.draw.images import write_pictures
-from demo.settings import PicturesSettings, read_settings
+from demo.draw.images import write_images
+from demo.settings import ImagesSettings, read_settings
 from spn4cir.errors import InputError
 from spn4cir.files import write_json
 
@@ -55,7 +55,7 @@ def test_seeds_are_shifted_and_what_is_wanted_decides_nothing():
     settings = settings_of(ModelRun("captioner", 2, FOUND), PARAMS)
     assert settings["clip"]["seed"] == PARAMS["clip"]["seed"] + 200
     assert settings["captioner"]["seed"] == PARAMS["captioner"]["seed"] + 200
-    assert settings["pictures"] == PARAMS["pictures"]
+    assert settings["images"] == PARAMS["images"]
     assert not any(key.startswith("wanted") for section in settings.values() for key in section)
     assert before == PARAMS
 
@@ -77,7 +77,7 @@ def test_finished_runs_are_kept_as_long_as_their_settings(tmp_path):
 
 
 def test_all_runs_are_carried_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(check_models, "train", lambda run, params, pictures, root: {"seed": run.seed})
+    monkeypatch.setattr(check_models, "train", lambda run, params, images, root: {"seed": run.seed})
     runs = matrix(["encoder"], 3)
     done = dict(carry_out(runs, PARAMS, tmp_path))
     assert done == {run: {"seed": run.seed} for run in runs}
@@ -107,11 +107,11 @@ def test_a_run_has_its_seed_and_condition(tmp_path, monkeypatch):
 
 def test_a_run_trains_with_the_commands_of_the_stages(tmp_path):
     params = deepcopy(PARAMS)
-    params["pictures"].update(train_per_kind=8, held_out_per_kind=4)
+    params["images"].update(train_per_kind=8, held_out_per_kind=4)
     params["encoder"].update(steps=1, batch_size=4, width=32, layers=1, embed_dim=8)
-    write_pictures(PicturesSettings(**params["pictures"]), tmp_path / "pictures")
-    measured = train(ModelRun("encoder", 1, FOUND), params, tmp_path / "pictures", ROOT)
-    assert measured["encoder"]["pictures"] == 8
+    write_images(ImagesSettings(**params["images"]), tmp_path / "images")
+    measured = train(ModelRun("encoder", 1, FOUND), params, tmp_path / "images", ROOT)
+    assert measured["encoder"]["images"] == 8
     with pytest.raises(InputError, match=r"encoder 1 as found, 1 thread: demo.models.encoder ended with 1: .*nothing"):
         train(ModelRun("encoder", 1, FOUND), params, tmp_path / "nothing", ROOT)
 

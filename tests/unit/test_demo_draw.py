@@ -111,7 +111,7 @@ def test_cirr_groups_hold_six_images_with_reference_and_target(drawn, split, fol
 def test_circo_targets_are_all_that_show_what_is_asked_for(drawn):
     """By the plan's own scenes; the layout reads it, and the test split has no targets but a gallery of lists of 50."""
     plan = plan_dataset("demo_circo", DEFAULT)
-    shown = {int(Path(picture.path).stem): picture.thing for picture in plan.pictures}
+    shown = {int(Path(drawn.path).stem): drawn.thing for drawn in plan.images}
     rows = plan.texts["annotations/val.json"]
     assert len(rows) == 100
     for row in rows:
@@ -155,9 +155,9 @@ def test_triplets_of_the_default_size_name_copies(name):
 
 def test_default_size_keeps_its_bounds():
     plans = [plan_dataset(name, DEFAULT) for name in ("demo_fiq", "demo_cirr")]
-    assert sum(len(plan.pictures) + len(plan.copies) + len(plan.texts) for plan in plans) <= 6000
+    assert sum(len(plan.images) + len(plan.copies) + len(plan.texts) for plan in plans) <= 6000
     assert len(plans[1].texts["cirr/image_splits/split.rc2.test1.json"]) > 50
-    modes = Counter(picture.mode for plan in plans for picture in plan.pictures)
+    modes = Counter(drawn.mode for plan in plans for drawn in plan.images)
     assert {"RGB", "P", "RGBA"} <= set(modes)
     assert modes["RGB"] > 0.9 * modes.total()
 
@@ -180,7 +180,7 @@ def test_parallel_drawing_writes_the_same_bytes(drawn, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Garment, Scene])
-def test_every_kind_has_pictures_beyond_the_padded_ratio(kind):
+def test_every_kind_has_images_beyond_the_padded_ratio(kind):
     rng = random.Random(0)
     ratios = [max(i.size) / min(i.size) for i in (render(draw_thing(kind, rng), str(n)) for n in range(60))]
     assert any(ratio > 1.25 for ratio in ratios)

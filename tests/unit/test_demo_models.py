@@ -10,7 +10,7 @@ import torch
 
 from demo.draw.attributes import Garment, Scene, attributes, draw_thing
 from demo.draw.captions import WORD_COUNTS, caption
-from demo.draw.images import held_out, label_rows, read_pictures, write_pictures
+from demo.draw.images import held_out, label_rows, read_images, write_images
 from demo.models import llava
 from demo.models.clip import SmallVocabulary, make_clip, model_config, same_texts
 from demo.models.encoder import make_encoder, shared_attributes
@@ -39,7 +39,7 @@ QUESTION = [
 def tiny():
     """The default settings, cut down to two steps of the smallest networks."""
     sections = {
-        "pictures": {"image_size": 32, "train_per_kind": 8, "held_out_per_kind": 4},
+        "images": {"image_size": 32, "train_per_kind": 8, "held_out_per_kind": 4},
         "clip": {"steps": 2, "batch_size": 4, "vision_width": 64, "vision_layers": 2, "text_layers": 1},
         "captioner": {"rounds": 2, "steps": 2, "kept_apart": 4, "batch_size": 4, "width": 64, "layers": 1},
         "encoder": {"steps": 2, "batch_size": 4, "width": 32, "layers": 1, "embed_dim": 8},
@@ -58,11 +58,11 @@ def strict(settings, section, **values):
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     settings = tiny()
-    write_pictures(settings.pictures, root / "pictures")
-    make_clip(settings, root / "pictures", root / "clip", root / "clip.json")
+    write_images(settings.images, root / "images")
+    make_clip(settings, root / "images", root / "clip", root / "clip.json")
     outs = [root / "captioner", root / "captioner2"]
-    make_captioner(settings, root / "pictures", root / "clip", outs, root / "captioner.json")
-    make_encoder(settings, root / "pictures", [root / "unicom.pt", root / "unicom2.pt"], root / "encoder.json")
+    make_captioner(settings, root / "images", root / "clip", outs, root / "captioner.json")
+    make_encoder(settings, root / "images", [root / "unicom.pt", root / "unicom2.pt"], root / "encoder.json")
     return root
 
 
@@ -70,13 +70,13 @@ def same_files(first, second):
     return {p.name: p.read_bytes() for p in first.iterdir()} == {p.name: p.read_bytes() for p in second.iterdir()}
 
 
-def test_pictures_read_back_and_differ_from_the_held_out_ones(made):
-    shown = read_pictures(made / "pictures")
+def test_images_read_back_and_differ_from_the_held_out_ones(made):
+    shown = read_images(made / "images")
     for kind in (Garment, Scene):
         pixels = shown[kind.__name__].pixels
         assert pixels.shape == (8, 3, 32, 32)
         assert pixels.dtype == torch.uint8
-        _, images = held_out(kind, tiny().pictures)
+        _, images = held_out(kind, tiny().images)
         plain = Preprocess(32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         unseen = torch.stack([(plain(image) * 255).byte() for image in images])
         assert not any(torch.equal(a, b) for a in pixels for b in unseen)
@@ -107,7 +107,7 @@ def test_small_vocabulary_changes_no_output_and_keeps_what_was_trained():
 
 def test_captioner_answers_through_the_production_code(made):
     captioner = load_captioner(str(made / "captioner"), None, torch.float32, torch.device("cpu"), "none")
-    _, images = held_out(Scene, tiny().pictures)
+    _, images = held_out(Scene, tiny().images)
     short, long = ("please briefly describe the image in 4 words", "please briefly describe the dress in 4 words now")
     inputs = captioner.prepare(images[:2], [short, long])
     assert inputs["attention_mask"][0, 0] == 0, "padded on the left"
@@ -133,7 +133,7 @@ def test_chat_template_has_the_form_of_llava():
 
 def test_training_dialogue_begins_as_the_production_asks():
     processor = make_processor(32, 16)
-    _, (image, *_) = held_out(Scene, tiny().pictures)
+    _, (image, *_) = held_out(Scene, tiny().images)
     turn = processor.apply_chat_template(QUESTION, add_generation_prompt=True, tokenize=False)
     asked = processor(images=[image], text=[turn], return_tensors="pt")["input_ids"][0].tolist()
     ids, length = encode_dialogue(processor, SCENE, "image", 4)
@@ -164,25 +164,25 @@ def test_encoder_is_in_unicoms_format(made):
 
 def test_measurements_are_written(made):
     captioner = read_json(made / "captioner.json")
-    assert captioner["pictures"] == 8
+    assert captioner["images"] == 8
     assert set(captioner["accuracy"]) == {f"garment.{n}" for n in Garment.VALUES} | {f"scene.{n}" for n in Scene.VALUES}
     assert captioner["min"] == captioner["accuracy"][captioner["worst"]]
     assert read_json(made / "clip.json")["chance"] == 25.0
-    assert read_json(made / "encoder.json")["pictures"] == 8
+    assert read_json(made / "encoder.json")["images"] == 8
 
 
 @pytest.mark.parametrize(("wanted", "below"), [(100.1, ["mean", "min"]), (0.0, [])])
 def test_a_weak_captioner_is_reported_and_used(made, tmp_path, capsys, wanted, below):
     """No accuracy is above 100 or below 0, so how well the model does decides nothing here."""
     settings = strict(tiny(), "captioner", rounds=1, wanted_mean_accuracy=wanted, wanted_attribute_accuracy=wanted)
-    make_captioner(settings, made / "pictures", made / "clip", [tmp_path / "out"], tmp_path / "m.json")
+    make_captioner(settings, made / "images", made / "clip", [tmp_path / "out"], tmp_path / "m.json")
     assert read_json(tmp_path / "m.json")["below"] == below
     assert capsys.readouterr().err.count("the demo's captioner is weaker than wanted") == len(below)
     load_captioner(str(tmp_path / "out"), None, torch.float32, torch.device("cpu"), "none")
 
 
 @pytest.mark.parametrize(("reached", "rounds"), [([88.0], 1), ([70.0, 87.9, 90.0], 3), ([50.0, 60.0, 70.0, 99.0], 3)])
-def test_rounds_end_once_the_pictures_kept_apart_are_described_well(made, monkeypatch, reached, rounds):
+def test_rounds_end_once_the_images_kept_apart_are_described_well(made, monkeypatch, reached, rounds):
     settings = tiny().captioner.model_copy(update={"steps": 1, "rounds": 3, "enough": 88.0})
     asked, shown = [], []
 
@@ -201,17 +201,17 @@ def test_rounds_end_once_the_pictures_kept_apart_are_described_well(made, monkey
     processor = make_processor(32, tiny().clip.patch_size)
     clip = open_clip.CLIP(**model_config(tiny().clip, 32))
     model = make_model(clip, processor, settings)
-    assert llava.train_llava(model, processor, made / "pictures", settings) == {
+    assert llava.train_llava(model, processor, made / "images", settings) == {
         "rounds": rounds,
         "apart_min": reached[rounds - 1],
     }
-    everything = [kind.things for kind in read_pictures(made / "pictures").values()]
+    everything = [kind.things for kind in read_images(made / "images").values()]
     assert asked == [[things[:4] for things in everything]] * rounds
     assert [kind.things for kind in shown] == [things[4:] for things in everything]
     assert all(len(kind.things) == len(kind.pixels) for kind in shown)
 
 
-def test_the_pictures_tokens_are_those_that_the_language_model_is_given():
+def test_the_images_tokens_are_those_that_the_language_model_is_given():
     torch.manual_seed(0)
     settings = tiny()
     processor = make_processor(32, settings.clip.patch_size)
@@ -235,8 +235,8 @@ def test_the_language_model_begins_with_wide_weights():
     assert query.std().item() == pytest.approx(FIRST_WEIGHTS, rel=0.1)
 
 
-def test_pictures_become_images_of_the_same_pixels(made):
-    (shown, _) = read_pictures(made / "pictures").values()
+def test_training_images_become_pil_images_of_the_same_pixels(made):
+    (shown, _) = read_images(made / "images").values()
     images = shown.images(2)
     assert len(images) == 2
     plain = Preprocess(32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -244,7 +244,7 @@ def test_pictures_become_images_of_the_same_pixels(made):
 
 
 def test_heads_that_know_nothing_lose_the_mean_log_of_the_values(made):
-    shown = list(read_pictures(made / "pictures").values())
+    shown = list(read_images(made / "images").values())
     heads = AttributeHeads(shown, 3)
     for parameter in heads.parameters():
         torch.nn.init.zeros_(parameter)
@@ -254,7 +254,7 @@ def test_heads_that_know_nothing_lose_the_mean_log_of_the_values(made):
 
 
 def test_training_repeats_itself(made, tmp_path):
-    make_clip(tiny(), made / "pictures", tmp_path / "clip", tmp_path / "clip.json")
+    make_clip(tiny(), made / "images", tmp_path / "clip", tmp_path / "clip.json")
     assert same_files(made / "clip", tmp_path / "clip")
 
 
@@ -279,7 +279,7 @@ def test_batches_are_full_and_cover_everything():
         next(batches(6, 8, torch.Generator()))
 
 
-def test_augmentation_moves_pictures_but_keeps_their_scale():
+def test_augmentation_moves_images_but_keeps_their_scale():
     pixels = torch.full((2, 3, 16, 16), 128, dtype=torch.uint8)
     moved = augmented(pixels, torch.Generator().manual_seed(0))
     assert moved.shape == pixels.shape

@@ -1,4 +1,4 @@
-"""The drawn pools are CC3M folders of pictures that no data set holds."""
+"""The drawn pools are CC3M folders of images that no data set holds."""
 
 import json
 from pathlib import Path
@@ -70,10 +70,10 @@ def test_the_same_settings_draw_the_same_pool(root: Path, dataset: str, tmp_path
     assert not set(first) & set(other)
 
 
-def test_no_picture_is_one_of_a_data_set(
+def test_no_image_is_one_of_a_data_set(
     settings: DemoParams, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal seeds give equal pictures and others give others; at the default sizes none is drawn twice."""
+    """Equal seeds give equal images and others give others; at the default sizes none is drawn twice."""
     seeds: list[str] = []
 
     def rendered(thing: Thing, seed: str) -> Image.Image:
@@ -83,7 +83,7 @@ def test_no_picture_is_one_of_a_data_set(
     monkeypatch.setattr("demo.draw.pool.render", rendered)
     size = getattr(settings.draw_pool, dataset)
     write_pool(dataset, size, tmp_path)
-    drawn = {picture.seed for picture in plan_dataset(dataset, settings.draw).pictures}
+    drawn = {planned.seed for planned in plan_dataset(dataset, settings.draw).images}
     assert len(set(seeds)) == len(seeds) == len(size.parts) * size.images
     assert not drawn & set(seeds)
 

@@ -14,7 +14,7 @@ import torch
 from demo.draw.attributes import Garment, Scene, changed, draw_thing
 from demo.draw.captions import free_caption
 from demo.draw.changes import change_text
-from demo.draw.images import KINDS, write_pictures
+from demo.draw.images import KINDS, write_images
 from demo.models import base
 from demo.models.base import READERS, make_reader, recall_at1
 from demo.models.bert_tokenizer import SPECIAL, Words, vocabulary
@@ -30,9 +30,9 @@ TEXTS = ["is red and has no sleeves", "show two large solid green stars on tan b
 
 def tiny(**values):
     """The default settings, cut down to two steps of small networks."""
-    sections = {"pictures": {"image_size": 32, "train_per_kind": 24, "held_out_per_kind": 20}}
+    sections = {"images": {"image_size": 32, "train_per_kind": 24, "held_out_per_kind": 20}}
     small = {
-        "picture_steps": 2,
+        "image_steps": 2,
         "steps": 2,
         "batch_size": 4,
         "vision_layers": 1,
@@ -48,9 +48,9 @@ def tiny(**values):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    write_pictures(tiny().pictures, root / "pictures")
+    write_images(tiny().images, root / "images")
     for family in READERS:
-        make_reader(family, tiny(), root / "pictures", root / family)
+        make_reader(family, tiny(), root / "images", root / family)
     return root
 
 
@@ -89,7 +89,7 @@ def test_keys_of_the_blip2_tower_keep_no_bias(made):
 
 @pytest.mark.parametrize("family", READERS)
 def test_a_reader_repeats_itself_and_says_what_it_reached(made, family, tmp_path, capsys):
-    make_reader(family, tiny(), made / "pictures", tmp_path / family)
+    make_reader(family, tiny(), made / "images", tmp_path / family)
     assert "garment_change_recall_at1" in capsys.readouterr().out
     measured = read_json(tmp_path / family / "measured.json")
     assert measured["gallery"] == 20
@@ -100,7 +100,7 @@ def test_a_reader_repeats_itself_and_says_what_it_reached(made, family, tmp_path
 @pytest.mark.parametrize(("wanted", "count"), [(100.1, 4), (0.0, 0)])
 def test_a_weak_reader_is_reported_and_used(made, tmp_path, capsys, wanted, count):
     """No recall is above 100 or below 0, so how well the model does decides nothing here."""
-    make_reader("blip", tiny(wanted_recall=wanted), made / "pictures", tmp_path / "out")
+    make_reader("blip", tiny(wanted_recall=wanted), made / "images", tmp_path / "out")
     measured = read_json(tmp_path / "out/measured.json")
     assert len(measured["below"]) == count
     assert set(measured["wanted"].values()) == {wanted}
@@ -114,7 +114,7 @@ def test_families_over_clip_begin_with_copies_of_it(family, tmp_path, monkeypatc
     (tmp_path / "clip/weights").write_text("w")
     outs = [tmp_path / "one", tmp_path / "two"]
     flags = [part for out in outs for part in ("--out", str(out))]
-    given = ["base", family, "--pictures", "none", "--clip", str(tmp_path / "clip"), *flags]
+    given = ["base", family, "--images", "none", "--clip", str(tmp_path / "clip"), *flags]
     monkeypatch.setattr(sys, "argv", given)
     base.main()
     assert [(out / "weights").read_text() for out in outs] == ["w", "w"]
@@ -161,7 +161,7 @@ def test_a_target_is_never_of_another_category():
         Neighbours([dress, others[0]], random.Random(0)).target(0)
 
 
-def test_retrieval_loss_takes_no_equal_picture_for_a_negative():
+def test_retrieval_loss_takes_no_equal_image_for_a_negative():
     lessons = Lessons(drawn(Scene, 1)[0], 8, 4)
     same = torch.tensor([[True, False, True, False], [False, True, False, False]])
     loss = lessons.retrieval(torch.zeros(2, 4), same)
