@@ -77,10 +77,10 @@ def write_folder(root: Path, images: int = 40) -> Path:
     return root
 
 
-PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE_CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def pictures(folder: Path, count: int, first: int = 30_000) -> list[dict[str, Any]]:
+def image_cells(folder: Path, count: int, first: int = 30_000) -> list[dict[str, Any]]:
     """Cells of pictures as the library `datasets` writes them."""
     cells = []
     for number in range(count):
@@ -93,7 +93,7 @@ def pictures(folder: Path, count: int, first: int = 30_000) -> list[dict[str, An
 def write_parquet(path: Path, columns: dict[str, Any], features: dict[str, Any] | None = None) -> Path:
     """A parquet file; columns of pictures have the type of the library `datasets`, and its metadata where given."""
     arrays = {
-        name: pa.array(values, PICTURE) if any(isinstance(value, dict) for value in values) else pa.array(values)
+        name: pa.array(values, IMAGE_CELL) if any(isinstance(value, dict) for value in values) else pa.array(values)
         for name, values in columns.items()
     }
     table = pa.table(arrays)
@@ -110,7 +110,7 @@ def write_table(root: Path, images: int = 40) -> Path:
     The target of picture i is picture i + 1; the last quarter of the rows is for validation.
     """
     root.mkdir(parents=True, exist_ok=True)
-    cells = pictures(root, images)
+    cells = image_cells(root, images)
     kind = {"_type": "Image"}
     features = {"reference_image": kind, "target_image": kind, "text": {"dtype": "string", "_type": "Value"}}
     for name, rows in (

@@ -5,7 +5,7 @@ from typing import Any
 
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.table import Table
-from tests.helpers.layouts import pictures, write_parquet
+from tests.helpers.layouts import image_cells, write_parquet
 
 COLUMNS = {"reference": "reference_image", "target": "target_image"}
 
@@ -20,7 +20,7 @@ def table(root: Path, missing: str = "error", **settings: Any) -> Table:
 
 def write_benchmark(root: Path) -> dict[str, Any]:
     """Queries, a corpus and their relevance, as the tasks of MTEB lie on the hub; one query starts outside of it."""
-    cells = pictures(root, 6)
+    cells = image_cells(root, 6)
     write_parquet(root / "corpus/test-00000-of-00001.parquet", {"id": [f"c{n}" for n in range(5)], "image": cells[:5]})
     write_parquet(
         root / "query/test-00000-of-00001.parquet",
@@ -36,7 +36,7 @@ def write_benchmark(root: Path) -> dict[str, Any]:
 
 def write_rows(root: Path, **other: Any) -> Path:
     """Two rows with their pictures inside, one for each split; `other` columns in their place or beside them."""
-    cells = pictures(root, 3)
+    cells = image_cells(root, 3)
     columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "split": ["val", "train"]}
     return write_parquet(root / "t.parquet", columns | {key: value for key, value in other.items() if value})
 

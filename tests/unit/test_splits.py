@@ -15,7 +15,7 @@ from spn4cir.datasets.table import Table
 from spn4cir.errors import InputError
 from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
 from tests.conftest import CPU, StubComposer
-from tests.helpers.layouts import draw, pictures, write_parquet
+from tests.helpers.layouts import draw, image_cells, write_parquet
 from tests.helpers.tables import table, write_rows
 
 LOT = "held out by lot, a share of {} of the references by a hash of their names, as no row states val"
@@ -258,7 +258,7 @@ def test_rows_of_test_alone_are_scored_in_the_place_of_val_and_it_is_said(tmp_pa
 def write_queries(root: Path, queries: str, relevance: dict[str, list[int]]) -> Table:
     """Queries with a corpus, and a table of targets of so many of them each, all unnamed unless the paths state it."""
     count = sum(map(len, relevance.values()))
-    cells = pictures(root, 5)
+    cells = image_cells(root, 5)
     write_parquet(root / "corpus/c.parquet", {"id": [f"c{n}" for n in range(5)], "image": cells})
     rows = {"id": list(range(count)), "image": cells[:1] * count, "text": ["is red"] * count}
     write_parquet(root / "queries" / queries, rows)
@@ -342,7 +342,7 @@ def test_class_labels_are_read_by_their_names(tmp_path: Path) -> None:
     """As the library `datasets` writes them: numbers in the column, names in the schema."""
     names = {"split": ["train", "validation"], "category": ["mug", "pot"]}
     features = {key: {"names": own, "_type": "ClassLabel"} for key, own in names.items()}
-    cells = pictures(tmp_path, 3)
+    cells = image_cells(tmp_path, 3)
     columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "split": [1, 0], "category": [0, 1]}
     write_parquet(tmp_path / "t.parquet", columns, features)
     layout = table(tmp_path)

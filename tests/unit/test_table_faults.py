@@ -9,7 +9,7 @@ import pytest
 
 from spn4cir.errors import InputError
 from spn4cir.projects.check import check_data
-from tests.helpers.layouts import PICTURE, pictures, write_parquet, write_table
+from tests.helpers.layouts import IMAGE_CELL, image_cells, write_parquet, write_table
 from tests.helpers.tables import table, write_benchmark, write_relevance, write_rows
 
 
@@ -52,7 +52,7 @@ def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: 
 @pytest.mark.parametrize("path", [None, "gone.png"])
 def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None) -> None:
     """It is named by its row, left out when skipping, and missing to check-data."""
-    cells = pictures(tmp_path, 2)
+    cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[{"bytes": None, "path": path}, cells[0]])
     name = path or "t.parquet/0/target"
     with pytest.raises(InputError, match=f"target '{name}' has no image"):
@@ -64,14 +64,14 @@ def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None
 
 
 def test_a_broken_picture_is_named_by_its_row(tmp_path: Path) -> None:
-    cells = pictures(tmp_path, 2)
+    cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[cells[1], cells[0] | {"bytes": cells[0]["bytes"][:60], "path": "broken.png"}])
     found = check_data(table(tmp_path), 0)
     assert [(fault.name, fault.path) for fault in found.broken] == [("broken.png", f"{tmp_path}/t.parquet/1/target")]
 
 
 def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
-    cells = pictures(tmp_path, 2)
+    cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[cells[1], {"bytes": b"words", "path": "words.png"}])
     (fault,) = check_data(table(tmp_path), 0).broken
     assert fault.reason == "cannot be decoded (no known picture format)"
@@ -109,7 +109,7 @@ def test_a_folder_without_tables_and_tables_without_rows(tmp_path: Path) -> None
 
 def test_images_of_one_id_that_differ(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
-    cells = pictures(tmp_path, 2)
+    cells = image_cells(tmp_path, 2)
     write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", {"id": ["c0", "c0"], "image": cells})
     settings = {"files": "query/*", "images": "corpus/*", "columns": {"reference": "image", "target": "id"}}
     with pytest.raises(InputError, match=r"corpus/.*/1/image: another image is called 'c0' too"):
@@ -134,14 +134,14 @@ def test_relevance_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [None, ""])
 def test_an_image_without_a_name(tmp_path: Path, name: str | None) -> None:
     settings = write_benchmark(tmp_path)
-    columns = {"id": ["c1", name], "image": pa.array(pictures(tmp_path, 2), PICTURE)}
+    columns = {"id": ["c1", name], "image": pa.array(image_cells(tmp_path, 2), IMAGE_CELL)}
     write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", columns)
     with pytest.raises(InputError, match=r"parquet: row 1: the column 'id' is empty; write the name"):
         table(tmp_path, **settings).evaluation_splits()
 
 
 def test_a_column_that_stands_twice(tmp_path: Path) -> None:
-    cells = pa.array(pictures(tmp_path, 2), PICTURE)
+    cells = pa.array(image_cells(tmp_path, 2), IMAGE_CELL)
     columns = pa.table([cells, cells, cells, pa.array(["a", "b"])], names=["reference", "target", "reference", "text"])
     pq.write_table(columns, tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"t\.parquet: has the column 'reference' twice"):
@@ -150,7 +150,7 @@ def test_a_column_that_stands_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["category", "split"])
 def test_a_column_that_may_be_there_and_stands_twice(tmp_path: Path, key: str) -> None:
-    cells, words = pa.array(pictures(tmp_path, 2), PICTURE), pa.array(["val", "train"])
+    cells, words = pa.array(image_cells(tmp_path, 2), IMAGE_CELL), pa.array(["val", "train"])
     names = ["reference", "target", "text", key, key]
     pq.write_table(pa.table([cells, cells[::-1], words, words, words], names=names), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=rf"t\.parquet: has the column '{key}' twice"):
@@ -158,7 +158,7 @@ def test_a_column_that_may_be_there_and_stands_twice(tmp_path: Path, key: str) -
 
 
 def test_a_target_that_is_not_in_the_table_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = pictures(tmp_path, 4)
+    cells = image_cells(tmp_path, 4)
     write_parquet(tmp_path / "corpus/t.parquet", {"id": ["c0", "c1"], "image": cells[:2]})
     rows = {"reference": cells[:2], "target": [cells[1], cells[3]], "text": ["a", "b"]}
     write_parquet(tmp_path / "rows/test.parquet", rows)
@@ -179,7 +179,7 @@ def test_a_relevance_without_an_id(tmp_path: Path, key: str) -> None:
 
 
 def test_a_message_does_not_print_a_picture(tmp_path: Path) -> None:
-    write_rows(tmp_path, text=pictures(tmp_path, 2))
+    write_rows(tmp_path, text=image_cells(tmp_path, 2))
     with pytest.raises(InputError, match="row 0: text is ") as raised:
         table(tmp_path).evaluation_splits()
     assert len(str(raised.value)) < 400 + len(str(tmp_path))

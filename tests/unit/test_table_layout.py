@@ -23,7 +23,7 @@ from spn4cir.training.batches import ImageSource, triplet_rows
 from spn4cir.training.trainer import Trainer
 from spn4cir.types import EvaluationSplit, Gallery
 from tests.conftest import CPU, StubComposer, optimisation
-from tests.helpers.layouts import PICTURE, draw, pictures, write_parquet, write_table
+from tests.helpers.layouts import IMAGE_CELL, draw, image_cells, write_parquet, write_table
 from tests.helpers.tables import COLUMNS, table, write_benchmark, write_relevance, write_rows
 
 
@@ -59,7 +59,7 @@ def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, pr
 
 def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
     """As are those whose paths do not tell them apart; equal bytes are one picture in any column."""
-    cells = pictures(tmp_path, 4)
+    cells = image_cells(tmp_path, 4)
     for label in (None, "image.png"):
         own = [cell | {"path": label} for cell in cells]
         columns = {"reference": own[:3], "target": own[1:], "text": ["a", "b", "c"], "split": ["train", "train", "dev"]}
@@ -74,7 +74,7 @@ def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None
 
 
 def test_columns_of_plain_bytes(tmp_path: Path) -> None:
-    own = [cell["bytes"] for cell in pictures(tmp_path, 3)]
+    own = [cell["bytes"] for cell in image_cells(tmp_path, 3)]
     write_parquet(tmp_path / "t.parquet", {"reference": own[:2], "target": own[1:], "text": ["a", "b"]})
     layout = table(tmp_path)
     held = layout.evaluation_splits()[0].triplets
@@ -117,10 +117,12 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
 
 def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
     """Rows of names, groups and categories beside a table of pictures; arrow files do as well."""
-    cells = pictures(tmp_path, 6)
+    cells = image_cells(tmp_path, 6)
     ids = [f"p{number}" for number in range(6)]
-    with pa.ipc.new_stream(tmp_path / "pictures.arrow", pa.schema([("id", pa.string()), ("image", PICTURE)])) as writer:
-        writer.write_table(pa.table({"id": ids, "image": pa.array(cells, PICTURE)}))
+    with pa.ipc.new_stream(
+        tmp_path / "pictures.arrow", pa.schema([("id", pa.string()), ("image", IMAGE_CELL)])
+    ) as writer:
+        writer.write_table(pa.table({"id": ids, "image": pa.array(cells, IMAGE_CELL)}))
     rows = {
         "reference": ids[:4],
         "target": ids[1:5],
@@ -240,7 +242,7 @@ def test_an_answer_that_is_told_twice_is_one(tmp_path: Path) -> None:
 )
 def test_ids_of_queries(tmp_path: Path, ids: list[Any], numbers: list[int]) -> None:
     """Numbers as they are, positions else."""
-    cells = pictures(tmp_path, 3)
+    cells = image_cells(tmp_path, 3)
     columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "query": ids}
     write_parquet(tmp_path / "test.parquet", columns)
     (test,) = table(tmp_path).evaluation_splits()
@@ -248,7 +250,7 @@ def test_ids_of_queries(tmp_path: Path, ids: list[Any], numbers: list[int]) -> N
 
 
 def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
-    cells = pictures(tmp_path, 4)
+    cells = image_cells(tmp_path, 4)
     write_parquet(tmp_path / "corpus/t.parquet", {"id": [1, 2, 3], "image": cells[:3]})
     write_parquet(tmp_path / "query/test.parquet", {"id": [10, 11], "image": cells[2:], "text": ["a", "b"]})
     write_parquet(tmp_path / "qrels/test.parquet", {"query-id": [10.0, 11.0], "corpus-id": [1.0, 2.0]})

@@ -18,7 +18,7 @@ from spn4cir.images.usable import image_faults, unusable
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.helpers.benchmarks import write_circo, write_genecis
-from tests.helpers.layouts import draw, pictures, write, write_cirr, write_fashioniq, write_folder, write_parquet
+from tests.helpers.layouts import draw, image_cells, write, write_cirr, write_fashioniq, write_folder, write_parquet
 from tests.helpers.pools import names, write_part_files, write_tars
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -162,7 +162,7 @@ def test_a_folder(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_cell_of_a_table(tmp_path: Path, how: str) -> None:
     """An empty cell holds no picture; one of other bytes none that can be decoded."""
-    cells = pictures(tmp_path, 12)
+    cells = image_cells(tmp_path, 12)
     cells[5]["bytes"] = DAMAGE[how](cells[5]["bytes"])
     columns = {"reference": cells, "target": cells[1:] + cells[:1], "text": ["is red"] * 12}
     for name, rows in (("train", slice(0, 8)), ("validation", slice(8, 12))):
