@@ -1,4 +1,4 @@
-"""What the demo's images show: garments and scenes as values, and how two of them differ."""
+"""Garments and scenes, which the demo's images show, as values, and the differences between two of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPE_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "
 
 @dataclass(frozen=True)
 class Garment:
-    """One garment; every field is one attribute, its values are in `VALUES`."""
+    """One garment. Every field is an attribute; `VALUES` lists the values of each."""
 
     VALUES: ClassVar[dict[str, tuple[str, ...]]] = {
         "category": ("dress", "shirt", "toptee"),
@@ -32,7 +32,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Scene:
-    """Equal shapes on a plain ground; every field is one attribute, its values are in `VALUES`."""
+    """Equal shapes on a plain background. Every field is an attribute; `VALUES` lists the values of each."""
 
     VALUES: ClassVar[dict[str, tuple[str, ...]]] = {
         "count": ("one", "two", "three", "four"),
@@ -55,23 +55,23 @@ ThingType = TypeVar("ThingType", bound=Garment | Scene)
 
 
 def attributes(thing: Thing) -> dict[str, str]:
-    """The attribute values by name, in the order of the fields."""
+    """Returns the attribute values by name, in the order of the fields."""
     return {name: getattr(thing, name) for name in thing.VALUES}
 
 
 def draw_thing(kind: type[ThingType], rng: random.Random, **fixed: str) -> ThingType:
-    """A thing of uniformly drawn attributes, but for the `fixed` ones."""
+    """Draws a thing. Its attributes are uniformly random, except the `fixed` ones."""
     return kind(**{name: fixed.get(name) or rng.choice(values) for name, values in kind.VALUES.items()})
 
 
 def changed(reference: Thing, target: Thing) -> list[str]:
-    """Names of the attributes in which two things of one kind differ."""
+    """Returns the names of the attributes in which two things of one kind differ."""
     before, after = attributes(reference), attributes(target)
     return [name for name in before if before[name] != after[name]]
 
 
 def vary(thing: ThingType, changes: int, rng: random.Random) -> ThingType:
-    """The same thing with `changes` of its attributes drawn anew, each to another value."""
+    """Returns a copy of the thing in which `changes` randomly chosen attributes have another value."""
     values = attributes(thing)
     for name in rng.sample(sorted(values), changes):
         values[name] = rng.choice([value for value in thing.VALUES[name] if value != values[name]])

@@ -1,4 +1,4 @@
-"""What drawing a garment and drawing a scene share: sizes, shades, backgrounds, noise."""
+"""Functions that the drawing of garments and of scenes share: canvas, shades, noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
-# Drawn at this multiple of the final size, then reduced: smooth edges.
+# An image is drawn at this multiple of its final size and then reduced, which smooths the edges.
 OVERSAMPLING = 2
 
 COLOURS: dict[str, Colour] = {
@@ -31,31 +31,31 @@ COLOURS: dict[str, Colour] = {
 
 
 def shade(colour: Colour, rng: random.Random, spread: float = 0.1) -> Colour:
-    """The colour, a little lighter or darker and a little off in each channel."""
+    """Returns the colour, a little lighter or darker, with a small random offset in each channel."""
     light = rng.uniform(1 - spread, 1 + spread)
     red, green, blue = (max(0, min(255, round(value * light + rng.uniform(-6, 6)))) for value in colour)
     return red, green, blue
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """`share` of the second colour in the first."""
+    """Mixes two colours; `share` is the weight of the second one, from 0 to 1."""
     red, green, blue = (round(a * (1 - share) + b * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def central_square(width: int, height: int) -> tuple[float, float, float]:
-    """Left, top and side of what every preprocessing keeps, a centre crop included."""
+    """Returns left, top and side of the square that every preprocessing keeps, also a centre crop."""
     side = min(width, height)
     return (width - side) / 2, (height - side) / 2, side
 
 
 def blank(width: int, height: int, colour: Colour) -> Image.Image:
-    """An oversampled canvas of one colour."""
+    """Returns an oversampled canvas of one colour."""
     return Image.new("RGB", (width * OVERSAMPLING, height * OVERSAMPLING), colour)
 
 
 def finish(canvas: Image.Image, rng: random.Random) -> Image.Image:
-    """The canvas at its final size, lit unevenly and with a little noise."""
+    """Reduces the canvas to its final size; adds uneven light and a little noise."""
     image = canvas.reduce(OVERSAMPLING)
     pixels = np.asarray(image, dtype=np.float32)
     generator = np.random.default_rng(rng.getrandbits(64))

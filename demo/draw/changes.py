@@ -1,4 +1,4 @@
-"""Modification texts: how a person might say what turns one thing into another."""
+"""Modification texts: sentences as people write them for the change from one thing to another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from demo.draw.attributes import Garment, Scene, Thing, attributes, changed
 from demo.draw.captions import caption, plural
 
-# {new} and {old} are the attribute's values in the target and in the reference.
+# {new} and {old} are the values of the attribute in the target and in the reference.
 GARMENT_PHRASES: dict[str, tuple[str, ...]] = {
     "colour": ("is {new}", "is {new} instead of {old}", "is {new} in color", "is a {new} one", "has a {new} color"),
     "pattern": ("is {new}", "is {new} and not {old}", "has a {new} pattern", "has a {new} design"),
@@ -28,7 +28,7 @@ GARMENT_WORDINGS: dict[tuple[str, str], tuple[str, ...]] = {
     ("neck", "v-neck"): ("has a deep v neckline",),
     ("neck", "round-neck"): ("has a round neckline",),
 }
-# {some} and {the} are the target's shapes ("a star", "the stars"), {them} and {are} agree with their number.
+# {some} and {the} are the shapes of the target ("a star", "the stars"); {them} and {are} agree with their number.
 SCENE_PHRASES: dict[str, tuple[str, ...]] = {
     "count": ("show {new} {shapes}", "there {are} {new} now", "have {new} of them instead of {old}"),
     "size": ("make {them} {new}", "{the} {are} {new}", "same but {new}"),
@@ -40,7 +40,7 @@ SCENE_PHRASES: dict[str, tuple[str, ...]] = {
 
 
 def garment_captions(reference: Garment, target: Garment, rng: random.Random) -> list[str]:
-    """Two people's words for the change; with several changes a person may leave one out, both never the same."""
+    """Returns the captions of two people for a change. Of several changes one person, but never both, may omit one."""
     names = changed(reference, target)
     rng.shuffle(names)
     kept = [names, names]
@@ -56,7 +56,7 @@ def _garment_phrase(name: str, reference: Garment, target: Garment, rng: random.
 
 
 def scene_caption(reference: Scene, target: Scene, rng: random.Random) -> str:
-    """One person's words for the change; now and then the whole target is told instead."""
+    """Returns the caption of one person for a change; sometimes it describes the whole target instead."""
     if rng.random() < 0.15:
         return f"show {caption(target, 8)}"
     names = changed(reference, target)
@@ -81,7 +81,7 @@ def _scene_phrase(name: str, reference: Scene, target: Scene, rng: random.Random
 
 
 def change_text(reference: Thing, target: Thing, rng: random.Random) -> str:
-    """What a person, or two of them, might say to get from one thing to the other."""
+    """Returns a modification text of one person, or two joined ones, that leads from the reference to the target."""
     if isinstance(reference, Scene) and isinstance(target, Scene):
         return scene_caption(reference, target, rng)
     assert isinstance(reference, Garment)

@@ -1,4 +1,4 @@
-"""Plans a benchmark in CIRCO's layout: queries that several images answer, all of them known."""
+"""Plans a benchmark in CIRCO's layout. Several images answer a query, and the annotations name all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo.settings import CircoSize
 
 FOLDER = "COCO2017_unlabeled"
 IDS = 600_000
-# What CIRCO calls a change of each attribute.
+# CIRCO's name for a change of each attribute.
 ASPECTS = {
     "count": "cardinality",
     "size": "comparative_statement",
@@ -25,9 +25,9 @@ ASPECTS = {
 
 
 def plan_circo(size: CircoSize) -> Plan:
-    """Images of both splits in one gallery, and their annotations; the same for the same settings.
+    """Plans the images of both splits, in one gallery, and their annotations. Equal settings give equal plans.
 
-    An image answers a query where it shows exactly what the query's first target shows.
+    An image answers a query if it shows exactly the same scene as the first target of the query.
     """
     rng = random.Random(f"circo {size.seed}")
     drawn = [_query_scenes(size, rng) for _ in range(size.val_queries + size.test_queries)]
@@ -52,7 +52,7 @@ def plan_circo(size: CircoSize) -> Plan:
 
 
 def _query_scenes(size: CircoSize, rng: random.Random) -> list[Scene]:
-    """The scenes of one query: its reference, its target several times over, and some that are nearly either."""
+    """Returns the scenes of one query: the reference, the target, repeated, and scenes that differ little from them."""
     reference = draw_thing(Scene, rng)
     target = vary(reference, rng.choice((1, 2)), rng)
     near = [vary(rng.choice((reference, target)), 1, rng) for _ in range(size.near_misses)]
@@ -60,7 +60,7 @@ def _query_scenes(size: CircoSize, rng: random.Random) -> list[Scene]:
 
 
 def _row(ids: list[int], scenes: list[Scene], showing: dict[Scene, list[int]], rng: random.Random) -> dict[str, Any]:
-    """One annotated query; the second of its scenes is the target."""
+    """Returns one annotated query. The second of its scenes is the target."""
     reference, target = scenes[:2]
     names = changed(reference, target)
     also = ["statement_with_conjunction"] if len(names) > 1 else []
@@ -80,10 +80,10 @@ def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def chance(candidates: int, targets: int, k: int) -> float:
-    """The AP@k that a random order of the candidates reaches on average, from 0 to 1.
+    """Returns the expected AP@k of a random order of the candidates, from 0 to 1.
 
-    The i-th place holds a target with probability targets / candidates; of the places before it, each then does with
-    (targets - 1) / (candidates - 1).
+    The probability of a target at rank i is targets / candidates. Given that, the probability of a target at each
+    rank before it is (targets - 1) / (candidates - 1).
     """
     before = (targets - 1) / (candidates - 1)
     found = sum((1 + place * before) / (place + 1) for place in range(min(k, candidates)))

@@ -12,15 +12,15 @@ from demo.draw.plan import Plan
 from demo.settings import CirrSize
 
 GROUP_SIZE = 6
-# Train images lie in numbered folders.
+# The train images are stored in numbered folders.
 TRAIN_FOLDERS = 4
 FOLDERS = {"train": "train", "val": "dev", "test1": "test1"}
-# A pair that differs in more attributes is nothing a person would call a modification.
+# A pair that differs in more attributes is too different for a modification text.
 MOST_CHANGES = 4
 
 
 def plan_cirr(size: CirrSize) -> Plan:
-    """Images in groups of six, and their annotations; the same for the same settings."""
+    """Plans the images, in groups of six, and their annotations. Equal settings give equal plans."""
     plan = Plan()
     rng = random.Random(f"cirr {size.seed}")
     pair_id = 0
@@ -44,7 +44,7 @@ def plan_cirr(size: CirrSize) -> Plan:
 
 
 def _group_names(split: str, number: int) -> list[str]:
-    """The six names of one group, in CIRR's form."""
+    """Returns the six names of one group, in CIRR's form."""
     prefix = {"train": "train", "val": "dev", "test1": "test1"}[split]
     return [f"{prefix}-{number}-{image // 2}-img{image % 2}" for image in range(GROUP_SIZE)]
 
@@ -55,7 +55,7 @@ def _path(split: str, name: str, group: int) -> str:
 
 
 def _group(rng: random.Random) -> list[Scene]:
-    """Six different scenes close to one another."""
+    """Draws six different scenes that differ in few attributes."""
     base = draw_thing(Scene, rng)
     scenes = [base]
     while len(scenes) < GROUP_SIZE:
@@ -69,7 +69,7 @@ def _group(rng: random.Random) -> list[Scene]:
 def _triplets(
     groups: list[list[str]], scenes: dict[str, Scene], count: int, rng: random.Random
 ) -> list[dict[str, Any]]:
-    """`count` triplets, spread evenly over the groups."""
+    """Returns `count` triplets, distributed evenly over the groups."""
     pairs = [_pairs(group, scenes, rng) for group in groups]
     rows = []
     for number in range(count):
@@ -80,7 +80,7 @@ def _triplets(
 
 
 def _pairs(group: list[str], scenes: dict[str, Scene], rng: random.Random) -> list[tuple[str, str]]:
-    """The group's ordered pairs that differ, but not in too much; in random order."""
+    """Returns the ordered pairs of a group that differ in 1 to `MOST_CHANGES` attributes, in random order."""
     pairs = [(a, b) for a, b in permutations(group, 2) if 0 < len(changed(scenes[a], scenes[b])) <= MOST_CHANGES]
     rng.shuffle(pairs)
     return pairs
@@ -89,7 +89,7 @@ def _pairs(group: list[str], scenes: dict[str, Scene], rng: random.Random) -> li
 def _row(
     number: int, members: list[str], reference: str, target: str, scenes: dict[str, Scene], rng: random.Random
 ) -> dict[str, Any]:
-    """One annotated triplet."""
+    """Returns one annotated triplet."""
     soft = {name: 0.5 for name in members if scenes[name] == scenes[target] and name not in (reference, target)}
     return {
         "pairid": 0,
@@ -107,7 +107,7 @@ def _row(
 
 
 def _published(row: dict[str, Any], split: str) -> dict[str, Any]:
-    """The row as published: test1 keeps its targets to itself."""
+    """Returns the row as it is published: without its target in test1."""
     if split != "test1":
         return row
     image_set = {key: value for key, value in row["img_set"].items() if key != "target_rank"}

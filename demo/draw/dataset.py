@@ -1,4 +1,4 @@
-"""Draws the demo's data sets: `python -m demo.draw.dataset demo_fiq --out data/raw/demo_fiq`."""
+"""Draws a data set of the demo: `python -m demo.draw.dataset demo_fiq --out data/raw/demo_fiq`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from spn4cir.files import atomic_folder
 from spn4cir.progress import progress
 
 PROCESSES = 2
-# Images that a process is handed at once.
+# Number of images that a process receives at once.
 CHUNK = 64
 PALETTE_SIZE = 64
 OPACITY = 230
 
 
 def plan_dataset(name: str, sizes: Draw) -> Plan:
-    """The plan of the named data set. Raises InputError for an unknown name."""
+    """Returns the plan of the named data set. Raises InputError for an unknown name."""
     if name == "demo_fiq":
         return plan_fashioniq(sizes.demo_fiq)
     if name == "demo_cirr":
@@ -42,7 +42,7 @@ def plan_dataset(name: str, sizes: Draw) -> Plan:
 
 
 def draw_image(drawn: DrawnImage) -> Image.Image:
-    """The image in its file's mode."""
+    """Draws the image in the pixel mode of its file."""
     image = render(drawn.thing, drawn.seed)
     if drawn.mode == "P":
         return image.quantize(PALETTE_SIZE)
@@ -52,7 +52,7 @@ def draw_image(drawn: DrawnImage) -> Image.Image:
 
 
 def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
-    """Writes all files of the plan below `root`, which is replaced whole."""
+    """Writes all files of the plan to the folder `root`, whose earlier content is removed."""
     with atomic_folder(root) as folder:
         files = [drawn.path for drawn in plan.images] + [copy.path for copy in plan.copies] + list(plan.texts)
         for parent in {(folder / file).parent for file in files}:
@@ -66,7 +66,7 @@ def write_dataset(plan: Plan, root: Path, processes: int = PROCESSES) -> None:
 
 
 def _draw_all(images: list[DrawnImage], folder: Path, processes: int) -> Iterator[None]:
-    """Draws the files in parallel, and yields after each."""
+    """Draws the files, in parallel processes if there are several, and yields after each."""
     if processes < 2:
         for drawn in images:
             _write_image(drawn, folder)
@@ -89,10 +89,10 @@ def _write_copy(copy: Copy, folder: Path) -> None:
 
 
 def main() -> None:
-    """Draws one data set with the sizes of `demo/params.yaml`."""
+    """Draws one data set with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", choices=sorted(Draw.model_fields))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data set; replaced whole")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set; replaced if it exists")
     arguments = parser.parse_args()
     try:
         write_dataset(plan_dataset(arguments.dataset, read_settings().draw), arguments.out)

@@ -11,12 +11,12 @@ from demo.draw.changes import garment_captions
 from demo.draw.plan import Plan
 from demo.settings import FashionIQSize
 
-# How many attributes a target changes: mostly one or two, as people's captions name few.
+# Number of attributes that differ in a target: mostly one or two, as the captions of people name few.
 CHANGES = (1, 1, 2, 2, 2, 3)
 
 
 def plan_fashioniq(size: FashionIQSize) -> Plan:
-    """Images and annotations of the three categories; the same for the same settings."""
+    """Plans the images and annotations of the three categories. Equal settings give equal plans."""
     plan = Plan()
     rng = random.Random(f"fashioniq {size.seed}")
     names = _names(rng)
@@ -39,7 +39,7 @@ def plan_fashioniq(size: FashionIQSize) -> Plan:
 
 
 def _names(rng: random.Random) -> Any:
-    """Endless distinct names of the shop's kind."""
+    """Yields distinct names in the form of the shop's product numbers, without end."""
     seen: set[str] = set()
     while True:
         name = "B00" + "".join(rng.choices(string.ascii_uppercase + string.digits, k=7))
@@ -49,7 +49,7 @@ def _names(rng: random.Random) -> Any:
 
 
 def _used(names: list[str], share: float, copies: int) -> list[str]:
-    """The images that triplets may name: about `share` of the drawn ones, and every copy."""
+    """Returns the images that triplets may name: about `share` of the drawn ones, and every copy."""
     drawn = len(names) - copies
     return names[: max(2, round(drawn * share))] + names[drawn:]
 
@@ -57,7 +57,7 @@ def _used(names: list[str], share: float, copies: int) -> list[str]:
 def _triplets(
     garments: dict[str, Garment], count: int, rng: random.Random, *, with_target: bool
 ) -> list[dict[str, Any]]:
-    """`count` triplets whose target differs in few attributes from its reference."""
+    """Returns `count` triplets whose target differs from the reference in few attributes."""
     rows: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
     names = list(garments)
@@ -74,7 +74,7 @@ def _triplets(
 
 
 def _partner(reference: str, garments: dict[str, Garment], rng: random.Random) -> str:
-    """An image that differs in the wished number of attributes, or in the next larger one that occurs."""
+    """Chooses a target that differs in a random number of attributes, or in the next larger number that occurs."""
     by_changes: dict[int, list[str]] = {}
     for name, garment in garments.items():
         by_changes.setdefault(len(changed(garments[reference], garment)), []).append(name)

@@ -1,4 +1,4 @@
-"""Draws one garment."""
+"""Drawing of one garment."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from demo.draw.canvas import COLOURS, OVERSAMPLING, Colour, Point, blank, centra
 SIZES = ((64, 64), (72, 72), (64, 76), (64, 80), (64, 88), (72, 92), (66, 96), (88, 68))
 GROUNDS: tuple[Colour, ...] = ((226, 226, 224), (214, 222, 230), (230, 220, 210), (205, 208, 205))
 SHOULDER = 0.07
-# Of patterns, in canvas pixels: coarse, so that a small network tells them apart.
+# Sizes of patterns in canvas pixels. They are coarse, so that a small network can distinguish them.
 PERIOD, STRIPE, CHECK, DOT = 24, 12, 8, 12
-# Half widths and heights in units of the garment's box: shoulder, waist (half width, height), hem.
+# Half widths and heights, in units of the garment's box: shoulder, waist (half width, height), hem.
 BODIES: dict[str, tuple[float, tuple[float, float], float]] = {
     "dress": (0.23, (0.17, 0.38), 0.42),
     "shirt": (0.29, (0.27, 0.40), 0.29),
@@ -33,7 +33,7 @@ SLEEVES: dict[str, tuple[Point, Point]] = {
 
 
 def draw_garment(garment: Garment, rng: random.Random) -> Image.Image:
-    """An image of the garment; equal garments drawn with other random states differ in pixels."""
+    """Draws an image of the garment. Images of equal garments from other random states differ in pixels."""
     width, height = rng.choice(SIZES)
     place = _placement(width, height, rng)
     ground = shade(rng.choice(GROUNDS), rng, 0.05)
@@ -56,7 +56,7 @@ def draw_garment(garment: Garment, rng: random.Random) -> Image.Image:
 
 
 def _placement(width: int, height: int, rng: random.Random) -> Callable[[Point], Point]:
-    """Maps the garment's box (x from -0.5 to 0.5, y from 0 to 1) to canvas pixels."""
+    """Returns a map from the garment's box (x from -0.5 to 0.5, y from 0 to 1) to canvas pixels."""
     left, top, side = central_square(width, height)
     scale = side * rng.uniform(0.9, 1.0)
     stretch = rng.uniform(0.93, 1.05)
@@ -70,7 +70,7 @@ def _placement(width: int, height: int, rng: random.Random) -> Callable[[Point],
 
 
 def _silhouette(garment: Garment) -> list[list[Point]]:
-    """The polygons of the sleeves and the body."""
+    """Returns the polygons of the sleeves and the body."""
     shoulder, (waist, waist_height), hem = BODIES[garment.category]
     bottom = HEMS[garment.category][garment.length]
     side = [(shoulder, SHOULDER), (waist, waist_height), (hem, bottom)]
@@ -83,7 +83,10 @@ def _silhouette(garment: Garment) -> list[list[Point]]:
 
 
 def _print_pattern(pen: ImageDraw.ImageDraw, garment: Garment, colour: Colour, rng: random.Random) -> None:
-    """Draws the pattern over the whole cloth: light stripes and dots, dark checks, where the cloth allows."""
+    """Draws the pattern over the whole cloth.
+
+    Stripes and dots are lighter than the cloth, except on white; checks are darker, except on black.
+    """
     light = mix(colour, (90, 90, 100) if garment.colour == "white" else (255, 255, 255), 0.7)
     dark = mix(colour, (255, 255, 255) if garment.colour == "black" else (25, 25, 35), 0.5)
     width, height = pen.im.size
@@ -105,7 +108,7 @@ def _print_pattern(pen: ImageDraw.ImageDraw, garment: Garment, colour: Colour, r
 def _trim(
     pen: ImageDraw.ImageDraw, garment: Garment, place: Callable[[Point], Point], dark: Colour, inside: Colour
 ) -> None:
-    """Cuts the neck, where the inside shows, and adds what tells the categories apart: a belt, or buttons."""
+    """Cuts the neck, in which the inside is visible, and adds the mark of the category: a belt, or buttons."""
     if garment.neck == "v-neck":
         neck: Sequence[Point] = [(-0.16, SHOULDER - 0.02), (0.0, 0.36), (0.16, SHOULDER - 0.02)]
     else:

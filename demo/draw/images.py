@@ -1,4 +1,4 @@
-"""Images that the small models learn from: `python -m demo.draw.images --out data/models/demo_images`."""
+"""Draws the training images of the small models: `python -m demo.draw.images --out data/models/demo_images`."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from spn4cir.images.preprocess import Preprocess
 from spn4cir.progress import progress
 
 KINDS: tuple[type[Garment] | type[Scene], ...] = (Garment, Scene)
-# Some images are padded to this ratio, as for composed retrieval, others cropped, as for the captioner.
+# Some images are padded to this ratio, as for composed retrieval; the others are cropped, as for the captioner.
 RATIOS = (None, 1.25)
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Images of one kind as pixels, with what they show."""
+    """Training images of one kind as pixels, and the things that they show."""
 
     things: list[Thing]
     pixels: UInt8[Tensor, "images 3 size size"]
 
     def images(self, count: int) -> list[Image.Image]:
-        """The first `count` images as images."""
+        """Returns the first `count` as PIL images."""
         return [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in self.pixels[:count]]
 
 
 def draw_things(kind: type[Garment] | type[Scene], count: int, seed: str) -> tuple[list[Thing], list[str]]:
-    """`count` things and the seeds of their images."""
+    """Draws `count` things, and the seeds of their images."""
     rng = random.Random(f"{kind.__name__} {seed}")
     return [draw_thing(kind, rng) for _ in range(count)], [f"{rng.getrandbits(64):x}" for _ in range(count)]
 
 
 def held_out(kind: type[Garment] | type[Scene], settings: ImagesSettings) -> tuple[list[Thing], list[Image.Image]]:
-    """Things and images that no training stage sees."""
+    """Draws the held-out things and their images, which no training uses."""
     things, seeds = draw_things(kind, settings.held_out_per_kind, f"held out {settings.seed}")
     return things, [render(thing, seed) for thing, seed in zip(things, seeds, strict=True)]
 
 
 def _pixels(thing: Thing, seed: str, size: int) -> UInt8[np.ndarray, "3 size size"]:
-    """One image as the networks see it, before normalisation."""
+    """Draws one image at the input size of the networks, before normalisation."""
     ratio = random.Random(f"ratio {seed}").choice(RATIOS)
     unnormalised = Preprocess(size, ratio, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels: UInt8[np.ndarray, "3 size size"] = (unnormalised(render(thing, seed)) * 255).byte().numpy()
@@ -72,7 +72,7 @@ def write_images(settings: ImagesSettings, out: Path) -> None:
 
 
 def read_images(folder: Path) -> dict[str, TrainingImages]:
-    """The training images by kind."""
+    """Reads the training images, by the name of their kind."""
     shown = {}
     for kind in KINDS:
         things: list[Thing] = [kind(**values) for values in read_json(folder / f"{kind.__name__}.json")]
@@ -81,12 +81,12 @@ def read_images(folder: Path) -> dict[str, TrainingImages]:
 
 
 def value_counts(thing: Thing) -> list[int]:
-    """How many values each attribute has."""
+    """Returns the number of values of each attribute."""
     return [len(values) for values in thing.VALUES.values()]
 
 
 def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
-    """Each attribute's value as its place among the values."""
+    """Returns the index of each attribute's value among its possible values."""
     rows = [[thing.VALUES[name].index(value) for name, value in attributes(thing).items()] for thing in things]
     return torch.tensor(rows)
 
@@ -94,7 +94,7 @@ def label_rows(things: Sequence[Thing]) -> Int[Tensor, "things attributes"]:
 def main() -> None:
     """Draws the images with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the images; replaced whole")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the images; replaced if it exists")
     arguments = parser.parse_args()
     try:
         write_images(read_settings().images, arguments.out)

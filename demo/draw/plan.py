@@ -1,4 +1,4 @@
-"""What a data set will hold, before anything is drawn."""
+"""The planned content of a data set, before anything is drawn."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from demo.draw.attributes import Thing
 
-# Real data hold a few files that are not plain RGB.
+# Real data contain a few files that are not plain RGB.
 MODES = ("RGB",) * 30 + ("P", "RGBA")
 
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """One image file that is drawn.
+    """An image file to draw.
 
     Attributes:
-        path: relative to the data set's root.
-        thing: what it shows.
-        seed: decides place, shade, noise and size.
-        mode: the file's pixel mode.
+        path: path relative to the root of the data set.
+        thing: the garment or scene that it shows.
+        seed: determines position, shade, noise and size.
+        mode: pixel mode of the file, as PIL names it.
     """
 
     path: str
@@ -32,12 +32,12 @@ class DrawnImage:
 
 @dataclass(frozen=True)
 class Copy:
-    """An image file with the same decoded pixels as another one.
+    """An image file with the decoded pixels of another one.
 
     Attributes:
-        path: relative to the data set's root.
-        original: path of the image it repeats.
-        reencoded: other file bytes, equal pixels.
+        path: path relative to the root of the data set.
+        original: path of the other image.
+        reencoded: whether the bytes of the file differ; the pixels are equal.
     """
 
     path: str
@@ -47,14 +47,14 @@ class Copy:
 
 @dataclass
 class Plan:
-    """All files of one data set: images, copies of images, and JSON texts by path."""
+    """All files of one data set: images, copies of images, and the contents of JSON files by path."""
 
     images: list[DrawnImage] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     texts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, paths: Sequence[str], things: Sequence[Thing], copies: int, rng: random.Random) -> list[Thing]:
-        """Adds one file per path, and returns what each shows; the last `copies` repeat images before them."""
+        """Adds one file per path and returns the thing that each shows. The last `copies` repeat earlier images."""
         originals = len(paths) - copies
         shown = list(things[:originals])
         for path, thing in zip(paths, shown, strict=False):

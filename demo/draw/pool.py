@@ -1,4 +1,4 @@
-"""Draws a small CC3M folder in the authors' form: `python -m demo.draw.pool demo_fiq --out data/pool/demo_fiq`."""
+"""Draws a small pool in the authors' form of CC3M: `python -m demo.draw.pool demo_fiq --out data/pool/demo_fiq`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spn4cir.files import atomic_folder
 from spn4cir.progress import progress
 
 KINDS: dict[str, type[Garment] | type[Scene]] = {"demo_fiq": Garment, "demo_cirr": Scene}
-# How the web describes what it shows; {caption} names the attributes.
+# Alt texts as web pages have them; {caption} names the attributes.
 ALT_TEXTS: dict[type[Thing], tuple[str, ...]] = {
     Garment: (
         "{caption}",
@@ -39,9 +39,10 @@ QUALITY = 95
 
 
 def write_pool(dataset: str, size: PoolSize, root: Path) -> None:
-    """Writes the pool for a data set to `root`, which is replaced whole; the same for the same settings.
+    """Writes the pool of a data set to the folder `root`, whose earlier content is removed.
 
-    No image is one of the data set's own: place, shade and noise are drawn from other seeds.
+    Equal settings give equal pools. No image equals one of the data set: position, shade and noise are drawn from
+    other seeds.
     """
     rng = random.Random(f"pool {dataset} {size.seed}")
     names = [(part, f"{part:05d}{number:04d}") for part in size.parts for number in range(size.images)]
@@ -58,7 +59,7 @@ def write_pool(dataset: str, size: PoolSize, root: Path) -> None:
 
 
 def _record(name: str, thing: Thing, rng: random.Random) -> dict[str, object]:
-    """One line of a part file."""
+    """Returns the content of one line of a part file."""
     text = rng.choice(ALT_TEXTS[type(thing)]).format(caption=caption(thing, rng.choice((4, 5))))
     return {
         "url": f"https://pictures.example/{name}.jpg",
@@ -68,10 +69,10 @@ def _record(name: str, thing: Thing, rng: random.Random) -> dict[str, object]:
 
 
 def main() -> None:
-    """Draws one pool with the sizes of `demo/params.yaml`."""
+    """Draws one pool with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", choices=sorted(DrawPool.model_fields))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pool; replaced whole")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pool; replaced if it exists")
     arguments = parser.parse_args()
     try:
         write_pool(arguments.dataset, getattr(read_settings().draw_pool, arguments.dataset), arguments.out)

@@ -1,4 +1,4 @@
-"""An image of a thing."""
+"""Drawing of one thing, a garment or a scene."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from demo.draw.scenes import draw_scene
 
 
 def render(thing: Thing, seed: str) -> Image.Image:
-    """An image of the thing in RGB; equal for equal seeds."""
+    """Draws an RGB image of the thing. Equal things and seeds give equal images."""
     rng = random.Random(seed)
     return draw_garment(thing, rng) if isinstance(thing, Garment) else draw_scene(thing, rng)

@@ -1,4 +1,4 @@
-"""Draws one scene."""
+"""Drawing of one scene."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELLS: tuple[Point, ...] = ((0.255, 0.255), (0.745, 0.255), (0.255, 0.745), (0.7
 
 
 def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
-    """An image of the scene; equal scenes drawn with other random states differ in pixels."""
+    """Draws an image of the scene. Images of equal scenes from other random states differ in pixels."""
     width, height = rng.choice(SIZES)
     left, top, side = central_square(width, height)
     canvas = blank(width, height, shade(COLOURS[scene.background], rng, 0.04))
@@ -45,7 +45,7 @@ def _draw_shape(pen: ImageDraw.ImageDraw, points: list[Point], colour: Colour, *
 
 
 def shape_points(shape: str, turn: float) -> list[Point]:
-    """The corners of a shape of radius one around the origin, turned by `turn` radians."""
+    """Returns the corners of a shape of radius one around the origin, rotated by `turn` radians."""
     outline = _outline(shape)
     cosine, sine = math.cos(turn), math.sin(turn)
     return [(x * cosine - y * sine, x * sine + y * cosine) for x, y in outline]
