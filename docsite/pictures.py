@@ -22,7 +22,7 @@ from spn4cir.positives.rank_samples import read_samples, strips
 from spn4cir.types import Triplet
 
 DATASET, FAMILY = "demo_fiq", "clip"
-OUT = Path("docs") / "pictures"
+OUT = Path("docs") / "images"
 _SHOWN = 4
 # Title and three queries of the contact sheet.
 _SHEET_HEIGHT = 38 + 3 * 156
