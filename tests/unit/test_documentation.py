@@ -108,8 +108,10 @@ def place(tmp_path_factory) -> Iterator[Path]:
     write_table(home / "tables")
     write_part_files(home / "cc3m", (0, 64, 128, 192))
     for number in range(12):
-        draw(home / "pictures" / f"{number}.png", number)
-    shutil.copytree(home / "pictures", folder / "pictures")
+        draw(home / "images" / f"{number}.png", number)
+    shutil.copytree(home / "images", folder / "images")
+    for root in (home, folder):
+        shutil.copytree(home / "images", root / "pictures", dirs_exist_ok=True)
     for number, name in enumerate(("dress.png", "new/hat.png", "pictures/old.png")):
         draw(folder / name, 100 + number)
     write_checkpoint(folder / "best.pt", 2)
