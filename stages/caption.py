@@ -1,8 +1,7 @@
 """caption: what the training images show, in the word counts that the selected families read."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,37 +13,19 @@ from spn4cir.files import atomic_folder, write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.positives.llava import load_captioner
-from spn4cir.types import CaptionedImage
 from stages import published
+from stages.caption_files import CaptionFile, caption_files
 from stages.common import Job, run
-from stages.pools import open_pool
 from stages.work import code_hash, work_folder
 
 # Name of a caption file, its captions by image name, and where it comes from.
 Written = tuple[str, dict[str, str], published.Origin]
 
 
-@dataclass(frozen=True)
-class CaptionFile:
-    """One caption file.
-
-    Attributes:
-        images: what it describes, in order.
-        words: the word count.
-        place: where the published file of that name lies.
-        root: the folder that it lies in, of which the hub has a copy.
-    """
-
-    images: Callable[[], Sequence[CaptionedImage]]
-    words: int
-    place: Path
-    root: Path
-
-
 def main(job: Job) -> None:
     """Writes `data/caption/<dataset>/`: a file a word count (and part of the pool), and `source.json`."""
     settings = of_dataset(job.params.caption, job.dataset, "caption")
-    wanted = [*_own(job, settings), *_pooled(job, settings)]
+    wanted = caption_files(job, settings)
     written = _make if settings.source == "make" else _take
     with atomic_folder(job.place("caption")) as folder:
         origins, images = {}, 0
@@ -53,30 +34,6 @@ def main(job: Job) -> None:
             origins[name] = origin | {"empty": count_empty(captions, name)}
         check_answered(images, sum(origin["empty"] for origin in origins.values()))
         write_json(folder / "source.json", origins, indent=2)
-
-
-def _own(job: Job, settings: Caption) -> Iterator[CaptionFile]:
-    """Files of the data set's own images."""
-    layout = job.layout()
-    families = [family for family in job.params.run.models if family not in settings.pool]
-    for words in sorted({job.of_family(settings.words, "caption.{}.words", family) for family in families}):
-        place = layout.names.captions(words)
-        yield CaptionFile(lambda: layout.caption_images(settings.images), words, place, layout.root / "mm_data")
-
-
-def _pooled(job: Job, settings: Caption) -> Iterator[CaptionFile]:
-    """Files of the pool's images, one a part; none where no selected family reads them."""
-    counts = sorted({settings.pool[family] for family in job.params.run.models if family in settings.pool})
-    if not counts:
-        return
-    pool = open_pool(job)
-    parts: dict[int, list[CaptionedImage]] = {}
-    for image in pool.images():
-        parts.setdefault(pool.part_of(image.name), []).append(image)
-    for words in counts:
-        for part, images in parts.items():
-            place = pool.published_captions(part, words)
-            yield CaptionFile(lambda images=images: images, words, place, pool.root / "mm_data")  # type: ignore[misc]
 
 
 def _take(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:

@@ -1,11 +1,7 @@
 """checkpoint: the stage-1 weights, taken from a published file or trained from a base model."""
 
-import torch
-
 from spn4cir.checkpoints.published import build_composer, read_checkpoint, save_composer
-from spn4cir.composers import composer_class
-from spn4cir.composers.protocol import Composer, Options
-from spn4cir.config.params import HubModel, LocalModel, OpenClipModel, of_dataset, of_family
+from spn4cir.config.params import LocalModel, of_dataset, of_family
 from spn4cir.config.training import CheckpointSettings
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
@@ -13,18 +9,17 @@ from spn4cir.training.figures import write_figures
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.trainer import History
 from stages import published
+from stages.base_model import ModelSource, base_model, model_source, tokenizer_options
 from stages.common import DATA, Job, run
 from stages.inputs import data_hash, unique_images
 from stages.training import training_setup, training_triplets
 from stages.work import clear_work
 
-Source = HubModel | LocalModel | OpenClipModel
-
 
 def main(job: Job) -> None:
     """Writes `data/checkpoint/<dataset>/<family>/{stage1.pt, source.json, figures/}`."""
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
-    source = job.of_family(of_dataset(job.params.models, job.dataset, "models").stage1, "models.{}.stage1")
+    source = model_source(job)
     if settings.source == "train":
         history, origin = _train(job, settings, source), {"source": "train", "base": source.model_dump()}
     else:
@@ -33,15 +28,7 @@ def main(job: Job) -> None:
     write_figures(history, job.place("checkpoint") / "figures", job.place("speed") / "checkpoint")
 
 
-def _options(job: Job) -> Options:
-    """The tokenizer: a folder beside the family's model, or a hub id; read only by families that need one."""
-    source = of_dataset(job.params.models, job.dataset, "models").tokenizer
-    if isinstance(source, HubModel):
-        return Options(tokenizer=source.hub, revision=source.revision)
-    return Options(tokenizer=str(job.model(f"stage1/{job.family}", source)))
-
-
-def _take(job: Job, settings: CheckpointSettings, source: Source) -> tuple[History, published.Origin]:
+def _take(job: Job, settings: CheckpointSettings, source: ModelSource) -> tuple[History, published.Origin]:
     local = DATA / "models" / job.dataset / "stage1" / job.family
     if settings.source == "path" and isinstance(source, LocalModel):
         local = job.model(f"stage1/{job.family}", source)
@@ -49,23 +36,14 @@ def _take(job: Job, settings: CheckpointSettings, source: Source) -> tuple[Histo
     checkpoint = read_checkpoint(path, job.family)
     if checkpoint.stage != 1:
         raise InputError(f"{path}: is a stage-2 checkpoint; stage 1 is wanted here")
-    save_composer(build_composer(checkpoint, path, job.family, _options(job)), job.stage1_file, stage=1, epoch=0)
+    save_composer(
+        build_composer(checkpoint, path, job.family, tokenizer_options(job)), job.stage1_file, stage=1, epoch=0
+    )
     clear_work(job.work("checkpoint"))
     return History(), origin
 
 
-def _base(job: Job, source: Source) -> Composer:
-    """The base model with new heads, which the seed decides."""
-    cls = composer_class(job.family)
-    torch.manual_seed(job.params.seed)
-    if isinstance(source, LocalModel):
-        return cls.from_base(str(job.model(f"stage1/{job.family}", source)), None, _options(job))
-    if isinstance(source, OpenClipModel):
-        return cls.from_base(source.open_clip, source.tag, _options(job))
-    return cls.from_base(source.hub, source.revision, _options(job))
-
-
-def _train(job: Job, settings: CheckpointSettings, source: Source) -> History:
+def _train(job: Job, settings: CheckpointSettings, source: ModelSource) -> History:
     inputs = {
         "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
         "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
@@ -74,7 +52,7 @@ def _train(job: Job, settings: CheckpointSettings, source: Source) -> History:
     triplets = training_triplets(job, settings.positives, settings.positives)
     setup = training_setup(job, "checkpoint", settings, inputs, triplets)
     unique = unique_images(job, settings.positives)
-    return train_stage1(_base(job, source), unique, settings.train, setup, job.stage1_file)
+    return train_stage1(base_model(job, source), unique, settings.train, setup, job.stage1_file)
 
 
 if __name__ == "__main__":

@@ -1,109 +1,14 @@
-"""report: one page that shows what came out for a data set and family, and what it was made of."""
+"""report: one page that shows the results for a data set and family, and what they were made from."""
 
-from collections.abc import Callable
-from functools import reduce
-from pathlib import Path
-from typing import Any
-
-from spn4cir.comparison.paper import PaperComparison, compare_to_paper
-from spn4cir.comparison.runs import read_runs
-from spn4cir.config.pair_settings import pair_settings, short_key
-from spn4cir.config.params import of_dataset
-from spn4cir.errors import InputError
-from spn4cir.files import read_json
-from spn4cir.positives.caption_files import read_captions
-from spn4cir.positives.dedup import read_optimized_images
-from spn4cir.positives.listing import read_listing
-from spn4cir.positives.rank_samples import read_samples
-from spn4cir.report.inputs import input_hashes
 from spn4cir.report.page import write_page
-from spn4cir.report.run import RunResults, read_outcomes
-from spn4cir.types import Triplet
 from stages.common import DATA, Job, run
-from stages.inputs import scored_layout
+from stages.run_results import collect
 
 
 def main(job: Job) -> None:
     """Writes `data/report/<dataset>/<family>.html`."""
     out = DATA / "report" / job.dataset / f"{job.family}.html"
     print(f"{out}: {write_page(collect(job), job.params.report, out) / 1e6:.1f} MB")
-
-
-def collect(job: Job) -> RunResults:
-    """What the stages before this one wrote."""
-    layout = scored_layout(job)
-    gallery = {name: path for split in layout.evaluation_splits() for name, path in split.places.items()}
-    triplets, triplet_path = generated(job)
-    settings = _settings(job)
-    metrics = Path("metrics") / job.dataset / f"{job.family}.json"
-    return RunResults(
-        dataset=job.dataset,
-        family=job.family,
-        settings=settings,
-        inputs=input_hashes(layout.root, _inputs(job)),
-        metrics=read_json(metrics),
-        paper=beside_paper(metrics) if job.dataset == layout.published else None,
-        recall_ks=layout.protocol.recall_ks,
-        queries=read_outcomes(job.place("validate") / "queries.parquet"),
-        curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
-        triplets=triplets,
-        captions=_captions(job),
-        unique=read_optimized_images(job.dedup_file, layout.image_path),
-        samples=read_samples(job.shared("match") / "ranks.json"),
-        window=settings["match"]["window"],
-        gallery_path=gallery.__getitem__,
-        triplet_path=triplet_path,
-    )
-
-
-def beside_paper(metrics: Path) -> PaperComparison | None:
-    """The paper's figures beside those of a metrics file; None where it has none of the family."""
-    (scored,) = read_runs(str(metrics)).values()
-    try:
-        return compare_to_paper(scored)
-    except InputError:
-        return None
-
-
-def _inputs(job: Job) -> dict[str, Path]:
-    return {
-        "stage-1 weights": job.stage1_file,
-        "stage-2 weights": job.place("train") / "best.pt",
-        "bank, manifest": job.place("bank") / "manifest.json",
-        "bank, targets": job.place("bank") / "target.npy",
-        "unique images": job.dedup_file,
-        "generated triplets": job.place("triplets"),
-        "scored queries": job.place("validate") / "queries.parquet",
-    }
-
-
-def _words(job: Job) -> int:
-    captions = of_dataset(job.params.caption, job.dataset, "caption")
-    return job.of_family(captions.words | captions.pool, "caption.{}.words")
-
-
-def _captions(job: Job) -> dict[str, str]:
-    """Those that the family's triplets read."""
-    files = sorted(job.shared("caption").glob(f"*_{_words(job)}.json"))
-    return {name: caption for file in files for name, caption in read_captions(file).items()}
-
-
-def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
-    """The generated triplets, and where an image of theirs lies: of a recipe, as its listing says."""
-    layout = job.layout()
-    if not read_json(job.listing_file):
-        return layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family)), layout.image_path
-    listing = read_listing(job.listing_file)
-    return listing.triplets, lambda name: listing.unique.gallery.paths[listing.unique.row[name]]
-
-
-def _settings(job: Job) -> dict[str, Any]:
-    """What `params.yaml` says of this data set and family, by section."""
-    found: dict[str, Any] = {}
-    for path, value in pair_settings(job.params, job.dataset, job.family).items():
-        *sections, key = short_key(path, job.family)
-        reduce(lambda inner, name: inner.setdefault(name, {}), sections, found)[key] = value
-    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from spn4cir.report.page import render, write_page
 from spn4cir.report.run import Outcome, RunResults, read_outcomes
 from spn4cir.types import Triplet
 from stages.common import Job
-from stages.report import beside_paper, collect, generated, main
+from stages.report import main
+from stages.run_results import beside_paper, collect, generated
 from tests.helpers.layouts import write
 from tests.helpers.reports import HOSTILE, IMAGES, write_run, write_weights
 

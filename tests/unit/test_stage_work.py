@@ -40,6 +40,7 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
             "data_hash",
             "scored_layout",
             "of_dataset",
+            "model_source",
             "unique_images",
             "code_hash",
         )
