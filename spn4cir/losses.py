@@ -1,4 +1,4 @@
-"""InfoNCE, in batch or against a bank, for candidates of one vector each and for candidates of several tokens."""
+"""InfoNCE losses, in batch or against a bank, for candidates of one vector or of several tokens."""
 
 from collections.abc import Iterator
 
@@ -8,18 +8,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# Dot products of tokens, or target features, held at once: 4 MB of float32, so that a block's maxima are taken from the
-# cache.
+# Dot products of tokens, or values of target features, in one block: 4 MB of float32, so that the maxima of a block are
+# taken in the cache.
 _BLOCK_VALUES = 1 << 20
-# How many times as many on a GPU, where a block's launches take longer than its memory.
+# Factor of the block size on a GPU, where launching the kernels of a block takes longer than reading its memory.
 _GPU_FACTOR = 16
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Softmax cross-entropy of dot products, with the logits turned into their gradient in place.
+    """Softmax cross-entropy of dot products that replaces the logits by their gradient in place.
 
-    A plain graph keeps the logits, their log-softmax and the gradient: three (batch, candidates) matrices where
-    one is enough.
+    A plain graph keeps the logits, their log-softmax and the gradient: three (batch, candidates) matrices instead of
+    one.
     """
 
     @staticmethod
@@ -64,17 +64,17 @@ def info_nce(
 ) -> Float[Tensor, ""]:
     """Mean of -log softmax(queries . targets / temperature) at the labels, in float32.
 
-    Stage 1 passes the batch's own targets, stage 2 the bank (method: L with its denominator over the batch or over
-    every training image). Gradients flow to those of queries, targets and temperature that ask for them.
+    Stage 1 passes the targets of the batch, stage 2 those of the bank: the denominator of the loss is the sum over the
+    batch or over every training image. Gradients flow to queries, targets and temperature that require them.
 
     Args:
         queries: unit norm.
         targets: unit norm.
-        labels: row of `targets` that each query is to find.
+        labels: row of each query's target in `targets`.
         temperature: tau, above 0.
 
     Raises:
-        ValueError: for a temperature that is not positive.
+        ValueError: the temperature is not positive.
     """
     with torch.autocast(queries.device.type, enabled=False):
         loss: Tensor = _InfoNCE.apply(
@@ -86,7 +86,7 @@ def info_nce(
 def positive_temperature(temperature: float | Float[Tensor, ""], device: torch.device) -> Float[Tensor, ""]:
     """The temperature as a float32 scalar on the device. Raises ValueError for a number that is not positive.
 
-    A tensor, which may be learned, is not looked at: that would wait for the device at every step.
+    The value of a tensor, which may be learned, is not checked: that would wait for the device at every step.
     """
     if not isinstance(temperature, Tensor) and temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
@@ -100,14 +100,14 @@ def sampled_info_nce(
     negatives: int,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """InfoNCE with `negatives` candidates drawn for each query, without replacement, beside its target.
+    """InfoNCE of each query's target and `negatives` other candidates, drawn without replacement.
 
     Args:
         scores: similarity of each query with every candidate.
         labels: column of each query's target; never drawn as a negative.
         temperature: tau, above 0.
-        negatives: how many to draw; all others where there are no more.
-        generator: source of the draw, on the CPU.
+        negatives: number of candidates to draw; all others if there are no more.
+        generator: random generator of the draw, on the CPU.
     """
     negatives = min(negatives, scores.shape[1] - 1)
     keys = torch.rand(scores.shape, generator=generator).scatter_(1, labels.cpu()[:, None], -1.0)
@@ -118,7 +118,7 @@ def sampled_info_nce(
 
 
 def _blocks(queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candidates tokens dim"]) -> Iterator[slice]:
-    """Candidates that are compared at once."""
+    """Blocks of candidates that are compared at once."""
     values = _BLOCK_VALUES if queries.device.type == "cpu" else _BLOCK_VALUES * _GPU_FACTOR
     count = max(1, values // (targets.shape[1] * max(queries.shape)))
     for start in range(0, len(targets), count):
@@ -128,7 +128,8 @@ def _blocks(queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candi
 class _TokenScores(torch.autograd.Function):
     """Maximum over the tokens of dot products.
 
-    Which token won is kept, (queries, candidates), so that the backward need not compute the dot products again.
+    The index of the best token, (queries, candidates), is kept, so that the backward pass does not compute the dot
+    products again.
     """
 
     @staticmethod
@@ -173,12 +174,12 @@ def token_scores(
 ) -> Float[Tensor, "queries candidates"]:
     """Maximum over a candidate's tokens of the dot products with a query, in float32.
 
-    Never holds the dot products of more than one block of candidates, and turns targets of half precision into
-    float32 a block at a time. Gradients flow to the token that wins; where several tie, to one of them.
+    Holds the dot products of only one block of candidates at a time, and converts targets of half precision to float32
+    block by block. Gradients flow to the best token; if several tie, to one of them.
 
     Args:
         queries: unit norm.
-        targets: unit norm, several tokens a candidate.
+        targets: unit norm, several tokens for each candidate.
     """
     with torch.autocast(queries.device.type, enabled=False):
         scores: Tensor = _TokenScores.apply(queries.float(), targets)
@@ -193,16 +194,16 @@ def token_info_nce(
 ) -> Float[Tensor, ""]:
     """InfoNCE over `token_scores`, in batch or against a bank, in float32.
 
-    Gradients flow to those of queries, targets and temperature that ask for them.
+    Gradients flow to queries, targets and temperature that require them.
 
     Args:
         queries: unit norm.
-        targets: unit norm, several tokens a candidate.
-        labels: row of `targets` that each query is to find.
+        targets: unit norm, several tokens for each candidate.
+        labels: row of each query's target in `targets`.
         temperature: tau, above 0.
 
     Raises:
-        ValueError: for a temperature that is not positive.
+        ValueError: the temperature is not positive.
     """
     tau = positive_temperature(temperature, queries.device)
     with torch.autocast(queries.device.type, enabled=False):

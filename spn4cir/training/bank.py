@@ -1,7 +1,7 @@
-"""The bank: features of every unique training image, in files beside a manifest.
+"""The bank: features of every unique training image, stored in files with a manifest.
 
-Target features are float32 and read whole. Reference features are memory-mapped, in float16 or float32 (`dtype`), or
-not stored at all (`reference: recomputed`).
+Target features are float32 and are read into memory. Reference features are memory-mapped, in float16 or float32
+(`dtype`), or not stored at all (`reference: recomputed`).
 """
 
 import os
@@ -27,10 +27,10 @@ from spn4cir.training.reference_rows import RecomputedReferences, References, St
 from spn4cir.types import UniqueImages
 
 _MANIFEST = "manifest.json"
-# In the work folder: how many rows are written and the shapes of both parts, and the folder that becomes the bank.
+# In the work folder: the number of rows written with the shapes of both parts, and the folder that becomes the bank.
 _DONE = "done.json"
 _FILES = "bank"
-# The stored parts, by what the settings say of reference features.
+# The stored parts, by the setting `reference`.
 _PARTS = {"stored": ("reference", "target"), "recomputed": ("target",)}
 
 _TARGET_DTYPE = "float32"
@@ -44,9 +44,9 @@ class Bank:
     """Features of every unique training image.
 
     Attributes:
-        reference: where the reference features of a step come from.
-        target: (images, ...), float32 in memory: the loss reads all of it at every step.
-        row: for every image name, duplicates included, its row.
+        reference: source of the reference features of a step.
+        target: (images, ...), unit norm, float32 in memory: the loss reads all of it at every step.
+        row: row of each image by name, duplicates included.
     """
 
     reference: References
@@ -55,7 +55,7 @@ class Bank:
 
 
 def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -> dict[str, Any]:
-    """What a bank depends on: the frozen weights, the preprocessing, the images and their order, the settings."""
+    """Everything a bank depends on: the frozen weights, the preprocessing, the images and their order, the settings."""
     return {
         "family": composer.family,
         "images": len(unique.gallery),
@@ -78,20 +78,20 @@ def build_bank(
 ) -> None:
     """Encodes every unique image once and writes the bank to the folder `out`.
 
-    The first image goes alone: it tells the size of the bank, which is printed and looked for on the disk before the
-    others are encoded.
+    The first image is encoded alone. Its features determine the size of the bank, which is printed, and the free disk
+    space is checked before the other images are encoded.
 
     Args:
         composer: stage-1 network, on `device`.
         unique: the images.
-        settings: dtype of the reference rows, batch size, and whether those are stored.
-        out: where the bank goes, whole.
-        work: folder of an interrupted build of the same bank, or an empty one: at most one batch is lost.
-        workers: processes that decode.
+        settings: batch size, dtype of the reference rows, and whether they are stored.
+        out: folder of the bank; written whole or not at all.
+        work: folder of an interrupted build of the same bank, or an empty one; at most one batch is lost.
+        workers: processes that decode images.
         device: where the network runs.
 
     Raises:
-        InputError: an image cannot be decoded, or the disk is too full.
+        InputError: an image cannot be decoded, or the disk has too little space.
     """
     parts, images = _PARTS[settings.reference], len(unique.gallery)
     paths, keep = unique.gallery.paths, torch.full((images,), "reference" in parts)
@@ -116,11 +116,11 @@ def build_bank(
 
 
 def _publish(files: Path, out: Path) -> None:
-    """Links the finished files into the folder `out`, whole; copies them where links are not to be had.
+    """Publishes the finished files as the folder `out`: hard links, or copies where links are not possible.
 
-    The work keeps its names of them, so that a stage killed before DVC has stored the bank encodes nothing again, and
-    no second copy is made on the same disk. That is sound although DVC makes its own link read-only and puts it into
-    its cache: a complete bank is never written again, its rows are all noted as done and its manifest is replaced.
+    The work folder keeps its links, so that a stage killed before DVC has stored the bank encodes nothing again, and
+    the disk holds no second copy. This is safe although DVC makes its own link read-only and moves it into its cache:
+    a complete bank is never written again, because all its rows are recorded as done and its manifest is replaced.
     """
     with atomic_folder(out) as folder:
         for path in sorted(files.iterdir()):
@@ -131,7 +131,7 @@ def _publish(files: Path, out: Path) -> None:
 
 
 def _begun(work: Path, parts: tuple[str, ...]) -> tuple[int, Shapes]:
-    """Rows that an interrupted build finished, and the shapes of both parts; 0 where there is none."""
+    """The number of rows an interrupted build finished and the shapes of both parts; 0 if there is none."""
     if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in parts):
         return 0, {}
     noted = read_json(work / _DONE)
@@ -143,12 +143,12 @@ def _dtype(part: str, settings: BankSettings) -> np.dtype[Any]:
 
 
 def _sizes(shapes: Shapes, settings: BankSettings) -> dict[str, int]:
-    """Bytes of each part."""
+    """Size of each part in bytes."""
     return {part: prod(shape) * _dtype(part, settings).itemsize for part, shape in shapes.items()}
 
 
 def _sizes_line(shapes: Shapes, settings: BankSettings) -> str:
-    """What both parts take, for people."""
+    """The size of both parts, as a printed line."""
     sizes = _sizes(shapes, settings)
     where = "on disk" if settings.reference == "stored" else "encoded again in each step: none of it on disk"
     return (
@@ -158,7 +158,10 @@ def _sizes_line(shapes: Shapes, settings: BankSettings) -> str:
 
 
 def _make_files(folder: Path, shapes: Shapes, settings: BankSettings) -> None:
-    """The files at full size, without holes. Raises InputError before the first when the disk is too full."""
+    """Creates the files at full size, without holes.
+
+    Raises InputError before it creates the first file if the disk has too little space.
+    """
     parts, sizes = _PARTS[settings.reference], _sizes(shapes, settings)
     require_space(folder, sum(sizes[part] for part in parts), _remedy(settings))
     folder.mkdir(exist_ok=True)
@@ -170,9 +173,9 @@ def _make_files(folder: Path, shapes: Shapes, settings: BankSettings) -> None:
 
 
 def _remedy(settings: BankSettings) -> str:
-    """What to do when the disk has too little room."""
+    """Advice for a disk with too little space."""
     place = "in params.yaml set bank.<dataset>.<family>"
-    ways = ["free some room"]
+    ways = ["free some space"]
     if settings.reference == "stored" and settings.dtype != "float16":
         ways.append(f"{place}.dtype: float16 (half the size of the reference rows)")
     if settings.reference == "stored":
@@ -181,13 +184,13 @@ def _remedy(settings: BankSettings) -> str:
 
 
 def _append(maps: Maps, features: ImageFeatures, start: int) -> int:
-    """Writes a batch to the disk; returns its rows. Raises InputError for values beyond what the dtype holds."""
+    """Writes a batch and returns its number of rows. Raises InputError for values that the dtype cannot hold."""
     for part, stored in maps.items():
         tensor: Tensor = getattr(features, part)
         largest = float(tensor.abs().max())
         if largest > float(np.finfo(stored.dtype).max):
             raise InputError(
-                f"bank: {part} features reach {largest:.3g}, more than {stored.dtype} holds; "
+                f"bank: {part} features reach {largest:.3g}, more than {stored.dtype} can hold; "
                 "in params.yaml set bank.<dataset>.<family>.dtype: float32"
             )
         stored[start : start + len(tensor)] = tensor.numpy()
@@ -196,10 +199,10 @@ def _append(maps: Maps, features: ImageFeatures, start: int) -> int:
 
 
 def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:
-    """The bank of a folder, checked against what it is to be used with.
+    """Opens the bank of a folder and checks that it was built for this network, these images and these settings.
 
-    Raises InputError that names what differs (other weights, other preprocessing, other images), and for a file that
-    is damaged or of another dtype.
+    Raises InputError that names the differences (weights, preprocessing, images), and for a file that is damaged or of
+    another dtype.
     """
     found = read_json(folder / _MANIFEST)
     expected = manifest(composer, unique, settings)
@@ -213,15 +216,18 @@ def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: 
 
 
 def _targets(path: Path, images: int) -> Float[Tensor, "images ..."]:
-    """The file's rows. Raises InputError unless it holds so many in float32: banks once held them as reference rows."""
+    """The target features. Raises InputError unless the file contains `images` rows in float32.
+
+    Earlier versions stored targets in the dtype of the reference rows.
+    """
     try:
         stored = np.load(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}); build the bank again") from None
     if stored.dtype != _TARGET_DTYPE:
-        raise InputError(f"{path}: holds targets in {stored.dtype}, expected {_TARGET_DTYPE}; build the bank again")
+        raise InputError(f"{path}: contains targets in {stored.dtype}, expected {_TARGET_DTYPE}; build the bank again")
     if len(stored) != images:
-        raise InputError(f"{path}: holds {len(stored)} rows, expected {images}; build the bank again")
+        raise InputError(f"{path}: contains {len(stored)} rows, expected {images}; build the bank again")
     return torch.from_numpy(stored)
 
 

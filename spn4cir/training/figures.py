@@ -1,7 +1,7 @@
-"""A run's figures as files that DVC plots, written by DVCLive while training goes on.
+"""Figures of a training run as files that DVC plots, written by DVCLive during training.
 
-One file a figure, tab-separated: `step` (the training step, or the epoch) and the value. DVCLive comes with the extra
-`dvc`; nothing else of the package needs it.
+Each figure is one tab-separated file with the columns `step` (the training step, or the epoch) and the value. DVCLive
+is installed by the extra `dvc`; nothing else in the package needs it.
 """
 
 import shutil
@@ -11,17 +11,24 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from spn4cir.training.trainer import History
 
-# Folders of figures that a repeated run writes again byte by byte, and the one whose figures no two runs share.
+# Folders of figures that a repeated run writes identically, and the folder of figures that differ in every run.
 GROUPS = ("steps", "epochs", "scores")
 SPEED = "speed"
-# Figures of an epoch that are no scores.
+# Figures of an epoch that are not scores.
 _EPOCH_FIGURES = ("loss", "score", "learning_rate", "temperature")
 
 
 class Figures:
-    """Writes what a history gains into `<folder>/plots/metrics/<group>/<figure>.tsv`.
+    """Writes new rows of a history to `<folder>/plots/metrics/<group>/<figure>.tsv`.
 
-    Each begins anew: of a resumed run the first update writes all that was there, so that no row lacks or comes twice.
+    The files are started again: the first update of a resumed run writes all rows so far, so that none is missing or
+    repeated.
+
+    Args:
+        folder: where DVCLive writes.
+
+    Raises:
+        InputError: DVCLive is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +40,7 @@ class Figures:
         self._steps = self._epochs = self._speed = 0
 
     def update(self, history: History) -> None:
-        """Writes the rows that came since the last update."""
+        """Writes the rows added since the last update."""
         for row in history.steps[self._steps :]:
             self._log("steps", row["step"], {"loss": row["loss"]})
         for row in history.epochs[self._epochs :]:
@@ -51,13 +58,13 @@ class Figures:
 
 
 def write_figures(history: History, out: Path, speed: Path) -> None:
-    """Writes all figures, whole, one file a figure; weights not trained here have empty folders.
+    """Writes one file for each figure; the folders are empty for weights that were not trained here.
 
     Args:
-        history: what training wrote down.
+        history: history of the run.
         out: folder of the groups, `<out>/<group>/<figure>.tsv`.
-        speed: folder of `<figure>.tsv` for images per second and memory: beside `out`, which is an out of the stage, so
-            that a repeated run leaves the stage's outs as they were.
+        speed: folder of `<figure>.tsv` for images per second and memory. It is separate from `out`, which is an out of
+            the stage, so that a repeated run leaves the stage's outs unchanged.
     """
     with atomic_folder(out) as folder, atomic_folder(speed) as beside:
         live = folder / "live"

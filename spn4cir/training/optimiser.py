@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and loss scaling of a run, as one thing that saves and resumes."""
+"""Optimiser, learning-rate schedule and loss scaling of a run, saved and resumed together."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,20 +10,23 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation
 
-# A learned temperature stays above this, where half precision still tells logits apart.
+# Lower bound of a learned temperature: half precision still distinguishes the logits.
 MIN_TEMPERATURE = 1e-3
 _SHORTEST_CYCLE = 3
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def autocast_dtype(settings: Optimisation, device: torch.device) -> torch.dtype | None:
-    """The autocast type; float16 is for CUDA, the CPU runs float32 in its place."""
+    """The dtype of autocast; None: float32. float16 needs CUDA: the CPU uses float32 instead."""
     dtype = _DTYPES[settings.precision]
     return None if dtype is torch.float16 and device.type == "cpu" else dtype
 
 
 def make_optimiser(composer: Composer, settings: Optimisation, stage: int) -> torch.optim.AdamW:
-    """AdamW over what the stage trains, the temperature with it where it is learned; sets both up for training."""
+    """AdamW over the parameters that the stage trains, including the temperature if it is learned.
+
+    Also sets which parameters require gradients, and sets the temperature to `tau`.
+    """
     trained = composer.train_stage(stage)
     composer.temperature.requires_grad_(settings.learn_tau)
     composer.temperature.data.fill_(settings.tau)
@@ -42,9 +45,14 @@ def make_optimiser(composer: Composer, settings: Optimisation, stage: int) -> to
 
 
 def make_scheduler(optimiser: torch.optim.Optimizer, settings: Optimisation, steps: int) -> LRScheduler | None:
-    """The schedule of the settings over epochs of so many steps; None for a constant rate.
+    """The learning-rate schedule of the settings; None for a constant rate.
 
-    A cycle over fewer than three steps, which hold no start, peak and end, is a constant rate too.
+    A cycle over fewer than three steps has no start, peak and end, and is a constant rate as well.
+
+    Args:
+        optimiser: its rates are scheduled.
+        settings: the schedule and the number of epochs.
+        steps: steps in an epoch.
     """
     schedule = settings.schedule
     if isinstance(schedule, Decay):
@@ -66,13 +74,13 @@ def make_scheduler(optimiser: torch.optim.Optimizer, settings: Optimisation, ste
 
 
 def _rising_share(schedule: OneCycle, epochs: int, steps: int) -> float:
-    """The share of all steps until the peak: at most half, at least two steps."""
+    """The share of all steps before the peak: at most half, at least two steps."""
     total = epochs * steps
     return max(min(schedule.peak * steps, total / 2), 2) / total
 
 
 def set_dropout(composer: Composer, active: bool, seed: int) -> None:
-    """Dropout on or off; BatchNorm stays frozen. `seed` begins what dropout draws, so that a resumed run repeats it."""
+    """Switches dropout on or off, with BatchNorm frozen. Draws depend on `seed`: a resumed run repeats them."""
     composer.train(active)
     for module in composer.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -83,14 +91,14 @@ def set_dropout(composer: Composer, active: bool, seed: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What steps a run's weights.
+    """The optimisation state of a run.
 
     Attributes:
         composer: the network.
-        optimiser: over what is trained.
-        scheduler: of its learning rates; None: they are constant.
-        scaler: of losses in float16; does nothing elsewhere.
-        settings: what they were made from.
+        optimiser: optimiser of the trained parameters.
+        scheduler: schedule of the learning rates; None: they are constant.
+        scaler: loss scaling for float16; disabled for other precisions.
+        settings: the settings of the run.
     """
 
     composer: Composer
@@ -103,13 +111,13 @@ class TrainingRun:
     def begin(
         cls, composer: Composer, settings: Optimisation, stage: int, steps: int, device: torch.device
     ) -> "TrainingRun":
-        """A run's first state; `steps` an epoch."""
+        """The initial state of a run with `steps` steps in an epoch."""
         optimiser = make_optimiser(composer, settings, stage)
         scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)
         return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings)
 
     def step(self, loss: Tensor) -> None:
-        """Backward and one step of the optimiser."""
+        """Runs the backward pass and one step of the optimiser."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -119,16 +127,16 @@ class TrainingRun:
             self.scheduler.step()
 
     def end_epoch(self) -> None:
-        """Moves on a schedule that goes by epochs."""
+        """Advances a schedule that changes once an epoch."""
         if self.scheduler is not None and not isinstance(self.scheduler, OneCycleLR):
             self.scheduler.step()
 
     def learning_rate(self) -> float:
-        """Of the last group: the heads, or all there is."""
+        """The learning rate of the last parameter group: the heads, or all parameters if there is one group."""
         return float(self.optimiser.param_groups[-1]["lr"])
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values and tensors."""
+        """The whole state as plain values and tensors."""
         return {
             "composer": self.composer.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -137,7 +145,7 @@ class TrainingRun:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` gave."""
+        """Restores a state that `state` returned."""
         self.composer.load_state_dict(state["composer"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])

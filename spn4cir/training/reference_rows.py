@@ -1,4 +1,4 @@
-"""Where the reference features of a step come from: rows stored on disk, or their images, encoded again."""
+"""Reference features of a training step: rows stored on disk, or images that are encoded again."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles, worker_errors
 
-# A batch with fewer bytes of rows is read where it is needed: starting processes each epoch would cost more.
+# A batch with fewer bytes of rows is read in the main process: starting processes each epoch would take longer.
 _SMALL_BATCH = 4 << 20
-# What the batches that lie ready, or are being read, may take at once: each process holds one.
+# Bytes that all batches read ahead, or being read, may take together: each process holds one.
 _READ_AHEAD = 2 << 30
 
 
@@ -26,43 +26,43 @@ class References(Protocol):
     """Reference features by row of the unique images."""
 
     def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
-        """What the steps need, in order, read ahead by processes; on the CPU, pinned where the device is a GPU.
+        """The input of each step, in order, read ahead by processes; on the CPU, pinned if the device is a GPU.
 
         Args:
-            needed: the rows of each step, each row once, sorted.
-            workers: processes that read or decode, 0: none.
+            needed: the rows of each step, unique and sorted.
+            workers: processes that read or decode; 0: none.
             device: where the steps run.
         """
 
     def features(self, composer: Composer, read: Tensor) -> Tensor:
-        """Reference features of what `read` gave, a row each, on its device; no gradients."""
+        """Reference features, one row for each row of `read`, on its device, without gradients."""
 
 
 def read_ahead(loader: DataLoader[Any]) -> Iterator[Tensor]:
-    """The loader's batches; what its processes end with as one line."""
+    """The loader's batches; an error of a worker process is raised as one line."""
     with worker_errors():
         yield from loader
 
 
 class StoredReferences(Dataset[Tensor]):
-    """Rows of a memory-mapped file; a process that reads them opens the file itself.
+    """Rows of a memory-mapped file; each worker process opens the file itself.
 
     Args:
         path: the `.npy` file, (images, ...).
-        images: how many rows it is to hold.
+        images: expected number of rows.
 
     Raises:
-        InputError: the file is absent, cut short or of another size.
+        InputError: the file is absent, truncated or of another size.
     """
 
     def __init__(self, path: Path, images: int) -> None:
         self.path = path
         if len(self.array) != images:
-            raise InputError(f"{path}: holds {len(self.array)} rows, expected {images}; build the bank again")
+            raise InputError(f"{path}: contains {len(self.array)} rows, expected {images}; build the bank again")
 
     @cached_property
     def array(self) -> np.memmap[Any, Any]:
-        """The whole file, mapped."""
+        """The memory-mapped file."""
         try:
             mapped: np.memmap[Any, Any] = np.load(self.path, mmap_mode="r")
         except (OSError, ValueError) as error:
@@ -82,23 +82,23 @@ class StoredReferences(Dataset[Tensor]):
 
     @property
     def row_bytes(self) -> int:
-        """Size of a row."""
+        """Size of a row in bytes."""
         return self.array.nbytes // max(len(self), 1)
 
     def _announce(self, rows: np.ndarray[Any, Any]) -> None:
-        """Tells the system which parts of the file come next: it reads them in large pieces, several at a time.
+        """Announces the rows to the operating system, which then reads them in large pieces, several at a time.
 
-        Left to itself it reads ahead within a row only, a small piece each time the copy runs into a missing page.
+        Without the hint it reads ahead within a row only, one small piece at each page fault.
         """
         if not hasattr(os, "posix_fadvise"):
             return
-        with suppress(OSError), self.path.open("rb") as stream:  # only a hint: what is mapped can be read without
+        with suppress(OSError), self.path.open("rb") as stream:  # only a hint: the mapped rows can be read without it
             for row in rows.tolist():
                 start = self.array.offset + row * self.row_bytes
                 os.posix_fadvise(stream.fileno(), start, self.row_bytes, os.POSIX_FADV_WILLNEED)
 
     def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
-        """Rows in the file's dtype; processes read ahead where a batch's rows are large."""
+        """Rows in the file's dtype; processes read ahead if the rows of a batch are large."""
         largest = max((len(rows) for rows in needed), default=0) * self.row_bytes
         workers = 0 if largest < _SMALL_BATCH else min(workers, max(1, _READ_AHEAD // largest))
         loader = DataLoader(
@@ -119,7 +119,7 @@ class StoredReferences(Dataset[Tensor]):
 
 
 class RecomputedReferences:
-    """No rows: the images of a step are decoded and encoded again, each once, in the precision of the step.
+    """Decodes and encodes the unique images of a step again, in the precision of the step; no rows are stored.
 
     Args:
         files: the unique images.
@@ -129,17 +129,20 @@ class RecomputedReferences:
         self.files = files
 
     def read(self, needed: Sequence[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
-        """Cropped images, not normalised yet."""
+        """Cropped images, not yet normalised."""
         return read_ahead(image_loader(self.files, needed, workers, device))
 
     def features(self, composer: Composer, read: Tensor) -> Tensor:
-        """As a bank stores them: without dropout."""
+        """Reference features without dropout, as a bank stores them."""
         with torch.no_grad(), _evaluating(composer):
             return composer.encode_image(self.files.preprocess.normalise(read)).reference.float()
 
 
 def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, device: torch.device) -> DataLoader[Any]:
-    """Cropped images of each step's rows, decoded ahead. A generator of its own: what dropout draws stays the same."""
+    """Loads cropped images of each step's rows, decoded ahead.
+
+    It has its own generator, so that it does not change the draws of dropout.
+    """
     return DataLoader(
         files,
         batch_sampler=[rows.tolist() for rows in needed],
@@ -151,7 +154,7 @@ def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, devi
 
 @contextmanager
 def _evaluating(composer: Composer) -> Iterator[None]:
-    """Every part in evaluation mode, then as it was."""
+    """Puts every module into evaluation mode, and restores its mode afterwards."""
     training = [module for module in composer.modules() if module.training]
     for module in training:
         module.training = False

@@ -1,4 +1,4 @@
-"""What both training stages need: the triplets, how an epoch is scored, and where and with which seed training runs."""
+"""Inputs that both training stages share: triplets, validation, seed, work folder and device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _PLACE = "training triplets"
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training stage needs beside its network, its settings and its features.
+    """Inputs that both training stages share; the network, its settings and its features are separate arguments.
 
     Attributes:
         layout: data set whose validation queries score each epoch.

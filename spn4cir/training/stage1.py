@@ -1,4 +1,4 @@
-"""Stage 1: trains all that the family trains from a base model, with in-batch negatives."""
+"""Stage 1: trains the parameters that the family trains in this stage, with in-batch negatives."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The training loop of both stages. What differs lies in the source: features of the step, or of the bank."""
+"""The training loop of both stages, which differ only in their source: the step's images, or the bank."""
 
 import time
 from collections.abc import Callable
@@ -23,22 +23,22 @@ from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
-# Steps between two looks at the losses within an epoch: each waits for the device.
+# Steps between two checks of the losses within an epoch: each check waits for the device.
 _CHECK_STEPS = 50
 
 
 @dataclass
 class History:
-    """What training wrote down.
+    """Losses, scores and speed of a training run.
 
     Attributes:
         steps: step (from 1, over all epochs), epoch and loss of each step.
-        epochs: epoch (from 1), mean loss, `score` (the one that selects), learning rate after the epoch, temperature
-            and every score, in percent.
-        speed: images per second (those that the epoch's steps read, as pixels or as rows of the bank; scoring is left
-            out) and peak memory of each epoch. No two runs have the same, so histories are compared without it.
+        epochs: epoch (from 1), mean loss, `score` (the score that selects the best epoch), learning rate after the
+            epoch, temperature and every score, in percent.
+        speed: images per second and peak memory of each epoch. The images are those that the steps read, as pixels or
+            as rows of the bank; validation is excluded. The values differ in every run, so comparisons ignore them.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
-        best_score: its score.
+        best_score: score of the best epoch.
     """
 
     steps: list[dict[str, float]] = field(default_factory=list)
@@ -53,7 +53,7 @@ Watch = Callable[[History], None]
 
 
 def unwatched(history: History) -> None:
-    """Nobody looks on."""
+    """Ignores the history: the default `Watch`."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,16 @@ class Trainer:
     """One stage of training.
 
     Attributes:
-        composer: the network, on `device`; trained in place, BatchNorm frozen, with dropout only where asked for.
-        source: where batches and their loss come from.
+        composer: the network, on `device`; trained in place, with BatchNorm frozen and dropout only if the settings
+            enable it.
+        source: batches and their losses.
         settings: optimiser, epochs, precision.
-        stage: 1 or 2: decides what is frozen and the container of the files.
-        evaluate: the validation scores of the network.
-        selection: key of the score by which the best epoch is kept; a later one must be strictly better.
-        work: folder for the state of an unfinished run; at most one epoch is lost.
-        device: where the network is.
-        watch: called with the history so far whenever it has grown; a resumed run begins with what it had.
+        stage: 1 or 2; decides which parameters are frozen and the container of the files.
+        evaluate: returns the validation scores of the network.
+        selection: name of the score that selects the best epoch; a later epoch must score strictly higher.
+        work: folder of the state of an unfinished run; at most one epoch is lost.
+        device: device of the network.
+        watch: called with the history whenever it has grown; a resumed run first passes the history it resumes from.
     """
 
     composer: Composer
@@ -83,10 +84,10 @@ class Trainer:
     watch: Watch = unwatched
 
     def fit(self) -> History:
-        """Trains to the last epoch and leaves `best.pt` and `last.pt` in the work folder.
+        """Trains to the last epoch and writes `best.pt` and `last.pt` to the work folder.
 
-        Raises InputError when the loss is not finite, a batch does not fit into the GPU's memory, or there are fewer
-        triplets than a batch holds.
+        Raises InputError if the loss is not finite, a batch does not fit into the memory of the GPU, or there are
+        fewer triplets than a batch holds.
         """
         run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
         history = self._resume(run)
@@ -121,7 +122,7 @@ class Trainer:
         run.end_epoch()
 
     def _note(self, history: History, epoch: int, losses: list[Tensor]) -> None:
-        """Moves the losses of steps from the device into the history."""
+        """Moves the losses of steps from the device to the history."""
         if not losses:
             return
         values = [float(loss) for loss in torch.stack(losses).cpu()]
@@ -144,11 +145,11 @@ class Trainer:
         self.watch(history)
 
     def _resume(self, run: TrainingRun) -> History:
-        """Takes up the state of an unfinished run, where there is one."""
+        """Restores the state of an unfinished run, if there is one."""
         path = self.work / _STATE
         if not path.is_file():
             return History()
-        # On the CPU: loading moves what belongs on the device, and AdamW keeps its step counts here.
+        # On the CPU: loading moves to the device what belongs there, and AdamW keeps its step counts on the CPU.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         run.resume(state)
         history = History(**state["history"])

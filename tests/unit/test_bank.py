@@ -99,7 +99,7 @@ def test_a_bank_with_targets_in_float16_is_refused(stub: StubComposer, unique: U
     build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     path = tmp_path / "bank" / "target.npy"
     np.save(path, np.load(path).astype(np.float16))
-    with pytest.raises(InputError, match=r"target\.npy: holds targets in float16, expected float32; build .* again"):
+    with pytest.raises(InputError, match=r"target\.npy: contains targets in float16, expected float32; build .* again"):
         open_bank(tmp_path / "bank", stub, unique, settings(dtype="float16"))
 
 
@@ -163,7 +163,7 @@ def test_values_beyond_float16_are_refused(unique: UniqueImages, tmp_path: Path)
     large = StubComposer()
     large.image_side.weight.data.mul_(1e6)
     with pytest.raises(
-        InputError, match=r"reference features reach .*e\+.*, more than float16 holds; .*dtype: float32"
+        InputError, match=r"reference features reach .*e\+.*, more than float16 can hold; .*dtype: float32"
     ):
         build(large, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     build(large, unique, tmp_path / "bank", tmp_path / "work 2")
@@ -176,7 +176,7 @@ def test_targets_that_were_cut_short_are_named(stub: StubComposer, unique: Uniqu
     with pytest.raises(InputError, match=r"target\.npy: cannot be read .*; build the bank again"):
         open_bank(tmp_path / "bank", stub, unique, settings())
     np.save(path, np.zeros((9, 12), np.float32))
-    with pytest.raises(InputError, match=r"target\.npy: holds 9 rows, expected 10; build the bank again"):
+    with pytest.raises(InputError, match=r"target\.npy: contains 9 rows, expected 10; build the bank again"):
         open_bank(tmp_path / "bank", stub, unique, settings())
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"target\.npy: cannot be read .*; build the bank again"):
@@ -190,7 +190,7 @@ def test_a_bank_that_was_cut_short_is_named(stub: StubComposer, unique: UniqueIm
     with pytest.raises(InputError, match=r"reference\.npy: cannot be read .*; build the bank again"):
         open_bank(tmp_path / "bank", stub, unique, settings())
     np.save(path, np.zeros((9, 12), np.float32))
-    with pytest.raises(InputError, match="holds 9 rows, expected 10; build the bank again"):
+    with pytest.raises(InputError, match="contains 9 rows, expected 10; build the bank again"):
         open_bank(tmp_path / "bank", stub, unique, settings())
     path.unlink()
     with pytest.raises(InputError, match=r"reference\.npy: cannot be read .*No such file"):
@@ -334,7 +334,7 @@ def test_a_disk_without_room_is_told_after_one_image(
             build(stub, unique, tmp_path / "bank", work)
             assert stub.encoded == 10
             continue
-        remedies = r"free some room, or .*<family>\.dtype: float16 .*, or .*<family>\.reference: recomputed"
+        remedies = r"free some space, or .*<family>\.dtype: float16 .*, or .*<family>\.reference: recomputed"
         with pytest.raises(InputError, match=f"needs 0 MB but the disk has 0 MB free; {remedies}"):
             build(stub, unique, tmp_path / "bank", work)
         assert stub.encoded == 1
@@ -352,7 +352,7 @@ def test_rows_in_float16_need_half_the_room(
         if free == 720:
             build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
             continue
-        with pytest.raises(InputError, match=r"0 MB free; free some room, or [^,]*<family>\.reference: recomputed"):
+        with pytest.raises(InputError, match=r"0 MB free; free some space, or [^,]*<family>\.reference: recomputed"):
             build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
 
 
@@ -367,7 +367,7 @@ def test_references_that_are_not_stored_need_no_room(
         if free == 480:
             build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype=dtype)
             continue
-        with pytest.raises(InputError, match=r"0 MB free; free some room$"):
+        with pytest.raises(InputError, match=r"0 MB free; free some space$"):
             build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed", dtype=dtype)
 
 
