@@ -1,4 +1,4 @@
-"""Scoring a network on a layout's validation queries, with the protocol written beside the figures."""
+"""Scores a network on the validation queries of a layout, and records the protocol with the scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ TOP = 50
 
 @dataclass(frozen=True)
 class RankedSplit:
-    """A split's queries with what came out.
+    """The queries of a split with their ranking.
 
     Attributes:
         split: queries and gallery.
-        names: the gallery's names in the order of the columns of `ranking` (sorted).
+        names: names of the gallery in the order of the columns of `ranking` (sorted).
         texts: the text of each query, as the network read it.
         ranking: ranks and top lists.
     """
@@ -41,12 +41,12 @@ class RankedSplit:
     ranking: Ranking
 
     def top_names(self, query: int) -> list[str]:
-        """The best candidates of a query, best first; a removed reference is not among them."""
+        """Names of the best candidates of a query, best first, without a removed reference."""
         columns, scores = self.ranking.top[query].tolist(), self.ranking.top_scores[query].tolist()
         return [self.names[c] for c, score in zip(columns, scores, strict=True) if score > -torch.inf]
 
     def candidates(self, query: int) -> int:
-        """Among how many images the query's target is sought."""
+        """The number of candidates of a query."""
         split = self.split
         return len(split.triplets[query].subset_names if split.own_galleries else split.gallery)
 
@@ -56,9 +56,9 @@ class Evaluation:
     """Scores of a network.
 
     Attributes:
-        scores: the layout's flat scores, in percent.
-        alternatives: the same over each alternative gallery, by name.
-        splits: what came out query by query.
+        scores: the flat scores of the layout, in percent.
+        alternatives: scores over each alternative gallery, by its name.
+        splits: the ranking of each split.
     """
 
     scores: Scores
@@ -67,7 +67,7 @@ class Evaluation:
 
 
 def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
-    """Every image that the splits' queries start from or are sought in, each name once."""
+    """All references and gallery images of the splits, each name once."""
     paths = {name: path for split in splits for name, path in split.places.items()}
     return Gallery(tuple(paths), tuple(paths.values()))
 
@@ -75,14 +75,14 @@ def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
 def encode_splits(
     composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
 ) -> EncodedGallery:
-    """Encodes every image of the splits once; of reference features it keeps those of the queries' references.
+    """Encodes every image of the splits once, and keeps reference features only for the references of queries.
 
-    Raises InputError when there is no split.
+    Raises InputError if there is no split.
     """
     if not splits:
         raise InputError(
-            "there is no query to score by: no annotation is there, and none was held out of generated triplets; "
-            "annotate some, or take a family whose first stage is made of generated triplets (zs)"
+            "there is no query to score by: there are no annotations, and no generated triplets were held out; "
+            "annotate some, or choose a family whose first stage learns from generated triplets (zs)"
         )
     gallery = union_gallery(splits)
     references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
@@ -97,9 +97,9 @@ def compose_queries(
     batch_size: int,
     device: torch.device,
 ) -> Float[Tensor, "queries dim"]:
-    """Unit-norm queries, on the device.
+    """Composes unit-norm queries, on the device.
 
-    Raises InputError when the network gives figures that are not finite, or the GPU cannot hold a batch.
+    Raises InputError if the features are not finite, or the GPU cannot hold a batch.
     """
     rows = images.rows([triplet.reference_name for triplet in triplets])
     parts = []
@@ -111,14 +111,14 @@ def compose_queries(
             parts.append(composer.compose(reference, texts[block]).float())
     queries = torch.cat(parts)
     if not torch.isfinite(queries).all():
-        raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
+        raise InputError("the network's features are not finite: its weights are broken or training diverged")
     return queries
 
 
 def rank_split(
     composer: Composer, split: EvaluationSplit, images: EncodedGallery, settings: Validate, device: torch.device
 ) -> tuple[RankedSplit, dict[str, Ranking]]:
-    """Ranks a split's queries over its gallery and over each alternative one."""
+    """Ranks the queries of a split over its gallery and over each alternative gallery."""
     if not split.triplets:
         raise InputError(f"split '{split.name}': no query is left; check the captions file and the image folder")
     texts = tuple(evaluation_text(triplet.captions, settings.capitalise) for triplet in split.triplets)
@@ -145,17 +145,17 @@ def rank_queries(
     device: torch.device,
     within_subsets: bool = False,
 ) -> Ranking:
-    """Ranks queries over a gallery by the protocol.
+    """Ranks queries over a gallery.
 
     Args:
-        composer: whose scores.
-        queries: unit norm, one a triplet.
-        triplets: say reference, targets and subset.
-        names: the gallery, sorted.
-        images: its features.
-        settings: whether the reference is removed.
-        device: where it is computed.
-        within_subsets: whether a query's candidates are its subset alone.
+        composer: the network that scores.
+        queries: unit norm, one for each triplet.
+        triplets: reference, targets and subset of each query.
+        names: names of the gallery, sorted.
+        images: features of the gallery.
+        settings: decides whether the reference is removed from the ranking.
+        device: where the scores are computed.
+        within_subsets: whether the candidates of a query are only its subset.
     """
     column = {name: position for position, name in enumerate(names)}
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
@@ -180,7 +180,10 @@ def rank_queries(
 def subset_columns(
     triplets: Sequence[Triplet], column: Mapping[str, int], with_reference: bool = False
 ) -> Int[Tensor, "queries members"]:
-    """Columns of each query's subset, padded with -1; the reference, which CIRR leaves out, only `with_reference`."""
+    """Columns of each query's subset, padded with -1.
+
+    The reference, which CIRR leaves out, is included only `with_reference`.
+    """
     return padded(
         [
             [column[n] for n in triplet.subset_names if n in column and (with_reference or n != triplet.reference_name)]
@@ -190,7 +193,7 @@ def subset_columns(
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "rows width"]:
-    """Lists of unlike lengths as one tensor, with -1 behind the last of each."""
+    """Lists of different lengths as one tensor, padded with -1."""
     width = max(map(len, rows), default=0)
     filled = [[*row, *[-1] * (width - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.long).reshape(len(rows), width)
@@ -204,7 +207,7 @@ def evaluate(
     settings: Validate,
     device: torch.device,
 ) -> Evaluation:
-    """Scores the network on all splits. Raises InputError for a split without queries."""
+    """Scores a network on all splits. Raises InputError for a split without queries."""
     ranked, others = zip(*(rank_split(composer, s, images, settings, device) for s in splits), strict=True)
     scores = layout.summarise({r.split.name: measured(layout, r.ranking) for r in ranked})
     alternatives = {
@@ -217,7 +220,7 @@ def evaluate(
 
 
 def measured(layout: Benchmark, ranking: Ranking) -> Scores:
-    """The layout's recalls and mean average precisions of one split, in percent."""
+    """Recalls and mean average precisions of one split at the ranks of the layout, in percent."""
     whole = {f"recall_at{k}": recall_of_ranks(ranking.rank, k) for k in layout.protocol.recall_ks}
     subset = {f"recall_subset_at{k}": recall_of_ranks(ranking.subset_rank, k) for k in layout.protocol.subset_ks}
     precision = {f"map_at{k}": map_at_k(ranking.target_ranks, k) for k in layout.protocol.map_ks}
@@ -227,9 +230,9 @@ def measured(layout: Benchmark, ranking: Ranking) -> Scores:
 def metrics_file(
     evaluation: Evaluation, layout: Benchmark, settings: Validate, composer: Composer, family: str | None = None
 ) -> dict[str, Any]:
-    """What a metrics file holds: flat scores, then protocol, counts and alternatives.
+    """The content of a metrics file: flat scores, then protocol, counts and alternatives.
 
-    `family` names the recipe where it is another than the network's own family.
+    `family` is the name of the recipe if it differs from the family of the network.
     """
     splits = [ranked.split for ranked in evaluation.splits]
     return {
@@ -268,13 +271,13 @@ def metrics_file(
 
 
 def _target_counts(split: EvaluationSplit) -> dict[str, int]:
-    """How many queries have so many targets."""
+    """The number of queries for each number of targets."""
     counts = Counter(len(triplet.target_names) for triplet in split.triplets)
     return {str(targets): counts[targets] for targets in sorted(counts)}
 
 
 def by_aspect(layout: Benchmark, splits: Sequence[RankedSplit]) -> dict[str, Any]:
-    """The entry `aspects` of a metrics file: scores over the queries of each aspect; none where queries have none."""
+    """The entry `aspects` of a metrics file: scores over the queries of each aspect; empty if there are none."""
     found = {}
     for ranked in splits:
         aspects = [triplet.aspects for triplet in ranked.split.triplets]

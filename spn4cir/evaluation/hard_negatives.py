@@ -1,4 +1,4 @@
-"""Hard negatives: images like the reference, and images that match the text alone, which rank above the target."""
+"""Hard negatives: images similar to the reference, or matching the text alone, that rank above the target."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -16,11 +16,11 @@ from spn4cir.evaluation.ranking import Ranking, above_target, rank_gallery
 
 
 class Nearest(NamedTuple):
-    """How many images of each kind count as hard negatives of a query.
+    """The number of images of each kind that count as hard negatives of a query.
 
     Attributes:
-        lookalikes: those most similar to its reference (`picture_similarity`).
-        text_matches: the best by its text alone; at most as many as a ranking lists.
+        lookalikes: images most similar to the reference (`image_similarity`).
+        text_matches: best images for the text alone; at most as many as a ranking lists.
     """
 
     lookalikes: int
@@ -28,13 +28,14 @@ class Nearest(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What ranks above the target of each query, ties included.
+    """Hard negatives that rank above the target of each query, ties included.
 
     Attributes:
-        rank: of the target among what does not answer the query, 0 for the best place.
-        above: how many hard negatives of each kind.
-        either: how many images that are of one kind or of both.
-        chance: the probability, by kind, that of as many images drawn from the ranking one at least lies above.
+        rank: rank of the target among the candidates that do not answer the query; 0 is the best.
+        above: number of hard negatives of each kind above the target.
+        either: number of images above the target that are of one kind or both.
+        chance: by kind, the probability that at least one of as many images, drawn from the ranking, ranks above the
+            target.
     """
 
     rank: Int[Tensor, " queries"]
@@ -43,16 +44,17 @@ class Counts(NamedTuple):
     chance: Mapping[str, Float[Tensor, " queries"]]
 
 
-def picture_similarity(
-    composer: Composer, pictures: Float[Tensor, "pictures ..."], targets: Float[Tensor, "gallery ..."]
-) -> Float[Tensor, "pictures gallery"]:
-    """How alike pictures are by their target features, through the score of the family alone.
+def image_similarity(
+    composer: Composer, images: Float[Tensor, "images ..."], targets: Float[Tensor, "gallery ..."]
+) -> Float[Tensor, "images gallery"]:
+    """Similarity of images by their target features, computed with the score of the family.
 
-    Each unit vector of a picture's features is scored as a query would be, and the scores are averaged. Of a family
-    with one vector a picture that is the cosine; of one with tokens the mean, over the picture's tokens, of each one's
-    best match among the candidate's. A picture has 1 with itself, and no candidate has more.
+    Each unit vector of an image's target features is scored like a query, and the scores are averaged. For a family
+    with one vector for each image this is the cosine. For a family with several tokens it is the mean, over the tokens
+    of the image, of the best match among the tokens of the candidate. The similarity of an image with itself is 1, the
+    maximum.
     """
-    vectors = pictures.reshape(len(pictures), -1, pictures.shape[-1])
+    vectors = images.reshape(len(images), -1, images.shape[-1])
     total = composer.score(vectors[:, 0], targets)
     for token in range(1, vectors.shape[1]):
         total += composer.score(vectors[:, token], targets)
@@ -70,16 +72,16 @@ def count_above(
 ) -> Counts:
     """Counts the hard negatives that rank above the target of each query of a split.
 
-    Hard negatives are candidates of the ranking that do not answer the query: neither the target nor another one. A
-    reference that the protocol removes is none of them, one that it keeps is its own nearest look-alike.
+    Hard negatives are candidates that do not answer the query: they are not among its targets. A reference that the
+    protocol removes from the ranking is excluded; a reference that it keeps is its own nearest look-alike.
 
     Args:
         composer: the network, on `device`.
-        ranked: its ranking of the whole queries.
-        by_text: its ranking by the text alone.
-        images: the encoded galleries.
-        nearest: how many images count.
-        settings: the protocol.
+        ranked: ranking of the queries.
+        by_text: ranking of the text alone.
+        images: features of the galleries.
+        nearest: number of images of each kind.
+        settings: evaluation protocol.
         device: where the network runs.
     """
     triplets, column = ranked.split.triplets, {name: position for position, name in enumerate(ranked.names)}
@@ -114,7 +116,7 @@ def _most_alike(
     """Columns of the candidates most similar to each image, best first; each image is compared once."""
     unique = {name: row for row, name in enumerate(dict.fromkeys(names))}
     ranking = rank_gallery(
-        lambda pictures, candidates: picture_similarity(composer, pictures, candidates),
+        lambda own, candidates: image_similarity(composer, own, candidates),
         images.target[images.rows(list(unique))].to(targets.device),
         targets,
         target_index=torch.full((len(unique),), -1),
@@ -126,39 +128,40 @@ def _most_alike(
 def _others(
     top: Int[Tensor, "queries top"], barred: Int[Tensor, "queries barred"], count: int
 ) -> Int[Tensor, "queries count"]:
-    """The first so many columns that are not barred, -1 where there are fewer."""
+    """The first `count` columns that are not barred, padded with -1."""
     out = (top[:, :, None] == barred[:, None, :]).any(dim=2)
     order = out.sort(dim=1, stable=True).indices[:, :count]
     return top.gather(1, order).masked_fill(out.gather(1, order), -1)
 
 
 def _repeated(columns: Int[Tensor, "queries columns"]) -> Bool[Tensor, "queries columns"]:
-    """Whether a column stands further left in its row too."""
+    """Whether the same column occurs further left in its row."""
     return (columns[:, :, None] == columns[:, None, :]).tril(-1).any(dim=2)
 
 
 def _chance(
     rank: Int[Tensor, " queries"], candidates: Int[Tensor, " queries"], drawn: Int[Tensor, " queries"]
 ) -> Float[Tensor, " queries"]:
-    """The probability that of `drawn` of the candidates, without replacement, one at least is of the first `rank`."""
+    """The probability that a draw of `drawn` candidates, without replacement, contains one of the first `rank`."""
     turn = torch.arange(int(drawn.max()), dtype=torch.float64)
     below = ((candidates - rank)[:, None] - turn).clamp(min=0) / (candidates[:, None] - turn).clamp(min=1)
     return 1 - below.masked_fill(turn >= drawn[:, None], 1.0).prod(dim=1)
 
 
 def summarise(counts: Sequence[Counts], nearest: Nearest, k: int) -> dict[str, Any]:
-    """What the metrics file says of the queries of all splits together.
+    """Summarises the counts of all splits for the metrics file.
 
     Args:
-        counts: of each split.
-        nearest: how many images of each kind counted.
+        counts: counts of each split.
+        nearest: number of images of each kind.
         k: a target beyond the first k is a failure.
 
     Returns:
-        `k` and the number of `failures`. For each kind, the number of `images`; in percent, the `queries` with one or
-        more of them above the target, how many it would be of as many images drawn `by_chance`, and the `failures` that
-        would be none were these images not in the gallery; and the mean number above, `mean_above`. Under `either` the
-        failures that would be none without the images of both kinds.
+        `k` and the number of `failures`. For each kind: the number of `images`; the share of `queries` with at least
+        one of them above the target; `by_chance`, the expected share for as many random images; the share of
+        `failures` that would succeed without these images in the gallery; and `mean_above`, the mean number above the
+        target. Under `either`, the share of failures that would succeed without the images of both kinds. Shares are
+        in percent.
     """
     rank = torch.cat([part.rank for part in counts])
     failed = rank >= k

@@ -8,9 +8,9 @@ from spn4cir.evaluation.score_recipe import average_precision
 
 
 def recall_of_ranks(ranks: Int[Tensor, " queries"], k: int) -> float:
-    """Share of queries whose rank is below k (rank 0 is the best place), in percent.
+    """Share of queries whose rank is below k, in percent; rank 0 is the best.
 
-    Raises ValueError for no queries, for k below 1 and for a query without a rank (-1).
+    Raises ValueError if there are no queries, k is below 1, or a query has no rank (-1).
     """
     if k < 1 or not len(ranks) or bool((ranks < 0).any()):
         unranked = int(torch.count_nonzero(ranks < 0))
@@ -24,10 +24,11 @@ def map_at_k(target_ranks: Int[Tensor, "queries targets"], k: int) -> float:
     """Mean over the queries of `average_precision` at k, in percent.
 
     Args:
-        target_ranks: of all targets of a query, best first, 0 for the best place; -1 behind the last.
-        k: how many of the best count.
+        target_ranks: ranks of all targets of a query, best first; 0 is the best; padded with -1.
+        k: number of best candidates that count.
 
-    Raises ValueError for no queries, for k below 1 and for a query without a target.
+    Raises:
+        ValueError: there are no queries, k is below 1, or a query has no target.
     """
     places = target_ranks.numpy() + 1
     if k < 1 or not len(places) or not (places > 0).any(axis=1).all():

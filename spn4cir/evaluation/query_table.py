@@ -1,4 +1,4 @@
-"""What came out query by query: a parquet table and a contact sheet."""
+"""Results query by query: a parquet table and a contact sheet."""
 
 import csv
 import os
@@ -37,18 +37,18 @@ def write_queries(
     before: Sequence[RankedSplit] | None = None,
     counts: Sequence[Counts] = (),
 ) -> None:
-    """Writes one row a query: split, query, reference, text, target, rank and subset rank (1 is the best), top names.
+    """Writes one row for each query: split, query, reference, text, target, rank, subset rank and top names.
 
-    Ranks and top names are those among the query's candidates. Where a query has no subset, the subset rank is null.
-    Where the layout scores all targets of a query, the column `target_ranks` holds their ranks, best first. The
-    table's metadata says how scores are made of its ranks.
+    Ranks begin at 1; ranks and top names are those among the candidates of the query. The subset rank is null if a
+    query has no subset. If the layout scores all targets of a query, the column `target_ranks` contains their ranks,
+    best first. The metadata of the table contains the recipe that computes the scores from the ranks.
 
     Args:
-        layout: whose scores.
+        layout: layout of the scores.
         splits: ranked queries.
         path: the parquet file.
-        before: the same queries ranked by the stage-1 weights; adds the column `stage1_rank`.
-        counts: what ranks above their targets; adds the columns `lookalikes_above` and `text_matches_above`.
+        before: the queries ranked with the stage-1 weights; adds the column `stage1_rank`.
+        counts: hard negatives above the targets; adds the columns `lookalikes_above` and `text_matches_above`.
     """
     rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
     table = pa.Table.from_pylist(rows, schema=_COLUMNS)
@@ -83,7 +83,7 @@ def _row(ranked: RankedSplit, query: int) -> dict[str, object]:
 
 
 def queries_entry(queries: Path, metrics: Path) -> dict[str, str]:
-    """The entry by which a metrics file names its table of queries: the path from the file's own folder."""
+    """The entry of a metrics file that names its table of queries, as a path relative to the file's folder."""
     return {"queries": Path(os.path.relpath(queries, metrics.parent)).as_posix()}
 
 
@@ -95,7 +95,7 @@ def write_recalls(scores: Scores, path: Path) -> None:
 
 
 def write_contact_sheet(splits: Sequence[RankedSplit], path: Path, queries: int, title: str) -> None:
-    """Draws queries at even distances through all splits with their top 5, targets framed."""
+    """Draws `queries` queries, evenly spaced over all splits, with their top 5; targets are framed."""
     places = [(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
     count = min(queries, len(places))
     chosen = [places[position * len(places) // count] for position in range(count)]

@@ -1,7 +1,7 @@
-"""Ranks and top lists of a query-by-gallery score matrix, block by block.
+"""Ranks and top lists of a query-by-gallery score matrix, computed block by block.
 
-Tie rule: a candidate that scores as high as the target counts as ranked above it, so that a rank depends neither on
-the order of the gallery nor on luck. Top lists break ties by the order of the columns, which callers sort by name.
+Tie rule: a candidate that scores as high as the target counts as ranked above it, so that a rank does not depend on
+the order of the gallery. Top lists break ties by the order of the columns, which callers sort by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,22 +12,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TIE_RULE = "candidates that tie with the target count as ranked above it"
-# Scores held at once: 96 MB of float32; with a million features of width 256 a process stays below 2 GB.
+# Scores of one block: 96 MB of float32. With a million features of width 256 a process stays below 2 GB.
 _BLOCK_SCORES = 24 << 20
-# Scores compared at once: 4 MB, about what a core's cache holds.
+# Scores compared at once: 4 MB, about the size of a core's cache.
 _CACHED_SCORES = 1 << 20
 
 
 class Ranking(NamedTuple):
-    """Where each query's target came out.
+    """Ranks of the targets and lists of the best candidates.
 
     Attributes:
-        rank: 0 for the best place, (queries,); -1 where a query has no target.
-        subset_rank: the same within the query's subset; -1 where it has no target or no subset.
+        rank: rank of each query's target, 0 for the best place, (queries,); -1 if the query has no target.
+        subset_rank: rank within the query's subset; -1 if the query has no target or no subset.
         top: columns of the best candidates, best first, (queries, k).
-        top_scores: their scores, (queries, k).
+        top_scores: scores of the best candidates, (queries, k).
         subset_top: positions within the subset, best first, (queries, members); removed members come last.
-        target_ranks: of all its targets, best first, (queries, targets), -1 behind the last; see `target_ranks`.
+        target_ranks: ranks of all targets of a query, best first, (queries, targets), padded with -1; see the function
+            `target_ranks`.
     """
 
     rank: Int[Tensor, " queries"]
@@ -41,10 +42,10 @@ class Ranking(NamedTuple):
 def target_rank(
     scores: Float[Tensor, "queries gallery"], target_index: Int[Tensor, " queries"]
 ) -> Int[Tensor, " queries"]:
-    """How many other candidates score at least as high as the target; -1 where `target_index` is -1."""
+    """The number of other candidates that score at least as high as the target; -1 where `target_index` is -1."""
     own = scores.gather(1, target_index.clamp(min=0)[:, None])
     rank = torch.empty_like(target_index)
-    # Counted while a block's comparison is in the cache, a fifth of the time of a count over everything at once.
+    # Counting while the comparisons of a block are in the cache takes a fifth of the time of one count over all scores.
     for rows in _blocks(len(scores), scores.shape[1], _CACHED_SCORES):
         rank[rows] = (scores[rows] >= own[rows]).sum(dim=1, dtype=torch.int32).long() - 1
     return torch.where(target_index < 0, -1, rank)
@@ -53,14 +54,14 @@ def target_rank(
 def target_ranks(
     scores: Float[Tensor, "queries gallery"], target_index: Int[Tensor, "queries targets"]
 ) -> Int[Tensor, "queries targets"]:
-    """The places of all targets of a query, best first; -1 for padding, which comes last.
+    """The ranks of all targets of a query, best first; padding (-1) comes last.
 
-    Candidates that tie with a target count as ranked above it; targets that tie with each other take places one after
-    another.
+    Candidates that tie with a target count as ranked above it; targets that tie with each other take consecutive
+    ranks.
     """
     above = torch.stack([target_rank(scores, column) for column in target_index.T], dim=1)
     padding = target_index < 0
-    own = scores.gather(1, target_index.clamp(min=0)).masked_fill(padding, torch.nan)  # compares as neither
+    own = scores.gather(1, target_index.clamp(min=0)).masked_fill(padding, torch.nan)  # NaN compares false
     targets_above = (own[:, None, :] >= own[:, :, None]).sum(dim=2) - 1
     others = (above - targets_above).masked_fill(padding, torch.iinfo(torch.long).max).sort(dim=1).values
     places = others + torch.arange(others.shape[1], device=others.device)
@@ -70,9 +71,9 @@ def target_ranks(
 def top_candidates(
     scores: Float[Tensor, "queries gallery"], k: int
 ) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
-    """Scores and columns of the k best, best first; equal scores in column order."""
+    """Scores and columns of the k best candidates, best first; equal scores in the order of the columns."""
     values, columns = scores.topk(min(k + 1, scores.shape[1]), dim=1)
-    # Where the last of the k ties with the one after it, topk says nothing about which columns it took.
+    # If the last of the k ties with the next, topk does not specify which columns it returns.
     crowded = torch.nonzero(values[:, k - 1] == values[:, -1])[:, 0] if k < scores.shape[1] else ()
     columns = columns[:, :k]
     if len(crowded):
@@ -94,18 +95,18 @@ def rank_gallery(
     other_index: Int[Tensor, "queries others"] | None = None,
     within_subsets: bool = False,
 ) -> Ranking:
-    """Ranks every query's targets over a gallery; never holds the whole score matrix of a large gallery.
+    """Ranks every query's targets over a gallery without holding the whole score matrix of a large gallery.
 
     Args:
         score: similarity of a block of queries with all candidates.
         queries: unit norm.
         targets: features of the gallery.
         target_index: column of each query's target; -1: none.
-        removed_index: column taken out of each query's ranking (its reference); -1: none; None: keep all.
+        removed_index: column removed from each query's ranking (its reference); -1: none; None: keep all.
         subset_index: columns of each query's subset, -1 for padding.
-        top: how many of the best to list; cut to the gallery.
+        top: number of best candidates to list; at most the size of the gallery.
         other_index: columns of each query's further targets, -1 for padding; None: no query has any.
-        within_subsets: whether all other columns than those of its subset are taken out of a query's ranking.
+        within_subsets: whether only the columns of its subset are kept in a query's ranking.
 
     Returns:
         The ranks and top lists, on the CPU.
@@ -139,17 +140,17 @@ def above_target(
     target_index: Int[Tensor, " queries"],
     others: Int[Tensor, "queries others"],
 ) -> Bool[Tensor, "queries others"]:
-    """Which of some candidates of each query score at least as high as its target.
+    """Whether the given candidates of each query score at least as high as its target.
 
     Args:
         score: similarity of a block of queries with all candidates.
         queries: unit norm.
         targets: features of the gallery.
         target_index: column of each query's target.
-        others: columns of the candidates that are asked for; -1: none.
+        others: columns of the candidates, -1 for padding.
 
     Returns:
-        On the CPU; False where there is none.
+        One value for each candidate, on the CPU; False for padding.
     """
     parts = [torch.zeros((0, others.shape[1]), dtype=torch.bool)]
     for rows in _blocks(len(queries), len(targets), _BLOCK_SCORES):
@@ -160,20 +161,20 @@ def above_target(
 
 
 def _blocks(queries: int, gallery: int, scores: int) -> Iterator[slice]:
-    """Rows that hold about so many scores at a time."""
+    """Slices of queries with about `scores` scores each."""
     rows = max(1, scores // max(gallery, 1))
     for start in range(0, queries, rows):
         yield slice(start, start + rows)
 
 
 def _remove(scores: Float[Tensor, "queries gallery"], removed: Int[Tensor, " queries"]) -> None:
-    """Takes one column a query out of the ranking, in place."""
+    """Removes one column of each query from the ranking, in place."""
     rows = torch.nonzero(removed >= 0)[:, 0]
     scores[rows, removed[rows]] = -torch.inf
 
 
 def _keep(scores: Float[Tensor, "queries gallery"], kept: Int[Tensor, "queries members"]) -> None:
-    """Takes all other columns of a query out of the ranking, in place."""
+    """Removes all columns except the given ones from each query's ranking, in place."""
     rows, members = torch.nonzero(kept >= 0, as_tuple=True)
     others = torch.ones_like(scores, dtype=torch.bool)
     others[rows, kept[rows, members]] = False
@@ -185,7 +186,7 @@ def _rank_subset(
     target_index: Int[Tensor, " queries"],
     subset_index: Int[Tensor, "queries members"],
 ) -> tuple[Int[Tensor, " queries"], Int[Tensor, "queries members"]]:
-    """Rank of the target among its subset, and the subset's positions best first."""
+    """Rank of the target within the subset, and the positions of the subset, best first."""
     members = scores.gather(1, subset_index.clamp(min=0)).masked_fill(subset_index < 0, -torch.inf)
     position = (subset_index == target_index[:, None]) & (subset_index >= 0)
     present = position.any(dim=1)

@@ -1,4 +1,4 @@
-"""How a layout's flat scores are made: each is a weighted sum of parts, which a table of queries carries with it."""
+"""Score recipes: each flat score of a layout as a weighted sum of parts, stored in the table of queries."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,17 @@ from jaxtyping import Float, Int
 
 from spn4cir.datasets.protocol import Benchmark
 
-# Where a table of queries keeps its recipe, and the column of ranks that a recall or a precision counts.
+# The metadata key of a recipe in a table of queries, and the column of ranks that each kind of score reads.
 RECIPE_KEY = b"scores"
 _COLUMNS = {"recall_at": "rank", "recall_subset_at": "subset_rank", "map_at": "target_ranks"}
 
 
 class Part(NamedTuple):
-    """A recall of one split, or its mean average precision.
+    """A recall or a mean average precision of one split.
 
     Attributes:
-        split: its queries.
-        column: where their ranks stand: `rank` or `subset_rank`; `target_ranks` for precision.
+        split: name of the split.
+        column: column of the ranks: `rank` or `subset_rank`; `target_ranks` for precision.
         k: the last rank that counts as found.
     """
 
@@ -29,12 +29,12 @@ class Part(NamedTuple):
 
 
 Recipe = dict[str, dict[Part, float]]
-# Ranks of a run's queries by split and column, from 1; of `target_ranks` a row a query, with 0 behind the last.
+# Ranks of a run's queries by split and column, from 1; `target_ranks` has one row for each query, padded with 0.
 Ranks = Mapping[tuple[str, str], Int[np.ndarray, "queries ..."]]
 
 
 def part_values(ranks: Ranks, part: Part) -> Float[np.ndarray, " queries"]:
-    """What each query adds to a part's mean: 1 or 0 for a recall, its average precision."""
+    """The contribution of each query to the mean of a part: 1 or 0 for a recall, or its average precision."""
     found = ranks[part.split, part.column]
     if part.column == "target_ranks":
         return average_precision(found, part.k)
@@ -42,7 +42,7 @@ def part_values(ranks: Ranks, part: Part) -> Float[np.ndarray, " queries"]:
 
 
 def score_recipe(layout: Benchmark, splits: Sequence[str]) -> Recipe:
-    """The weight of each part in each score: what the layout makes of that part alone."""
+    """The weight of each part in each score: the layout's score if that part alone is 1."""
     rules = layout.protocol
     kinds = {"recall_at": rules.recall_ks, "recall_subset_at": rules.subset_ks, "map_at": rules.map_ks}
     names = [f"{kind}{k}" for kind, ks in kinds.items() for k in ks]
@@ -63,21 +63,21 @@ def _part(split: str, name: str) -> Part:
 
 
 def write_recipe(recipe: Recipe) -> bytes:
-    """The recipe as text."""
+    """Serialises a recipe as JSON."""
     return json.dumps({score: [[*part, w] for part, w in parts.items()] for score, parts in recipe.items()}).encode()
 
 
 def read_recipe(text: bytes) -> Recipe:
-    """The recipe that `write_recipe` wrote."""
+    """Parses a recipe that `write_recipe` wrote."""
     return {score: {Part(*part): w for *part, w in parts} for score, parts in json.loads(text).items()}
 
 
 def average_precision(places: Int[np.ndarray, "queries targets"], k: int) -> Float[np.ndarray, " queries"]:
-    """AP@k of each query: the sum over the targets in the top k of the precision at their places, over min(k, targets).
+    """AP@k of each query: the sum of the precision at the ranks of the targets in the top k, over min(k, targets).
 
     Args:
-        places: of all targets of a query, ascending, 1 for the best; 0 behind the last. Each query has a target.
-        k: the last place that counts.
+        places: ranks of all targets of a query, ascending, 1 for the best; padded with 0. Each query has a target.
+        k: the last rank that counts.
 
     Source: CIRCO's evaluation, https://github.com/miccunifi/CIRCO.
     """

@@ -1,6 +1,6 @@
-"""Shortcuts: how far the reference alone, the text alone, or the wording of the text carries a score.
+"""Shortcuts: how much of a score the reference alone, the text alone, or the wording of the text explains.
 
-A benchmark that one of them solves measures little composition. Hard negatives tell what a network falls back on.
+A benchmark that one of them solves measures little composition. Hard negatives show which shortcut a network uses.
 """
 
 import sys
@@ -32,14 +32,14 @@ AS_WRITTEN = "as written"
 
 
 class Probe(NamedTuple):
-    """What is measured: with which other texts of the queries, and how many images are hard negatives.
+    """What is measured: other texts of the queries, and the number of hard negatives.
 
     Attributes:
-        nearest: how many images of each kind.
-        templates: each with the field `{text}`.
-        path: JSON, a list of paraphrases by text (as the network reads it, or in other capitals); the wording
-            `paraphrase n` asks the n-th of each list, and the text as written where a list is shorter or absent. None:
-            no file.
+        nearest: number of hard negatives of each kind.
+        templates: templates of other texts, each with the field `{text}`.
+        path: JSON file of paraphrases, a list for each text (as the network reads it; case is ignored); None: no file.
+            The wording `paraphrase n` uses the n-th of each list, or the text as written if a list is shorter or
+            absent.
     """
 
     nearest: Nearest
@@ -48,11 +48,11 @@ class Probe(NamedTuple):
 
 
 class ShortcutScores(NamedTuple):
-    """What was measured.
+    """Results of the shortcut measurements.
 
     Attributes:
-        scores: as the metrics file holds them.
-        counts: of each split, what ranks above the targets.
+        scores: the entry of the metrics file.
+        counts: hard negatives above the targets, for each split.
     """
 
     scores: dict[str, Any]
@@ -60,12 +60,12 @@ class ShortcutScores(NamedTuple):
 
 
 def probe_of(settings: Shortcuts, path: Path | None) -> Probe:
-    """What the settings ask for, with the paraphrases of the file."""
+    """The probe of the settings, with a file of paraphrases."""
     return Probe(Nearest(settings.lookalikes, settings.text_matches), settings.templates, path)
 
 
 def require_gallery(layout: Benchmark) -> None:
-    """Raises InputError for a benchmark that ranks each query within a gallery of its own: nothing here does so."""
+    """Raises InputError for a benchmark in which each query has its own gallery: shortcuts need a shared gallery."""
     if not (layout.protocol.recall_ks or layout.protocol.map_ks):
         raise InputError(
             f"{layout.root}: shortcuts are measured where all queries share a gallery, and here it is "
@@ -83,24 +83,24 @@ def measure_shortcuts(
     nearest: Nearest,
     device: torch.device,
 ) -> ShortcutScores:
-    """Scores of the queries with a part taken away, and with their texts reworded; no image is encoded again.
+    """Scores the queries without their text, without their reference, and with other texts; encodes no image again.
 
-    The reference alone is a query composed with the empty text. The text alone is one composed with reference features
-    of zeros, "no information about the picture": for composition by addition exactly the normalised text feature. The
-    protocol, the removal of references included, is that of the scores themselves.
+    The reference alone is a query composed with the empty text. The text alone is a query composed with reference
+    features of zeros, "no information about the image": for composition by addition this is exactly the normalised
+    text feature. The evaluation protocol, including the removal of references, is unchanged.
 
     Args:
         composer: the network, on `device`.
-        layout: whose recalls are reported.
-        evaluation: the same network's scores with picture and text.
-        images: the encoded galleries.
-        settings: the protocol.
-        wordings: each query's other texts, by name of the wording and then a tuple a split.
-        nearest: how many images of each kind are hard negatives.
+        layout: layout of the scores.
+        evaluation: scores of the network with image and text.
+        images: features of the galleries.
+        settings: evaluation protocol.
+        wordings: other texts of each query, by name of the wording, one tuple for each split.
+        nearest: number of hard negatives of each kind.
         device: where the network runs.
 
     Returns:
-        Scores under `reference_alone`, `text_alone`, `hard_negatives`, and `paraphrases` where there are wordings.
+        Scores under `reference_alone`, `text_alone`, `hard_negatives`, and `paraphrases` if there are wordings.
     """
     silent = tuple(("",) * len(ranked.texts) for ranked in evaluation.splits)
     said = tuple(ranked.texts for ranked in evaluation.splits)
@@ -111,7 +111,7 @@ def measure_shortcuts(
             for ranked, own in zip(evaluation.splits, texts, strict=True)
         ]
 
-    by_text = rank(said, _without_pictures(images))
+    by_text = rank(said, _without_images(images))
     counts = tuple(
         count_above(composer, ranked, own, images, nearest, settings, device)
         for ranked, own in zip(evaluation.splits, by_text, strict=True)
@@ -142,8 +142,8 @@ def _rank_split(
     return rank_queries(composer, queries, triplets, ranked.names, images, settings, device)
 
 
-def _without_pictures(images: EncodedGallery) -> EncodedGallery:
-    """Reference features of zeros, which take no room."""
+def _without_images(images: EncodedGallery) -> EncodedGallery:
+    """Replaces the reference features by zeros, which take no memory."""
     zeros: Float[Tensor, "kept ..."] = torch.zeros((), dtype=images.reference.dtype).expand_as(images.reference)
     return replace(images, reference=zeros)
 
@@ -154,7 +154,7 @@ def _scores(layout: Benchmark, evaluation: Evaluation, rankings: Sequence[Rankin
 
 
 def _compare(layout: Benchmark, evaluation: Evaluation, reworded: Mapping[str, Sequence[Ranking]]) -> dict[str, Any]:
-    """Scores a wording, their spread, and how far the rank of a query's target lies apart between wordings."""
+    """Scores of each wording, their spread, and how much the rank of a query's target varies between wordings."""
     sets = {AS_WRITTEN: evaluation.scores}
     sets |= {name: _scores(layout, evaluation, rankings) for name, rankings in reworded.items()}
     written = torch.cat([ranked.ranking.rank for ranked in evaluation.splits])
@@ -172,15 +172,15 @@ def _spread(values: Sequence[float]) -> Scores:
 
 
 def wordings_of(splits: Sequence[EvaluationSplit], capitalise: bool, probe: Probe) -> Wordings:
-    """Other texts of every query: one wording a template, then one a paraphrase of the file.
+    """Other texts of every query: one wording for each template, then one for each paraphrase of the file.
 
     Args:
         splits: the queries.
-        capitalise: the family's rule for their texts.
-        probe: templates and the file.
+        capitalise: whether the first letter of a text is capitalised.
+        probe: templates and file.
 
     Raises:
-        InputError: the file is absent, of another form, or names none of the texts.
+        InputError: the file is absent, has another form, or contains none of the texts.
     """
     texts = [[evaluation_text(triplet.captions, capitalise) for triplet in split.triplets] for split in splits]
     found = {
@@ -199,7 +199,7 @@ def _read_wordings(path: Path, texts: Sequence[Sequence[str]]) -> Wordings:
     count = max((len(value) for own in asked for value in own), default=0)
     if not count:
         example = next((text for own in texts for text in own), "")
-        raise InputError(f"{path}: names none of the queries' texts; its keys are texts such as '{example}'")
+        raise InputError(f"{path}: contains none of the queries' texts; its keys must be texts such as '{example}'")
     print(f"{path}: paraphrases of {sum(map(bool, chain(*asked)))} of {sum(map(len, texts))} queries", file=sys.stderr)
     return {
         f"paraphrase {number + 1}": tuple(

@@ -1,4 +1,4 @@
-"""Submission files of test servers, and the check of such a file. What each server wants, its layout says."""
+"""Submission files of test servers, and the check of such a file. The layout defines what its server expects."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def predict(
     workers: int,
     device: torch.device,
 ) -> dict[str, Predictions]:
-    """The content of each file, by its metric; as `list_best`, of images that are encoded for it."""
+    """Encodes the images of the test split and returns the content of each file, by metric; see `list_best`."""
     images = encode_splits(composer, [split], settings, workers, device)
     return list_best(composer, split, files, images, settings, device)
 
@@ -44,14 +44,14 @@ def list_best(
     settings: Validate,
     device: torch.device,
 ) -> dict[str, Predictions]:
-    """The content of each file, by its metric; lists are shorter where gallery or subset are small.
+    """The content of each file, by metric; lists are shorter if the gallery or the subset is small.
 
     Args:
         composer: the network, on `device`.
         split: the test queries.
-        files: what the server wants.
-        images: the encoded gallery.
-        settings: the protocol.
+        files: the files that the server expects.
+        images: features of the gallery.
+        settings: evaluation protocol.
         device: where the network runs.
     """
     ranked, _ = rank_split(composer, split, images, settings, device)
@@ -65,7 +65,7 @@ def list_best(
 
 
 def _listed(file: SubmissionFile, ranked: RankedSplit, query: int) -> list[str] | list[int]:
-    """The best candidates of a query, as the file has them."""
+    """The best candidates of a query, in the form of the file."""
     triplet = ranked.split.triplets[query]
     names = _subset_names(ranked, query, triplet) if file.of_subset else ranked.top_names(query)
     kept = [name for name in names if file.own_reference or name != triplet.reference_name][: file.count]
@@ -73,16 +73,16 @@ def _listed(file: SubmissionFile, ranked: RankedSplit, query: int) -> list[str] 
 
 
 def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str]:
-    """The query's subset without its reference and without images that are not in the gallery, best first."""
+    """The subset of a query without its reference and without images outside the gallery, best first."""
     present = [n for n in triplet.subset_names if n in ranked.split.gallery.index and n != triplet.reference_name]
     order = ranked.ranking.subset_top[query].tolist()
     return [present[position] for position in order if position < len(present)]
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a name that would not end a file name."""
+    """Raises InputError for a name that cannot be part of a file name."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise InputError(f"'{name}' will not do as a name of the files: use letters, digits, '.', '_' and '-' alone")
+        raise InputError(f"'{name}' cannot be part of a file name; use only letters, digits, '.', '_' and '-'")
 
 
 def write_submission(
@@ -93,15 +93,19 @@ def write_submission(
     queries: Sequence[Triplet],
     gallery: Sequence[str],
 ) -> list[Path]:
-    """Checks all files, then puts them in place. Raises InputError that says what is wrong: none is written.
+    """Checks the content of all files, then writes them.
 
     Args:
-        predictions: their contents, by metric.
-        files: what the server wants.
-        folder: where they go.
-        name: ends their names.
-        queries: all of the test split, also those that `missing: skip` left out: a server refuses a file without them.
-        gallery: names of all its images.
+        predictions: content of each file, by metric.
+        files: the files that the server expects.
+        folder: where the files are written.
+        name: the end of the file names.
+        queries: all queries of the test split, including those that `missing: skip` left out: a server rejects a file
+            without them.
+        gallery: names of all images of the test split.
+
+    Raises:
+        InputError: lists the problems of a file; no file is written.
     """
     places = {file.metric: folder / file.pattern.format(name=name) for file in files}
     for metric, content in predictions.items():
@@ -123,12 +127,12 @@ def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
 
 
 class Checked(NamedTuple):
-    """What a submission file was found to be.
+    """A submission file that passed the check.
 
     Attributes:
-        file: which of the server's files.
-        split: whose queries it answers.
-        queries: how many they are.
+        file: which of the server's files it is.
+        split: the split whose queries it answers.
+        queries: number of queries.
     """
 
     file: SubmissionFile
@@ -143,17 +147,18 @@ def check_submission(
     gallery: Sequence[str],
     others: Mapping[str, Sequence[Triplet]] | None = None,
 ) -> Checked:
-    """Checks a submission file against the test split; returns which of the server's files it is.
+    """Checks a submission file against the test split.
 
     Args:
         path: the file.
-        files: what the server takes.
+        files: the files that the server accepts.
         queries: the test queries.
         gallery: names of the test images.
-        others: queries of further splits over the same images by split; a file of exactly their ids is one of theirs.
+        others: queries of other splits over the same images, by split; a file that contains exactly the ids of one is
+            checked against that split.
 
     Raises:
-        InputError: lists the first faults found.
+        InputError: lists the first problems.
     """
     content = _read_queries(path, files[0].query)
     splits = {files[0].split: queries, **(others or {})}
@@ -174,20 +179,20 @@ def _ids(queries: Sequence[Triplet]) -> set[str]:
 
 
 def _read_queries(path: Path, query: str) -> Predictions:
-    """The file as a dict. Raises InputError for a key that stands there twice, which JSON readers drop silently."""
+    """Reads the file as a dict. Raises InputError for a repeated key, which JSON readers drop silently."""
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a JSON object of {query} id -> names")
+        raise InputError(f"{path}: contains a {type(content).__name__}, expected a JSON object of {query} id -> names")
     keys = Counter(key for key, _ in json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list))
     if twice := [key for key, count in keys.items() if count > 1]:
-        raise InputError(f"{path}: {', '.join(twice[:5])}: stands there twice; every {query} id stands there once")
+        raise InputError(f"{path}: {', '.join(twice[:5])}: occurs twice; write every {query} id once")
     return content
 
 
 def submission_problems(
     content: Predictions, files: Files, queries: Sequence[Triplet], gallery: Sequence[str]
 ) -> list[str]:
-    """What is wrong with a submission: header, query ids, names; empty when it is right."""
+    """The problems of a submission in header, query ids and names; empty if it is valid."""
     problems = list(_header_problems(content, files))
     fitting = _fitting(content, files)
     if len(fitting) != 1:
@@ -214,9 +219,9 @@ def _header_problems(content: Predictions, files: Files) -> Iterator[str]:
 
 
 def _fitting(content: Predictions, files: Files) -> list[SubmissionFile]:
-    """The files whose header it has, as far as their headers tell them apart."""
-    telling = [key for key in files[0].header if len({file.header[key] for file in files}) > 1]
-    return [file for file in files if all(content.get(key) == file.header[key] for key in telling)]
+    """The files whose header matches the content, by the keys in which the headers differ."""
+    distinct = [key for key in files[0].header if len({file.header[key] for file in files}) > 1]
+    return [file for file in files if all(content.get(key) == file.header[key] for key in distinct)]
 
 
 def _list_problems(names: Any, query: Triplet, file: SubmissionFile, known: frozenset[str]) -> list[str]:
@@ -228,7 +233,7 @@ def _list_problems(names: Any, query: Triplet, file: SubmissionFile, known: froz
     if len(names) != file.count:
         problems.append(f"{place}: {len(names)} names, expected {file.count}")
     if len(set(names)) < len(names):
-        problems.append(f"{place}: a name stands there twice")
+        problems.append(f"{place}: a name occurs twice")
     listed = [str(name) for name in names]
     if query.reference_name in listed and not file.own_reference:
         problems.append(f"{place}: lists its own reference '{query.reference_name}'")

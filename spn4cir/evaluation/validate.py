@@ -1,4 +1,4 @@
-"""Validation of weights: stage 2, and stage 1 beside it."""
+"""Validation of the stage-2 weights, with the stage-1 weights for comparison."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ from spn4cir.evaluation.submission import Predictions, list_best
 
 
 class Validated(NamedTuple):
-    """What a validation found.
+    """Results of a validation.
 
     Attributes:
         after: scores of the stage-2 network.
         before: scores of the stage-1 network.
-        shortcuts: of the stage-2 network; None where none were asked for.
-        submission: of the stage-2 network, the content of each file for the test server, by metric; empty where there
+        shortcuts: shortcut scores of the stage-2 network; None if they were not requested.
+        submission: content of each file for the test server by metric, predicted by the stage-2 network; empty if there
             is no server.
     """
 
@@ -40,11 +40,20 @@ def validate_both(
     probe: Probe | None = None,
     served: Submittable | None = None,
 ) -> Validated:
-    """Scores of the stage-2 and of the stage-1 network; with a probe the shortcuts of the former.
+    """Scores the stage-2 and the stage-1 network.
 
-    With `served`, the layout once more where its test split is to be answered too, also the former's submission.
-    The galleries are encoded once: stage 2 leaves the image side as it is. Where its tensors differ all the same, as
-    with weights from elsewhere, each network encodes for itself.
+    The galleries are encoded once, because stage 2 does not change the image side. If its tensors differ all the same,
+    as with weights from another source, each network encodes the galleries.
+
+    Args:
+        after: the stage-2 network.
+        before: the stage-1 network.
+        layout: the benchmark.
+        settings: evaluation protocol.
+        workers: processes that decode images.
+        device: where the networks run.
+        probe: the shortcuts to measure with the stage-2 network; None: none.
+        served: the layout again, if the stage-2 network is to answer its test split for a server; None: it is not.
     """
     splits = layout.evaluation_splits()
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}

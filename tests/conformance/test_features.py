@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spn4cir.evaluation.hard_negatives import picture_similarity
+from spn4cir.evaluation.hard_negatives import image_similarity
 from tests.conformance.builders import Subject, images
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]
@@ -74,7 +74,7 @@ def test_a_text_alone_and_a_reference_alone_are_queries(subject: Subject) -> Non
 def test_an_image_is_most_like_itself(subject: Subject) -> None:
     """By what hard negatives are found with."""
     target = features(subject).target
-    alike = picture_similarity(subject.network, target, target)
+    alike = image_similarity(subject.network, target, target)
     torch.testing.assert_close(alike.diagonal(), torch.ones(len(target)), rtol=0, atol=1e-5)
     assert float((alike - alike.diagonal()[:, None]).max()) <= 1e-5
 

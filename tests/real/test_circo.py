@@ -77,7 +77,7 @@ def test_the_examples_of_the_authors(root: Path, call: Call) -> None:
 
 DAMAGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c["5"].pop(), "query 5: 49 names, expected 50"),
-    (lambda c: c["5"].__setitem__(1, c["5"][0]), "query 5: a name stands there twice"),
+    (lambda c: c["5"].__setitem__(1, c["5"][0]), "query 5: a name occurs twice"),
     (lambda c: c["5"].__setitem__(1, 1), "query 5: '1' is not a test image"),
     (lambda c: c["5"].__setitem__(1, str(c["5"][1])), "query 5: expected a list of integers, the ids of images"),
     (lambda c: c.pop("5"), "1 query ids are missing, the first is 5"),

@@ -124,7 +124,7 @@ def of_another_version(content: dict[str, Any]) -> None:
 
 DAMAGES = [
     (without_a_name, "pair 12063: {fewer} names, expected {count}"),
-    (a_name_twice, "pair 12063: a name stands there twice"),
+    (a_name_twice, "pair 12063: a name occurs twice"),
     (a_name_of_val, "pair 12063: 'dev-244-0-img0' is not a test1 image"),
     (the_reference, "pair 12063: lists its own reference 'test1-147-1-img1'"),
     (without_the_empty_query, "1 pair ids are missing, the first is 27098"),

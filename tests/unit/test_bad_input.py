@@ -226,7 +226,7 @@ def test_a_duplicate_pair_id_in_test1(data, weights):
         (lambda s: s.pop("24"), "1 pair ids are missing, the first is 24"),
         (lambda s: s.update({"9": s["24"]}), "1 pair ids are not in test1, the first is 9"),
         (lambda s: s["24"].pop(), "49 names, expected 50"),
-        (lambda s: s["24"].__setitem__(0, s["24"][1]), "a name stands there twice"),
+        (lambda s: s["24"].__setitem__(0, s["24"][1]), "a name occurs twice"),
         (lambda s: s["24"].__setitem__(0, "test1-0-0-img0"), "lists its own reference"),
         (lambda s: s["24"].__setitem__(0, "nobody"), "'nobody' is not a test1 image"),
         (lambda s: s.update({"24": "names"}), "24"),

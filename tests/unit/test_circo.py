@@ -264,7 +264,7 @@ def test_without_its_test_queries_nothing_is_submitted(tmp_path: Path) -> None:
             "query 1: expected a list of integers, the ids of images",
         ),
         (lambda c: c.update({"1": [True, *c["1"][1:]]}), "query 1: expected a list of integers"),
-        (lambda c: c.update({"1": [c["1"][1], *c["1"][1:]]}), "query 1: a name stands there twice"),
+        (lambda c: c.update({"1": [c["1"][1], *c["1"][1:]]}), "query 1: a name occurs twice"),
         (lambda c: c.update({"1": [5, *c["1"][1:]]}), "query 1: '5' is not a test image"),
     ],
 )

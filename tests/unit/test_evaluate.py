@@ -212,7 +212,7 @@ def test_a_network_of_broken_weights_is_an_input_error() -> None:
     gallery = Case(20).gallery()
     encoded = Case(0).encoded(gallery)
     encoded.reference[3] = torch.nan
-    with pytest.raises(InputError, match="figures that are not finite"):
+    with pytest.raises(InputError, match="features are not finite"):
         compose_queries(Turn(), [Triplet("i003", ("1",), "i004")], ["1"], encoded, 4, CPU)
 
 

@@ -117,7 +117,7 @@ def test_generated_queries_are_scored_over_the_whole_folder_and_named_so(root: P
 
 def test_without_any_query_scoring_says_what_to_do(root: Path, protocol: Validate) -> None:
     layout = open_layout("folder", root, "error")
-    with pytest.raises(InputError, match=r"there is no query to score by: .*annotate some, or take a family .*\(zs\)"):
+    with pytest.raises(InputError, match=r"no query to score by: .*annotate some, or choose a family .*\(zs\)"):
         encode_splits(StubComposer(), layout.evaluation_splits(), protocol, 0, CPU)
 
 

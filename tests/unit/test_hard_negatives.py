@@ -13,7 +13,7 @@ from spn4cir.composers.encoding import EncodedGallery
 from spn4cir.config.params import Validate
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.evaluation.evaluate import RankedSplit, evaluate, rank_queries
-from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, picture_similarity, summarise
+from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, image_similarity, summarise
 from spn4cir.losses import token_scores
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 from tests.conftest import CPU, StubComposer
@@ -180,5 +180,5 @@ def test_similarity_of_several_tokens() -> None:
     """The mean over the picture's tokens of each one's best match; 1 with itself."""
     composer = Tokens()
     first, second = at(0, 60), at(90, 30)
-    found = picture_similarity(composer, first[None], torch.stack([first, second]))
+    found = image_similarity(composer, first[None], torch.stack([first, second]))
     assert found.tolist() == [pytest.approx([1.0, 3**0.5 / 2])]

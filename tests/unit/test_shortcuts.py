@@ -93,8 +93,8 @@ def test_paraphrases_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["is red"], "expected a JSON object of lists of texts"),
         ({"to 1": "one"}, "expected a JSON object of lists of texts"),
         ({"to 1": ["one", " "]}, "expected a JSON object of lists of texts"),
-        ({"is red": ["make it red"]}, "names none of the queries' texts; its keys are texts such as 'to 1'"),
-        ({}, "names none of the queries' texts"),
+        ({"is red": ["make it red"]}, "contains none of the queries' texts; its keys must be texts such as 'to 1'"),
+        ({}, "contains none of the queries' texts"),
     ],
 )
 def test_a_file_of_another_form(tmp_path: Path, content: Any, problem: str) -> None:

@@ -89,7 +89,7 @@ FAULTS: list[tuple[Edit, str]] = [
     (lambda c: c.update({"99": ["a", "b", "c"]}), "1 pair ids are not in test1, the first is 99"),
     (lambda c: c.update({"7": ["a", "b"]}), "pair 7: 2 names, expected 3"),
     (lambda c: c.update({"7": ["a", "b", "c", "d"]}), "pair 7: 4 names, expected 3"),
-    (lambda c: c.update({"7": ["a", "b", "a"]}), "pair 7: a name stands there twice"),
+    (lambda c: c.update({"7": ["a", "b", "a"]}), "pair 7: a name occurs twice"),
     (lambda c: c.update({"7": ["a", "b", "r"]}), "pair 7: lists its own reference 'r'"),
     (lambda c: c.update({"7": ["a", "b", "zz"]}), "pair 7: 'zz' is not a test1 image"),
     (lambda c: c.update({"7": ["a", "b", "f"]}), "pair 7: 'f' is not in the query's subset"),
@@ -126,12 +126,12 @@ def test_a_pair_that_stands_there_twice(tmp_path: Path) -> None:
     """JSON readers keep the last one and say nothing."""
     text = json.dumps(subset_file())
     (tmp_path / "a.json").write_text(text[:-1] + ', "7": ["a", "b", "c"]}')
-    with pytest.raises(InputError, match="7: stands there twice"):
+    with pytest.raises(InputError, match="7: occurs twice"):
         check_submission(tmp_path / "a.json", FILES, QUERIES, GALLERY)
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("[1]", "holds a list"), ("{", "is not valid JSON"), (None, "no such file")]
+    ("text", "problem"), [("[1]", "contains a list"), ("{", "is not valid JSON"), (None, "no such file")]
 )
 def test_what_is_no_submission(tmp_path: Path, text: str | None, problem: str) -> None:
     if text is not None:
