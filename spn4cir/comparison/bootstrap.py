@@ -1,4 +1,4 @@
-"""Paired bootstrap: what the difference of two runs would be on other queries of the same kind."""
+"""Paired bootstrap: intervals of the difference of two runs over other queries of the same kind."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of b's scores minus a's, in percentage points.
 
-    Queries are drawn with replacement within each split; a query brings its ranks in both runs, and every score is
-    made anew of what was drawn, so that averages are resampled as wholes.
+    Queries are drawn with replacement within each split. A drawn query contributes its ranks in both runs, and every
+    score is computed again from the drawn queries, so that averages are resampled as a whole.
 
     Args:
-        a: ranks of the one run.
-        b: ranks of the other, its queries in the same order.
-        recipe: how scores are made of parts.
-        seed: of the draws; equal seeds give equal intervals.
-        samples: how many sets of queries to draw.
+        a: ranks of the first run.
+        b: ranks of the second run, with the queries in the same order.
+        recipe: weights of the parts of each score.
+        seed: seed of the draws; equal seeds give equal intervals.
+        samples: number of resampled sets of queries.
     """
     parts = sorted({part for weighed in recipe.values() for part in weighed})
     generator = np.random.default_rng(seed)
@@ -35,23 +35,23 @@ def bootstrap_intervals(
         ]
     )
     weights = np.array([[weighed.get(part, 0.0) for part in parts] for weighed in recipe.values()])
-    # Rounded, so that an end at 0 is 0 and not what sums of weights leave of it.
+    # Rounded, so that an end at 0 is exactly 0 in spite of rounding errors.
     low, high = np.percentile(100.0 * drawn @ weights.T, _INTERVAL, axis=0).round(9) + 0.0
     return {score: (float(low[i]), float(high[i])) for i, score in enumerate(recipe)}
 
 
 def _changes(a: Ranks, b: Ranks, parts: Sequence[Part]) -> Float[np.ndarray, "queries parts"]:
-    """Per query and part, b's value less a's: of a recall, 1 where b alone finds the target, -1 where a alone does."""
+    """Value of b minus value of a, by query and part; for a recall, 1 if only b finds the target, -1 if only a does."""
     return np.stack([part_values(b, part) - part_values(a, part) for part in parts], axis=1)
 
 
 def resampled_means(
     values: Float[np.ndarray, "queries columns"], samples: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "samples columns"]:
-    """Column means of so many samples of the rows, each as large as they are, drawn with replacement.
+    """Column means of samples of the rows; each sample has as many rows as `values`, drawn with replacement.
 
-    Equal rows are drawn together, as a multinomial count: the same distribution, at a cost that depends on how many
-    different rows there are, and not on how many queries.
+    Equal rows are drawn together as a multinomial count: the distribution is unchanged, and the cost depends on the
+    number of different rows instead of the number of queries.
     """
     rows, counts = np.unique(values, axis=0, return_counts=True)
     drawn = generator.multinomial(len(values), counts / len(values), size=samples)

@@ -1,4 +1,4 @@
-"""Comparing runs query by query: differences with paired bootstrap intervals, queries won and lost."""
+"""Compares runs query by query: differences with paired bootstrap intervals, queries won and lost."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import part_values
 
 _SEED = 0
-# Queries from which on a percentile interval keeps its promise: with 8 it covers the truth in 3 cases of 4.
+# The number of queries from which a percentile interval is reliable: with 8 it covers the truth in 3 cases of 4.
 _FEW = 50
-# What two protocols may differ in without a word: it is the network's own.
+# Entries of the protocol that may differ without a warning, because they belong to the network.
 _OF_THE_NETWORK = ("family", "preprocess")
 
 
@@ -21,14 +21,15 @@ class Difference(NamedTuple):
     """One score of two runs, in percent.
 
     Attributes:
-        a: of the first.
-        b: of the second.
+        a: score of the first run.
+        b: score of the second run.
         difference: b minus a.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        won: queries that b alone finds within k, or answers with more precision; None for a mean over several k.
-        lost: the same of a.
-        few: whether its queries are too few for an interval that covers the truth as often as it promises.
+        low: lower end of the 95 % interval of the difference.
+        high: upper end of the interval.
+        won: number of queries that only b finds within k, or answers with higher precision; None for a mean over
+            several k.
+        lost: number of queries that only a finds, or answers with higher precision; None for a mean over several k.
+        few: whether there are too few queries for a reliable interval.
     """
 
     a: float
@@ -42,11 +43,11 @@ class Difference(NamedTuple):
 
     @property
     def within_noise(self) -> bool:
-        """Whether the interval holds 0."""
+        """Whether the interval contains 0."""
         return self.low <= 0 <= self.high
 
     def as_dict(self) -> dict[str, float]:
-        """The figures that are written to a file."""
+        """The values that are written to a file."""
         return {name: getattr(self, name) for name in ("a", "b", "difference", "low", "high")}
 
 
@@ -54,11 +55,11 @@ class Comparison(NamedTuple):
     """Two runs over the same queries.
 
     Attributes:
-        scores: by name.
-        better: queries that b ranks higher.
-        worse: queries that b ranks lower.
-        queries: how many there are.
-        warnings: in what the protocols differ.
+        scores: the differences by name of the score.
+        better: number of queries that b ranks higher.
+        worse: number of queries that b ranks lower.
+        queries: number of queries.
+        warnings: differences of the protocols.
     """
 
     scores: dict[str, Difference]
@@ -69,9 +70,9 @@ class Comparison(NamedTuple):
 
 
 def compare_runs(a: Run, b: Run) -> Comparison:
-    """Compares b with a.
+    """Compares run b with run a.
 
-    Raises InputError when their queries or their scores are not the same.
+    Raises InputError if their queries or their scores are not the same.
     """
     _require_same_queries(a, b)
     intervals = bootstrap_intervals(a.ranks, b.ranks, a.recipe, _SEED)
@@ -95,15 +96,15 @@ def _require_same_queries(a: Run, b: Run) -> None:
     if a.queries != b.queries:
         alone = [len(set(x.queries) - set(y.queries)) for x, y in ((a, b), (b, a))]
         raise InputError(
-            f"{a.label} and {b.label}: their queries differ ({alone[0]} of {len(a.queries)} are in the first alone, "
-            f"{alone[1]} of {len(b.queries)} in the second); compare runs over the same data set and split"
+            f"{a.label} and {b.label}: their queries differ ({alone[0]} of {len(a.queries)} are only in the first, "
+            f"{alone[1]} of {len(b.queries)} only in the second); compare runs over the same data set and split"
         )
     if a.recipe != b.recipe:
-        raise InputError(f"{a.label} and {b.label}: their scores are made in other ways; validate both with one layout")
+        raise InputError(f"{a.label} and {b.label}: their scores are computed differently; validate both by one layout")
 
 
 def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:
-    """Queries that the second run alone answers, or answers better, and those of the first; of a score with one k."""
+    """The numbers of queries that b answers better and that a answers better; None for a score over several k."""
     parts = list(a.recipe[score])
     if len({(part.column, part.k) for part in parts}) > 1:
         return None, None
@@ -119,21 +120,21 @@ def _few(run: Run, score: str) -> bool:
 def _protocol_differences(a: Run, b: Run) -> list[str]:
     first, second = (run.metrics["protocol"] for run in (a, b))
     aspects = [key for key in {**first, **second} if key not in _OF_THE_NETWORK and first.get(key) != second.get(key)]
-    told = [f"{key}: {first.get(key)} / {second.get(key)}" for key in aspects]
+    differing = [f"{key}: {first.get(key)} / {second.get(key)}" for key in aspects]
     sizes = [run.metrics["counts"]["gallery"] for run in (a, b)]
-    return told + ([f"gallery sizes: {sizes[0]} / {sizes[1]}"] if sizes[0] != sizes[1] else [])
+    return differing + ([f"gallery sizes: {sizes[0]} / {sizes[1]}"] if sizes[0] != sizes[1] else [])
 
 
 def find_pairs(names: Sequence[str], dataset: str | None, family: str | None) -> list[tuple[Place, list[Run]]]:
-    """The runs to compare: for each data set and family, one run a name, in the order of the names.
+    """The runs to compare: for each data set and family, one run for each name, in the order of the names.
 
-    A revision holds many runs: those count that all names have. A metrics file is one run; beside it, a revision's run
-    of the same data set and family counts, or its only one.
+    A revision contains many runs; those that all names have in common are compared. A metrics file is one run; it is
+    compared with a revision's run of the same data set and family, or with the revision's only run.
 
     Args:
-        names: metrics files, revisions, experiments.
-        dataset: narrows revisions to this data set.
-        family: narrows them to this family.
+        names: metrics files, revisions or experiments.
+        dataset: restricts revisions to this data set.
+        family: restricts revisions to this family.
 
     Raises:
         InputError: a name cannot be read, or the names have no run in common.
@@ -148,11 +149,11 @@ def find_pairs(names: Sequence[str], dataset: str | None, family: str | None) ->
     held = "; ".join(
         f"{name}: {', '.join('/'.join(place) for place in runs)}" for name, runs in zip(names, found, strict=True)
     )
-    raise InputError(f"no data set and family in common ({held}); narrow them by --dataset and --family, or name files")
+    raise InputError(f"no data set and family in common ({held}); select them by --dataset and --family, or name files")
 
 
 def find_runs(name: str, dataset: str | None, family: str | None) -> dict[Place, Run]:
-    """The runs of a name; of several, those of the data set and family. Raises InputError where there are none."""
+    """The runs of a name, restricted to the data set and family if it has several. Raises InputError if none remain."""
     runs = read_runs(name)
     kept = {place: run for place, run in runs.items() if dataset in (None, place[0]) and family in (None, place[1])}
     if not kept and len(runs) > 1:

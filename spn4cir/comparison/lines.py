@@ -1,4 +1,4 @@
-"""What `spn4cir compare` prints, and what it writes."""
+"""The output of `spn4cir compare`: printed lines and the content of its file."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,13 +9,13 @@ _SCORE = 24
 
 
 def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iterator[str]:
-    """A table of one pair of runs.
+    """Lines of a table of one pair of runs.
 
     Args:
-        title: data set and family; empty where it goes without saying.
+        title: data set and family; empty if there is only one.
         a: name of the first run.
-        b: name of the second.
-        comparison: what was found.
+        b: name of the second run.
+        comparison: the comparison of the two.
     """
     yield f"{f'{title}: ' if title else ''}A = {a}, B = {b}, {comparison.queries} queries; percent"
     width = max(_SCORE, *map(len, comparison.scores))
@@ -26,9 +26,9 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
     yield f"ranks: B is better at {comparison.better} queries, worse at {comparison.worse}, the same at {same}"
     noisy = sum(found.within_noise for found in comparison.scores.values())
     if noisy == len(comparison.scores):
-        yield "No score differs by more than noise: every interval holds 0."
+        yield "No score differs by more than noise: every interval contains 0."
     elif noisy:
-        yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals hold 0."
+        yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals contain 0."
     if any(found.few for found in comparison.scores.values()):
         yield "The intervals of fewer than 50 queries are too narrow for a verdict."
 
@@ -45,8 +45,8 @@ def _score_line(score: str, found: Difference, width: int) -> str:
 
 
 def paper_lines(title: str, run: str, found: PaperComparison) -> Iterator[str]:
-    """A table of one run beside the paper's."""
-    yield f"{title}: {run} beside the paper; percent"
+    """Lines of a table of one run and the paper."""
+    yield f"{title}: {run} and the paper; percent"
     yield f"{'':<{_SCORE}}{'paper 1':>9}{'paper 2':>9}{'ours 1':>9}{'ours 2':>9}{'2: ours - paper':>18}"
     for score, figure in found.figures.items():
         before = "" if figure.ours_stage1 is None else f"{figure.ours_stage1:.2f}"
@@ -67,7 +67,7 @@ def paper_lines(title: str, run: str, found: PaperComparison) -> Iterator[str]:
 
 
 def paper_content(found: PaperComparison) -> dict[str, dict[str, object]]:
-    """What is written of a run beside the paper: by score."""
+    """The content of the file for a run and the paper, by score."""
 
     def entry(figure: PaperFigure) -> dict[str, object]:
         return {
@@ -84,7 +84,10 @@ def paper_content(found: PaperComparison) -> dict[str, dict[str, object]]:
 
 
 def merge(parts: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """The content of a file, from that of each data set and family: alone as it is, of several under their names."""
+    """Merges the content of each data set and family into that of one file.
+
+    One part is returned unchanged; the scores of several are prefixed with their names.
+    """
     if len(parts) == 1:
         return dict(next(iter(parts.values())))
     return {f"{place}/{score}": entry for place, content in parts.items() for score, entry in content.items()}

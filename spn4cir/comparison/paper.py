@@ -1,4 +1,4 @@
-"""The paper's figures beside a run's, and what keeps the two from being compared."""
+"""Compares a run with the paper's scores, and finds differences that make the two not comparable."""
 
 import json
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ class PaperFigure:
     """One score of the paper and of a run, in percent.
 
     Attributes:
-        paper_stage1: the paper's before stage 2.
-        paper: the paper's after it.
-        ours_stage1: the run's before stage 2; None where the metrics file has none.
-        ours: the run's.
+        paper_stage1: score of the paper before stage 2.
+        paper: score of the paper after stage 2.
+        ours_stage1: score of the run before stage 2; None if the metrics file has none.
+        ours: score of the run after stage 2.
     """
 
     paper_stage1: float
@@ -33,20 +33,20 @@ class PaperFigure:
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's."""
+        """The run's score minus the paper's."""
         return self.ours - self.paper
 
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """A run beside the paper.
+    """Scores and protocol of a run and of the paper.
 
     Attributes:
-        source: where the paper's figures stand.
-        figures: by score.
-        protocol: aspect -> the paper's, ours.
-        differing: the aspects in which the two differ, so that they are not comparable; empty where they are.
-        notes: what the paper's figures themselves leave open.
+        source: source of the paper's scores.
+        figures: scores of both, by name.
+        protocol: the paper's and the run's value of each aspect of the protocol.
+        differing: aspects that differ and make the scores not comparable; empty if they are comparable.
+        notes: open questions about the paper's scores.
     """
 
     source: str
@@ -57,22 +57,22 @@ class PaperComparison:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The same in words."""
+        """The differing aspects in words."""
         sides = {aspect: self.protocol[aspect] for aspect in self.differing}
         return tuple(f"{aspect}: the paper's {theirs}; ours {ours}" for aspect, (theirs, ours) in sides.items())
 
 
 def compare_to_paper(run: Run) -> PaperComparison:
-    """Puts the paper's figures of the run's family and data set beside the run's.
+    """Compares a run with the paper's scores for its family and data set.
 
-    Raises InputError where the paper has none.
+    Raises InputError if the paper has none.
     """
     paper = read_json(_FIGURES)
     family = str(run.metrics["protocol"].get("family"))
     layout = _layout(run, paper["data"])
     if family not in paper["results"][layout]:
         raise InputError(
-            f"{run.label}: there are no figures of the paper for family '{family}'; there are for "
+            f"{run.label}: the paper has no scores for family '{family}'; it has scores for "
             f"{', '.join(paper['results'][layout])}"
         )
     stages = paper["results"][layout][family]
@@ -85,17 +85,17 @@ def compare_to_paper(run: Run) -> PaperComparison:
     differing = tuple(aspect for aspect, (theirs, ours) in sides.items() if ours not in (theirs, _UNKNOWN))
     notes = [note for place, note in paper["notes"].items() if place.startswith(f"{layout} {family} ")]
     if not differing and sides["weights"][1] == _UNKNOWN:
-        notes.append("which weights were scored is not known here: the figures compare where they are the paper's")
+        notes.append("it is not recorded which weights were scored: the scores are comparable if they are the paper's")
     return PaperComparison(paper["source"], figures, sides, differing, tuple(notes))
 
 
 def _layout(run: Run, data: Mapping[str, Any]) -> str:
-    """Whose data the run scored, by the way their captions are joined."""
+    """The layout of the run's data, found by the way captions are joined."""
     captions = run.metrics["protocol"].get("captions")
     for layout, facts in data.items():
         if facts["captions"] == captions:
             return str(layout)
-    raise InputError(f"{run.label}: the paper scored {' and '.join(data)}, no other layout; compare two runs instead")
+    raise InputError(f"{run.label}: the paper reports only {' and '.join(data)}; compare two runs instead")
 
 
 def _protocol(run: Run, data: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -115,17 +115,17 @@ def _protocol(run: Run, data: Mapping[str, Any], family: Mapping[str, Any]) -> d
 
 
 def _weights(run: Run) -> str:
-    """Where the run's stage-1 weights come from, as the pipeline noted it beside them."""
+    """The origin of the run's stage-1 weights, as the pipeline recorded it with them."""
     try:
         origin = json.loads(run.read("/".join(("../../data/checkpoint", *run.place, "source.json"))))
     except InputError:
         return _UNKNOWN
     found = {"train": "from a stage 1 trained here", "hub": _PUBLISHED}
-    return found.get(origin["source"], _UNKNOWN)  # a file of one's own need not be the published one
+    return found.get(origin["source"], _UNKNOWN)  # a local file may differ from the published one
 
 
 def _same_name(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    """The published data set's name where the run has its size."""
+    """The name of the published data set if the run has its size."""
     same = sum(counts["queries"].values()) == data["queries"] and counts["gallery"] == data["gallery"]
     return str(data["name"]) if same else "another set or split"
 

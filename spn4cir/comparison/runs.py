@@ -1,4 +1,4 @@
-"""Runs to compare: metrics files with their tables of queries, on disk or in a revision of the repository."""
+"""Runs to compare: metrics files with their tables of queries, on disk or in a git revision."""
 
 import glob
 import io
@@ -20,20 +20,21 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_valu
 from spn4cir.files import read_json
 
 _IDENTITY = ("split", "query", "reference", "target")
-# Beyond any gallery: the subset rank of a query that has no subset.
+# Larger than any rank: the subset rank of a query without a subset.
 _NOWHERE = 1 << 40
 Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one metrics file says.
+    """One metrics file and its table of queries.
 
     Attributes:
-        label: where it was read, for messages.
-        place: data set and family, as the path `metrics/<dataset>/<family>.json` has them.
-        metrics: its content.
-        read: the bytes of a file named from the metrics file's folder; raises InputError where it cannot be had.
+        label: file or revision it was read from, for messages.
+        place: data set and family, from the path `metrics/<dataset>/<family>.json`.
+        metrics: content of the metrics file.
+        read: returns the bytes of a file, named relative to the folder of the metrics file; raises InputError if it
+            cannot be read.
     """
 
     label: str
@@ -48,9 +49,9 @@ class Run:
 
     @cached_property
     def table(self) -> pa.Table:
-        """The queries, in an order that is the same for all runs over them.
+        """The table of queries, sorted so that all runs over the same queries have the same order.
 
-        Raises InputError when the metrics file names no table, or one that is not its own.
+        Raises InputError if the metrics file names no table, or the table is not valid.
         """
         name = self.metrics.get("queries")
         if not isinstance(name, str):
@@ -58,7 +59,7 @@ class Run:
         try:
             table = pq.read_table(io.BytesIO(self.read(name)))
         except pa.ArrowInvalid as error:
-            raise InputError(f"{self.label}: {name} is no parquet file ({error}); run validate again") from None
+            raise InputError(f"{self.label}: {name} is not a parquet file ({error}); run validate again") from None
         lacking = {*_IDENTITY, "rank", "subset_rank"} - set(table.column_names)
         if lacking or RECIPE_KEY not in (table.schema.metadata or {}):
             raise InputError(f"{self.label}: {name} was written by another version; run validate again")
@@ -66,17 +67,17 @@ class Run:
 
     @property
     def queries(self) -> list[tuple[Any, ...]]:
-        """What makes a query: split, number, reference, target."""
+        """The identity of each query: split, number, reference, target."""
         return list(zip(*(self.table[column].to_pylist() for column in _IDENTITY), strict=True))
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How the scores are made of ranks."""
+        """The recipe that computes the scores from the ranks."""
         return read_recipe(self.table.schema.metadata[RECIPE_KEY])
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Ranks by split and column. Raises InputError when they do not give the scores of the metrics file."""
+        """Ranks by split and column. Raises InputError if they do not yield the scores of the metrics file."""
         split = np.array(self.table["split"].to_pylist())
         ranks = {
             (name, column): self.table[column].fill_null(_NOWHERE).to_numpy()[split == name]
@@ -91,23 +92,23 @@ class Run:
             if abs(made - self.scores.get(score, -1.0)) > 1e-6:
                 raise InputError(
                     f"{self.label}: its table of queries gives {score} {made:.2f}, the file says "
-                    f"{self.scores.get(score)}; they are of two runs: commit metrics with dvc.lock, "
+                    f"{self.scores.get(score)}; they belong to two runs: commit metrics with dvc.lock, "
                     "or dvc checkout, or run validate again"
                 )
         return ranks
 
 
 def _padded(rows: list[list[int]]) -> Int[np.ndarray, "queries targets"]:
-    """Lists of unlike lengths as one array, with 0 behind the last of each."""
+    """Lists of different lengths as one array, padded with 0."""
     width = max(map(len, rows), default=0)
     return np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int64).reshape(len(rows), width)
 
 
 def read_runs(name: str) -> dict[Place, Run]:
-    """The runs of a metrics file (one), or of a revision or an experiment (one a data set and family).
+    """Reads the run of a metrics file, or the runs of a revision or an experiment, one for each data set and family.
 
     Raises:
-        InputError: there is nothing of that name, or it holds no metrics file.
+        InputError: there is nothing of that name, or it contains no metrics file.
     """
     if Path(name).is_file():
         run = _read_file(Path(name))
@@ -120,12 +121,12 @@ def read_runs(name: str) -> dict[Place, Run]:
 def _read_file(path: Path) -> Run:
     metrics = read_json(path)
     if not _is_metrics(metrics):
-        raise InputError(f"{path}: is no metrics file; give one that spn4cir validate wrote")
+        raise InputError(f"{path}: is not a metrics file; give one that spn4cir validate wrote")
 
     def read(name: str) -> bytes:
         place = path.parent / name
         if not place.is_file():
-            raise InputError(f"{path}: {place}, which belongs to it, is not there; run dvc pull validate, or validate")
+            raise InputError(f"{path}: its table {place} is missing; run dvc pull validate, or validate")
         return place.read_bytes()
 
     absolute = path.resolve()
@@ -141,19 +142,21 @@ def _read_revision(name: str) -> dict[Place, Run]:
     runs = {}
     for found in files.glob(f"{glob.escape(root)}metrics/*/*.json"):
         path = found.removeprefix(root)
-        metrics = json.loads(files.read_bytes(found))  # of bytes, it reads a byte order mark too
+        metrics = json.loads(files.read_bytes(found))  # from bytes it also reads a byte order mark
         if _is_metrics(metrics):
             place = (posixpath.basename(posixpath.dirname(path)), posixpath.basename(path).removesuffix(".json"))
             runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, root, name, posixpath.dirname(path)))
     if not runs:
-        raise InputError(f"{name}: the revision holds no metrics/<data set>/<family>.json; commit one, or name a file")
+        raise InputError(
+            f"{name}: the revision contains no metrics/<data set>/<family>.json; commit one, or name a file"
+        )
     return runs
 
 
 def _open_revision(name: str) -> tuple[Any, str]:
-    """The revision's files, outs of DVC included, and the path from git's root to DVC's, empty or with `/` at its end.
+    """The files of a revision, including DVC outs, and the path from the git root to the DVC root.
 
-    The two differ where the project is in a folder of a repository (`dvc init --subdir`).
+    The path is empty, or ends with `/` if the project is in a folder of a repository (`dvc init --subdir`).
     """
     try:
         from dvc.api import DVCFileSystem
@@ -161,7 +164,7 @@ def _open_revision(name: str) -> tuple[Any, str]:
         from dvc.repo import Repo
     except ImportError:
         raise InputError(
-            f"{name}: no such metrics file; for a revision or an experiment DVC is needed: pip install 'spn4cir[dvc]'"
+            f"{name}: no such metrics file; a revision or an experiment needs DVC: pip install 'spn4cir[dvc]'"
         ) from None
     try:
         project = Repo.find_root()
@@ -170,8 +173,8 @@ def _open_revision(name: str) -> tuple[Any, str]:
         return files, "" if root == "." else f"{root}/"
     except NotDvcRepoError:
         raise InputError(
-            f"{name}: no such metrics file, and this folder is in no DVC repository; name a file, or change into the "
-            "folder of the project"
+            f"{name}: no such metrics file, and this folder is not in a DVC repository; name a file, or change into "
+            "the folder of the project"
         ) from None
     except DvcException as error:
         raise InputError(
@@ -188,7 +191,7 @@ def _reader(files: Any, root: str, revision: str, folder: str) -> Callable[[str]
             return bytes(files.read_bytes(root + path))
         except (OSError, DvcException):
             raise InputError(
-                f"{revision}: {path} is neither in DVC's cache nor in a remote; run dvc fetch --all-commits where a "
+                f"{revision}: {path} is neither in DVC's cache nor in a remote; run dvc fetch --all-commits if a "
                 f"remote has it, or run {revision} again"
             ) from None
 

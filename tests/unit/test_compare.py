@@ -1,4 +1,4 @@
-"""`spn4cir compare`: runs of known ranks, on disk, in revisions and experiments, and beside the paper."""
+"""`spn4cir compare`: runs of known ranks, on disk, in revisions and experiments, and the paper."""
 
 import json
 import subprocess
@@ -112,7 +112,7 @@ def test_other_queries_are_refused(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", {"val": [(1, 1)] * 3}, tmp_path)
     said = call(a, b, status=1).stderr
-    assert "their queries differ (1 of 4 are in the first alone, 0 of 3 in the second)" in said
+    assert "their queries differ (1 of 4 are only in the first, 0 of 3 only in the second)" in said
     assert said.count("\n") == 1
 
 
@@ -133,16 +133,16 @@ def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     b.with_suffix(".parquet").write_bytes(a.with_suffix(".parquet").read_bytes())
     said = call(a, b, status=1).stderr
     assert "b.json: its table of queries gives recall_at10 75.00" not in said
-    assert "they are of two runs: commit metrics with dvc.lock, or dvc checkout, or run validate again" in said
+    assert "they belong to two runs: commit metrics with dvc.lock, or dvc checkout, or run validate again" in said
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda a: a.with_suffix(".parquet").unlink(), "a.parquet, which belongs to it, is not there; run dvc pull"),
-        (lambda a: a.with_suffix(".parquet").write_bytes(b"x"), "a.parquet is no parquet file"),
+        (lambda a: a.with_suffix(".parquet").unlink(), "a.parquet is missing; run dvc pull"),
+        (lambda a: a.with_suffix(".parquet").write_bytes(b"x"), "a.parquet is not a parquet file"),
         (lambda a: a.write_text('{"protocol": {}}'), "names no table of queries; run validate again"),
-        (lambda a: a.write_text("{}"), "is no metrics file; give one that spn4cir validate wrote"),
+        (lambda a: a.write_text("{}"), "is not a metrics file; give one that spn4cir validate wrote"),
         (lambda a: a.write_text("{"), "is not valid JSON"),
         (lambda a: a.unlink(), "a.json: no such metrics file; spn4cir validate --json writes one"),
     ],
@@ -161,9 +161,9 @@ def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "compare takes two runs or more" in call(a, status=1).stderr
     assert "--to paper takes one run, got 2" in call(a, a, "--to", "paper", status=1).stderr
     assert "is a folder; give the name of a file" in call(a, a, "--json", tmp_path, status=1).stderr
-    assert "and this folder is in no DVC repository" in call("main", a, status=1).stderr
+    assert "and this folder is not in a DVC repository" in call("main", a, status=1).stderr
     monkeypatch.setitem(sys.modules, "dvc.api", None)
-    assert "DVC is needed: pip install 'spn4cir[dvc]'" in call("main", a, status=1).stderr
+    assert "a revision or an experiment needs DVC: pip install 'spn4cir[dvc]'" in call("main", a, status=1).stderr
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "first: has no run of that data set and family; it has " in said
     assert "nosuch: no such metrics file, revision or experiment" in call("first", "nosuch", status=1).stderr
     elsewhere = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
-    assert "narrow them by --dataset and --family" in call(elsewhere, "first", status=1).stderr
+    assert "select them by --dataset and --family" in call(elsewhere, "first", status=1).stderr
 
 
 @pytest.mark.parametrize("place", [".", "data/fiq"])
@@ -267,8 +267,8 @@ def test_above_a_project_it_says_what_is_missing(inner_project: Path, monkeypatc
     """The folder there belongs to no project, or to another one."""
     monkeypatch.chdir(inner_project.parent)
     nested = (inner_project.parents[1] / ".dvc").is_dir()
-    outside = "this folder is in no DVC repository; name a file, or change into the folder of the project"
-    expected = "first: the revision holds no metrics/<data set>/<family>.json" if nested else outside
+    outside = "this folder is not in a DVC repository; name a file, or change into the folder of the project"
+    expected = "first: the revision contains no metrics/<data set>/<family>.json" if nested else outside
     assert expected in call("first", "HEAD", status=1).stderr
 
 
@@ -288,7 +288,7 @@ def test_a_revision_without_metrics(repository: Path, monkeypatch: pytest.Monkey
     tree = subprocess.run(["git", "mktree"], input="", capture_output=True, text=True, check=True).stdout.strip()
     command = ["git", "commit-tree", tree, "-m", "nothing"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert "the revision holds no metrics/<data set>/<family>.json" in call(commit, "first", status=1).stderr
+    assert "the revision contains no metrics/<data set>/<family>.json" in call(commit, "first", status=1).stderr
 
 
 OFFICIAL = {"dress": 3817, "shirt": 6346, "toptee": 5373}
@@ -313,7 +313,7 @@ def test_the_paper_beside_a_run(tmp_path: Path) -> None:
     assert found["average_recall_at10"]["difference"] == pytest.approx(ours - 44.48)
     assert found["average_recall_at10"]["comparable"] is True
     assert "comparable: data and protocol are the paper's" in result.stdout
-    assert "which weights were scored is not known here" in result.stdout
+    assert "it is not recorded which weights were scored" in result.stdout
     assert "arXiv 2404.11317" in result.stdout
 
 
@@ -347,7 +347,7 @@ def test_weights_of_a_file_are_not_taken_for_the_published_ones(tmp_path: Path, 
     write(tmp_path / "data" / "checkpoint" / "d" / "clip" / "source.json", {"source": source})
     said = call("--to", "paper", path).stdout
     assert f"ours:  {ours}\n" in said
-    assert ("which weights were scored is not known here" in said) == (source == "path")
+    assert ("it is not recorded which weights were scored" in said) == (source == "path")
 
 
 def test_cirr_is_never_the_papers_split(tmp_path: Path) -> None:
@@ -361,9 +361,9 @@ def test_cirr_is_never_the_papers_split(tmp_path: Path) -> None:
 def test_the_paper_has_no_figures_for_a_recipe_or_another_layout(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path, family="zs")
     said = call("--to", "paper", path, status=1).stderr
-    assert "there are no figures of the paper for family 'zs'; there are for tgcir, clip, blip, blip2" in said
+    assert "the paper has no scores for family 'zs'; it has scores for tgcir, clip, blip, blip2" in said
     path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path, captions="the one text as written")
-    assert "the paper scored fashioniq and cirr, no other layout" in call("--to", "paper", path, status=1).stderr
+    assert "the paper reports only fashioniq and cirr;" in call("--to", "paper", path, status=1).stderr
 
 
 def test_the_papers_figures_are_whole() -> None:
