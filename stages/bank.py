@@ -1,4 +1,4 @@
-"""bank: both features of every unique training image, by the stage-1 weights."""
+"""bank: encodes reference and target features of every unique training image with the stage-1 weights."""
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family

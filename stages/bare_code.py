@@ -1,7 +1,7 @@
-"""The text of a Python module without what decides no result: comments, docstrings and blank lines.
+"""The text of a Python module without the parts that cannot change a result: comments, docstrings and blank lines.
 
-The text is cut by positions, and never printed from a syntax tree or from tokens: both differ between versions of
-Python, and the positions of what is cut here do not.
+The text is cut at positions instead of printed from a syntax tree or from tokens: both differ between versions of
+Python, but these positions do not.
 """
 
 import ast
@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 _LAYOUT_ONLY = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.COMMENT}
 _FORMATTED = re.compile(r"[A-Za-z]*[fFtT]")
-# What follows an entry of a dict on its line.
+# The rest of the line after an entry of a dict.
 _REST_OF_ENTRY = re.compile(r"\A(?:\s*,)?[ \t]*(?:#[^\n]*)?\n?")
 # Registries name classes as "package.module:Class".
 REGISTERED = re.compile(r"([a-z_][\w.]*):[A-Z]\w*")
@@ -24,12 +24,12 @@ REGISTERED = re.compile(r"([a-z_][\w.]*):[A-Z]\w*")
 def bare_code(text: str, left_out: frozenset[str] = frozenset()) -> str:
     """The module's text without comments, docstrings and blank lines.
 
-    Blank lines and `#` within strings stay. A string that is a whole statement counts as a docstring wherever it is.
+    Blank lines and `#` within strings are kept. Any string that is a whole statement counts as a docstring.
 
     Args:
         text: source of the module; lines end with a newline.
-        left_out: dotted names of modules; entries of dicts whose value registers classes ("module:Class") of these
-            alone are left out too.
+        left_out: dotted names of modules; also leaves out the entries of dicts whose values register only classes
+            ("module:Class") of these modules.
     """
     offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
     return _without(text, [*_unread(text, offsets), *(_entries(text, offsets, left_out) if left_out else ())])
@@ -46,7 +46,7 @@ def _without(text: str, spans: Iterable[Span]) -> str:
 def _unread(text: str, offsets: list[int]) -> Iterator[Span]:
     """Spans of comments, of docstrings and of blank lines."""
     statement: list[tokenize.TokenInfo] = []
-    row, end, depth = 0, 0, 0  # of the last token that is code; how many f-strings are open (a token each from 3.12 on)
+    row, end, depth = 0, 0, 0  # end of the last code token; number of open f-strings (tokens of their own since 3.12)
     for token in tokenize.generate_tokens(StringIO(text).readline):
         name = tokenize.tok_name[token.type]
         depth += name.endswith("STRING_START") - name.endswith("STRING_END")
@@ -68,7 +68,7 @@ def _is_plain_string(token: tokenize.TokenInfo) -> bool:
 
 
 def _entries(text: str, offsets: list[int], left_out: frozenset[str]) -> Iterator[Span]:
-    """Spans of the entries of dicts that register classes of modules that are left out alone, with their lines."""
+    """Spans, whole lines included, of the dict entries that register only classes of the modules left out."""
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Dict):
             continue
@@ -82,7 +82,7 @@ def _entries(text: str, offsets: list[int], left_out: frozenset[str]) -> Iterato
 
 
 def registered(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The modules of the classes that strings among the nodes name."""
+    """The modules of the classes that strings among the nodes register."""
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             found = REGISTERED.fullmatch(node.value)
@@ -91,6 +91,6 @@ def registered(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _offset(text: str, offsets: list[int], row: int, byte: int) -> int:
-    """The position in the text of a place in a syntax tree, which counts bytes of UTF-8."""
+    """Converts a position in a syntax tree, which counts bytes of UTF-8, to a position in the text."""
     line = text[offsets[row - 1] : offsets[row] - 1]
     return offsets[row - 1] + len(line.encode()[:byte].decode())

@@ -1,4 +1,4 @@
-"""benchmark: the scores of a data set's trained weights, both stages, where nothing was trained."""
+"""benchmark: scores a data set's trained weights of both stages on a benchmark that nothing is trained on."""
 
 import sys
 from dataclasses import replace
@@ -19,7 +19,7 @@ from stages.outcome import write_metrics, write_tables
 def main(job: Job) -> None:
     """Writes `metrics/<benchmark>/<family>.json` and `data/benchmark/<benchmark>/<family>/`.
 
-    The folder holds the file for the benchmark's test server, too, where it has one and the test queries are there.
+    The folder also contains the file for the benchmark's test server, if it has one and the test queries are present.
     """
     settings = of_dataset(job.params.benchmarks, job.dataset, "benchmarks")
     layout = open_benchmark(settings.layout, DATA / "raw" / job.dataset, settings.missing, settings.options)
@@ -43,12 +43,12 @@ def main(job: Job) -> None:
 
 
 def _submit(job: Job, served: Submittable, predictions: dict[str, Predictions], folder: Path) -> None:
-    """Writes the test server's file; a query that `missing: skip` left out costs this file, and not the scores."""
+    """Writes the file for the test server, unless `missing: skip` left out a query; scores are written all the same."""
     queries, gallery = served.test_queries()
     answered = frozenset.intersection(*(frozenset(content) for content in predictions.values()))
     if left_out := [query.query_id for query in queries if str(query.query_id) not in answered]:
         print(
-            f"benchmark: no file for the test server, which wants all queries: {len(left_out)} lack a picture, the "
+            f"benchmark: no file for the test server, which expects all queries: {len(left_out)} lack an image, the "
             f"first is {left_out[0]}",
             file=sys.stderr,
         )

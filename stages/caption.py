@@ -1,4 +1,4 @@
-"""caption: what the training images show, in the word counts that the selected families read."""
+"""caption: captions of the training images, in the word counts that the selected families read."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ from stages.caption_files import CaptionFile, caption_files
 from stages.common import Job, run
 from stages.work import code_hash, work_folder
 
-# Name of a caption file, its captions by image name, and where it comes from.
+# Name of a caption file, its captions by image name, and its origin.
 Written = tuple[str, dict[str, str], published.Origin]
 
 
 def main(job: Job) -> None:
-    """Writes `data/caption/<dataset>/`: a file a word count (and part of the pool), and `source.json`."""
+    """Writes `data/caption/<dataset>/`: one file for each word count (and part of the pool), and `source.json`."""
     settings = of_dataset(job.params.caption, job.dataset, "caption")
     wanted = caption_files(job, settings)
     written = _make if settings.source == "make" else _take
@@ -47,7 +47,7 @@ def _take(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Pa
 
 
 def _make(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:
-    """Describes the images of each file; the model is loaded once, and only when a caption is missing."""
+    """Captions the images of each file; the model is loaded once, and only if a caption is missing."""
     source = of_dataset(job.params.models, job.dataset, "models").captioner
     device = choose_device(job.params.machine.device)
     dtype = dtype_of(settings.dtype, device)

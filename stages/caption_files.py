@@ -33,7 +33,7 @@ def caption_files(job: Job, settings: Caption) -> list[CaptionFile]:
 
 
 def _own(job: Job, settings: Caption) -> Iterator[CaptionFile]:
-    """Files of the data set's own images."""
+    """Caption files of the data set's own images."""
     layout = job.layout()
     families = [family for family in job.params.run.models if family not in settings.pool]
     for words in sorted({job.of_family(settings.words, "caption.{}.words", family) for family in families}):
@@ -42,7 +42,7 @@ def _own(job: Job, settings: Caption) -> Iterator[CaptionFile]:
 
 
 def _pooled(job: Job, settings: Caption) -> Iterator[CaptionFile]:
-    """Files of the pool's images, one a part; none where no selected family reads them."""
+    """Caption files of the pool's images, one for each part; none if no selected family reads them."""
     counts = sorted({settings.pool[family] for family in job.params.run.models if family in settings.pool})
     if not counts:
         return

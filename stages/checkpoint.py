@@ -35,7 +35,7 @@ def _take(job: Job, settings: CheckpointSettings, source: ModelSource) -> tuple[
     path, origin = published.find(job, settings.source, local, settings.hub)
     checkpoint = read_checkpoint(path, job.family)
     if checkpoint.stage != 1:
-        raise InputError(f"{path}: is a stage-2 checkpoint; stage 1 is wanted here")
+        raise InputError(f"{path}: is a stage-2 checkpoint, expected stage 1; name a stage-1 file")
     save_composer(
         build_composer(checkpoint, path, job.family, tokenizer_options(job)), job.stage1_file, stage=1, epoch=0
     )

@@ -1,4 +1,6 @@
-"""code: what each stage runs, as a file for each item of its matrix, so that an edit reruns what it changes alone."""
+"""code: lists the code that each stage runs, one file for each item of its matrix, so that an edit reruns only what
+it changes.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ _ROOT = Path(__file__).parents[1]
 def main(job: Job) -> None:
     """Writes `data/code/<stage>/<dataset>[-<family>].txt`: `<hash> <path>` of each file that the stage can run.
 
-    Of the layouts and families, a file contains those alone that the data set and the family have.
+    Of all layouts and families, a file contains only those of its data set and family.
     """
     sources = Sources(_ROOT)
     with atomic_folder(CODE) as folder:
@@ -30,7 +32,7 @@ def main(job: Job) -> None:
 
 
 def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:
-    """Every stage that `run` asks for, with the item of its matrix and the layout of the item's data set."""
+    """Every stage that `run` selects, with the items of its matrix and the layout of each item's data set."""
     chosen = params.run
     layouts = {
         name: of_dataset(params.datasets, name, "datasets").layout for name in (*chosen.datasets, *chosen.submit)
@@ -47,9 +49,9 @@ def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:
 
 
 def others(layout: str, family: str) -> frozenset[str]:
-    """The modules of the other layouts and families; of no family where a stage serves all of them.
+    """The modules of all other layouts and families; only of layouts if `family` is empty.
 
-    Raises InputError for a layout or a family that is not known.
+    Raises InputError for an unknown layout or family.
     """
     families = {name: entry.target for name, entry in COMPOSERS.items()}
     return _others("layout", LAYOUTS, layout) | (_others("family", families, family) if family else frozenset())

@@ -1,4 +1,4 @@
-"""What all stages share: their arguments, where their files lie by convention, and how a bad input ends them."""
+"""Shared by all stages: command-line arguments, paths of their files, and the handling of bad input."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ class Job:
 
     Attributes:
         params: the settings.
-        dataset: name of the data set; empty for the stage that serves all of them.
-        family: name of the model family; empty for stages that serve all of them.
-        weights: of a benchmark, the data set whose trained weights are scored; empty elsewhere.
+        dataset: name of the data set; empty for the stage that serves all data sets.
+        family: name of the model family; empty for stages that serve all families.
+        weights: data set whose trained weights are scored on a benchmark; empty for other stages.
     """
 
     params: Params
@@ -40,15 +40,15 @@ class Job:
         return open_layout(settings.layout, DATA / "raw" / self.dataset, settings.missing, settings.options)
 
     def place(self, stage: str) -> Path:
-        """`data/<stage>/<dataset>`, with `/<family>` where the job has one."""
+        """`data/<stage>/<dataset>`, followed by `/<family>` if the job has one."""
         return DATA / stage / self.dataset / self.family
 
     def shared(self, stage: str) -> Path:
-        """`data/<stage>/<dataset>`: the outs of a stage that serves all families."""
+        """`data/<stage>/<dataset>`: the folder of a stage that serves all families."""
         return DATA / stage / self.dataset
 
     def work(self, stage: str) -> Path:
-        """`data/work/<stage>/<dataset>[-<family>]`: work in progress."""
+        """`data/work/<stage>/<dataset>[-<family>]`: the folder of work in progress."""
         return DATA / "work" / stage / self._name
 
     def code_file(self, stage: str) -> Path:
@@ -71,38 +71,38 @@ class Job:
     def of_family(self, families: dict[str, Value], name: str, family: str = "") -> Value:
         """The entry of a family (the job's own unless given) in settings of the data set.
 
-        Raises InputError when none stands there. `name` holds a place for the data set, as in `caption.{}.words`.
+        Raises InputError if there is no entry. `name` contains a field for the data set, as in `caption.{}.words`.
         """
         return entry(families, family or self.family, name.format(self.dataset))
 
     @property
     def dedup_file(self) -> Path:
-        """The out of dedup."""
+        """The file of unique images that `dedup` writes."""
         return self.shared("dedup") / "optimized_images.json"
 
     @property
     def listing_file(self) -> Path:
-        """What `triplets` lists for the stages that learn from generated triplets alone."""
+        """The listing that `triplets` writes for recipes that learn only from generated triplets."""
         return DATA / "listing" / self.dataset / f"{self.family}.json"
 
     @property
     def stage1_file(self) -> Path:
-        """The weights that `checkpoint` wrote."""
+        """The stage-1 weights that `checkpoint` writes."""
         return self.place("checkpoint") / "stage1.pt"
 
 
 def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY")) -> None:
     """Runs a stage on the data set and family of the command line.
 
-    A wrong call ends with the usage and status 2; a bad input, or a file that cannot be read or written, with one line
-    and status 1; Ctrl-C with status 130.
+    A wrong call prints the usage and exits with status 2. A bad input, or a file that cannot be read or written, prints
+    one line and exits with status 1. Ctrl-C exits with status 130.
 
     Args:
-        stage: what to run.
-        names: of the arguments that it takes.
+        stage: function to run.
+        names: names of its command-line arguments.
     """
     if len(sys.argv) != 1 + len(names):
-        spec = sys.modules[stage.__module__].__spec__  # of a script, the module is named __main__
+        spec = sys.modules[stage.__module__].__spec__  # a script is named __main__
         print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)
         raise SystemExit(2)
     try:
@@ -118,17 +118,17 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         print(f"error: {place}: {error.strerror or error}; check the path and the disk", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("interrupted; run it again to go on", file=sys.stderr)
+        print("interrupted; run it again to continue", file=sys.stderr)
         raise SystemExit(130) from None
 
 
 def _check_layouts(params: Params) -> None:
-    """Raises InputError for layouts that the last stages of `run` would stop at, hours after the first."""
+    """Raises InputError for layouts that the last stages of `run` would reject, hours after the first stage."""
     for dataset in params.run.submit:
         layout = params.datasets[dataset].layout
         if not has_server(layout):
             raise InputError(
-                f"{PARAMS_FILE}: run.submit: '{dataset}' has layout {layout}, whose files no test server takes; remove "
+                f"{PARAMS_FILE}: run.submit: '{dataset}' has layout {layout}, which has no test server; remove "
                 f"it (layouts with a server: {with_server()})"
             )
     for benchmark in params.run.benchmarks:

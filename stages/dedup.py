@@ -1,4 +1,4 @@
-"""dedup: the unique images that annotated training triplets name."""
+"""dedup: the unique images of the annotated training triplets."""
 
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.records import present_gallery

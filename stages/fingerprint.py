@@ -1,4 +1,4 @@
-"""Which of the project's files a module runs, directly or not, and a hash of the code of each."""
+"""The project files that a module runs, directly or indirectly, and a hash of the code of each."""
 
 import ast
 import hashlib
@@ -17,12 +17,12 @@ _FILE_NAME = re.compile(r"[\w./-]+\.\w+")
 
 @dataclass(frozen=True)
 class Module:
-    """What a source file names.
+    """The modules and files that a source file names.
 
     Attributes:
-        imports: dotted names that it imports, those under `if TYPE_CHECKING` left out.
+        imports: dotted names that it imports, except those under `if TYPE_CHECKING`.
         registered: modules that it names in strings of the form "module:Class".
-        files: files beside it that it names in a string, as a template; from the root.
+        files: other files in its folder that it names in a string, such as templates; relative to the root.
     """
 
     imports: tuple[str, ...]
@@ -31,7 +31,7 @@ class Module:
 
 
 class Sources:
-    """The source files below a folder. Each is read once: an object serves one look at the code."""
+    """The source files below a folder. Each file is read once; create a new object after an edit."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -39,14 +39,14 @@ class Sources:
         self._hashes: dict[tuple[Path, frozenset[str]], str] = {}
 
     def closure(self, module: str, left_out: frozenset[str] = frozenset()) -> frozenset[Path]:
-        """The files that importing `module` can run, and the files beside them that they read.
+        """The files that importing `module` can run, and the data files in their folders that they read.
 
-        Imports inside functions count, those under `if TYPE_CHECKING` do not.
+        Imports inside functions count; imports under `if TYPE_CHECKING` do not.
 
         Args:
             module: dotted name, as in `stages.dedup`.
-            left_out: dotted names of modules that are not followed where a registry names them ("module:Class"); an
-                import of one counts.
+            left_out: dotted names of modules that are ignored where a registry names them ("module:Class"); an import
+                of one still counts.
 
         Returns:
             Paths relative to the root.
@@ -70,13 +70,18 @@ class Sources:
         return frozenset(found)
 
     def fingerprint(self, module: str, left_out: frozenset[str] = frozenset()) -> str:
-        """A line for each file of the module's closure: a hash and the path, in the order of the paths.
+        """One line for each file of the module's closure: hash and path, sorted by path.
 
-        A Python file is hashed without comments, docstrings and blank lines, and without the entries of registries
-        whose module is not in the closure, so that a new entry changes nothing for the others. Other files are hashed
-        as they are. The hash does not depend on the version of Python.
+        A Python file is hashed without comments, docstrings and blank lines, and without registry entries whose module
+        is not in the closure, so that a new entry does not change the hashes of others. The bytes of other files are
+        hashed unchanged. The hash does not depend on the version of Python.
 
-        Args and Raises: as `closure`.
+        Args:
+            module: see `closure`.
+            left_out: see `closure`.
+
+        Raises:
+            InputError: see `closure`.
         """
         files = self.closure(module, left_out)
         absent = frozenset(name for name in left_out if self._source(name) not in files)
@@ -101,7 +106,7 @@ class Sources:
         return None
 
     def _sources(self, name: str) -> Iterator[Path]:
-        """The files that an import of a dotted name runs: the module's and its packages'."""
+        """The files that an import of a dotted name runs: the module and its packages."""
         parts = name.split(".")
         if parts[0] not in _PACKAGES:
             return
@@ -134,7 +139,7 @@ class Sources:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and all nodes below it, without what only a type checker reads."""
+    """A node and all nodes below it, without blocks that only a type checker reads."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):

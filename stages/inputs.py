@@ -1,4 +1,4 @@
-"""What the stages that train and score read: images, triplets and queries, annotated, or generated and listed."""
+"""Inputs of the stages that train and score: unique images and queries, annotated or from the listing."""
 
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.protocol import Layout
@@ -11,19 +11,19 @@ from stages.work import listing_hash
 
 
 def scored_layout(job: Job) -> Layout:
-    """The layout, scored by its annotated queries or by those that the listing holds out."""
+    """The layout with its annotated queries, or with the queries that the listing holds out."""
     return job.layout().with_queries(*read_queries(job.listing_file))
 
 
 def data_hash(job: Job) -> str:
-    """Hash of what lies in `data/raw/<dataset>`, and of annotations that lie elsewhere."""
+    """Hash of `data/raw/<dataset>`, and of annotations outside of it."""
     root, options = job.layout().root, of_dataset(job.params.datasets, job.dataset, "datasets").options
     annotations = file_hash(root / options["annotations"]) if "annotations" in options else None
     return value_hash([listing_hash(root), annotations])
 
 
 def unique_images(job: Job, which: str) -> UniqueImages:
-    """The unique images of `annotated` triplets, or those of the listing's `generated` ones."""
+    """The unique images of the `annotated` triplets, or of the `generated` triplets in the listing."""
     if which == "generated":
         return read_listing(job.listing_file).unique
     return read_optimized_images(job.dedup_file, job.layout().image_path)

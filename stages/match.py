@@ -1,4 +1,4 @@
-"""match: for every unique image, partners in the rank windows of the families that `run` names."""
+"""match: partners of every unique image in the rank windows of the families that `run` selects."""
 
 from spn4cir.config.params import of_dataset
 from spn4cir.device import choose_device

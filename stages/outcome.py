@@ -1,4 +1,4 @@
-"""What the stages that score write: tables and a sheet of the queries, and the metrics file."""
+"""Outs of the stages that score: tables, a contact sheet of queries, and the metrics file."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def write_tables(job: Job, layout: Benchmark, settings: Validate, found: Validat
 def write_metrics(
     job: Job, stage: str, layout: Benchmark, settings: Validate, composer: Composer, found: Validated
 ) -> None:
-    """Writes `metrics/<dataset>/<family>.json`, which names the table that lies in the stage's place."""
+    """Writes `metrics/<dataset>/<family>.json`, which names the table of queries in the stage's folder."""
     metrics = Path("metrics") / job.dataset / f"{job.family}.json"
     content: dict[str, Any] = metrics_file(found.after, layout, settings, composer, job.family)
     if job.weights:

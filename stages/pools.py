@@ -1,4 +1,4 @@
-"""The pool of a data set: further images, without annotations, that lie at `data/pool/<dataset>`."""
+"""The pool of a data set: further images without annotations, in `data/pool/<dataset>`."""
 
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.cc3m import Cc3m
@@ -6,6 +6,6 @@ from stages.common import DATA, Job
 
 
 def open_pool(job: Job) -> Cc3m:
-    """The data set's pool, of the parts that its settings name."""
+    """Opens the data set's pool, restricted to the parts that its settings name."""
     settings = of_dataset(job.params.datasets, job.dataset, "datasets")
     return Cc3m(DATA / "pool" / job.dataset, settings.pool, settings.missing)

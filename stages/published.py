@@ -1,4 +1,4 @@
-"""Published files in the place of what a stage would make: from the data set's folder, or from the hub."""
+"""Published files that a stage takes instead of making them: from the data set's folder, or from the hub."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ Origin = dict[str, Any]
 
 
 def find(job: Job, source: str, path: Path, hub: HubFile | None) -> tuple[Path, Origin]:
-    """The published file and where it came from, its sha256 with it.
+    """Finds a published file, and returns its path and its origin with its sha256.
 
     Args:
-        job: whose settings name the hub's repository.
+        job: its settings name the repository on the hub.
         source: `path` or `hub`.
-        path: where a published file lies on this machine.
-        hub: the file in the repository.
+        path: local path of a published file.
+        hub: the file in the repository on the hub.
 
     Raises:
-        InputError: the file cannot be had.
+        InputError: the file is absent or cannot be downloaded.
     """
     if source == "hub":
         assert hub is not None, "the params refuse source hub without a file"
@@ -35,6 +35,6 @@ def find(job: Job, source: str, path: Path, hub: HubFile | None) -> tuple[Path, 
 
 
 def take(path: Path, origin: Origin, out: Path) -> None:
-    """Copies the file to its place, with a word on its origin beside it, both whole."""
+    """Copies the file to `out` and writes its origin to `source.json` in the same folder, both atomically."""
     copy_file(path, out)
     write_json(out.parent / "source.json", origin, indent=2)

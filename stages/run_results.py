@@ -23,7 +23,7 @@ from stages.inputs import scored_layout
 
 
 def collect(job: Job) -> RunResults:
-    """What the stages before this one wrote."""
+    """Reads the outs of the other stages."""
     layout = scored_layout(job)
     gallery = {name: path for split in layout.evaluation_splits() for name, path in split.places.items()}
     triplets, triplet_path = generated(job)
@@ -50,7 +50,7 @@ def collect(job: Job) -> RunResults:
 
 
 def beside_paper(metrics: Path) -> PaperComparison | None:
-    """The paper's figures beside those of a metrics file; None where it has none of the family."""
+    """Compares a metrics file with the paper; None if the paper has no scores for the family."""
     (scored,) = read_runs(str(metrics)).values()
     try:
         return compare_to_paper(scored)
@@ -76,13 +76,13 @@ def _words(job: Job) -> int:
 
 
 def _captions(job: Job) -> dict[str, str]:
-    """Those that the family's triplets read."""
+    """The captions that the family's triplets are written from, by image name."""
     files = sorted(job.shared("caption").glob(f"*_{_words(job)}.json"))
     return {name: caption for file in files for name, caption in read_captions(file).items()}
 
 
 def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
-    """The generated triplets, and where an image of theirs lies: of a recipe, as its listing says."""
+    """The generated triplets, and a function that returns the path of an image; both from the listing if it has any."""
     layout = job.layout()
     if not read_json(job.listing_file):
         return layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family)), layout.image_path
@@ -91,7 +91,7 @@ def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
 
 
 def _settings(job: Job) -> dict[str, Any]:
-    """What `params.yaml` says of this data set and family, by section."""
+    """The settings of this data set and family in `params.yaml`, by section."""
     found: dict[str, Any] = {}
     for path, value in pair_settings(job.params, job.dataset, job.family).items():
         *sections, key = short_key(path, job.family)

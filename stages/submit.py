@@ -1,4 +1,4 @@
-"""submit: the two files of CIRR's test server."""
+"""submit: the submission files for CIRR's test server."""
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_dataset, of_family

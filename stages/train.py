@@ -1,4 +1,4 @@
-"""train: stage 2, the query side against the bank."""
+"""train: stage 2, which trains the query side against the bank."""
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family

@@ -1,4 +1,4 @@
-"""What both training stages read and set up: triplets, validation, and the folder of an unfinished run."""
+"""Inputs of both training stages: triplets, validation, and the folder of an unfinished run."""
 
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ def training_setup(
     inputs: dict[str, Any],
     triplets: tuple[Triplet, ...],
 ) -> TrainingSetup:
-    """The setup of a training stage; removes the stage's unfinished runs that depend on other values.
+    """Builds the setup of a training stage, and removes the stage's unfinished runs with other settings or inputs.
 
     Args:
         job: data set and family.
         stage: `checkpoint` or `train`.
         settings: all settings of the stage.
-        inputs: hashes of what else the weights depend on.
+        inputs: hashes of the other inputs that the weights depend on.
         triplets: triplets to train on.
     """
     device = choose_device(job.params.machine.device)

@@ -1,4 +1,4 @@
-"""What generated triplets are written from: the data set's own images, or its pool."""
+"""The origin of generated triplets: the data set's own images, or its pool."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""triplets: modification texts from the captions of matched images, and a listing for recipes that begin with them."""
+"""triplets: writes triplets from captions of matched images, and a listing for recipes that learn only from them."""
 
 from open_clip import SimpleTokenizer
 
@@ -25,12 +25,12 @@ def main(job: Job) -> None:
     triplets = origin.read(out)
     training, queries = origin.hold_out(triplets) if _is_first(job) else ((), ())
     write_listing(training, origin.image_path, job.listing_file, job.params.machine.workers, queries)
-    held = f", {len(training)} to learn from, {len(queries)} held out as queries" if queries else ""
+    held = f", {len(training)} to train on, {len(queries)} held out as queries" if queries else ""
     print(f"triplets: {len(triplets)} generated{held}")
 
 
 def _is_first(job: Job) -> bool:
-    """Whether the family's first stage, or its bank, is made of these triplets."""
+    """Whether the family's first stage learns from these triplets, or its bank contains their images."""
     first = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint").positives
     images = of_family(job.params.bank, job.dataset, job.family, "bank").images
     return "generated" in (first, images)

@@ -1,4 +1,4 @@
-"""validate: the scores of the stage-2 weights, with those of stage 1 beside them."""
+"""validate: scores of the stage-2 weights, and of the stage-1 weights for comparison."""
 
 from pathlib import Path
 

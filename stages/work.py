@@ -1,4 +1,4 @@
-"""Work in progress: outside the stages' outs, keyed by everything that determines a result."""
+"""Work in progress: folders outside of the stages' outs, keyed by everything that determines a result."""
 
 import shutil
 from pathlib import Path
@@ -12,9 +12,9 @@ _KEY_LENGTH = 16
 
 
 def code_hash(job: Job, stage: str) -> str:
-    """Hash of the code that a stage runs for the job's data set and family, as the stage `code` wrote it down.
+    """Hash of the code that a stage runs for the job's data set and family, from the file that the stage `code` wrote.
 
-    Raises InputError where the stage `code` has not run.
+    Raises InputError if the stage `code` has not run.
     """
     path = job.code_file(stage)
     if not path.is_file():
@@ -23,7 +23,7 @@ def code_hash(job: Job, stage: str) -> str:
 
 
 def listing_hash(folder: Path) -> str:
-    """Hash of names, sizes and times of the files below a folder, links followed once: a large data set is not read."""
+    """Hash of names, sizes and times of the files below a folder; follows links once, and reads no file content."""
     entries: list[list[object]] = []
     for place, folders, names in walk_once(folder):
         inside = Path(place).relative_to(folder)
@@ -36,11 +36,11 @@ def listing_hash(folder: Path) -> str:
 
 
 def work_folder(place: Path, determinants: dict[str, Any]) -> Path:
-    """The folder for the work that these values determine; made if absent.
+    """The folder of the work that these values determine; created if absent.
 
     Args:
-        place: the stage's own folder, as in `data/work/bank/fiq-clip`.
-        determinants: settings, seeds, hashes of inputs and code: everything that the result depends on.
+        place: folder of the stage, as in `data/work/bank/fiq-clip`.
+        determinants: everything the result depends on: settings, seeds, hashes of inputs and code.
     """
     folder = place / value_hash(determinants)[:_KEY_LENGTH]
     with disk_errors(folder):
@@ -49,18 +49,18 @@ def work_folder(place: Path, determinants: dict[str, Any]) -> Path:
 
 
 def clear_work(place: Path) -> None:
-    """Removes a stage's work in progress, that of former settings too; called once its outs are in place."""
+    """Removes all work in progress of a stage, including that of former settings; called when its outs are written."""
     shutil.rmtree(place, ignore_errors=True)
 
 
 def clear_others(work: Path) -> None:
-    """Removes a stage's work of other keys; called at its start.
+    """Removes a stage's work with other keys; called at the start of the stage.
 
-    Its own work is kept even when the stage is done, until it runs with another key: killed after its last line but
-    before DVC has stored its outs, which takes minutes for a large bank, it then has nothing to do again.
+    The current work is kept after the stage has finished, until the stage runs with another key. If the stage is killed
+    before DVC has stored its outs, which takes minutes for a large bank, it repeats no work.
 
     Args:
-        work: what `work_folder` returned.
+        work: folder returned by `work_folder`.
     """
     for other in work.parent.iterdir():
         if other != work:

@@ -613,7 +613,7 @@ def test_a_layout_that_is_not_known(project, monkeypatch, capsys):
         (
             "submit: [demo_cirr]",
             "submit: [demo_cirr, demo_fiq]",
-            r"params.yaml: run.submit: 'demo_fiq' has layout fashioniq, whose files no test server takes; remove it "
+            r"params.yaml: run.submit: 'demo_fiq' has layout fashioniq, which has no test server; remove it "
             r"\(layouts with a server: .*cirr.*\)",
         ),
         ("benchmarks: []", "benchmarks: [{name: circo, weights: demo_cirr}]", "layout 'coco' is not known; choose"),
@@ -672,7 +672,7 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     [
         (FileNotFoundError(2, "No such file", "x.pt"), 1, "error: x.pt: No such file; check the path and the disk"),
         (OSError(errno.EIO, "Input/output error"), 1, "error: input or output: Input/output error; check the path"),
-        (KeyboardInterrupt(), 130, "interrupted; run it again to go on"),
+        (KeyboardInterrupt(), 130, "interrupted; run it again to continue"),
     ],
 )
 def test_a_fault_of_the_disk_or_ctrl_c_ends_a_stage_without_a_traceback(

@@ -63,7 +63,7 @@ def test_without_test_queries_it_only_scores(job: Job) -> None:
 def test_a_test_query_without_its_picture_costs_the_submission_alone(
     job: Job, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where pictures may lack; else it is an error."""
+    """If images may be missing; otherwise it is an error."""
     root = Path("data/raw/demo_circo")
     one = {"reference_img_id": 50 * FIRST_ID, "relative_caption": "has more", "shared_concept": "a dog", "id": 99}
     change(root / "annotations/test.json", lambda records: [*records, one])
@@ -78,7 +78,7 @@ def test_a_test_query_without_its_picture_costs_the_submission_alone(
     assert json.loads(Path("metrics/demo_circo/clip.json").read_text())["counts"]["queries"] == {"val": 6}
     assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
     assert (
-        "no file for the test server, which wants all queries: 1 lack a picture, the first is 99"
+        "no file for the test server, which expects all queries: 1 lack an image, the first is 99"
         in capsys.readouterr().err
     )
 
