@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spn4cir.search.encoder import Encoder
+    from spn4cir.search.hits import Hit
     from spn4cir.search.mteb import MtebModel
-    from spn4cir.search.retriever import Hit, Retriever
+    from spn4cir.search.retriever import Retriever
 
 __all__ = ["Encoder", "Hit", "MtebModel", "Retriever"]
 
-_MODULES = {"Encoder": "encoder", "Hit": "retriever", "MtebModel": "mteb", "Retriever": "retriever"}
+_MODULES = {"Encoder": "encoder", "Hit": "hits", "MtebModel": "mteb", "Retriever": "retriever"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,8 @@ from spn4cir.cli.groups import MachineOptions, NetworkOptions, command
 from spn4cir.cli.options import Weights
 
 if TYPE_CHECKING:
-    from spn4cir.search.retriever import Hit, Retriever
+    from spn4cir.search.hits import Hit
+    from spn4cir.search.retriever import Retriever
 
 GalleryFolder = Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")]
 SkipBroken = Annotated[

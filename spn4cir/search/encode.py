@@ -1,4 +1,4 @@
-"""Targets of pictures that an index does not have yet."""
+"""Encoding of images and composing of queries in batches, with checks of what the network returns."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
-from spn4cir.search.pictures import ImageFile, read_pictures
+from spn4cir.search.image_files import ImageDigests, read_images
 
 BATCH_SIZE = 32
 
@@ -18,8 +18,8 @@ BATCH_SIZE = 32
 def encode_pixels(
     composer: Composer, pixels: UInt8[Tensor, "batch 3 size size"], device: torch.device
 ) -> ImageFeatures:
-    """Features on the device. Raises InputError where they are not finite, or do not fit into the GPU's memory."""
-    with memory_errors("encode pictures", BATCH_SIZE):
+    """Features on the device. Raises InputError if they are not finite, or do not fit into the GPU's memory."""
+    with memory_errors("encode images", BATCH_SIZE):
         features = composer.encode_image(composer.preprocess.normalise(pixels.to(device)))
     check_finite(*features)
     return features
@@ -28,7 +28,7 @@ def encode_pixels(
 def compose(
     composer: Composer, reference: Float[Tensor, "batch ..."], texts: Sequence[str]
 ) -> Float[Tensor, "batch dim"]:
-    """Unit-norm queries on the device, in float32. Raises InputError as `encode_pixels`."""
+    """Unit-norm queries on the device, in float32. Raises InputError as `encode_pixels` does."""
     with memory_errors("compose queries", BATCH_SIZE):
         queries = composer.compose(reference, texts).float()
     check_finite(queries)
@@ -36,9 +36,9 @@ def compose(
 
 
 def check_finite(*features: Tensor) -> None:
-    """Raises InputError for figures that are not finite: in a ranking they would only show as a bad one."""
+    """Raises InputError for features that are not finite, which would otherwise only show as a bad ranking."""
     if not all(torch.isfinite(part).all() for part in features):
-        raise InputError("the network gives figures that are not finite: its weights are broken or training diverged")
+        raise InputError("the network returns numbers that are not finite: its weights are broken or training diverged")
 
 
 def encode_new(
@@ -48,33 +48,33 @@ def encode_new(
     workers: int,
     device: torch.device,
     skip: bool,
-) -> tuple[list[ImageFile | InputError], dict[bytes, Float[Tensor, "..."]]]:
-    """Reads pictures, and encodes those that the network sees another crop of than of any before.
+) -> tuple[list[ImageDigests | InputError], dict[bytes, Float[Tensor, "..."]]]:
+    """Reads images, and encodes those whose crop is new.
 
-    Where pictures cannot be decoded and are not to be skipped, the others are decoded all the same, so that every
-    fault is found at once, but not encoded.
+    Without `skip`, an image that cannot be decoded stops the encoding but not the decoding, so that all broken images
+    are found at once.
 
     Args:
         composer: the network, on the device.
-        paths: the pictures.
-        known: crops whose targets are there.
-        workers: processes that decode.
-        device: where the network runs.
-        skip: whether pictures that cannot be decoded are left out.
+        paths: the files of the images.
+        known: crops that are encoded already.
+        workers: number of processes that decode.
+        device: the device of the network.
+        skip: whether images that cannot be decoded are left out.
 
     Returns:
-        The pictures in order, errors in the place of those that cannot be decoded; and the targets of new crops.
+        The digests of the images in order, an error for each that cannot be decoded; and the targets of the new crops.
     """
-    pictures: list[ImageFile | InputError] = []
+    images: list[ImageDigests | InputError] = []
     targets: dict[bytes, Tensor] = {}
-    in_vain = False
-    for batch in read_pictures(paths, composer.preprocess, BATCH_SIZE, workers):
-        pictures.extend(batch.pictures)
-        in_vain = in_vain or (not skip and any(isinstance(each, InputError) for each in batch.pictures))
-        crops = [each.crop for each in batch.pictures if isinstance(each, ImageFile)]
+    failed = False
+    for batch in read_images(paths, composer.preprocess, BATCH_SIZE, workers):
+        images.extend(batch.images)
+        failed = failed or (not skip and any(isinstance(each, InputError) for each in batch.images))
+        crops = [each.crop for each in batch.images if isinstance(each, ImageDigests)]
         rows = {crop: row for row, crop in enumerate(crops) if crop not in known and crop not in targets}
-        if rows and not in_vain:
+        if rows and not failed:
             with torch.inference_mode():
                 features = encode_pixels(composer, batch.pixels[list(rows.values())], device)
             targets.update(zip(rows, features.target.float().cpu(), strict=True))
-    return pictures, targets
+    return images, targets

@@ -25,8 +25,8 @@ from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
 from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
+from spn4cir.search.image_files import read_image
 from spn4cir.search.inputs import Input, Item, Picture, read_items
-from spn4cir.search.pictures import read_picture
 
 # Options of Sentence Transformers at the values that ask for what is done anyway.
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
@@ -180,7 +180,7 @@ class Encoder:
         pictures = [Path(each) if isinstance(each, (str, os.PathLike)) else each for each in images if each is not None]
         if not pictures:
             return (), ()
-        pixels = torch.stack([read_picture(each, self.composer.preprocess).pixels for each in pictures])
+        pixels = torch.stack([read_image(each, self.composer.preprocess).pixels for each in pictures])
         features = encode_pixels(self.composer, pixels, self.device)
         return tuple(features.reference), tuple(features.target.float().cpu())
 

@@ -14,8 +14,8 @@ from numpy import ndarray
 from spn4cir.checkpoints.hub_folder import package_version
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, check_outside
-from spn4cir.search.index import Holdings
-from spn4cir.search.index_folder import read_holdings, read_manifest
+from spn4cir.search.index import ImageIndex
+from spn4cir.search.index_folder import read_index, read_manifest
 
 METADATA = "spn4cir"
 # Figures of a row group: 64 MB of float32.
@@ -47,25 +47,25 @@ class About:
     version: str
 
 
-def export_vectors(index: Path, out: Path) -> About:
+def export_vectors(folder: Path, out: Path) -> About:
     """Writes a row a picture, sorted by name: `name`, `path` and `vector`, in row groups of 64 MB.
 
     `vector` is a list of `dim` float32; of a network with several tokens a list of that many such lists. Neither the
     weights nor a picture is read.
 
     Args:
-        index: what `spn4cir index` wrote.
-        out: the parquet file.
+        folder: the index, written by `spn4cir index`.
+        out: the parquet file to write.
 
     Raises:
         InputError: the index is damaged or holds no picture, or the file lies in it or cannot be written.
     """
-    check_outside(out, index)
-    manifest = read_manifest(index)
-    holdings = read_holdings(index, manifest)
-    if holdings.vectors is None or not len(holdings.catalogue):
-        raise InputError(f"{index}: holds no picture; index some first")
-    vectors, names = holdings.vectors, sorted(holdings.catalogue)
+    check_outside(out, folder)
+    manifest = read_manifest(folder)
+    index = read_index(folder, manifest)
+    if index.vectors is None or not len(index):
+        raise InputError(f"{folder}: contains no image; index some first")
+    vectors, names = index.vectors, index.names
     about = About(
         family=manifest.family,
         weights=manifest.weights,
@@ -80,7 +80,7 @@ def export_vectors(index: Path, out: Path) -> About:
     rows = max(1, GROUP_FIGURES // (about.tokens * about.dim))
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for start in range(0, len(names), rows):
-            writer.write_batch(_batch(holdings, names[start : start + rows], schema))
+            writer.write_batch(_batch(index, names[start : start + rows], schema))
     return about
 
 
@@ -94,13 +94,12 @@ def _schema(about: About) -> pa.Schema:
     return pa.schema(fields, metadata={METADATA: json.dumps(asdict(about))})
 
 
-def _batch(holdings: Holdings, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
-    assert holdings.vectors is not None
-    entries = [holdings.catalogue[name] for name in names]
-    targets = holdings.vectors.targets(np.array([entry.vector for entry in entries], np.int64))
+def _batch(index: ImageIndex, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
+    images = [index.table[name] for name in names]
+    targets = index.require_vectors().targets(np.array([image.vector for image in images], np.int64))
     columns = [
         pa.array(names),
-        pa.array([entry.path for entry in entries]),
+        pa.array([image.path for image in images]),
         _lists(targets, schema.field("vector").type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

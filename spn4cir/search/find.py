@@ -6,7 +6,8 @@ from pathlib import Path
 from spn4cir.errors import InputError
 from spn4cir.images.contact_sheet import SheetRow, draw_sheet
 from spn4cir.images.spelling import Spellings, spelled
-from spn4cir.search.retriever import Hit, Retriever
+from spn4cir.search.hits import Hit
+from spn4cir.search.retriever import Retriever
 
 _SHEET_COLUMNS = 10
 

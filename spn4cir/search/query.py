@@ -1,4 +1,4 @@
-"""Queries of a search: a picture and a text, read and checked."""
+"""Queries of a search: an image and a text, decoded and checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,18 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
-from spn4cir.search.pictures import read_picture
+from spn4cir.search.image_files import read_image
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query that was read and checked.
+    """A query whose image is decoded.
 
     Attributes:
-        pixels: what the network sees of its picture, before it is normalised.
-        text: what is to be different.
-        digest: of the picture's pixels.
-        name: of the gallery's picture where it is one.
+        pixels: the cropped pixels of the query image, before normalisation.
+        text: the change to search for.
+        digest: hash of all decoded pixels of the query image.
+        name: the name of the query image if it is an image of the gallery; None otherwise.
     """
 
     pixels: UInt8[Tensor, "3 size size"]
@@ -30,15 +30,15 @@ class Query:
 
 
 def read_query(composer: Composer, image: Path | Image.Image, text: str, name: str | None = None) -> Query:
-    """Decodes the picture. Raises InputError when that fails or the text is empty."""
+    """Decodes the query image. Raises InputError if that fails or the text is empty."""
     if not text.strip():
-        raise InputError(f"the text is empty ({text!r}); say what is to be different, as in 'is red with long sleeves'")
-    read = read_picture(image, composer.preprocess)
-    return Query(read.pixels, text, read.picture.digest, name)
+        raise InputError(f"the text is empty ({text!r}); describe the change, as in 'is red with long sleeves'")
+    decoded = read_image(image, composer.preprocess)
+    return Query(decoded.pixels, text, decoded.digests.digest, name)
 
 
 def text_warning(composer: Composer, text: str) -> str | None:
-    """What to say of a text that will be cut; None of others."""
+    """A warning about a text that is longer than the network reads; None for other texts."""
     tokens = composer.count_tokens(text)
     if tokens <= composer.max_tokens:
         return None

@@ -1,53 +1,45 @@
-"""Search in a gallery of one's own: the pictures that a picture and a text ask for."""
+"""Search in a gallery of images with a query image and a text."""
 
+import os
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 import torch
-from jaxtyping import Float, Float32
-from numpy import ndarray
 from PIL import Image
-from torch import Tensor
 
 from spn4cir.checkpoints.open import fetch_folder, load_network
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
-from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
-from spn4cir.search.gallery import IndexedGallery
-from spn4cir.search.index import Place
-from spn4cir.search.index_folder import check_network, read_holdings, read_manifest, vocabulary_folder, write_index
-from spn4cir.search.index_weights import Weights, find_weights
-from spn4cir.search.pictures import padded_pixels
+from spn4cir.images.processes import default_workers
+from spn4cir.search import index_folder
+from spn4cir.search.hits import Hit, find_hits
+from spn4cir.search.image_files import padded_pixels
+from spn4cir.search.index import ImageIndex
+from spn4cir.search.index_weights import Weights
+from spn4cir.search.indexer import Changes, Indexer, StrPath, remove_images
 from spn4cir.search.query import Query, read_query, text_warning
-from spn4cir.search.vectors import Best
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A picture of the gallery that was found.
+class Retriever:
+    """A network and an index of the images that it searches.
+
+    The targets of the images are stored in FAISS. Below 200,000 vectors a search compares all of them; from there on,
+    those of the nearest lists, whose recall is measured and printed. An image with several tokens (BLIP-2: 32) has
+    as many vectors. `prepare`, `text_warning`, `names`, `path` and `in` may be called from any thread; searches and
+    updates from one at a time.
+
+    Args:
+        composer: the network, on the device.
+        weights: the file of its weights, and its head widths.
+        device: the device of the network.
+        workers: number of processes that decode images; None: one a core, at most eight.
 
     Attributes:
-        name: its name in the gallery.
-        score: its similarity to the query: a cosine, of the best token where a picture has several.
-        path: where it lies.
-    """
-
-    name: str
-    score: float
-    path: str
-
-
-class Retriever(IndexedGallery):
-    """A network and a gallery that it searches.
-
-    Targets lie in FAISS: up to 200,000 vectors every one is compared, from there on those of the nearest lists, whose
-    recall is measured and printed. Pictures of several tokens (BLIP-2: 32) have as many vectors. `prepare`,
-    `text_warning`, `names`, `path` and `in` may be called from any thread; searches and updates one at a time.
+        image_index: the images and their targets.
+        changes: what the last update changed.
 
     Examples:
         >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
@@ -61,17 +53,18 @@ class Retriever(IndexedGallery):
         True
     """
 
-    def __init__(
-        self, composer: Composer, weights: Weights, widths: Options, device: torch.device, workers: int | None
-    ) -> None:
-        super().__init__(composer, device, workers)
-        self._weights = weights
-        self._widths = widths
+    def __init__(self, composer: Composer, weights: Weights, device: torch.device, workers: int | None) -> None:
+        self.composer = composer
+        self.weights = weights
+        self.device = device
+        self.image_index = ImageIndex()
+        self.changes = Changes()
+        self._indexer = Indexer(composer, device, default_workers() if workers is None else workers)
 
     @classmethod
     def from_checkpoint(
         cls,
-        path: Place,
+        path: StrPath,
         family: str | None = None,
         tokenizer: str | None = None,
         *,
@@ -80,144 +73,215 @@ class Retriever(IndexedGallery):
         device: str = "auto",
         workers: int | None = None,
     ) -> Self:
-        """With the network of a checkpoint, published or of one's own, and no gallery yet.
+        """Opens the network of a checkpoint, published or trained here, without a gallery.
 
         Args:
             path: the `.pt` file, or a folder of `export --to hub-folder`.
-            family: the family that is expected, or a recipe of it; None takes what the file tells.
-            tokenizer: of BLIP and BLIP-2, a folder or a hub id; None: the vocabulary in the file, else the published.
-            vision_head_width: of the image tower's attention, which no file tells; None: the published one.
-            text_head_width: the same of the text tower.
-            device: where the network runs: `auto`, `cpu`, `cuda` or `cuda:0`.
-            workers: processes that decode pictures for `index`; None: one a core, at most eight.
+            family: the expected family, or a recipe of it; None: the family of the file.
+            tokenizer: folder or hub id of BLIP's tokenizer; None: the vocabulary in the file, else the published one.
+            vision_head_width: head width of the image tower's attention, not in the file; None: the published one.
+            text_head_width: head width of the text tower's attention; None: the published one.
+            device: `auto`, `cpu`, `cuda` or `cuda:0`.
+            workers: number of processes that decode images in `index`; None: one a core, at most eight.
 
         Raises:
-            InputError: the file, the family, the tokenizer or the device will not do.
+            InputError: the file, the family, the tokenizer or the device is missing or not usable.
         """
-        place, weights = choose_device(device), Weights.of(Path(path))
-        widths = Options(vision_head_width=vision_head_width, text_head_width=text_head_width)
-        composer = load_network(Path(path), family, replace(widths, tokenizer=tokenizer), place)
-        return cls(composer, weights, widths, place, workers)
+        place = choose_device(device)
+        options = Options(tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
+        weights = Weights.of(Path(path), options)
+        return cls(load_network(Path(path), family, options, place), weights, place, workers)
 
     @classmethod
     def from_hub(
         cls, repository: str, revision: str = "main", *, device: str = "auto", workers: int | None = None
     ) -> Self:
-        """As `from_checkpoint`, of a folder of `export --to hub-folder` that was uploaded to the hub.
+        """Opens the network of a folder of `export --to hub-folder` that was uploaded to the hub.
 
         Args:
-            repository: as `owner/name`.
+            repository: `owner/name`.
             revision: branch, tag or commit.
-            device: as of `from_checkpoint`.
-            workers: as of `from_checkpoint`.
+            device: as in `from_checkpoint`.
+            workers: as in `from_checkpoint`.
 
         Raises:
-            InputError: the hub cannot be reached or refuses, or the repository holds no such folder.
+            InputError: the hub is not reachable or refuses the request, or the repository contains no such folder.
         """
         return cls.from_checkpoint(fetch_folder(repository, revision), device=device, workers=workers)
 
     @classmethod
     def load(
-        cls, folder: Place, *, checkpoint: Place | None = None, device: str = "auto", workers: int | None = None
+        cls, folder: StrPath, *, checkpoint: StrPath | None = None, device: str = "auto", workers: int | None = None
     ) -> Self:
-        """What `save` wrote, its files compared with their hashes.
+        """Loads an index that `save` wrote, with its network. The hashes of all files are checked.
 
         Args:
-            folder: where.
-            checkpoint: the file with the weights; None: the one in the folder, else the one where it lay.
-            device: as of `from_checkpoint`.
-            workers: as of `from_checkpoint`.
+            folder: the index.
+            checkpoint: the file of the weights; None: the copy in the folder, else the file that was used.
+            device: as in `from_checkpoint`.
+            workers: as in `from_checkpoint`.
 
         Raises:
-            InputError: the folder is no index or is damaged, or the weights are not there or others.
+            InputError: the folder is no index or is damaged, or the weights are missing or not those of the index.
         """
         source, place = Path(folder).absolute(), choose_device(device)
-        manifest = read_manifest(source)
-        named = None if checkpoint is None else Path(checkpoint)
-        weights = find_weights(source, manifest.weights, manifest.weights_path, named)
-        widths = Options(vision_head_width=manifest.vision_head_width, text_head_width=manifest.text_head_width)
-        options = replace(widths, tokenizer=vocabulary_folder(source, manifest))
-        retriever = cls(load_network(weights.path, manifest.family, options, place), weights, widths, place, workers)
-        retriever._holdings = read_holdings(source, manifest)
+        manifest = index_folder.read_manifest(source)
+        weights = index_folder.find_network(source, manifest, None if checkpoint is None else Path(checkpoint))
+        composer = load_network(weights.path, manifest.family, index_folder.network_options(source, manifest), place)
+        retriever = cls(composer, weights, place, workers)
+        retriever.image_index = index_folder.read_index(source, manifest)
         return retriever
 
-    def resume(self, folder: Place) -> Self:
-        """Takes up the gallery that `save` wrote with the same network. Raises InputError as `load`."""
+    def resume(self, folder: StrPath) -> Self:
+        """Loads the images of an index that `save` wrote with the same network.
+
+        Raises InputError if the folder is no index, is damaged, or was made with another network.
+        """
         source = Path(folder).absolute()
-        manifest = read_manifest(source)
-        check_network(source, manifest, self._weights, self._widths)
-        self._holdings = read_holdings(source, manifest)
+        manifest = index_folder.read_manifest(source)
+        index_folder.check_network(source, manifest, self.weights)
+        self.image_index = index_folder.read_index(source, manifest)
         return self
 
-    def save(self, folder: Place, *, weights: bool = True) -> None:
-        """Writes the index, whole or not at all, in the place of one that stands there.
+    def save(self, folder: StrPath, *, weights: bool = True) -> None:
+        """Writes the index as a whole or not at all. An index in the folder is replaced.
 
         Args:
-            folder: where; it holds `vectors.faiss`, `pictures.parquet` and `index.json`.
-            weights: copy the checkpoint too; without it, it is looked for where it lay and known by its hash.
+            folder: the folder to write, with `vectors.faiss`, `pictures.parquet` (the images) and `index.json`.
+            weights: copy the checkpoint too; without it, `load` looks for the file that was used and checks its hash.
 
         Raises:
-            InputError: nothing is indexed, the folder holds other files or cannot be written, or the checkpoint
+            InputError: nothing is indexed, the folder contains other files or cannot be written, or the checkpoint
                 changed since it was read.
         """
-        write_index(
-            Path(folder),
-            self._holdings,
-            self._weights,
-            weights,
-            self._composer.family,
-            self._widths,
-            self._composer.vocabulary,
-        )
+        index_folder.write_index(Path(folder), self.image_index, self.composer, self.weights, weights)
 
-    def search(self, image: Place | Image.Image, text: str, k: int = 10, exclude_reference: bool = True) -> list[Hit]:
-        """The best pictures, best first; equal scores in the order of the names.
+    def index(self, folder_or_paths: StrPath | Iterable[StrPath], *, skip: bool = False) -> Self:
+        """Makes these images the gallery. Only images that are new or changed since the last call are encoded.
 
-        A text that the network will cut is searched all the same, with a word on stderr.
+        A file with another size or time is read again; an image whose crop is known is not encoded again. Names are
+        paths from the folder, or from the folder that all images of a list share.
 
         Args:
-            image: a file, a picture that was opened, or the name of a picture of the gallery (which a text that is
-                both is taken for; a `Path` is a file).
-            text: what is to be different.
-            k: how many, at least 1; a smaller gallery is given whole.
-            exclude_reference: leave the query picture out, under other names and in other formats too: pictures of
-                the same decoded pixels.
+            folder_or_paths: a folder, searched with its sub-folders, or files.
+            skip: leave out images that cannot be decoded; `changes.skipped` names them.
+
+        Returns:
+            This retriever; `changes` contains what was changed.
+
+        Raises:
+            InputError: there is no image, or some cannot be decoded: the message names all of them, and the gallery
+                stays as it is.
+        """
+        self.changes = self._indexer.replace(self.image_index, folder_or_paths, skip)
+        return self
+
+    def refresh(self, *, skip: bool = False) -> Changes:
+        """Reads the indexed folder again, and the images that were added from other folders.
+
+        Raises InputError as `index` does, and if no folder was indexed.
+        """
+        self.changes = self._indexer.refresh(self.image_index, skip)
+        return self.changes
+
+    def add(self, paths: StrPath | Iterable[StrPath], *, skip: bool = False) -> Changes:
+        """Adds images. Their names are paths from the indexed folder; outside of it, file names.
+
+        Raises InputError as `index` does, and if another image of the gallery has the name.
+
+        Examples:
+            >>> Retriever.from_checkpoint(checkpoint).index(folder).add("new/hat.png").added
+            ('hat.png',)
+        """
+        files = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        self.changes = self._indexer.add(self.image_index, files, skip)
+        return self.changes
+
+    def remove(self, names: str | Iterable[str]) -> Changes:
+        """Removes images. `index` and `refresh` add them again if their files are still in the folder.
+
+        Raises InputError that lists names which are not in the gallery; nothing is removed then.
+        """
+        self.changes = remove_images(self.image_index, [names] if isinstance(names, str) else names)
+        return self.changes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the gallery's images, sorted."""
+        return self.image_index.names
+
+    def __len__(self) -> int:
+        return len(self.image_index)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.image_index
+
+    def path(self, name: str) -> Path:
+        """The path of an image of the gallery. Raises InputError for a name that is not in it."""
+        return self.image_index.path(name)
+
+    @property
+    def family(self) -> str:
+        """The family of the network."""
+        return self.composer.family
+
+    @property
+    def approximate(self) -> bool:
+        """Whether a search compares only the vectors of the nearest lists."""
+        return self.image_index.vectors is not None and self.image_index.vectors.approximate
+
+    @property
+    def recall(self) -> float | None:
+        """The measured recall of an approximate index against an exact search, 0 to 1; None for an exact index."""
+        return None if self.image_index.vectors is None else self.image_index.vectors.recall
+
+    def search(self, image: StrPath | Image.Image, text: str, k: int = 10, exclude_reference: bool = True) -> list[Hit]:
+        """Finds the best images, best first; equal scores are sorted by name.
+
+        A text that is longer than the network reads is cut, with a warning on stderr.
+
+        Args:
+            image: a file, a PIL image, or the name of an image of the gallery. A string that is both is the name; a
+                `Path` is always a file.
+            text: the change to search for.
+            k: number of hits, at least 1; a smaller gallery is returned whole.
+            exclude_reference: leave out the query image, and each image with equal decoded pixels.
 
         Raises:
             InputError: the text is empty, the image cannot be decoded, `k` is below 1, nothing is indexed, or the
-                weights give figures that are not finite.
+                network returns numbers that are not finite.
         """
         query = self.prepare(image, text)
         if warning := self.text_warning(text):
             print(f"warning: {warning}", file=sys.stderr)
         return self.search_many([query], k, exclude_reference)[0]
 
-    def prepare(self, image: Place | Image.Image, text: str) -> Query:
-        """Reads and checks a query for `search_many`. Raises InputError as `search`."""
+    def prepare(self, image: StrPath | Image.Image, text: str) -> Query:
+        """Decodes and checks a query for `search_many`. Raises InputError as `search` does."""
         if isinstance(image, str) and image in self:
-            return read_query(self._composer, self.path(image), text, image)
-        picture = image if isinstance(image, Image.Image) else Path(image)
-        if isinstance(picture, Path) and not picture.exists():
-            raise InputError(f"{image}: no such image; name a file, or a picture of the gallery")
-        return read_query(self._composer, picture, text)
+            return read_query(self.composer, self.path(image), text, image)
+        source = image if isinstance(image, Image.Image) else Path(image)
+        if isinstance(source, Path) and not source.exists():
+            raise InputError(f"{image}: no such image; name a file, or an image of the gallery")
+        return read_query(self.composer, source, text)
 
     def padded_pixels(self, image: Image.Image) -> float:
-        """How many pixels a picture has, at the most, while it is made ready for the network."""
-        return padded_pixels(image, self._composer.preprocess)
+        """The largest number of pixels of an image while it is padded and resized for the network."""
+        return padded_pixels(image, self.composer.preprocess)
 
     def text_warning(self, text: str) -> str | None:
-        """What to say of a text that the network will cut; None of others."""
-        return text_warning(self._composer, text)
+        """A warning about a text that is longer than the network reads; None for other texts."""
+        return text_warning(self.composer, text)
 
     def search_many(
         self,
-        queries: Sequence[Query | tuple[Place | Image.Image, str]],
+        queries: Sequence[Query | tuple[StrPath | Image.Image, str]],
         k: int = 10,
         exclude_reference: bool = True,
     ) -> list[list[Hit]]:
-        """As `search` for several queries, whose pictures are encoded and composed in batches.
+        """Runs `search` for several queries, which are encoded and composed in batches.
 
-        Hits for a smaller `k` are the beginning of those for a larger one. Raises InputError as `search`.
+        The hits of a smaller `k` are the first ones of a larger `k`. Raises InputError as `search` does.
 
         Examples:
             >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)
@@ -226,45 +290,9 @@ class Retriever(IndexedGallery):
             (1, 1)
         """
         if k < 1:
-            raise InputError(f"k is {k}; ask for at least 1 picture")
-        vectors = self._held()
+            raise InputError(f"k is {k}; ask for at least 1 image")
+        self.image_index.require_vectors()
         read = [query if isinstance(query, Query) else self.prepare(*query) for query in queries]
         if not read:
             return []
-        left_out = [self._left_out(query) if exclude_reference else frozenset() for query in read]
-        with torch.inference_mode():
-            composed = self._compose(read)
-            scores = [partial(self._score, query) for query in composed]
-            best = vectors.best(composed.cpu().numpy(), [k + len(names) for names in left_out], scores)
-        return [self._hits(found, names, k) for found, names in zip(best, left_out, strict=True)]
-
-    def _left_out(self, query: Query) -> frozenset[str]:
-        own = () if query.name is None else (query.name,)
-        return frozenset((*own, *self._holdings.catalogue.equal(query.digest)))
-
-    def _compose(self, queries: Sequence[Query]) -> Float[Tensor, "queries dim"]:
-        """Unit-norm queries, on the device."""
-        composed = []
-        for start in range(0, len(queries), BATCH_SIZE):
-            part = queries[start : start + BATCH_SIZE]
-            features = encode_pixels(self._composer, torch.stack([query.pixels for query in part]), self._device)
-            composed.append(compose(self._composer, features.reference, [query.text for query in part]))
-        return torch.cat(composed)
-
-    def _score(
-        self, query: Float[Tensor, " dim"], targets: Float32[ndarray, "pictures tokens dim"]
-    ) -> Float32[ndarray, " pictures"]:
-        """Scores by the family's own rule, one at a time: so a score does not depend on which others are asked for."""
-        each = torch.from_numpy(targets).reshape(len(targets), 1, *self._holdings.target).to(self._device)
-        found = [self._composer.score(query[None], target)[0] for target in each]
-        return torch.cat(found).float().cpu().numpy()
-
-    def _hits(self, best: Best, left_out: Collection[str], k: int) -> list[Hit]:
-        catalogue = self._holdings.catalogue
-        ranked = sorted(
-            (-score, name)
-            for vector, score in zip(best.ids.tolist(), best.scores.tolist(), strict=True)
-            for name in catalogue.sharing(vector)
-            if name not in left_out
-        )
-        return [Hit(name, -score, catalogue[name].path) for score, name in ranked[:k]]
+        return find_hits(self.image_index, self.composer, self.device, read, k, exclude_reference)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from spn4cir.search.retriever import Hit
+from spn4cir.search.hits import Hit
 from spn4cir.serving.service import Found
 
 # A step may hold an upload of 10 MB.

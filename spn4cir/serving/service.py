@@ -15,8 +15,9 @@ from PIL import Image
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
+from spn4cir.search.hits import Hit
 from spn4cir.search.query import Query
-from spn4cir.search.retriever import Hit, Retriever
+from spn4cir.search.retriever import Retriever
 from spn4cir.serving.batching import Batcher
 from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.uploads import decode_upload

@@ -13,8 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from spn4cir import Retriever
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.images.decoding import open_image
-from spn4cir.search.catalogue import Catalogue, IndexedImage
-from spn4cir.search.index import Holdings
+from spn4cir.search.image_table import ImageTable, IndexedImage
+from spn4cir.search.index import ImageIndex
 from spn4cir.search.vectors import EXACT_BELOW, Vectors
 from tests.bench.conftest import RatioToBare
 from tests.helpers.checkpoints import container
@@ -50,7 +50,7 @@ def stored(retriever: Retriever, targets: ndarray) -> Retriever:
     held.update(np.arange(len(targets)), targets[:, None], np.empty(0, np.int64))
     keys = (row.to_bytes(8, "big") for row in range(len(targets)))
     entries = ((f"{row}.png", IndexedImage(f"/{row}.png", 1, 1, key, key, row)) for row, key in enumerate(keys))
-    retriever._holdings = Holdings(Catalogue(entries), held, (DIM,), Path("/"), whole=False)
+    retriever.image_index = ImageIndex(ImageTable(entries), held, (DIM,), Path("/"), whole_folder=False)
     return retriever
 
 
@@ -109,7 +109,7 @@ def test_adding_a_picture(
         assert retriever.refresh().added == (f"{number}.png",)
 
     def rebuild() -> None:
-        retriever._holdings = Holdings()
+        retriever.image_index = ImageIndex()
         retriever.index(tmp_path / "gallery")
 
     ratio = ratio_to_bare(update, rebuild, rounds=3)

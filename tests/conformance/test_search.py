@@ -58,7 +58,7 @@ def test_hits_are_those_of_the_full_score(
 
 
 def test_a_picture_has_as_many_vectors_as_its_targets_have_tokens(first: Subject, gallery: Path) -> None:
-    vectors = indexed(first, gallery)._holdings.vectors
+    vectors = indexed(first, gallery).image_index.vectors
     assert isinstance(vectors, Vectors)
     sizes = first.network.sizes()
     shape = sizes.embedding if sizes is not None else (vectors.dim,)

@@ -80,7 +80,7 @@ def test_an_index_without_weights_is_told_where_they_lie(weights, gallery, tmp_p
     assert not Path("index/weights.pt").exists()
     own.rename("moved.pt")
     arguments = ["search", "--index", "index", "--image", "2.png", "--text", "is red"]
-    assert "own.pt: no such file; name the weights of" in call(*arguments, status=1).stderr
+    assert "own.pt: no such file; give the weights of" in call(*arguments, status=1).stderr
     assert call(*arguments, "--checkpoint", "moved.pt").stdout
 
 
@@ -88,7 +88,7 @@ def test_broken_images_stop_it_or_are_left_out(weights, gallery):
     for name in ("bad.png", "worse.jpg"):
         (gallery / name).write_text("no image")
     said = index(weights, "--gallery", gallery, status=1).stderr
-    assert said.startswith("error: 2 pictures cannot be decoded: bad.png, worse.jpg; ")
+    assert said.startswith("error: 2 images cannot be decoded: bad.png, worse.jpg; ")
     assert not Path("index").exists()
     lines = index(weights, "--gallery", gallery, "--skip-broken").stdout.splitlines()
     assert lines[:2] == ["bad.png: skipped, cannot be decoded", "worse.jpg: skipped, cannot be decoded"]
@@ -98,9 +98,9 @@ def test_broken_images_stop_it_or_are_left_out(weights, gallery):
 def test_an_index_of_other_weights_or_widths_is_left_alone(weights, gallery, tmp_path):
     index(weights, "--gallery", gallery)
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    assert "holds other weights than" in index(other, "--gallery", gallery, status=1).stderr
+    assert "contains other weights than those of" in index(other, "--gallery", gallery, status=1).stderr
     said = index(weights, "--gallery", gallery, "--vision-head-width", 32, status=1).stderr
-    assert "was made with head widths (None, None), not (32, None) (image, text); name the same" in said
+    assert "was made with head widths (None, None), not (32, None) (image, text); give the same" in said
     assert index(weights, "--gallery", gallery).stdout.splitlines()[0].startswith("0 added, 0 changed")
 
 

@@ -10,8 +10,9 @@ import spn4cir
 
 def test_public_classes_come_from_their_modules() -> None:
     from spn4cir.search.encoder import Encoder
+    from spn4cir.search.hits import Hit
     from spn4cir.search.mteb import MtebModel
-    from spn4cir.search.retriever import Hit, Retriever
+    from spn4cir.search.retriever import Retriever
 
     assert [getattr(spn4cir, name) for name in spn4cir.__all__] == [Encoder, Hit, MtebModel, Retriever]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import spn4cir.search.gallery
+import spn4cir.search.encode
 import spn4cir.search.retriever
 from spn4cir import Hit, Retriever
 from spn4cir.errors import InputError
@@ -35,7 +35,7 @@ def _network(weights) -> Retriever:
 @pytest.fixture
 def empty(_network, weights) -> Retriever:
     """A retriever of its own over the shared network."""
-    return Retriever(_network._composer, _network._weights, _network._widths, torch.device("cpu"), 0)
+    return Retriever(_network.composer, _network.weights, torch.device("cpu"), 0)
 
 
 @pytest.fixture
@@ -79,9 +79,8 @@ def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
     draw(tmp_path / "new" / "hat.png", 9)
     given = {"checkpoint": weights, "folder": tmp_path / "pictures", "Retriever": Retriever}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for module in (spn4cir.search.retriever, spn4cir.search.gallery):
-        for example in doctest.DocTestFinder(exclude_empty=True).find(module, globs=given):
-            runner.run(example)
+    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.search.retriever, globs=given):
+        runner.run(example)
     assert runner.tries > 8
     assert runner.failures == 0
 
@@ -182,18 +181,18 @@ def test_pictures_come_and_go_by_name(held, folder, tmp_path, encoded):
 def test_a_picture_whose_only_copy_goes_leaves_its_vector(held, folder):
     shutil.copy(folder / "a.png", folder / "again.png")
     held.refresh()
-    assert len(held._holdings.vectors) == 6
+    assert len(held.image_index.vectors) == 6
     held.remove("a.png")
     assert names(held.search("b.png", "is red", k=99)).count("again.png") == 1
     held.remove("again.png")
-    assert len(held._holdings.vectors) == 5
+    assert len(held.image_index.vectors) == 5
 
 
 def test_a_list_of_pictures_is_named_from_the_folder_that_they_share(empty, folder):
     listed = [folder / "a.png", str(folder / "in" / "d.png")]
     assert empty.index(listed).names == ("a.png", "in/d.png")
     assert empty.index([folder / "in" / "d.png"]).names == ("d.png",)
-    with pytest.raises(InputError, match="no folder was indexed, so there is none to look at again"):
+    with pytest.raises(InputError, match="no folder was indexed, so none can be refreshed"):
         empty.refresh()
 
 
@@ -201,7 +200,7 @@ def test_broken_pictures_are_all_named_and_nothing_changes(held, folder, encoded
     for name in ("bad.png", "in/worse.png"):
         (folder / name).write_text("no picture")
     draw(folder / "new.png", 50)
-    with pytest.raises(InputError, match=r"2 pictures cannot be decoded: bad.png, in/worse.png; replace or"):
+    with pytest.raises(InputError, match=r"2 images cannot be decoded: bad.png, in/worse.png; replace or"):
         held.index(folder)
     assert held.names == NAMES
     assert encoded == []
@@ -239,14 +238,14 @@ def test_a_gallery_of_broken_pictures_alone_is_refused(empty, tmp_path):
 
 def test_wrong_calls(held, tmp_path):
     for call, message in (
-        (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 picture"),
+        (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 image"),
         (lambda: held.search("a.png", " "), "the text is empty"),
-        (lambda: held.search("no.png", "is red"), "no.png: no such image; name a file, or a picture of the gallery"),
+        (lambda: held.search("no.png", "is red"), "no.png: no such image; name a file, or an image of the gallery"),
         (lambda: held.search(Path("a.png"), "is red"), "a.png: no such image"),
         (lambda: held.path("no.png"), "'no.png' is not in the gallery"),
         (lambda: held.remove(["a.png", "x", "y"]), "not in the gallery: x, y"),
         (lambda: held.index([]), "the gallery is empty: the list holds no path"),
-        (lambda: held.add(draw(tmp_path / "other" / "a.png", 70)), "is called 'a.png' as .* is; rename one"),
+        (lambda: held.add(draw(tmp_path / "other" / "a.png", 70)), "has the same name, 'a.png', as .*; rename one"),
         (lambda: held.search(Image.new("RGB", (60_000, 2)), "is red"), r"is too narrow \(60000 x 2\)"),
         (lambda: held.search(Image.new("RGB", (0, 5)), "is red"), r"has no pixels \(0 x 5\)"),
     ):
@@ -261,6 +260,11 @@ def test_without_a_gallery_there_is_nothing_to_search_or_save(empty, folder, tmp
     with pytest.raises(InputError, match="nothing is indexed, so there is nothing to save"):
         empty.save(tmp_path / "index")
     assert not (tmp_path / "index").exists()
+
+
+def test_an_update_of_an_empty_gallery_with_nothing_changes_nothing(empty):
+    assert empty.remove([]).removed == ()
+    assert empty.names == ()
 
 
 def test_a_gallery_of_nothing_but_the_reference_gives_nothing(empty, folder):
@@ -298,11 +302,11 @@ def test_without_the_weights_they_are_found_again_by_their_hash(held, weights, t
     wanted = retriever.search("a.png", "is red")
     assert Retriever.load(tmp_path / "index").search("a.png", "is red") == wanted
     Path(own).rename(tmp_path / "moved.pt")
-    with pytest.raises(InputError, match=r"own.pt: no such file; name the weights of .*index with checkpoint"):
+    with pytest.raises(InputError, match=r"own.pt: no such file; give the weights of .*index with checkpoint"):
         Retriever.load(tmp_path / "index")
     assert Retriever.load(tmp_path / "index", checkpoint=tmp_path / "moved.pt").search("a.png", "is red") == wanted
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    with pytest.raises(InputError, match=r"other.pt: holds other weights than .*index was made with \(sha256 "):
+    with pytest.raises(InputError, match=r"other.pt: contains other weights than those of .*index \(sha256 "):
         Retriever.load(tmp_path / "index", checkpoint=other)
 
 
@@ -310,7 +314,7 @@ def test_weights_that_changed_since_they_were_read_are_not_saved(held, weights, 
     own = Path(shutil.copy(weights, tmp_path / "own.pt"))
     retriever = Retriever.from_checkpoint(own, workers=0).index(held.path("a.png").parent)
     write_checkpoint(own, stage=2, seed=1)
-    with pytest.raises(InputError, match=r"own.pt: changed or went since its network was read"):
+    with pytest.raises(InputError, match=r"own.pt: changed or was removed since its network was read"):
         retriever.save(tmp_path / "index")
     assert not (tmp_path / "index").exists()
 
@@ -320,7 +324,7 @@ def test_a_damaged_index_is_refused(held, tmp_path, file):
     held.save(tmp_path / "index")
     place = tmp_path / "index" / file
     place.write_bytes(place.read_bytes()[:-40])
-    with pytest.raises(InputError, match=rf"{file}: (is damaged|holds other weights)"):
+    with pytest.raises(InputError, match=rf"{file}: (is damaged|contains other weights)"):
         Retriever.load(tmp_path / "index")
     place.unlink()
     with pytest.raises(InputError, match=rf"{file}: (is missing; make the index again|no such file)"):
@@ -346,7 +350,7 @@ def test_a_manifest_that_will_not_do_is_refused(held, tmp_path, change, message)
 
 def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
     for place in (folder, tmp_path / "no"):
-        with pytest.raises(InputError, match=r"is no index \(no index.json there\); make it with: spn4cir index"):
+        with pytest.raises(InputError, match=r"is no index \(no index.json there\); make one with: spn4cir index"):
             Retriever.load(place)
     with pytest.raises(InputError, match=r"gallery: holds a.png, which is of no index; name a new folder"):
         held.save(folder)
@@ -358,7 +362,7 @@ def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
 def test_weights_that_lie_in_the_index_are_not_dropped_with_it(held, tmp_path):
     held.save(tmp_path / "index")
     loaded = Retriever.load(tmp_path / "index")
-    with pytest.raises(InputError, match="index: holds the weights itself; save with weights, or in another folder"):
+    with pytest.raises(InputError, match="index: contains the weights in use; save with weights, or to another folder"):
         loaded.save(tmp_path / "index", weights=False)
     assert Retriever.load(tmp_path / "index").names == NAMES
 
@@ -381,7 +385,7 @@ def test_a_write_that_breaks_off_leaves_the_index_that_stood_there(held, folder,
 def test_another_network_does_not_take_up_the_index(held, folder, tmp_path):
     held.save(tmp_path / "index")
     other = Retriever.from_checkpoint(write_checkpoint(tmp_path / "other.pt", seed=1))
-    with pytest.raises(InputError, match=r"other.pt: holds other weights than .*index was made with"):
+    with pytest.raises(InputError, match=r"other.pt: contains other weights than those of .*index"):
         other.resume(tmp_path / "index")
 
 

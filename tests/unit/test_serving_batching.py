@@ -5,7 +5,7 @@ from threading import get_ident
 
 import pytest
 
-from spn4cir.search.retriever import Hit
+from spn4cir.search.hits import Hit
 from spn4cir.serving.batching import Batcher
 from spn4cir.serving.history import PageHistory, PageState, Reference
 from spn4cir.serving.service import Found

@@ -1,0 +1,157 @@
+"""Keeping an index up to date with a folder or a list: which images to read, encode and remove."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.errors import InputError
+from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
+from spn4cir.search.encode import encode_new
+from spn4cir.search.image_files import ImageDigests, stamp
+from spn4cir.search.index import ImageIndex
+from spn4cir.types import Gallery
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an update changed, by name.
+
+    Attributes:
+        added: images that are new.
+        changed: images whose content differs from before.
+        removed: images that are no longer in the gallery.
+        skipped: images that cannot be decoded.
+        unchanged: number of images that are as before.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    unchanged: int = 0
+
+
+@dataclass(frozen=True)
+class Indexer:
+    """Updates an index with a network. Only new and changed files are read.
+
+    With `skip`, images that cannot be decoded are left out; without it, they raise an InputError that lists all of
+    them, and the index stays as it is.
+
+    Attributes:
+        composer: the network, on the device.
+        device: the device of the network.
+        workers: number of processes that decode images; 0: this one.
+    """
+
+    composer: Composer
+    device: torch.device
+    workers: int
+
+    def replace(self, index: ImageIndex, folder_or_paths: StrPath | Iterable[StrPath], skip: bool) -> Changes:
+        """Makes the images of a folder or of a list the content of the index. Raises InputError if there is none."""
+        whole_folder = isinstance(folder_or_paths, (str, os.PathLike))
+        if isinstance(folder_or_paths, (str, os.PathLike)):
+            root = Path(folder_or_paths)
+            gallery = folder_gallery(root)
+        else:
+            root, gallery = listed_gallery(Path(path) for path in folder_or_paths)
+        changes = self._update(index, gallery, _names_outside(index, gallery), skip)
+        index.root, index.whole_folder = root.absolute(), whole_folder
+        return changes
+
+    def refresh(self, index: ImageIndex, skip: bool) -> Changes:
+        """Reads the indexed folder again, and the images that were added from other folders.
+
+        Raises InputError if the index contains a list of images, or no image is left.
+        """
+        if index.root is None or not index.whole_folder:
+            raise InputError("no folder was indexed, so none can be refreshed; call index with the images")
+        inside = folder_gallery(index.root)
+        others = [index.path(name) for name in _names_outside(index, inside)]
+        elsewhere = [path for path in others if path.is_file() and not path.is_relative_to(index.root)]
+        gallery = named_below(index.root, [*inside.paths, *elsewhere])
+        return self._update(index, gallery, _names_outside(index, gallery), skip)
+
+    def add(self, index: ImageIndex, paths: Iterable[StrPath], skip: bool) -> Changes:
+        """Adds images. Their names are paths from the root of the index; outside of it, file names.
+
+        Raises InputError if another image of the index has the name.
+        """
+        root, listed = listed_gallery(Path(path) for path in paths)
+        gallery = named_below(index.root or root, listed.paths)
+        for name, path in zip(gallery.names, gallery.paths, strict=True):
+            if name in index and index.path(name) != path:
+                raise InputError(f"{path}: has the same name, '{name}', as {index.path(name)}; rename one of the two")
+        changes = self._update(index, gallery, [], skip)
+        index.root = index.root or root
+        return changes
+
+    def _update(self, index: ImageIndex, gallery: Gallery, outside: Sequence[str], skip: bool) -> Changes:
+        """Adds or replaces the images of a gallery, and removes the names `outside`."""
+        unnamable = {
+            name: _name_error(name)
+            for name, path in zip(gallery.names, gallery.paths, strict=True)
+            if not _is_utf8(path)
+        }
+        named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
+        stamps = dict(zip(named.names, map(stamp, named.paths), strict=True))
+        stale = [name for name, each in stamps.items() if not index.is_current(name, each)]
+        paths = [named.paths[named.index[name]] for name in stale]
+        images, targets = encode_new(self.composer, paths, index.table.vector_ids, self.workers, self.device, skip)
+        found = dict(zip(stale, images, strict=True))
+        broken = unnamable | {name: each for name, each in found.items() if isinstance(each, InputError)}
+        if broken and (not skip or len(broken) == len(gallery)):
+            raise _broken_error(broken)
+        read = {name: (stamps[name], each) for name, each in found.items() if isinstance(each, ImageDigests)}
+        added = tuple(name for name in read if name not in index)
+        changed = tuple(name for name, (_, each) in read.items() if index.is_changed(name, each))
+        removed = (*outside, *(name for name in broken if name in index))
+        index.update(read, removed, targets)
+        unchanged = len(gallery) - len(broken) - len(added) - len(changed)
+        return Changes(added, changed, removed, tuple(map(_printable, broken)), unchanged)
+
+
+def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
+    """Removes images from an index. Raises InputError, and removes none, if a name is not in the index."""
+    removed = list(dict.fromkeys(names))
+    if absent := [name for name in removed if name not in index]:
+        raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists what is")
+    index.update({}, removed, {})
+    return Changes(removed=tuple(removed), unchanged=len(index))
+
+
+def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:
+    """The names of an index that a gallery does not contain."""
+    return [name for name in index.table if name not in gallery.index]
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a path is UTF-8; parquet files and web pages cannot contain other names."""
+    return _printable(str(path)) == str(path)
+
+
+def _printable(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _name_error(name: str) -> InputError:
+    return InputError(f"{_printable(name)}: its path is not UTF-8; rename it")
+
+
+def _broken_error(broken: Mapping[str, InputError]) -> InputError:
+    """One error that names all images that cannot be indexed."""
+    first = next(iter(broken.values()))
+    if len(broken) == 1:
+        return first
+    names = ", ".join(map(_printable, broken))
+    return InputError(
+        f"{len(broken)} images cannot be decoded: {names}; replace or remove them, or leave them out (skip, "
+        f"--skip-broken). The first: {first}"
+    )
