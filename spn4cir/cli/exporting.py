@@ -99,7 +99,7 @@ def _to_vectors(index: Path, out: Path) -> None:
 
     about = export_vectors(index, out)
     each = f"{about.dim} figures" if about.tokens == 1 else f"{about.tokens} x {about.dim} figures"
-    print(f"{out}: written, {about.pictures} images, {each} each, unit norm, for the inner product")
+    print(f"{out}: written, {about.images} images, {each} each, unit norm, for the inner product")
 
 
 def _to_published(checkpoint: Path, out: Path, network: NetworkOptions) -> None:

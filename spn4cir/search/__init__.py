@@ -1,1 +1,1 @@
-"""Search: the retriever, its index, the encoder, vector export and the MTEB model."""
+"""Search: the retriever and its index, the encoder, export of vectors, and the MTEB model."""

@@ -1,4 +1,4 @@
-"""Encoding of images and composing of queries in batches, with checks of what the network returns."""
+"""Encoding of images and composing of queries in batches, with checks of the features."""
 
 from collections.abc import Container, Sequence
 from pathlib import Path

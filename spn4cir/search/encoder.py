@@ -1,9 +1,9 @@
-"""Pictures and texts as embeddings: the interface that Sentence Transformers has for mixed inputs.
+"""Embeddings of images and texts, with the interface of Sentence Transformers for mixed inputs.
 
-What an input means depends on its parts and on its side. A **query** of a picture and a text is composed; one of a
-picture alone is composed with the empty text ("the reference alone"); one of a text alone with reference features of
-zeros, "no information about the picture" ("the text alone", as `shortcuts` measures it). A **document** is a picture
-alone. `encode` takes an input with a text for a query and a picture alone for a document.
+A **query** is composed of an image and a text. A query without a text is composed with the empty text ("the reference
+alone"); a query without an image, with reference features of zeros ("the text alone", as `shortcuts` measures it). A
+**document** is an image without a text. `encode` treats an input with a text as a query, and an image alone as a
+document.
 """
 
 import os
@@ -26,9 +26,9 @@ from spn4cir.errors import InputError
 from spn4cir.progress import progress
 from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
 from spn4cir.search.image_files import read_image
-from spn4cir.search.inputs import Input, Item, Picture, read_items
+from spn4cir.search.inputs import ImageInput, Input, Item, read_items
 
-# Options of Sentence Transformers at the values that ask for what is done anyway.
+# Options of Sentence Transformers, and the values of them that change nothing here.
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "prompt": (None,),
     "prompt_name": (None,),
@@ -41,9 +41,14 @@ Embeddings = Tensor | ndarray | Sequence[Tensor] | Sequence[ndarray]
 
 
 class Encoder:
-    """Queries and documents of a network as unit-norm embeddings, and its score between them.
+    """Encodes queries and documents as unit-norm embeddings, and scores them with the network's own rule.
 
-    A query is a vector (dim,); a document is one too, or several (BLIP-2: 32), which `similarity` takes the best of.
+    A query is a vector (dim,). A document is a vector too, or several (BLIP-2: 32), of which `similarity` takes the
+    best.
+
+    Args:
+        composer: the network, on the device.
+        device: the device of the network.
 
     Examples:
         >>> encoder = Encoder.from_checkpoint(checkpoint)
@@ -68,56 +73,59 @@ class Encoder:
         text_head_width: int | None = None,
         device: str = "auto",
     ) -> Self:
-        """Of a checkpoint or a hub folder; the arguments and errors are those of `Retriever.from_checkpoint`."""
+        """Opens a checkpoint or a hub folder; arguments and errors are those of `Retriever.from_checkpoint`."""
         place = choose_device(device)
         options = Options(tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
         return cls(load_network(Path(path), family, options, place), place)
 
     @classmethod
     def from_hub(cls, repository: str, revision: str = "main", *, device: str = "auto") -> Self:
-        """Of a hub folder that was uploaded; the arguments and errors are those of `Retriever.from_hub`."""
+        """Opens a hub folder that was uploaded; arguments and errors are those of `Retriever.from_hub`."""
         return cls.from_checkpoint(fetch_folder(repository, revision), device=device)
 
     def encode(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
-        """An input with a text as a query, a picture alone as a document.
+        """Encodes inputs with a text as queries, and images alone as documents.
 
         Args:
-            inputs: one or several.
-            options: those of `encode_query`.
+            inputs: one input or several.
+            options: the options of `encode_query`.
+
+        Returns:
+            The embeddings, as `encode_query` and `encode_document` return them.
 
         Raises:
-            InputError: as `encode_query`; or both kinds are there and their embeddings have different shapes.
+            InputError: as `encode_query` does, and if queries and documents are mixed whose shapes differ.
         """
         return self._encode(inputs, None, **options)
 
     def encode_query(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
-        """Queries: a picture with a text, or one of them.
+        """Encodes queries: an image with a text, or one of them.
 
         Args:
-            inputs: one or several.
-            options: `batch_size` (32), `show_progress_bar`, `convert_to_tensor` (a tensor on the CPU in the place of
-                an array). Prompts, other precisions and cut embeddings are refused: the network has none.
+            inputs: one input or several.
+            options: `batch_size` (32), `show_progress_bar`, `convert_to_tensor` (a tensor on the CPU instead of an
+                array). Prompts, other precisions and truncated embeddings raise an error: the network has none.
 
         Returns:
-            (inputs, dim), or (dim,) of a single input.
+            Unit-norm embeddings (inputs, dim); (dim,) for a single input.
 
         Raises:
-            InputError: an input is of another form, or a picture cannot be decoded.
+            InputError: an input has another form, or an image cannot be decoded.
         """
         return self._encode(inputs, True, **options)
 
     def encode_document(self, inputs: Sequence[Input] | Input, **options: Any) -> Tensor | ndarray:
-        """Documents: pictures alone.
+        """Encodes documents: images without a text.
 
         Args:
-            inputs: one or several.
+            inputs: one input or several.
             options: those of `encode_query`.
 
         Returns:
-            (inputs, dim), BLIP-2 (inputs, 32, dim); without the first axis of a single input.
+            Unit-norm embeddings (inputs, dim), BLIP-2 (inputs, 32, dim); without the first axis for a single input.
 
         Raises:
-            InputError: as `encode_query`, and for a document with a text.
+            InputError: as `encode_query` does, and for a document with a text.
         """
         return self._encode(inputs, False, **options)
 
@@ -134,7 +142,7 @@ class Encoder:
     ) -> Tensor | ndarray:
         for name, value in others.items():
             if value not in _WITHOUT_EFFECT.get(name, ()):
-                raise InputError(f"option '{name}' = {value!r}: this network does nothing of the kind; leave it out")
+                raise InputError(f"option '{name}' = {value!r}: this network does not support it; leave it out")
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give at least 1")
         items, single = read_items(inputs)
@@ -148,21 +156,27 @@ class Encoder:
         return found if convert_to_tensor or not convert_to_numpy else found.numpy()
 
     def stack(self, rows: Sequence[Tensor], queries: bool | None) -> Tensor:
-        """Embeddings of `embed` as one tensor, of none too: (0, dim), or of documents (0, ...) as they are."""
+        """Stacks embeddings of `embed`. Without rows, the result has the shape (0, dim), or for documents (0, ...)."""
         if rows:
             return torch.stack(list(rows))
         return torch.empty(0, *(self._black[1].shape if queries is False else (self.dim,)))
 
     def embed(self, items: Sequence[Item], queries: bool | None) -> list[Tensor]:
-        """Embeddings of one batch, on the CPU; each picture goes through the network once.
+        """Encodes one batch, with one pass of each image through the network.
 
         Args:
             items: the batch.
-            queries: whether they are queries or documents; None: by their parts.
+            queries: whether the items are queries or documents; None: those with a text are queries.
+
+        Returns:
+            The embeddings in order, on the CPU.
+
+        Raises:
+            InputError: a document has a text or no image, or an image cannot be decoded.
         """
         asked = [item.text is not None if queries is None else queries for item in items]
         if wrong := [item for item, query in zip(items, asked, strict=True) if not query and not _is_document(item)]:
-            raise InputError(f"a document is a picture alone, got {'a text' if wrong[0].text else 'nothing'} with it")
+            raise InputError(f"a document is an image without a text, got {'a text' if wrong[0].text else 'no image'}")
         with torch.inference_mode():
             images = [position for position, item in enumerate(items) if item.image is not None]
             references, targets = self._features([items[position].image for position in images])
@@ -170,41 +184,41 @@ class Encoder:
             composed = [position for position, query in enumerate(asked) if query]
             if composed:
                 known = dict(zip(images, references, strict=True))
-                reference = torch.stack([known.get(position, self._nothing) for position in composed])
+                reference = torch.stack([known.get(position, self._no_reference) for position in composed])
                 found = compose(self.composer, reference, [items[position].text or "" for position in composed])
                 rows.update(zip(composed, found.cpu(), strict=True))
         return [rows[position] for position in range(len(items))]
 
-    def _features(self, images: Sequence[Picture | None]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Reference features on the device, and targets on the CPU."""
-        pictures = [Path(each) if isinstance(each, (str, os.PathLike)) else each for each in images if each is not None]
-        if not pictures:
+    def _features(self, images: Sequence[ImageInput | None]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Features of the images that are not None: references on the device, targets on the CPU."""
+        given = [Path(each) if isinstance(each, (str, os.PathLike)) else each for each in images if each is not None]
+        if not given:
             return (), ()
-        pixels = torch.stack([read_image(each, self.composer.preprocess).pixels for each in pictures])
+        pixels = torch.stack([read_image(each, self.composer.preprocess).pixels for each in given])
         features = encode_pixels(self.composer, pixels, self.device)
         return tuple(features.reference), tuple(features.target.float().cpu())
 
     @cached_property
-    def _nothing(self) -> Tensor:
-        """Reference features of zeros, of the shape that the network's have."""
+    def _no_reference(self) -> Tensor:
+        """Reference features of zeros, for a query without an image."""
         return torch.zeros_like(self._black[0])
 
     @cached_property
     def _black(self) -> tuple[Tensor, Tensor]:
-        """Both features of a black picture: their shapes."""
+        """Reference and target features of a black image, which give the shapes."""
         with torch.inference_mode():
             references, targets = self._features([Image.new("RGB", (self.composer.preprocess.size,) * 2)])
         return references[0], targets[0]
 
     def similarity(self, queries: Embeddings, documents: Embeddings) -> Float[Tensor, "queries documents"]:
-        """The network's own score: the dot product, of the best token where a document has several.
+        """Scores all queries with all documents: the dot product, of the best token if a document has several.
 
         Args:
             queries: (queries, dim) or (dim,).
             documents: (documents, dim), BLIP-2 (documents, 32, dim); or one without the first axis.
 
         Raises:
-            InputError: the shapes do not fit.
+            InputError: the shapes are not those of this network.
         """
         first, second = self._fitting(queries, documents)
         if not len(first) or not len(second):
@@ -213,7 +227,7 @@ class Encoder:
             return self.composer.score(first.to(self.device), second.to(self.device)).float().cpu()
 
     def similarity_pairwise(self, queries: Embeddings, documents: Embeddings) -> Float[Tensor, " pairs"]:
-        """The same of the first query with the first document, and so on. Raises InputError as `similarity`."""
+        """Scores each query with the document of the same position. Raises InputError as `similarity` does."""
         first, second = self._fitting(queries, documents)
         if len(first) != len(second):
             raise InputError(f"{len(first)} queries and {len(second)} documents make no pairs; give as many of each")
@@ -234,35 +248,35 @@ class Encoder:
 
     @property
     def dim(self) -> int:
-        """Of an embedding, or of each of a document's."""
+        """Dimension of an embedding."""
         return int(self._black[1].shape[-1])
 
     @property
     def tokens(self) -> int:
-        """Vectors a document."""
+        """Number of vectors of a document."""
         return int(self._black[1].shape[:-1].numel())
 
     def get_embedding_dimension(self) -> int:
-        """`dim`, as Sentence Transformers calls it."""
+        """Returns `dim`; the name of Sentence Transformers."""
         return self.dim
 
     def get_sentence_embedding_dimension(self) -> int:
-        """The same by its older name."""
+        """Returns `dim`; the older name of Sentence Transformers."""
         return self.dim
 
     @property
     def max_seq_length(self) -> int:
-        """How many tokens of a text are read; what goes beyond is cut."""
+        """The number of tokens that the network reads of a text; longer texts are cut."""
         return self.composer.max_tokens
 
     @property
     def similarity_fn_name(self) -> Literal["dot", "MaxSim"]:
-        """What `similarity` computes; embeddings have unit norm, so that `dot` is the cosine."""
+        """The rule of `similarity`. Embeddings have unit norm, so `dot` is the cosine."""
         return "dot" if self.tokens == 1 else "MaxSim"
 
     @property
     def modalities(self) -> list[str | tuple[str, ...]]:
-        """What an input may hold."""
+        """The modalities that an input may contain."""
         return ["text", "image", ("image", "text")]
 
 

@@ -1,4 +1,4 @@
-"""Export of an index's vectors as a parquet file, for a vector database."""
+"""Export of the vectors of an index to a parquet file, for a vector database."""
 
 import json
 from collections.abc import Sequence
@@ -18,47 +18,47 @@ from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_folder import read_index, read_manifest
 
 METADATA = "spn4cir"
-# Figures of a row group: 64 MB of float32.
-GROUP_FIGURES = 16 << 20
+# Numbers of a row group: 64 MB of float32.
+GROUP_NUMBERS = 16 << 20
 
 
 @dataclass(frozen=True)
-class About:
-    """What the file's schema says of its vectors, as JSON under the key `spn4cir`.
+class VectorMetadata:
+    """Metadata of the exported vectors, stored as JSON under the key `spn4cir` of the file's schema.
 
     Attributes:
-        family: of the network.
-        weights: sha256 of its weights.
-        dim: of a vector.
-        tokens: vectors a picture; a query's score is the largest of its products with them.
-        pictures: how many rows.
-        normalised: whether vectors have unit norm: always.
-        metric: what compares them with a query.
-        version: of the package that wrote the file.
+        family: family of the network.
+        weights: sha256 of the network's weights.
+        dim: dimension of a vector.
+        tokens: number of vectors of an image; the score of a query is its largest product with them.
+        images: number of rows.
+        normalised: whether the vectors have unit norm; always true.
+        metric: the metric between a query and a vector.
+        version: version of the package that wrote the file.
     """
 
     family: str
     weights: str
     dim: int
     tokens: int
-    pictures: int
+    images: int
     normalised: bool
     metric: str
     version: str
 
 
-def export_vectors(folder: Path, out: Path) -> About:
-    """Writes a row a picture, sorted by name: `name`, `path` and `vector`, in row groups of 64 MB.
+def export_vectors(folder: Path, out: Path) -> VectorMetadata:
+    """Writes one row an image, sorted by name, with `name`, `path` and `vector`, in row groups of 64 MB.
 
-    `vector` is a list of `dim` float32; of a network with several tokens a list of that many such lists. Neither the
-    weights nor a picture is read.
+    `vector` is a list of `dim` float32, or for a network with several tokens a list of `tokens` such lists. Neither
+    the weights nor the images are read.
 
     Args:
         folder: the index, written by `spn4cir index`.
         out: the parquet file to write.
 
     Raises:
-        InputError: the index is damaged or holds no picture, or the file lies in it or cannot be written.
+        InputError: the index is damaged or contains no image, or the file is in the index or cannot be written.
     """
     check_outside(out, folder)
     manifest = read_manifest(folder)
@@ -66,32 +66,32 @@ def export_vectors(folder: Path, out: Path) -> About:
     if index.vectors is None or not len(index):
         raise InputError(f"{folder}: contains no image; index some first")
     vectors, names = index.vectors, index.names
-    about = About(
+    metadata = VectorMetadata(
         family=manifest.family,
         weights=manifest.weights,
         dim=vectors.dim,
         tokens=vectors.tokens,
-        pictures=len(names),
+        images=len(names),
         normalised=True,
         metric="inner product",
         version=package_version(),
     )
-    schema = _schema(about)
-    rows = max(1, GROUP_FIGURES // (about.tokens * about.dim))
+    schema = _schema(metadata)
+    rows = max(1, GROUP_NUMBERS // (metadata.tokens * metadata.dim))
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for start in range(0, len(names), rows):
             writer.write_batch(_batch(index, names[start : start + rows], schema))
-    return about
+    return metadata
 
 
-def _schema(about: About) -> pa.Schema:
-    vector = pa.list_(pa.float32(), about.dim)
+def _schema(metadata: VectorMetadata) -> pa.Schema:
+    vector = pa.list_(pa.float32(), metadata.dim)
     fields = {
         "name": pa.string(),
         "path": pa.string(),
-        "vector": vector if about.tokens == 1 else pa.list_(vector, about.tokens),
+        "vector": vector if metadata.tokens == 1 else pa.list_(vector, metadata.tokens),
     }
-    return pa.schema(fields, metadata={METADATA: json.dumps(asdict(about))})
+    return pa.schema(fields, metadata={METADATA: json.dumps(asdict(metadata))})
 
 
 def _batch(index: ImageIndex, names: Sequence[str], schema: pa.Schema) -> pa.RecordBatch:
@@ -105,8 +105,8 @@ def _batch(index: ImageIndex, names: Sequence[str], schema: pa.Schema) -> pa.Rec
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _lists(targets: Float32[ndarray, "pictures tokens dim"], kind: pa.DataType) -> pa.Array:
-    """Fixed-size lists over the figures as they lie, one level or two."""
+def _lists(targets: Float32[ndarray, "images tokens dim"], kind: pa.DataType) -> pa.Array:
+    """Fixed-size lists of one or two levels over the numbers, without a copy."""
     tokens, dim = targets.shape[1:]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(targets.reshape(-1)), type=pa.list_(pa.float32(), dim))
     return vectors if tokens == 1 else pa.FixedSizeListArray.from_arrays(vectors, type=kind)

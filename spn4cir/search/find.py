@@ -1,4 +1,4 @@
-"""A query's hits in a folder of pictures, and a sheet that shows them."""
+"""The command `search`: the hits of a query in a folder or an index, and a contact sheet of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +15,22 @@ _SHEET_COLUMNS = 10
 def find(
     retriever: Retriever, image: str, text: str, k: int, gallery: Path | None = None, skip: bool = False
 ) -> tuple[list[Hit], Path]:
-    """What `Retriever.search` finds, and where the query image lies.
+    """Searches for an image that is given as a file or by its name in the gallery.
 
     Args:
-        retriever: with its gallery.
-        image: a file; where there is none, the name of a picture of the gallery. Accents may be written in another way
+        retriever: the network, with its gallery unless `gallery` is given.
+        image: a file; if there is none, the name of an image of the gallery. Accents may be encoded in another way
             (`spn4cir.images.spelling`).
-        text: what is to be different.
-        k: how many, at least 1.
-        gallery: a folder to index first, once the query is known to be good; None: the gallery is there.
-        skip: leave out pictures of that folder that cannot be decoded.
+        text: the change to search for.
+        k: number of hits, at least 1.
+        gallery: a folder to index after the query is checked; None: the retriever has a gallery.
+        skip: leave out images of that folder that cannot be decoded.
+
+    Returns:
+        The hits, best first, and the path of the query image.
 
     Raises:
-        InputError: as `Retriever.search` and `index`, and when the gallery holds nothing but the query image.
+        InputError: as `Retriever.search` and `index` do, and if the gallery contains only the query image.
     """
     path = spelled(Path(), image)
     if not path.exists():
@@ -39,12 +42,12 @@ def find(
         retriever.index(gallery, skip=skip)
     hits = retriever.search(path, text, k)
     if not hits:
-        raise InputError(f"{image}: the gallery holds no other image; name a folder with more")
+        raise InputError(f"{image}: the gallery contains no other image; give a folder with more")
     return hits, path
 
 
 def draw_found(found: Sequence[Hit], image: Path, text: str, path: Path) -> None:
-    """Writes a PNG: the query and what was found, best first, `_SHEET_COLUMNS` a row."""
+    """Draws a PNG: the query and its hits, best first, `_SHEET_COLUMNS` in a row."""
     rows = []
     for start in range(0, len(found), _SHEET_COLUMNS):
         part = found[start : start + _SHEET_COLUMNS]

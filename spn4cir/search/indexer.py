@@ -122,7 +122,7 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     """Removes images from an index. Raises InputError, and removes none, if a name is not in the index."""
     removed = list(dict.fromkeys(names))
     if absent := [name for name in removed if name not in index]:
-        raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists what is")
+        raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists the images")
     index.update({}, removed, {})
     return Changes(removed=tuple(removed), unchanged=len(index))
 

@@ -1,4 +1,4 @@
-"""Inputs of an encoder: pictures, texts, or both."""
+"""Inputs of an encoder: images, texts, or both."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,22 @@ from PIL import Image
 
 from spn4cir.errors import InputError
 
-Picture = str | os.PathLike[str] | Image.Image
-# A text, a picture, or `{"image": ..., "text": ...}` with one of them or both.
+ImageInput = str | os.PathLike[str] | Image.Image
+# A text, an image, or `{"image": ..., "text": ...}` with one of them or both.
 Input = str | os.PathLike[str] | Image.Image | Mapping[str, Any]
 
 
 class Item(NamedTuple):
-    """An input, taken apart."""
+    """The image and the text of an input; None for a missing part."""
 
-    image: Picture | None
+    image: ImageInput | None
     text: str | None
 
 
 def read_item(given: Input) -> Item:
-    """Takes an input apart: a string is a text, but the path of a picture under `image`.
+    """Splits an input into image and text. A string is a text; under the key `image` it is a path.
 
-    Raises InputError for one that is neither a picture, nor a text, nor both.
+    Raises InputError for an input that is neither an image, nor a text, nor a dict of them.
     """
     if isinstance(given, str):
         return Item(None, given)
@@ -31,7 +31,7 @@ def read_item(given: Input) -> Item:
         return Item(given, None)
     if not isinstance(given, Mapping) or not given or not given.keys() <= {"image", "text"}:
         shown = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
-        raise InputError(f"an input is a text, a picture, or a dict of 'image' and 'text', not {shown}")
+        raise InputError(f"an input is a text, an image, or a dict of 'image' and 'text', not {shown}")
     image, text = given.get("image"), given.get("text")
     if image is not None and not isinstance(image, (str, os.PathLike, Image.Image)):
         raise InputError(f"'image' is a path or a PIL image, not {type(image).__name__}")
@@ -41,7 +41,7 @@ def read_item(given: Input) -> Item:
 
 
 def read_items(given: Sequence[Input] | Input) -> tuple[list[Item], bool]:
-    """The inputs taken apart, and whether it was a single one. Raises InputError as `read_item`."""
+    """Splits one or several inputs; the second value is whether it was one. Raises InputError as `read_item` does."""
     if isinstance(given, (str, os.PathLike, Image.Image, Mapping)):
         return [read_item(given)], True
     return [read_item(each) for each in given], False

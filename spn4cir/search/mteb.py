@@ -1,4 +1,4 @@
-"""A network as MTEB calls one: batches of its data loaders to embeddings, and the network's own score between them."""
+"""A network as an MTEB model: it encodes the batches of MTEB's data loaders, and scores with its own rule."""
 
 import re
 from collections.abc import Mapping
@@ -27,15 +27,18 @@ _REVISION_LENGTH = 12
 class MtebModel:
     """MTEB's encoder protocol (version 2) over an `Encoder`.
 
-    A task's queries and documents mean what they mean to `Encoder`: queries are composed of a picture and a text, of a
-    picture and the empty text, or of a text alone; documents are pictures. A task's instructions are not read: the
-    network was not taught any.
+    Queries and documents of a task are encoded as `Encoder` encodes them: queries are composed of an image and a text,
+    of an image and the empty text, or of a text alone; documents are images. Instructions of a task are ignored, as
+    the network is not trained with any.
 
     Args:
-        model_name: a checkpoint or a hub folder; else a repository on the hub, as `owner/name`.
-        revision: of the repository.
-        device: where the network runs: `auto`, `cpu`, `cuda` or `cuda:0`; None: `auto`.
+        model_name: path of a checkpoint or a hub folder; else a repository on the hub, `owner/name`.
+        revision: branch, tag or commit of the repository; None: `main`.
+        device: `auto`, `cpu`, `cuda` or `cuda:0`; None: `auto`.
         settings: further arguments of `Encoder.from_checkpoint`, for a checkpoint.
+
+    Raises:
+        InputError: the checkpoint or the repository cannot be opened, or settings are given for a repository.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class MtebModel:
             self._revision = file_hash(weights_file(place))[:_REVISION_LENGTH]
         else:
             if settings:
-                raise InputError(f"{model_name}: is no file here, so {', '.join(settings)} is not for it; leave it out")
+                raise InputError(
+                    f"{model_name}: no such file, and {', '.join(settings)} is not for the hub; leave it out"
+                )
             self.encoder = Encoder.from_hub(model_name, revision or "main", device=device or "auto")
             self._name, self._revision = model_name, revision or "main"
 
@@ -63,22 +68,22 @@ class MtebModel:
         prompt_type: "PromptType | None" = None,
         **options: Any,
     ) -> Tensor:
-        """Embeddings of a task's queries or documents, in the batches that the loader makes.
+        """Encodes queries or documents of a task, batch by batch.
 
         Args:
             inputs: batches with lists of PIL images under `image`, of texts under `text` and, without the instruction,
                 under `query`.
             task_metadata: the task, for messages.
-            hf_split: not read.
-            hf_subset: not read.
-            prompt_type: `query` or `document`; None: an input with a text is a query, a picture alone a document.
-            options: `show_progress_bar`; others, as `batch_size`, are the loader's.
+            hf_split: ignored.
+            hf_subset: ignored.
+            prompt_type: `query` or `document`; None: an input with a text is a query, an image alone a document.
+            options: `show_progress_bar`; others are ignored, as the loader sets the `batch_size`.
 
         Returns:
-            (inputs, dim), of BLIP-2's documents (inputs, 32, dim), on the CPU.
+            Unit-norm embeddings (inputs, dim), documents of BLIP-2 (inputs, 32, dim), on the CPU.
 
         Raises:
-            InputError: the task asks for documents with a text, or for neither pictures nor texts.
+            InputError: the documents of the task have texts, or its inputs are neither images nor texts.
         """
         del hf_split, hf_subset
         queries = None if prompt_type is None else str(prompt_type) == "query"
@@ -90,16 +95,16 @@ class MtebModel:
         return self.encoder.stack(rows, queries)
 
     def similarity(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Float[Tensor, "queries documents"]:
-        """The network's score of queries with documents; see `Encoder.similarity`."""
+        """The network's score of all queries with all documents; see `Encoder.similarity`."""
         return self.encoder.similarity(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Embeddings, embeddings2: Embeddings) -> Float[Tensor, " pairs"]:
-        """The same pair by pair; see `Encoder.similarity_pairwise`."""
+        """The network's score of each query with the document of the same position."""
         return self.encoder.similarity_pairwise(embeddings1, embeddings2)
 
     @property
     def mteb_model_meta(self) -> "ModelMeta":
-        """What MTEB files results under: the name and, of a file or a folder, the hash of the weights as revision."""
+        """Name and revision of the results; the revision of a file or a folder is the hash of its weights."""
         from mteb.models import ModelMeta
 
         count = sum(parameter.numel() for _, parameter in self.encoder.composer.named_parameters())
@@ -127,9 +132,9 @@ class MtebModel:
 
 
 def _items(batch: Mapping[str, Any]) -> list[Item]:
-    # Of a query with an instruction MTEB joins both under `text`, and keeps the query itself under `query`.
+    # For a query with an instruction, MTEB puts both into `text`, and the query alone into `query`.
     images, texts = batch.get("image"), batch.get("query", batch.get("text"))
     if images is None and texts is None:
-        raise InputError(f"its inputs hold {', '.join(batch)}; the network takes 'image' and 'text'")
+        raise InputError(f"its inputs contain {', '.join(batch)}; the network takes 'image' and 'text'")
     nothing = [None] * len(next(iter(batch.values())))
     return [Item(image, text) for image, text in zip(images or nothing, texts or nothing, strict=True)]

@@ -167,7 +167,7 @@ class Retriever:
             skip: leave out images that cannot be decoded; `changes.skipped` names them.
 
         Returns:
-            This retriever; `changes` contains what was changed.
+            This retriever; `changes` contains the changes.
 
         Raises:
             InputError: there is no image, or some cannot be decoded: the message names all of them, and the gallery

@@ -1,4 +1,4 @@
-"""Target vectors in FAISS: each is compared, or from `EXACT_BELOW` of them on those of the nearest lists."""
+"""Target vectors in FAISS: an exact index, or from `EXACT_BELOW` vectors on an index of inverted lists (IVF)."""
 
 import errno
 import os
@@ -13,38 +13,39 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-# Vectors, not pictures: a picture of 32 tokens has 32 of them.
+# In vectors, not images: an image of 32 tokens has 32 vectors.
 EXACT_BELOW = 200_000
+# Least recall of the approximate index, as the share of the `_RECALL_AT` nearest vectors of `_SAMPLE` queries.
 RECALL = 0.95
 _RECALL_AT = 10
 _SAMPLE = 100
-# k-means of the lists' centres: its share of recall is small beside that of `nprobe`.
+# k-means of the centres of the lists: it influences the recall far less than `nprobe` does.
 _ITERATIONS, _POINTS_A_LIST = 10, 64
-# Above the rounding of float32 dot products that are summed in another order.
+# Larger than the difference of float32 dot products that are summed in another order.
 _MARGIN = 1e-5
-# Why a system does not write.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
+# System errors that FAISS reports as text only.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
 
-Score = Callable[[Float32[ndarray, "pictures tokens dim"]], Float32[ndarray, " pictures"]]
+Score = Callable[[Float32[ndarray, "images tokens dim"]], Float32[ndarray, " images"]]
 
 
 class Best(NamedTuple):
-    """Pictures with their scores, in no order."""
+    """Ids of images and their scores, unordered."""
 
-    ids: Int64[ndarray, " pictures"]
-    scores: Float32[ndarray, " pictures"]
+    ids: Int64[ndarray, " images"]
+    scores: Float32[ndarray, " images"]
 
 
 class Vectors:
-    """The targets of pictures, each of the same number of unit-norm tokens.
+    """The targets of images: `tokens` unit-norm vectors an image.
 
-    FAISS's id of a token is `id of the picture * tokens + its place`.
+    The FAISS id of a vector is `image id * tokens + position of the token`.
 
     Args:
-        index: FAISS's.
-        tokens: vectors a picture.
-        recall: of an approximate index, as it was measured.
-        mapped: whether the vectors lie in a file that is mapped, which FAISS cannot change.
+        index: the FAISS index.
+        tokens: number of vectors of an image.
+        recall: measured recall of an approximate index, 0 to 1; None for an exact index.
+        mapped: whether the index is a memory-mapped file, which FAISS cannot change.
     """
 
     def __init__(self, index: Any, tokens: int, recall: float | None = None, mapped: bool = False) -> None:
@@ -55,7 +56,7 @@ class Vectors:
 
     @classmethod
     def empty(cls, tokens: int, dim: int) -> "Vectors":
-        """An index that holds no picture yet."""
+        """An exact index without images."""
         return cls(_exact(np.empty(0, np.int64), np.empty((0, dim), np.float32)), tokens)
 
     def __len__(self) -> int:
@@ -63,24 +64,24 @@ class Vectors:
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Dimension of a vector."""
         return int(self._index.d)
 
     @property
     def approximate(self) -> bool:
-        """Whether only the vectors of the nearest lists are compared."""
+        """Whether a search compares only the vectors of the nearest lists."""
         return isinstance(self._index, faiss.IndexIVF)
 
     def update(
         self,
-        ids: Int64[ndarray, " pictures"],
-        targets: Float32[ndarray, "pictures tokens dim"],
+        ids: Int64[ndarray, " images"],
+        targets: Float32[ndarray, "images tokens dim"],
         removed: Int64[ndarray, " removed"],
     ) -> None:
-        """Adds pictures whose ids are new and removes others; the rest stays as it is.
+        """Adds images with new ids and removes others.
 
-        The index becomes approximate where it reaches `EXACT_BELOW` and exact where it falls below. Lists are made
-        again when there are four times the vectors that they were made for.
+        The index becomes approximate at `EXACT_BELOW` vectors, and exact again below. The lists are built again when
+        the number of vectors is four times that of their last build.
         """
         if self._mapped and (len(ids) or len(removed)):
             self._index, self._mapped = _exact(*_contents(self._index)), False
@@ -90,7 +91,7 @@ class Vectors:
             self._index.add_with_ids(targets.reshape(-1, self.dim), self._keys(ids))
         self._choose_kind()
 
-    def _keys(self, ids: Int64[ndarray, " pictures"]) -> Int64[ndarray, " vectors"]:
+    def _keys(self, ids: Int64[ndarray, " images"]) -> Int64[ndarray, " vectors"]:
         return (ids[:, None] * self.tokens + np.arange(self.tokens)).ravel()
 
     def _choose_kind(self) -> None:
@@ -101,22 +102,23 @@ class Vectors:
         elif self.approximate and not wanted:
             self._index, self.recall = _exact(*_contents(self._index)), None
 
-    def targets(self, ids: Int64[ndarray, " pictures"]) -> Float32[ndarray, "pictures tokens dim"]:
-        """The vectors of pictures."""
+    def targets(self, ids: Int64[ndarray, " images"]) -> Float32[ndarray, "images tokens dim"]:
+        """The targets of images."""
         found: ndarray = self._index.reconstruct_batch(self._keys(ids))
         return found.reshape(len(ids), self.tokens, self.dim)
 
     def best(
         self, queries: Float32[ndarray, "queries dim"], counts: Sequence[int], scores: Sequence[Score]
     ) -> list[Best]:
-        """For every query at least its `counts` best pictures, all those of equal scores included, or all pictures.
+        """Finds at least the `counts[i]` best images of each query `i`, with all images of equal scores.
 
-        Exact where the index is exact: a picture that was not met has no token above the last one that was.
+        The result is exact if the index is exact: no token of an image that is not found is nearer than the last
+        vector that is found.
 
         Args:
             queries: unit norm.
-            counts: how many are wanted.
-            scores: the similarity of each query with the targets of pictures: a maximum over their tokens.
+            counts: number of images for each query; a smaller index is returned whole.
+            scores: for each query, the function from targets of images to scores: a maximum over their tokens.
         """
         found = [np.empty(0, np.int64)] * len(queries)
         waiting, reach = list(range(len(queries))), (2 * max(counts, default=0) + 8) * min(self.tokens, 4)
@@ -136,7 +138,7 @@ class Vectors:
     def _search(
         self, queries: Float32[ndarray, "queries dim"], reach: int
     ) -> tuple[Float32[ndarray, "queries reach"], Int64[ndarray, "queries reach"]]:
-        """The `reach` nearest vectors; where the probed lists hold fewer, all lists are searched."""
+        """The `reach` nearest vectors. If the probed lists contain fewer, all lists are searched."""
         values, keys = self._index.search(queries, reach)
         if self.approximate and (keys < 0).any():
             everywhere = faiss.SearchParametersIVF()
@@ -146,31 +148,31 @@ class Vectors:
 
     def _candidates(
         self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int
-    ) -> Int64[ndarray, " pictures"]:
-        """The pictures that can be among the `count` best of those that were met; vectors come best first."""
-        met = keys >= 0
-        ids, first = np.unique(keys[met] // self.tokens, return_index=True)
+    ) -> Int64[ndarray, " images"]:
+        """The images that can be among the `count` best of the vectors found, which are sorted best first."""
+        valid = keys >= 0
+        ids, first = np.unique(keys[valid] // self.tokens, return_index=True)
         if len(ids) <= count:
             return ids
-        best = values[met][first]
-        among: Int64[ndarray, " pictures"] = ids[best >= np.partition(best, -count)[-count] - _MARGIN]
+        best = values[valid][first]
+        among: Int64[ndarray, " images"] = ids[best >= np.partition(best, -count)[-count] - _MARGIN]
         return among
 
     def _suffices(self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int) -> bool:
-        """Whether at least `count` pictures lie clearly above the last vector that was met."""
+        """Whether at least `count` images have a vector clearly above the last one found."""
         return len(np.unique(keys[values > values[-1] + _MARGIN] // self.tokens)) >= count
 
     def write(self, path: Path) -> None:
-        """Writes FAISS's own file. Raises OSError, as other writers do, where that fails."""
+        """Writes a FAISS file. Raises OSError if that fails."""
         try:
             faiss.write_index(self._index, str(path))
-        except RuntimeError as error:  # FAISS says what the system said, and where in its source
-            code = next((code for code in _REFUSALS if os.strerror(code) in str(error)), errno.EIO)
+        except RuntimeError as error:  # its text contains the system's message
+            code = next((code for code in _WRITE_ERRORS if os.strerror(code) in str(error)), errno.EIO)
             raise OSError(code, os.strerror(code), str(path)) from None
 
     @classmethod
     def read(cls, path: Path, tokens: int, recall: float | None) -> "Vectors":
-        """What `write` wrote, the vectors of an exact index mapped rather than read. Raises RuntimeError as FAISS."""
+        """Reads a file of `write`; an exact index is memory-mapped. Raises RuntimeError, as FAISS does."""
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         mapped = not isinstance(index, faiss.IndexIVF)
         return cls(index if mapped else faiss.read_index(str(path)), tokens, recall, mapped)
@@ -183,17 +185,17 @@ def _exact(keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors 
 
 
 def _contents(index: Any) -> tuple[Int64[ndarray, " vectors"], Float32[ndarray, "vectors dim"]]:
-    """Every vector with its key."""
+    """The keys and the vectors of an index."""
     if isinstance(index, faiss.IndexIVF):
         lists: Any = index.invlists
-        held = (faiss.rev_swig_ptr(lists.get_ids(each), lists.list_size(each)) for each in range(index.nlist))
-        keys = np.concatenate([np.array(part) for part in held])
+        parts = (faiss.rev_swig_ptr(lists.get_ids(each), lists.list_size(each)) for each in range(index.nlist))
+        keys = np.concatenate([np.array(part) for part in parts])
         return keys, index.reconstruct_batch(keys)
     return faiss.vector_to_array(index.id_map), index.index.reconstruct_n(0, index.ntotal)
 
 
 def _inverted(keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors dim"]) -> tuple[Any, float]:
-    """Lists of vectors by the nearest centre, as many as the root of their number; and the recall of a search."""
+    """An IVF index with as many lists as the square root of the number of vectors, and its recall."""
     lists = isqrt(len(vectors))
     quantizer = faiss.IndexFlatIP(vectors.shape[1])
     index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
@@ -205,9 +207,10 @@ def _inverted(keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vecto
 
 
 def _probe(index: Any, keys: Int64[ndarray, " vectors"], vectors: Float32[ndarray, "vectors dim"]) -> float:
-    """Doubles the lists that a query looks into until the recall against an exact search is at least `RECALL`.
+    """Doubles `nprobe` until the recall against an exact search is at least `RECALL`, and returns the recall.
 
-    A query is the middle of two vectors drawn at random: a reference that is moved towards something else.
+    A query is the midpoint of two vectors drawn at random, as a composed query is a reference moved towards another
+    image. FAISS's `ParameterSpace` tries the same values, except all lists, and drops some by their measured times.
     """
     drawn = np.random.default_rng(0).integers(len(vectors), size=(2, _SAMPLE))
     queries = vectors[drawn].sum(axis=0)
@@ -220,7 +223,7 @@ def _probe(index: Any, keys: Int64[ndarray, " vectors"], vectors: Float32[ndarra
         recall = _share(index, queries, exact)
     print(
         f"index: {len(vectors)} vectors in {index.nlist} lists, {index.nprobe} of them searched: finds {recall:.1%} of "
-        f"what an exact search finds (the {_RECALL_AT} nearest of {_SAMPLE} queries)",
+        f"the results of an exact search (the {_RECALL_AT} nearest of {_SAMPLE} queries)",
         file=sys.stderr,
     )
     return recall

@@ -115,13 +115,13 @@ def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda e, p: e.encode_document([{"image": p, "text": "is red"}]), "a document is a picture alone"),
-        (lambda e, p: e.encode_document(["is red"]), "a document is a picture alone"),
+        (lambda e, p: e.encode_document([{"image": p, "text": "is red"}]), "a document is an image without a text"),
+        (lambda e, p: e.encode_document(["is red"]), "a document is an image without a text"),
         (lambda e, p: e.encode([{"audio": p}]), r"a dict of 'image' and 'text', not \['audio'\]"),
         (lambda e, p: e.encode([3]), "not int"),
         (lambda e, p: e.encode([{"image": 3}]), "'image' is a path or a PIL image, not int"),
         (lambda e, p: e.encode([{"text": None}]), "'text' is a string, not NoneType"),
-        (lambda e, p: e.encode(p, prompt="query: "), "option 'prompt' = 'query: ': this network does nothing"),
+        (lambda e, p: e.encode(p, prompt="query: "), "option 'prompt' = 'query: ': this network does not support it"),
         (lambda e, p: e.encode(p, precision="int8"), "option 'precision' = 'int8'"),
         (lambda e, p: e.encode(p, batch_size=0), "batch_size is 0; give at least 1"),
         (lambda e, p: e.encode(p, colour="red"), "option 'colour' = 'red'"),

@@ -134,14 +134,14 @@ def test_a_tasks_instruction_is_not_read(small, tmp_path):
 
 
 def test_settings_of_a_checkpoint_are_refused_for_the_hub():
-    with pytest.raises(InputError, match="OWNER/NAME: is no file here, so tokenizer is not for it"):
+    with pytest.raises(InputError, match="OWNER/NAME: no such file, and tokenizer is not for the hub"):
         MtebModel("OWNER/NAME", tokenizer="words")
 
 
 def test_inputs_without_a_meaning_are_refused_with_the_tasks_name(small, tmp_path):
-    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: a document is a picture alone, got a text with it"):
+    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: a document is an image without a text, got a text"):
         small.encode(batches({"text": "is red"}), prompt_type=PromptType.document, **WHERE)
-    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: its inputs hold audio; the network takes 'image'"):
+    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: its inputs contain audio; the network takes 'image'"):
         small.encode(batches({"audio": 1}), prompt_type=PromptType.query, **WHERE)
 
 

@@ -122,7 +122,7 @@ def test_an_empty_text_is_refused(retriever, folder):
 
 def test_a_gallery_of_the_query_alone_is_refused(retriever, tmp_path):
     query = draw(tmp_path / "gallery" / "a.png", 0)
-    with pytest.raises(InputError, match="holds no other image"):
+    with pytest.raises(InputError, match="contains no other image"):
         search(retriever, tmp_path / "gallery", query, "is red", k=1)
 
 

@@ -46,7 +46,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_row_a_picture_in_groups_with_what_the_vectors_are(model, pictures, monkeypatch):
     encoder = Encoder.from_checkpoint(model)
-    monkeypatch.setattr(spn4cir.search.export, "GROUP_FIGURES", 2 * encoder.tokens * encoder.dim)
+    monkeypatch.setattr(spn4cir.search.export, "GROUP_NUMBERS", 2 * encoder.tokens * encoder.dim)
     Retriever.from_checkpoint(model, workers=0).index(pictures).save("index")
     said = call("export", "--to", "vectors", "--index", "index", "--out", "v.parquet").stdout
     shape = f"{encoder.dim}" if encoder.tokens == 1 else f"{encoder.tokens} x {encoder.dim}"
@@ -64,7 +64,7 @@ def test_a_row_a_picture_in_groups_with_what_the_vectors_are(model, pictures, mo
         "weights": file_hash(model / "model.safetensors"),
         "dim": encoder.dim,
         "tokens": encoder.tokens,
-        "pictures": 5,
+        "images": 5,
         "normalised": True,
         "metric": "inner product",
         "version": "0.1.0",

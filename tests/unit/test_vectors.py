@@ -96,7 +96,7 @@ def test_lists_come_and_go_with_the_number_of_vectors(monkeypatch, capsys):
     assert held.recall >= 0.95
     said = capsys.readouterr().err
     assert said.startswith("index: 400 vectors in 20 lists, ")
-    assert f"finds {held.recall:.1%} of what an exact search finds (the 10 nearest of 100 queries)" in said
+    assert f"finds {held.recall:.1%} of the results of an exact search (the 10 nearest of 100 queries)" in said
     remove(held, 17)
     assert (held.approximate, held.recall) == (False, None)
     targets[17] = 0
