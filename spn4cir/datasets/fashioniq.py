@@ -3,7 +3,6 @@
 Source: https://github.com/XiaoxiaoGuo/fashion-iq.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from statistics import mean
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
+from spn4cir.datasets.images_by_name import ImagesByName
 from spn4cir.datasets.parts import choose_parts, naming_parts
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
@@ -33,8 +33,6 @@ from spn4cir.datasets.records import (
 )
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.images.endings import image_endings, split_ending
-from spn4cir.images.spelling import Spellings
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -47,8 +45,6 @@ _OFFICIAL = {
     "val shirt images": 6_346,
     "val toptee images": 5_373,
 }
-# Of several files of one name the first of these counts, then any other ending of a picture, in their order.
-_FIRST = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -99,29 +95,14 @@ class FashionIQ(AnnotatedQueries):
         return {} if found in ((), CATEGORIES) else {"categories": found}
 
     @cached_property
-    def _files(self) -> Mapping[str, Path]:
+    def _images(self) -> ImagesByName:
         folder = self.root / "images"
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a fashioniq root holds captions, image_splits and images")
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
-        by_ending: dict[str, list[tuple[str, str]]] = {}
-        for name in names:
-            stem, ending = split_ending(name)
-            by_ending.setdefault(ending, []).append((stem, name))
-        endings = [*_FIRST, *sorted(image_endings() - {*_FIRST})]
-        return {
-            stem: folder / name
-            for ending in reversed(endings)  # the last one counts: .png
-            for stem, name in by_ending.get(ending, ())
-        }
-
-    @cached_property
-    def _spellings(self) -> Spellings:
-        return Spellings(self._files, self.root / "images")
+        return ImagesByName(folder)
 
     def _find(self, name: str) -> Path | None:
-        return self._files.get(name) or self._files.get(self._spellings.find(name) or name)
+        return self._images.find(name)
 
     def image_path(self, name: str) -> Path:
         """Where the image lies, by its ending on disk; `.png` for one that is absent."""

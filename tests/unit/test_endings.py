@@ -117,6 +117,21 @@ def test_fashioniq_prefers_the_endings_of_before(tmp_path: Path) -> None:
         path.unlink()
 
 
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>gone", None])
+def test_a_broken_file_does_not_hide_a_good_one_of_its_name(tmp_path: Path, content: bytes | None) -> None:
+    """A download that failed leaves an empty file, a web page or a part of an image under the name."""
+    root = write_fashioniq(tmp_path)
+    broken = root / "images" / "dress-val-0.png"
+    good = broken.with_suffix(".jpg")
+    draw(good, 7)
+    broken.write_bytes(broken.read_bytes()[:-40] if content is None else content)
+    layout = open_layout("fashioniq", root, "error")
+    assert layout.image_path("dress-val-0") == good
+    assert check_data(layout, 0).is_whole
+    good.write_bytes(b"")
+    assert open_layout("fashioniq", root, "error").image_path("dress-val-0") == broken
+
+
 @pytest.mark.parametrize("writer", [write_folders, write_tars])
 def test_a_pool_says_what_else_it_holds_than_captions(tmp_path: Path, writer, capsys) -> None:  # type: ignore[no-untyped-def]
     images = Cc3m(writer(tmp_path), None, "error").images()
