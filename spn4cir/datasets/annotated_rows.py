@@ -47,6 +47,7 @@ class AnnotatedRows(AnnotatedQueries):
     layout: ClassVar[str]
     published: ClassVar[str] = "fiq"
     official: ClassVar[Mapping[str, int]] = {}
+    absent_splits: ClassVar[tuple[str, ...]] = ()
     _captions_rule: ClassVar[str]
     _absent: ClassVar[str]
     _to_state: ClassVar[str]

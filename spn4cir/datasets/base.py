@@ -1,9 +1,10 @@
 """What layouts with annotated queries share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from spn4cir.errors import InputError
 from spn4cir.types import Gallery, Triplet
 
 
@@ -25,3 +26,17 @@ def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path
         name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
     )
     return Gallery(tuple(names), tuple(image_path(name) for name in names))
+
+
+def annotated_in(files: Mapping[str, Path]) -> tuple[str, ...]:
+    """The splits whose file is there. Raises InputError that lists the files, where none is.
+
+    Args:
+        files: the annotation file of each split.
+    """
+    there = tuple(split for split, path in files.items() if path.is_file())
+    if not there:
+        first, *others = files.values()
+        names = ", ".join(path.name for path in others)
+        raise InputError(f"{first}: no such file, nor is {names} beside it; check the root folder and the layout")
+    return there

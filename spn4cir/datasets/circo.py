@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from spn4cir.datasets.base import annotated_in
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
@@ -152,10 +153,18 @@ class Circo:
         (flat,) = scores.values()
         return dict(flat)
 
+    @property
+    def _files(self) -> dict[str, Path]:
+        return {split: self._annotations(split) for split in ("val", "test")}
+
+    @property
+    def absent_splits(self) -> tuple[str, ...]:
+        """Those of val and test without a file."""
+        return tuple(split for split, path in self._files.items() if not path.is_file())
+
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Val, and test where its file is there."""
-        splits = ["val", *(["test"] if self._annotations("test").is_file() else [])]
-        return tuple(AnnotatedSplit(split, self._read(split), self._paths) for split in splits)
+        """Those of val and test that have a file."""
+        return tuple(AnnotatedSplit(split, self._read(split), self._paths) for split in annotated_in(self._files))
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
+from spn4cir.datasets.base import AnnotatedQueries, annotated_in, unique_gallery
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
     EvaluationProtocol,
@@ -218,12 +218,20 @@ class Cirr(AnnotatedQueries):
         (flat,) = scores.values()
         return {**flat, "mean_recall5_subset1": (flat["recall_at5"] + flat["recall_subset_at1"]) / 2}
 
+    @property
+    def _caption_files(self) -> dict[str, Path]:
+        return {split: self._captions_path(split) for split in ("train", "val", "test1")}
+
+    @property
+    def absent_splits(self) -> tuple[str, ...]:
+        """Those of train, val and test1 without a caption file."""
+        return tuple(split for split, path in self._caption_files.items() if not path.is_file())
+
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Train and val, and test1 where its files are there."""
-        splits = ["train", "val", *(["test1"] if self._captions_path("test1").is_file() else [])]
+        """Those of train, val and test1 that have a caption file."""
         return tuple(
             AnnotatedSplit(split, tuple(self._read(self._captions_path(split), split != "test1")), self._paths(split))
-            for split in splits
+            for split in annotated_in(self._caption_files)
         )
 
     @property

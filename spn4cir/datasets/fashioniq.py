@@ -3,7 +3,7 @@
 Source: https://github.com/XiaoxiaoGuo/fashion-iq.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.images_by_name import ImagesByName
-from spn4cir.datasets.parts import choose_parts, naming_parts
+from spn4cir.datasets.parts import are_enough, choose_parts, naming_parts, require_images
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
     EvaluationProtocol,
@@ -132,34 +132,44 @@ class FashionIQ(AnnotatedQueries):
         ]
 
     def _annotated(self, category: str, split: str) -> list[Triplet]:
-        """The triplets of a split. Raises InputError, for a category without files that names the setting."""
-        path, there = self._captions_path(category, split), _annotated_in(self.root)
-        if there and category not in there and self._is_whole:
+        """The triplets of a split. Raises InputError, which names the setting where other categories have all files."""
+        path = self._captions_path(category, split)
+        there = [other for other in self._complete if self._captions_path(other, split).is_file()]
+        if there and not path.is_file():
             raise InputError(f"{path}: no such file; {naming_parts('categories', there)}")
         return self._read(path, category, with_target=split != "test")
 
-    def _require_pictures(self, category: str, names: Sequence[str], place: Path) -> None:
-        """Raises InputError that names the setting where most pictures of one of all categories are absent."""
-        if self.missing == "skip" or not self._is_whole or self._are_there(names):
-            return
-        there = [other for other in _annotated_in(self.root) if self._are_there(self._split_names(other, "val"))]
-        if there:
-            raise InputError(
-                f"{place}: most pictures of category '{category}' are not on disk; {naming_parts('categories', there)}"
-            )
+    @cached_property
+    def _annotated_splits(self) -> Mapping[str, set[str]]:
+        """Those of train and val of which each category has captions."""
+        return {
+            category: {split for split in ("train", "val") if self._captions_path(category, split).is_file()}
+            for category in CATEGORIES
+        }
 
-    def _are_there(self, names: Sequence[str]) -> bool:
-        """Whether at least half of the pictures are on disk."""
-        return 2 * sum(self._find(name) is not None for name in names) >= len(names)
+    @cached_property
+    def _complete(self) -> tuple[str, ...]:
+        """The categories that are read and have the captions of each of train and val that any category has."""
+        found = self._annotated_splits
+        needed = set().union(*found.values())
+        return tuple(category for category in self._categories if needed and found[category] == needed)
+
+    def _require_images(self, category: str, split: str, place: Path) -> None:
+        """Raises InputError that names the setting, where a category has no images and others have theirs."""
+
+        def has_images(other: str) -> bool:
+            names = [triplet.reference_name for triplet in self._annotated(other, split)]
+            return are_enough([self._find(name) is not None for name in names], self.missing)
+
+        require_images(category, self._complete, has_images, "categories", place)
 
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         kept: list[Triplet] = []
         for category in self._categories:
             path = self._captions_path(category, "train")
-            triplets = self._annotated(category, "train")
-            self._require_pictures(category, [triplet.reference_name for triplet in triplets], path)
-            kept.extend(present(triplets, self._find, self.missing, str(path)))
+            self._require_images(category, "train", path)
+            kept.extend(present(self._annotated(category, "train"), self._find, self.missing, str(path)))
         return tuple(kept)
 
     def training_triplets(self) -> tuple[Triplet, ...]:
@@ -219,7 +229,7 @@ class FashionIQ(AnnotatedQueries):
         annotated = self._annotated(category, "val")
         names = self._split_names(category, "val")
         place = self.root / "image_splits" / f"split.{category}.val.json"
-        self._require_pictures(category, names, place)
+        self._require_images(category, "val", place)
         paths = {name: self.image_path(name) for name in names}
         gallery, absent = present_gallery(names, list(paths.values()), self.missing, place)
         path = self._captions_path(category, "val")
@@ -243,22 +253,31 @@ class FashionIQ(AnnotatedQueries):
         return {**flat, **averages, "average_recall": mean(averages.values())}
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Each category of train and val, and of test where its files are there.
+        """Each category of train and val, unless no category has captions of the split, and of test where it has them.
 
         A training triplet needs no entry in the split file; a query does, as its gallery holds no other images.
         """
+        absent = self.absent_splits if self._complete else ()
         return tuple(
             self._annotated_split(split, category)
             for split in ("train", "val", "test")
             for category in self._categories
-            if split != "test" or self._captions_path(category, split).is_file()
+            if split not in absent and (split != "test" or self._captions_path(category, split).is_file())
         )
+
+    @property
+    def absent_splits(self) -> tuple[str, ...]:
+        """Those of train and val of which no category has captions."""
+        found = set().union(*self._annotated_splits.values())
+        return tuple(split for split in ("train", "val") if split not in found)
 
     def _annotated_split(self, split: str, category: str) -> AnnotatedSplit:
         triplets = tuple(self._annotated(category, split))
         named = unique_gallery(triplets, self.image_path).names if split == "train" else ()
         names = dict.fromkeys((*self._split_names(category, split), *named))
-        return AnnotatedSplit(split, triplets, {name: self.image_path(name) for name in names}, category=category)
+        return AnnotatedSplit(
+            split, triplets, {name: self.image_path(name) for name in names}, category=category, setting="categories"
+        )
 
     @property
     def picture_folders(self) -> tuple[Path, ...]:

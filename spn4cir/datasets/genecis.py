@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
-from spn4cir.datasets.parts import choose_parts, naming_parts
+from spn4cir.datasets.parts import are_enough, choose_parts, naming_parts, require_images
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.records import (
     Missing,
@@ -61,6 +61,7 @@ class GeneCis:
     query_text: str = "{condition}"
     tasks: tuple[str, ...] = tuple(TASKS)
     published: ClassVar[str] = "genecis"
+    absent_splits: ClassVar[tuple[str, ...]] = ()
     official: ClassVar[Mapping[str, int]] = {
         "focus_object triplets": 1_960,
         "focus_object images": 2_198,
@@ -97,7 +98,7 @@ class GeneCis:
         """The queries of a task, and where each image that they name lies."""
         path, places, triplets = _annotations(self.root, task), dict[str, Path](), []
         there = _tasks_in(self.root)
-        if there and task not in there and self._is_whole:
+        if there and task not in there:
             raise InputError(f"{path}: no such file; {naming_parts('tasks', there)}")
         for position, record in enumerate(read_records(path)):
 
@@ -142,6 +143,7 @@ class GeneCis:
     def _evaluation_split(self, task: str) -> EvaluationSplit:
         path = _annotations(self.root, task)
         annotated, places = self._read(task)
+        require_images(task, self._tasks, self._has_images, "tasks", path)
         gallery, absent = present_gallery(list(places), list(places.values()), self.missing, path)
         triplets = tuple(
             triplet
@@ -151,6 +153,10 @@ class GeneCis:
         if left_out := len(annotated) - len(triplets):
             print(f"{path}: left out {left_out} of {len(annotated)} queries", file=sys.stderr)
         return EvaluationSplit(task, triplets, gallery, {}, left_out, absent, own_galleries=True)
+
+    def _has_images(self, task: str) -> bool:
+        """Whether images of a task are on disk."""
+        return are_enough([is_there(place) for place in self._read(task)[1].values()], self.missing)
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """R@k of each task within the query's gallery, and their averages."""
@@ -164,7 +170,7 @@ class GeneCis:
         for task in self._tasks:
             triplets, places = self._read(task)
             files = {name: split_view(path)[0] for name, path in places.items()}
-            splits.append(AnnotatedSplit(task, triplets, files, whole_subsets=True))
+            splits.append(AnnotatedSplit(task, triplets, files, setting="tasks", whole_subsets=True))
         return tuple(splits)
 
     @property

@@ -1,8 +1,9 @@
 """Data sets of several parts (categories, tasks), of which a folder may contain some alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError
 
 
@@ -23,3 +24,26 @@ def naming_parts(setting: str, there: Sequence[str]) -> str:
         f"add what is absent, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
         f"{','.join(there)}"
     )
+
+
+def are_enough(there: Sequence[bool], missing: Missing) -> bool:
+    """Whether images are there to read a part: at least half of them, or under `skip` any."""
+    return any(there) if missing == "skip" else 2 * sum(there) >= len(there)
+
+
+def require_images(
+    part: str, parts: Sequence[str], has_images: Callable[[str], bool], setting: str, place: Path
+) -> None:
+    """Raises InputError that names the setting, where a part has no images and other parts have theirs.
+
+    Args:
+        part: the part that is read.
+        parts: all parts that are read.
+        has_images: whether enough images of a part are on disk.
+        setting: the setting that chooses the parts.
+        place: the file that names the images, for the message.
+    """
+    if has_images(part):
+        return
+    if there := [other for other in parts if other != part and has_images(other)]:
+        raise InputError(f"{place}: the images of '{part}' are not on disk; {naming_parts(setting, there)}")

@@ -79,6 +79,7 @@ class AnnotatedSplit:
         images: where the images lie that the split needs; a triplet that names another is of no use.
         listed: the names that the annotation files say; None: all of `images`.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
+        setting: the setting that chooses this category or task; empty where none does.
         absent: what is said of a name that a triplet has and `images` lacks.
         whole_subsets: whether a triplet is of use only with every image of its subset.
     """
@@ -88,6 +89,7 @@ class AnnotatedSplit:
     images: Mapping[str, Path]
     listed: frozenset[str] | None = None
     category: str = ""
+    setting: str = ""
     absent: str = "is absent from the split file"
     whole_subsets: bool = False
 
@@ -126,8 +128,15 @@ class Benchmark(Protocol):
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """The flat scores of the metrics file, from those of each split (`recall_at10`, `map_at10`, ...)."""
 
+    @property
+    def absent_splits(self) -> tuple[str, ...]:
+        """The published splits that a stage reads and whose annotation files are not in the folder."""
+
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """What the annotation files say, whatever `missing`. Raises InputError for one that is absent or damaged."""
+        """The splits whose annotation files are in the folder, whatever `missing`.
+
+        Raises InputError for a damaged file, and where there are no annotation files.
+        """
 
 
 class Submittable(Benchmark, Protocol):

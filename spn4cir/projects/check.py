@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spn4cir.datasets.parts import are_enough, naming_parts
 from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
 from spn4cir.images.folders import Scan, scan_folder
 from spn4cir.images.reading import is_there
@@ -72,6 +73,8 @@ class Check:
         unlisted: picture files that no annotation names, as paths from the root.
         passed_over: how many files in the folders of pictures are no pictures, by ending (`spn4cir.images.endings`).
         costs: what each split loses.
+        absent_splits: published splits without annotation files, which are not checked.
+        advice: settings that leave out categories or tasks without images.
         totals: what was found of the layout's official totals, and these: for comparison alone.
     """
 
@@ -82,6 +85,8 @@ class Check:
     unlisted: tuple[str, ...]
     passed_over: Mapping[str, int]
     costs: tuple[Cost, ...]
+    absent_splits: tuple[str, ...]
+    advice: tuple[str, ...]
     totals: Mapping[str, tuple[int, int]]
 
     @property
@@ -100,6 +105,7 @@ class Check:
             "unlisted": list(self.unlisted),
             "passed_over": dict(self.passed_over),
             "splits": [asdict(cost) for cost in self.costs],
+            "absent_splits": list(self.absent_splits),
             "official": {what: {"here": here, "official": total} for what, (here, total) in self.totals.items()},
         }
 
@@ -126,6 +132,8 @@ def check_data(layout: Benchmark, workers: int) -> Check:
         unlisted=tuple(path.relative_to(layout.root).as_posix() for path in found.unlisted),
         passed_over=sum((scan.passed for scan in found.scans.values()), Counter()),
         costs=tuple(_cost(split, unusable, broken.keys()) for split in splits),
+        absent_splits=layout.absent_splits,
+        advice=tuple(_advice(splits, unusable)),
         totals={what: (here, layout.official[what]) for what, here in _totals(splits) if what in layout.official},
     )
 
@@ -243,6 +251,19 @@ def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[
         broken=undecodable,
         empty_texts=sum(triplet.has_empty_text for triplet in split.triplets),
     )
+
+
+def _advice(splits: Iterable[AnnotatedSplit], unusable: Collection[Path]) -> Iterator[str]:
+    """The setting that leaves out the categories or tasks of which most images cannot be used, where others can."""
+    there: dict[str, dict[str, list[bool]]] = {}
+    for split in splits:
+        if split.setting:
+            part = there.setdefault(split.setting, {}).setdefault(split.category or split.split, [])
+            part.extend(path not in unusable for path in split.images.values())
+    for setting, parts in there.items():
+        usable = [part for part, found in parts.items() if are_enough(found, "error")]
+        if usable and (lacking := [part for part in parts if part not in usable]):
+            yield f"most images of {', '.join(lacking)} cannot be used: {naming_parts(setting, usable)}"
 
 
 def _totals(splits: Iterable[AnnotatedSplit]) -> list[tuple[str, int]]:

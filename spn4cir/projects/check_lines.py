@@ -20,6 +20,8 @@ def check_lines(check: Check, whole: bool) -> list[str]:
         *_table(check.costs),
         *_empty_texts(check.costs),
         *_official(check),
+        *_absent_splits(check),
+        *check.advice,
         summary(check),
     ]
 
@@ -79,6 +81,11 @@ def _table(costs: Iterable[Cost]) -> Iterator[str]:
 def _empty_texts(costs: Iterable[Cost]) -> Iterator[str]:
     if found := [f"{_label(cost)} {cost.empty_texts:,}" for cost in costs if cost.empty_texts]:
         yield f"triplets with an empty text, which is used as it is: {', '.join(found)}"
+
+
+def _absent_splits(check: Check) -> Iterator[str]:
+    if check.absent_splits:
+        yield f"not checked: {', '.join(check.absent_splits)}, of which no annotation file is there"
 
 
 def _official(check: Check) -> Iterator[str]:

@@ -12,8 +12,10 @@ from spn4cir.errors import InputError
 from spn4cir.images import decoding, usable
 from spn4cir.projects.check import Check, check_data
 from spn4cir.projects.check_lines import check_lines, summary
-from tests.helpers.benchmarks import write_genecis
+from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq
+
+WRITERS = {"cirr": write_cirr, "fashioniq": write_fashioniq, "circo": write_circo}
 
 
 @pytest.fixture
@@ -127,6 +129,50 @@ def test_a_test_split_without_files_is_passed_over(tmp_path: Path) -> None:
     root = write_cirr(tmp_path)
     (root / "cirr/captions/cap.rc2.test1.json").unlink()
     assert [cost.split for cost in check("cirr", root).costs] == ["train", "val"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "kept", "absent"),
+    [
+        ("cirr", ("val",), ("train", "test1")),
+        ("cirr", ("test1",), ("train", "val")),
+        ("cirr", ("val", "test1"), ("train",)),
+        ("fashioniq", ("val",), ("train",)),
+        ("circo", ("test",), ("val",)),
+    ],
+)
+def test_the_splits_that_are_there_are_checked(
+    tmp_path: Path, layout: str, kept: tuple[str, ...], absent: tuple[str, ...]
+) -> None:
+    """Scoring and submitting need no training split."""
+    root = WRITERS[layout](tmp_path)
+    for path in annotation_files(root):
+        if path.stem.split(".")[-1] not in kept:
+            path.unlink()
+    found = check_data(open_benchmark(layout, root, "error"), 0)
+    assert {cost.split for cost in found.costs} == set(kept)
+    assert found.absent_splits == absent
+    assert found.as_dict()["absent_splits"] == list(absent)
+    assert found.is_whole
+    line = f"not checked: {', '.join(absent)}, of which no annotation file is there"
+    assert line in check_lines(found, whole=False)
+    outcome = CliRunner().invoke(app, ["check-data", "--layout", layout, "--root", str(root), "--workers", "0"])
+    assert outcome.exit_code == 0
+    assert line in outcome.stdout
+
+
+@pytest.mark.parametrize("layout", ["cirr", "fashioniq", "circo"])
+def test_a_folder_without_annotations_is_refused(tmp_path: Path, layout: str) -> None:
+    root = WRITERS[layout](tmp_path)
+    for path in annotation_files(root):
+        path.unlink()
+    with pytest.raises(InputError, match=r"\.json: no such file.*; check the root folder and the layout"):
+        check_data(open_benchmark(layout, root, "error"), 0)
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """The files that hold triplets, and not the lists of images."""
+    return [*root.rglob("cap.*.json"), *(root / "annotations").glob("*.json")]
 
 
 def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:

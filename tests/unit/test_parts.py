@@ -12,10 +12,12 @@ from spn4cir.cli import app
 from spn4cir.config.load import load_params
 from spn4cir.config.params import BenchmarkSettings, Dataset
 from spn4cir.datasets import find_parts, open_benchmark, open_layout
+from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError
 from spn4cir.projects.add_benchmark import add_benchmark
 from spn4cir.projects.add_dataset import add_dataset
 from spn4cir.projects.check import check_data
+from spn4cir.projects.check_lines import check_lines
 from tests.helpers.benchmarks import write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_fashioniq
@@ -126,6 +128,74 @@ def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) ->
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
+def test_a_category_that_lacks_a_caption_file_names_the_setting(whole: Path, split: str) -> None:
+    path = whole / "captions" / f"cap.shirt.{split}.json"
+    path.unlink()
+    layout = open_layout("fashioniq", whole, "skip")
+    read = layout.training_triplets if split == "train" else layout.evaluation_splits
+    for work in (read, layout.annotated_splits):
+        with pytest.raises(InputError) as raised:
+            work()
+        assert str(raised.value) == (
+            f"{path}: no such file; add what is absent, or name what is there: categories: [dress, toptee] in "
+            "params.yaml, or --categories dress,toptee"
+        )
+
+
+def test_adding_where_a_category_lacks_a_caption_file_names_the_setting(project: Path, whole: Path) -> None:
+    (whole / "captions" / "cap.shirt.train.json").unlink()
+    with pytest.raises(InputError, match=r"categories: \[dress, toptee\] in params.yaml, or --categories dress,toptee"):
+        add_dataset(project, "mine", "fashioniq", whole, None)
+    assert not (project / "data" / "raw" / "mine").exists()
+
+
+def test_no_setting_is_named_where_all_categories_lack_a_split(whole: Path) -> None:
+    for path in (whole / "captions").glob("cap.*.train.json"):
+        path.unlink()
+    with pytest.raises(InputError) as raised:
+        open_layout("fashioniq", whole, "error").training_triplets()
+    assert str(raised.value) == (
+        f"{whole}/captions/cap.dress.train.json: no such file; check the root folder and the layout"
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_skipping_all_images_of_a_category_names_the_setting(whole: Path, split: str) -> None:
+    read = lambda layout: layout.training_triplets() if split == "train" else layout.evaluation_splits()  # noqa: E731
+    first, *others = sorted((whole / "images").glob("shirt-*"))
+    for path in others:
+        path.unlink()
+    first.rename(whole / "images" / f"shirt-{split}-0.png")
+    read(open_layout("fashioniq", whole, "skip"))
+    (whole / "images" / f"shirt-{split}-0.png").unlink()
+    with pytest.raises(InputError, match=r"the images of 'shirt' are not on disk; .* --categories dress,toptee"):
+        read(open_layout("fashioniq", whole, "skip"))
+
+
+def test_check_data_names_the_setting_where_images_of_a_part_are_absent(whole: Path) -> None:
+    for path in (whole / "images").glob("shirt-*"):
+        path.unlink()
+    found = check_data(open_layout("fashioniq", whole, "error"), 0)
+    assert found.advice == (
+        "most images of shirt cannot be used: add what is absent, or name what is there: categories: [dress, toptee] "
+        "in params.yaml, or --categories dress,toptee",
+    )
+    assert found.advice[0] in check_lines(found, whole=False)
+    assert check_data(open_layout("fashioniq", whole, "error", {"categories": ("dress",)}), 0).advice == ()
+
+
+@pytest.mark.parametrize("missing", ["error", "skip"])
+def test_a_task_without_its_images_names_the_setting(tmp_path: Path, missing: Missing) -> None:
+    root = write_genecis(tmp_path / "genecis")
+    shutil.rmtree(root / "VG_100K_all")
+    with pytest.raises(InputError) as raised:
+        open_benchmark("genecis", root, missing).evaluation_splits()
+    assert "the images of 'focus_attribute' are not on disk; " in str(raised.value)
+    assert str(raised.value).endswith("or --tasks focus_object,change_object")
+    assert "--tasks focus_object,change_object" in check_data(open_benchmark("genecis", root, missing), 0).advice[0]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
 def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: str) -> None:
     """The annotations come whole, whatever pictures one has. A few that are absent are named themselves."""
     layout = lambda: open_layout("fashioniq", whole, "error")  # noqa: E731
@@ -139,7 +209,7 @@ def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: s
     with pytest.raises(InputError) as raised:
         read()
     assert str(raised.value).endswith(
-        "most pictures of category 'shirt' are not on disk; add what is absent, or name what is there: categories: "
+        "the images of 'shirt' are not on disk; add what is absent, or name what is there: categories: "
         "[dress, toptee] in params.yaml, or --categories dress,toptee"
     )
 
