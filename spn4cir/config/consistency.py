@@ -1,23 +1,49 @@
 """Settings that contradict each other across sections: found when params are read, not after hours of work."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spn4cir.config.params import LocalModel, Params
 
 _Families = Mapping[str, Mapping[str, Any]]
+# The sections with an entry for each data set, and those with an entry for each data set and family (and `validate`).
+_SHARED = ("models", "dedup", "caption", "match", "shortcuts")
+_BY_FAMILY = ("triplets", "checkpoint", "bank", "train")
 
 
 def conflicts(params: Params) -> Iterator[str]:
     """What cannot be meant, each as a line that names the keys and what to change."""
     if both := params.benchmarks.keys() & params.datasets.keys():
         yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw, so rename one"
+    yield from _undefined(params)
     for dataset, families in params.bank.items():
         for family in families:
             yield from _pair_conflicts(params, dataset, family)
     yield from _base_models(params)
+    yield from _repeated(params)
     yield from _run_data_sets(params)
     yield from _run_benchmarks(params)
+
+
+def _undefined(params: Params) -> Iterator[str]:
+    """Entries for data sets that `datasets` does not define."""
+    sections: Mapping[str, Mapping[str, Any]] = {name: getattr(params, name) for name in (*_SHARED, *_BY_FAMILY)}
+    for name, section in (sections | {"validate": params.validate_}).items():
+        for dataset in section:
+            if dataset not in params.datasets and dataset not in params.benchmarks:
+                known = ", ".join(params.datasets)
+                yield f"{name}: '{dataset}' is not in datasets ({known}); add it by: spn4cir add-dataset, or remove it"
+
+
+def _repeated(params: Params) -> Iterator[str]:
+    """Names that a list of `run` contains twice."""
+    run = params.run
+    pairs = [f"{benchmark.name} with the weights of {benchmark.weights}" for benchmark in run.benchmarks]
+    lists = {"datasets": run.datasets, "models": run.models, "submit": run.submit, "benchmarks": pairs}
+    for key, names in lists.items():
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            yield f"run.{key}: '{twice[0]}' is listed {Counter(names)[twice[0]]} times; list it once"
 
 
 def _pair_conflicts(params: Params, dataset: str, family: str) -> Iterator[str]:
@@ -83,12 +109,10 @@ def _run_benchmarks(params: Params) -> Iterator[str]:
 
 def _lacking(params: Params, dataset: str) -> Iterator[str]:
     """Entries that are absent and that the stages of a data set read, with the families of `run`."""
-    shared: Mapping[str, Mapping[str, Any]] = {
-        name: getattr(params, name) for name in ("models", "dedup", "caption", "match", "shortcuts")
+    shared: Mapping[str, Mapping[str, Any]] = {name: getattr(params, name) for name in _SHARED}
+    by_family: Mapping[str, _Families] = {name: getattr(params, name) for name in _BY_FAMILY} | {
+        "validate": params.validate_
     }
-    by_family: Mapping[str, _Families] = {
-        name: getattr(params, name) for name in ("triplets", "checkpoint", "bank", "train")
-    } | {"validate": params.validate_}
     if lacking := [name for name, section in (*shared.items(), *by_family.items()) if dataset not in section]:
         yield f"run.datasets: '{dataset}' has no entry in {', '.join(lacking)}; copy that of another data set"
         return

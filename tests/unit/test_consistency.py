@@ -12,6 +12,18 @@ from spn4cir.config.load import parse_params
 from spn4cir.errors import InputError
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+SECTIONS = (
+    "models",
+    "dedup",
+    "caption",
+    "match",
+    "triplets",
+    "checkpoint",
+    "bank",
+    "train",
+    "validate",
+    "shortcuts",
+)
 Edit = Callable[[dict[str, Any]], Any]
 
 
@@ -29,6 +41,10 @@ def entry(section: str, dataset: str, family: str, **values: Any) -> Edit:
 
 def run(**lists: Any) -> Edit:
     return lambda content: content["run"].update(lists)
+
+
+def undefined(section: str) -> Edit:
+    return lambda content: content[section].update(nowhere=content[section]["demo_fiq"])
 
 
 def window(value: Any) -> Edit:
@@ -82,6 +98,20 @@ def window(value: Any) -> Edit:
             run(benchmarks=[{"name": "circo", "weights": "cirr"}]),
             r"run\.benchmarks: circo takes weights of 'cirr', which is",
         ),
+        (
+            run(benchmarks=[{"name": "circo", "weights": "demo_cirr"}] * 2),
+            r"run\.benchmarks: 'circo with the weights of demo_cirr' is listed 2 times; list it once",
+        ),
+        (
+            run(datasets=["demo_fiq", "demo_fiq"], submit=[]),
+            r"run\.datasets: 'demo_fiq' is listed 2 times; list it once",
+        ),
+        (run(models=["clip", "zs", "clip", "clip"]), r"run\.models: 'clip' is listed 3 times; list it once"),
+        (run(submit=["demo_cirr", "demo_cirr"]), r"run\.submit: 'demo_cirr' is listed 2 times; list it once"),
+        *(
+            (undefined(section), rf"{section}: 'nowhere' is not in datasets \(.*demo_fiq.*\); add")
+            for section in SECTIONS
+        ),
         (window([0.4, 1.2]), r"window\.clip of shares is \[lo, hi\) with 0 <= lo < hi <= 1, got \[0\.4, 1\.2\]"),
         (window([0.8, 0.4]), r"window\.clip of shares"),
         (window([-0.5, 0.4]), r"window\.clip of shares"),
@@ -119,6 +149,7 @@ def test_windows_are_ranks_or_shares(value: Any, read: Any) -> None:
         entry("checkpoint", "fiq", "clip", positives="generated"),
         run(datasets=["fiq", "cirr"], models=["zs_cc", "blip2"], submit=["cirr"]),
         run(benchmarks=[{"name": "circo", "weights": "demo_cirr"}, {"name": "genecis", "weights": "demo_fiq"}]),
+        run(benchmarks=[{"name": "circo", "weights": name} for name in ("demo_cirr", "demo_fiq")]),
         run(datasets=[], submit=[]),
         lambda content: content["train"]["fiq"].pop("blip"),
     ],
