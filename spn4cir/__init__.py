@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from spn4cir.search.mteb import MtebModel
     from spn4cir.search.retriever import Retriever
 
-__all__ = ["Encoder", "Hit", "MtebModel", "Retriever"]
+    __version__: str
+
+__all__ = ["Encoder", "Hit", "MtebModel", "Retriever", "__version__"]
 
 _MODULES = {"Encoder": "encoder", "Hit": "hits", "MtebModel": "mteb", "Retriever": "retriever"}
 
 
 def __getattr__(name: str) -> Any:
-    """The public classes, from the modules that contain them. Raises AttributeError for another name."""
+    """A public class, from the module that contains it, or the version. Raises AttributeError for another name."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("spn4cir")
     if name not in _MODULES:
         raise AttributeError(f"module 'spn4cir' has no attribute {name!r}")
     return getattr(import_module(f"spn4cir.search.{_MODULES[name]}"), name)

@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +23,9 @@ class OneLine(TyperGroup):
             value = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe is met here, not at the interpreter's end
             return value
+        except typer.BadParameter as error:
+            error.message = _explain(error)
+            raise
         except InputError as error:
             _fail(str(error))
         except OSError as error:
@@ -39,6 +42,23 @@ def example(command: str) -> str:
     return f"\b\nExample:\n  {command}"
 
 
+def _explain(error: typer.BadParameter) -> str:
+    """The message of a bad value: what was given and what is expected, where pydantic's own words say it poorly."""
+    problems: Any = getattr(error.__cause__, "errors", None)
+    if problems is None:
+        return error.message
+    problem = problems()[0]
+    limits = problem.get("ctx", {})
+    expected = {
+        "greater_than_equal": f"at least {limits.get('ge')}",
+        "less_than_equal": f"at most {limits.get('le')}",
+        "int_parsing": "a whole number",
+    }
+    if problem["type"] in expected:
+        return f"got '{problem['input']}', expected {expected[problem['type']]}"
+    return error.message.removeprefix("Value error, ").removesuffix(".")
+
+
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(1)
@@ -53,3 +73,20 @@ app = typer.Typer(
     help="Composed image retrieval: find the image that an image and a text ask for. Each command works in any folder; "
     "the pipeline that trains the networks is run by DVC (see the README).",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import spn4cir
+
+        print(f"spn4cir {spn4cir.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""

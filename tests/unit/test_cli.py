@@ -412,6 +412,19 @@ def test_a_wrong_call_ends_with_status_2(arguments):
     call(*arguments, status=2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "-k", "0"], "'-k': got '0', expected at least 1"),
+        (["search", "-k", "many"], "'-k': got 'many', expected a whole number"),
+        (["serve", "--port", "65536"], "'--port': got '65536', expected at most 65535"),
+        (["export", "--to", "vectrs"], "'--to': 'vectrs' is not one of 'published', 'hub-folder', 'vectors'"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_is_expected(arguments, message):
+    assert call(*arguments, status=2).stderr.splitlines()[-1] == f"Error: Invalid value for {message}"
+
+
 def test_an_unknown_layout_or_family_is_answered_with_the_known_ones(data):
     arguments = ["--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--json", "m.json"]
     layout = call("validate", "--layout", "coco", *arguments, status=1)

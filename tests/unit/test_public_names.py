@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import spn4cir
+from spn4cir.cli import app
 
 
 def test_public_classes_come_from_their_modules() -> None:
@@ -14,13 +18,21 @@ def test_public_classes_come_from_their_modules() -> None:
     from spn4cir.search.mteb import MtebModel
     from spn4cir.search.retriever import Retriever
 
-    assert [getattr(spn4cir, name) for name in spn4cir.__all__] == [Encoder, Hit, MtebModel, Retriever]
+    assert [getattr(spn4cir, name) for name in spn4cir.__all__[:-1]] == [Encoder, Hit, MtebModel, Retriever]
 
 
 def test_the_package_alone_loads_nothing_else() -> None:
     code = "import sys, spn4cir; print(*(name for name in sys.modules if name.startswith(('spn4cir.', 'torch'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    """And that of the citation."""
+    root = Path(__file__).parents[2]
+    assert spn4cir.__version__ == tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {spn4cir.__version__}\n" in (root / "CITATION.cff").read_text()
+    assert CliRunner().invoke(app, ["--version"]).output == f"spn4cir {spn4cir.__version__}\n"
 
 
 def test_another_name_is_an_attribute_error() -> None:
