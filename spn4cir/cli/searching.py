@@ -92,6 +92,8 @@ def search(
         raise typer.BadParameter("give --index INDEX, or --checkpoint FILE and --gallery FOLDER")
     if index is not None and (skip_broken or network != NetworkOptions()):
         raise typer.BadParameter("with --index, leave out what INDEX knows: the network's options and --skip-broken")
+    if out is not None and out.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--out {out}: a PNG is written; give a name that ends in .png")
     from spn4cir.search.find import draw_found, find
 
     for place in (out, json):

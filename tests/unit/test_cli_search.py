@@ -74,6 +74,14 @@ def test_hits_are_written_as_json(weights, gallery):
     assert all(Path(hit["path"]) == (gallery / hit["name"]).absolute() for hit in written["hits"])
 
 
+@pytest.mark.parametrize("name", ["sheet.xyz", "sheet.jpg", "sheet"])
+def test_a_sheet_of_another_ending_than_png_is_refused(weights, gallery, name):
+    arguments = ["--image", gallery / "2.png", "--text", "is red", "--out", name]
+    said = call("search", "--checkpoint", weights, "--gallery", gallery, *arguments, status=2).stderr
+    assert f"--out {name}: a PNG is written; give a name that ends in .png" in said
+    assert not Path(name).exists()
+
+
 def test_an_index_without_weights_is_told_where_they_lie(weights, gallery, tmp_path):
     own = Path(shutil.copy(weights, "own.pt"))
     index(own, "--gallery", gallery, "--no-weights")
