@@ -147,9 +147,9 @@ def _name_error(name: str) -> InputError:
 
 def _broken_error(broken: Mapping[str, InputError]) -> InputError:
     """One error that names all images that cannot be indexed."""
-    first = next(iter(broken.values()))
     if len(broken) == 1:
-        return first
+        return next(iter(broken.values()))
+    first, _, _ = str(next(iter(broken.values()))).partition("; ")  # without its advice
     names = ", ".join(map(_printable, broken))
     return InputError(
         f"{len(broken)} images cannot be decoded: {names}; replace or remove them, or leave them out (skip, "

@@ -96,7 +96,9 @@ def test_broken_images_stop_it_or_are_left_out(weights, gallery):
     for name in ("bad.png", "worse.jpg"):
         (gallery / name).write_text("no image")
     said = index(weights, "--gallery", gallery, status=1).stderr
-    assert said.startswith("error: 2 images cannot be decoded: bad.png, worse.jpg; ")
+    assert said.startswith("error: 2 images cannot be decoded: bad.png, worse.jpg; replace or remove them, or ")
+    assert said.endswith(" The first: gallery/bad.png: cannot be decoded (no known picture format)\n")
+    assert said.count("replace") == 1
     assert not Path("index").exists()
     lines = index(weights, "--gallery", gallery, "--skip-broken").stdout.splitlines()
     assert lines[:2] == ["bad.png: skipped, cannot be decoded", "worse.jpg: skipped, cannot be decoded"]
