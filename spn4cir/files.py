@@ -122,7 +122,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the root folder and the layout") from None
+        raise InputError(f"{path}: no such file; check the path, or the root folder and the layout") from None
     except (ValueError, RecursionError) as error:  # also no UTF-8, a number of thousands of digits, deep nesting
         raise InputError(f"{path}: is not valid JSON ({error}); download or write it again") from None
     except OSError as error:

@@ -8,6 +8,7 @@ import typer
 from spn4cir.cli.context import check_place, find_benchmark, find_machine
 from spn4cir.cli.groups import LayoutOptions, MachineOptions, NetworkOptions, SettingsOptions, command
 from spn4cir.cli.options import LayoutName, QueryText, Root, Weights
+from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +172,9 @@ def check_submission(
 
     served = submittable(layout, open_benchmark(layout, root, "error"))
     queries, names = served.test_queries()
+    if not file.is_file():
+        problem = "is a folder" if file.is_dir() else "no such file"
+        raise InputError(f"{file}: {problem}; give the path of the submission file, a .json")
     found = check_submission(file, served.submission, queries, names, served.other_queries())
     other = "" if found.split == found.file.split else f" of {found.split}, which no server scores,"
     metric, count = found.file.metric, found.file.count

@@ -136,7 +136,7 @@ def test_a_layout_without_one_of_its_files(data, weights, layout, file):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_other_layout(data, weights, layout):
     other = LAYOUTS[1 - LAYOUTS.index(layout)]
-    assert "no such file; check the root folder and the layout" in refused(*dedup(layout, data / other))
+    assert "no such file; check the path, or the root folder and the layout" in refused(*dedup(layout, data / other))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -263,6 +263,14 @@ def test_check_submission_reads_two_files_of_the_root_alone(data, tmp_path):
     call("check-submission", "sub/recall_submission_mine.json", "--root", "bare")
 
 
+def test_a_submission_file_that_is_not_there_is_named(data, tmp_path):
+    """The advice is about the file, not about the data set."""
+    said = call("check-submission", "absent.json", "--root", data / "cirr", status=1).stderr
+    assert said == "error: absent.json: no such file; give the path of the submission file, a .json\n"
+    said = call("check-submission", tmp_path, "--root", data / "cirr", status=1).stderr
+    assert said == f"error: {tmp_path}: is a folder; give the path of the submission file, a .json\n"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_scored_on_benchmarks(data, tmp_path, family):
     """By the same protocol, whose text, gallery and reference the metrics files say."""
