@@ -1,6 +1,5 @@
 """Steps of the build of the site, called by mkdocs (see `hooks` in mkdocs.yml)."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,8 @@ from mkdocs.utils import get_relative_url
 
 from docsite.bundles import KATEX, MERMAID, fetch
 from docsite.formulas import render_formulas
-from docsite.options import help_of
+from docsite.generated import directives
 from spn4cir.errors import InputError
-
-_PACKAGE = "spn4cir"
-_HELP = re.compile(r"<!-- help of (\S+) -->")
-_MODULES = "<!-- all other modules -->"
-_NAMED = re.compile(r"^::: (spn4cir\S*)$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
@@ -35,17 +29,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, config: MkDocsConfig, **_: Any) -> str:
-    """Fills in the help of commands, and the modules that no page of the reference names."""
-    markdown = _HELP.sub(lambda match: help_of(match[1]), markdown)
-    return markdown.replace(_MODULES, "\n\n".join(f"::: {name}" for name in other_modules(Path(config.docs_dir))))
-
-
-def other_modules(docs: Path) -> list[str]:
-    """Modules of the package that no page below `docs/reference` names."""
-    named = {name for page in (docs / "reference").glob("*.md") for name in _NAMED.findall(page.read_text("utf-8"))}
-    paths = (path.relative_to(docs.parent).with_suffix("") for path in (docs.parent / _PACKAGE).rglob("*.py"))
-    modules = {".".join(path.parts).removesuffix(".__init__") for path in paths}
-    return sorted(modules - named)
+    """Shows whole modules where the committed pages have a summary."""
+    return directives(markdown, Path(config.docs_dir))
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
