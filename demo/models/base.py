@@ -1,4 +1,4 @@
-"""The base model that a family begins with.
+"""Makes the base model from which the training of a family starts.
 
 Run as `python -m demo.models.base blip --images F --clip F --out F1 --out F2`.
 """
@@ -32,15 +32,19 @@ from spn4cir.images.preprocess import Preprocess
 
 OVER_CLIP = ("clip", "tgcir", "zs", "zs_cc")
 READERS: dict[str, Callable[[Any, int], Reader]] = {"blip": BlipReader, "blip2": Blip2Reader}
-# The words that name every attribute.
+# Number of words of a caption that names every attribute.
 ALL_ATTRIBUTES = 8
 
 
 @torch.no_grad()
 def measure(reader: Reader, settings: ImagesSettings, seed: int) -> dict[str, float]:
-    """R@1 in percent among all held-out images of a kind, by caption and by change; any equal thing is a hit.
+    """Measures R@1 in percent among the held-out images of each kind, of captions and of changes.
 
-    A change's own reference is removed from its ranking.
+    Every image that shows an equal thing is a hit. The reference of a change is removed from its ranking.
+
+    Returns:
+        The measurements by name: `<kind>_caption_recall_at1`, `<kind>_change_recall_at1`, the R@1 of a random order
+        as `<kind>_change_chance`, and the size of the `gallery`.
     """
     preprocess = Preprocess(settings.image_size)
     measured: dict[str, float] = {"gallery": settings.held_out_per_kind}
@@ -64,13 +68,13 @@ def measure(reader: Reader, settings: ImagesSettings, seed: int) -> dict[str, fl
 
 
 def recall_at1(scores: Float[Tensor, "queries gallery"], right: Bool[Tensor, "queries gallery"]) -> float:
-    """Percent of queries whose best candidate is a right one."""
+    """Returns the percentage of queries whose best candidate is a correct one."""
     best = scores.argmax(dim=1, keepdim=True)
     return round(100 * right.gather(1, best).float().mean().item(), 2)
 
 
 def make_reader(family: str, settings: DemoParams, images: Path, out: Path) -> None:
-    """Trains the model, measures it, and writes it to `out`, what was measured to `measured.json` there."""
+    """Trains and measures the model; writes it to the folder `out`, with the measurements as `measured.json`."""
     own: RetrieverSettings = getattr(settings, family)
     torch.manual_seed(own.seed)
     reader = READERS[family](own, settings.images.image_size)
@@ -86,7 +90,7 @@ def make_reader(family: str, settings: DemoParams, images: Path, out: Path) -> N
 
 
 def main() -> None:
-    """Copies the small CLIP, or makes a small model of the family's own with the settings of `demo/params.yaml`."""
+    """Copies the small CLIP, or trains the small BLIP or BLIP-2 with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("family", choices=(*OVER_CLIP, *READERS))
     parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")

@@ -1,4 +1,4 @@
-"""The small BERTs' tokenizer: every word of the demo's texts, and letters for the others."""
+"""The tokenizer of the small BLIP and BLIP-2: it has every word of the demo's texts, and splits others into letters."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from demo.draw.captions import GARMENT_TEMPLATES, SCENE_TEMPLATES, plural
 from demo.draw.changes import GARMENT_PHRASES, GARMENT_WORDINGS, SCENE_PHRASES
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# What joins phrases and captions.
+# Words that join phrases and captions.
 JOINTS = ("and", "a", "show", "unlike", "i", "want", "instead", "of")
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Special tokens, words, then letters, digits and marks, and what continues an unknown word; in a fixed order."""
+    """Returns the tokens: special ones, words, letters, digits, punctuation, continuations of unknown words."""
     texts = [*GARMENT_TEMPLATES.values(), *SCENE_TEMPLATES.values(), *JOINTS]
     for phrases in (*GARMENT_PHRASES.values(), *GARMENT_WORDINGS.values(), *SCENE_PHRASES.values()):
         texts += phrases
@@ -34,11 +34,15 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*SPECIAL, *words, *letters, *string.punctuation, *rest]))
 
 
-class Words:
-    """A lower-casing WordPiece tokenizer of the demo's words.
+class WordTokenizer:
+    """A lower-casing WordPiece tokenizer for the demo's words.
 
     Args:
-        added: special tokens whose ids follow those of the words.
+        added: special tokens; their ids follow those of the vocabulary.
+
+    Attributes:
+        count: number of tokens.
+        ids: the id of each token.
     """
 
     def __init__(self, added: Sequence[str]) -> None:
@@ -49,7 +53,7 @@ class Words:
         self._tokenizer.enable_padding(pad_id=rows["[PAD]"])
 
     def encode(self, texts: Sequence[str]) -> dict[str, Int[Tensor, "texts length"]]:
-        """Ids from `[CLS]` to `[SEP]`, padded to the longest, and which of them are no padding."""
+        """Returns `input_ids` from `[CLS]` to `[SEP]`, padded to the longest text, and the `attention_mask`."""
         encoded = self._tokenizer.encode_batch(list(texts))
         ids, masks = [each.ids for each in encoded], [each.attention_mask for each in encoded]
         return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(masks)}

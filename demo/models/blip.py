@@ -1,4 +1,4 @@
-"""The small BLIP, in the published proportions."""
+"""The small BLIP, with the proportions of the published network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.models.bert_tokenizer import Words
+from demo.models.bert_tokenizer import WordTokenizer
 from demo.models.blip_sizes import spread_places, text_sizes, vision_sizes
 from demo.settings import Blip
 from spn4cir.weights import HEAD_WIDTH
@@ -19,7 +19,7 @@ ADDED = ("[DEC]", "[ENC]")
 
 
 def make_network(settings: Blip, image_size: int, words: int) -> Any:
-    """An untrained BLIP for `words` word embeddings, the added ones included."""
+    """Returns an untrained BLIP with `words` word embeddings, those of the added tokens included."""
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
     vision = vision_sizes(settings, image_size, HEAD_WIDTH)
@@ -31,24 +31,24 @@ def make_network(settings: Blip, image_size: int, words: int) -> Any:
 
 
 class BlipReader:
-    """BLIP for retrieval: one vector an image; the text encoder's first token reads image and text."""
+    """BLIP for retrieval. An image has one vector; a query is the first token of the text encoder."""
 
     tower_learns = True
 
     def __init__(self, settings: Blip, image_size: int) -> None:
-        self.words = Words(ADDED)
+        self.words = WordTokenizer(ADDED)
         self.network = make_network(settings, image_size, self.words.count)
 
     def targets(self, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch dim"]:
-        """The first of the states, projected."""
+        """Returns the projected first state of each image, at unit norm."""
         return normalize(self.network.vision_proj(states[:, 0]), dim=-1)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """The first token of the text encoder, projected."""
+        """Returns the projected first token of the text encoder, at unit norm."""
         return self._queries(self.words.encode(texts))
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """The same with cross-attention to the images; the first token is `[ENC]`."""
+        """Returns unit-norm queries: the text encoder attends to the images, and its first token is `[ENC]`."""
         tokens = self.words.encode(texts)
         tokens["input_ids"][:, 0] = self.words.ids["[ENC]"]
         seen = torch.ones(states.shape[:2], dtype=torch.long)
@@ -61,5 +61,5 @@ class BlipReader:
     def score(
         self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery dim"]
     ) -> Float[Tensor, "queries gallery"]:
-        """Dot product."""
+        """Returns the dot product of every query with every target."""
         return queries @ targets.T

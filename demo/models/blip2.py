@@ -1,4 +1,4 @@
-"""The small BLIP-2, in the published proportions."""
+"""The small BLIP-2, with the proportions of the published network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from demo.models.bert_tokenizer import Words
+from demo.models.bert_tokenizer import WordTokenizer
 from demo.models.blip_sizes import FIRST_WEIGHTS, spread_places, text_sizes, vision_sizes
 from demo.settings import Blip2
 from spn4cir.weights import EVA_HEAD_WIDTH, HEAD_WIDTH
@@ -19,7 +19,7 @@ ADDED = ("[DEC]",)
 
 
 def make_network(settings: Blip2, image_size: int, words: int) -> Any:
-    """An untrained BLIP-2 for `words` word embeddings, the added one included."""
+    """Returns an untrained BLIP-2 with `words` word embeddings, that of the added token included."""
     from transformers import Blip2Config, Blip2ForImageTextRetrieval
 
     config = Blip2Config(
@@ -37,7 +37,7 @@ def make_network(settings: Blip2, image_size: int, words: int) -> Any:
 
 
 def _hold_key_bias(bias: torch.nn.Parameter) -> None:
-    """EVA's keys have no bias, and published files no place for one: it stays 0."""
+    """Keeps the bias of the keys at 0: EVA's keys have none, and published files have no tensor for one."""
     held = torch.ones_like(bias)
     held[len(bias) // 3 : 2 * len(bias) // 3] = 0
     hold: Any = bias.register_hook
@@ -45,30 +45,34 @@ def _hold_key_bias(bias: torch.nn.Parameter) -> None:
 
 
 class Blip2Reader:
-    """BLIP-2 for retrieval: several vectors an image; queries pass the Q-Former twice, first with the image."""
+    """BLIP-2 for retrieval. An image has several vectors; a query passes the Q-Former twice, first with the image."""
 
-    # As in BLIP-2's own pretraining.
+    # As in the pretraining of BLIP-2.
     tower_learns = False
 
     def __init__(self, settings: Blip2, image_size: int) -> None:
-        self.words = Words(ADDED)
+        self.words = WordTokenizer(ADDED)
         self.network = make_network(settings, image_size, self.words.count)
 
     def targets(self, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch targets dim"]:
-        """What the query tokens make of the states, projected."""
+        """Returns the projected output of the query tokens that attend to the states, at unit norm."""
         queries = self.network.query_tokens.expand(len(states), -1, -1)
         outputs = self._former(queries, queries.shape[1], encoder_hidden_states=states)
         return normalize(self.network.vision_projection(outputs), dim=-1)
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """The first token of a pass without query tokens and image, projected."""
+        """Returns the projected first token of a pass without query tokens and image, at unit norm."""
         tokens = self.words.encode(texts)
         embeddings = self.network.embeddings(input_ids=tokens["input_ids"])
         outputs = self._former(embeddings, 0, attention_mask=tokens["attention_mask"])
         return normalize(self.network.text_projection(outputs[:, 0]), dim=-1)
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Query tokens and text with the image; what became of the query tokens and the text again, without it."""
+        """Returns unit-norm queries, from two passes.
+
+        The first takes query tokens and text with the image, the second its output for the query tokens and the text,
+        without the image.
+        """
         tokens = self.words.encode(texts)
         queries = self.network.query_tokens.expand(len(states), -1, -1)
         count = queries.shape[1]
@@ -85,7 +89,7 @@ class Blip2Reader:
         count: int,
         **image: Tensor,
     ) -> Float[Tensor, "batch all width"]:
-        """Vectors and text side by side; the first `count` of them go through the layers of the query tokens."""
+        """Encodes vectors and text together; the first `count` of them pass through the layers of the query tokens."""
         embeddings = self.network.embeddings(input_ids=ids, query_embeds=queries)
         return self._former(embeddings, count, attention_mask=mask, **image)
 
@@ -98,5 +102,5 @@ class Blip2Reader:
     def score(
         self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery tokens dim"]
     ) -> Float[Tensor, "queries gallery"]:
-        """The best of an image's vectors by dot product."""
+        """Returns the highest dot product of every query with the vectors of every image."""
         return torch.einsum("qd,gtd->qgt", queries, targets).amax(dim=2)

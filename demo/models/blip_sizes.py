@@ -1,4 +1,4 @@
-"""Sizes and first values of the small BLIP's and BLIP-2's networks, as transformers' configurations name them."""
+"""Sizes and initial values of the small BLIP and BLIP-2, by the names of transformers' configurations."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from torch import nn
 
 from demo.settings import RetrieverSettings
 
-# Spread of first weights: the published one suits widths many times larger, and learns slowly here.
+# Standard deviation of initial weights. The published one suits widths many times larger and learns slowly here.
 FIRST_WEIGHTS = 0.05
-# Places in an image must tell from the start beside the patches, whose vectors spread about three times as far.
+# Standard deviation of initial position vectors. They must matter beside the patches from the start, whose vectors
+# vary about three times as much.
 FIRST_PLACES = 0.2
-# Positions of the text encoders.
+# Number of positions of the text encoders.
 MAX_TOKENS = 64
 
 
 def vision_sizes(settings: RetrieverSettings, image_size: int, head_width: int) -> dict[str, Any]:
-    """Of the image tower."""
+    """Returns the sizes of the image tower."""
     return {
         "hidden_size": settings.vision_width,
         "intermediate_size": 4 * settings.vision_width,
@@ -31,7 +32,7 @@ def vision_sizes(settings: RetrieverSettings, image_size: int, head_width: int) 
 
 
 def text_sizes(settings: RetrieverSettings, words: int, head_width: int) -> dict[str, Any]:
-    """Of the text encoder for `words` word embeddings; it learns without dropout."""
+    """Returns the sizes of the text encoder with `words` word embeddings. It is trained without dropout."""
     return {
         "vocab_size": words,
         "hidden_size": settings.text_width,
@@ -46,6 +47,6 @@ def text_sizes(settings: RetrieverSettings, words: int, head_width: int) -> dict
 
 
 def spread_places(vision_model: Any) -> None:
-    """Gives a tower's place and class vectors their first values."""
+    """Initialises the position and class vectors of an image tower."""
     for vectors in (vision_model.embeddings.position_embedding, vision_model.embeddings.class_embedding):
         nn.init.normal_(vectors, std=FIRST_PLACES)

@@ -1,4 +1,4 @@
-"""What the small BLIP and BLIP-2 are taught and measured by: captions of images, and changes from one to another."""
+"""The training of the small BLIP and BLIP-2: on attributes of images, captions, and changes between images."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ from demo.models.training import (
 )
 from demo.settings import RetrieverSettings
 
-# How many attributes a modification changes, each as likely as it stands here.
+# Numbers of attributes that a modification changes; all entries are equally likely.
 CHANGES = (1, 1, 2, 2, 3)
 FIRST_SCALE = 1 / 0.07
 
 
 class Reader(Protocol):
-    """A network in transformers' form with what retrieval asks of it.
+    """A network of transformers with the functions that retrieval needs.
 
     Attributes:
-        network: its image tower is `vision_model`.
-        tower_learns: whether the tower goes on learning when captions and changes are taught.
+        network: the network; its image tower is `vision_model`.
+        tower_learns: whether the tower is also trained on captions and changes.
     """
 
     network: Any
     tower_learns: bool
 
     def targets(self, states: Float[Tensor, "batch tokens width"]) -> Tensor:
-        """What queries are compared with: unit norm, one vector an image or several."""
+        """Returns the vectors that queries are compared with, at unit norm: one or several for each image."""
 
     def read(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Unit-norm queries of texts alone."""
+        """Returns unit-norm queries of texts alone."""
 
     def compose(self, states: Float[Tensor, "batch tokens width"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Unit-norm queries of images and modification texts."""
+        """Returns unit-norm queries of images and modification texts."""
 
     def score(self, queries: Float[Tensor, "queries dim"], targets: Tensor) -> Float[Tensor, "queries gallery"]:
-        """Similarity of every query with every image."""
+        """Returns the similarity of every query with every image."""
 
 
 def see(reader: Reader, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
-    """The image tower's tokens, which targets are made of and texts attend to."""
+    """Returns the tokens of the image tower, which targets are made of and texts attend to."""
     states: Tensor = reader.network.vision_model(pixel_values=pixels).last_hidden_state
     return states
 
 
 class Neighbours:
-    """Pairs of things of one kind that differ in few attributes, in a garment's category never.
+    """Pairs of things of one kind that differ in few attributes. Paired garments are of one category.
 
     Args:
-        things: what there is.
-        rng: decides the pairs.
+        things: the things to pair.
+        rng: determines the pairs.
     """
 
     def __init__(self, things: Sequence[Thing], rng: random.Random) -> None:
@@ -77,9 +77,10 @@ class Neighbours:
         self._rng = rng
 
     def target(self, reference: int) -> int:
-        """Index of a thing that differs as wished, or by more or less where none does.
+        """Returns the index of a thing that differs from the reference in a random number of attributes.
 
-        Raises ValueError when every other thing is equal or of another category.
+        If no thing differs in that number, the next larger one is taken, or else the next smaller one. Raises
+        ValueError if every other thing is equal or of another category.
         """
         differs = self._labels != self._labels[reference]
         counts = differs.sum(dim=1)
@@ -89,21 +90,23 @@ class Neighbours:
         for count in (*range(wished, self._labels.shape[1] + 1), *range(wished - 1, 0, -1)):
             if found := (counts == count).nonzero().flatten().tolist():
                 return int(self._rng.choice(found))
-        raise ValueError(f"of {len(counts)} things none can be made of number {reference}: there must be more")
+        raise ValueError(f"none of {len(counts)} things can be the target of number {reference}; draw more things")
 
     def same(self, rows: Sequence[int]) -> Bool[Tensor, "rows rows"]:
-        """Which pairs of these things are equal."""
+        """Returns which pairs of these things are equal."""
         labels = self._labels[list(rows)]
         return (labels[:, None] == labels[None]).all(dim=2)
 
 
 class Lessons(nn.Module):
-    """What a reader learns by beside itself: the scale of its scores, and classifiers of a kind's attributes.
+    """Losses of a reader for one kind of things, with the parameters that only training needs.
+
+    These are the scale of the scores, and classifiers of the attributes.
 
     Args:
-        thing: one of the kind.
-        width: of the image tower.
-        dim: of queries.
+        thing: any thing of the kind.
+        width: width of the image tower.
+        dim: dimension of queries.
     """
 
     def __init__(self, thing: Thing, width: int, dim: int) -> None:
@@ -115,25 +118,28 @@ class Lessons(nn.Module):
     def retrieval(
         self, scores: Float[Tensor, "queries gallery"], same: Bool[Tensor, "queries gallery"]
     ) -> Float[Tensor, ""]:
-        """Cross entropy of query b with image b; another image that shows the same is no negative."""
+        """Returns the cross entropy of query b with image b. Other images that show an equal thing are no negatives."""
         labels = torch.arange(len(scores))
         others = same.scatter(1, labels[:, None], False)
         logits = self.log_scale.clamp(max=MAX_LOGIT_SCALE).exp() * scores
         return functional.cross_entropy(logits.masked_fill(others, -torch.inf), labels)
 
     def features(self, features: Float[Tensor, "things *several dim"], things: Sequence[Thing]) -> Float[Tensor, ""]:
-        """How far unit-norm queries or targets are from telling every attribute; several a thing count alike."""
+        """Returns the mean cross entropy of the attributes, classified from unit-norm queries or targets.
+
+        Several vectors of a thing have equal weight.
+        """
         each = features.reshape(len(things), -1, features.shape[-1])
         repeated = [thing for thing in things for _ in range(each.shape[1])]
         return attribute_losses(self.heads(FEATURE_SCALE * each.flatten(0, 1)), repeated).mean()
 
     def tower(self, states: Float[Tensor, "things tokens width"], things: Sequence[Thing]) -> Float[Tensor, ""]:
-        """How far the image tower's first tokens are from telling every attribute."""
+        """Returns the mean cross entropy of the attributes, classified from the first tokens of the image tower."""
         return attribute_losses(self.tower_heads(states[:, 0]), things).mean()
 
 
 def train_reader(reader: Reader, images: Path, settings: RetrieverSettings, label: str) -> float:
-    """Teaches what images show, then captions and changes. Returns the last loss."""
+    """Trains the reader on the attributes of images, then on captions and changes. Returns the last loss."""
     shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
@@ -167,7 +173,7 @@ def train_images(
     generator: torch.Generator,
     label: str,
 ) -> None:
-    """Teaches all that makes targets to tell attributes: the ground for all else, and cheap to learn by itself."""
+    """Trains the image side alone to classify attributes: it is cheap, and captions and changes build on it."""
     sources = [batches(len(kind.things), settings.batch_size, generator) for kind in shown]
 
     def losses() -> Iterator[Tensor]:
@@ -189,15 +195,17 @@ def lesson_loss(
     same: Bool[Tensor, "things things"],
     rng: random.Random,
 ) -> Float[Tensor, ""]:
-    """Captions find targets, changes find them among targets and references; changes and images tell attributes.
+    """Returns the loss of a batch: retrieval by captions and by changes, and attributes of changes and of images.
+
+    A caption and a change are scored against the images of all targets and references; the positive is their target.
 
     Args:
         reader: the network.
-        lessons: those of the kind.
+        lessons: the losses of the kind.
         things: the targets, then the references of the changes.
-        states: the image tower's, of their images.
+        states: tokens of the image tower for the images of the things.
         same: which of the things are equal.
-        rng: decides the words.
+        rng: determines the words.
     """
     half = len(things) // 2
     targets, references = things[:half], things[half:]

@@ -30,7 +30,7 @@ VOCABULARY = 49408
 
 
 def model_config(settings: Clip, image_size: int) -> dict[str, Any]:
-    """The architecture in open_clip's form: an OpenAI CLIP, only smaller."""
+    """Returns the architecture in open_clip's form: that of OpenAI's CLIP at smaller sizes."""
     return {
         "embed_dim": settings.embed_dim,
         "quick_gelu": True,
@@ -62,9 +62,14 @@ def write_clip(model: CLIP, config: dict[str, Any], out: Path) -> None:
 
 
 class SmallVocabulary:
-    """Trains only the embeddings of the tokens that occur: the full table costs more than both towers.
+    """Replaces the token embeddings of a CLIP by those of the tokens that occur, for training.
 
-    Compact ids keep the order of the full ones, so that the end-of-text token stays the largest.
+    Training the full table costs more than training both towers. Compact ids have the order of the full ones, so the
+    end-of-text token stays the largest.
+
+    Args:
+        model: the CLIP; its table is replaced until `restore`.
+        tokens: full ids of all training texts.
     """
 
     def __init__(self, model: CLIP, tokens: Int[Tensor, "texts length"]) -> None:
@@ -75,18 +80,18 @@ class SmallVocabulary:
         model.token_embedding.weight.data.copy_(self.full.weight[self.used])
 
     def compact(self, tokens: Int[Tensor, "texts length"]) -> Int[Tensor, "texts length"]:
-        """The tokens as rows of the small table."""
+        """Returns the rows of the tokens in the small table."""
         return torch.searchsorted(self.used, tokens)
 
     def restore(self) -> None:
-        """Puts the full table back, with the trained rows."""
+        """Restores the full table, with the trained rows."""
         with torch.no_grad():
             self.full.weight[self.used] = self.model.token_embedding.weight
         self.model.token_embedding = self.full
 
 
 def train_clip(model: CLIP, images: Path, settings: Clip) -> float:
-    """Contrastive training, batches of one kind in turn. Returns the last loss."""
+    """Trains contrastively; the kinds alternate by batch. Returns the last loss."""
     shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
@@ -109,14 +114,14 @@ def train_clip(model: CLIP, images: Path, settings: Clip) -> float:
 
 
 def same_texts(tokens: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch batch"]:
-    """Which pairs of texts are equal, a text and itself left out."""
+    """Returns which pairs of texts have equal tokens; the diagonal is False."""
     same = (tokens[:, None] == tokens[None]).all(dim=2)
     return same.fill_diagonal_(False)
 
 
 @torch.no_grad()
 def measure_clip(model: CLIP, settings: DemoParams) -> dict[str, float]:
-    """R@1 image to text in held-out batches of each kind, in percent; equal captions count as hits."""
+    """Measures R@1 from image to text in held-out batches of each kind, in percent. Equal captions are hits."""
     model.eval()
     size = settings.clip.measured_batch
     tokenizer = SimpleTokenizer(context_length=settings.clip.context_length)
@@ -140,7 +145,7 @@ def _hits(images: Float[Tensor, "n dim"], words: Float[Tensor, "n dim"], texts: 
 
 
 def make_clip(settings: DemoParams, images: Path, out: Path, metrics: Path) -> None:
-    """Trains, measures and writes the model to `out`."""
+    """Trains and measures the model; writes it to the folder `out`."""
     torch.manual_seed(settings.clip.seed)
     config = model_config(settings.clip, settings.images.image_size)
     model = CLIP(**config)
@@ -152,11 +157,11 @@ def make_clip(settings: DemoParams, images: Path, out: Path, metrics: Path) -> N
 
 
 def main() -> None:
-    """Makes the small CLIP with the settings of `demo/params.yaml`."""
+    """Trains the small CLIP with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of the measurements")
     arguments = parser.parse_args()
     try:
         make_clip(read_settings(), arguments.images, arguments.out, arguments.metrics)

@@ -28,7 +28,7 @@ from spn4cir.weights import HEAD_WIDTH
 
 
 def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:
-    """The network's sizes: a Unicom, only smaller."""
+    """Returns the sizes of the network: a smaller Unicom."""
     return UnicomSizes(
         image_size=image_size,
         patch_size=settings.patch_size,
@@ -42,7 +42,7 @@ def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:
 
 
 def train_encoder(model: Unicom, images: Path, settings: EncoderSettings) -> float:
-    """Trains features that tell every attribute's values apart, as Unicom's tell clusters. Returns the last loss."""
+    """Trains features that separate the values of attributes, as Unicom's separate clusters. Returns the last loss."""
     shown = list(read_images(images).values())
     generator = torch.Generator().manual_seed(settings.seed)
     heads = AttributeHeads(shown, settings.embed_dim)
@@ -62,13 +62,18 @@ def train_encoder(model: Unicom, images: Path, settings: EncoderSettings) -> flo
 
 
 def published_state(model: Unicom) -> dict[str, Tensor]:
-    """The state dict in half precision, as published."""
+    """Returns the state dict in half precision, as published files have it."""
     return {n: t.half() if t.is_floating_point() else t.clone() for n, t in model.state_dict().items()}
 
 
 @torch.no_grad()
 def measure_encoder(path: Path, settings: ImagesSettings, neighbours: int) -> dict[str, Any]:
-    """Percent of attributes that a held-out image shares with its nearest ones, and with any one."""
+    """Measures the percentage of attributes that held-out images share with their nearest images, and with all others.
+
+    Returns:
+        The measurements by name: `<kind>_shared`, `<kind>_chance`, their ratio `<kind>_gain`, and the numbers of
+        `neighbours` and `images`.
+    """
     model = load_unicom(path)
     measured: dict[str, Any] = {"neighbours": neighbours, "images": 0}
     for kind in KINDS:
@@ -85,7 +90,7 @@ def measure_encoder(path: Path, settings: ImagesSettings, neighbours: int) -> di
 def shared_attributes(
     features: Float[Tensor, "things dim"], labels: Int[Tensor, "things attributes"], neighbours: int
 ) -> tuple[float, float]:
-    """Percent of equal attributes, with the nearest others and with all others."""
+    """Returns the percentage of equal attributes with the nearest other things, and with all other things."""
     equal = (labels[:, None] == labels[None]).float().mean(dim=2)
     scores = features @ features.T
     scores.fill_diagonal_(-torch.inf)
@@ -95,12 +100,12 @@ def shared_attributes(
 
 
 def make_encoder(settings: DemoParams, images: Path, outs: Sequence[Path], metrics: Path) -> None:
-    """Trains the encoder, writes it to each of `outs`, and measures it."""
+    """Trains and measures the encoder; writes it to each of the files `outs`."""
     torch.manual_seed(settings.encoder.seed)
     model = Unicom(encoder_sizes(settings.encoder, settings.images.image_size))
     train_encoder(model, images, settings.encoder)
     with atomic_file(outs[0]) as temporary:
-        with temporary.open("wb") as stream:  # by a path, its name, which holds a process id, would be in the bytes
+        with temporary.open("wb") as stream:  # torch.save(path) would write the name, which contains a process id
             torch.save(published_state(model), stream)
         measured = measure_encoder(temporary, settings.images, settings.encoder.neighbours)
     wanted = {name: settings.encoder.wanted_gain for name in measured if name.endswith("_gain")}
@@ -111,11 +116,11 @@ def make_encoder(settings: DemoParams, images: Path, outs: Sequence[Path], metri
 
 
 def main() -> None:
-    """Makes the small encoder with the settings of `demo/params.yaml`."""
+    """Trains the small encoder with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--out", type=Path, action="append", required=True, help="the .pt file")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of the measurements")
     arguments = parser.parse_args()
     try:
         make_encoder(read_settings(), arguments.images, arguments.out, arguments.metrics)

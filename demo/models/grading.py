@@ -1,4 +1,4 @@
-"""How well a captioner describes held-out images, asked as the production code asks."""
+"""Accuracy of a captioner on drawn images, with the questions of the pipeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 16
 
 
 def measure_captioner(folder: Path, settings: ImagesSettings) -> dict[str, Any]:
-    """What `describes` reports of the captioner in `folder`, on the images that no training stage sees."""
+    """Measures the captioner in `folder` on the held-out images, as `describes` does."""
     captioner = load_captioner(str(folder), None, torch.float32, torch.device("cpu"), "none")
     return describes(captioner, [held_out(kind, settings) for kind in KINDS])
 
@@ -28,15 +28,19 @@ def measure_captioner(folder: Path, settings: ImagesSettings) -> dict[str, Any]:
 def describes(
     captioner: LlavaCaptioner, kinds: Sequence[tuple[Sequence[Thing], Sequence[Image.Image]]]
 ) -> dict[str, Any]:
-    """Accuracy in percent of each attribute over all word counts that name it; mean, worst, and number of images.
+    """Measures how often a captioner names each attribute correctly.
 
     Args:
-        captioner: what is asked.
-        kinds: of each kind, what images show, and the images.
+        captioner: the captioner to ask.
+        kinds: for each kind, the things and their images.
+
+    Returns:
+        `accuracy`: percentage by `<kind>.<attribute>`, over the captions whose word count names the attribute;
+        `mean` and `min` of these; `worst`: the attribute of `min`; `images`: their number.
     """
     accuracy: dict[str, float] = {}
     for things, images in kinds:
-        # Every image is asked for one word count, all counts in turn.
+        # One question an image; the word counts take turns.
         counts = [WORD_COUNTS[number % len(WORD_COUNTS)] for number in range(len(things))]
         asked = [nouns(thing)[number // len(WORD_COUNTS) % len(nouns(thing))] for number, thing in enumerate(things)]
         questions = [prompt(noun, words) for noun, words in zip(asked, counts, strict=True)]
@@ -58,10 +62,10 @@ def _answers(captioner: LlavaCaptioner, images: Sequence[Any], questions: Sequen
 
 
 def grade(things: Sequence[Thing], words: Sequence[int], answers: Sequence[str]) -> dict[str, list[bool]]:
-    """For each attribute, whether the answers that ought to name it name it rightly."""
+    """Returns by attribute whether each answer that should name it names it correctly."""
     right: dict[str, list[bool]] = {name: [] for name in things[0].VALUES}
     for thing, count, answer in zip(things, words, answers, strict=True):
-        told, true = attributes_of(answer, type(thing)), attributes(thing)
+        named, true = attributes_of(answer, type(thing)), attributes(thing)
         for name in mentioned(type(thing), count):
-            right[name].append(told.get(name) == true[name])
+            right[name].append(named.get(name) == true[name])
     return right

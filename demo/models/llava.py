@@ -36,7 +36,7 @@ IGNORED = -100
 
 
 def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tuple[list[int], int]:
-    """Token ids of prompt and answer, and how many of them are the prompt's."""
+    """Returns the token ids of prompt and answer, and the number of those of the prompt."""
     asked = _encode_question(processor, prompt(noun, words))
     answer = processor.tokenizer(caption(thing, words), add_special_tokens=False)["input_ids"]
     return [*asked, *answer, processor.tokenizer.eos_token_id], len(asked)
@@ -44,7 +44,10 @@ def encode_dialogue(processor: Any, thing: Thing, noun: str, words: int) -> tupl
 
 @lru_cache
 def _encode_question(processor: Any, question: str) -> tuple[int, ...]:
-    """Token ids of a user turn with an image; there are few questions, and a turn costs a tenth of a step's time."""
+    """Returns the token ids of a user turn with an image.
+
+    They are cached: there are few questions, and encoding one costs a tenth of the time of a step.
+    """
     content = [{"type": "image"}, {"type": "text", "text": question}]
     turn = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     side = processor.image_processor.crop_size["height"] // processor.patch_size
@@ -52,7 +55,7 @@ def _encode_question(processor: Any, question: str) -> tuple[int, ...]:
 
 
 def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[str, Tensor]:
-    """Input ids, attention mask and labels, padded on the right; only answers have labels."""
+    """Returns input ids, attention mask and labels, padded on the right. Only answers have labels."""
     length = max(len(ids) for ids, _ in dialogues)
     ids = torch.full((len(dialogues), length), padding)
     mask = torch.zeros_like(ids)
@@ -65,13 +68,14 @@ def collate(dialogues: Sequence[tuple[list[int], int]], padding: int) -> dict[st
 
 
 def train_llava(model: Any, processor: Any, images: Path, settings: CaptionerSettings) -> dict[str, Any]:
-    """Teaches the model to answer the prompts, in rounds, until it describes images that were kept apart well enough.
+    """Trains the model to answer the prompts, in rounds, until it is accurate enough on images that were kept apart.
 
-    A round is a whole schedule, so each ends with a rate of zero. How many it takes differs by seed and processor: an
-    attribute is learnt all at once, some time after the others.
+    A round is a whole schedule and ends with a learning rate of zero. The number of rounds depends on seed and
+    processor: an attribute is learnt suddenly, some time after the others.
 
     Returns:
-        `rounds`: how many there were; `apart_min`: percent of the worst attribute of the images that were kept apart.
+        `rounds`: the number of rounds; `apart_min`: accuracy of the worst attribute on the images that were kept
+        apart, in percent.
     """
     everything, kept = list(read_images(images).values()), settings.kept_apart
     apart = [(kind.things[:kept], kind.images(kept)) for kind in everything]
@@ -95,11 +99,11 @@ def train_llava(model: Any, processor: Any, images: Path, settings: CaptionerSet
 def lessons(
     model: Any, processor: Any, shown: Sequence[TrainingImages], heads: AttributeHeads, settings: CaptionerSettings
 ) -> Iterator[Tensor]:
-    """Endless losses, half a batch of either kind: those of the answers, and those of the attributes.
+    """Yields losses without end: of the answers, and of the attributes. A batch has equally many images of each kind.
 
-    The heads read the attributes off the images' tokens as the language model is given them. Without them an image
-    is learnt only through the language model's attention, and an attribute that few patches show (a garment's neck)
-    not at all before attention finds these patches, which is a matter of luck.
+    The heads classify the attributes from the tokens of the images that the language model receives. Without them
+    images are learnt only through the attention of the language model. An attribute that few patches show (the neck
+    of a garment) is then not learnt before attention finds these patches, which is a matter of luck.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
@@ -117,7 +121,7 @@ def lessons(
 
 
 def answer(model: Any, **inputs: Tensor) -> tuple[Float[Tensor, ""], Float[Tensor, "batch tokens width"]]:
-    """Mean loss of the answers, and the images' tokens as the language model is given them."""
+    """Returns the mean loss of the answers, and the tokens of the images that the language model receives."""
     projected: list[Tensor] = []
     hook = model.model.multi_modal_projector.register_forward_hook(lambda *call: projected.append(call[-1]))
     loss: Tensor = model(**inputs).loss
@@ -126,7 +130,7 @@ def answer(model: Any, **inputs: Tensor) -> tuple[Float[Tensor, ""], Float[Tenso
 
 
 def make_captioner(settings: DemoParams, images: Path, clip: Path, outs: Sequence[Path], metrics: Path) -> None:
-    """Trains the model, measures what was written, and copies it to each of `outs`."""
+    """Trains the model, writes it to each of the folders `outs`, and measures the written model."""
     own = settings.captioner
     torch.manual_seed(own.seed)
     base = create_model(f"local-dir:{clip}", require_pretrained=True)
@@ -145,12 +149,12 @@ def make_captioner(settings: DemoParams, images: Path, clip: Path, outs: Sequenc
 
 
 def main() -> None:
-    """Makes the small LLaVA with the settings of `demo/params.yaml`."""
+    """Trains the small LLaVA with the settings of `demo/params.yaml`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder written by demo.draw.images")
     parser.add_argument("--clip", type=Path, required=True, help="folder written by demo.models.clip")
     parser.add_argument("--out", type=Path, action="append", required=True, help="folder of the model")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of what was measured")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file of the measurements")
     arguments = parser.parse_args()
     try:
         make_captioner(read_settings(), arguments.images, arguments.clip, arguments.out, arguments.metrics)

@@ -13,8 +13,8 @@ from torch import Tensor
 from demo.settings import CaptionerSettings
 
 HEAD_WIDTH = 32
-# Spread of the language model's first weights. With the 0.02 of published widths attention begins almost uniform here,
-# and an attribute that few patches show stays unlearnt for hundreds of steps.
+# Standard deviation of the language model's initial weights. With 0.02, which suits published widths, attention is
+# almost uniform at first, and an attribute that few patches show is not learnt for hundreds of steps.
 FIRST_WEIGHTS = 0.08
 EMBEDDINGS = {
     "class_embedding": "embeddings.class_embedding",
@@ -28,13 +28,13 @@ LAYER_PARTS = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-# "layrnorm" is how transformers spells it.
+# transformers spells it "layrnorm".
 NORMS = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm"}
 PREFIX = "visual."
 
 
 def make_model(clip: CLIP, processor: Any, settings: CaptionerSettings) -> Any:
-    """A LLaVA whose vision tower is the CLIP's, and whose language model is random."""
+    """Returns a LLaVA with the vision tower of the CLIP and a random language model."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     visual = clip.visual
@@ -72,13 +72,13 @@ def make_model(clip: CLIP, processor: Any, settings: CaptionerSettings) -> Any:
 
 
 def _named_like(tower: torch.nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state under the prefix that this version of transformers puts before its names, if any."""
+    """Returns the state under the prefix that the installed version of transformers gives its names, if any."""
     prefix = next(iter(tower.state_dict())).split("embeddings.")[0]
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
 def tower_state(clip_state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of `visual.*`, its output projection left out, named as `CLIPVisionModel` names them.
+    """Returns the tensors of `visual.*`, except the output projection, by the names of `CLIPVisionModel`.
 
     Raises KeyError for a tensor that no vision transformer of CLIP has.
     """

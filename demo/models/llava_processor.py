@@ -1,4 +1,4 @@
-"""The small LLaVA's processor: a tokenizer of whole words, CLIP's image preprocessing, a chat template."""
+"""The processor of the small LLaVA: a tokenizer of whole words, CLIP's image preprocessing, a chat template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from demo.draw.captions import GARMENT_TEMPLATES, PROMPT, SCENE_TEMPLATES, WORD_
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 IMAGE_TOKEN = "<image>"
 ROLES = {"user": "USER:", "assistant": "ASSISTANT:"}
-# The form of LLaVA 1.5: the image comes first, then the words; the turns follow one another on one line.
+# The form of LLaVA 1.5: the image comes before the words, and all turns are on one line.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{ message['role'].upper() }}: {% for part in message['content'] if part['type'] == 'image' %}<image>
@@ -19,7 +19,7 @@ CHAT_TEMPLATE = """\
 
 
 def vocabulary() -> list[str]:
-    """Every word of prompts and captions, after the special tokens; in a fixed order."""
+    """Returns the special tokens, then every word of prompts and captions, in a fixed order."""
     words = [*SPECIAL.values(), IMAGE_TOKEN, *ROLES.values(), *PROMPT.split(), "image"]
     words += [str(count) for count in WORD_COUNTS]
     for template in (*GARMENT_TEMPLATES.values(), *SCENE_TEMPLATES.values()):
@@ -31,7 +31,7 @@ def vocabulary() -> list[str]:
 
 
 def make_tokenizer() -> Any:
-    """A fast tokenizer that splits at white space and begins each text with `<s>`."""
+    """Returns a fast tokenizer that splits at white space and starts each text with `<s>`."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -48,7 +48,7 @@ def make_tokenizer() -> Any:
 
 
 def make_processor(image_size: int, patch_size: int) -> Any:
-    """The processor for a CLIP tower of these sizes; its class token is not shown to the language model."""
+    """Returns the processor for a CLIP tower of these sizes. The language model does not receive its class token."""
     from transformers import CLIPImageProcessor, LlavaProcessor
 
     pixels = CLIPImageProcessor(

@@ -1,4 +1,4 @@
-"""What the training of the small models shares: augmentation, the loop, batches by kind."""
+"""Functions that the trainings of the small models share: augmentation, losses, batches, the loop, folders."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from spn4cir.progress import progress
 WEIGHT_DECAY = 0.02
 WARM_UP = 0.1
 MAX_NORM = 1.0
-# exp(logit scale) is kept below this, as in CLIP.
+# Upper bound of the logit scale before exp, as in CLIP.
 MAX_LOGIT_SCALE = 4.6
-# Normalised features times this are the input of the attributes' classifiers.
+# Factor of unit-norm features before the classifiers of attributes.
 FEATURE_SCALE = 8.0
 
 
 def normalised(pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 3 size size"]:
-    """Pixels with CLIP's mean and standard deviation taken out."""
+    """Returns pixels (0 to 255) normalised by CLIP's mean and standard deviation."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (pixels.float() / 255 - mean) / std
 
@@ -39,7 +39,7 @@ def normalised(pixels: UInt8[Tensor, "batch 3 size size"]) -> Float[Tensor, "bat
 def augmented(
     pixels: UInt8[Tensor, "batch 3 size size"], generator: torch.Generator
 ) -> Float[Tensor, "batch 3 size size"]:
-    """Normalised pixels, each image moved and scaled a little, and lit a little differently."""
+    """Returns normalised pixels; each image is shifted, scaled and lightened or darkened a little at random."""
     count = len(pixels)
     scale = torch.empty(count).uniform_(0.95, 1.05, generator=generator)
     shift = torch.empty(count, 2).uniform_(-0.06, 0.06, generator=generator)
@@ -53,18 +53,18 @@ def augmented(
 
 
 def attribute_losses(logits: Float[Tensor, "things values"], things: Sequence[Thing]) -> Float[Tensor, " attributes"]:
-    """Cross entropy of each attribute; a row of `logits` holds those of all values of all attributes."""
+    """Returns the cross entropy of each attribute; a row of `logits` has those of all values of all attributes."""
     labels = label_rows(things)
     parts = torch.split(logits, value_counts(things[0]), dim=1)
     return torch.stack([functional.cross_entropy(part, labels[:, i]) for i, part in enumerate(parts)])
 
 
 class AttributeHeads(nn.Module):
-    """Linear classifiers of all attributes of every kind; their losses teach a network to tell each attribute.
+    """Linear classifiers of all attributes of every kind. Their loss trains features from which attributes can be read.
 
     Args:
-        shown: the kinds, in the order in which a batch holds them.
-        width: of the features.
+        shown: the images of each kind, in the order of the kinds in a batch.
+        width: width of the features.
     """
 
     def __init__(self, shown: Sequence[TrainingImages], width: int) -> None:
@@ -72,11 +72,11 @@ class AttributeHeads(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, sum(value_counts(kind.things[0]))) for kind in shown)
 
     def loss(self, features: Float[Tensor, "batch width"], things: Sequence[Sequence[Thing]]) -> Float[Tensor, ""]:
-        """Mean cross entropy of the attributes.
+        """Returns the mean cross entropy of the attributes.
 
         Args:
-            features: those of the first kind, then those of the next.
-            things: what the features belong to, one sequence a kind.
+            features: features of the first kind, then those of the next.
+            things: the things of the features, one sequence a kind.
         """
         parts = torch.split(features, [len(part) for part in things])
         each = zip(self.heads, parts, things, strict=True)
@@ -84,9 +84,9 @@ class AttributeHeads(nn.Module):
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Endless batches of indices into `count` items, shuffled anew in each pass, none of them short.
+    """Yields full batches of indices into `count` items without end; each pass has its own random order.
 
-    Raises ValueError when there are fewer items than a batch holds.
+    Raises ValueError if there are fewer items than a batch has.
     """
     if count < batch_size:
         raise ValueError(f"{count} images are fewer than a batch of {batch_size}")
@@ -97,9 +97,10 @@ def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator
 
 
 def mixed_batches(things: Sequence[Thing], size: int, rng: random.Random) -> Iterator[list[int]]:
-    """Endless batches of indices: any things, and things that are alike in two attributes, in turn.
+    """Yields batches of indices without end, alternately of any things and of things that share two attributes.
 
-    Among things that are alike the captions differ in what is hard to see, so the towers learn that too.
+    The captions of things that share attributes differ in attributes that are harder to see, which the towers then
+    learn too.
     """
     everything = list(range(len(things)))
     names = list(things[0].VALUES)
@@ -111,7 +112,7 @@ def mixed_batches(things: Sequence[Thing], size: int, rng: random.Random) -> Ite
 
 
 def contrastive_loss(logits: Float[Tensor, "batch batch"], same: Bool[Tensor, "batch batch"]) -> Float[Tensor, ""]:
-    """CLIP's symmetric loss over a batch; what has the same text is no negative."""
+    """Returns CLIP's symmetric loss over a batch. Pairs with the same text are no negatives."""
     logits = logits.masked_fill(same, -torch.inf)
     labels = torch.arange(len(logits))
     return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
@@ -123,11 +124,11 @@ def train(
     """Minimises each of `losses` in turn: AdamW, warm-up, decay to zero. Returns the last loss.
 
     Args:
-        parameters: what is trained.
-        losses: computed when it is their turn, so with the weights of that moment.
-        steps: how many of the losses are taken.
+        parameters: the parameters to train.
+        losses: an iterator that computes each loss with the current weights.
+        steps: number of losses to take.
         lr: the highest learning rate.
-        label: what is being done, for the progress bar.
+        label: label of the progress bar.
     """
     trained = list(parameters)
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, foreach=True)
@@ -147,13 +148,13 @@ def train(
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copies a folder; the copy appears whole or not at all."""
+    """Copies a folder. The copy appears complete or not at all."""
     with atomic_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def quiet_transformers() -> None:
-    """Keeps transformers' progress bars out of logs."""
+    """Disables the progress bars of transformers unless stderr is a terminal."""
     from transformers.utils import logging
 
     switches: Any = logging

@@ -17,7 +17,7 @@ from demo.draw.changes import change_text
 from demo.draw.images import KINDS, write_images
 from demo.models import base
 from demo.models.base import READERS, make_reader, recall_at1
-from demo.models.bert_tokenizer import SPECIAL, Words, vocabulary
+from demo.models.bert_tokenizer import SPECIAL, WordTokenizer, vocabulary
 from demo.models.blip_training import Lessons, Neighbours, see
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.composers import composer_class
@@ -135,7 +135,7 @@ def test_every_word_of_the_texts_is_a_word_of_the_vocabulary():
 
 
 def test_words_are_padded_and_marked():
-    words = Words(["[ENC]"])
+    words = WordTokenizer(["[ENC]"])
     tokens = words.encode(["red", "red striped dress"])
     assert tokens["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     first = [words.ids[word] for word in ("[CLS]", "red", "[SEP]", "[PAD]", "[PAD]")]
@@ -157,7 +157,7 @@ def test_a_target_is_never_of_another_category():
     dress = Garment("dress", "red", "plain", "sleeveless", "short", "v-neck")
     others = [replace(dress, category="shirt"), replace(dress, colour="blue", pattern="dotted", sleeve="long-sleeved")]
     assert {Neighbours([dress, *others], random.Random(seed)).target(0) for seed in range(5)} == {2}
-    with pytest.raises(ValueError, match="of 2 things none can be made of number 0"):
+    with pytest.raises(ValueError, match="none of 2 things can be the target of number 0"):
         Neighbours([dress, others[0]], random.Random(0)).target(0)
 
 
