@@ -1,1 +1,1 @@
-"""The demo: data that it draws itself and small models that it trains."""
+"""The demo: the data that it draws and the small models that it trains."""

@@ -1,8 +1,8 @@
-"""`make ablation`: what more positives and more negatives bring on the demo, over several seeds.
+"""`make ablation`: the effect of more positives and more negatives on the demo, over several seeds.
 
-Five rows: stage 1; control (as many more epochs, negatives from the batch, annotated triplets); +N (the bank);
-+P (generated triplets too); +P+N. Each row and seed is a DVC experiment of both data sets; nothing of the workspace
-changes.
+Five rows: stage 1; control (further epochs with negatives from the batch and annotated triplets); +N (the bank);
++P (also generated triplets); +P+N. Each row and seed is a DVC experiment of both data sets; the workspace does not
+change.
 """
 
 import sys
@@ -30,7 +30,7 @@ OUT = Path("docs/ablation.md")
 
 
 def overrides(row: str, seed: int) -> dict[str, str]:
-    """The params of a row's experiment; `++` also sets what the data set's entry leaves to the defaults."""
+    """Returns the params of a row's experiment; `++` also sets keys that the entry of the data set leaves out."""
     negatives, positives = ROWS[row]
     settings = {"seed": str(seed)}
     for dataset in DATASETS:
@@ -39,19 +39,19 @@ def overrides(row: str, seed: int) -> dict[str, str]:
 
 
 def command(row: str, seed: int) -> list[str]:
-    """The command of a row's experiment; the workspace is left as it is."""
+    """Returns the command of a row's experiment, which does not change the workspace."""
     name = "ablation-" + row.strip("+").replace("+", "-").lower() + f"-{seed}"
     return experiments.command(name, overrides(row, seed), ["validate"])
 
 
 def metrics_of(row: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Runs a row's experiment; the metrics file of each data set."""
+    """Runs the experiment of a row and seed. Returns the metrics of each data set."""
     commit = experiments.run(command(row, seed))
     return {dataset: experiments.metrics_at(commit, dataset, "clip") for dataset in DATASETS}
 
 
 def collect() -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Scores by row, data set and seed."""
+    """Runs all experiments. Returns the metrics by row, data set and seed."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {
         row: {dataset: [] for dataset in DATASETS} for row in ("stage 1", *ROWS)
     }
@@ -65,7 +65,7 @@ def collect() -> dict[str, dict[str, list[dict[str, float]]]]:
 
 
 def report(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """The tables in Markdown: mean and standard deviation over the seeds, in percent."""
+    """Returns the tables in Markdown: mean and standard deviation over the seeds, in percent."""
     lines = []
     for dataset in DATASETS:
         keys = SCORES[dataset]
@@ -82,7 +82,7 @@ def _cell(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Runs every row and seed and writes `docs/ablation.md`. Raises InputError when an experiment fails."""
+    """Runs every row and seed and writes `docs/ablation.md`. Raises InputError if an experiment fails."""
     tables = report(collect())
     commands = "\n".join(" ".join(command(row, seed)) for seed in SEEDS for row in ROWS)
     text = f"""# What positives and negatives bring, on the demo

@@ -1,9 +1,9 @@
-"""`make demo-models-check`: how far the demo's small models are from what is wanted of them, on any machine.
+"""`make demo-models-check`: compares the figures of the demo's small models with the wanted ones, on any machine.
 
-Trains them with other seeds, numbers of threads and processor instructions, and writes docs/demo-models.md. Finished
-runs are kept in a file, so a check that was stopped goes on where it was; the page is written after every run, of the
-runs that there are. The file is committed beside the page, and runs of another machine in it do not count. A run is
-repeated when its settings in `demo/params.yaml` change; remove the file after a change of the training code.
+It trains them with several seeds, numbers of threads and processor instructions, and writes docs/demo-models.md.
+Finished runs are stored in a file, and a stopped check continues with the missing ones; the page is written after
+every run. The file is committed beside the page; its runs of other machines do not count. A run is repeated if its
+settings in `demo/params.yaml` change; remove the file after a change of the training code.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from demo.settings import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 
-# The captioner's runs train the CLIP that it begins with.
+# A run of the captioner also trains its CLIP.
 MODELS = ("captioner", "encoder", "blip", "blip2")
-# Seeds of two runs differ by this much, more than those of two models.
+# Difference between the seeds of two runs; larger than that between the seeds of two models.
 SHIFT = 100
 CORES = 2
 RESULTS = Path("docs/demo-models.json")
@@ -54,7 +54,13 @@ _MEASURED = {
 
 @dataclass(frozen=True)
 class ModelRun:
-    """One training: which model, which shift of the seeds, under which condition."""
+    """One training.
+
+    Attributes:
+        model: name of the model.
+        seed: number of the seeds; 0 are those of `demo/params.yaml`.
+        condition: threads and instructions of the training.
+    """
 
     model: str
     seed: int
@@ -62,19 +68,19 @@ class ModelRun:
 
     @property
     def key(self) -> str:
-        """The run's name in the file of finished runs."""
+        """Name of the run in the file of finished runs."""
         return f"{self.model} {self.seed} {self.condition.name}"
 
 
 def matrix(models: Sequence[str], seeds: int) -> list[ModelRun]:
-    """All runs, the most telling ones first: each condition once, then the seeds as the machine is, then the others."""
+    """Returns all runs: each condition with seed 0, then the other seeds without limits, then the others."""
     every = [ModelRun(model, seed, condition) for seed in range(seeds) for model in models for condition in CONDITIONS]
     later = {run: (run.seed > 0) + (run.seed > 0 and bool(run.condition.limits)) for run in every}
     return sorted(every, key=lambda run: (later[run], run.condition.threads))
 
 
 def settings_of(run: ModelRun, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of `demo/params.yaml` that decide the run, with its seeds; what is wanted decides nothing."""
+    """Returns the sections of `demo/params.yaml` that determine a run, with its seeds, without the wanted figures."""
     sections = {}
     for name in _SECTIONS.get(run.model, ("images", run.model)):
         section = {key: value for key, value in params[name].items() if not key.startswith("wanted")}
@@ -85,9 +91,9 @@ def settings_of(run: ModelRun, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train(run: ModelRun, params: Mapping[str, Any], images: Path, root: Path) -> dict[str, Any]:
-    """Trains in a temporary folder, with the commands of the demo's stages; what was measured, by model.
+    """Trains in a temporary folder, with the commands of the demo's stages. Returns the measurements by model.
 
-    Raises InputError when a command fails.
+    Raises InputError if a command fails.
     """
     shifted = {name: {**params[name], **section} for name, section in settings_of(run, params).items()}
     with TemporaryDirectory() as temporary:
@@ -107,7 +113,7 @@ def train(run: ModelRun, params: Mapping[str, Any], images: Path, root: Path) ->
 
 
 def finished(runs: Sequence[ModelRun], params: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
-    """The finished runs in the file that are of this machine and whose settings are still those of the parameters."""
+    """Returns the finished runs of this machine in the file whose settings equal those of the parameters."""
     kept = read_json(path) if path.exists() else {}
     settings = {run.key: settings_of(run, params) for run in runs}
     here = machine()
@@ -119,7 +125,7 @@ def finished(runs: Sequence[ModelRun], params: Mapping[str, Any], path: Path) ->
 def carry_out(
     runs: Sequence[ModelRun], params: Mapping[str, Any], images: Path
 ) -> Iterator[tuple[ModelRun, dict[str, Any]]]:
-    """Trains the runs in their order, those with one thread two at a time; yields each with what was measured."""
+    """Trains the runs in their order, those of one thread two at a time; yields each with its measurements."""
     root = Path.cwd()
     for threads, some in groupby(runs, lambda run: run.condition.threads):
         with ThreadPoolExecutor(CORES // threads) as pool:
@@ -132,11 +138,11 @@ def carry_out(
 
 
 def main() -> None:
-    """Carries out what is missing of the matrix and writes the page. Raises InputError when a run fails."""
+    """Trains the missing runs of the matrix and writes the page. Raises InputError if a run fails."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="*", choices=MODELS, default=MODELS, help="which ones are trained")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of finished runs")
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=MODELS, help="models to train")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="number of seeds")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the finished runs")
     arguments = parser.parse_args()
     params = YAML(typ="safe").load(PARAMS_FILE)
     kept = dict(finished(matrix(MODELS, SEEDS), params, arguments.results))

@@ -1,4 +1,4 @@
-"""The page docs/demo-models.md: what the small models reached under which conditions."""
+"""The page docs/demo-models.md: the figures of the small models by seed and condition."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
-# How many seeds a full check has.
+# Number of seeds of a full check.
 SEEDS = 8
 Runs = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How a training is run.
+    """Threads and processor instructions of a training.
 
     Attributes:
-        threads: of torch and its libraries.
-        instructions: what the processor is said to have; `as found`: what it has.
-        limits: environment variables that keep the libraries to these instructions.
+        threads: number of threads of torch and its libraries.
+        instructions: name of the instructions; `as found` for all that the processor has.
+        limits: environment variables that limit the libraries to these instructions.
     """
 
     threads: int
@@ -33,12 +33,12 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """As tables name it."""
+        """Name in the tables and in the file of runs."""
         return f"{self.instructions}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables of such a training."""
+        """Environment variables of the training."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
         return {**threads, **self.limits}
 
@@ -46,19 +46,19 @@ class Condition:
 _HEAD = """\
 # The demo's small models, by seed and machine
 
-Written by `make demo-models-check`, which trains the small models of the demo again under other conditions:
+`make demo-models-check` writes this page. It trains the small models of the demo again under several conditions:
 
 - seeds: those of `demo/params.yaml` (seed 0 here), and others; the images stay the same;
 - threads: 1 and 2 (`OMP_NUM_THREADS`, `MKL_NUM_THREADS`);
-- instructions: all that the processor has (`as found`), up to AVX2, and `default`, which has neither AVX nor FMA for
-  torch's own kernels (`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`, `MKL_ENABLE_INSTRUCTIONS`). These take the part of
-  other processors, whose sums are rounded otherwise.
+- instructions: all that the processor has (`as found`), up to AVX2, and `default`, without AVX and FMA in torch's own
+  kernels (`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`, `MKL_ENABLE_INSTRUCTIONS`). They simulate other processors,
+  which round sums differently.
 
-A run that ends below what is wanted stops nothing: `make demo` says so at its end, and goes on. A captioner is trained
-over the CLIP of its own run. Measured are images that no training sees.
+A model below the wanted figure does not stop `make demo`, which reports it at the end. A captioner is trained with the
+CLIP of its own run. The figures are measured on images that no training uses.
 
-Machine: {machine}. Runs: {runs}. Of a full check each model has {full}; a row says how many runs there are, and a
-check that is started again goes on with what is missing.
+Machine: {machine}. Runs: {runs}. A full check has {full} runs of each model. Each row states its number of runs; a
+check that is started again trains the missing ones.
 
 """
 _LIMITS = {
@@ -71,13 +71,13 @@ CONDITIONS = tuple(Condition(threads, name, limits) for threads in (1, 2) for na
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that a model is judged by.
+    """A figure of a model that has a wanted value.
 
     Attributes:
-        model: its name in the file of runs and in `demo/params.yaml`.
-        title: what is measured.
-        names: a pattern of figures in its metrics, of which the lowest counts.
-        wanted: its key in `demo/params.yaml`.
+        model: name of the model in the file of runs and in `demo/params.yaml`.
+        title: description of the figure.
+        names: pattern of figures in the metrics of the model; the lowest one counts.
+        wanted: key of the wanted value in `demo/params.yaml`.
     """
 
     model: str
@@ -86,7 +86,7 @@ class Figure:
     wanted: str
 
     def of(self, measured: Mapping[str, Any]) -> float:
-        """The lowest of the figures."""
+        """Returns the lowest of the figures in the measurements of the model."""
         return float(min(value for name, value in measured.items() if fnmatch(name, self.names)))
 
 
@@ -105,11 +105,11 @@ FIGURES = (
 
 
 def page(runs: Runs, params: Mapping[str, Any]) -> str:
-    """The whole page, of the runs that there are.
+    """Returns the page for the finished runs.
 
     Args:
-        runs: by `<what was trained> <seed> <condition>`, each with what was `measured` by model.
-        params: `demo/params.yaml`.
+        runs: the finished runs by `<model> <seed> <condition>`; each has its measurements by model as `measured`.
+        params: the content of `demo/params.yaml`.
     """
     parts = [_HEAD.format(machine=machine(), runs=_count(runs), full=SEEDS * len(CONDITIONS))]
     for figure in FIGURES:
@@ -120,7 +120,7 @@ def page(runs: Runs, params: Mapping[str, Any]) -> str:
 
 
 def table(found: Mapping[Condition, Mapping[int, float]], wanted: float) -> list[str]:
-    """A figure's lines in Markdown: a row a condition, and one for all of them."""
+    """Returns the table of a figure in Markdown: a row for each condition, and one for all."""
     lines = [
         "| condition | runs | worst | median | best | wanted | every run: seed: value |",
         "|---" + "|---:" * 5 + "|---|",
@@ -130,7 +130,7 @@ def table(found: Mapping[Condition, Mapping[int, float]], wanted: float) -> list
         lines.append(_row(condition.name, list(values.values()), wanted, each or "not run"))
     every = [value for values in found.values() for value in values.values()]
     below = sum(value < wanted for value in every)
-    return [*lines, _row("all", every, wanted, f"{below} of {len(every)} below what is wanted")]
+    return [*lines, _row("all", every, wanted, f"{below} of {len(every)} below the wanted value")]
 
 
 def _row(name: str, values: Sequence[float], wanted: float, last: str) -> str:
@@ -139,7 +139,7 @@ def _row(name: str, values: Sequence[float], wanted: float, last: str) -> str:
 
 
 def _values(runs: Runs, figure: Figure, condition: Condition) -> dict[int, float]:
-    """The figure of each run under a condition, by the number of its seed."""
+    """Returns the figure of each run under a condition, by the number of its seed."""
     values = {}
     for key, run in runs.items():
         _, seed, name = key.split(" ", 2)
@@ -149,19 +149,19 @@ def _values(runs: Runs, figure: Figure, condition: Condition) -> dict[int, float
 
 
 def _count(runs: Runs) -> str:
-    """How many trainings of each model there are."""
+    """Returns a phrase with the number of finished trainings of each model."""
     models = dict.fromkeys(figure.model for figure in FIGURES)
     counts = {model: sum(model in run["measured"] for run in runs.values()) for model in models}
     return ", ".join(f"{count} of {model}" for model, count in counts.items())
 
 
 def machine() -> str:
-    """The processor, the instructions that torch uses of it, and torch's version."""
+    """Returns the processor, its instructions that torch uses, and the version of torch."""
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}; torch {torch.__version__}"
 
 
 def _processor() -> str:
-    """The processor's name where Linux tells it."""
+    """Returns the name of the processor if Linux reports it, otherwise its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The code that the demo's stages run: `python -m demo.code --out data/code_demo draw.pool models.clip`."""
+"""The code of the demo's stages, as hashes: `python -m demo.code --out data/code_demo draw.pool models.clip`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from stages.fingerprint import Sources
 
 
 def main() -> None:
-    """Writes a file for each named module: `<hash> <path>` of each file that it can run."""
+    """Writes a file for each named module, with a line `<hash> <path>` for each file that the module can run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="+", metavar="MODULE", help="a module of this package that a stage runs")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the files; replaced whole")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the files; replaced if it exists")
     arguments = parser.parse_args()
     sources = Sources(Path(__file__).parents[1])
     try:

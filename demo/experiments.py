@@ -1,4 +1,4 @@
-"""DVC experiments that leave the workspace as it is, and what they measured."""
+"""DVC experiments that do not change the workspace, and their metrics."""
 
 from __future__ import annotations
 
@@ -15,24 +15,31 @@ from spn4cir.errors import InputError
 
 
 def command(name: str, settings: Mapping[str, str], targets: Sequence[str] = ()) -> list[str]:
-    """The command of an experiment.
+    """Returns the command of an experiment.
 
     Args:
-        name: the experiment's.
-        settings: params as `dvc exp run -S` takes them.
-        targets: stages; none: all.
+        name: name of the experiment.
+        settings: params by the keys that `dvc exp run -S` accepts.
+        targets: stages to run; all stages if empty.
     """
     flags = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
     return ["dvc", "exp", "run", "--temp", "-n", name, *flags, *targets]
 
 
 def run(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -> str:
-    """Runs an experiment's command anew and returns its commit; `follow` gets every line of its output.
+    """Runs the command of an experiment and returns its commit. An earlier experiment of the name is removed.
 
-    Its stages start from one process that has the heavy libraries imported. Raises InputError when it fails.
+    Its stages start from one process that has imported the heavy libraries.
+
+    Args:
+        arguments: the command, as `command` returns it.
+        follow: function that receives every line of the output.
+
+    Raises:
+        InputError: the command fails, or DVC keeps no such experiment.
     """
     name = arguments[arguments.index("-n") + 1]
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # one of an earlier run
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # fails if there is none
     print("$ " + " ".join(arguments), flush=True)
     with TemporaryDirectory() as folder, warm_python(Path(folder)) as stand_in:
         _output(arguments, follow, {**os.environ, "PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}"})
@@ -40,11 +47,11 @@ def run(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -
         commit, reference = line.split()
         if reference.endswith(f"/{name}"):
             return commit
-    raise InputError(f"experiment {name} is not among those that DVC keeps; run it again")
+    raise InputError(f"DVC keeps no experiment {name} after its run; run it again")
 
 
 def metrics_at(commit: str, dataset: str, family: str) -> dict[str, Any]:
-    """The metrics file of a pair in an experiment."""
+    """Returns the metrics of a data set and family in an experiment."""
     metrics: dict[str, Any] = json.loads(_output(["git", "show", f"{commit}:./metrics/{dataset}/{family}.json"]))
     return metrics
 
@@ -62,5 +69,5 @@ def _output(
             if follow:
                 follow(line.rstrip("\n"))
     if process.returncode:
-        raise InputError(f"{' '.join(arguments)} ended with status {process.returncode}; its message stands above")
+        raise InputError(f"{' '.join(arguments)} ended with status {process.returncode}; see its message above")
     return "".join(lines)

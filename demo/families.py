@@ -1,7 +1,7 @@
-"""`make demo-all`: every family on both demo data sets, and one table of what they reach.
+"""`make demo-all`: every family on all demo data sets, and a page of their scores.
 
-One DVC experiment runs all pairs, what `make demo` runs included; nothing of the workspace changes but the table. A
-stage that DVC takes from its cache keeps the time that it took when it last ran.
+One DVC experiment runs all pairs of data set and family, also those of `make demo`. In the workspace only the page
+changes. A stage that DVC takes from its cache keeps the time of its last run.
 """
 
 import re
@@ -19,9 +19,9 @@ from spn4cir.files import atomic_file, read_json, write_json
 
 FAMILIES = ("clip", "tgcir", "blip", "blip2", "zs", "zs_cc")
 DATASETS = ("demo_fiq", "demo_cirr", "demo_circo")
-# What DVC calls a table's pairs, where it is another name than the data set's: matrix entries that are no names.
+# Name of a data set in DVC's stages if it differs: DVC numbers entries of a matrix that are mappings.
 ITEMS = {"demo_circo": "benchmark0"}
-# Metric, heading, k, and the size of what is ranked; None: the gallery.
+# Metric, heading, k, and the number of ranked candidates; None for the gallery.
 SCORES: dict[str, tuple[tuple[str, str, int, int | None], ...]] = {
     "demo_fiq": (("average_recall_at10", "R@10", 10, None), ("average_recall_at50", "R@50", 50, None)),
     "demo_cirr": (
@@ -32,7 +32,7 @@ SCORES: dict[str, tuple[tuple[str, str, int, int | None], ...]] = {
     "demo_circo": (("map_at10", "mAP@10", 10, None), ("recall_at10", "R@10", 10, None)),
 }
 OUT = Path("docs/families.md")
-# Kept beside what killed stages leave, as neither is a result.
+# Beside the unfinished work of stopped stages, as neither is a result.
 TIMES = Path("data/work/families.json")
 COMMAND = experiments.command(
     "families",
@@ -47,10 +47,10 @@ _ENDS = re.compile(r"(Stage|Updating|To track|Ran experiment)\b")
 
 
 class Stopwatch:
-    """Seconds that each stage ran, from the lines in which DVC tells of them.
+    """Measures the running time of each stage from the output of DVC.
 
     Attributes:
-        seconds: by stage, those of earlier runs included.
+        seconds: running times by stage, those of earlier runs included.
     """
 
     def __init__(self, seconds: dict[str, float]) -> None:
@@ -58,7 +58,7 @@ class Stopwatch:
         self._running: tuple[str, float] | None = None
 
     def follow(self, line: str) -> None:
-        """Takes up one line, and prints it."""
+        """Processes one line of output, and prints it."""
         print(line, flush=True)
         found = _STARTS.match(line)
         if found or _ENDS.match(line):
@@ -67,7 +67,7 @@ class Stopwatch:
             self._running = (found.group(1), time.monotonic())
 
     def stop(self) -> None:
-        """The stage that runs, if any, has ended."""
+        """Records the end of the running stage, if any."""
         if self._running:
             stage, start = self._running
             self.seconds[stage] = round(time.monotonic() - start, 1)
@@ -75,7 +75,14 @@ class Stopwatch:
 
 
 def chance(metrics: dict[str, Any], key: str, k: int, ranked: int | None) -> float:
-    """What a random order reaches, in percent; `ranked`: how many candidates, None: the gallery's."""
+    """Returns the expected score of a random order, in percent.
+
+    Args:
+        metrics: content of the metrics file.
+        key: name of the score.
+        k: rank of the score.
+        ranked: number of candidates; None for those of the gallery.
+    """
     if ranked is None:
         sizes = metrics["counts"]["gallery"].values()
         ranked = round(sum(sizes) / len(sizes)) - ("removed" in metrics["protocol"]["reference"])
@@ -87,13 +94,13 @@ def chance(metrics: dict[str, Any], key: str, k: int, ranked: int | None) -> flo
 
 
 def pair_seconds(seconds: dict[str, float], dataset: str, family: str) -> float | None:
-    """Of the stages of one pair; None where none was measured."""
+    """Returns the running time of the stages of one pair; None if none was measured."""
     found = [value for stage, value in seconds.items() if stage.endswith(f"@{ITEMS.get(dataset, dataset)}-{family}")]
     return sum(found) if found else None
 
 
 def table(found: dict[tuple[str, str], dict[str, Any]], dataset: str, seconds: dict[str, float]) -> list[str]:
-    """A data set's table in Markdown: percent, with chance beside it."""
+    """Returns the table of a data set in Markdown: scores in percent, beside those of a random order."""
     scores = SCORES[dataset]
     heads = [f"{head} {part}" for _, head, _, _ in scores for part in ("chance", "stage 1", "stage 2")]
     lines = [f"| {' | '.join(['family', *heads, 'seconds'])} |", "|---" + "|---:" * (len(heads) + 1) + "|"]
@@ -110,28 +117,28 @@ def table(found: dict[tuple[str, str], dict[str, Any]], dataset: str, seconds: d
 
 
 def times(seconds: dict[str, float]) -> str:
-    """What all stages took, as far as it was measured."""
+    """Returns sentences with the running time of the shared stages and of all stages that were measured."""
     ends = tuple(f"-{family}" for family in FAMILIES)
     shared = sum(value for stage, value in seconds.items() if not stage.endswith(ends))
     return (
-        f"Besides these, {shared:.0f} seconds went into what pairs share: images, base models, captions, matches. "
-        f"All stages that were timed: {sum(seconds.values()) / 60:.0f} minutes."
+        f"The stages that pairs share (images, base models, captions, matches) took {shared:.0f} seconds. "
+        f"All measured stages took {sum(seconds.values()) / 60:.0f} minutes."
     )
 
 
 def report(found: dict[tuple[str, str], dict[str, Any]], seconds: dict[str, float]) -> str:
-    """The whole page."""
+    """Returns the page."""
     parts = []
     for dataset in DATASETS:
         parts += [f"## {dataset}", "", *table(found, dataset, seconds), ""]
     return f"""# The families, on the demo
 
-Written by `make demo-all`, in percent. `chance`: what a random order reaches. `stage 1`: trained with negatives from
-the batch. `stage 2`: trained with the bank of all images. `zs` learns from generated triplets of the data set's own
-images alone, `zs_cc` from those of a drawn pool of other images; the others begin with annotated triplets. The base
-models of `blip` and `blip2` were taught to follow changes between drawn images, CLIP only to know captions.
-`demo_circo` is scored by the weights of `demo_cirr`; its queries have several targets each.
-`seconds`: of the pair's own stages, from its triplets to its scores; none where DVC had them all from its cache.
+`make demo-all` writes this page. Scores are in percent. `chance`: a random order. `stage 1`: trained with negatives
+from the batch. `stage 2`: trained with the bank of all images. `zs` is trained on generated triplets of the data set's
+own images alone, `zs_cc` on those of a drawn pool of other images; the others are first trained on annotated triplets.
+The base models of `blip` and `blip2` are trained on changes between drawn images, CLIP only on captions.
+`demo_circo` is scored with the weights of `demo_cirr`; its queries have several targets.
+`seconds`: running time of the pair's own stages, from its triplets to its scores; empty if all came from DVC's cache.
 
 {times(seconds)}
 
@@ -145,7 +152,7 @@ The command:
 
 
 def main() -> None:
-    """Runs all pairs, writes `docs/families.md` and prints it. Raises InputError when a stage fails."""
+    """Runs all pairs, writes `docs/families.md` and prints it. Raises InputError if a stage fails."""
     watch = Stopwatch(read_json(TIMES) if TIMES.exists() else {})
     commit = experiments.run(COMMAND, watch.follow)
     watch.stop()

@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class FashionIQSize(Settings):
-    """How large the drawn FashionIQ layout is, per category."""
+    """Size of the drawn FashionIQ layout, per category."""
 
     seed: int
     train_images: Positive
@@ -31,7 +31,7 @@ class FashionIQSize(Settings):
 
 
 class CirrSize(Settings):
-    """How large the drawn CIRR layout is; every group has six images."""
+    """Size of the drawn CIRR layout. Every group has six images."""
 
     seed: int
     train_groups: Positive
@@ -44,7 +44,7 @@ class CirrSize(Settings):
 
 
 class CircoSize(Settings):
-    """How large the drawn CIRCO layout is; a query has up to `most_targets` images of its target drawn for it."""
+    """Size of the drawn CIRCO layout. For each query 1 to `most_targets` images of its target are drawn."""
 
     seed: int
     val_queries: Positive
@@ -54,7 +54,7 @@ class CircoSize(Settings):
 
 
 class Draw(Settings):
-    """Sizes of the drawn data sets; the keys are the data sets' names."""
+    """Sizes of the drawn data sets, by the name of the data set."""
 
     demo_fiq: FashionIQSize
     demo_cirr: CirrSize
@@ -62,7 +62,7 @@ class Draw(Settings):
 
 
 class PoolSize(Settings):
-    """How large the drawn pool is; `parts` are the numbers of its part files, `images` are those of each."""
+    """Size of the drawn pool: the numbers of its part files, and the number of images in each."""
 
     seed: int
     parts: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
@@ -70,14 +70,14 @@ class PoolSize(Settings):
 
 
 class DrawPool(Settings):
-    """Sizes of the drawn pools; the keys are the data sets that they serve."""
+    """Sizes of the drawn pools, by the name of the data set that uses the pool."""
 
     demo_fiq: PoolSize
     demo_cirr: PoolSize
 
 
 class ImagesSettings(Settings):
-    """The images that the small models learn from and are measured on."""
+    """Settings of the images that the small models are trained and measured on."""
 
     seed: int
     image_size: Positive
@@ -86,7 +86,7 @@ class ImagesSettings(Settings):
 
 
 class Clip(Settings):
-    """The small CLIP."""
+    """Settings of the small CLIP."""
 
     seed: int
     steps: Positive
@@ -104,10 +104,10 @@ class Clip(Settings):
 
 
 class CaptionerSettings(Settings):
-    """The small LLaVA; its vision tower has the small CLIP's sizes.
+    """Settings of the small LLaVA. Its vision tower has the sizes of the small CLIP.
 
-    It is trained in rounds of `steps`, at most `rounds`, until its accuracy on the worst attribute of the first
-    `kept_apart` training images of each kind, which it does not learn from, is `enough` percent.
+    It is trained in at most `rounds` rounds of `steps` steps. The first `kept_apart` training images of each kind are
+    not trained on; training ends when the accuracy of the worst attribute on them is at least `enough` percent.
     """
 
     seed: int
@@ -124,7 +124,7 @@ class CaptionerSettings(Settings):
 
 
 class RetrieverSettings(Settings):
-    """What the small BLIP and BLIP-2 have in common; head widths are those of the published networks."""
+    """Settings that the small BLIP and BLIP-2 share. The head widths are those of the published networks."""
 
     seed: int
     image_steps: Positive
@@ -141,17 +141,17 @@ class RetrieverSettings(Settings):
 
 
 class Blip(RetrieverSettings):
-    """The small BLIP."""
+    """Settings of the small BLIP."""
 
 
 class Blip2(RetrieverSettings):
-    """The small BLIP-2; its text sizes are the Q-Former's."""
+    """Settings of the small BLIP-2. Its text sizes are those of the Q-Former."""
 
     query_tokens: Positive
 
 
 class EncoderSettings(Settings):
-    """The small image encoder in Unicom's format."""
+    """Settings of the small image encoder, which has Unicom's format."""
 
     seed: int
     steps: Positive
@@ -166,7 +166,7 @@ class EncoderSettings(Settings):
 
 
 class DemoParams(Settings):
-    """All of `demo/params.yaml`."""
+    """The content of `demo/params.yaml`."""
 
     drawn: tuple[Literal["demo_fiq", "demo_cirr", "demo_circo"], ...]
     draw: Draw
@@ -180,11 +180,11 @@ class DemoParams(Settings):
 
 
 def read_settings(path: Path = PARAMS_FILE) -> DemoParams:
-    """The validated settings. Raises InputError naming the first wrong key."""
+    """Reads and validates the settings. Raises InputError that names the first wrong key."""
     try:
         return DemoParams.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run from the repository's root") from None
+        raise InputError(f"{path}: no such file; run from the root of the repository") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -1,4 +1,4 @@
-"""What `make demo` ends with: the metrics table, where the images are, what to type next."""
+"""The end of the output of `make demo`: the scores, the paths of the results, the next commands."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ _COLUMNS = {
     "map_at10": "mAP@10",
 }
 _NEXT = """\
-Images:  data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
-Per query: data/validate/<data set>/clip/queries.parquet
+Images:     data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
+Per query:  data/validate/<data set>/clip/queries.parquet
 Submission: data/submit/demo_cirr/clip/
 
 Next, with the environment active (. .venv/bin/activate):
@@ -32,7 +32,7 @@ Next, with the environment active (. .venv/bin/activate):
   dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; dvc exp show compares
   spn4cir add-dataset fiq --layout fashioniq --path FOLDER   your own FashionIQ folder (cirr: likewise)
 """
-# What a run from nothing on another machine changes: its weights, and with them its scores.
+# A complete run on another machine changes these files: it trains other weights, which have other scores.
 _LOCKED = ("dvc.lock", "demo/dvc.lock", "metrics")
 _LOCK = """\
   git commit -m "Build the demo" dvc.lock demo/dvc.lock metrics   the weights and scores of this machine
@@ -40,7 +40,7 @@ _LOCK = """\
 
 
 def table(metrics: dict[str, Any]) -> list[str]:
-    """Lines with the scores of stage 1 and stage 2, in percent, and the difference."""
+    """Returns lines with the scores of stage 1 and stage 2, in percent, and their difference."""
     keys = [key for key in _COLUMNS if key in metrics]
     after, before = metrics, metrics["stage1"]
     rows = [
@@ -53,11 +53,11 @@ def table(metrics: dict[str, Any]) -> list[str]:
 
 
 def weak_models(metrics: Path, models: Path) -> list[str]:
-    """Lines about the demo's small models that are weaker than wanted; none where there is no such model.
+    """Returns lines about the demo's small models that are weaker than wanted, if any.
 
     Args:
         metrics: folder of the metrics files.
-        models: folder of the data sets' models; a BLIP or BLIP-2 has its figures beside it.
+        models: folder of the data sets' models; the figures of a BLIP or BLIP-2 are beside it.
     """
     found = {file.stem: file for file in sorted(metrics.glob("demo/*.json"))}
     found |= {file.parent.name: file for file in sorted(models.glob("demo_*/stage1/*/measured.json"))}
@@ -68,7 +68,7 @@ def weak_models(metrics: Path, models: Path) -> list[str]:
 
 
 def is_locked() -> bool:
-    """Whether git has the lock files and the scores as they are; also where there is no git repository."""
+    """Returns whether the lock files and the scores are committed; True without a git repository."""
     try:
         done = subprocess.run(["git", "diff", "--quiet", "--", *_LOCKED], check=False, capture_output=True)
     except OSError:
@@ -77,13 +77,13 @@ def is_locked() -> bool:
 
 
 def main(folder: Path, models: Path = Path("data/models")) -> None:
-    """Prints the tables of every metrics file of the demo, and which small models are weak.
+    """Prints the tables of every metrics file of the demo, and the small models that are weaker than wanted.
 
-    Raises InputError when there is no metrics file.
+    Raises InputError if there is no metrics file.
     """
     files = sorted(folder.glob("demo_*/*.json"))
     if not files:
-        raise InputError(f"{folder}: holds no metrics of the demo; run: make demo")
+        raise InputError(f"{folder}: contains no metrics of the demo; run: make demo")
     for file in files:
         queries = read_json(file)["counts"]["queries"]
         print(f"\n{file.parent.name}, {file.stem}: percent, {sum(queries.values())} queries ({file})")

@@ -1,4 +1,4 @@
-"""What the small models ought to reach. A weaker one is reported and never stops the demo."""
+"""Comparison of the small models with the wanted figures. A weaker model is reported and does not stop the demo."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def judged(model: str, measured: Mapping[str, Any], wanted: Mapping[str, float]) -> dict[str, Any]:
-    """The measured figures with `wanted` and `below`; each figure below what is wanted is also reported on stderr.
+    """Compares measured figures with the wanted ones, and reports each lower one on stderr.
 
     Args:
-        model: its name in the report, as `captioner`.
-        measured: what its metrics file holds.
-        wanted: the least wanted value of some of the figures, by the figure's name.
+        model: name of the model in the report, such as `captioner`.
+        measured: the measurements of the model.
+        wanted: the lowest accepted value of some of the figures, by name.
 
     Returns:
-        `measured`, `wanted`, and as `below` the names of the figures that are lower than wanted.
+        `measured` with two further keys: `wanted`, and as `below` the names of the figures that are lower than wanted.
     """
     below = [name for name, least in wanted.items() if measured[name] < least]
     content = {**measured, "wanted": dict(wanted), "below": below}
@@ -26,7 +26,7 @@ def judged(model: str, measured: Mapping[str, Any], wanted: Mapping[str, float])
 
 
 def shortfalls(content: Mapping[str, Any]) -> list[str]:
-    """A phrase for each figure below what is wanted, from what `judged` returned; none for other metrics files."""
+    """Returns a phrase for each figure below the wanted one, from the result of `judged`; none for other metrics."""
     phrases = []
     for name in content.get("below", []):
         label = f"{name} ({content['worst']})" if name == "min" and "worst" in content else name

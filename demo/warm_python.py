@@ -1,9 +1,9 @@
 """A `python` that starts stages from a process that has already imported the heavy libraries.
 
-Importing torch, torchvision and transformers costs a stage several seconds of processor time; `make demo-all`, the
-ablation and the pipeline's tests start about a hundred each. `warm_python` puts a stand-in for `python` into a folder;
-it hands `-m stages.X` and `-m demo.X` to a server that imported the libraries (never the modules of the project) and
-forks; all else runs on the real Python. Run as a script this file is the server.
+Importing torch, torchvision and transformers takes a stage several seconds of processor time; `make demo-all`, the
+ablation and the pipeline's tests start about a hundred stages each. `warm_python` writes a stand-in for `python` to a
+folder. It passes `-m stages.X` and `-m demo.X` to a server, which has imported the libraries (never the modules of the
+project) and forks; other commands run in the real Python. As a script, this file is the server.
 """
 
 import atexit
@@ -33,7 +33,7 @@ LIBRARIES = (
     "pyarrow.parquet",
     "pydantic",
 )
-# What transformers loads late.
+# Modules that transformers imports on first use.
 LATE = (
     "transformers.models.blip.modeling_blip_text",
     "transformers.models.blip_2.modeling_blip_2",
@@ -58,7 +58,7 @@ sys.exit(answer[0] if answer else "the stage was killed")
 
 @contextmanager
 def warm_python(folder: Path) -> Iterator[Path]:
-    """A folder, to be put first into PATH, that holds the stand-in while the server runs."""
+    """Runs the server; yields the folder of the stand-in, which the caller puts first into PATH."""
     address, bin_folder = folder / "link", folder / "bin"
     bin_folder.mkdir()
     stand_in = bin_folder / "python"
@@ -78,10 +78,10 @@ def warm_python(folder: Path) -> Iterator[Path]:
 
 
 def serve(address: str) -> None:
-    """Imports the libraries, then forks a process for every order."""
+    """Imports the libraries, then forks a process for every request."""
     for name in (*LIBRARIES, *LATE):
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps children
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
         door.listen(16)
@@ -95,7 +95,7 @@ def serve(address: str) -> None:
 
 
 def _run(link: socket.socket) -> None:
-    """Runs one order in this process, answers with its exit status and ends."""
+    """Runs one request in this process, answers with its exit status and ends."""
     head, streams, _, _ = socket.recv_fds(link, 4, 3)
     arguments, folder, environment = json.loads(_read(link, int.from_bytes(head, "big")))
     for descriptor, stream in enumerate(streams):
@@ -122,7 +122,7 @@ def _read(link: socket.socket, size: int) -> bytes:
 
 
 def _status(module: str) -> int:
-    """Runs a module as `python -m` does; its exit status."""
+    """Runs a module as `python -m` does. Returns the exit status."""
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:

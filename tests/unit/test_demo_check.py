@@ -132,7 +132,7 @@ def test_a_table_gives_the_spread_of_the_runs_that_there_are():
     assert lines[2:] == [
         "| as found, 1 thread | 3 | 80.5 | 86 | 90 | 85 | 0: 90, 1: 86, 3: 80.5 |",
         "| AVX2, 2 threads | 0 |  |  |  | 85 | not run |",
-        "| all | 3 | 80.5 | 86 | 90 | 85 | 1 of 3 below what is wanted |",
+        "| all | 3 | 80.5 | 86 | 90 | 85 | 1 of 3 below the wanted value |",
     ]
 
 

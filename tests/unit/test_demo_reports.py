@@ -51,7 +51,7 @@ def test_a_lock_that_a_run_changed_is_to_be_committed(
     for name in ("dvc.lock", "demo/dvc.lock", "metrics/demo_cirr/clip.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text("one")
-    assert summary.is_locked(), "no repository tells"
+    assert summary.is_locked(), "without a repository"
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], check=True)
     summary.main(tmp_path)
@@ -196,7 +196,7 @@ def test_the_families_table_gives_chance_both_stages_and_times() -> None:
     lines = families.report(found, seconds).splitlines()
     assert "| zs | 0.2 | 20.0 | 30.0 | 1.0 | 20.0 | 30.0 | 20.0 | 20.0 | 30.0 | 60 |" in lines
     assert "| tgcir | 2.5 | 20.0 | 30.0 | 12.5 | 20.0 | 30.0 |  |" in lines
-    assert "60 seconds went into what pairs share" in " ".join(lines)
+    assert "The stages that pairs share (images, base models, captions, matches) took 60 seconds." in " ".join(lines)
 
 
 def test_the_stopwatch_times_stages_that_run(
