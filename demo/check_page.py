@@ -59,7 +59,6 @@ CLIP of its own run. The figures are measured on images that no training uses.
 
 Machine: {machine}. Runs: {runs}. A full check has {full} runs of each model. Each row states its number of runs; a
 check that is started again trains the missing ones.
-
 """
 _LIMITS = {
     "as found": {},
