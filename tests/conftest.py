@@ -1,4 +1,4 @@
-"""What several test files share: a stub of a model family that needs no network, and tiny training settings."""
+"""Shared by several test files: a stub of a model family without a network, and tiny training settings."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 
 class StubComposer(ComposerModule):
-    """Image feature: the mean colour of each quarter, (12,). Query: the reference plus a vector for the text.
+    """A family whose image feature is the mean colour of each quarter, (12,); a query adds a vector for the text to it.
 
-    `encoded` counts images; `meaning` maps texts to vectors, a text that is not in it changes nothing.
+    `encoded` counts encoded images; `meaning` maps texts to vectors, and other texts have a vector of zeros.
     """
 
     family: ClassVar[str] = "stub"

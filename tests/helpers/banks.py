@@ -1,4 +1,4 @@
-"""A bank without images, for what only reads its rows."""
+"""A bank without images, for tests of code that only reads its rows."""
 
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ _NUMBERS = count()
 
 
 def stored_bank(reference: Tensor, dtype: str = "float32") -> Bank:
-    """Image `i{row}` has that row of `reference`, and the same at unit norm as its target."""
+    """Makes a bank: image `i{row}` has that row of `reference`, and as its target the row at unit norm."""
     path = Path(_FOLDER.name) / f"{next(_NUMBERS)}.npy"
     np.save(path, reference.numpy().astype(dtype))
     row = {f"i{row}": row for row in range(len(reference))}

@@ -10,7 +10,10 @@ FIRST_ID = 7
 
 
 def write_circo(root: Path, images: int = 60, val: int = 6, test: int = 4) -> Path:
-    """A CIRCO root: images `FIRST_ID * n`, n from 1; query i begins at the i-th and is answered by i % 3 + 1 others."""
+    """Writes a CIRCO root with images `FIRST_ID * n`, n from 1.
+
+    The reference of query i is the i-th image; i % 3 + 1 other images are its targets.
+    """
     ids = [FIRST_ID * number for number in range(1, images + 1)]
     folder = root / "COCO2017_unlabeled"
     listed = [{"id": number, "file_name": f"{number:012d}.jpg", "height": 32, "width": 32} for number in ids]
@@ -40,9 +43,9 @@ def _circo_record(ids: list[int], number: int, with_target: bool) -> dict[str, A
 
 
 def write_genecis(root: Path, queries: int = 3, distractors: int = 4) -> Path:
-    """A GeneCIS root: four tasks; query i begins at image 10 i + 1, its target is the next, then its distractors.
+    """Writes a GeneCIS root with four tasks.
 
-    Pictures of the attribute tasks are 40 x 30, and their parts boxes of 10 x 8 at (5, 4).
+    The reference of query i is image 10 i + 1, its target the next image; its distractors follow. Images of the attribute tasks are 40 x 30; their parts are boxes of 10 x 8 at (5, 4).
     """
     for task in ("focus_attribute", "change_attribute", "focus_object", "change_object"):
         records = []

@@ -60,7 +60,7 @@ def _text_side(layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def published_state(stage: int = 1, image_layers: int = 2, text_layers: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """What a stage's file holds of the network, its extras and its temperature; no tensor at its initial 0 or 1."""
+    """Returns the state dict of a stage's file, with extras and temperature. No tensor has its initial value 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     shapes = dict(_image_side(image_layers)) | dict(_text_side(text_layers))
     shapes |= dict(_linear("vision_proj", DIM, IMAGE_WIDTH)) | dict(_linear("text_proj", DIM, TEXT_WIDTH))
@@ -80,7 +80,7 @@ def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 
 def container(state: dict[str, Tensor], stage: int = 1) -> dict[str, Any]:
-    """What the published files of that stage hold."""
+    """Returns the content of a published file of the stage."""
     if stage == 1:
         return {"epoch": 3, "BLIP_Retrieval": state}
     beside = ("tau",)
@@ -88,14 +88,14 @@ def container(state: dict[str, Tensor], stage: int = 1) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, stage: int = 1, seed: int = 0) -> Path:
-    """Writes a tiny network as a published file of that stage, its tokenizer's folder beside it."""
+    """Writes a tiny network as a published file of the stage, and its tokenizer's folder beside it."""
     write_vocabulary(path.parent)
     torch.save(container(published_state(stage, seed=seed), stage), path)
     return path
 
 
 def write_base(folder: Path, **text_settings: Any) -> BlipForImageTextRetrieval:
-    """Writes an untrained BLIP in transformers' form, with heads of its own width, and its vocabulary beside it."""
+    """Writes an untrained BLIP in transformers' form, with its own head width, and its vocabulary beside it."""
     text = {"hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 64, "num_hidden_layers": 2}
     text |= {"vocab_size": len(WORDS) + ADDED, "max_position_embeddings": POSITIONS, "bos_token_id": None}
     vision = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 40, "num_hidden_layers": 1}

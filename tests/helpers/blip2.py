@@ -17,7 +17,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def _layer(name: str, *weight: int) -> Shapes:
-    """Weight and bias of a matrix, a kernel or a norm."""
+    """Returns random weight and bias of a matrix, a kernel or a norm."""
     yield f"{name}.weight", weight
     yield f"{name}.bias", weight[:1]
 
@@ -63,13 +63,15 @@ def _qformer(name: str, layers: int, every: int) -> Shapes:
 
 
 def published_state(stage: int = 1, layers: int = 3, every: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """What a stage's file holds, no extras; no tensor at its initial 0 or 1; the second pass is no copy of the first.
+    """Returns the state dict of a stage's file, without extras.
+
+    No tensor has its initial value 0 or 1, and the second pass is no copy of the first.
 
     Args:
         stage: 1 or 2.
-        layers: of the Q-Former; the ViT has two.
-        every: how many layers apart cross-attentions are.
-        seed: of the weights.
+        layers: number of layers of the Q-Former; the ViT has two.
+        every: every how many layers there is a cross-attention.
+        seed: seed of the weights.
     """
     shapes = dict(_image_side(2)) | dict(_qformer("Qformer.bert", layers, every))
     shapes |= {"query_tokens": (1, QUERIES, WIDTH), "temp": ()}
@@ -86,7 +88,7 @@ def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
         return torch.tensor(TEMP)
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
-        is_scale = name.endswith("weight")  # of a norm: a matrix has two dimensions
+        is_scale = name.endswith("weight")  # a norm; a matrix has two dimensions
         return 0.2 * values + float(is_scale)
     if "embed" in name or "token" in name:
         return values
@@ -94,7 +96,7 @@ def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 
 def extras(stage: int = 1) -> dict[str, Tensor]:
-    """The names that a published file may hold besides."""
+    """Returns tensors by the further names that a published file may contain."""
     shapes: dict[str, tuple[int, ...]] = {"prompt_tokens": (1, QUERIES, WIDTH), **dict(_layer("itm_head", 2, WIDTH))}
     for name in ("Qformer", "Qformer_query")[:stage]:
         shapes[f"{name}.bert.embeddings.position_ids"] = (1, POSITIONS)
@@ -104,14 +106,14 @@ def extras(stage: int = 1) -> dict[str, Tensor]:
 
 
 def container(state: dict[str, Tensor], stage: int = 1) -> dict[str, Any]:
-    """What the published files of that stage hold."""
+    """Returns the content of a published file of the stage."""
     if stage == 1:
         return {"epoch": 3, "Blip2QformerCirAlignPrompt": state}
     return {"epoch": 3, "state_dict": {PREFIX + name: tensor for name, tensor in state.items()}}
 
 
 def write_checkpoint(path: Path, stage: int = 1, seed: int = 0) -> Path:
-    """Writes a tiny network as a published file of that stage, extras included, its tokenizer's folder beside it."""
+    """Writes a tiny network as a published file of the stage, with extras, and its tokenizer's folder beside it."""
     write_vocabulary(path.parent)
     torch.save(container(published_state(stage, seed=seed) | extras(stage), stage), path)
     return path

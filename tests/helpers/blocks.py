@@ -10,16 +10,16 @@ ROOT = Path(__file__).parents[2]
 # Pages that commands write; their blocks name the commands that made the figures.
 WRITTEN = {"ablation.md", "benchmarks.md", "demo-models.md", "families.md"}
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-# What a reader sees in the first line of a block that is not run as it stands.
+# First lines of blocks that the tests do not run.
 _THING = "(?:the hub|a GPU|licensed data|a server of yours)"
 _MARK = re.compile(rf"# (?:needs {_THING}(?:, {_THING})*|takes minutes: run by make [a-z-]+(?:, make [a-z-]+)*)\n")
-# A first line that begins like a mark and is none is a misspelt one.
+# A first line that starts like a mark and is none is misspelt.
 _ALMOST = re.compile(r"# (?:needs|takes)\b")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page (from docs/, or README.md), place, language and text."""
+    """A fenced block: its page (in docs/, or README.md), line, language and text."""
 
     page: str
     line: int
@@ -28,18 +28,18 @@ class Block:
 
     @property
     def mark(self) -> str | None:
-        """The first line, where it says what the block needs."""
+        """The first line, if it states what the block needs."""
         found = _MARK.match(self.text)
         assert found or not _ALMOST.match(self.text), f"{self}: no such mark"
         return found[0].strip() if found else None
 
     @property
     def first(self) -> str:
-        """The first line that is no mark."""
+        """The first line that is not a mark."""
         return _MARK.sub("", self.text).lstrip().splitlines()[0]
 
     def commands(self) -> list[str]:
-        """Commands of a shell block, one each: continued lines joined, parts of `&&` taken apart, comments left out."""
+        """Returns the commands of a shell block: continued lines joined, parts of `&&` separate, no comments."""
         text = self.text
         if self.language == "console":
             text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
@@ -52,13 +52,13 @@ class Block:
 
 
 def pages() -> Iterator[Path]:
-    """README.md and every page of docs/."""
+    """Returns README.md and every page of docs/."""
     yield ROOT / "README.md"
     yield from sorted((ROOT / "docs").rglob("*.md"))
 
 
 def blocks() -> list[Block]:
-    """Every fenced block."""
+    """Returns every fenced block."""
     return [block for page in pages() for block in _of_page(page)]
 
 
@@ -74,7 +74,7 @@ def _of_page(page: Path) -> Iterator[Block]:
 
 
 def inline_commands() -> Iterator[tuple[str, str]]:
-    """Pages and the commands of `spn4cir` and `make` that stand in their sentences."""
+    """Yields pages and the commands of `spn4cir` and `make` in their sentences."""
     for page in pages():
         text = _FENCE.sub("", page.read_text(encoding="utf-8"))
         for command in re.findall(r"`((?:spn4cir|make) [a-z][^`]*)`", text):

@@ -1,4 +1,4 @@
-"""Headless Chromium, for tests of pages. What a page logs as an error, or asks of another host, fails its test."""
+"""Headless Chromium, for tests of pages. An error that a page logs, or a request to another host, fails its test."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ _MILLISECONDS = 30_000
 
 
 def find_chromium() -> str | None:
-    """The program: the environment variable CHROMIUM, else on the path."""
+    """Returns the program: the environment variable CHROMIUM, otherwise the one on PATH."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A module's browser: while it is open, asyncio.run does not work in this thread."""
+    """The browser of a test module. While it is open, asyncio.run does not work in this thread."""
     program = find_chromium()
     if program is None:
         pytest.skip("no Chromium on the path: install it, or name it by the environment variable CHROMIUM")
@@ -33,7 +33,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """From an address, and a context's options (`color_scheme`, `viewport`), to the page."""
+    """Function from an address, and options of a context (`color_scheme`, `viewport`), to the open page."""
     complaints: list[str] = []
     contexts = []
 

@@ -16,7 +16,7 @@ VISION = {
 
 
 def tiny_state(tower: Tower = "vit", seed: int = 0) -> dict[str, Tensor]:
-    """The state dict of an untrained CLIP: 32-d, quick GELU, one layer a tower, the whole vocabulary."""
+    """Returns the state dict of an untrained CLIP: 32-d, quick GELU, one layer per tower, the whole vocabulary."""
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -25,14 +25,14 @@ def tiny_state(tower: Tower = "vit", seed: int = 0) -> dict[str, Tensor]:
 
 
 def container(state: dict[str, Tensor], stage: int = 1) -> dict[str, Any]:
-    """What the published files of that stage hold."""
+    """Returns the content of a published file of the stage."""
     if stage == 1:
         return {"epoch": 3, "CLIP": state}
     return {"epoch": 3, "state_dict": {f"clip.{name}": tensor for name, tensor in state.items()}}
 
 
 def write_checkpoint(path: Path, stage: int = 1, tower: Tower = "vit", seed: int = 0) -> Path:
-    """Writes a tiny network as a published file of that stage."""
+    """Writes a tiny network as a published file of the stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(container(tiny_state(tower, seed), stage), path)
     return path

@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face hub on the loopback: its URLs, redirects, headers and error codes.
 
-A large file's `resolve` address answers with its hash and a redirect to another host, as the hub does to its CDN
-(`localhost`, while the hub is asked at `127.0.0.1`); a small file's with a redirect within the hub.
+The `resolve` address of a large file answers with its hash and a redirect to another host, as that of the hub does to
+its CDN (`localhost`; the hub is `127.0.0.1`). That of a small file answers with a redirect within the hub.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """An answer that ends after so many bytes of its body; `stalled` keeps the connection open."""
+    """An answer that ends after a number of bytes of its body; `stalled` keeps the connection open."""
 
     after: int
     ending: Ending = "closed"
@@ -42,7 +42,7 @@ class Cut(NamedTuple):
 
 @dataclass
 class Commit:
-    """Contents by path; those of `small` are stored in git, the others as large files."""
+    """A commit: contents by path. The paths of `small` are stored in git, the others as large files."""
 
     files: dict[str, bytes]
     small: frozenset[str]
@@ -50,15 +50,15 @@ class Commit:
 
 @dataclass
 class Hub:
-    """What the stand-in serves, how it fails, and what it was asked.
+    """The content of the stand-in, its failures, and the requests that it received.
 
     Attributes:
-        cuts: consumed one by one by the answers that carry a file's bytes.
-        replaced: bytes sent in the place of a file's, by path.
-        refusal: status and X-Error-Code of every answer under the repository.
-        ranges: False ignores Range headers.
-        chunk_store: also offers large files by the hub's own protocol (Xet), which nothing answers here.
-        headers: False leaves out what tells a hub from any other server.
+        cuts: failures of answers with a file's bytes; each such answer consumes one.
+        replaced: bytes by path that are sent instead of the file's.
+        refusal: status and X-Error-Code of every answer for the repository.
+        ranges: whether Range headers are honoured.
+        chunk_store: whether large files are also offered by the hub's own protocol (Xet), which nothing answers here.
+        headers: whether answers have the headers by which a hub is recognised.
     """
 
     commits: dict[str, Commit] = field(default_factory=dict)
@@ -79,19 +79,19 @@ class Hub:
         return f"http://127.0.0.1:{self.port}"
 
     def publish(self, files: Mapping[str, bytes], small: frozenset[str] = frozenset()) -> str:
-        """Adds a commit that holds these files alone, and moves `main` to it."""
+        """Adds a commit of these files alone, and moves `main` to it."""
         commit = hashlib.sha1(f"commit {len(self.commits)}".encode()).hexdigest()
         self.commits[commit] = Commit(dict(files), small)
         self.branches["main"] = commit
         return commit
 
     def downloads(self) -> list[Request]:
-        """The requests for a file's bytes."""
+        """Returns the requests for the bytes of a file."""
         return [r for r in self.requests if r.method == "GET" and re.match(r"/(cdn|api/resolve-cache)/", r.path)]
 
 
 def git_hash(content: bytes) -> str:
-    """What git names a file of this content."""
+    """Returns git's hash of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -198,8 +198,8 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if ending == "stalled":
             self.hub.stop.wait()
-        if ending == "reset":  # no lingering: the peer reads an error, and not an end
-            time.sleep(0.1)  # until what was sent has been read: what has not is lost with the connection
+        if ending == "reset":  # no lingering: the peer reads an error instead of an end
+            time.sleep(0.1)  # until the peer has read all: unread bytes are lost with the connection
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 
@@ -213,7 +213,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path | None = None) -> None:
-    """The library as it would be, had the environment named the stand-in (and the cache) when it was imported."""
+    """Configures the library as if the environment had named the stand-in (and the cache) at its import."""
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
@@ -225,7 +225,7 @@ def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path | None 
 
 @contextmanager
 def serve() -> Iterator[Hub]:
-    """A hub that answers until the block ends."""
+    """Runs a hub until the block ends."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
     server.daemon_threads = True

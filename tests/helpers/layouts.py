@@ -17,7 +17,7 @@ GROUP = 6
 
 
 def draw(path: Path, number: int, size: tuple[int, int] = (32, 32)) -> Path:
-    """Writes a picture of 4 x 4 coloured blocks that `number` decides; any two numbers differ, also as a JPEG."""
+    """Writes an image of 4 x 4 coloured blocks that depend on `number`. Images of two numbers differ, also as JPEGs."""
     blocks = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
@@ -25,21 +25,21 @@ def draw(path: Path, number: int, size: tuple[int, int] = (32, 32)) -> Path:
 
 
 def write(path: Path, value: Any) -> Path:
-    """Writes JSON, folders included."""
+    """Writes JSON, and creates its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
     return path
 
 
 def change(path: Path, edit: Any) -> Path:
-    """Reads a JSON file, lets `edit` change the value in place or return another one, and writes it back."""
+    """Edits a JSON file: `edit` changes the value in place or returns another one."""
     value = json.loads(path.read_text(encoding="utf-8"))
     changed = edit(value)
     return write(path, value if changed is None else changed)
 
 
 def write_fashioniq(root: Path, images: int = 6, suffix: str = ".png") -> Path:
-    """A FashionIQ root: `images` a category and split, each the reference of one triplet.
+    """Writes a FashionIQ root: `images` for each category and split, each the reference of one triplet.
 
     Names are `{category}-{split}-{number}`; the target of image i is image i + 1. Test triplets have no target.
     """
@@ -61,9 +61,9 @@ def _fashioniq_triplet(names: list[str], number: int, split: str) -> dict[str, A
 
 
 def write_folder(root: Path, images: int = 40) -> Path:
-    """Pictures in two sub-folders with `triplets.csv`, in which each is the reference of a row.
+    """Writes images in two sub-folders with `triplets.csv`, in which each is the reference of a row.
 
-    The target of picture i is picture i + 1; ten rows share a group. The last quarter of the rows is for validation.
+    The target of image i is image i + 1; ten rows share a group. The last quarter of the rows is for validation.
     """
     names = [f"{kind}/{number}.png" for kind in ("mugs", "pots") for number in range(images // 2)]
     rows = [["reference", "target", "text", "split", "group"]]
@@ -81,7 +81,7 @@ IMAGE_CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def image_cells(folder: Path, count: int, first: int = 30_000) -> list[dict[str, Any]]:
-    """Cells of pictures as the library `datasets` writes them."""
+    """Returns cells of images as the library `datasets` writes them."""
     cells = []
     for number in range(count):
         draw(folder / "drawn.png", first + number)
@@ -91,7 +91,7 @@ def image_cells(folder: Path, count: int, first: int = 30_000) -> list[dict[str,
 
 
 def write_parquet(path: Path, columns: dict[str, Any], features: dict[str, Any] | None = None) -> Path:
-    """A parquet file; columns of pictures have the type of the library `datasets`, and its metadata where given."""
+    """Writes a parquet file. Columns of images have the type of the library `datasets`, and its metadata if given."""
     arrays = {
         name: pa.array(values, IMAGE_CELL) if any(isinstance(value, dict) for value in values) else pa.array(values)
         for name, values in columns.items()
@@ -105,9 +105,9 @@ def write_parquet(path: Path, columns: dict[str, Any], features: dict[str, Any] 
 
 
 def write_table(root: Path, images: int = 40) -> Path:
-    """Rows with their pictures inside, in files of two splits as the hub names them.
+    """Writes rows that contain their images, in files of two splits with the hub's names.
 
-    The target of picture i is picture i + 1; the last quarter of the rows is for validation.
+    The target of image i is image i + 1; the last quarter of the rows is for validation.
     """
     root.mkdir(parents=True, exist_ok=True)
     cells = image_cells(root, images)
@@ -127,7 +127,7 @@ def write_table(root: Path, images: int = 40) -> Path:
 
 
 def write_cirr(root: Path, train_groups: int = 2, val_groups: int = 2, test_groups: int = 9) -> Path:
-    """A CIRR root of groups of six similar images, each image the reference of one pair.
+    """Writes a CIRR root of groups of six similar images, each the reference of one pair.
 
     Names are `{train, dev or test1}-{group}-0-img{number}`; the target of a group's image i is its image i + 1. The
     default 9 test groups give a test1 of 54 images, enough for lists of 50.

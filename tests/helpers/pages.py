@@ -1,4 +1,4 @@
-"""Pages of docs/ that are run whole, their blocks one after the other."""
+"""Runs of whole pages of docs/, block by block."""
 
 import shlex
 from typing import Any
@@ -11,12 +11,12 @@ from tests.helpers.blocks import Block, blocks
 
 
 def blocks_of(page: str, *languages: str) -> list[Block]:
-    """A page's blocks in these languages that no mark exempts, in their order."""
+    """Returns a page's blocks in these languages, in order, without those that a mark exempts."""
     return [block for block in blocks() if block.page == page and block.language in languages and not block.mark]
 
 
 def run_page(page: str) -> dict[str, Any]:
-    """Runs a page's `spn4cir` commands and its Python, in this process and folder; returns what the Python defined."""
+    """Runs a page's `spn4cir` commands and Python code in this process and folder. Returns the names in the code."""
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks_of(page, "bash", "python"):
         if block.language == "python":

@@ -20,7 +20,7 @@ def linear(state: State, name: str, x: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention of heads 64 wide; `mask` (batch, keys) is 0 for keys that nobody reads."""
+    """Softmax attention of heads of width 64; `mask` (batch, keys) is 0 for masked keys."""
     q, k, v = (x.unflatten(-1, (-1, HEAD)).transpose(1, 2) for x in (q, k, v))
     logits = q @ k.transpose(2, 3) / math.sqrt(HEAD)
     if mask is not None:

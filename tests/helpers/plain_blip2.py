@@ -50,7 +50,7 @@ def _embed(state: State, name: str, queries: Tensor, ids: Tensor) -> Tensor:
 
 
 def fusion(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-    """The outputs at the queries: self-attention over queries and text, cross-attention of the queries alone."""
+    """The outputs of the queries: self-attention over queries and text, cross-attention of the queries alone."""
     name, count = "Qformer.bert", state["query_tokens"].shape[1]
     x = _embed(state, name, state["query_tokens"].expand(len(tokens), -1, -1), ids)
     everywhere = torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
@@ -66,7 +66,7 @@ def fusion(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 def query(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-    """The second pass over the fusion: no image, the text's feed-forward for all, read at the text's first token."""
+    """The text's first token in the second pass, over the fusion without image; all tokens use the text's feed-forward."""
     stage_2 = "text_proj_q.weight" in state
     name, projection = ("Qformer_query.bert", "text_proj_q") if stage_2 else ("Qformer.bert", "text_proj")
     fused = fusion(state, ids, mask, tokens)
@@ -80,7 +80,7 @@ def query(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 def target(state: State, tokens: Tensor) -> Tensor:
-    """The projected queries that see the image alone."""
+    """The projected outputs of the queries for the image alone."""
     name = "Qformer.bert"
     x = norm(state, f"{name}.embeddings.LayerNorm", state["query_tokens"].expand(len(tokens), -1, -1), 1e-12)
     layer = 0

@@ -1,4 +1,4 @@
-"""CLIP's towers written out in plain tensor operations, from OpenAI's names: the reference for networks built on it."""
+"""CLIP's towers written out in plain tensor operations, from OpenAI's names: the reference of other networks."""
 
 import math
 
@@ -26,7 +26,7 @@ def attention(state: dict[str, Tensor], name: str, x: Tensor, head: int, causal:
 
 
 def transformer(state: dict[str, Tensor], prefix: str, x: Tensor, head: int, causal: bool) -> Tensor:
-    """Pre-norm blocks with quick GELU, as many as the state holds."""
+    """Pre-norm blocks with quick GELU, as many as the state has."""
     layer = 0
     while f"{prefix}.resblocks.{layer}.ln_1.weight" in state:
         name = f"{prefix}.resblocks.{layer}"
@@ -48,7 +48,7 @@ def image_sequence(state: dict[str, Tensor], images: Tensor, head: int) -> Tenso
 
 
 def image_feature(state: dict[str, Tensor], sequence: Tensor) -> Tensor:
-    """The class token's norm and projection."""
+    """The class token after norm and projection."""
     return norm(state, "visual.ln_post", sequence[:, 0]) @ state["visual.proj"]
 
 

@@ -1,4 +1,4 @@
-"""Tiny CC3M folders with the same drawn pictures in each of the three forms."""
+"""Tiny CC3M folders with the same drawn images in each of the three forms."""
 
 import json
 import shutil
@@ -14,17 +14,17 @@ IMAGES = 3
 
 
 def names(part: int, images: int = IMAGES) -> list[str]:
-    """The image ids of a part, in img2dataset's form: five digits of the shard, four of the image."""
+    """Returns the image ids of a part in img2dataset's form: five digits of the shard, four of the image."""
     return [f"{part:05d}{number:04d}" for number in range(images)]
 
 
 def caption(name: str) -> str:
-    """The alt text of an image."""
+    """Returns the alt text of an image."""
     return f"picture no. {int(name)} on our site"
 
 
 def foreign(name: str) -> str:
-    """Where the image lay on the machine that wrote the part files."""
+    """Returns the path of the image on the machine that wrote the part files."""
     return f"/some/machine/cc3m/images/{name}.jpg"
 
 
@@ -35,7 +35,7 @@ def write_part_files(
     folder: str = "images",
     image: Callable[[str], str] = foreign,
 ) -> Path:
-    """The authors' form: `part_{n}.data` beside the pictures, which lie in `folder`."""
+    """Writes the authors' form: `part_{n}.data` beside the images, which are in `folder`."""
     root.mkdir(parents=True, exist_ok=True)
     for part in parts:
         lines = []
@@ -48,7 +48,7 @@ def write_part_files(
 
 
 def write_folders(root: Path, parts: Sequence[int] = PARTS, images: int = IMAGES) -> Path:
-    """img2dataset's folders, with what it leaves beside them."""
+    """Writes img2dataset's folders, with the further files that it writes."""
     for part in parts:
         folder = root / f"{part:05d}"
         for name in names(part, images):
@@ -61,7 +61,7 @@ def write_folders(root: Path, parts: Sequence[int] = PARTS, images: int = IMAGES
 
 
 def write_tars(root: Path, parts: Sequence[int] = PARTS, images: int = IMAGES) -> Path:
-    """webdataset's tars, with the folders' files as members."""
+    """Writes webdataset's tars, with the files of the folders as members."""
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as drawn:
         folders = write_folders(Path(drawn), parts, images)
@@ -73,7 +73,7 @@ def write_tars(root: Path, parts: Sequence[int] = PARTS, images: int = IMAGES) -
 
 
 def write_tar(path: Path, files: Sequence[Path]) -> Path:
-    """A tar with the files at its top."""
+    """Writes a tar with the files at its top level."""
     with tarfile.open(path, "w") as tar:
         for file in files:
             tar.add(file, file.name)

@@ -1,4 +1,4 @@
-"""A tiny published file of each family and stage, and what it takes to read it."""
+"""A tiny published file of each family and stage, and the options for reading it."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from tests.helpers.words import write_vocabulary
 
 FAMILIES = ("clip", "tgcir", "blip", "blip2")
 OPTIONS = {"tgcir": tgcir.OPTIONS}
-# Those whose text towers need a vocabulary.
+# Families whose text towers need a vocabulary.
 READS_WORDS = ("blip", "blip2")
 
 
 def write_published(path: Path, family: str, stage: int = 1) -> Path:
-    """Writes a tiny network as a published file of that stage, and a vocabulary beside it."""
+    """Writes a tiny network as a published file of the stage, and a vocabulary beside it."""
     if family == "tgcir":
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(tgcir.container(tgcir.published_state(stage)), path)
@@ -26,12 +26,12 @@ def write_published(path: Path, family: str, stage: int = 1) -> Path:
 
 
 def options(family: str, folder: Path) -> Options:
-    """What reads the network, its vocabulary in the folder."""
+    """Returns the options for reading the network; its vocabulary is in the folder."""
     return Options(tokenizer=str(folder)) if family in READS_WORDS else OPTIONS.get(family, Options())
 
 
 def flags(family: str, folder: Path) -> list[str]:
-    """The same for the command line."""
+    """Returns the command-line options for reading the network; its vocabulary is in the folder."""
     found = options(family, folder)
     pairs = {
         "--tokenizer": found.tokenizer,

@@ -1,4 +1,4 @@
-"""A made-up run: the files that the stages write, of a tiny FashionIQ whose figures are chosen."""
+"""A made-up run: the files of the stages for a tiny FashionIQ with chosen figures."""
 
 import json
 from pathlib import Path
@@ -20,12 +20,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def rank(number: int) -> int:
-    """Of query `number` of a category, after stage 2: hits, near misses and failures in each."""
+    """Returns the rank of a category's query after stage 2; among them are hits, near misses and failures."""
     return (1, 4, 10, 11, 30, 50, 51, 80, 2, 3, 12, 120)[number]
 
 
 def write_run(root: Path) -> None:
-    """The project folder of a run of demo_fiq and clip, up to `validate`."""
+    """Writes the project folder of a run of demo_fiq and clip, up to `validate`."""
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
     (root / "params.yaml").write_text(text.replace("clip: [400, 800]", "clip: [10, 20]"), encoding="utf-8")
     data = root / "data"
@@ -63,7 +63,7 @@ def _triplet(names: list[str], number: int) -> dict[str, object]:
 
 
 def write_weights(folder: Path, name: str, trained: bool = True) -> None:
-    """Weights with the curves of a training; without, as published weights have them."""
+    """Writes weights with the curves of a training, or without curves, as for published weights."""
     for group in ("steps", "epochs", "scores"):
         (folder / "figures" / group).mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(name.encode())

@@ -1,4 +1,4 @@
-"""Metrics files with their tables of queries, as validate writes them, from ranks alone."""
+"""Metrics files and their tables of queries, as validate writes them, from ranks alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ CAPTIONS = {"fashioniq": "first and second caption, joined by ' and '", "cirr": 
 
 
 def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: Any) -> Path:
-    """Writes the metrics file `path` and its table; `changes` go into the protocol."""
+    """Writes the metrics file `path` and its table; `changes` are made to the protocol."""
     assert layout in LAYOUTS
     adapter = open_layout(layout, root, "error")
     rows, recalls = [], {}

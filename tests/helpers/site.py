@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def build_site(folder: Path) -> Path:
-    """Builds strictly, as `make docs` does; skips where npm or its registry is not in reach."""
+    """Builds strictly, as `make docs` does; skips the test if npm or its registry cannot be reached."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if "npm is needed" in done.stderr or "npm cannot fetch" in done.stderr:
@@ -31,7 +31,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of a server of a folder's files."""
+    """Runs a server of a folder's files; yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""Tables in the forms of the hub, and the layout opened on them."""
+"""Tables in the forms of the hub, and the layout that reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ COLUMNS = {"reference": "reference_image", "target": "target_image"}
 
 
 def table(root: Path, missing: str = "error", **settings: Any) -> Table:
-    """The layout with the settings of its table; `held_out` is the data set's."""
+    """Returns the layout with the settings of its table; `held_out` is a setting of the data set."""
     held_out = {key: settings.pop(key) for key in ("held_out",) if key in settings}
     opened = open_layout("table", root, missing, {"table": settings, **held_out})  # type: ignore[arg-type]
     assert isinstance(opened, Table)
@@ -19,7 +19,7 @@ def table(root: Path, missing: str = "error", **settings: Any) -> Table:
 
 
 def write_benchmark(root: Path) -> dict[str, Any]:
-    """Queries, a corpus and their relevance, as the tasks of MTEB lie on the hub; one query starts outside of it."""
+    """Writes queries, a corpus and their relevance in the form of MTEB's tasks. One reference is not in the corpus."""
     cells = image_cells(root, 6)
     write_parquet(root / "corpus/test-00000-of-00001.parquet", {"id": [f"c{n}" for n in range(5)], "image": cells[:5]})
     write_parquet(
@@ -35,13 +35,13 @@ def write_benchmark(root: Path) -> dict[str, Any]:
 
 
 def write_rows(root: Path, **other: Any) -> Path:
-    """Two rows with their pictures inside, one for each split; `other` columns in their place or beside them."""
+    """Writes two rows that contain their images, one for each split; `other` columns replace these or are added."""
     cells = image_cells(root, 3)
     columns = {"reference": cells[:2], "target": cells[1:], "text": ["a", "b"], "split": ["val", "train"]}
     return write_parquet(root / "t.parquet", columns | {key: value for key, value in other.items() if value})
 
 
 def write_relevance(root: Path, names: list[str], scores: list[Any]) -> Path:
-    """Another relevance for `write_benchmark`: an answer of q0 and two of q1."""
+    """Returns another relevance for `write_benchmark`: one answer of q0 and two of q1."""
     columns = {"query-id": ["q0", "q1", "q1"], "corpus-id": names, "score": scores}
     return write_parquet(root / "qrels/test-00000-of-00001.parquet", columns)

@@ -14,7 +14,7 @@ from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 
 DIM, IMAGE_WIDTH, TEXT_WIDTH, HEAD, SIZE = 24, 64, 96, 32, 24
-# Of the base model, whose heads are as wide as the published networks'.
+# Sizes of the base model, whose head width is that of the published networks.
 BASE_TEXT_WIDTH = 128
 VOCABULARY = 49408
 OPTIONS = Options(vision_head_width=HEAD, text_head_width=HEAD)
@@ -23,7 +23,7 @@ TWIN = "backbone.image_backbone."
 
 @cache
 def _clip(text_width: int) -> dict[str, Tensor]:
-    """A CLIP of two layers a tower, two and three heads, widths that all differ, nothing at its initial 0 or 1."""
+    """Returns a CLIP of two layers per tower, two and three heads, different widths, and no tensor at its initial 0 or 1."""
     vision = CLIPVisionCfg(layers=2, width=IMAGE_WIDTH, head_width=HEAD, patch_size=8, image_size=SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=VOCABULARY, width=text_width, heads=text_width // HEAD, layers=2)
     with torch.random.fork_rng():
@@ -38,7 +38,7 @@ def _clip(text_width: int) -> dict[str, Tensor]:
 
 
 def clip_state(text_width: int = TEXT_WIDTH) -> dict[str, Tensor]:
-    """The CLIP of the checkpoints, in OpenAI's names."""
+    """Returns the CLIP of the checkpoints, in OpenAI's names."""
     return {name: tensor.clone() for name, tensor in _clip(text_width).items()}
 
 
@@ -68,9 +68,9 @@ def _gate(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def published_state(stage: int, masks: int = 4, learners: int = 8, words: int = VOCABULARY) -> dict[str, Tensor]:
-    """What a file of the stage holds, no extras; every tensor random, masks of both signs.
+    """Returns the state dict of a stage's file, without extras. Every tensor is random; masks have both signs.
 
-    `words` below the vocabulary makes a network that reads no text, but loads much faster.
+    With fewer `words` than the vocabulary the network reads no text, but loads much faster.
     """
     generator = torch.Generator().manual_seed(stage)
     clip = clip_state()
@@ -86,23 +86,23 @@ def published_state(stage: int, masks: int = 4, learners: int = 8, words: int = 
 
 
 def extras() -> dict[str, Tensor]:
-    """The names that a published file may hold besides."""
+    """Returns tensors by the further names that a published file may contain."""
     shapes = {"local_weight": (12,), "loss_T": (1,), **_gate("t_remain_map"), **_gate("t_replace_map")}
     return {name: torch.full(shape, 7.0) for name, shape in shapes.items()}
 
 
 def container(state: dict[str, Tensor]) -> dict[str, Any]:
-    """What the published files of both stages hold."""
+    """Returns the content of a published file of either stage."""
     return {"epoch": 3, "state_dict": state}
 
 
 def tiny_tgcir(state: dict[str, Tensor], stage: int, place: str = "a.pt") -> TgcirComposer:
-    """The network of a state dict, which stays as it is."""
+    """Returns the network of a state dict, which is not changed."""
     return TgcirComposer.from_state(dict(state), stage, place, OPTIONS)
 
 
 def write_base(folder: Path) -> Path:
-    """The CLIP of the checkpoints, but for its text width, as a folder that open_clip reads."""
+    """Writes the CLIP of the checkpoints, with another text width, as a folder that open_clip reads."""
     config = {
         "embed_dim": DIM,
         "vision_cfg": {"image_size": SIZE, "layers": 2, "width": IMAGE_WIDTH, "head_width": 64, "patch_size": 8},

