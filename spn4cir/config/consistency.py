@@ -28,7 +28,7 @@ def conflicts(params: Params) -> Iterator[str]:
 
 def _undefined(params: Params) -> Iterator[str]:
     """Entries for data sets that `datasets` does not define."""
-    sections: Mapping[str, Mapping[str, Any]] = {name: getattr(params, name) for name in (*_SHARED, *_BY_FAMILY)}
+    sections: dict[str, Mapping[str, Any]] = {name: getattr(params, name) for name in (*_SHARED, *_BY_FAMILY)}
     for name, section in (sections | {"validate": params.validate_}).items():
         for dataset in section:
             if dataset not in params.datasets and dataset not in params.benchmarks:

@@ -45,7 +45,8 @@ def _circo_record(ids: list[int], number: int, with_target: bool) -> dict[str, A
 def write_genecis(root: Path, queries: int = 3, distractors: int = 4) -> Path:
     """Writes a GeneCIS root with four tasks.
 
-    The reference of query i is image 10 i + 1, its target the next image; its distractors follow. Images of the attribute tasks are 40 x 30; their parts are boxes of 10 x 8 at (5, 4).
+    The reference of query i is image 10 i + 1, its target the next image; its distractors follow. Images of the
+    attribute tasks are 40 x 30; their parts are boxes of 10 x 8 at (5, 4).
     """
     for task in ("focus_attribute", "change_attribute", "focus_object", "change_object"):
         records = []

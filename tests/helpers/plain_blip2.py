@@ -66,7 +66,7 @@ def fusion(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
 
 
 def query(state: State, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-    """The text's first token in the second pass, over the fusion without image; all tokens use the text's feed-forward."""
+    """The text's first token in the second pass over the fusion without image; all tokens use the text feed-forward."""
     stage_2 = "text_proj_q.weight" in state
     name, projection = ("Qformer_query.bert", "text_proj_q") if stage_2 else ("Qformer.bert", "text_proj")
     fused = fusion(state, ids, mask, tokens)

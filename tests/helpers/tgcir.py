@@ -23,7 +23,7 @@ TWIN = "backbone.image_backbone."
 
 @cache
 def _clip(text_width: int) -> dict[str, Tensor]:
-    """Returns a CLIP of two layers per tower, two and three heads, different widths, and no tensor at its initial 0 or 1."""
+    """Returns a CLIP of two layers per tower, two and three heads, different widths, and no tensor of only 0 or 1."""
     vision = CLIPVisionCfg(layers=2, width=IMAGE_WIDTH, head_width=HEAD, patch_size=8, image_size=SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=VOCABULARY, width=text_width, heads=text_width // HEAD, layers=2)
     with torch.random.fork_rng():

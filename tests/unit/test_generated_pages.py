@@ -1,4 +1,4 @@
-"""The text of the documentation that is made from the code: it is current, and the site replaces what it shows whole."""
+"""The generated text of the documentation is current, and the site replaces the modules that it shows whole."""
 
 import re
 import shutil
@@ -29,12 +29,12 @@ def test_every_module_is_summarised_once():
 
 
 def test_the_text_after_a_mark_is_replaced_and_the_rest_of_the_page_kept():
-    page = "# A\n\n<!-- module spn4cir.errors -->\n\n<!-- help of inspect -->\nold\n<!-- end -->\n\nafter\n"
+    page = "# A\n\n<!-- module spn4cir.errors -->\n\n<!-- help of inspect -->\noutdated line\n<!-- end -->\n\nafter\n"
     written = generate(page, DOCS)
     assert written == generate(written, DOCS)
     assert "- `InputError`: A bad input" in written
     assert "Usage: spn4cir inspect [OPTIONS]" in written
-    assert "old" not in written
+    assert "outdated line" not in written
     assert written.startswith("# A\n\n<!-- module")
     assert written.endswith("<!-- end -->\n\nafter\n")
 
