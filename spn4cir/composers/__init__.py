@@ -1,4 +1,4 @@
-"""Model families by name. A new family is one file here and one entry."""
+"""Registry of the model families. A new family is one file in this package and one entry here."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Container:
-    """How a published file packs a family's weights.
+    """How a published file stores a family's weights.
 
     Attributes:
-        stage: 1 or 2.
+        stage: training stage, 1 or 2.
         key: top-level key of the state dict.
-        prefix: what every name of the network begins with.
-        mark: a name fragment that only this family's state dicts hold; empty where `key` or `prefix` tells.
-        beside: names that stand in the state dict without the prefix.
+        prefix: prefix of the names of the network's tensors.
+        mark: a fragment of a name that only this family's state dicts contain; empty if `key` or `prefix` identifies
+            the family.
+        beside: names that the state dict contains without the prefix.
     """
 
     stage: int
@@ -34,8 +35,9 @@ class FamilyEntry:
     """A family of the registry.
 
     Attributes:
-        target: module and class, as an import string: a family is imported when it is asked for.
-        containers: of its files, the surer mark first; none for a recipe whose files are another family's.
+        target: module and class, as an import string; the module is imported when the family is used.
+        containers: containers of the family's files, the most specific mark first; empty for a recipe that uses the
+            files of another family.
     """
 
     target: str
@@ -49,7 +51,7 @@ COMPOSERS = {
     "tgcir": FamilyEntry(
         "spn4cir.composers.tgcir:TgcirComposer",
         (
-            # A first-stage file may hold the second stage's names too; only it holds the temperature of its loss.
+            # A first-stage file may also contain the names of the second stage, but only it contains `loss_T`.
             Container(1, "state_dict", mark="loss_T"),
             Container(2, "state_dict", mark="backbone.masks_text"),
             Container(1, "state_dict", mark="backbone.masks"),
@@ -69,7 +71,7 @@ COMPOSERS = {
 
 
 def composer_class(family: str) -> type["Composer"]:
-    """The class of a family. Raises InputError for one that is not known."""
+    """Returns the class of a family. Raises InputError if the family is unknown."""
     if family not in COMPOSERS:
         raise InputError(f"family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")
     module, name = COMPOSERS[family].target.split(":")

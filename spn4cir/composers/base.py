@@ -1,4 +1,4 @@
-"""What families share: the temperature, and unit-norm features that are compared by dot products."""
+"""Base class of the families: the temperature, and unit-norm features that are compared by dot products."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -13,14 +13,14 @@ from spn4cir.weights import check_tensors
 
 
 class ComposerModule(nn.Module):
-    """A network with a temperature whose targets are one unit-norm vector an image.
+    """A network with a temperature, whose target feature is one unit-norm vector per image.
 
-    A family without files of its own elsewhere needs no more than its features and its composition: it is trained by
-    the two lists of modules below, and its files hold its tensors under the names that they have here.
+    A family without a published file format only has to define its features and its composition. The two lists of
+    modules below control its training, and its files contain its tensors under the names of this module.
 
     Attributes:
-        frozen: the modules that decide the features of images; stage 2 leaves them as they are.
-        pretrained: the modules that may have a learning rate of their own.
+        frozen: names of the modules that compute image features; stage 2 does not train them.
+        pretrained: names of the modules that may have a separate learning rate.
     """
 
     family: ClassVar[str]
@@ -36,7 +36,7 @@ class ComposerModule(nn.Module):
     def score(
         self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery dim"]
     ) -> Float[Tensor, "queries gallery"]:
-        """Cosine: the dot product of unit-norm features."""
+        """Returns the cosine similarity: the dot product of unit-norm features."""
         return queries @ targets.T
 
     def contrast(
@@ -46,16 +46,19 @@ class ComposerModule(nn.Module):
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
-        """InfoNCE over the dot products."""
+        """Returns the InfoNCE loss over the dot products."""
         return info_nce(queries, targets, labels, temperature)
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
-        """None: the tokenizer ships with a package."""
+        """None, because the tokenizer is part of a package."""
         return None
 
     def train_stage(self, stage: int) -> Trained:
-        """Stage 1 trains everything, stage 2 all but `frozen`; the temperature is the training loop's."""
+        """Freezes the modules in `frozen` for stage 2; stage 1 trains all of them.
+
+        The temperature is not among the returned parameters, because the training loop sets it.
+        """
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name != "temperature")
         for name in self.frozen if stage == 2 else ():
@@ -65,17 +68,17 @@ class ComposerModule(nn.Module):
         return Trained(backbone, [parameter for parameter in trainable([self]) if parameter not in own])
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Those of the modules in `frozen`."""
+        """Yields the names and tensors of the modules in `frozen`."""
         for name in self.frozen:
             yield from self.get_submodule(name).state_dict(prefix=f"{name}.").items()
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """`{"epoch", "FAMILY_stage1"}` or `{"epoch", "FAMILY_stage2"}`, names as they are here."""
+        """Returns `{"epoch", "FAMILY_stage1"}` or `{"epoch", "FAMILY_stage2"}`, with the names of this module."""
         return {"epoch": epoch, f"{self.family}_stage{stage}": copies(self.state_dict())}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """From those names. Raises InputError that lists the names at fault."""
+        """Builds the network from the names that `published` writes. Raises InputError that lists wrong names."""
         del stage, options
         composer = cls()
         check_tensors(state, composer.state_dict(), place)
@@ -84,32 +87,32 @@ class ComposerModule(nn.Module):
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """Nothing is pretrained: torch's global seed draws the network."""
+        """Builds a network without pretrained weights; torch's global random generator initialises it."""
         del model, tag, options
         return cls().eval()
 
     def extras(self, stage: int) -> dict[str, Tensor]:
-        """None: the original's files hold what the network has."""
+        """Returns an empty dict, because the original files contain no other tensors."""
         del stage
         return {}
 
     def sizes(self) -> Sizes | None:
-        """None: the family does not tell."""
+        """Returns None, because the family does not report its sizes."""
         return None
 
     @classmethod
     def base_sizes(cls, model: str) -> Sizes | None:
-        """None: only the model's files tell."""
+        """Returns None, because only the model's files contain its sizes."""
         del model
         return None
 
 
 def trainable(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """The parameters of modules that ask for gradients, each once."""
+    """Returns the parameters of modules that require gradients, each once."""
     found = {parameter: None for module in modules for parameter in module.parameters() if parameter.requires_grad}
     return list(found)
 
 
 def copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, copied to the CPU."""
+    """Returns copies of the tensors on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}

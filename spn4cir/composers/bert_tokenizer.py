@@ -1,6 +1,7 @@
-"""BERT's lower-casing WordPiece tokenizer over a vocabulary from the hub, a folder or a checkpoint of ours.
+"""BERT's lower-casing WordPiece tokenizer, with a vocabulary from the hub, a folder or a checkpoint of this package.
 
-Only the words are taken, never a tokenizer's settings: some of the folders about cut and pad to lengths of their own.
+Only the vocabulary is read. The settings of a tokenizer are ignored, because some published folders truncate and pad
+to other lengths.
 """
 
 import json
@@ -22,17 +23,17 @@ from spn4cir.errors import InputError
 
 _REMEDY = "name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
 _FILES = ("vocab.txt", "tokenizer.json")
-# What the text encoders cannot do without: padding, unknown words, start, end.
+# Tokens that the text encoders need: padding, unknown words, start, end.
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _SPECIAL = (*_REQUIRED, "[MASK]")
 
 
 class Tokens(NamedTuple):
-    """Texts as ids.
+    """Texts as token ids.
 
     Attributes:
-        ids: padded with `[PAD]`.
-        mask: 1 where a token stands, 0 where there is padding.
+        ids: token ids, padded with `[PAD]`.
+        mask: 1 for a token, 0 for padding.
     """
 
     ids: Int[Tensor, "texts length"]
@@ -40,12 +41,12 @@ class Tokens(NamedTuple):
 
 
 class BertWords:
-    """A BERT tokenizer whose vocabulary is read when it is first needed.
+    """A BERT tokenizer that reads its vocabulary when it is first used.
 
     Args:
-        options: its vocabulary, or its hub id or folder; neither: `DEFAULT_TOKENIZER`.
-        added: special tokens that come after the vocabulary's words, in the order of their ids.
-        embeddings: how many word embeddings the network has.
+        options: the vocabulary, or the hub id or folder of the tokenizer; if both are None, `DEFAULT_TOKENIZER`.
+        added: special tokens that follow the words of the vocabulary, in the order of their ids.
+        embeddings: number of word embeddings of the network.
         place: the network's file, for messages.
     """
 
@@ -59,40 +60,41 @@ class BertWords:
     def vocabulary(self) -> tuple[str, ...]:
         """The words in the order of their ids, without the added tokens.
 
-        Raises InputError where the vocabulary cannot be had, is none, or is of another size than the network's.
+        Raises InputError if the vocabulary cannot be read or downloaded, is not a BERT vocabulary, or has another size
+        than the network.
         """
         source, words = _read(self._options, self._place)
         if words[-len(self._added) :] == self._added:
             words = words[: -len(self._added)]
         if missing := [word for word in _REQUIRED if word not in words]:
-            raise InputError(f"{source}: is no BERT vocabulary: missing {missing}; {_REMEDY}")
+            raise InputError(f"{source}: is not a BERT vocabulary: missing {missing}; {_REMEDY}")
         if len(set(words)) < len(words):
-            raise InputError(f"{source}: is no BERT vocabulary: {len(words)} words, {len(set(words))} of them distinct")
+            raise InputError(f"{source}: is not a BERT vocabulary: {len(words)} words, {len(set(words))} distinct")
         if len(words) + len(self._added) != self._embeddings:
             raise InputError(
-                f"{self._place}: has {self._embeddings} word embeddings, the vocabulary of {source} makes "
+                f"{self._place}: has {self._embeddings} word embeddings, but the vocabulary of {source} needs "
                 f"{len(words) + len(self._added)} with {', '.join(self._added)}; {_REMEDY}"
             )
         return words
 
     def id(self, token: str) -> int:
-        """The id of a word or a special token. Raises KeyError for one that there is not."""
+        """Returns the id of a word or a special token. Raises KeyError if the vocabulary does not contain it."""
         number = self._tokenizer.token_to_id(token)
         if number is None:
             raise KeyError(token)
         return number
 
     def count(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
+        """Returns the number of tokens of a text before truncation, start and end included."""
         return len(self._pieces(text)) + 2
 
     def encode(self, texts: Sequence[str], limit: int, fill: bool = False) -> Tokens:
-        """Ids with `[CLS]` first and `[SEP]` last.
+        """Returns ids with `[CLS]` first and `[SEP]` last.
 
         Args:
-            texts: cut before their end token where they are longer than `limit`.
-            limit: the most tokens of a text, start and end included.
-            fill: pads to `limit`; otherwise to the longest of the texts.
+            texts: the texts; a text longer than `limit` is truncated before its end token.
+            limit: maximum number of tokens of a text, start and end included.
+            fill: if True, pads to `limit`; otherwise to the longest text.
         """
         start, end = [self.id("[CLS]")], [self.id("[SEP]")]
         rows = [start + self._pieces(text)[: limit - 2] + end for text in texts]
@@ -105,7 +107,7 @@ class BertWords:
         return Tokens(ids, mask)
 
     def _pieces(self, text: str) -> list[int]:
-        # Half of a surrogate pair is no character, and the library takes no text with one; BERT drops U+FFFD.
+        # The library rejects a lone surrogate; BERT drops U+FFFD, which replaces it.
         valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return list(self._tokenizer.encode(valid, add_special_tokens=False).ids)
 
@@ -121,7 +123,7 @@ class BertWords:
 
 
 def _read(options: Options, place: str) -> tuple[str, tuple[str, ...]]:
-    """Where the words come from, for messages, and the words."""
+    """Returns the source of the words, for messages, and the words."""
     if options.vocabulary is not None:
         return place, options.vocabulary
     name = options.tokenizer or DEFAULT_TOKENIZER
@@ -131,17 +133,17 @@ def _read(options: Options, place: str) -> tuple[str, tuple[str, ...]]:
 
 
 def holds_vocabulary(folder: Path) -> bool:
-    """Whether a folder has a file of words."""
+    """Returns whether a folder contains a vocabulary file."""
     return any((folder / file).is_file() for file in _FILES)
 
 
 def folder_vocabulary(folder: Path) -> tuple[str, ...]:
-    """The words of a tokenizer's folder, by `vocab.txt` or else `tokenizer.json`. Raises InputError without either."""
+    """Reads the words from `vocab.txt`, or else `tokenizer.json`, in a folder. Raises InputError if both are absent."""
     for file in _FILES:
         if (folder / file).is_file():
             return _file_vocabulary(folder / file)
     found = "no such folder" if not folder.exists() else f"neither {' nor '.join(_FILES)} in it"
-    raise InputError(f"{folder}: holds no vocabulary ({found}); {_REMEDY}")
+    raise InputError(f"{folder}: contains no vocabulary ({found}); {_REMEDY}")
 
 
 def _hub_vocabulary(repository: str, revision: str | None) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ def _hub_vocabulary(repository: str, revision: str | None) -> tuple[str, ...]:
         by_hand = f"or download {_FILES[0]} into a folder by hand"
         return _file_vocabulary(fetch(repository, _FILES[0], revision or "main", remedy=by_hand).path)
     except InputError as error:
-        raise InputError(f"tokenizer {repository}: cannot be had: {error}; {_REMEDY}") from None
+        raise InputError(f"tokenizer {repository}: cannot be downloaded: {error}; {_REMEDY}") from None
 
 
 def _file_vocabulary(path: Path) -> tuple[str, ...]:
@@ -162,4 +164,4 @@ def _file_vocabulary(path: Path) -> tuple[str, ...]:
             return tuple(sorted(ids, key=ids.__getitem__))
         return tuple(text.removesuffix("\n").split("\n"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no vocabulary ({type(error).__name__}: {error}); {_REMEDY}") from None
+        raise InputError(f"{path}: is not a vocabulary ({type(error).__name__}: {error}); {_REMEDY}") from None

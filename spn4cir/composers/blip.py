@@ -23,7 +23,7 @@ from spn4cir.images.preprocess import Preprocess
 from spn4cir.weights import HEAD_WIDTH, check_tensors
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
-# BERT's and BLIP's text encoder's; at work only where training asks for it.
+# Dropout of BERT and of BLIP's text encoder; active only if training turns it on.
 _DROPOUT = 0.1
 _ATTENTION = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
 _SAME = (
@@ -47,7 +47,7 @@ _PAIRS = (
 )
 _POSITIONS = "text_encoder.embeddings.position_ids"
 _EXTRAS = (_POSITIONS.replace(".", r"\."),)
-# By stage. The second has a temperature of its own beside the network, whose `temp` it does not use.
+# By stage. A second-stage file has a separate temperature `tau` and does not use the network's `temp`.
 KEYS = {
     1: KeyMap((*_PAIRS, ("temp", "temperature")), _EXTRAS),
     2: KeyMap((*_PAIRS, ("tau", "temperature")), (*_EXTRAS, "temp")),
@@ -76,9 +76,9 @@ class BlipComposer(ComposerModule):
     """BLIP's ViT and BERT with cross-attention, and a projection of each.
 
     Args:
-        vision_model: the ViT; its configuration tells the side of its input.
-        text_encoder: without pooler.
-        dim: width of queries and targets.
+        vision_model: the ViT; its configuration contains the side of its input.
+        text_encoder: the BERT, without pooler.
+        dim: dimension of queries and targets.
         words: the tokenizer.
     """
 
@@ -97,20 +97,24 @@ class BlipComposer(ComposerModule):
         self._words = words
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
-        """Reference: the ViT's tokens after its last norm (batch, tokens, width). Target: projected CLS, unit norm."""
+        """Returns reference and target features.
+
+        The reference is the ViT's tokens after its last norm, (batch, tokens, width). The target is the projected
+        class token, (batch, dim), unit norm.
+        """
         tokens = self.vision_model(images).last_hidden_state
         return ImageFeatures(tokens, F.normalize(self.vision_proj(tokens[:, 0]).float(), dim=-1))
 
     def compose(
         self, reference: Float[Tensor, "batch tokens width"], texts: Sequence[str]
     ) -> Float[Tensor, "batch dim"]:
-        """normalise(text_proj(text encoder's first output)), the first token replaced by `[ENC]`."""
+        """Returns normalise(text_proj(first output of the text encoder)); `[ENC]` replaces the first token."""
         tokens = self._words.encode(texts, self.max_tokens)
         tokens.ids[:, 0] = self._words.id("[ENC]")
         return self.query(reference, tokens)
 
     def query(self, reference: Float[Tensor, "batch tokens width"], text: Tokens) -> Float[Tensor, "batch dim"]:
-        """The same of texts as ids."""
+        """Returns the queries of `compose` for texts given as token ids, unit norm."""
         output = self.text_encoder(
             input_ids=text.ids.to(reference.device),
             attention_mask=text.mask.to(reference.device),
@@ -119,21 +123,21 @@ class BlipComposer(ComposerModule):
         return F.normalize(self.text_proj(output.last_hidden_state[:, 0]).float(), dim=-1)
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
+        """Returns the number of tokens of a text before truncation, start and end included."""
         return self._words.count(text)
 
     @property
     def max_tokens(self) -> int:
-        """How many positions the text encoder has."""
+        """Number of positions of the text encoder."""
         return int(self.text_encoder.config.max_position_embeddings)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The tokenizer's words, without `[DEC]` and `[ENC]`. Raises InputError where they cannot be had."""
+        """The tokenizer's words without `[DEC]` and `[ENC]`. Raises InputError if they cannot be read."""
         return self._words.vocabulary
 
     def train_stage(self, stage: int) -> Trained:
-        """Both stages train the text encoder and its projection, and leave the image side as it is."""
+        """Freezes the image side; both stages train the text encoder and its projection."""
         del stage
         for name in self.frozen:
             self.get_submodule(name).requires_grad_(False)
@@ -142,7 +146,10 @@ class BlipComposer(ComposerModule):
         return Trained(trainable([self.text_encoder]), trainable([self.text_proj]))
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """`{"epoch", "BLIP_Retrieval"}` for stage 1, `{"epoch", "state_dict"}` with `blip.` and `tau` for stage 2."""
+        """Returns `{"epoch", "BLIP_Retrieval"}` for stage 1, `{"epoch", "state_dict"}` for stage 2.
+
+        In a stage-2 file the names have the prefix `blip.`, and `tau` is stored without it.
+        """
         state = copies(KEYS[stage].to_published(self.state_dict()))
         state[_POSITIONS] = torch.arange(self.max_tokens)[None]
         if stage == 1:
@@ -152,7 +159,7 @@ class BlipComposer(ComposerModule):
         return {"epoch": epoch, "state_dict": network | {"tau": tau}}
 
     def sizes(self) -> Sizes:
-        """Read off both configurations."""
+        """Returns the sizes in the configurations of both towers."""
         vision, text = self.vision_model.config, self.text_encoder.config
         return Sizes(
             image_size=self.preprocess.size,
@@ -166,18 +173,21 @@ class BlipComposer(ComposerModule):
 
     @classmethod
     def base_sizes(cls, model: str) -> Sizes | None:
-        """Those of the published network."""
+        """Returns the sizes of the published network, or None for another model."""
         return _PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """From BLIP's names; a stage-1 file may lack `temp`. Raises InputError that lists the names at fault."""
+        """Builds the network from BLIP's names; a stage-1 file may lack `temp`.
+
+        Raises InputError that lists missing, unexpected and misshapen tensors.
+        """
         if missing := [name for name in _REQUIRED if name not in state]:
-            raise InputError(f"{place}: is no BLIP checkpoint: missing {missing}; check the file and the family")
+            raise InputError(f"{place}: is not a BLIP checkpoint: missing {missing}; check the file and the family")
         try:
             composer = cls._empty(state, place, options)
         except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
-            raise InputError(f"{place}: the sizes of its tensors make no BLIP ({error}); check the file") from None
+            raise InputError(f"{place}: the sizes of its tensors fit no BLIP ({error}); check the file") from None
         ours = KEYS[stage].to_ours(state, place)
         if stage == 1:
             ours.setdefault("temperature", composer.temperature.detach())
@@ -188,9 +198,10 @@ class BlipComposer(ComposerModule):
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """Over a `BlipForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
+        """Builds the network from a `BlipForImageTextRetrieval` of transformers, without its image-text matching head.
 
-        The tokenizer is that of `options`, else the folder's own, else the default. Raises InputError.
+        The tokenizer is the one in `options`, else the one in the model's folder, else the default. Raises InputError
+        if the model cannot be loaded or is of another kind.
         """
         network = base_network("BlipForImageTextRetrieval", "blip", model, tag)
         options = base_options((network.config.vision_config, network.config.text_config), model, options)
@@ -199,7 +210,7 @@ class BlipComposer(ComposerModule):
 
     @classmethod
     def _empty(cls, state: Mapping[str, Tensor], place: str, options: Options) -> Self:
-        """A composer of the sizes that the shapes tell, on the meta device but for its temperature."""
+        """Returns a composer of the sizes that the shapes imply, on the meta device except for its temperature."""
         with torch.device("meta"):
             vision_model = BlipVisionModel(_vision_config(state, options))
             text_encoder = BlipTextModel(_text_config(state, options), add_pooling_layer=False)

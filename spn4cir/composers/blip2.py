@@ -1,4 +1,4 @@
-"""BLIP-2: the Q-Former fuses the reference image with the text, and reads the fusion again with the text behind it.
+"""BLIP-2: the Q-Former fuses the reference image with the text, then reads the fusion followed by the text.
 
 Source: Bai et al., "Sentence-level Prompts Benefit Composed Image Retrieval", ICLR 2024 (SPRC's align-prompt model),
 over Li et al., "BLIP-2", ICML 2023; as fine-tuned by SPN4CIR.
@@ -32,18 +32,18 @@ MAX_TOKENS = 32
 MAX_WORDS = 50
 _PUNCTUATION = re.compile(r'[.!"()*#:;~]')
 _LN_VISION_EPS = 1e-5
-# What LAVIS starts with; training sets its own.
+# Initial value in LAVIS; training sets its own.
 _BASE_TEMPERATURE = 0.07
-# Of the second pass's copy, what it never runs through.
+# Modules of the copied Q-Former that the second pass does not use.
 _UNUSED = ("crossattention.", "intermediate_query.", "output_query.")
 
 
 class SecondPass(nn.Module):
-    """From the fusion and the text to the query.
+    """Computes the query from the fusion and the text.
 
     Args:
-        qformer: reads both.
-        text_proj: its output at the text's first token.
+        qformer: reads the fusion and the text.
+        text_proj: projects its output at the text's first token.
     """
 
     def __init__(self, qformer: QFormer, text_proj: nn.Linear) -> None:
@@ -52,7 +52,7 @@ class SecondPass(nn.Module):
         self.text_proj = text_proj
 
     def forward(self, fusion: Float[Tensor, "batch queries width"], text: Tokens) -> Float[Tensor, "batch dim"]:
-        """normalise(text_proj(output at the text's first token))."""
+        """Returns normalise(text_proj(output at the text's first token))."""
         output = self.qformer(fusion, text)
         return F.normalize(self.text_proj(output[:, fusion.shape[1]]).float(), dim=-1)
 
@@ -60,13 +60,13 @@ class SecondPass(nn.Module):
 class Blip2Composer(ComposerModule):
     """BLIP-2's EVA ViT and Q-Former, and a projection of its queries and of the text.
 
-    Up to stage 1 one Q-Former serves both passes; stage 2 trains a copy of it and of `text_proj` for the second.
+    Before stage 2, both passes use one Q-Former. Stage 2 trains a copy of it and of `text_proj` for the second pass.
 
     Args:
-        vision: sizes of the ViT.
-        qformer: sizes of the Q-Former.
-        queries: how many query tokens, and tokens of a target.
-        dim: width of queries and targets.
+        vision: configuration of the ViT.
+        qformer: configuration of the Q-Former.
+        queries: number of query tokens, and of tokens of a target.
+        dim: dimension of queries and targets.
         words: the tokenizer.
     """
 
@@ -95,9 +95,10 @@ class Blip2Composer(ComposerModule):
         self._words = words
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
-        """Reference: ln_vision(ViT), (batch, patches + 1, width). Target: its projected queries, unit norm.
+        """Returns reference and target features.
 
-        The ViT runs in float16 on a GPU, as the original's does.
+        The reference is ln_vision(ViT), (batch, patches + 1, width). The target is the projected outputs at the query
+        tokens, (batch, queries, dim), unit norm. The ViT runs in float16 on a GPU, as in the original code.
         """
         with _half_on_gpu(images.device):
             tokens = self.vision_model(images).last_hidden_state.float()
@@ -107,12 +108,12 @@ class Blip2Composer(ComposerModule):
     def compose(
         self, reference: Float[Tensor, "batch tokens image_width"], texts: Sequence[str]
     ) -> Float[Tensor, "batch dim"]:
-        """The second pass over the fusion of each reference with its own text, unit norm."""
+        """Returns the output of the second pass over the fusion of each reference with its text, unit norm."""
         cut = [" ".join(clean(text).split()[:MAX_WORDS]) for text in texts]
         return self.query(reference, self._words.encode(cut, self.max_tokens, fill=True))
 
     def query(self, reference: Float[Tensor, "batch tokens image_width"], text: Tokens) -> Float[Tensor, "batch dim"]:
-        """The same of texts as ids."""
+        """Returns the queries of `compose` for texts given as token ids, unit norm."""
         text = Tokens(text.ids.to(reference.device), text.mask.to(reference.device))
         query: Tensor = self._second_pass(self.fuse(reference, text), text)
         return query
@@ -120,20 +121,20 @@ class Blip2Composer(ComposerModule):
     def fuse(
         self, reference: Float[Tensor, "batch tokens image_width"], text: Tokens
     ) -> Float[Tensor, "batch queries width"]:
-        """The Q-Former's outputs at the query tokens, which see text and image."""
+        """Returns the Q-Former's outputs at the query tokens, which attend to text and image."""
         queries = self.query_tokens.expand(len(reference), -1, -1)
         outputs: Tensor = self.qformer(queries, text, reference)
         return outputs[:, : queries.shape[1]]
 
     @property
     def _second_pass(self) -> SecondPass:
-        """The copies that stage 2 trains, or what serves until then."""
+        """The copies that stage 2 trains, or the modules that they are copied from."""
         return SecondPass(self.qformer, self.text_proj) if self.second is None else self.second
 
     def score(
         self, queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "gallery tokens dim"]
     ) -> Float[Tensor, "queries gallery"]:
-        """The largest of the dot products with a candidate's tokens."""
+        """Returns the largest dot product of each query with a candidate's tokens."""
         return token_scores(queries, targets)
 
     def contrast(
@@ -143,35 +144,39 @@ class Blip2Composer(ComposerModule):
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
-        """InfoNCE over the largest dot products."""
+        """Returns the InfoNCE loss over the largest dot products."""
         return token_info_nce(queries, targets, labels, temperature)
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of the cleaned text, start and end included, before any cut.
+        """Returns the number of tokens of the cleaned text before truncation, start and end included.
 
-        A text that loses words to `MAX_WORDS` exceeds `max_tokens` too: a word is at least a token.
+        A text of more than `MAX_WORDS` words also exceeds `max_tokens`, because a word is at least one token.
         """
         return self._words.count(clean(text))
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens of a text are read."""
+        """Maximum number of tokens that are read of a text."""
         return MAX_TOKENS
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The tokenizer's words, without `[DEC]`. Raises InputError where they cannot be had."""
+        """The tokenizer's words without `[DEC]`. Raises InputError if they cannot be read."""
         return self._words.vocabulary
 
     def train(self, mode: bool = True) -> Self:
-        """Dropout on or off, but always off in a frozen Q-Former: the original stores its fusions without any."""
+        """Turns dropout on or off; always off in a frozen Q-Former, as the original stores fusions without dropout."""
         super().train(mode)
         if self.second is not None:
             self.qformer.eval()
         return self
 
     def train_stage(self, stage: int) -> Trained:
-        """Stage 1 trains all but the ViT, `ln_vision` included; stage 2 the copies, as far as the second pass runs."""
+        """Freezes what the stage does not train, and makes the copies of stage 2.
+
+        Stage 1 trains everything except the ViT, `ln_vision` included. Stage 2 trains the parameters of the copies that
+        the second pass uses.
+        """
         if stage == 2 and self.second is None:
             self.second = copy.deepcopy(self._second_pass)
         towers: list[nn.Module] = [self.vision_model.post_layernorm, self.qformer]
@@ -189,20 +194,20 @@ class Blip2Composer(ComposerModule):
         return Trained(trainable(towers) + queries, trainable(projections))
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The ViT, the first Q-Former, its queries and their projection."""
+        """Yields the tensors of the ViT, the first Q-Former, the projection of its queries, and the queries."""
         yield from super().frozen_tensors()
         yield "query_tokens", self.query_tokens
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """`{"epoch", "Blip2QformerCirAlignPrompt"}`; stage 2 `{"epoch", "state_dict"}` with the prefix `blip_model.`.
+        """Returns `{"epoch", "Blip2QformerCirAlignPrompt"}` for stage 1, `{"epoch", "state_dict"}` for stage 2.
 
-        Left out are the parts that this network does not have, see `extras`; the original code passes over absent
-        names and never reads them. Raises InputError for stage 1 of a network
-        whose second pass is its own.
+        In a stage-2 file the names have the prefix `blip_model.`. The tensors in `extras` are not included; the
+        original code ignores absent names and does not use these tensors. Raises InputError for stage 1 if the network
+        has a separate second pass.
         """
         if stage == 1 and self.second is not None:
             raise InputError(
-                "family 'blip2': a stage-1 file has no place for the second pass that stage 2 trained; "
+                "family 'blip2': a stage-1 file cannot contain the second pass that stage 2 trained; "
                 "write the network as stage 2"
             )
         state = copies(self._published_names(stage))
@@ -211,37 +216,37 @@ class Blip2Composer(ComposerModule):
         return {"epoch": epoch, "state_dict": {f"blip_model.{name}": tensor for name, tensor in state.items()}}
 
     def _published_names(self, stage: int) -> dict[str, Tensor]:
-        """The tensors that a stage's files hold, by their published names."""
+        """Returns the tensors of a stage's files, by their published names."""
         second = self._second_pass.state_dict(prefix="second.") if stage == 2 else {}
         return split_biases(KEYS[stage].to_published(self.state_dict() | second))
 
     def extras(self, stage: int) -> dict[str, Tensor]:
-        """LAVIS's other heads and buffers of positions."""
+        """Returns LAVIS's other heads and position buffers, filled with fixed values."""
         return filled_extras(self._published_names(stage))
 
     def sizes(self) -> Sizes:
-        """Read off both configurations."""
+        """Returns the sizes in the configurations of ViT and Q-Former."""
         embedding = (self.query_tokens.shape[1], self.text_proj.out_features)
         return qformer_sizes(self.vision_model.config, self.qformer.encoder.config, embedding)
 
     @classmethod
     def base_sizes(cls, model: str) -> Sizes | None:
-        """Those of the published network."""
+        """Returns the sizes of the published network, or None for another model."""
         return PUBLISHED_SIZES if model == cls.backbone else None
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """From BLIP-2's names. Raises InputError that lists the names at fault.
+        """Builds the network from BLIP-2's names.
 
-        What only the original's training or its other tasks read is dropped: `itm_head`, `prompt_tokens`,
-        `Qformer.cls` and buffers of positions.
+        Tensors that only the original's training or its other tasks use are dropped: `itm_head`, `prompt_tokens`,
+        `Qformer.cls` and position buffers. Raises InputError that lists missing, unexpected and misshapen tensors.
         """
         if missing := [name for name in SIZED if name not in state]:
-            raise InputError(f"{place}: is no BLIP-2 checkpoint: missing {missing}; check the file and the family")
+            raise InputError(f"{place}: is not a BLIP-2 checkpoint: missing {missing}; check the file and the family")
         try:
             composer = cls._empty(state, stage, place, options)
         except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
-            raise InputError(f"{place}: the sizes of its tensors make no BLIP-2 ({error}); check the file") from None
+            raise InputError(f"{place}: the sizes of its tensors fit no BLIP-2 ({error}); check the file") from None
         join_biases(state, place)
         ours = KEYS[stage].to_ours(state, place)
         check_tensors(split_biases(KEYS[stage].to_published(ours)), composer._published_names(stage), place)
@@ -250,10 +255,11 @@ class Blip2Composer(ComposerModule):
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """Over a `Blip2ForImageTextRetrieval` of transformers, whose head for image-text matching is left out.
+        """Builds the network from a `Blip2ForImageTextRetrieval` of transformers, without its image-text matching head.
 
-        Its norm eps are LAVIS's: transformers' copy of `ln_vision` has another. The tokenizer is that of `options`,
-        else the folder's own, else the default. Raises InputError.
+        The eps of its norms are LAVIS's, because the eps of `ln_vision` in transformers differs. The tokenizer is the
+        one in `options`, else the one in the model's folder, else the default. Raises InputError if the model cannot be
+        loaded or is of another kind.
         """
         network = base_network("Blip2ForImageTextRetrieval", "blip-2", model, tag)
         options = base_options((network.config.vision_config, network.config.qformer_config), model, options)
@@ -264,7 +270,7 @@ class Blip2Composer(ComposerModule):
 
     @classmethod
     def _empty(cls, state: dict[str, Tensor], stage: int, place: str, options: Options) -> Self:
-        """A composer of the sizes that the shapes tell, on the meta device."""
+        """Returns a composer of the sizes that the shapes imply, on the meta device."""
         vision, qformer = vision_config(state, options), qformer_config(state, options)
         words = BertWords(options, ADDED_TOKENS, qformer.vocab_size, place)
         with torch.device("meta"):
@@ -275,7 +281,7 @@ class Blip2Composer(ComposerModule):
 
 
 def clean(text: str) -> str:
-    """LAVIS's clean-up but for its cut: lower case, some punctuation made spaces, spaces squeezed."""
+    """Cleans a text as LAVIS does, without truncation: lower case, some punctuation and runs of spaces to one space."""
     return " ".join(_PUNCTUATION.sub(" ", text.lower()).split())
 
 

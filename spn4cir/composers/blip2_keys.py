@@ -1,4 +1,4 @@
-"""Names of BLIP-2's tensors in the published files and in transformers, turned into ours and back."""
+"""Maps the names of BLIP-2's tensors in the published files and in transformers to ours, and back."""
 
 from collections.abc import Mapping
 
@@ -44,15 +44,15 @@ _PAIRS = (
 )
 _SECOND_PAIRS = (*_qformer_pairs("Qformer_query", "second.qformer"), ("text_proj_q", "second.text_proj"))
 _EXTRAS = (r"prompt_tokens", r"itm_head\.(weight|bias)", r"Qformer\.cls\..+", r".+\.position_ids")
-# By stage. The query and value biases of EVA's attention are joined before the table is read: see `join_biases`.
+# By stage. `join_biases` joins the query and value biases of EVA's attention before the table is applied.
 KEYS = {
     1: KeyMap(_PAIRS, _EXTRAS),
     2: KeyMap((*_PAIRS, *_SECOND_PAIRS), (*_EXTRAS, r"Qformer_query\.cls\..+")),
 }
-# The second stands in stage-2 files alone.
+# Only stage-2 files contain the second.
 _QFORMERS = ("Qformer", "Qformer_query")
 _QKV, _Q, _V = ".attn.qkv.bias", ".attn.q_bias", ".attn.v_bias"
-# transformers' names of the base model, as far as they differ from ours; the first that fits counts.
+# Prefixes of transformers that differ from ours; the first match applies.
 _BASE_PREFIXES = (
     ("qformer.", "qformer.encoder."),
     ("embeddings.", "qformer.embeddings."),
@@ -62,7 +62,7 @@ _BASE_PREFIXES = (
 
 
 def from_base_name(name: str) -> str:
-    """Our name of a tensor of the base model."""
+    """Returns our name of a tensor of the base model."""
     for theirs, ours in _BASE_PREFIXES:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
@@ -70,9 +70,9 @@ def from_base_name(name: str) -> str:
 
 
 def join_biases(state: dict[str, Tensor], place: str) -> None:
-    """Makes one bias of an attention's two, in place; the keys have none, which zeros stand for.
+    """Joins the query and value biases of each attention in place, with zeros for the keys, which have no bias.
 
-    Raises InputError that lists biases without their other half, or already joined.
+    Raises InputError that lists incomplete pairs of biases, and biases that are already joined.
     """
     if joined := sorted(name for name in state if name.endswith(_QKV)):
         raise InputError(f"{place}: unexpected {joined[:10]}; check the file and the family")
@@ -85,7 +85,11 @@ def join_biases(state: dict[str, Tensor], place: str) -> None:
 
 
 def split_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The reverse: a bias of the keys changes nothing (the softmax cancels it) and has no name."""
+    """Splits the biases that `join_biases` joined.
+
+    The bias of the keys is dropped: published files have no name for it, and it does not change the attention, because
+    the softmax cancels it.
+    """
     split: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(_QKV):
@@ -97,11 +101,10 @@ def split_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def filled_extras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the original's module holds besides the network's tensors, by its names.
+    """Returns the tensors that the original's module has in addition to the network's, by its names.
 
-    Zeros (ones for the scale of a norm), counted positions, and the word embeddings once more where LAVIS has them
-    under a second name: its Q-Former's language head is tied to them, so that any other values would replace them on
-    loading.
+    They are zeros, ones for the scale of a norm, and ascending positions. The decoder of the Q-Former's language head
+    is a copy of the word embeddings: LAVIS ties the two, so other values would replace the embeddings on loading.
 
     Args:
         state: the network's tensors of a stage, by their published names.

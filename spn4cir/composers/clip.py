@@ -1,4 +1,4 @@
-"""Composition by addition over CLIP: CLIP4CIR's supervised recipe, and the zero-shot recipes of the same network."""
+"""Composition by addition over CLIP: the supervised recipe of CLIP4CIR, and zero-shot recipes with the same network."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -18,8 +18,8 @@ class AdditionComposer(ClipModule):
     """Composition by addition over a CLIP network (OpenAI's names, quick GELU, ViT or ResNet tower).
 
     Args:
-        network: open_clip's CLIP.
-        image_size: side of its input, in pixels.
+        network: an open_clip CLIP model.
+        image_size: side of its square input, in pixels.
     """
 
     family: ClassVar[str] = "clip"
@@ -30,17 +30,17 @@ class AdditionComposer(ClipModule):
         super().__init__(network, Preprocess(image_size))
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
-        """Reference: the CLIP feature (batch, dim), not normalised. Target: the same, unit norm."""
+        """Returns the CLIP feature (batch, dim): not normalised as the reference, unit norm as the target."""
         features = self.clip.encode_image(images)
         return ImageFeatures(features, F.normalize(features.float(), dim=-1))
 
     def compose(self, reference: Float[Tensor, "batch dim"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """normalise(reference + text feature)."""
+        """Returns normalise(reference + text feature)."""
         said = self.clip.encode_text(self.tokens(texts, reference.device))
         return F.normalize(reference.float() + said.float(), dim=-1)
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """`{"epoch", "CLIP"}` for stage 1, `{"epoch", "state_dict"}` with the prefix `clip.` for stage 2."""
+        """Returns `{"epoch", "CLIP"}` for stage 1, `{"epoch", "state_dict"}` with the prefix `clip.` for stage 2."""
         state = copies(self.clip.state_dict())
         if stage == 1:
             return {"epoch": epoch, "CLIP": state}
@@ -48,30 +48,36 @@ class AdditionComposer(ClipModule):
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """From OpenAI's names; both stages hold the same ones. Raises InputError that lists the names at fault."""
+        """Builds the network from OpenAI's names, which both stages use.
+
+        Raises InputError that lists missing, unexpected and misshapen tensors.
+        """
         del stage
         return cls(*read_clip(state, place, options)).eval()
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """Over an open_clip model with quick GELU, or a folder in open_clip's form. Raises InputError."""
+        """Builds the network from an open_clip model with quick GELU, or a folder in open_clip's form.
+
+        Raises InputError if the model cannot be loaded or is of another kind.
+        """
         del options
         return cls(*base_clip(model, tag)).eval()
 
 
 class ClipComposer(AdditionComposer):
-    """CLIP4CIR: stage 1 learns from annotated triplets."""
+    """CLIP4CIR: stage 1 trains on annotated triplets."""
 
     backbone: ClassVar[str] = "RN50x4"
 
 
 class ZsComposer(AdditionComposer):
-    """Zero-shot: both stages learn from triplets that are generated of the data set's own images."""
+    """Zero-shot: both stages train on triplets that are generated from the data set's own images."""
 
     backbone: ClassVar[str] = "ViT-L-14"
 
 
 class ZsPoolComposer(AdditionComposer):
-    """Zero-shot: both stages learn from triplets that are generated of images of the data set's pool (CC3M)."""
+    """Zero-shot: both stages train on triplets that are generated from the images of the data set's pool (CC3M)."""
 
     backbone: ClassVar[str] = "ViT-L-14"

@@ -1,4 +1,4 @@
-"""Images through a network, each once."""
+"""Encoding of images with a network, and checks of its tensors and texts."""
 
 import hashlib
 import tempfile
@@ -20,19 +20,19 @@ from spn4cir.images.preprocess import image_batches
 from spn4cir.progress import progress, say_once
 from spn4cir.types import Gallery
 
-# Bytes of reference features that are held in memory; more go to a temporary file.
+# Maximum bytes of reference features in memory; larger ones are stored in a temporary file.
 _IN_MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
 class EncodedGallery:
-    """Every image of a gallery, encoded once, with the reference features of those that queries start from.
+    """Target features of every image of a gallery, and reference features of some of them.
 
     Attributes:
-        gallery: names in order.
-        target: target features, a row a name.
-        reference: reference features of the images at `kept`.
-        kept: their rows of the gallery, sorted.
+        gallery: the images.
+        target: target features, one row per name of the gallery.
+        reference: reference features, one row per entry of `kept`.
+        kept: rows of the gallery whose reference features are kept, sorted.
     """
 
     gallery: Gallery
@@ -41,15 +41,15 @@ class EncodedGallery:
     kept: Int[Tensor, " kept"]
 
     def rows(self, names: Sequence[str]) -> Int[Tensor, " names"]:
-        """Row of each name in the features."""
+        """Returns the row of each name in the target features."""
         return torch.tensor([self.gallery.index[name] for name in names], dtype=torch.long)
 
     def targets(self, names: Sequence[str]) -> Float[Tensor, "names ..."]:
-        """Target features of names: a copy, unless they are the whole gallery in its order."""
+        """Returns the target features of names: a copy, unless the names are the whole gallery in its order."""
         return self.target if tuple(names) == self.gallery.names else self.target[self.rows(names)]
 
     def references(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows ..."]:
-        """Reference features of some rows of the gallery, all of them kept."""
+        """Returns the reference features of rows of the gallery, all of which must be in `kept`."""
         found = torch.searchsorted(self.kept, rows)
         assert torch.equal(self.kept[found], rows)
         return self.reference[found]
@@ -65,21 +65,21 @@ def encode_batches(
     done: int = 0,
     keep: Bool[Tensor, " paths"] | None = None,
 ) -> Iterator[ImageFeatures]:
-    """Features of `paths[done:]` in order, a batch at a time, in float32 on the CPU; one encode an image.
+    """Yields the features of `paths[done:]` in order, one batch at a time, in float32 on the CPU.
 
     Args:
         composer: the network, on `device`.
         paths: the images.
-        batch_size: images a batch.
-        workers: processes that decode.
-        device: where the network runs.
-        label: what is being done, for progress and messages.
-        done: images that an earlier run finished.
-        keep: whose reference features are handed over; None: all. Targets are always.
+        batch_size: images per batch.
+        workers: processes that decode images; 0 decodes in this one.
+        device: device of the network.
+        label: name of the work, for progress and messages.
+        done: number of images that an earlier run encoded.
+        keep: the images whose reference features are returned; None returns all. Target features are always returned.
 
     Raises:
-        InputError: an image cannot be decoded, the GPU cannot hold a batch, or features are not finite: in a ranking
-            they would only show as a bad score.
+        InputError: an image cannot be decoded, a batch does not fit into the GPU's memory, or features are not finite,
+            which would otherwise appear only as a low score.
     """
     batches = image_batches(paths[done:], composer.preprocess, batch_size, workers)
     before = done // batch_size
@@ -111,15 +111,15 @@ def encode_gallery(
     Args:
         composer: the network, on `device`.
         gallery: the images.
-        references: rows of the images whose reference features are kept: in memory, or beyond 2 GB in a temporary
-            file that lives as long as they are held.
-        batch_size: images a batch.
-        workers: processes that decode.
-        device: where the network runs.
-        label: what is being done, for progress and messages.
+        references: rows of the images whose reference features are kept. Above 2 GB they are stored in a temporary
+            file, which is deleted with the tensor.
+        batch_size: images per batch.
+        workers: processes that decode images; 0 decodes in this one.
+        device: device of the network.
+        label: name of the work, for progress and messages.
 
     Raises:
-        InputError: as `encode_batches`, and when the temporary file finds no room.
+        InputError: `encode_batches` raises it, or the disk has no room for the temporary file.
     """
     keep = torch.zeros(len(gallery), dtype=torch.bool)
     keep[list(references)] = True
@@ -137,7 +137,7 @@ def encode_gallery(
 
 
 def _room(shape: tuple[int, ...]) -> Tensor:
-    """A float32 tensor in memory, or where it is large over a temporary file without a name, which ends with it."""
+    """Returns an empty float32 tensor: in memory, or if large in an unnamed temporary file that is deleted with it."""
     size = prod(shape) * np.dtype(np.float32).itemsize
     if size <= _IN_MEMORY:
         return torch.empty(shape)
@@ -150,7 +150,7 @@ def _room(shape: tuple[int, ...]) -> Tensor:
 
 
 def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over names, shapes and float32 values, in hex."""
+    """Returns the sha256 of names, shapes and float32 values, in hex."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         values = tensor.detach().float().cpu().contiguous()
@@ -160,17 +160,19 @@ def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def report_long_texts(composer: Composer, texts: Iterable[str], place: str) -> None:
-    """Says on stderr how many of some texts have more tokens than the network reads; the rest of those is cut.
+    """Reports on stderr how many texts have more tokens than the network reads; the network truncates these.
 
-    Each distinct text is counted once, and a line that was said before, as after an earlier epoch, is not repeated.
+    Each distinct text is counted once. A line that was printed before, for example in an earlier epoch, is not
+    repeated.
 
     Args:
         composer: the network.
-        texts: as it is to read them.
-        place: what they are, as in `split 'dress'`.
+        texts: texts in the form that the network receives.
+        place: name of the texts for the message, such as `split 'dress'`.
     """
     distinct = set(texts)
-    # A text has no more tokens than its words one by one, of which there are few: only what may be too long is counted.
+    # A text has at most as many tokens as its words have separately, and there are few distinct words. Only texts that
+    # may be too long by this bound are counted exactly.
     marks = composer.count_tokens("")
     word_tokens = {word: composer.count_tokens(word) - marks for word in set(" ".join(distinct).split())}
     long = [text for text in distinct if marks + sum(word_tokens[word] for word in text.split()) > composer.max_tokens]
@@ -178,5 +180,5 @@ def report_long_texts(composer: Composer, texts: Iterable[str], place: str) -> N
     if beyond:
         say_once(
             f"warning: {place}: {len(beyond):,} of {len(distinct):,} texts have more than {composer.max_tokens} tokens "
-            f"(the longest {max(beyond)}); family '{composer.family}' reads no more, the rest is cut"
+            f"(the longest {max(beyond)}); family '{composer.family}' truncates them"
         )

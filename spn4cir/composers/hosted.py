@@ -1,4 +1,4 @@
-"""Networks that transformers hosts: their sizes, a file's tensors put into them, and base models in its form."""
+"""Networks of transformers: tables of names, loading of a file's tensors, and base models."""
 
 import sys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _BLOCK = (
     ("mlp.fc1", "mlp.fc1"),
     ("mlp.fc2", "mlp.fc2"),
 )
-# LAVIS's ViT, BLIP's as BLIP-2's, but for the norm behind it.
+# LAVIS's ViT without its final norm; the names are the same in BLIP and BLIP-2.
 VIT_PAIRS = (
     ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
     ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
@@ -31,10 +31,10 @@ VIT_PAIRS = (
 
 
 def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Makes the tensors, in float32, the parameters of a network that was built on the meta device.
+    """Assigns tensors, converted to float32, to the parameters of a network that was built on the meta device.
 
-    Nothing is initialised only to be replaced, and no second copy is held. Buffers that count positions, which no
-    file holds, are counted anew.
+    This needs no initialisation and no second copy of the weights. Position buffers, which no file contains, are
+    created.
     """
     for name in state:
         state[name] = state[name].float()
@@ -46,16 +46,16 @@ def fill(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def base_network(kind: str, model_type: str, model: str, revision: str | None) -> Any:
-    """A pretrained model of transformers, in float32, on the CPU.
+    """Loads a pretrained model of transformers, in float32 on the CPU.
 
     Args:
-        kind: its class.
-        model_type: what its configuration must say.
+        kind: name of its class.
+        model_type: expected `model_type` of its configuration.
         model: a folder, or a hub id.
-        revision: of the hub's repository.
+        revision: branch, tag or commit of the hub repository; None uses the main branch.
 
     Raises:
-        InputError: it cannot be had, is of another kind or lacks weights.
+        InputError: the model cannot be loaded, is of another kind or lacks weights.
     """
     import transformers
 
@@ -72,7 +72,7 @@ def base_network(kind: str, model_type: str, model: str, revision: str | None) -
         )
     except InputError:
         raise
-    except Exception as error:  # a damaged model makes the libraries raise nearly anything
+    except Exception as error:  # the libraries raise many kinds of errors for a damaged model
         raise InputError(
             f"{place}: cannot be loaded ({first_line(error)}); check the name and the network, or name the folder of a "
             f"{kind}"
@@ -83,15 +83,15 @@ def base_network(kind: str, model_type: str, model: str, revision: str | None) -
 
 
 def base_options(configs: Sequence[Any], model: str, options: Options) -> Options:
-    """The options of a base model: its own head widths, and the tokenizer of its folder unless one is named.
+    """Returns the options of a base model: its own head widths, and the tokenizer in its folder unless one is given.
 
     Args:
-        configs: of its image tower and of its text tower.
+        configs: configurations of its image tower and of its text tower.
         model: a folder, or a hub id.
-        options: what was asked for.
+        options: the options that were given.
 
     Raises:
-        InputError: its activation is not the published one.
+        InputError: the activation of the model is not GELU, which BLIP uses.
     """
     if unlike := [config.hidden_act for config in configs if config.hidden_act != "gelu"]:
         raise InputError(f"base model {model}: its activation is {unlike[0]}, BLIP's is gelu; name another model")

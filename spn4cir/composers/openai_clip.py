@@ -1,4 +1,4 @@
-"""CLIP in OpenAI's names: a network of the sizes that a state dict tells, and base models of that kind."""
+"""CLIP with OpenAI's names: networks from state dicts, with sizes read from the shapes, and base models."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,13 +19,13 @@ from spn4cir.errors import InputError, first_line
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from spn4cir.weights import HEAD_WIDTH, check_tensors
 
-# Scalars that OpenAI's own files carry beside the weights.
+# Scalars that OpenAI's own files contain in addition to the weights.
 _EXTRA = frozenset({"input_resolution", "context_length", "vocab_size"})
 _NOT_QUICK = (
-    "is no CLIP with quick GELU, which the published formats mean; "
-    "choose an OpenAI tag or a '-quickgelu' architecture with a tag of its own"
+    "is not a CLIP with quick GELU, which the published formats require; "
+    "choose an OpenAI tag or a '-quickgelu' architecture with one of its tags"
 )
-# How much wider a ResNet's attention pool is than its first stage.
+# Ratio of the width of a ResNet's attention pool to the width of its first stage.
 _POOLED = 32
 _REQUIRED = (
     "text_projection",
@@ -37,11 +37,11 @@ _REQUIRED = (
 
 
 class ClipModule(ComposerModule):
-    """What the families over a CLIP network share: the network itself, and the texts as it reads them.
+    """Base class of the families over a CLIP network: contains the network and tokenizes texts for it.
 
     Args:
-        network: open_clip's CLIP.
-        preprocess: from a decoded image to its input.
+        network: an open_clip CLIP model.
+        preprocess: converts a decoded image to the network's input.
     """
 
     parts: ClassVar[Mapping[str, tuple[str, ...]]] = {"image": ("clip.visual.",), "text": ("clip.",)}
@@ -52,21 +52,21 @@ class ClipModule(ComposerModule):
         self.preprocess = preprocess
 
     def tokens(self, texts: Sequence[str], device: torch.device) -> Int[Tensor, "texts context"]:
-        """Ids of the texts, cut to the context length or padded to it."""
+        """Returns token ids of the texts, truncated or padded to the context length."""
         ids: Tensor = _tokenizer()(list(texts), context_length=self.max_tokens)
         return ids.to(device)
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
+        """Returns the number of tokens of a text before truncation, start and end included."""
         return len(_tokenizer().encode(text)) + 2
 
     @property
     def max_tokens(self) -> int:
-        """The text tower's context length."""
+        """Context length of the text tower."""
         return int(self.clip.context_length)
 
     def sizes(self) -> Sizes:
-        """Read off the modules."""
+        """Returns the sizes of the modules."""
         visual, blocks = self.clip.visual, self.clip.transformer.resblocks
         width, dim = self.clip.text_projection.shape
         return Sizes(
@@ -81,22 +81,32 @@ class ClipModule(ComposerModule):
 
     @classmethod
     def base_sizes(cls, model: str) -> Sizes | None:
-        """Those of a model that open_clip knows by name."""
+        """Returns the sizes in open_clip's configuration of a model, or None for a model that is not OpenAI's CLIP."""
         config = open_clip.get_model_config(model)
         return None if config is None else _configured_sizes(config)
 
 
 @cache
 def _tokenizer() -> open_clip.SimpleTokenizer:
-    """CLIP's, whose vocabulary takes a moment to unpack."""
+    """Returns CLIP's tokenizer; cached, because unpacking its vocabulary takes time."""
     return open_clip.SimpleTokenizer()
 
 
 def read_clip(state: dict[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
-    """The network of a state dict in OpenAI's names, in float32 and eval mode, and the side of its input in pixels.
+    """Builds the network of a state dict with OpenAI's names.
 
-    The state's tensors become its parameters, so that no second copy is held. Raises InputError that lists the names
-    at fault.
+    The tensors of the state dict become its parameters, so that there is no second copy of the weights.
+
+    Args:
+        state: tensors by name.
+        place: the file, for messages.
+        options: the head widths.
+
+    Returns:
+        The network in float32 and eval mode, and the side of its input in pixels.
+
+    Raises:
+        InputError: lists missing, unexpected and misshapen tensors.
     """
     for name in list(state):
         if name in _EXTRA:
@@ -105,20 +115,28 @@ def read_clip(state: dict[str, Tensor], place: str, options: Options) -> tuple[C
             state[name] = state[name].float()
     missing = [name for name in _REQUIRED if name not in state]
     if missing:
-        raise InputError(f"{place}: is no CLIP checkpoint: missing {missing}; check the file and the family")
+        raise InputError(f"{place}: is not a CLIP checkpoint: missing {missing}; check the file and the family")
     try:
         network, image_size = _network(state, place, options)
     except (ValueError, IndexError, TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"{place}: the sizes of its tensors make no CLIP ({error}); check the file") from None
+        raise InputError(f"{place}: the sizes of its tensors fit no CLIP ({error}); check the file") from None
     check_tensors(state, network.state_dict(), place)
     network.load_state_dict(state, assign=True)
     return network.eval(), image_size
 
 
 def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
-    """An open_clip model with quick GELU, or the one of a folder in open_clip's form, and the side of its input.
+    """Loads an open_clip model with quick GELU.
 
-    Raises InputError where it cannot be had or is of another kind.
+    Args:
+        model: a name that open_clip knows, or a folder in open_clip's form.
+        tag: pretraining tag of open_clip; None for a folder.
+
+    Returns:
+        The network, and the side of its input in pixels.
+
+    Raises:
+        InputError: the model cannot be loaded or is of another kind.
     """
     place = f"base model {model} (tag {tag})"
     name = f"local-dir:{model}" if Path(model).is_dir() else model
@@ -126,11 +144,11 @@ def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
     if known and not known.get("quick_gelu", False):
         raise InputError(f"{place}: {_NOT_QUICK}")
     try:
-        # open_clip builds RN50x4 and others without quick GELU even for OpenAI's weights, and only warns.
+        # open_clip builds RN50x4 and others without quick GELU, even for OpenAI's weights, with only a warning.
         base = open_clip.create_model(
             name, pretrained=tag, require_pretrained=True, force_quick_gelu=bool(known)
         ).eval()
-    except Exception as error:  # a damaged model makes the libraries raise nearly anything
+    except Exception as error:  # the libraries raise many kinds of errors for a damaged model
         raise InputError(f"{place}: cannot be loaded: {first_line(error)}") from None
     if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
         raise InputError(f"{place}: {_NOT_QUICK}")
@@ -140,15 +158,15 @@ def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
 
 
 def _check_same(network: CLIP, image_size: int, base: CLIP, place: str) -> None:
-    """Raises InputError unless the network sees images as `base` does and computes the same features.
+    """Raises InputError unless the network normalises images as `base` does and computes the same features.
 
-    Names and shapes do not tell everything: pooling, the norms' places or the text's mask may differ.
+    Equal names and shapes are not sufficient: the pooling, the positions of the norms or the text mask may differ.
     """
     settings = open_clip.get_model_preprocess_cfg(base)
     for name, wanted in (("mean", CLIP_MEAN), ("std", CLIP_STD)):
         if tuple(settings.get(name, wanted)) != wanted:
             raise InputError(
-                f"{place}: wants images of {name} {tuple(settings[name])}, CLIP's is {wanted}; choose another"
+                f"{place}: expects images of {name} {tuple(settings[name])}, CLIP's is {wanted}; choose another model"
             )
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, 3, image_size, image_size, generator=generator)
@@ -162,12 +180,12 @@ def _check_same(network: CLIP, image_size: int, base: CLIP, place: str) -> None:
     if not same:
         raise InputError(
             f"{place}: computes other features than OpenAI's CLIP with the same weights (pooling, norms or mask "
-            "differ), and the published formats mean the latter; choose a model of OpenAI's architecture"
+            "differ), which the published formats require; choose a model of OpenAI's architecture"
         )
 
 
 def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple[CLIP, int]:
-    """A CLIP of the sizes that the shapes tell, on the meta device, and the side of its input in pixels."""
+    """Returns a CLIP of the sizes that the shapes imply, on the meta device, and the side of its input in pixels."""
     head_width = options.vision_head_width or HEAD_WIDTH
     vision, image_size = (_vit if "visual.proj" in state else _resnet)(state, place, head_width)
     width = state["ln_final.weight"].shape[0]
@@ -178,20 +196,22 @@ def _network(state: Mapping[str, Tensor], place: str, options: Options) -> tuple
         heads=heads(width, options.text_head_width or HEAD_WIDTH),
         layers=count_modules(state, "transformer.resblocks."),
     )
-    with torch.device("meta"):  # nothing is initialised only to be replaced
+    with torch.device("meta"):  # skips the initialisation of weights that are replaced
         network = CLIP(state["text_projection"].shape[1], vision, text, quick_gelu=True)
-    # The one tensor that no file holds.
+    # The only tensor that no file contains.
     network.attn_mask = torch.full((text.context_length, text.context_length), -torch.inf).triu(1)
     return network, image_size
 
 
 def _vit(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[CLIPVisionCfg, int]:
     if "visual.positional_embedding" not in state:
-        raise InputError(f"{place}: is no CLIP checkpoint: missing ['visual.positional_embedding']")
+        raise InputError(
+            f"{place}: is not a CLIP checkpoint: missing ['visual.positional_embedding']; check the file and the family"
+        )
     patch = state["visual.conv1.weight"].shape[-1]
     image_size = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5) * patch
     width = state["visual.conv1.weight"].shape[0]
-    heads(width, head_width)  # open_clip would round
+    heads(width, head_width)  # raises; open_clip would round
     vision = CLIPVisionCfg(
         layers=count_modules(state, "visual.transformer.resblocks."),
         width=width,
@@ -206,7 +226,10 @@ def _resnet(state: Mapping[str, Tensor], place: str, head_width: int) -> tuple[C
     position = state.get("visual.attnpool.positional_embedding")
     first = state.get("visual.layer1.0.conv1.weight")
     if position is None or first is None:
-        raise InputError(f"{place}: is no CLIP checkpoint: neither 'visual.proj' (ViT) nor 'visual.attnpool' (ResNet)")
+        raise InputError(
+            f"{place}: is not a CLIP checkpoint: contains neither 'visual.proj' (ViT) nor 'visual.attnpool' (ResNet); "
+            "check the file and the family"
+        )
     image_size = round((position.shape[0] - 1) ** 0.5) * 32
     layers = tuple(count_modules(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
     heads(_POOLED * first.shape[0], head_width)
@@ -222,7 +245,7 @@ def _image_tower(visual: Any) -> Tower:
 
 
 def _configured_sizes(config: dict[str, Any]) -> Sizes | None:
-    """Sizes as open_clip's configuration of a model states them; None where it is no CLIP of OpenAI's kind."""
+    """Returns the sizes in open_clip's configuration of a model, or None if it is not OpenAI's kind of CLIP."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     if "patch_size" not in vision or "width" not in text:
         return None

@@ -1,4 +1,4 @@
-"""What every model family offers. Nothing outside a family's own file asks which family it is."""
+"""The protocol of the model families. Code outside a family's own file does not depend on which family it is."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ DEFAULT_TOKENIZER = "bert-base-uncased"
 
 
 class ImageFeatures(NamedTuple):
-    """Both features of a batch of images, from one backbone pass.
+    """Reference and target features of a batch of images, from one backbone pass.
 
     Attributes:
-        reference: what `compose` needs of a reference image, (batch, ...); clip: (batch, dim), not normalised.
-        target: what `score` needs of a candidate, (batch, ...); clip: (batch, dim), unit norm.
+        reference: features that `compose` reads, (batch, ...); clip: (batch, dim), not normalised.
+        target: features that `score` reads, (batch, ...); clip: (batch, dim), unit norm.
     """
 
     reference: Tensor
@@ -26,11 +26,11 @@ class ImageFeatures(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The parameters that a stage trains; the temperature is neither.
+    """The parameters that a stage trains, without the temperature.
 
     Attributes:
-        backbone: those of the pretrained towers, which may have a learning rate of their own.
-        heads: the others.
+        backbone: parameters of the pretrained towers, which may have a separate learning rate.
+        heads: all other parameters.
     """
 
     backbone: list[nn.Parameter]
@@ -39,14 +39,15 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """What a state dict does not tell; None takes the family's published value.
+    """Values that a state dict does not contain; None selects the family's published value.
 
     Attributes:
-        tokenizer: BERT's, a hub id or a folder; None: the vocabulary that the file carries, else `DEFAULT_TOKENIZER`.
-        revision: of the tokenizer's hub repository.
-        vocabulary: the words of a BERT tokenizer in the order of their ids, as our own files carry them.
+        tokenizer: hub id or folder of a BERT tokenizer; None selects the vocabulary in the file, else
+            `DEFAULT_TOKENIZER`.
+        revision: branch, tag or commit of the tokenizer's hub repository.
+        vocabulary: words of a BERT tokenizer in the order of their ids, as files of this package contain them.
         vision_head_width: width of an attention head of the image tower.
-        text_head_width: the same of the text tower.
+        text_head_width: width of an attention head of the text tower.
     """
 
     tokenizer: str | None = None
@@ -64,10 +65,10 @@ class Tower:
     """The sizes of an image or a text tower.
 
     Attributes:
-        kind: what it is, as in `ViT`.
-        width: of its tokens; of a ResNet, of its first stage.
-        layers: how many; of a ResNet, of each stage.
-        heads: of an attention, as assumed: no state dict tells them.
+        kind: kind of the tower, such as `ViT`.
+        width: width of its tokens; for a ResNet, the width of its first stage.
+        layers: number of layers; for a ResNet, the number in each stage.
+        heads: assumed number of attention heads; state dicts do not contain it, and comparisons ignore it.
     """
 
     kind: str
@@ -78,16 +79,16 @@ class Tower:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a network is built of; two are equal where the same files fit.
+    """The sizes of a network; two networks have equal sizes if the same files fit both.
 
     Attributes:
-        image_size: side of the input, in pixels.
+        image_size: side of the square input, in pixels.
         patch: side of a ViT's patch, in pixels; None for a ResNet.
         image: the image tower.
-        text: the text tower, or what reads the text.
-        positions: how many tokens the text tower has positions for.
-        words: number of its word embeddings.
-        embedding: shape of a target.
+        text: the text tower, or the module that reads the text.
+        positions: number of token positions of the text tower.
+        words: number of word embeddings of the text tower.
+        embedding: shape of the target feature of one image.
     """
 
     image_size: int
@@ -100,14 +101,14 @@ class Sizes:
 
 
 class Composer(Protocol):
-    """A trained network that turns (reference, text) into a query and images into candidates.
+    """A network that encodes a reference image with a text as a query, and images as candidates.
 
     Attributes:
-        family: its name in the registry; recipes of one network share it.
-        preprocess: from a decoded image to the network's input.
-        temperature: tau, a scalar; the training loop sets it and says whether it is learned.
-        backbone: the name of the network that the published files hold.
-        parts: the towers, each by what the names of its parameters begin with; the first that fits counts.
+        family: name of the family; recipes that train the same network share it.
+        preprocess: converts a decoded image to the network's input.
+        temperature: tau, a scalar; the training loop sets it and decides whether it is trained.
+        backbone: name of the network in the published files.
+        parts: prefixes of the parameter names of each tower; the first match applies.
     """
 
     family: ClassVar[str]
@@ -117,13 +118,13 @@ class Composer(Protocol):
     temperature: nn.Parameter
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
-        """Reference and target features of images, in one backbone pass."""
+        """Returns the reference and target features of images, from one backbone pass."""
 
     def compose(self, reference: Tensor, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """Unit-norm queries of reference features and modification texts."""
+        """Returns unit-norm queries for reference features and modification texts."""
 
     def score(self, queries: Float[Tensor, "queries dim"], targets: Tensor) -> Float[Tensor, "queries gallery"]:
-        """Similarity of every query with every candidate."""
+        """Returns the similarity of every query with every candidate."""
 
     def contrast(
         self,
@@ -132,85 +133,90 @@ class Composer(Protocol):
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
     ) -> Float[Tensor, ""]:
-        """InfoNCE over `score(queries, targets)`; `labels` are rows of `targets`."""
+        """Returns the InfoNCE loss over `score(queries, targets)`; `labels` are rows of `targets`."""
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, start and end included, before any cut."""
+        """Returns the number of tokens of a text before truncation, start and end included."""
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens the text tower reads; what goes beyond is cut."""
+        """Maximum number of tokens that the text tower reads; longer texts are truncated."""
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
-        """The words of a tokenizer that no package ships, for the files we write; None where one does."""
+        """The words of the tokenizer, stored in files of this package; None if a library contains them."""
 
     def train_stage(self, stage: int) -> Trained:
-        """Freezes what the stage freezes and makes the copies that stage 2 trains; returns what is trained.
+        """Freezes the parameters that the stage does not train, and makes the copies that stage 2 trains.
 
-        The network may be of stage 1 or already of stage 2, whose copies are then kept.
+        If the network is already of stage 2, its copies are kept.
+
+        Returns:
+            The parameters that the stage trains.
         """
 
     def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors that stage 2 leaves as they are: those that decide what a bank holds."""
+        """Yields the names and tensors that stage 2 does not train; they determine the features in a bank."""
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """The weights in the published container and names of the stage, on the CPU."""
+        """Returns the content of a published file of the stage: container, names and weights, on the CPU."""
 
     def extras(self, stage: int) -> dict[str, Tensor]:
-        """What the original's files of the stage hold besides, by name without the container's prefix.
+        """Returns further tensors of the original's files of the stage, by name without the container's prefix.
 
-        Neither queries nor targets read it, and this network does not have it: the values are filled in.
+        This network does not have these tensors, and neither queries nor targets depend on them; their values are
+        fixed.
         """
 
     def sizes(self) -> Sizes | None:
-        """What the network is built of; None where a family does not tell."""
+        """Returns the sizes of the network, or None if the family does not report them."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Its parameters by name, as of any torch module."""
+        """Yields the names and parameters; see `torch.nn.Module.named_parameters`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The module's tensors by name, as of any torch module."""
+        """Returns the tensors by name; see `torch.nn.Module.state_dict`."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Takes up tensors by name, as any torch module does."""
+        """Copies tensors into the network by name; see `torch.nn.Module.load_state_dict`."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """Its parts, as of any torch module."""
+        """Yields the modules of the network; see `torch.nn.Module.modules`."""
 
     def train(self, mode: bool = True) -> Self:
-        """Dropout on or off, as of any torch module."""
+        """Turns dropout on or off; see `torch.nn.Module.train`."""
 
     def to(self, device: torch.device) -> Self:
-        """Moves the module, as any torch module does."""
+        """Moves the network to a device; see `torch.nn.Module.to`."""
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """The network of a published state dict, sizes read off its shapes, in float32 and eval mode.
+        """Builds the network of a published state dict in float32 and eval mode, with sizes read from its shapes.
 
         Args:
-            state: published names, the container's prefix removed; consumed, so that no second copy need be held.
-            stage: whose container it came in, 1 or 2.
+            state: tensors by published name, without the container's prefix. The dict may be emptied, so that there
+                is no second copy of the weights.
+            stage: stage of the file, 1 or 2.
             place: the file, for messages.
-            options: what the state dict does not tell.
+            options: values that the state dict does not contain.
 
         Raises:
-            InputError: lists missing and unexpected names, and shapes that do not fit.
+            InputError: lists missing, unexpected and misshapen tensors.
         """
 
     @classmethod
     def base_sizes(cls, model: str) -> Sizes | None:
-        """The sizes of a base model, or of `backbone`, by its name; None where only its files tell."""
+        """Returns the sizes of a base model or of `backbone` by its name, or None if only its files contain them."""
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """The untrained composition over a base model.
+        """Builds the network over a pretrained base model, with an untrained composition.
 
         Args:
             model: a folder, or a name that open_clip (clip, tgcir) or the hub (blip, blip2) knows.
             tag: open_clip's pretraining tag, or the hub's revision.
-            options: the tokenizer; head widths stand in the model's own configuration.
+            options: the tokenizer; the model's own configuration contains the head widths.
 
         Raises:
-            InputError: the model cannot be had or is of another kind.
+            InputError: the model cannot be loaded or is of another kind.
         """

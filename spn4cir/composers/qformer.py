@@ -1,4 +1,4 @@
-"""BLIP-2's networks as transformers hosts them: the Q-Former with its text embeddings, and sizes read off shapes."""
+"""BLIP-2's networks in transformers: the Q-Former with its text embeddings, and configurations from shapes."""
 
 from collections.abc import Mapping
 
@@ -22,11 +22,11 @@ PUBLISHED_SIZES = Sizes(
     words=30523,
     embedding=(32, 256),
 )
-# BERT's; at work only where training asks for it.
+# Dropout of BERT; active only if training turns it on.
 _DROPOUT = 0.1
 _VIT = "visual_encoder."
 _LAYERS = "Qformer.bert.encoder.layer."
-# The tensors that tell the sizes.
+# Tensors whose shapes determine the sizes.
 SIZED = (
     f"{_VIT}pos_embed",
     f"{_VIT}patch_embed.proj.weight",
@@ -40,10 +40,10 @@ SIZED = (
 
 
 class QFormer(nn.Module):
-    """A Q-Former that reads queries, a text behind them, and an image by cross-attention.
+    """A Q-Former that reads queries followed by a text, and an image by cross-attention.
 
     Args:
-        config: its sizes.
+        config: configuration of the network.
     """
 
     def __init__(self, config: Blip2QFormerConfig) -> None:
@@ -57,10 +57,10 @@ class QFormer(nn.Module):
         text: Tokens | None = None,
         image: Float[Tensor, "batch tokens image_width"] | None = None,
     ) -> Float[Tensor, "batch positions width"]:
-        """The outputs at the queries, then at the text's positions.
+        """Returns the outputs at the queries, then at the positions of the text.
 
-        With an image the queries have feed-forward layers of their own; without one every position goes through the
-        text's.
+        With an image, the queries pass through separate feed-forward layers. Without an image, all positions pass
+        through the feed-forward layers of the text.
         """
         hidden, mask = queries, None
         if text is not None:
@@ -76,7 +76,7 @@ class QFormer(nn.Module):
 
 
 def vision_config(state: Mapping[str, Tensor], options: Options) -> Blip2VisionConfig:
-    """Sizes of the EVA ViT of a published state dict."""
+    """Returns the configuration of the EVA ViT in a published state dict."""
     _, positions, width = state[f"{_VIT}pos_embed"].shape
     patch = state[f"{_VIT}patch_embed.proj.weight"].shape[-1]
     return Blip2VisionConfig(
@@ -91,7 +91,7 @@ def vision_config(state: Mapping[str, Tensor], options: Options) -> Blip2VisionC
 
 
 def qformer_config(state: Mapping[str, Tensor], options: Options) -> Blip2QFormerConfig:
-    """Sizes of the Q-Former of a published state dict, and how many layers apart its cross-attentions are."""
+    """Returns the configuration of the Q-Former in a published state dict, including its cross-attention frequency."""
     words, width = state["Qformer.bert.embeddings.word_embeddings.weight"].shape
     layers = count_modules(state, _LAYERS)
     crossed = [i for i in range(1, layers) if f"{_LAYERS}{i}.crossattention.self.query.weight" in state]
@@ -112,7 +112,7 @@ def qformer_config(state: Mapping[str, Tensor], options: Options) -> Blip2QForme
 
 
 def qformer_sizes(vision: Blip2VisionConfig, qformer: Blip2QFormerConfig, embedding: tuple[int, ...]) -> Sizes:
-    """What both configurations make; `embedding` is the shape of a target."""
+    """Returns the sizes of a network with both configurations; `embedding` is the shape of a target."""
     assert isinstance(vision.image_size, int)
     assert isinstance(vision.patch_size, int)
     return Sizes(

@@ -1,4 +1,4 @@
-"""Names of published checkpoints and of the packages' modules: compared, and turned into each other by tables."""
+"""Tables that map the names of published state dicts to the names of our modules, and sizes read from state dicts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ _NUMBER = r"(\d+)"
 
 @dataclass(frozen=True)
 class KeyMap:
-    """A table of names, published on the left and ours on the right; read in both directions.
+    """A table of pairs of published name and our name, used in both directions.
 
     Attributes:
-        pairs: names of modules or of single tensors; `{i}` stands for a layer's number. What follows a module's name
-            (`.weight`, `.bias`) is the same on both sides. The first pair that fits counts.
-        extras: patterns of published names that hold nothing the network reads; accepted and dropped.
+        pairs: names of modules or of single tensors; `{i}` matches the number of a layer. The part after a module's
+            name (`.weight`, `.bias`) is the same on both sides. The first matching pair applies.
+        extras: regular expressions of published names that the network does not use; their tensors are dropped.
     """
 
     pairs: tuple[tuple[str, str], ...]
     extras: tuple[str, ...] = ()
 
     def to_ours(self, state: dict[str, Tensor], place: str) -> dict[str, Tensor]:
-        """The tensors under our names; `state` is emptied, so that no second copy need be held.
+        """Returns the tensors under our names and empties `state`, so that there is no second copy of the weights.
 
-        Raises InputError that lists the names which are in no pair and no extra.
+        Raises InputError that lists the names that match neither a pair nor an extra.
         """
         for name in [name for name in state if any(re.fullmatch(extra, name) for extra in self.extras)]:
             del state[name]
@@ -38,7 +38,7 @@ class KeyMap:
         return {str(ours): state.pop(name) for name, ours in names.items()}
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors under their published names. Raises KeyError for a name that no pair holds."""
+        """Returns the tensors under their published names. Raises KeyError for a name that matches no pair."""
         published = {}
         for name, tensor in state.items():
             translated = _translate(name, self._ours)
@@ -69,15 +69,15 @@ def _translate(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str |
 
 
 def count_modules(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered modules stand under a prefix."""
+    """Returns the number of numbered modules under a prefix."""
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def heads(width: int, head_width: int) -> int:
-    """How many attention heads. Raises ValueError for a head width that does not divide the width."""
+    """Returns the number of attention heads. Raises ValueError if the head width does not divide the width."""
     if width % head_width:
         raise ValueError(
-            f"width {width} is no multiple of the head width {head_width}; "
+            f"width {width} is not a multiple of the head width {head_width}; "
             "name another with --vision-head-width or --text-head-width"
         )
     return width // head_width

@@ -26,7 +26,7 @@ GLOBAL_TOKENS = 4
 LOCAL_TOKENS = 8
 
 _CLIP = "backbone.clip."
-# The visual tower stands in the files twice: one module under two names.
+# The files contain the visual tower twice: one module under two names.
 _TOWER = "backbone.clip.visual."
 _TWIN = "backbone.image_backbone."
 _SHARED_PAIRS = (
@@ -40,7 +40,7 @@ _TEXT_PAIRS = (
     ("backbone.masks_text.weight", "text_tokens.masks"),
     ("backbone.tokenlearn_text.tokenizers.{i}.conv.0", "text_tokens.learners.{i}"),
 )
-# Of the first stage's auxiliary losses: neither queries nor targets read them.
+# Tensors of the first stage's auxiliary losses; neither queries nor targets depend on them.
 _EXTRAS = (r"local_weight", r"loss_T", r"t_(remain|replace)_map\.\d+\.(weight|bias)")
 _TEXT_EXTRAS = (
     r"backbone\.masks_text\.weight",
@@ -50,12 +50,12 @@ KEYS = {1: KeyMap(_SHARED_PAIRS, _EXTRAS + _TEXT_EXTRAS), 2: KeyMap(_SHARED_PAIR
 
 
 class TokenMaker(nn.Module):
-    """Global tokens: a feature times learned masks. Local tokens: means of a sequence under learned attention maps.
+    """Computes global tokens, a feature times learned masks, and local tokens, means of a sequence weighted by maps.
 
     Args:
         dim: width of feature and sequence.
-        global_tokens: number of masks; each starts as 0.1, and 1 on its own share of the width.
-        local_tokens: number of attention maps, each a 1x1 convolution and a sigmoid.
+        global_tokens: number of masks. A mask is initialised to 1 on its share of the width, and to 0.1 elsewhere.
+        local_tokens: number of learned attention maps, each a 1x1 convolution and a sigmoid.
     """
 
     def __init__(self, dim: int, global_tokens: int, local_tokens: int) -> None:
@@ -69,12 +69,12 @@ class TokenMaker(nn.Module):
     def forward(
         self, feature: Float[Tensor, "batch dim"], sequence: Float[Tensor, "batch length dim"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """The global tokens, then the local ones."""
+        """Returns the global tokens, then the local tokens."""
         weight, bias = (
             torch.cat([learner.get_parameter(name) for learner in self.learners]) for name in ("weight", "bias")
         )
         maps = F.linear(sequence, weight.squeeze(-1), bias).sigmoid()
-        # Divided before it is summed: a sum over the sequence may leave the range of half precision.
+        # Divides before it sums, because a sum over the sequence may exceed the range of half precision.
         local = (maps / sequence.shape[1]).transpose(1, 2) @ sequence
         return torch.cat([feature[:, None] * self.masks.relu(), local], dim=1)
 
@@ -82,13 +82,13 @@ class TokenMaker(nn.Module):
 class TgcirComposer(ClipModule):
     """TG-CIR over a CLIP network (OpenAI's names, quick GELU, ViT tower).
 
-    Up to stage 1 texts and images share masks and token learner; stage 2 trains copies of its own for the texts.
+    Before stage 2, texts and images share masks and token learner. Stage 2 trains separate copies for the texts.
 
     Args:
-        network: open_clip's CLIP with a ViT.
-        image_size: side of its input, in pixels.
-        global_tokens: tokens that are masked features.
-        local_tokens: tokens that are means of the tower's own tokens.
+        network: an open_clip CLIP model with a ViT.
+        image_size: side of its square input, in pixels.
+        global_tokens: number of tokens that are masked features.
+        local_tokens: number of tokens that are weighted means of the tower's tokens.
     """
 
     family: ClassVar[str] = "tgcir"
@@ -112,9 +112,10 @@ class TgcirComposer(ClipModule):
         self.gate = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, 1), nn.Sigmoid())
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
-        """Reference: the tokens (batch, tokens, dim), not normalised. Target: their mean, unit norm.
+        """Returns reference and target features.
 
-        The local tokens read the tower's sequence, class token included, before its last LayerNorm.
+        The reference is the tokens (batch, tokens, dim), not normalised. The target is their mean (batch, dim), unit
+        norm. The local tokens are computed from the tower's sequence, class token included, before its last LayerNorm.
         """
         tower = self.clip.forward_intermediates(
             image=images, image_indices=1, normalize=False, image_output_fmt="NLC", image_output_extra_tokens=True
@@ -124,9 +125,10 @@ class TgcirComposer(ClipModule):
         return ImageFeatures(tokens, _unit_mean(tokens))
 
     def compose(self, reference: Float[Tensor, "batch tokens dim"], texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
-        """normalise(mean over the tokens of m * reference + (1 - m) * text), m one scalar a token, sigmoid(MLP).
+        """Returns normalise(mean over the tokens of m * reference + (1 - m) * text).
 
-        The local text tokens read every position after the last LayerNorm, padding included.
+        m is one scalar per token, sigmoid(MLP(reference, text)). The local text tokens are computed from all positions
+        after the last LayerNorm, padding included.
         """
         tower = self.clip.forward_intermediates(
             text=self.tokens(texts, reference.device),
@@ -140,22 +142,22 @@ class TgcirComposer(ClipModule):
         return _unit_mean(weight * reference + (1 - weight) * text)
 
     def train_stage(self, stage: int) -> Trained:
-        """Stage 1 trains everything, stage 2 all but the image side, with masks and learner of the texts' own."""
+        """Freezes the image side for stage 2, and copies masks and token learner for the texts; stage 1 trains all."""
         if stage == 2 and self.text_tokens is self.image_tokens:
             self.text_tokens = copy.deepcopy(self.image_tokens)
         return super().train_stage(stage)
 
     def published(self, stage: int, epoch: int) -> dict[str, Any]:
-        """`{"epoch", "state_dict"}`; stage 2 holds the texts' masks and learner, stage 1 does not.
+        """Returns `{"epoch", "state_dict"}`; only stage 2 includes the masks and token learner of the texts.
 
-        The visual tower stands under both of its names, its tensors stored once. Left out are the parts that this
-        network does not have, see `extras`; the original code passes over absent names. Raises InputError for stage 1
-        of a network whose texts have masks and learner of their own.
+        The state dict contains the visual tower under both of its names, with shared tensors. The tensors in `extras`
+        are not included; the original code ignores absent names. Raises InputError for stage 1 if the network has
+        separate masks and token learner for the texts.
         """
         if stage == 1 and self.text_tokens is not self.image_tokens:
             raise InputError(
-                "family 'tgcir': a stage-1 file has no place for the text masks and token learner that stage 2 "
-                "trained; write the network as stage 2"
+                "family 'tgcir': a stage-1 file cannot contain the text masks and token learner that stage 2 trained; "
+                "write the network as stage 2"
             )
         state = {f"backbone.{name}": tensor for name, tensor in copies(self.clip.state_dict(prefix="clip.")).items()}
         twin = {_TWIN + name.removeprefix(_TOWER): state[name] for name in state if name.startswith(_TOWER)}
@@ -163,7 +165,7 @@ class TgcirComposer(ClipModule):
         return {"epoch": epoch, "state_dict": state | twin | heads}
 
     def extras(self, stage: int) -> dict[str, Tensor]:
-        """The parts of the first stage's auxiliary losses: ones for the scalars and weights, zeros for the maps."""
+        """Returns the tensors of the first stage's auxiliary losses: scalars and weights are ones, maps are zeros."""
         tokens = len(self.image_tokens.masks) + len(self.image_tokens.learners)
         scalars = {"local_weight": torch.ones(tokens)} | ({"loss_T": torch.ones(1)} if stage == 1 else {})
         gate = self.gate.state_dict()
@@ -175,15 +177,16 @@ class TgcirComposer(ClipModule):
         return scalars | maps
 
     def _heads(self, stage: int) -> dict[str, Tensor]:
-        """The tensors beside CLIP and the temperature that a stage's files hold."""
+        """Returns the tensors of a stage's files except for CLIP and the temperature."""
         others = ("clip.", "temperature") if stage == 2 else ("clip.", "temperature", "text_tokens.")
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(others)}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor], stage: int, place: str, options: Options = PUBLISHED) -> Self:
-        """From TG-CIR's names; text masks and learner of a stage-1 file are dropped: stage 2 starts with copies.
+        """Builds the network from TG-CIR's names.
 
-        Raises InputError that lists the names at fault.
+        The text masks and token learner of a stage-1 file are dropped, because stage 2 starts with copies of the image
+        ones. Raises InputError that lists missing, unexpected and misshapen tensors.
         """
         network, image_size = read_clip(_taken(state, _CLIP), f"{place}: {_CLIP}*", options)
         _check_vit(network, place)
@@ -199,9 +202,10 @@ class TgcirComposer(ClipModule):
 
     @classmethod
     def from_base(cls, model: str, tag: str | None, options: Options = PUBLISHED) -> Self:
-        """Over an open_clip ViT with quick GELU, or a folder in open_clip's form; torch's global seed draws the heads.
+        """Builds the network from an open_clip ViT with quick GELU, or a folder in open_clip's form.
 
-        Raises InputError.
+        torch's global random generator initialises the other modules. Raises InputError if the model cannot be loaded
+        or is of another kind.
         """
         del options
         network, image_size = base_clip(model, tag)
@@ -210,17 +214,17 @@ class TgcirComposer(ClipModule):
 
 
 def _unit_mean(tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch dim"]:
-    """The mean of the tokens at unit norm, in float32."""
+    """Returns the mean of the tokens, scaled to unit norm, in float32."""
     return F.normalize(tokens.float().mean(dim=1), dim=-1)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, which leave the state, by the rest of their names."""
+    """Removes the tensors under a prefix from the state, and returns them by the rest of their names."""
     return {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
 
 
 def _check_twin(twin: dict[str, Tensor], network: CLIP, place: str) -> None:
-    """Raises InputError unless the tower's second name holds the tensors of the first."""
+    """Raises InputError unless the tensors under both names of the tower are equal."""
     tower = network.visual.state_dict()
     check_tensors(twin, tower, f"{place}: {_TWIN}*")
     if differing := sorted(name for name in twin if not torch.equal(twin[name].float(), tower[name])):
@@ -231,7 +235,7 @@ def _check_twin(twin: dict[str, Tensor], network: CLIP, place: str) -> None:
 
 
 def _token_counts(heads: dict[str, Tensor], dim: int) -> tuple[int, int]:
-    """Numbers of global and local tokens; the published ones where no tensor tells, which is an error later."""
+    """Returns the numbers of global and local tokens; the published ones if the tensors are absent, an error later."""
     masks = heads.get("image_tokens.masks")
     learners = {name.split(".")[2] for name in heads if name.startswith("image_tokens.learners.")}
     return (masks.numel() // dim if masks is not None else 0) or GLOBAL_TOKENS, len(learners) or LOCAL_TOKENS
@@ -239,4 +243,4 @@ def _token_counts(heads: dict[str, Tensor], dim: int) -> tuple[int, int]:
 
 def _check_vit(network: CLIP, place: str) -> None:
     if not isinstance(network.visual, VisionTransformer):
-        raise InputError(f"{place}: its image tower is a ResNet; family 'tgcir' reads a ViT's tokens: choose a ViT")
+        raise InputError(f"{place}: its image tower is a ResNet; family 'tgcir' needs a ViT's tokens: choose a ViT")

@@ -25,7 +25,7 @@ class Builder:
 
     Attributes:
         published: from a stage to what a published file of it holds, the network's weights random.
-        options: what such a file does not tell.
+        options: values that such a file does not contain.
     """
 
     published: Callable[[int], dict[str, Any]]
@@ -33,7 +33,7 @@ class Builder:
 
 
 def _clip(tower: checkpoints.Tower, seed: int, stage: int) -> dict[str, Any]:
-    """No norm at its initial 0 or 1: an untrained ResNet would hardly tell images apart. Variances stay positive."""
+    """No norm at its initial 0 or 1: an untrained ResNet would hardly distinguish images. Variances stay positive."""
     state = checkpoints.tiny_state(tower, seed)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in state.items():

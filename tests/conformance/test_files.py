@@ -48,13 +48,13 @@ def test_members_are_called_as_the_protocol_says(first: Subject) -> None:
 
 
 def test_saved_and_loaded_gives_the_same(subject: Subject, tmp_path: Path) -> None:
-    """Bits, read as the family that was saved or as the one that the file tells."""
+    """A saved file reproduces the outputs bit for bit, with the family given or detected."""
     network = subject.load()
     save_composer(network, tmp_path / "a.pt", subject.stage, 3)
     assert_same(outputs(subject.load(tmp_path / "a.pt")), outputs(network))
-    told = load_composer(tmp_path / "a.pt", None, builder(subject.family).options)
-    assert told.family == network.family
-    assert_same(outputs(told), outputs(network))
+    detected = load_composer(tmp_path / "a.pt", None, builder(subject.family).options)
+    assert detected.family == network.family
+    assert_same(outputs(detected), outputs(network))
 
 
 def test_an_export_holds_the_published_names_and_is_stable(subject: Subject, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_extras_stand_beside_and_change_nothing(subject: Subject, tmp_path: Path
 
 
 def test_a_network_tells_its_sizes(subject: Subject) -> None:
-    """Those of its input and of a target, if it tells any; and each tower that it names has parameters."""
+    """Reported sizes match the input and a target; each tower in `parts` has parameters."""
     network = subject.load()
     network.train_stage(2)
     if (sizes := network.sizes()) is not None:

@@ -40,7 +40,7 @@ def blocks() -> list[str]:
 
 
 def first_cells(header: str) -> set[str]:
-    """What stands as code in the first cells of a table."""
+    """The code in the first cells of a table."""
     table = DOC.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
     cells = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
@@ -100,7 +100,7 @@ def test_the_rows_are_those_of_the_settings() -> None:
 
 
 def test_the_toy_trains_from_end_to_end(tmp_path: Path) -> None:
-    """From no base model to the second stage's file, on a FashionIQ of eighteen pictures."""
+    """From no base model to the second stage's file, on a FashionIQ of eighteen images."""
     layout = open_layout("fashioniq", write_fashioniq(tmp_path / "data"), "error")
     unique = deduplicate(layout.training_gallery(), 0)
     triplets = layout.training_triplets()

@@ -27,7 +27,7 @@ def indexed(first: Subject, gallery: Path) -> Retriever:
 
 
 def full_scores(first: Subject, gallery: Path, name: str, text: str) -> dict[str, float]:
-    """Every picture by the family's `score`, in one matrix."""
+    """Ranks every image by the family's `score`, in one matrix."""
     network, names = first.network, sorted(path.name for path in gallery.iterdir())
     pixels = torch.stack([network.preprocess(open_image(gallery / each)) for each in names])
     with torch.no_grad():

@@ -178,7 +178,7 @@ def test_the_loss_under_autocast(first: Subject, tmp_path: Path, stage: int) -> 
 
 
 def test_a_resumed_run_goes_on_with_the_same_bits(subject: Subject, tmp_path: Path) -> None:
-    """Weights and optimiser, taken up by a network that is read from the file anew."""
+    """Weights and optimiser, loaded into a network that is read from the file again."""
     networks = [subject.load(), subject.load()]
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=True)
     whole, resumed = (TrainingRun.begin(network, settings, 2, 1, CPU) for network in networks)

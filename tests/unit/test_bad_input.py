@@ -388,11 +388,14 @@ def test_a_checkpoint_of_another_family(data, published, family, stage):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (None, r"tok: holds no vocabulary \(neither vocab.txt nor tokenizer.json in it\); name one with --tokenizer"),
-        (WORDS[:-3], r"-1.pt: has \d+ word embeddings, the vocabulary of .*tok makes \d+ with .*\[DEC\]"),
-        ((*WORDS, "beyond"), r"-1.pt: has \d+ word embeddings, the vocabulary of .*tok makes \d+ with .*\[DEC\]"),
-        (("a", "b"), r"tok: is no BERT vocabulary: missing \['\[PAD\]', '\[UNK\]', '\[CLS\]', '\[SEP\]'\]"),
-        ((*WORDS[:-1], WORDS[0]), r"tok: is no BERT vocabulary: \d+ words, \d+ of them distinct"),
+        (
+            None,
+            r"tok: contains no vocabulary \(neither vocab.txt nor tokenizer.json in it\); name one with",
+        ),
+        (WORDS[:-3], r"-1.pt: has \d+ word embeddings, but the vocabulary of .*tok needs \d+ with .*\[DEC\]"),
+        ((*WORDS, "beyond"), r"-1.pt: has \d+ word embeddings, but the vocabulary of .*tok needs \d+ with .*\[DEC\]"),
+        (("a", "b"), r"tok: is not a BERT vocabulary: missing \['\[PAD\]', '\[UNK\]', '\[CLS\]', '\[SEP\]'\]"),
+        ((*WORDS[:-1], WORDS[0]), r"tok: is not a BERT vocabulary: \d+ words, \d+ distinct"),
     ],
 )
 def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, family, words, message):
@@ -410,12 +413,12 @@ def test_a_tokenizer_that_is_not_there(data, published, tmp_path, monkeypatch, f
     """A folder that is absent; and none named, none in the file, no network."""
     place = published / f"{family}-2.pt"
     for call in network_calls(data, place, "--tokenizer", tmp_path / "no"):
-        assert "no: holds no vocabulary (no such folder); name one with --tokenizer FOLDER" in refused(*call)
+        assert "no: contains no vocabulary (no such folder); name one with --tokenizer FOLDER" in refused(*call)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for call in network_calls(data, place):
         line = refused(*call)
-        assert line.startswith("tokenizer bert-base-uncased: cannot be had: ")
+        assert line.startswith("tokenizer bert-base-uncased: cannot be downloaded: ")
         assert line.endswith("name one with --tokenizer FOLDER or models.<dataset>.tokenizer")
 
 
@@ -432,15 +435,15 @@ def test_a_head_width_that_does_not_divide(data, published, family, flag):
     place = published / f"{family}-1.pt"
     for call in (*network_calls(data, place, flag, 7), inspect(place, flag, 7), export(place, flag, 7)):
         line = refused(*call)
-        assert line.startswith(f"{place}: the sizes of its tensors make no ") or "backbone.clip.*" in line
-        assert re.search(r"\(width \d+ is no multiple of the head width 7; name another with --vision-head-width", line)
+        assert line.startswith(f"{place}: the sizes of its tensors fit no ") or "backbone.clip.*" in line
+        assert re.search(r"\(width \d+ is not a multiple of the head width 7; name another with --vision-head", line)
     for call in (validate("cirr", data / "cirr", place, flag, 0), inspect(place, flag, "wide")):
         assert CliRunner().invoke(app, [str(argument) for argument in call]).exit_code == 2
 
 
 def test_head_widths_other_than_the_published_ones_have_to_be_named(data, published):
     """As far as a file can tell: a text width of 96 holds no heads of 64."""
-    assert "width 96 is no multiple of the head width 64" in refused(*inspect(published / "tgcir-1.pt"))
+    assert "width 96 is not a multiple of the head width 64" in refused(*inspect(published / "tgcir-1.pt"))
 
 
 @pytest.mark.parametrize("family", ["blip", "zs"])

@@ -1,4 +1,4 @@
-"""BERT's tokenizer: ids of bert-base-uncased, vocabularies from everywhere, and what is said where there is none."""
+"""The BERT tokenizer: ids of bert-base-uncased, sources of vocabularies, and errors if there is none."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_ids_are_those_of_transformers(bert: BertWords) -> None:
 
 
 def test_no_settings_of_a_tokenizer_file_apply(tmp_path: Path) -> None:
-    """A folder with `tokenizer.json` alone, which cuts and pads to 128: the words count, nothing else."""
+    """Only the words of a folder with `tokenizer.json` are used, although it truncates and pads to 128."""
     shutil.copy(bert_folder() / "tokenizer.json", tmp_path)
     assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"]["max_length"] == 128
     words = BertWords(Options(tokenizer=str(tmp_path)), BLIP, 30524, "a.pt")
@@ -100,7 +100,7 @@ def test_a_vocabulary_comes_from_a_folder_or_a_checkpoint(tmp_path: Path) -> Non
 
 
 def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
-    """Building a network and encoding images must do without a tokenizer."""
+    """Building a network and encoding images need no tokenizer."""
     words = BertWords(Options(tokenizer=str(tmp_path)), BLIP, 30524, "a.pt")
     with pytest.raises(InputError):
         words.count("red")
@@ -113,7 +113,7 @@ def test_a_folder_without_vocabulary_is_named_with_the_remedies(tmp_path: Path, 
     with pytest.raises(InputError) as raised:
         BertWords(Options(tokenizer=str(folder)), BLIP, 30524, "a.pt").count("red")
     assert str(raised.value) == (
-        f"{folder}: holds no vocabulary ({found}); name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
+        f"{folder}: contains no vocabulary ({found}); name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
     )
 
 
@@ -125,7 +125,7 @@ def test_a_hub_tokenizer_that_cannot_be_had_names_the_remedies(monkeypatch: pyte
     with pytest.raises(InputError) as raised:
         BertWords(Options(revision="abc"), BLIP, 30524, "a.pt").count("red")
     assert str(raised.value) == (
-        "tokenizer bert-base-uncased: cannot be had: bert-base-uncased@abc:vocab.txt: no network, or download "
+        "tokenizer bert-base-uncased: cannot be downloaded: bert-base-uncased@abc:vocab.txt: no network, or download "
         "vocab.txt into a folder by hand; name one with --tokenizer FOLDER or models.<dataset>.tokenizer"
     )
 
@@ -135,25 +135,25 @@ def test_a_vocabulary_of_another_size_is_refused_with_both_numbers() -> None:
         BertWords(Options(vocabulary=WORDS), BLIP, 30524, "a.pt").count("red")
     message = str(raised.value)
     assert message.startswith(
-        f"a.pt: has 30524 word embeddings, the vocabulary of a.pt makes {len(WORDS) + 2} with [DEC]"
+        f"a.pt: has 30524 word embeddings, but the vocabulary of a.pt needs {len(WORDS) + 2} with [DEC]"
     )
     assert "--tokenizer FOLDER" in message
 
 
-def test_words_that_stand_twice_are_refused() -> None:
+def test_repeated_words_are_refused() -> None:
     """The ids after the second one would shift."""
-    with pytest.raises(InputError, match=f"{len(WORDS) + 1} words, {len(WORDS)} of them distinct"):
+    with pytest.raises(InputError, match=f"{len(WORDS) + 1} words, {len(WORDS)} distinct"):
         BertWords(Options(vocabulary=(*WORDS, "red")), BLIP, len(WORDS) + 3, "a.pt").count("red")
 
 
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("vocab.txt", b"\xff\xfe", "is no vocabulary (UnicodeDecodeError"),
-        ("tokenizer.json", b"{", "is no vocabulary (JSONDecodeError"),
-        ("tokenizer.json", b'{"model": {}}', "is no vocabulary (KeyError"),
-        ("tokenizer.json", b'{"model": {"vocab": [["a", 1.0]]}}', "is no vocabulary (TypeError"),
-        ("vocab.txt", b"red\nblue\n", "is no BERT vocabulary: missing ['[PAD]', '[UNK]', '[CLS]', '[SEP]']"),
+        ("vocab.txt", b"\xff\xfe", "is not a vocabulary (UnicodeDecodeError"),
+        ("tokenizer.json", b"{", "is not a vocabulary (JSONDecodeError"),
+        ("tokenizer.json", b'{"model": {}}', "is not a vocabulary (KeyError"),
+        ("tokenizer.json", b'{"model": {"vocab": [["a", 1.0]]}}', "is not a vocabulary (TypeError"),
+        ("vocab.txt", b"red\nblue\n", "is not a BERT vocabulary: missing ['[PAD]', '[UNK]', '[CLS]', '[SEP]']"),
     ],
 )
 def test_damaged_files_are_refused_in_one_line(tmp_path: Path, file: str, content: bytes, said: str) -> None:

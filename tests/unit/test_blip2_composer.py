@@ -1,4 +1,4 @@
-"""BLIP-2: its formulas, its published names, what each stage trains, and files that will not do."""
+"""BLIP-2: its formulas, its published names, what each stage trains, and files that are refused."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def composer_of(stage: int = 1, options: Options = OPTIONS, **sizes: int) -> Bli
 
 
 def ids_and_mask(texts: list[str]) -> tuple[Tensor, Tensor]:
-    """`[CLS]`, the words, `[SEP]`, padded to the limit; every word stands in the vocabulary."""
+    """`[CLS]`, the words, `[SEP]`, padded to the limit; the vocabulary contains every word."""
     rows = [[WORDS.index(word) for word in ("[CLS]", *text.split(), "[SEP]")] for text in texts]
     ids = torch.tensor([row + [WORDS.index("[PAD]")] * (32 - len(row)) for row in rows])
     return ids, torch.tensor([[1] * len(row) + [0] * (32 - len(row)) for row in rows])
@@ -114,7 +114,7 @@ def test_a_network_of_stage_1_is_written_as_stage_2_with_equal_passes() -> None:
 
 
 def test_a_network_of_stage_2_is_not_written_as_stage_1() -> None:
-    with pytest.raises(InputError, match="a stage-1 file has no place for the second pass"):
+    with pytest.raises(InputError, match="a stage-1 file cannot contain the second pass"):
         composer_of(2).published(1, 3)
 
 
@@ -395,7 +395,7 @@ def test_no_damage_ends_in_a_traceback(name: str, damage: str) -> None:
     whole = state.pop(name)
     if damage != "gone":
         state[name] = whole[..., : whole.shape[-1] // 2].clone() if damage == "half" else torch.tensor(1.0)
-    with pytest.raises(InputError, match=r"^a\.pt: (is no BLIP-2|the sizes of its tensors|does not fit)"):
+    with pytest.raises(InputError, match=r"^a\.pt: (is not a BLIP-2|the sizes of its tensors|does not fit)"):
         Blip2Composer.from_state(state, 1, "a.pt", OPTIONS)
 
 

@@ -1,4 +1,4 @@
-"""BLIP: its formulas, its published names, what each stage trains, and files that will not do."""
+"""BLIP: its formulas, its published names, what each stage trains, and files that are refused."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def composer_of(stage: int = 1, options: Options = OPTIONS) -> BlipComposer:
 
 
 def ids_and_mask(texts: list[str]) -> tuple[Tensor, Tensor]:
-    """`[ENC]`, the words, `[SEP]`, padded; every word stands in the vocabulary."""
+    """`[ENC]`, the words, `[SEP]`, padded; the vocabulary contains every word."""
     rows = [[len(WORDS) + 1, *(WORDS.index(word) for word in text.split()), WORDS.index("[SEP]")] for text in texts]
     length = max(map(len, rows))
     ids = torch.tensor([row + [WORDS.index("[PAD]")] * (length - len(row)) for row in rows])
@@ -281,14 +281,14 @@ def test_images_are_encoded_without_a_tokenizer(tmp_path: Path) -> None:
     composer = composer_of(options=Options(tokenizer=str(tmp_path)))
     with torch.no_grad():
         reference = composer.encode_image(images()).reference
-    with pytest.raises(InputError, match=rf"{tmp_path}: holds no vocabulary .*--tokenizer FOLDER"):
+    with pytest.raises(InputError, match=rf"{tmp_path}: contains no vocabulary .*--tokenizer FOLDER"):
         composer.compose(reference, TEXTS)
 
 
 def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
     write_vocabulary(tmp_path, (*WORDS, "trousers"))
     composer = composer_of(options=Options(tokenizer=str(tmp_path)))
-    with pytest.raises(InputError, match=rf"a.pt: has {len(WORDS) + 2} word embeddings, .* makes {len(WORDS) + 3} "):
+    with pytest.raises(InputError, match=rf"a.pt: has {len(WORDS) + 2} word embeddings, .* needs {len(WORDS) + 3} "):
         composer.count_tokens("red")
 
 
@@ -330,7 +330,7 @@ def test_no_damage_ends_in_a_traceback(name: str, damage: str) -> None:
     whole = state.pop(name)
     if damage != "gone":
         state[name] = whole[..., : whole.shape[-1] // 2].clone() if damage == "half" else torch.tensor(1.0)
-    with pytest.raises(InputError, match=r"^a\.pt: (is no BLIP|the sizes of its tensors|does not fit)"):
+    with pytest.raises(InputError, match=r"^a\.pt: (is not a BLIP|the sizes of its tensors|does not fit)"):
         BlipComposer.from_state(state, 1, "a.pt", OPTIONS)
 
 

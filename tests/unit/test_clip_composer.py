@@ -207,7 +207,7 @@ def test_a_base_model_of_a_folder(tmp_path: Path) -> None:
 def test_a_base_model_without_quick_gelu_is_refused(tmp_path: Path) -> None:
     """Its weights under quick GELU would be another network."""
     folder = write_base(tmp_path / "base", wide_state(), quick_gelu=False)
-    with pytest.raises(InputError, match="is no CLIP with quick GELU"):
+    with pytest.raises(InputError, match="is not a CLIP with quick GELU"):
         ClipComposer.from_base(str(folder), None)
 
 
@@ -231,7 +231,7 @@ def test_a_tag_without_quick_gelu_is_refused_before_its_download(
     monkeypatch: pytest.MonkeyPatch, model: str, tag: str
 ) -> None:
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *a, **k: pytest.fail("downloaded"))
-    with pytest.raises(InputError, match=rf"base model {model} \(tag {tag}\): is no CLIP with quick GELU"):
+    with pytest.raises(InputError, match=rf"base model {model} \(tag {tag}\): is not a CLIP with quick GELU"):
         ClipComposer.from_base(model, tag)
 
 
@@ -241,7 +241,7 @@ def test_a_tag_without_quick_gelu_is_refused_before_its_download(
     ids=str,
 )
 def test_a_base_that_computes_otherwise_is_refused(tmp_path: Path, tower: dict[str, dict[str, Any]]) -> None:
-    """The same names and shapes: only its features tell that it would silently become another network."""
+    """The same names and shapes: only its features show that it would silently become another network."""
     folder = write_base(tmp_path / "base", wide_state(), **tower)
     with pytest.raises(InputError, match="computes other features than OpenAI's CLIP"):
         ClipComposer.from_base(str(folder), None)
@@ -250,7 +250,7 @@ def test_a_base_that_computes_otherwise_is_refused(tmp_path: Path, tower: dict[s
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_a_base_of_other_pixels_is_refused(tmp_path: Path, name: str) -> None:
     folder = write_base(tmp_path / "base", wide_state(), preprocess={name: [0.5, 0.5, 0.5]})
-    with pytest.raises(InputError, match=rf"wants images of {name} \(0\.5, 0\.5, 0\.5\), CLIP's is \(0\."):
+    with pytest.raises(InputError, match=rf"expects images of {name} \(0\.5, 0\.5, 0\.5\), CLIP's is \(0\."):
         ClipComposer.from_base(str(folder), None)
 
 

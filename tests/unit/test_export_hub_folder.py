@@ -335,7 +335,7 @@ def damage(folder: Path, how: str) -> None:
         ("other length", "model/config.json: max_tokens: is 5, the network of these weights and head widths has 77"),
         ("no width", "model/config.json: vision_head_width: input should be greater than or equal to 1"),
         ("a field too many", "model/config.json: more: extra inputs are not permitted"),
-        ("no tensors", "model: is no CLIP checkpoint: missing"),
+        ("no tensors", "model: is not a CLIP checkpoint: missing"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_refused_in_one_line(folder, how, said):

@@ -1,4 +1,4 @@
-"""Texts beyond what a family reads: counted and told, never cut without a word."""
+"""Texts longer than a family reads are counted and reported, never truncated silently."""
 
 from typing import Any
 
@@ -41,8 +41,7 @@ def test_texts_beyond_the_limit_are_counted_once_each(capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "warning: split 'dress': 3 of 6 texts have more than 6 tokens (the longest 10); "
-        "family 'stub' reads no more, the rest is cut\n"
+        "warning: split 'dress': 3 of 6 texts have more than 6 tokens (the longest 10); family 'stub' truncates them\n"
     )
 
 

@@ -115,7 +115,7 @@ def test_a_file_of_float16_becomes_float32(stage: int) -> None:
 
 @STAGES
 def test_saved_and_loaded_is_unchanged(tmp_path: Path, stage: int) -> None:
-    """The file tells family and stage; a network after `train_stage` is written as any other."""
+    """Family and stage are read from the file, also for a network after `train_stage`."""
     composer = tiny_tgcir(published_state(stage, words=9), stage)
     composer.train_stage(stage)
     save_composer(composer, tmp_path / "a.pt", stage, epoch=5)
@@ -134,7 +134,7 @@ def test_known_extras_are_accepted_and_not_written(tmp_path: Path, stage: int) -
 
 
 def test_text_masks_of_a_first_stage_file_are_dropped(tmp_path: Path) -> None:
-    """The temperature of its loss tells the stage; stage 2 starts with copies of the image's all the same."""
+    """The temperature of the loss identifies stage 1; stage 2 starts with copies of the image ones."""
     second = published_state(2, words=9)
     torch.save(container(second | extras()), tmp_path / "a.pt")
     composer = load_composer(tmp_path / "a.pt", options=OPTIONS)
@@ -161,8 +161,8 @@ def test_stage_2_starts_with_copies_and_keeps_those_of_a_second_stage() -> None:
 
 
 def test_a_network_with_text_masks_is_no_first_stage() -> None:
-    """They would be lost without a word."""
-    with pytest.raises(InputError, match=r"no place for the text masks .* write the network as stage 2"):
+    """A stage-1 file would lose them silently."""
+    with pytest.raises(InputError, match=r"cannot contain the text masks .* write the network as stage 2"):
         tiny_tgcir(published_state(2, words=9), 2).published(1, 0)
 
 
@@ -210,7 +210,7 @@ def test_stage_2_moves_the_text_side_alone(stage: int) -> None:
 
 @STAGES
 def test_backbone_and_heads_are_apart(stage: int) -> None:
-    """CLIP and the rest have learning rates of their own; nothing stands in both, the temperature in neither."""
+    """CLIP and the rest have separate learning rates; no parameter is in both, the temperature in neither."""
     composer = tiny_tgcir(published_state(1, words=9), 1)
     backbone, heads = composer.train_stage(stage)
     asking = {id(parameter) for parameter in composer.parameters() if parameter.requires_grad}
@@ -304,7 +304,7 @@ def test_missing_and_misshapen_names_are_listed(name: str, damage: str) -> None:
     assert name.removeprefix(prefix) in str(raised.value)
 
 
-def test_missing_and_unexpected_names_of_the_heads_stand_in_one_line() -> None:
+def test_missing_and_unexpected_names_of_the_heads_are_in_one_line() -> None:
     state = published_state(2, words=9)
     del state["backbone.masks_text.weight"], state["backbone.text_fc.bias"]
     state["backbone.tokenlearn_text.tokenizers.8.conv.0.bias"] = torch.zeros(1)
