@@ -72,7 +72,7 @@ def test_a_text_alone_and_a_reference_alone_are_queries(subject: Subject) -> Non
 
 
 def test_an_image_is_most_like_itself(subject: Subject) -> None:
-    """By what hard negatives are found with."""
+    """The similarity that finds hard negatives is highest for the image itself."""
     target = features(subject).target
     alike = image_similarity(subject.network, target, target)
     torch.testing.assert_close(alike.diagonal(), torch.ones(len(target)), rtol=0, atol=1e-5)

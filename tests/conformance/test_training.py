@@ -1,4 +1,4 @@
-"""What each stage moves and what it leaves, and that the bank's loss is the batch's where both hold the same."""
+"""The weights that each stage trains, and that the bank's loss equals the batch's if both contain the same images."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ ROWS = triplet_rows(
 
 
 def batch(inputs: Tensor) -> Batch:
-    """All four triplets: each image is a reference, and the target of the image before it."""
+    """A batch of all four triplets: each image is a reference, and the target of the image before it."""
     return Batch(TEXTS, ROWS.reference, ROWS.target, inputs, torch.arange(4))
 
 
@@ -76,7 +76,7 @@ def contains(parameters: Sequence[Tensor], wanted: Tensor) -> bool:
 
 
 def test_the_frozen_tensors_decide_the_features(subject: Subject) -> None:
-    """A bank is known by them: when others change, the features of images stay; when they change, so do those."""
+    """Image features depend on exactly the frozen tensors, by which a bank is identified."""
     network = subject.load()
     network.train_stage(2)
     frozen = list(network.frozen_tensors())
@@ -93,7 +93,7 @@ def test_the_frozen_tensors_decide_the_features(subject: Subject) -> None:
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_stage_2_moves_what_it_says_and_no_image_feature(subject: Subject, tmp_path: Path, learned: bool) -> None:
-    """The frozen side, buffers included, and what it makes of images stay the same bits; queries change."""
+    """The frozen side, buffers included, and its image features stay bit for bit; queries change."""
     network = subject.load()
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=learned)
     run = TrainingRun.begin(network, settings, 2, 1, CPU)
@@ -120,7 +120,7 @@ def test_stage_2_moves_what_it_says_and_no_image_feature(subject: Subject, tmp_p
 
 
 def test_stage_1_moves_what_it_says(first: Subject) -> None:
-    """And of that nearly all: only what no loss reaches may stay (CLIP's own temperature)."""
+    """Nearly all trained weights change: only those that no loss reaches may stay (CLIP's own temperature)."""
     network = first.load()
     settings = optimisation(lr=1e-2, tau=0.2)
     run = TrainingRun.begin(network, settings, 1, 1, CPU)
@@ -145,7 +145,7 @@ def test_stage_1_learns_its_temperature_where_asked(first: Subject) -> None:
 
 
 def test_a_bank_as_large_as_the_batch_is_the_batch(subject: Subject, tmp_path: Path) -> None:
-    """The same loss and the same gradients, by what stage 2 trains and by the temperature."""
+    """Loss and gradients are equal, for the weights that stage 2 trains and for the temperature."""
     network = subject.load()
     settings = optimisation(tau=0.2, learn_tau=True)
     run = TrainingRun.begin(network, settings, 2, 1, CPU)
@@ -178,7 +178,7 @@ def test_the_loss_under_autocast(first: Subject, tmp_path: Path, stage: int) -> 
 
 
 def test_a_resumed_run_goes_on_with_the_same_bits(subject: Subject, tmp_path: Path) -> None:
-    """Weights and optimiser, loaded into a network that is read from the file again."""
+    """A network read from the file again restores weights and optimiser."""
     networks = [subject.load(), subject.load()]
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=True)
     whole, resumed = (TrainingRun.begin(network, settings, 2, 1, CPU) for network in networks)

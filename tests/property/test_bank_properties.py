@@ -15,7 +15,7 @@ from tests.helpers.layouts import draw
 
 
 class Killed(Exception):
-    """Stands for a SIGKILL."""
+    """Simulates a SIGKILL."""
 
 
 @settings(max_examples=25, deadline=None)
@@ -29,7 +29,7 @@ class Killed(Exception):
 def test_any_kills_cost_at_most_a_batch_each(
     images: int, batch: int, kills: list[int], dtype: Any, reference: Any
 ) -> None:
-    """Runs that end after some batches each, then one to the end: the bank of one run, and few encodes more."""
+    """Runs that end after a few batches each, then a complete one, yield the bank of one run with few more encodes."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         paths = tuple(draw(folder / f"{i}.png", i, (8, 8)) for i in range(images))

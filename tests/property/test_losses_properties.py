@@ -17,7 +17,7 @@ def unit(rows: int, dim: int, generator: torch.Generator) -> torch.Tensor:
 @settings(deadline=None, max_examples=60)
 @given(sizes, sizes, seeds, temperatures)
 def test_a_bank_as_large_as_the_batch_gives_the_in_batch_loss(batch: int, dim: int, seed: int, tau: float) -> None:
-    """The bank's rows are the batch's targets in another order: the same loss and the same query gradients."""
+    """If the bank contains the batch's targets in another order, loss and query gradients are equal."""
     generator = torch.Generator().manual_seed(seed)
     queries, targets = unit(batch, dim, generator), unit(batch, dim, generator)
     order = torch.randperm(batch, generator=generator)
@@ -32,7 +32,7 @@ def test_a_bank_as_large_as_the_batch_gives_the_in_batch_loss(batch: int, dim: i
 @settings(deadline=None, max_examples=60)
 @given(sizes, sizes, sizes, seeds, temperatures)
 def test_more_negatives_never_lower_the_loss(batch: int, bank: int, dim: int, seed: int, tau: float) -> None:
-    """And a loss is never below 0."""
+    """The loss is never below 0."""
     generator = torch.Generator().manual_seed(seed)
     queries, targets = unit(batch, dim, generator), unit(bank + 3, dim, generator)
     labels = torch.randint(bank, (batch,), generator=generator)

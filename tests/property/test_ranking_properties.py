@@ -25,7 +25,7 @@ def rank(queries: Tensor, targets: Tensor, target: Tensor, removed: Tensor, top:
 @settings(deadline=None, max_examples=60)
 @given(sizes, sizes, levels, seeds)
 def test_permuting_the_gallery_changes_nothing(queries: int, gallery: int, levels: int, seed: int) -> None:
-    """No rank, no listed score; and, where scores differ, no listed candidate."""
+    """Ranks and listed scores do not change, nor do listed candidates if scores differ."""
     generator = torch.Generator().manual_seed(seed)
     scores, targets = draw(queries, gallery, levels, generator)
     target, removed = (torch.randint(gallery, (queries,), generator=generator) for _ in range(2))
@@ -43,7 +43,7 @@ def test_permuting_the_gallery_changes_nothing(queries: int, gallery: int, level
 @settings(deadline=None, max_examples=60)
 @given(sizes, sizes, levels, seeds, st.integers(1, 30))
 def test_top_lists_hold_the_best_in_order(queries: int, gallery: int, levels: int, seed: int, top: int) -> None:
-    """Distinct columns, scores falling, and nothing left out scores higher than the last."""
+    """Columns are distinct, scores fall, and no other candidate scores higher than the last."""
     generator = torch.Generator().manual_seed(seed)
     scores, targets = draw(queries, gallery, levels, generator)
     ranking = rank_gallery(dot, scores, targets, torch.zeros(queries, dtype=torch.long), top=top)
@@ -59,7 +59,7 @@ def test_top_lists_hold_the_best_in_order(queries: int, gallery: int, levels: in
 @settings(deadline=None, max_examples=60)
 @given(sizes, st.integers(2, 25), levels, seeds)
 def test_a_target_among_the_top_agrees_with_its_rank(queries: int, gallery: int, levels: int, seed: int) -> None:
-    """A rank below k means that the target is in the top k; without ties the place is the rank."""
+    """A rank below k means that the target is in the top k; without ties its position is the rank."""
     generator = torch.Generator().manual_seed(seed)
     scores, targets = draw(queries, gallery, levels, generator)
     target = torch.randint(gallery, (queries,), generator=generator)

@@ -10,7 +10,7 @@ ranks = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 
 @given(ranks)
 def test_recall_grows_with_k(values: list[int]) -> None:
-    """From what is at the best place to everything, within 0 and 100."""
+    """Recall grows with k and is between 0 and 100."""
     recalls = [recall_of_ranks(torch.tensor(values), k) for k in range(1, 42)]
     assert recalls == sorted(recalls)
     assert recalls[0] >= 0
@@ -19,7 +19,7 @@ def test_recall_grows_with_k(values: list[int]) -> None:
 
 @given(ranks, st.integers(1, 41))
 def test_recall_is_the_mean_of_its_parts(values: list[int], k: int) -> None:
-    """Queries twice over score the same, and so does any order of them."""
+    """Repeated queries do not change the score, nor does their order."""
     whole = recall_of_ranks(torch.tensor(values), k)
     assert whole == recall_of_ranks(torch.tensor(values[::-1] + values), k)
     assert abs(whole - sum(100.0 * (rank < k) for rank in values) / len(values)) < 1e-9
@@ -28,7 +28,7 @@ def test_recall_is_the_mean_of_its_parts(values: list[int], k: int) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**31 - 1), st.sampled_from([2, 100]))
 def test_recall_of_scores_equals_a_sort(queries: int, gallery: int, k: int, seed: int, levels: int) -> None:
-    """Sorted with the target behind all that tie with it."""
+    """A row is sorted with the target after all candidates that tie with it."""
     k = min(k, gallery)
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(levels, (queries, gallery), generator=generator)

@@ -34,13 +34,13 @@ def ranked(scores: Tensor, targets: list[list[int]], removed: Tensor | None = No
 
 
 def sorted_places(row: list[float], targets: list[int]) -> list[int]:
-    """Where the targets stand in a list in which they come behind all others that tie with them."""
+    """The positions of the targets in a list in which they follow all others that tie with them."""
     order = sorted(range(len(row)), key=lambda column: (-row[column], column in targets))
     return [place for place, column in enumerate(order) if column in targets]
 
 
 def precision(places: list[int], k: int) -> float:
-    """AP@k, place by place."""
+    """AP@k, computed position by position."""
     found, total = 0, 0.0
     for place in range(k):
         if place in places:
@@ -77,7 +77,7 @@ def test_neither_the_order_of_targets_nor_of_the_gallery_counts(
 @settings(deadline=None, max_examples=40)
 @given(sizes, sizes, levels, seeds)
 def test_of_one_target_it_is_the_rank(queries: int, gallery: int, levels: int, seed: int) -> None:
-    """With padding for further ones and without; AP@k is then one over the place."""
+    """A single target, with or without padding, has AP@k of one over its position."""
     scores, targets = draw(queries, gallery, levels, seed)
     first = torch.tensor([row[0] for row in targets])
     single = rank_gallery(dot, scores, torch.eye(gallery), first)
@@ -96,7 +96,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_closed_forms() -> None:
-    """All in front, one in front of two, none within k; and k below the number of targets."""
+    """Cases: all targets first, one before two others, none within k, and k below the number of targets."""
     assert map_at_k(torch.tensor([[0, 1, 2]]), 5) == 100
     assert map_at_k(torch.tensor([[0, 1, 2]]), 2) == 100
     assert map_at_k(torch.tensor([[0, 9, -1]]), 5) == 50

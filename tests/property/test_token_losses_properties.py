@@ -13,7 +13,7 @@ from spn4cir.losses import info_nce, token_info_nce, token_scores
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**31 - 1)
 temperatures = st.sampled_from([0.05, 0.5, 2.0])
-# Values a block may hold: one candidate at a time, a few, all.
+# Values of a block: one candidate at a time, a few, all.
 blocks = st.sampled_from([1, 60, 1 << 20])
 
 
@@ -22,7 +22,7 @@ def unit(*shape: int, generator: torch.Generator) -> Tensor:
 
 
 def naive_scores(queries: Tensor, targets: Tensor) -> Tensor:
-    """The whole (queries, candidates, tokens) at once."""
+    """Computes the whole (queries, candidates, tokens) tensor at once."""
     return torch.einsum("bd,ntd->bnt", queries, targets).amax(dim=2)
 
 
@@ -97,7 +97,7 @@ def test_a_bank_as_large_as_the_batch_gives_the_in_batch_loss(batch: int, tokens
 def test_equal_scores_give_the_logarithm_of_their_number(
     batch: int, bank: int, tokens: int, seed: int, tau: float
 ) -> None:
-    """Tokens that tie share nothing: the gradient reaches one of them, whole."""
+    """If tokens tie, one of them receives the whole gradient."""
     queries = unit(1, 4, generator=torch.Generator().manual_seed(seed)).expand(batch, 4)
     targets = queries[0].expand(bank, tokens, 4).clone().requires_grad_()
     loss = token_info_nce(queries, targets, torch.zeros(batch, dtype=torch.long), tau)

@@ -1,4 +1,4 @@
-"""The bank: one encode an image, resumed after any kill, refused where it does not fit."""
+"""The bank: one encode for each image, resumed after any kill, rejected where it does not fit."""
 
 import errno
 import os
@@ -30,12 +30,12 @@ from tests.helpers.layouts import draw
 
 
 class Killed(Exception):
-    """Stands for a SIGKILL: nothing of the package catches it."""
+    """Simulates a SIGKILL: nothing in the package catches it."""
 
 
 @pytest.fixture
 def unique(tmp_path: Path) -> UniqueImages:
-    """Ten images, and two more names of the first and of the last."""
+    """Ten images; the first and the last have a second name each."""
     names = tuple(f"i{number}" for number in range(10))
     paths = tuple(draw(tmp_path / "images" / f"{name}.png", number) for number, name in enumerate(names))
     row = {name: position for position, name in enumerate(names)}
@@ -57,7 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_unique_image_is_encoded_once(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
-    """Ten encodes for twelve names, and both features of each row are that image's."""
+    """Twelve names need ten encodes, and each row contains both features of its image."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work")
     assert stub.encoded == len(unique.gallery) == 10
     bank = open_bank(tmp_path / "bank", stub, unique, settings())
@@ -71,7 +71,7 @@ def test_every_unique_image_is_encoded_once(stub: StubComposer, unique: UniqueIm
 
 
 def test_reference_features_are_mapped_not_read(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
-    """22 GB of BLIP's tokens do not fit into memory; rows are read as they are asked for, duplicates included."""
+    """22 GB of BLIP's tokens do not fit into memory; rows are read on request, duplicates included."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     bank = open_bank(tmp_path / "bank", stub, unique, settings(dtype="float16"))
     assert isinstance(bank.reference, StoredReferences)
@@ -84,7 +84,7 @@ def test_reference_features_are_mapped_not_read(stub: StubComposer, unique: Uniq
 
 
 def test_targets_stay_in_float32(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
-    """`dtype` is that of the reference rows: the loss reads targets as the network made them, bit for bit."""
+    """`dtype` applies to the reference rows; targets are stored bit for bit as the network computes them."""
     for dtype in ("float32", "float16"):
         build(stub, unique, tmp_path / dtype, tmp_path / f"work {dtype}", dtype=dtype)
     wide, narrow = ((tmp_path / dtype / "target.npy").read_bytes() for dtype in ("float32", "float16"))
@@ -95,7 +95,7 @@ def test_targets_stay_in_float32(stub: StubComposer, unique: UniqueImages, tmp_p
 
 
 def test_a_bank_with_targets_in_float16_is_refused(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
-    """As banks of dtype float16 were once written; their manifest says nothing else."""
+    """Earlier versions wrote banks of dtype float16 in this form, with an equal manifest."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     path = tmp_path / "bank" / "target.npy"
     np.save(path, np.load(path).astype(np.float16))
@@ -106,7 +106,7 @@ def test_a_bank_with_targets_in_float16_is_refused(stub: StubComposer, unique: U
 def test_recomputed_references_are_not_stored(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Targets and manifest alone, resumed as any bank; the images take the rows' place."""
+    """The bank contains only targets and manifest, and is resumed like any other; images replace the rows."""
     with pytest.raises(Killed):
         build(Interrupted(3), unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
     build(stub, unique, tmp_path / "bank", tmp_path / "work", reference="recomputed")
@@ -121,12 +121,14 @@ def test_recomputed_references_are_not_stored(
     for folder, other in (("bank", "stored"), ("stored", "recomputed")):
         with pytest.raises(InputError, match="the bank was built with other reference;"):
             open_bank(tmp_path / folder, stub, unique, settings(reference=other))
-    told = "reference rows as float32 0.0 MB, encoded again in each step: none of it on disk; targets as float32 0.0 MB"
-    assert told in capsys.readouterr().out
+    expected = (
+        "reference rows as float32 0.0 MB, encoded again in each step: none of it on disk; targets as float32 0.0 MB"
+    )
+    assert expected in capsys.readouterr().out
 
 
 class Wide(StubComposer):
-    """Features of BLIP-2's kind, and what was said when each batch began."""
+    """Features with the shapes of BLIP-2's; records the output at the start of each batch."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], stop: int = 0) -> None:
         super().__init__()
@@ -146,20 +148,20 @@ class Wide(StubComposer):
 def test_the_size_of_both_parts_is_told_after_one_image(
     unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], reference: str
 ) -> None:
-    """Rows of 577 x 768 in 16 bit are 0.886 MB, targets of 32 x 256 in 32 bit 0.033 MB; a resumed build says so too."""
+    """Rows of 577 x 768 in 16 bit have 0.886 MB, targets of 32 x 256 in 32 bit 0.033 MB; also when resumed."""
     first = Wide(capsys, stop=3)
     with pytest.raises(Killed):
         build(first, unique, tmp_path / "bank", tmp_path / "work", dtype="float16", reference=reference)
     where = "on disk" if reference == "stored" else "encoded again in each step: none of it on disk"
-    told = f"bank: 10 images: reference rows as float16 8.9 MB, {where}; targets as float32 0.3 MB\n"
-    assert first.said == [(1, ""), (4, told)]
+    expected = f"bank: 10 images: reference rows as float16 8.9 MB, {where}; targets as float32 0.3 MB\n"
+    assert first.said == [(1, ""), (4, expected)]
     second = Wide(capsys)
     build(second, unique, tmp_path / "bank", tmp_path / "work", dtype="float16", reference=reference)
-    assert second.said == [(4, f"{told}bank: resumed after 5 of 10 images\n"), (1, "")]
+    assert second.said == [(4, f"{expected}bank: resumed after 5 of 10 images\n"), (1, "")]
 
 
 def test_values_beyond_float16_are_refused(unique: UniqueImages, tmp_path: Path) -> None:
-    """They would be stored as infinity."""
+    """Such values would be stored as infinity."""
     large = StubComposer()
     large.image_side.weight.data.mul_(1e6)
     with pytest.raises(
@@ -205,7 +207,7 @@ def test_float16_is_a_rounding_of_float32(stub: StubComposer, unique: UniqueImag
 
 
 class Interrupted(StubComposer):
-    """Ends in the middle of a build: at the `stop`-th batch."""
+    """Ends a build at the `stop`-th batch."""
 
     def __init__(self, stop: int) -> None:
         super().__init__()
@@ -222,7 +224,7 @@ class Interrupted(StubComposer):
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Path, stop: int, dtype: str) -> None:
-    """The first image, then 4, 4 and 1: what was written is not encoded again, and every file is the same."""
+    """Batches are the first image, then 4, 4 and 1: written rows are not encoded again, and all files are equal."""
     build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1", dtype=dtype)
     with pytest.raises(Killed):
         build(Interrupted(stop), unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
@@ -238,7 +240,7 @@ def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Pat
 def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
-    """Before or after the rows are flushed, before they are noted down, and while the bank is put in place."""
+    """The kill comes before or after rows are flushed, before they are recorded, and while the bank is published."""
     build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1")
     real, calls = getattr(spn4cir.training.bank, name), []
 
@@ -265,7 +267,7 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
 def test_a_finished_build_is_kept_until_the_bank_is_stored(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """A stage killed after its end loses its outs to DVC; run again it encodes nothing, on another disk too."""
+    """DVC removes the outs of a stage killed after its end; a second run encodes nothing, on another disk too."""
     if not links:
 
         def other_disk(*args: Any) -> None:
@@ -294,7 +296,7 @@ def test_an_older_bank_is_replaced_whole(stub: StubComposer, unique: UniqueImage
 
 
 def test_what_does_not_fit_is_refused_by_name(stub: StubComposer, unique: UniqueImages, tmp_path: Path) -> None:
-    """Other weights of the frozen side, preprocessing, names, rows or dtype; the trained side may differ."""
+    """A bank of other frozen weights, preprocessing, names, rows or dtype is rejected; the trained side may differ."""
     build(stub, unique, tmp_path / "bank", tmp_path / "work")
 
     def refused(match: str, composer: Any = stub, images: UniqueImages = unique, dtype: Any = "float32") -> None:
@@ -325,7 +327,7 @@ def test_an_absent_bank_is_named(stub: StubComposer, unique: UniqueImages, tmp_p
 def test_a_disk_without_room_is_told_after_one_image(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten rows of 12 values of 4 bytes, twice: 960 bytes. Nothing is written, and no batch is encoded."""
+    """Ten rows of 12 values of 4 bytes, twice, are 960 bytes. Nothing is written, and no batch is encoded."""
     usage = namedtuple("usage", "total used free")
     for free, fits in ((959, False), (960, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
@@ -345,7 +347,7 @@ def test_a_disk_without_room_is_told_after_one_image(
 def test_rows_in_float16_need_half_the_room(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten rows of 12 values of 2 bytes and ten of 4: 720 bytes; there is nothing left to halve."""
+    """Ten rows of 12 values of 2 bytes and ten of 4 are 720 bytes; float16 is no remedy any more."""
     usage = namedtuple("usage", "total used free")
     for free in (719, 720):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
@@ -360,7 +362,7 @@ def test_rows_in_float16_need_half_the_room(
 def test_references_that_are_not_stored_need_no_room(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    """Ten targets of 12 values of 4 bytes, whatever the dtype; one byte less, and nothing is left to set."""
+    """Ten targets of 12 values of 4 bytes need 480 bytes for any dtype; with less, no setting helps."""
     usage = namedtuple("usage", "total used free")
     for free in (479, 480):
         monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(10**6, 0, free))
@@ -374,7 +376,7 @@ def test_references_that_are_not_stored_need_no_room(
 def test_room_is_claimed_before_the_first_row(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mapped file with holes would end in a bus error where others fill the disk meanwhile."""
+    """A mapped file with holes would cause a bus error if other processes fill the disk meanwhile."""
 
     def full(descriptor: int, start: int, size: int) -> None:
         assert size >= 10 * 12 * 4
@@ -417,7 +419,7 @@ def test_a_manifest_is_plain_json(stub: StubComposer, unique: UniqueImages) -> N
 
 
 def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueImages) -> None:
-    """In batches of 3, 3, 3, 1; the same features as one by one."""
+    """Batches of 3, 3, 3 and 1 give the features of one-by-one encoding."""
     encoded = encode_gallery(stub, unique.gallery, range(10), 3, 0, CPU, "x")
     assert stub.encoded == 10
     single = [next(iter(encode_batches(stub, [path], 1, 0, CPU, "x"))) for path in unique.gallery.paths]
@@ -429,15 +431,15 @@ def test_encoding_a_gallery_keeps_its_order(stub: StubComposer, unique: UniqueIm
 
 @pytest.mark.parametrize("done", [0, 1, 3, 9, 10])
 def test_progress_ends_at_its_total(unique: UniqueImages, monkeypatch: pytest.MonkeyPatch, done: int) -> None:
-    """Also when what was done before is no whole number of batches."""
-    told = []
+    """The total is right even if the rows done before are not a whole number of batches."""
+    totals = []
 
     def progress(batches: Any, total: int, label: str, unit: str, before: int) -> Any:
-        told.append(total - before)
+        totals.append(total - before)
         return batches
 
     monkeypatch.setattr(spn4cir.composers.encoding, "progress", progress)
-    assert [len(list(encode_batches(StubComposer(), unique.gallery.paths, 3, 0, CPU, "x", done)))] == told
+    assert [len(list(encode_batches(StubComposer(), unique.gallery.paths, 3, 0, CPU, "x", done)))] == totals
 
 
 @pytest.mark.parametrize("wanted", [[], [9], [8, 0, 3], [5, 5, 4]])
@@ -445,7 +447,7 @@ def test_progress_ends_at_its_total(unique: UniqueImages, monkeypatch: pytest.Mo
 def test_only_references_of_queries_are_kept(
     unique: UniqueImages, monkeypatch: pytest.MonkeyPatch, wanted: list[int], limit: int
 ) -> None:
-    """A BLIP row is 1.8 MB in float32: 27 GB for FashionIQ's galleries. In memory or in a file without a name."""
+    """A BLIP row has 1.8 MB in float32: 27 GB for FashionIQ's galleries. Rows are in memory or in a nameless file."""
     whole = encode_gallery(StubComposer(), unique.gallery, range(10), 3, 0, CPU, "x")
     monkeypatch.setattr(spn4cir.composers.encoding, "_IN_MEMORY", limit)
     stub = StubComposer()
@@ -471,7 +473,7 @@ def test_reference_features_that_nobody_keeps_stay_where_they_are(unique: Unique
 def test_large_reference_features_need_room_for_a_temporary_file(
     stub: StubComposer, unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three rows of 12 values of 4 bytes; the file has no name and leaves nothing behind."""
+    """Three rows of 12 values of 4 bytes are stored; the file has no name and leaves nothing behind."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(spn4cir.composers.encoding, "_IN_MEMORY", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
@@ -498,7 +500,7 @@ def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(unique: UniqueImages
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_features_that_are_not_finite_reach_no_bank(unique: UniqueImages, tmp_path: Path, value: float) -> None:
-    """Nor a gallery: broken weights stop at the first image."""
+    """Broken weights also stop the encoding of a gallery at the first image."""
     broken = StubComposer()
     broken.image_side.weight.data[0, 0] = value
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What a module's hash is made of: code as it is written, without comments, docstrings and blank lines."""
+"""The hashed text of a module: code as written, without comments, docstrings and blank lines."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import pytest
 
 from stages.bare_code import bare_code
 
-# Whatever tokens or trees of two versions of Python differ in: f-strings above all.
+# Syntax whose tokens or trees differ between versions of Python, mainly f-strings.
 TEXT = '''"""A docstring.
 
 # of two lines
@@ -86,7 +86,7 @@ class Thing:
 
 
 def test_code_stays_as_it_is_written() -> None:
-    """On every version of Python: the hash is the one of each."""
+    """The text is equal on every version of Python, and so is the hash."""
     assert bare_code(TEXT) == BARE
     assert hashlib.sha256(bare_code(TEXT).encode()).hexdigest()[:16] == hashlib.sha256(BARE.encode()).hexdigest()[:16]
 
@@ -137,7 +137,7 @@ def test_entries_of_other_modules_are_left_out() -> None:
 
 
 def test_an_entry_that_names_a_module_that_stays_is_kept() -> None:
-    """As a dict of registries, of which the inner entries alone are left out."""
+    """Only the inner entries of a dict of registries are left out."""
     text = 'BY = {\n    "kind": {\n        "one": "pack.one:One",\n        "two": "pack.two:Two",\n    },\n}\n'
     assert bare_code(text, frozenset({"pack.two"})) == text.replace('        "two": "pack.two:Two",\n', "")
     assert bare_code(text, frozenset({"pack.one", "pack.two"})) == "BY = {\n}\n"

@@ -84,8 +84,8 @@ def test_a_test_query_without_its_picture_costs_the_submission_alone(
 
 
 def test_a_benchmark_without_settings_is_named(job: Job) -> None:
-    with pytest.raises(InputError, match=r"params\.yaml: benchmarks.nobody is not set"):
-        stages.benchmark.main(Job(job.params, "nobody", "clip", "demo_cirr"))
+    with pytest.raises(InputError, match=r"params\.yaml: benchmarks.unknown is not set"):
+        stages.benchmark.main(Job(job.params, "unknown", "clip", "demo_cirr"))
 
 
 def test_weights_that_are_not_there_are_named(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The paired bootstrap: closed forms, a naive loop, and that its intervals cover what they promise to."""
+"""The paired bootstrap: closed forms, a naive loop, and the coverage of its intervals."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CATEGORIES = ("dress", "shirt", "toptee")
 
 
 class Several(Cirr):
-    """Scored by precision over all targets, too."""
+    """A layout that is also scored by precision over all targets."""
 
     map_ks = (2, 10)
 
@@ -82,7 +82,7 @@ def test_a_seed_decides_the_intervals() -> None:
 
 
 def test_swapped_runs_mirror_the_interval() -> None:
-    """Up to the draws: another order of the patterns meets the same random numbers."""
+    """Results agree up to the draws: the patterns are in another order for equal random numbers."""
     a, b = (ranks(seed, queries=400) for seed in (1, 2))
     recipe = score_recipe(LAYOUTS[0][0], CATEGORIES)
     there, back = bootstrap_intervals(a, b, recipe, 0), bootstrap_intervals(b, a, recipe, 0)
@@ -92,7 +92,7 @@ def test_swapped_runs_mirror_the_interval() -> None:
 
 @pytest.mark.parametrize(("layout", "splits"), LAYOUTS)
 def test_the_interval_is_that_of_a_loop_over_resampled_queries(layout: Layout, splits: tuple[str, ...]) -> None:
-    """Queries drawn one by one, every score made by the layout itself; equal but for the draws."""
+    """Queries are drawn one by one and the layout computes every score; results agree up to the draws."""
     a, b = ranks(1, splits), ranks(2, splits)
     generator = np.random.default_rng(7)
     differences = []
@@ -124,7 +124,7 @@ def test_a_sample_is_as_large_as_the_rows_and_made_of_them(seed: int, queries: i
 
 
 def test_the_spread_is_that_of_the_mean() -> None:
-    """Mean and variance of the resampled mean: the rows' own mean, and their variance over their number."""
+    """The resampled mean has the mean of the rows, and their variance over their number."""
     values = np.array([[1]] * 10 + [[0]] * 70 + [[-1]] * 20)
     means = resampled_means(values, 40_000, np.random.default_rng(0))
     assert float(means.mean()) == pytest.approx(-0.1, abs=0.002)
@@ -132,7 +132,7 @@ def test_the_spread_is_that_of_the_mean() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_promise() -> None:
-    """Runs whose queries are won with chance 0.2 and lost with 0.1: about 95 of 100 intervals hold 10 points."""
+    """Queries are won with probability 0.2 and lost with 0.1: about 95 of 100 intervals contain 10 points."""
     generator = np.random.default_rng(3)
     recipe = {"recall_at1": {Part("val", "rank", 1): 1.0}}
     held = 0

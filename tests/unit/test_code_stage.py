@@ -1,4 +1,4 @@
-"""The stage `code`: a file for each stage, data set and family, with the modules of its own layout and family alone."""
+"""The stage `code`: a file for each stage, data set and family, with the modules of only its layout and family."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -48,7 +48,7 @@ def settings(**run: Any) -> Params:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
-    """The files, by their places: the paths that each names."""
+    """The paths that each written file lists."""
     place = tmp_path_factory.mktemp("code")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -58,7 +58,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 
 
 def test_each_item_of_each_stage_has_a_file(written: dict[str, list[str]]) -> None:
-    """Those that the stages of dvc.yaml depend on, expanded by its matrices, and no other."""
+    """The files are exactly those that the stages of dvc.yaml depend on, expanded by its matrices."""
     wanted, run = set(), settings().run
     lists = {"${run.datasets}": run.datasets, "${run.models}": run.models, "${run.submit}": run.submit}
     for name, content in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items():
@@ -80,7 +80,7 @@ def test_each_item_of_each_stage_has_a_file(written: dict[str, list[str]]) -> No
 
 
 def test_no_module_of_another_layout_or_family_is_in_a_file(written: dict[str, list[str]]) -> None:
-    """But for one that the layout's or the family's own module imports."""
+    """A module of another layout or family is listed only if the chosen one imports it."""
     layouts = {name: layout for layout, name in (TRAINED | SCORED).items()}
     for place, paths in written.items():
         dataset, _, family = Path(place).stem.partition("-")
@@ -126,7 +126,7 @@ def test_what_some_stages_run(written: dict[str, list[str]], place: str, within:
 
 
 def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the layouts that the published settings give them."""
+    """Data sets have the layouts of the published settings."""
     monkeypatch.chdir(tmp_path)
     params = load_params(ROOT / "params.yaml")
     weights = next(iter(params.datasets))
@@ -145,10 +145,10 @@ def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monke
     ("run", "said"),
     [
         ({"models": ("clip", "clap")}, r"family 'clap' is not known; choose one of: clip, "),
-        ({"datasets": ("nobody",)}, r"params\.yaml: datasets\.nobody is not set"),
+        ({"datasets": ("unknown",)}, r"params\.yaml: datasets\.unknown is not set"),
         (
-            {"benchmarks": (ScoredBenchmark(name="nobody", weights="fiq"),)},
-            r"params\.yaml: benchmarks\.nobody is not set",
+            {"benchmarks": (ScoredBenchmark(name="unknown", weights="fiq"),)},
+            r"params\.yaml: benchmarks\.unknown is not set",
         ),
     ],
 )

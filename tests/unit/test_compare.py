@@ -24,7 +24,7 @@ CIRR_B = {"val": [(1, 1), (5, 1), (7, 3), (60, 5)]}
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that belongs to no repository."""
+    """A folder outside of any repository."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -39,7 +39,7 @@ def line(text: str, start: str) -> str:
 
 
 def test_two_files(tmp_path: Path) -> None:
-    """Dress at 10: two of four won, one lost; the file holds a, b, difference and interval of every score, no more."""
+    """Dress at 10: two of four won, one lost; the file contains only a, b, difference and interval of every score."""
     a = write_run(tmp_path / "a.json", "fashioniq", FIQ_A, tmp_path)
     b = write_run(tmp_path / "b.json", "fashioniq", FIQ_B, tmp_path)
     result = call(a, b, "--json", "out/found.json")
@@ -76,7 +76,7 @@ def test_a_difference_beyond_noise_is_told_by_its_sign(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("queries", [1, 49])
 def test_few_queries_give_no_verdict(tmp_path: Path, queries: int) -> None:
-    """A single query that is won has the interval [100, 100], which says nothing of others."""
+    """A single query that is won has the interval [100, 100], which is meaningless for others."""
     a = write_run(tmp_path / "a.json", "cirr", {"val": [(9, 2)] * queries}, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", {"val": [(2, 2)] * queries}, tmp_path)
     said = call(a, b).stdout
@@ -168,7 +168,7 @@ def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project at the root of a repository of git."""
+    """A project at the root of a git repository."""
     return commit_runs(tmp_path_factory.mktemp("repository"), ".")
 
 
@@ -212,7 +212,7 @@ def commit_runs(top: Path, project: str) -> Path:
 
 
 def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Of several data sets, the scores stand under their names; options narrow; a file meets the run of its place."""
+    """Scores of several data sets are prefixed with their names; a file is compared with the run of its place."""
     monkeypatch.chdir(repository / "data")
     call("first", "second", "--json", tmp_path / "o.json")
     found = json.loads((tmp_path / "o.json").read_text())
@@ -233,7 +233,7 @@ def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_revisions_of_a_project_in_a_folder_of_a_repository(
     inner_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
-    """As DVC itself, from the project's root and from a folder below it; paths are those from the project."""
+    """The command works in the project's root and in a folder below it; paths are relative to the project."""
     monkeypatch.chdir(inner_project / place)
     call("first", "HEAD", "--json", tmp_path / "o.json")
     found = json.loads((tmp_path / "o.json").read_text())
@@ -264,7 +264,7 @@ def test_the_demos_experiments_are_read_from_the_project_too(
 
 
 def test_above_a_project_it_says_what_is_missing(inner_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder there belongs to no project, or to another one."""
+    """The folder belongs to no project, or to another one."""
     monkeypatch.chdir(inner_project.parent)
     nested = (inner_project.parents[1] / ".dvc").is_dir()
     outside = "this folder is not in a DVC repository; name a file, or change into the folder of the project"
@@ -301,7 +301,7 @@ def published_size(path: Path) -> None:
 
 
 def test_the_paper_beside_a_run(tmp_path: Path) -> None:
-    """A run of the published size and protocol is comparable; what is not known of its weights is said."""
+    """A run of the published size and protocol is comparable; unknown weights are reported."""
     path = write_run(tmp_path / "a.json", "fashioniq", FIQ_A, tmp_path)
     published_size(path)
     result = call("--to", "paper", path, "--json", "o.json")
@@ -318,7 +318,7 @@ def test_the_paper_beside_a_run(tmp_path: Path) -> None:
 
 
 def test_what_differs_from_the_paper_is_named(tmp_path: Path) -> None:
-    """Other data, a kept reference, another network, a first stage trained here."""
+    """Other data, a kept reference, another network or a stage 1 trained here are not comparable."""
     path = write_run(
         tmp_path / "metrics" / "d" / "clip.json",
         "fashioniq",
@@ -367,7 +367,7 @@ def test_the_paper_has_no_figures_for_a_recipe_or_another_layout(tmp_path: Path)
 
 
 def test_the_papers_figures_are_whole() -> None:
-    """Four families, both stages; the note on a figure that its own columns contradict is shown with it."""
+    """Covers four families and both stages; a score that contradicts its own columns is shown with a note."""
     import spn4cir.comparison.paper
 
     paper = json.loads(spn4cir.comparison.paper._FIGURES.read_text())
@@ -378,7 +378,7 @@ def test_the_papers_figures_are_whole() -> None:
 
 
 def test_a_run_is_read_once_and_lazily(tmp_path: Path) -> None:
-    """The paper's figures ask for no table of queries."""
+    """A comparison with the paper needs no table of queries."""
     path = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     path.with_suffix(".parquet").unlink()
     (run,) = read_runs(str(path)).values()

@@ -1,4 +1,4 @@
-"""Both protocols on cases whose ranks are counted by hand, with a stub in the network's place."""
+"""Both protocols on cases whose ranks are counted by hand, with a stub instead of a network."""
 
 import json
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=4, sheet
 
 @dataclass(frozen=True)
 class Case:
-    """A gallery on a circle: image i lies at angle i degrees, so similarity falls with the difference of numbers.
+    """A gallery on a circle: image i is at angle i degrees, so similarity falls with the difference of numbers.
 
     A query with the text `+n` asks for the image n degrees on from its reference.
     """
@@ -59,7 +59,7 @@ class Case:
 
 
 class Turn(StubComposer):
-    """Turns the reference by the degrees that the text says; keeps the texts it got."""
+    """Turns the reference by the degrees in the text, and records the texts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ def test_fashioniq_of_known_ranks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("remove", "ranks"), [(True, [0, 1]), (False, [1, 1])])
 def test_the_reference_is_removed_or_kept(tmp_path: Path, remove: bool, ranks: list[int]) -> None:
-    """A query that stays near its reference at 30: the target at 31 is second, or first where 30 is out."""
+    """A query near its reference at 30: the target at 31 is second, or first if 30 is removed."""
     gallery = Case(60).gallery()
     splits = [fashioniq(c, gallery, [(30, 31, 0.1), (50, 31, -19.9)]) for c in ("dress", "shirt", "toptee")]
     result = scored(FashionIQ(tmp_path, "error"), splits, PROTOCOL.model_copy(update={"remove_reference": remove}))
@@ -141,7 +141,7 @@ def cirr(gallery: Gallery, queries: list[tuple[int, int, float, list[int]]]) -> 
 
 
 def test_cirr_of_known_ranks(tmp_path: Path) -> None:
-    """Ranks 0, 4, 5 and 45 (all of 0 to 44 lie nearer) in the gallery, 0, 1, 2, 0 in the subset."""
+    """Ranks are 0, 4, 5 and 45 (all of 0 to 44 are nearer) in the gallery, and 0, 1, 2, 0 in the subset."""
     gallery = Case(120).gallery()
     queries = [
         (100, 20, -79.9, [20, 100, 60, 61, 62, 63]),
@@ -167,7 +167,7 @@ def test_cirr_of_known_ranks(tmp_path: Path) -> None:
 
 
 def test_equal_candidates_count_against_the_target_whatever_their_order(tmp_path: Path) -> None:
-    """A gallery turned round gives the same scores, also where images are equal."""
+    """A reversed gallery gives equal scores, also with equal images."""
     names = ("a010", "b010", "c010", "d090")
     for order in (names, names[::-1]):
         gallery = Gallery(order, tuple(map(Path, order)))
@@ -178,7 +178,7 @@ def test_equal_candidates_count_against_the_target_whatever_their_order(tmp_path
 
 
 def test_queries_read_the_family_text(tmp_path: Path) -> None:
-    """Two captions joined and stripped, capitalised where the family does."""
+    """Two captions are stripped and joined, and capitalised if the family does so."""
     gallery = Case(20).gallery()
     triplet = Triplet("i001", (" 3 is Red.", "longer?, "), "i002", 0, "dress")
     splits = [EvaluationSplit("dress", (triplet,), gallery, {})]
@@ -241,7 +241,7 @@ def test_blocks_of_queries_equal_the_whole() -> None:
 
 
 def test_images_of_several_categories_are_encoded_once(tmp_path: Path, stub: StubComposer) -> None:
-    """A name that two galleries list is one image."""
+    """A name in two galleries is one image."""
     layout = FashionIQ(write_fashioniq(tmp_path, images=3), "error")
     splits = list(layout.evaluation_splits())
     shared = splits[0].gallery
@@ -256,7 +256,7 @@ def test_images_of_several_categories_are_encoded_once(tmp_path: Path, stub: Stu
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
 def test_only_the_features_of_references_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    """Scores are those of a gallery that keeps all of them, in memory or in a file."""
+    """Scores equal those of a gallery that keeps all reference features, in memory or in a file."""
     layout = Cirr(write_cirr(tmp_path), "error")
     (split,) = layout.evaluation_splits()
     splits = [replace(split, triplets=split.triplets[:5])]
@@ -275,7 +275,7 @@ def test_only_the_features_of_references_are_kept(tmp_path: Path, monkeypatch: p
 
 
 def test_queries_that_will_be_cut_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once a split, however often it is scored."""
+    """Long texts are reported once for each split, however often it is scored."""
     gallery = Case(20).gallery()
     triplets = tuple(Triplet("i001", ("3 " + "red " * words,), "i002") for words in (1, 74, 75, 90))
     splits = [EvaluationSplit("of long texts", triplets, gallery, {})]
@@ -286,7 +286,7 @@ def test_queries_that_will_be_cut_are_told(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubComposer) -> None:
-    """Flat scores first, then protocol, counts and alternatives, all plain JSON."""
+    """The file contains flat scores first, then protocol, counts and alternatives, all as plain JSON."""
     layout = FashionIQ(write_fashioniq(tmp_path, images=3), "skip")
     (tmp_path / "images" / "shirt-val-0.png").unlink()
     splits = layout.evaluation_splits()
@@ -320,7 +320,7 @@ def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubCompose
 
 @pytest.mark.parametrize("same", [True, False])
 def test_both_stages_share_one_encoding_of_the_galleries(tmp_path: Path, same: bool) -> None:
-    """Where the image side is the same; weights from elsewhere encode for themselves."""
+    """Galleries are encoded once if the image side is equal; other weights encode them again."""
     layout = Cirr(write_cirr(tmp_path), "error")
     before, after = StubComposer(), StubComposer()
     after.text_side.weight.data.neg_()
@@ -334,7 +334,7 @@ def test_both_stages_share_one_encoding_of_the_galleries(tmp_path: Path, same: b
 
 
 def test_outcomes_query_by_query(tmp_path: Path) -> None:
-    """Ranks count from 1, 50 names a query, the removed reference not among them, stage 1 beside stage 2."""
+    """Ranks count from 1; each query has 50 names without the removed reference, and ranks of both stages."""
     gallery = Case(120).gallery()
     for name in gallery.names:
         draw(tmp_path / f"{name}.png", int(name[1:]), (16, 16))

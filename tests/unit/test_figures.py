@@ -1,4 +1,4 @@
-"""Figures of a run: whole, in step with the training, and of a resumed run those of an uninterrupted one."""
+"""Figures of a run: complete, written during training, and equal for a resumed and an uninterrupted run."""
 
 import copy
 import csv
@@ -17,7 +17,7 @@ from tests.unit.test_trainer import Killed, bank, killed_at, rows, trainer
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that belongs to no repository."""
+    """A folder outside of any repository."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -27,7 +27,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """All figures but those of speed, which no two runs share."""
+    """All figures except those of speed, which differ in every run."""
     files = sorted(folder.rglob("*.tsv"))
     return {str(path.relative_to(folder)): path.read_text() for path in files if path.parent.name != "speed"}
 
@@ -70,7 +70,7 @@ def test_weights_that_were_not_trained_have_empty_groups(tmp_path: Path) -> None
 
 
 def test_a_run_is_watched_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The losses of steps are there at every look within an epoch, those of the epoch and its scores after it."""
+    """Losses of steps are written within an epoch; the loss and the scores of the epoch are written after it."""
     monkeypatch.setattr("spn4cir.training.trainer._CHECK_STEPS", 2)
     figures, seen = Figures(tmp_path / "live"), []
     place = tmp_path / "live" / "plots" / "metrics"
@@ -89,7 +89,7 @@ def test_a_run_is_watched_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_killed_run_has_the_figures_of_an_uninterrupted_one(tmp_path: Path, epoch: int) -> None:
-    """No row twice, none lacking: neither in what one watches nor in what is written at the end."""
+    """No row is repeated or missing, neither in the live figures nor in those written at the end."""
     whole = trainer(tmp_path / "1", killed_at(0), watch=Figures(tmp_path / "live1").update).fit()
     with pytest.raises(Killed):
         trainer(tmp_path / "2", killed_at(epoch), watch=Figures(tmp_path / "live2").update).fit()
@@ -107,7 +107,7 @@ def test_a_killed_run_has_the_figures_of_an_uninterrupted_one(tmp_path: Path, ep
 
 
 def test_watching_changes_no_weight(tmp_path: Path) -> None:
-    """The files of a watched and of an unwatched run are equal byte by byte: no figure enters them."""
+    """The files of a watched and an unwatched run are equal byte by byte."""
     trainer(tmp_path / "1").fit()
     trainer(tmp_path / "2", watch=Figures(tmp_path / "live").update).fit()
     for name in ("best.pt", "last.pt"):
@@ -115,7 +115,7 @@ def test_watching_changes_no_weight(tmp_path: Path) -> None:
 
 
 def test_images_per_second_counts_what_the_steps_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step's unique images over the time of the steps, which the scoring is not part of."""
+    """The speed is the number of unique images of the steps over the time of the steps, without scoring."""
     clock = iter(range(100))
     monkeypatch.setattr("spn4cir.training.trainer.time.perf_counter", lambda: 4 * next(clock))
     source = BankSource(rows(), bank(), stage2(), 1, CPU)
@@ -135,7 +135,7 @@ def test_speed_is_no_part_of_what_makes_histories_equal() -> None:
 
 
 def test_without_dvclive_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And training itself, unwatched, does not ask for it."""
+    """Training without a watch does not need the package."""
     monkeypatch.setitem(sys.modules, "dvclive.live", None)
     trainer(tmp_path / "work", epochs=1).fit()
     with pytest.raises(InputError, match=r"dvclive is not installed; run pip install 'spn4cir\[dvc\]'"):

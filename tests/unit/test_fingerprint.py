@@ -1,4 +1,4 @@
-"""Which files a module's result depends on, on a package written here."""
+"""The files that a module's result depends on, in a package written by the test."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ FILES = {
     "spn4cir/pack/__init__.py": 'name = 1\nREGISTRY = {"r": "spn4cir.registered:Class"}\n',
     "spn4cir/pack/inner.py": "",
     "spn4cir/registered.py": "from spn4cir.deep import x\n",
-    "spn4cir/deep.py": '"""spn4cir.mentioned:Class stands in a sentence."""\nplain = "spn4cir.mentioned"\n',
+    "spn4cir/deep.py": '"""spn4cir.mentioned:Class occurs in a sentence."""\nplain = "spn4cir.mentioned"\n',
     "spn4cir/mentioned.py": "",
     "spn4cir/unused.py": "",
     "other/thing.py": "",
@@ -39,14 +39,14 @@ def closure(root: Path, module: str = "stages.go") -> set[str]:
 
 
 def test_direct_indirect_late_and_registered_imports(root: Path) -> None:
-    """A name that a sentence mentions is no import; a circle ends."""
+    """A name in a sentence is not an import; circular imports end."""
     names = ["__init__", "a", "b", "c", "late", "registered", "deep", "pack/__init__", "pack/inner"]
     assert closure(root) == {"stages/__init__.py", "stages/go.py", *(f"spn4cir/{name}.py" for name in names)}
 
 
 @pytest.mark.parametrize("guard", ["TYPE_CHECKING", "typing.TYPE_CHECKING"])
 def test_imports_for_the_type_checker_do_not_count(root: Path, guard: str) -> None:
-    """What runs when it is not checking does."""
+    """The `else` branch of a type-checking block counts."""
     (root / "spn4cir/late.py").write_text(
         f"import typing\nfrom typing import TYPE_CHECKING\nif {guard}:\n    from spn4cir.unused import x\n"
         "else:\n    from spn4cir.mentioned import x\n"
@@ -80,7 +80,7 @@ def test_relative_imports_count(root: Path) -> None:
 
 
 def test_files_beside_a_module_that_it_names_count(root: Path) -> None:
-    """As templates and tables do; a module's own name in a string is none, nor is a file elsewhere."""
+    """Named templates and tables count; a module's own name and files in other folders do not."""
     (root / "spn4cir/pack/inner.py").write_text('names = "page.html", "absent.html", "go.py", "parts/style.css"\n')
     for name in ("spn4cir/pack/page.html", "spn4cir/pack/parts/style.css", "spn4cir/page.html"):
         (root / name).parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def test_files_beside_a_module_that_it_names_count(root: Path) -> None:
 
 
 def changed(before: str, after: str) -> set[str]:
-    """The paths of lines that only one of two fingerprints has."""
+    """The paths of lines that occur in only one of two fingerprints."""
     return {line.split()[1] for line in set(before.splitlines()) ^ set(after.splitlines())}
 
 
@@ -132,7 +132,7 @@ def register(root: Path) -> None:
 
 
 def test_what_a_registry_names_beside_the_chosen_is_left_out(root: Path) -> None:
-    """With what only it imports; an import of it counts all the same."""
+    """Modules that only it imports are left out too; a direct import of it counts."""
     register(root)
     left_out = frozenset({"spn4cir.two"})
     found = {path.as_posix() for path in Sources(root).closure("stages.go", left_out)}
@@ -143,7 +143,7 @@ def test_what_a_registry_names_beside_the_chosen_is_left_out(root: Path) -> None
 
 
 def test_a_new_entry_of_a_registry_changes_nothing_for_the_others(root: Path) -> None:
-    """The entry of a module that is imported all the same does: its line is in the hash."""
+    """The entry of a module that is also imported is part of the hash."""
     register(root)
     others = frozenset({"spn4cir.two", "spn4cir.three"})
     before = Sources(root).fingerprint("stages.go", others)
@@ -159,7 +159,7 @@ def test_a_new_entry_of_a_registry_changes_nothing_for_the_others(root: Path) ->
     assert "spn4cir/late.py" in changed(before, Sources(root).fingerprint("stages.go", others))
 
 
-# What the pipeline runs: a fingerprint sees imports, strings "module:Class" and whole names of files beside the module.
+# What the pipeline runs: a fingerprint sees imports, strings "module:Class" and names of files in the module's folder.
 PROJECT = Path(__file__).parents[2]
 RUN = frozenset().union(
     *(Sources(PROJECT).closure(f"stages.{path.stem}") for path in (PROJECT / "stages").glob("[!_]*.py"))
@@ -175,7 +175,7 @@ READ_BY_COMMANDS_ALONE = {"spn4cir/checkpoints/model_card.md", "spn4cir/serving/
 
 
 def test_stages_import_no_module_by_a_name_that_a_fingerprint_does_not_see() -> None:
-    """An edit of such a module would rerun nothing."""
+    """An edit of a module that no fingerprint sees would rerun nothing."""
     texts = {path.as_posix(): (PROJECT / path).read_text(encoding="utf-8") for path in RUN if path.suffix == ".py"}
     by_name = re.compile(r"\b(import_module|__import__|run_module|run_path)\(|(?<![.\w])(exec|eval)\(")
     assert {name for name, text in texts.items() if by_name.search(text)} == IMPORTING_BY_NAME
@@ -185,14 +185,14 @@ def test_stages_import_no_module_by_a_name_that_a_fingerprint_does_not_see() -> 
 
 
 def test_every_data_file_of_the_package_counts() -> None:
-    """But for those that no stage reads; one that is named by parts, or from elsewhere, would change unseen."""
+    """Files that no stage reads are excepted; a file named by parts, or from another folder, would change unnoticed."""
     files = {path for path in (PROJECT / "spn4cir").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     data = {path.relative_to(PROJECT).as_posix() for path in files if path.suffix != ".py"}
     assert data - {path.as_posix() for path in RUN} == READ_BY_COMMANDS_ALONE
 
 
 def test_no_module_has_the_name_of_a_package() -> None:
-    """Python would import the package, and the fingerprint hash the module."""
+    """Python would import the package, but the fingerprint would hash the module."""
     for folder in ("spn4cir", "stages", "demo"):
         assert [
             path for path in (PROJECT / folder).rglob("*.py") if (path.with_suffix("") / "__init__.py").exists()

@@ -24,7 +24,7 @@ def protocol(remove: bool) -> Validate:
 
 
 class Tokens(StubComposer):
-    """Targets of several tokens, the best of which counts; queries as the stub's."""
+    """Targets of several tokens, of which the best counts; queries are the stub's."""
 
     family: ClassVar[str] = "tokens"
 
@@ -40,7 +40,7 @@ def gallery(count: int) -> Gallery:
 def counted(
     composer: StubComposer, targets: Tensor, triplets: tuple[Triplet, ...], nearest: Nearest, remove: bool = True
 ) -> tuple[RankedSplit, Counts]:
-    """The reference features are the targets, the first token where there are several."""
+    """Reference features are the targets, or their first token if there are several."""
     reference = targets if targets.ndim == 2 else targets[:, 0].contiguous()
     own, settings = gallery(len(targets)), protocol(remove)
     images = EncodedGallery(own, targets, reference, torch.arange(len(targets)))
@@ -58,7 +58,7 @@ def at(*degrees: float) -> Tensor:
 
 
 def test_a_case_counted_by_hand() -> None:
-    """The query lies at 45 degrees, half way from the reference at 0 to what its text asks for at 90.
+    """The query is at 45 degrees, between the reference at 0 and the image its text names at 90.
 
     Its target is at 80, 35 away. Nearer are 12, 20, 40 and 70; another is where it is, which counts against it.
     """
@@ -69,7 +69,7 @@ def test_a_case_counted_by_hand() -> None:
     assert found.above["lookalikes"].tolist() == [3]  # 12, 20, 40
     assert found.above["text_matches"].tolist() == [1]  # 99 and 80 match the text best, 80 ties with the target
     assert found.either.tolist() == [4]
-    assert found.chance["lookalikes"].tolist() == [1.0]  # three of seven, five of which lie above
+    assert found.chance["lookalikes"].tolist() == [1.0]  # three of seven, five of which rank above
     assert found.chance["text_matches"].tolist() == pytest.approx([1 - 2 / 7 * 1 / 6])
 
 
@@ -89,7 +89,7 @@ def test_a_reference_that_is_kept_is_its_own_look_alike() -> None:
 
 
 def test_other_answers_are_no_hard_negatives() -> None:
-    """Of the case above, 40 and 70 answer the query too: the look-alikes are 12, 20 and 60."""
+    """If 40 and 70 answer the query too, the look-alikes of the first case are 12, 20 and 60."""
     composer = StubComposer({"up": at(90)[0]})
     others = ("i04", "i05")
     triplet = Triplet("i00", ("up",), "i01", 0, subset_names=("i00", "i01", "i02"), other_targets=others)
@@ -102,7 +102,7 @@ def test_other_answers_are_no_hard_negatives() -> None:
 def by_loops(
     composer: StubComposer, targets: Tensor, triplet: Triplet, query: Tensor, text: Tensor, nearest: Nearest
 ) -> tuple[int, int, int]:
-    """Look-alikes, text matches and images of either kind above the target: one query, one candidate at a time."""
+    """Counts look-alikes, text matches and images of either kind above the target one candidate at a time."""
     vectors = targets if targets.ndim == 3 else targets[:, None]
     reference, target = int(triplet.reference_name[1:]), int(str(triplet.target_name)[1:])
     candidates = [row for row in range(len(targets)) if row not in (reference, target)]
@@ -121,7 +121,7 @@ def by_loops(
 
 @pytest.mark.parametrize("tokens", [None, 3])
 def test_counts_are_those_of_plain_loops(tokens: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one vector an image and with several, in blocks of two queries."""
+    """Images have one vector or several; blocks have two queries."""
     generator = torch.Generator().manual_seed(3)
     shape = (30, 12) if tokens is None else (30, tokens, 12)
     targets = F.normalize(torch.randn(shape, generator=generator), dim=-1)
@@ -146,7 +146,7 @@ def test_counts_are_those_of_plain_loops(tokens: int | None, monkeypatch: pytest
 
 
 def test_a_gallery_of_fewer_images_than_are_asked_for() -> None:
-    """All of its three other candidates, two of which lie above the target, are of each kind."""
+    """All three other candidates are of both kinds, and two of them rank above the target."""
     triplet = Triplet("i00", ("up",), "i01", 0, subset_names=("i00", "i01"))
     _, found = counted(StubComposer({"up": at(90)[0]}), at(0, 80, 40, 50, -90), (triplet,), Nearest(50, 50))
     assert [above.tolist() for above in found.above.values()] == [[2], [2]]
@@ -154,7 +154,7 @@ def test_a_gallery_of_fewer_images_than_are_asked_for() -> None:
 
 
 def test_what_the_metrics_file_says() -> None:
-    """Four queries, three of them failures at k = 10, of two splits together."""
+    """Two splits have four queries, three of them failures at k = 10."""
 
     def counts(rank: list[int], like: list[int], text: list[int], either: list[int]) -> Counts:
         above = {"lookalikes": torch.tensor(like), "text_matches": torch.tensor(text)}
@@ -177,7 +177,7 @@ def test_what_the_metrics_file_says() -> None:
 
 
 def test_similarity_of_several_tokens() -> None:
-    """The mean over the picture's tokens of each one's best match; 1 with itself."""
+    """Similarity is the mean over an image's tokens of their best matches; it is 1 with the image itself."""
     composer = Tokens()
     first, second = at(0, 60), at(90, 30)
     found = image_similarity(composer, first[None], torch.stack([first, second]))

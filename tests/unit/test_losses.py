@@ -16,7 +16,7 @@ def unit(rows: int, dim: int, seed: int, dtype: torch.dtype = torch.float32) -> 
 
 
 def plain(queries: Tensor, targets: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """The definition, as torch writes it."""
+    """The definition in terms of torch functions."""
     return F.cross_entropy(queries @ targets.T / temperature, labels)
 
 
@@ -37,7 +37,7 @@ def test_a_perfect_query_against_opposite_candidates_has_no_loss() -> None:
 @pytest.mark.parametrize("temperature", [0.01, 0.02, 1.0])
 @pytest.mark.parametrize("candidates", [8, 50])
 def test_value_and_gradients_are_those_of_cross_entropy(temperature: float, candidates: int) -> None:
-    """The hand-written backward agrees with autograd in both arguments, also scaled from above."""
+    """The hand-written backward agrees with autograd in both arguments, also with a scaled upstream gradient."""
     queries, targets = unit(8, 16, 1).requires_grad_(), unit(candidates, 16, 2).requires_grad_()
     labels = torch.arange(8).flip(0) % candidates
     (3.0 * info_nce(queries, targets, labels, temperature)).backward()
@@ -51,7 +51,7 @@ def test_value_and_gradients_are_those_of_cross_entropy(temperature: float, cand
 
 
 def test_backward_passes_gradcheck() -> None:
-    """In float64, on the function itself (`info_nce` casts to float32)."""
+    """Checks the autograd function in float64, because `info_nce` casts to float32."""
     queries, targets = (unit(rows, 6, rows, torch.float64).requires_grad_() for rows in (4, 9))
     labels = torch.tensor([0, 8, 3, 3])
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
@@ -59,7 +59,7 @@ def test_backward_passes_gradcheck() -> None:
 
 
 def test_only_what_asks_gets_a_gradient() -> None:
-    """Stage 2's bank is a constant."""
+    """The bank of stage 2 requires no gradient."""
     queries, bank = unit(3, 4, 1).requires_grad_(), unit(5, 4, 2)
     info_nce(queries, bank, torch.tensor([0, 1, 2]), 0.1).backward()
     assert queries.grad is not None
@@ -67,7 +67,7 @@ def test_only_what_asks_gets_a_gradient() -> None:
 
 
 def test_arguments_are_left_as_they_are() -> None:
-    """The logits become the gradient in place; queries and targets do not."""
+    """Only the logits are changed in place; queries and targets are not."""
     queries, targets = unit(3, 4, 1), unit(5, 4, 2)
     before = queries.clone(), targets.clone()
     info_nce(queries, targets, torch.tensor([0, 1, 2]), 0.1)
@@ -77,7 +77,7 @@ def test_arguments_are_left_as_they_are() -> None:
 
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_extreme_logits_do_not_overflow(scale: float) -> None:
-    """exp(1000) is infinite in float32; the loss and its gradients are not, and equal the wide ones."""
+    """exp(1000) is infinite in float32, but the loss and its gradients are finite and equal those in float64."""
     queries, targets = unit(4, 8, 3), unit(20, 8, 4)
     labels = torch.arange(4)
     queries.requires_grad_()
@@ -89,7 +89,7 @@ def test_extreme_logits_do_not_overflow(scale: float) -> None:
 
 
 def test_a_small_loss_beside_a_large_logit_keeps_its_digits() -> None:
-    """A target far ahead: the loss is about exp(-8), where logits of 10,000 leave float32 no such digit."""
+    """If the target leads by far, the loss is about exp(-8), which float32 cannot resolve next to logits of 10,000."""
     targets = torch.tensor([[1.0, 0.0], [1.0 - 8 / 8192, 0.0]])
     queries = torch.tensor([[1.0, 0.0]])
     loss = info_nce(queries, targets, torch.tensor([0]), 1 / 8192)
@@ -103,7 +103,7 @@ def test_temperature_must_be_positive(temperature: float) -> None:
 
 
 def test_half_precision_features_are_scored_in_float32() -> None:
-    """Under autocast a product in bfloat16 would be 0.2 off at tau 0.02; here the context changes nothing."""
+    """A product in bfloat16 would be off by 0.2 at tau 0.02; autocast does not change the loss."""
     queries, targets = unit(16, 64, 1), unit(40, 64, 2)
     labels = torch.arange(16)
     with torch.autocast("cpu", torch.bfloat16):
@@ -146,7 +146,7 @@ def test_samples_are_distinct_and_never_the_target() -> None:
 
 
 def test_every_other_candidate_is_drawn_equally_often() -> None:
-    """Over 4,000 draws of 3 of 9, each comes 1,333 times, give or take five standard deviations."""
+    """In 4,000 draws of 3 of 9, each is drawn 1,333 times, within five standard deviations."""
     scores = torch.zeros(4000, 10, requires_grad=True)
     labels = torch.full((4000,), 4)
     sampled_info_nce(scores, labels, 1.0, 3, torch.Generator().manual_seed(1)).backward()

@@ -1,4 +1,4 @@
-"""The stage match: whose windows it computes, and what it keeps for further ones."""
+"""The stage match: the families whose windows it computes, and the features that it keeps for other windows."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ WINDOWS: dict[str, Window | None] = {"clip": (400, 800), "tgcir": (0.25, 0.5), "
 
 
 class CountingUnicom(Unicom):
-    """Counts the images that it encoded."""
+    """Counts the encoded images."""
 
     encoded = 0
 
@@ -57,7 +57,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def match(job: Job, *models: str) -> set[tuple[Any, Any]]:
-    """Runs the stage for these families; the windows in its out."""
+    """Runs the stage for the given families, and returns the windows in its out."""
     run = job.params.run.model_copy(update={"models": models})
     settings = job.params.match["demo_cirr"].model_copy(update={"window": WINDOWS})
     stages.match.main(Job(job.params.model_copy(update={"run": run, "match": {"demo_cirr": settings}}), "demo_cirr"))
@@ -66,7 +66,7 @@ def match(job: Job, *models: str) -> set[tuple[Any, Any]]:
 
 
 def test_windows_of_the_families_that_run_are_computed(job: Job) -> None:
-    """One of another family begins beyond the images; of 24, [0.25, 0.5] are the ranks 6 to 11."""
+    """The window of another family begins beyond the images; of 24 images, [0.25, 0.5] are the ranks 6 to 11."""
     assert match(job, "zs") == {(None, None)}
     assert CountingUnicom.encoded == 24
     assert match(job, "zs", "tgcir") == {(None, None), (6, 12)}

@@ -1,4 +1,4 @@
-"""Learning rates follow their schedules, the temperature is learned where asked, dropout acts where asked."""
+"""Learning rates follow their schedules; the temperature is learned and dropout is active if the settings say so."""
 
 from copy import deepcopy
 
@@ -33,7 +33,7 @@ def test_a_constant_rate_stays() -> None:
 
 
 def test_decay_ends_where_it_is_told() -> None:
-    """TG-CIR: a tenth after 5 epochs, a hundredth after 10, and no further."""
+    """TG-CIR's rate is a tenth after 5 epochs, a hundredth after 10, and then constant."""
     found = rates({"name": "decay", "factor": 0.1, "every": 5, "until": 10}, 16)
     assert found[:: STEPS * 5] == pytest.approx([1.0, 0.1, 0.01, 0.01])
     assert found[5 * STEPS - 1] == pytest.approx(1.0)
@@ -41,7 +41,7 @@ def test_decay_ends_where_it_is_told() -> None:
 
 
 def test_a_cosine_rises_again_beyond_its_period() -> None:
-    """As the formula has it: (1 + cos(pi epoch / period)) / 2, one rate an epoch."""
+    """The rate follows (1 + cos(pi epoch / period)) / 2, one rate for each epoch."""
     found = rates({"name": "cosine", "epochs": 4}, 8)
     assert found[::STEPS] == pytest.approx([1.0, 0.853553, 0.5, 0.146447, 0.0, 0.146447, 0.5, 0.853553], abs=1e-6)
     assert len(set(found[:STEPS])) == 1
@@ -58,7 +58,7 @@ def test_one_cycle_peaks_after_so_many_epochs() -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_a_short_run_has_its_cycle_too(epochs: int, steps: int) -> None:
-    """It rises and comes down within the run; one or two steps have no room for that."""
+    """The rate rises and falls within the run; one or two steps are too few for a cycle."""
     settings = optimisation(epochs=epochs, schedule={"name": "one_cycle", "peak": 1.5, "start": 0.01}, lr=1.0)
     run = TrainingRun.begin(StubComposer(), settings, 2, steps, CPU)
     found = []
@@ -82,7 +82,7 @@ def test_towers_have_a_rate_of_their_own() -> None:
 
 @pytest.mark.parametrize("learn", [True, False])
 def test_the_temperature_is_learned_where_asked(learn: bool) -> None:
-    """It begins at tau whatever the file held, and decays like every trained tensor; without learning it stays."""
+    """The temperature starts at tau whatever the file contains, and decays like every trained tensor if learned."""
     composer = StubComposer()
     composer.temperature.data.fill_(0.5)
     run = TrainingRun.begin(composer, optimisation(tau=0.05, learn_tau=learn), 2, STEPS, CPU)

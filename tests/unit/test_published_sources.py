@@ -1,4 +1,4 @@
-"""dedup, caption, triplets and checkpoint take published files by path and from the hub, and say which."""
+"""dedup, caption, triplets and checkpoint take published files by path and from the hub, and record the origin."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from tests.helpers.layouts import write, write_cirr
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = "/another/machine/cirr"
 SHARED = ("dedup", "caption")
-# Where each published file lies, under the data set's root and in the repository.
+# The path of each published file below the data set's root and in the repository.
 FILES = {
     "dedup": "optimized_images.json",
     "caption": "mm_data/cirr/cirr_it_llava_8.json",
@@ -63,12 +63,12 @@ def stage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def published(stage: str, root: Path) -> bytes:
-    """A file as the authors' machine wrote it: its paths mean nothing here."""
+    """A file as written on the authors' machine, whose paths do not exist here."""
     names = list(json.loads((root / "cirr/image_splits/split.rc2.train.json").read_text()))
     if stage == "dedup":
         value = [names, [f"{ELSEWHERE}/{n}.png" for n in names], {n: i for i, n in enumerate(names)}]
     elif stage == "caption":
-        value = [{"image_id": n, "caption": f"picture {n}", "image_path": f"{ELSEWHERE}/{n}.png"} for n in names]
+        value = [{"image_id": n, "caption": f"image {n}", "image_path": f"{ELSEWHERE}/{n}.png"} for n in names]
     else:
         triplet = {"target_hard": names[1], "reference": names[0], "caption": ["is red"], "pairid": 0}
         value = [{**triplet, "img_set": {"members": ["xxx"]}, "caption1": "a", "caption2": "b"}]
@@ -88,7 +88,7 @@ def take(stage: str, source: str) -> Callable[[dict], None]:
 
 
 def outs(stage: str) -> tuple[Path, dict]:
-    """The stage's out and what is said of its origin."""
+    """The stage's out and the recorded origin."""
     folder = Path("data") / stage / "demo_cirr" / ("clip" if stage == "triplets" else "")
     origin = json.loads((folder / "source.json").read_text())
     name = Path(FILES[stage]).name
@@ -100,7 +100,7 @@ def outs(stage: str) -> tuple[Path, dict]:
 def test_a_published_file_is_taken_unchanged(
     project: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, source: str
 ) -> None:
-    """Also one whose paths are those of another machine; its sha256 is written down."""
+    """A file with paths of another machine is accepted; its sha256 is recorded."""
     content = published(name, project / "data/raw/demo_cirr")
     if source == "path":
         place = project / "data/raw/demo_cirr" / FILES[name]
@@ -119,7 +119,7 @@ def test_a_published_file_is_taken_unchanged(
 
 @pytest.mark.parametrize("source", ["make", "path"])
 def test_stages_agree_on_what_skip_leaves_out(project: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    """Of one image that is absent and one that is broken: no row of the bank is theirs, no triplet names them."""
+    """An absent and a broken image have no row in the bank and occur in no triplet."""
     root = project / "data/raw/demo_cirr"
     (root / FILES["dedup"]).write_bytes(published("dedup", root))
     (root / "train/0/train-0-0-img1.png").unlink()
@@ -195,7 +195,7 @@ def test_blank_records_of_a_published_caption_file_are_counted_and_refuse_nothin
 def test_a_published_first_stage_comes_from_the_hub(
     project: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`checkpoint.<data set>.<family>.source: hub` alone is changed; the weights are those of the file."""
+    """Only `checkpoint.<data set>.<family>.source: hub` is changed; the weights are those of the file."""
     weights = write_checkpoint(tmp_path / "w.pt")
     commit = hub.publish({"data/clip4cir/cirr_stage1.pt": weights.read_bytes()})
     point_at(monkeypatch, hub.endpoint, tmp_path / "cache")

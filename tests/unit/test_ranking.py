@@ -10,7 +10,7 @@ from spn4cir.evaluation.ranking import Ranking, rank_gallery, target_rank, top_c
 
 
 def given_scores(scores: list[list[float]] | Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and targets whose dot product is exactly this matrix."""
+    """Queries and targets whose dot products are exactly this matrix."""
     matrix = torch.as_tensor(scores)
     return matrix, torch.eye(matrix.shape[1])
 
@@ -26,7 +26,7 @@ def oracle(
     subset: list[list[int]] | None = None,
     top: int = 50,
 ) -> tuple[list[int], list[int], list[list[int]], list[list[int]]]:
-    """Rank, subset rank, top columns and subset order, one candidate at a time."""
+    """Computes rank, subset rank, top columns and subset order one candidate at a time."""
     ranks, subset_ranks, tops, orders = [], [], [], []
     for query, row in enumerate(scores.tolist()):
         if removed is not None and removed[query] >= 0:
@@ -52,7 +52,7 @@ def assert_equals_oracle(
 
 
 def test_ranks_of_a_hand_made_matrix() -> None:
-    """0.5 is beaten by 0.9 and tied by another 0.5; a removed column and an absent target."""
+    """The score 0.5 is below 0.9 and ties with another 0.5; one column is removed and one target is absent."""
     queries, targets = given_scores([[0.5, 0.9, 0.5, 0.1], [0.2, 0.9, 0.3, 0.1], [0.4, 0.3, 0.2, 0.1]])
     ranking = rank_gallery(dot, queries, targets, torch.tensor([0, 0, -1]), torch.tensor([-1, 1, 0]))
     assert ranking.rank.tolist() == [2, 1, -1]
@@ -62,7 +62,7 @@ def test_ranks_of_a_hand_made_matrix() -> None:
 
 
 def test_subset_of_a_hand_made_matrix() -> None:
-    """Columns outside the subset do not count, a tie inside does, padding comes last."""
+    """Columns outside the subset do not count, a tie inside does, and padding comes last."""
     queries, targets = given_scores([[0.5, 0.9, 0.5, 0.1, 0.7]] * 2)
     subset = torch.tensor([[3, 0, 2], [0, 4, -1]])
     ranking = rank_gallery(dot, queries, targets, torch.tensor([0, 0]), subset_index=subset)
@@ -72,7 +72,7 @@ def test_subset_of_a_hand_made_matrix() -> None:
 
 
 def test_candidates_of_ones_own() -> None:
-    """The other columns neither count nor are listed before padding; what is removed stays removed."""
+    """Other columns do not count and are listed last; removed columns stay removed."""
     queries, targets = given_scores([[0.5, 0.9, 0.5, 0.1, 0.7]] * 2)
     subset = torch.tensor([[3, 0, 2], [0, 4, -1]])
     removed = torch.tensor([2, -1])
@@ -83,7 +83,7 @@ def test_candidates_of_ones_own() -> None:
 
 
 def test_negative_scores_rank_like_any_others() -> None:
-    """Some libraries take a score of 0 or less for no hit."""
+    """Some libraries treat a score of 0 or less as no hit."""
     queries, targets = given_scores([[-0.5, -0.9, -0.7]])
     assert rank_gallery(dot, queries, targets, torch.tensor([2])).rank.tolist() == [1]
 
@@ -101,7 +101,7 @@ def coarse(queries: int, gallery: int, levels: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("levels", [1, 2, 5, 1000])
 @pytest.mark.parametrize("top", [1, 7, 39, 40, 60])
 def test_equals_the_oracle(levels: int, top: int) -> None:
-    """With ties at every place, removed columns, absent targets, padded subsets."""
+    """Compares with the oracle for ties at every place, removed columns, absent targets and padded subsets."""
     scores = coarse(30, 40, levels, seed=levels + top)
     generator = torch.Generator().manual_seed(top)
     target = torch.randint(-1, 40, (30,), generator=generator)
@@ -122,7 +122,7 @@ def test_equals_the_oracle(levels: int, top: int) -> None:
 
 @pytest.mark.parametrize("block", [1, 39, 40, 41, 120, 1199, 10_000])
 def test_blocks_of_any_size_equal_the_whole(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """One row at a time, several, a last incomplete block, all at once."""
+    """Blocks have one row, several, an incomplete last block, or all rows."""
     scores = coarse(31, 40, 3, seed=1)
     queries, targets = given_scores(scores)
     target, removed = torch.arange(31), torch.arange(31) + 5
@@ -145,7 +145,7 @@ def test_blocks_of_any_size_equal_the_whole(monkeypatch: pytest.MonkeyPatch, blo
 
 @pytest.mark.parametrize("gallery", [1, 2, 49, 50, 51])
 def test_galleries_around_the_length_of_the_list(gallery: int) -> None:
-    """A list is as long as the gallery where that is shorter than 50."""
+    """A list has the length of the gallery if that is below 50."""
     scores = coarse(4, gallery, 3, seed=gallery)
     queries, targets = given_scores(scores)
     ranking = rank_gallery(dot, queries, targets, torch.zeros(4, dtype=torch.long))
@@ -154,7 +154,7 @@ def test_galleries_around_the_length_of_the_list(gallery: int) -> None:
 
 
 def test_late_interaction_scores_serve_too() -> None:
-    """Targets of several tokens: the score function alone knows their shape."""
+    """Only the score function depends on the shape of targets of several tokens."""
     generator = torch.Generator().manual_seed(0)
     queries, targets = torch.randn(5, 8, generator=generator), torch.randn(20, 3, 8, generator=generator)
 
@@ -174,19 +174,19 @@ def test_inputs_are_left_as_they_are() -> None:
 
 
 def test_top_candidates_breaks_ties_by_column() -> None:
-    """Of five equal scores the first three columns, also where two better ones come before."""
+    """Of five equal scores the first three columns are taken, also after two better ones."""
     values, columns = top_candidates(torch.tensor([[1.0, 2.0, 1.0, 1.0, 3.0, 1.0, 1.0]]), 5)
     assert columns.tolist() == [[4, 1, 0, 2, 3]]
     assert values.tolist() == [[3.0, 2.0, 1.0, 1.0, 1.0]]
 
 
 def test_rank_counts_exactly_in_a_wide_gallery() -> None:
-    """70,000 ties: beyond what a count in 16 bits would hold."""
+    """70,000 ties exceed a count in 16 bits."""
     assert target_rank(torch.zeros(1, 70_000), torch.tensor([5])).tolist() == [69_999]
 
 
 def test_recall_of_known_ranks() -> None:
-    """Ranks 0, 1, 9, 10: a quarter in the top 1, three quarters in the top 10, all in the top 11."""
+    """Of the ranks 0, 1, 9 and 10 a quarter is in the top 1, three quarters in the top 10, all in the top 11."""
     ranks = torch.tensor([0, 1, 9, 10])
     assert [recall_of_ranks(ranks, k) for k in (1, 2, 10, 11)] == [25.0, 50.0, 75.0, 100.0]
 
@@ -198,6 +198,6 @@ def test_recall_of_nothing_or_of_unranked_queries_is_an_error(ranks: list[int], 
 
 
 def test_recall_counts_ties_against_the_target() -> None:
-    """Equal scores everywhere: found only when the list holds the whole gallery."""
+    """With equal scores everywhere, the target is found only in a list of the whole gallery."""
     ranks = target_rank(torch.ones(3, 4), torch.tensor([0, 1, 3]))
     assert [recall_of_ranks(ranks, k) for k in (1, 3, 4)] == [0.0, 0.0, 100.0]

@@ -1,4 +1,4 @@
-"""Reference features of a step: only the rows it needs, read ahead, the same whatever the number of processes."""
+"""Reference features of a step: only the needed rows, read ahead, equal for any number of processes."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def reference() -> Tensor:
 
 @pytest.fixture
 def read_by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As rows that are large."""
+    """Treats rows as large."""
     monkeypatch.setattr(spn4cir.training.reference_rows, "_SMALL_BATCH", 0)
 
 
@@ -73,7 +73,7 @@ def values(batch: Batch) -> list[Any]:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.usefixtures("read_by_processes")
 def test_rows_come_in_order_in_the_dtype_of_the_file(reference: Tensor, workers: int, dtype: str) -> None:
-    """Half the bytes on their way to the device; float32 only there."""
+    """Rows move to the device in float16 and become float32 there."""
     stored = stored_bank(reference, dtype).reference
     read = list(stored.read(NEEDED, workers, CPU))
     expected = reference.to(getattr(torch, dtype))
@@ -85,7 +85,7 @@ def test_rows_come_in_order_in_the_dtype_of_the_file(reference: Tensor, workers:
 
 
 def test_a_process_is_handed_the_name_of_the_file_not_its_rows(tmp_path: Path) -> None:
-    """Under spawn a map would travel as the whole array."""
+    """Under spawn a memory map would be sent as the whole array."""
     stored = stored_bank(torch.randn(500, 12)).reference
     assert isinstance(stored, StoredReferences)
     first = stored[[4]]
@@ -108,7 +108,7 @@ def test_a_process_is_handed_the_name_of_the_file_not_its_rows(tmp_path: Path) -
 def test_processes_are_as_many_as_the_rows_are_worth(
     monkeypatch: pytest.MonkeyPatch, row_bytes: int, workers: int, started: int
 ) -> None:
-    """Five rows a batch at most; none for CLIP's, all for BLIP's, and no more than 2 GB of rows lie ready."""
+    """Batches have at most five rows; CLIP's need no process, BLIP's use all, and at most 2 GB are read ahead."""
     asked: list[dict[str, Any]] = []
 
     def loader(*args: Any, **kwargs: Any) -> Iterator[Tensor]:
@@ -140,7 +140,7 @@ def test_rows_are_pinned_for_a_gpu(monkeypatch: pytest.MonkeyPatch, unique: Uniq
 @pytest.mark.parametrize("how", ["stored", "recomputed"])
 @pytest.mark.usefixtures("read_by_processes")
 def test_batches_do_not_depend_on_processes_or_on_earlier_epochs(banks: Callable[[str], Bank], how: str) -> None:
-    """A resumed run begins with a later epoch; what dropout draws from torch's generator stays as it was."""
+    """A resumed run begins with a later epoch; the draws of dropout from torch's generator do not change."""
     bank, settings = banks(how), stage2(batch_size=6)
     one = BankSource(rows(), bank, settings, 1, CPU)
     torch.manual_seed(5)
@@ -156,7 +156,7 @@ def test_batches_do_not_depend_on_processes_or_on_earlier_epochs(banks: Callable
 
 
 def test_a_step_reads_each_image_once(banks: Callable[[str], Bank]) -> None:
-    """Six triplets with three references: three rows, and three encodes where they are recomputed."""
+    """Six triplets with three references need three rows, or three encodes if they are recomputed."""
     for how, encodes in (("stored", 0), ("recomputed", 3)):
         source = BankSource(rows(), banks(how), stage2(batch_size=6), 1, CPU)
         for batch in source.batches(1):
@@ -169,7 +169,7 @@ def test_a_step_reads_each_image_once(banks: Callable[[str], Bank]) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"negatives": "batch"}, {"bank_samples": 3}], ids=str)
 def test_recomputed_references_train_as_stored_ones(banks: Callable[[str], Bank], changes: dict[str, Any]) -> None:
-    """The same losses and the same gradients, which reach the text side alone."""
+    """Losses and gradients are equal, and gradients reach only the text side."""
     found = []
     for how in ("stored", "recomputed"):
         composer = StubComposer({f"text {i}": torch.full((12,), 0.1 * i) for i in range(20)})
@@ -183,7 +183,7 @@ def test_recomputed_references_train_as_stored_ones(banks: Callable[[str], Bank]
 
 
 class WithDropout(StubComposer):
-    """Drops half of an image's feature in training mode."""
+    """Drops half of an image feature in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class WithDropout(StubComposer):
 
 
 def test_recomputed_references_are_without_dropout(banks: Callable[[str], Bank]) -> None:
-    """A bank is built without; the query side's dropout is on again afterwards, and what was off stays off."""
+    """Dropout is off while features are computed, as for a bank; afterwards every module has its former mode."""
     composer, references = WithDropout(), banks("recomputed").reference
     (read,) = references.read([torch.arange(IMAGES)], 0, CPU)
     expected = references.features(composer.eval(), read)
@@ -219,7 +219,7 @@ def test_an_image_that_broke_since_the_build_is_one_line(
 
 
 def test_a_bank_that_went_away_is_named_by_a_process_that_opens_it() -> None:
-    """One that had it open before reads on."""
+    """A process that opened the file before continues to read it."""
     stored = stored_bank(torch.ones(7, 1)).reference
     assert isinstance(stored, StoredReferences)
     sent = pickle.dumps(stored)

@@ -34,7 +34,7 @@ def gallery() -> Gallery:
 
 
 def split(queries: int = 4) -> EvaluationSplit:
-    """Image i is to become image i + 1, which its text asks for."""
+    """The target of image i is image i + 1, which its text names."""
     names = gallery().names
     triplets = tuple(
         Triplet(names[i], (f"to {i + 1}",), names[i + 1], i, subset_names=names[i : i + 3]) for i in range(queries)
@@ -43,7 +43,7 @@ def split(queries: int = 4) -> EvaluationSplit:
 
 
 def measured(tmp_path: Path, asked: Probe, **texts: int) -> dict[str, Any]:
-    """What is found where the network knows the texts as written, and `texts` besides (`_` for a space)."""
+    """Results if the network knows the texts as written, and `texts` as well (`_` for a space)."""
     axes = torch.eye(IMAGES)
     known = {f"to {i}": i for i in range(IMAGES)} | {text.replace("_", " "): i for text, i in texts.items()}
     composer = StubComposer({text: 2 * axes[i] for text, i in known.items()})
@@ -55,7 +55,7 @@ def measured(tmp_path: Path, asked: Probe, **texts: int) -> dict[str, Any]:
 
 
 def test_a_benchmark_that_the_text_solves(tmp_path: Path) -> None:
-    """The text alone finds every target; the reference alone ties with all others, and ties count against it."""
+    """The text alone finds every target; the reference alone ties with all others, and so finds none."""
     found = measured(tmp_path, probe(()))
     assert list(found) == ["reference_alone", "text_alone", "hard_negatives"]
     assert (found["text_alone"]["recall_at1"], found["reference_alone"]["recall_at1"]) == (100.0, 0.0)
@@ -63,7 +63,7 @@ def test_a_benchmark_that_the_text_solves(tmp_path: Path) -> None:
 
 
 def test_spread_and_movement_over_paraphrases(tmp_path: Path) -> None:
-    """ "now to 1" is known, the other three are not and leave the reference alone: rank 10 in place of 0."""
+    """ "now to 1" is known; the other three are not and leave only the reference: rank 10 instead of 0."""
     found = measured(tmp_path, TEMPLATES, now_to_1=1)["paraphrases"]
     assert [scores["recall_at1"] for scores in found["sets"].values()] == [100.0, 25.0, 100.0]
     assert list(found["sets"]) == [AS_WRITTEN, "now {text}", "{text}"]
@@ -75,7 +75,7 @@ def test_spread_and_movement_over_paraphrases(tmp_path: Path) -> None:
 
 
 def test_paraphrases_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In other capitals, in lists of any length; a query without the n-th keeps its text."""
+    """Case is ignored and lists have any length; a query without the n-th paraphrase keeps its text."""
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"To 1": ["one", "the first"], "to 2": ["two"], "unasked": ["x", "y", "z"]}))
     wordings = wordings_of([split()], False, probe(("please {text}",), path))

@@ -1,4 +1,4 @@
-"""What keys the work of the long stages, and what becomes of work that another key left."""
+"""The keys of the work folders of long stages, and the removal of work with other keys."""
 
 import importlib
 from pathlib import Path
@@ -16,13 +16,13 @@ from stages.work import clear_others, code_hash
 
 
 class Reached(Exception):
-    """Ends a stage where it asks for its folder."""
+    """Ends a stage when it requests its work folder."""
 
 
 @pytest.mark.parametrize("stage", ["checkpoint", "bank", "train"])
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
 def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, stage: str, device: str) -> None:
-    """float16 runs on a GPU only, so half of a run there and half on the CPU is the result of neither."""
+    """float16 runs only on a GPU, so a run must not continue on the other kind of device."""
     module = importlib.import_module(f"stages.{stage}")
     seen: dict[str, Any] = {}
 
@@ -67,7 +67,7 @@ def test_work_of_other_keys_is_cleared_and_its_own_kept(tmp_path: Path) -> None:
 
 
 def test_work_is_keyed_by_the_code_that_the_stage_code_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of that stage, data set and family; without the file nothing is guessed."""
+    """The hash is that of the stage, data set and family; a missing file is an error."""
     monkeypatch.chdir(tmp_path)
     job = Job(MagicMock(), "fiq", "clip")
     with pytest.raises(InputError, match=r"data/code/train/fiq-clip\.txt: no such file; type: dvc repro code"):

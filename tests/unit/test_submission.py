@@ -1,4 +1,4 @@
-"""The two files of CIRR's server: what they hold, and every fault that the check is to find."""
+"""The two files of CIRR's server: their content, and every fault that the check finds."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def predictions(layout: Cirr) -> Any:
 
 @pytest.mark.parametrize("remove", [True, False])
 def test_content(layout: Cirr, remove: bool) -> None:
-    """Every pair once; 50 names of test1 and 3 of the group, best first, the reference in neither."""
+    """Every pair occurs once, with 50 names of test1 or 3 of the group, best first, without the reference."""
     protocol = PROTOCOL.model_copy(update={"remove_reference": remove})
     split = layout.test_split()
     found = predict(StubComposer(), split, FILES, protocol, 0, CPU)
@@ -114,7 +114,7 @@ def test_every_fault_is_found(tmp_path: Path, edit: Edit, problem: str) -> None:
 
 
 def test_the_whole_list_need_not_lie_in_the_subset() -> None:
-    """50 names of the gallery, of which a test of seven images has too few."""
+    """A test split of seven images has fewer than 50 names."""
     content = {"version": "rc2", "metric": "recall", "7": ["a", "f"], "12": ["f", "r"]}
     assert submission_problems(content, FILES, QUERIES, GALLERY) == [
         "pair 12: 2 names, expected 50",
@@ -123,7 +123,7 @@ def test_the_whole_list_need_not_lie_in_the_subset() -> None:
 
 
 def test_a_pair_that_stands_there_twice(tmp_path: Path) -> None:
-    """JSON readers keep the last one and say nothing."""
+    """JSON readers silently keep the last of repeated keys."""
     text = json.dumps(subset_file())
     (tmp_path / "a.json").write_text(text[:-1] + ', "7": ["a", "b", "c"]}')
     with pytest.raises(InputError, match="7: occurs twice"):
@@ -159,7 +159,7 @@ def test_many_faults_are_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_gallery_that_is_too_small_writes_nothing(tmp_path: Path) -> None:
-    """A test1 of 12 images has no lists of 50."""
+    """A test1 split of 12 images has no lists of 50."""
     layout = Cirr(write_cirr(tmp_path / "cirr", test_groups=2), "error")
     split = layout.test_split()
     found = predict(StubComposer(), split, FILES, PROTOCOL, 0, CPU)
@@ -176,7 +176,7 @@ def test_a_file_that_is_too_large_takes_the_others_with_it(tmp_path: Path, layou
 
 
 def test_a_missing_image_of_a_group_is_not_listed(tmp_path: Path) -> None:
-    """Under skip a group of four others is enough for three names; queries whose reference is gone are left out."""
+    """With skip, four other images of a group are enough for three names; queries without reference are left out."""
     root = write_cirr(tmp_path)
     (root / "test1" / "test1-0-0-img2.png").unlink()
     split = Cirr(root, "skip").test_split()
@@ -198,7 +198,7 @@ def test_a_second_entry_of_a_pair_in_test1_is_an_error(tmp_path: Path) -> None:
 
 
 def test_queries_that_were_left_out_are_missed(tmp_path: Path) -> None:
-    """The server scores the whole of test1 or nothing."""
+    """The server accepts only files with all queries of test1."""
     root = write_cirr(tmp_path / "cirr")
     (root / "test1" / "test1-0-0-img2.png").unlink()
     layout = Cirr(root, "skip")

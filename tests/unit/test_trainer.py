@@ -1,4 +1,4 @@
-"""The training loop of both stages: what moves, what is kept, and that a kill changes nothing."""
+"""The training loop of both stages: which weights change, which are kept, and that a kill changes nothing."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ SCORES = {"score": 1.0}
 
 
 class Killed(Exception):
-    """Stands for a SIGKILL: nothing of the package catches it."""
+    """Simulates a SIGKILL: nothing in the package catches it."""
 
 
 def features(images: int = 9, seed: int = 0) -> Tensor:
@@ -48,7 +48,7 @@ def features(images: int = 9, seed: int = 0) -> Tensor:
 
 
 def rows(count: int = 10, images: int = 9) -> TripletRows:
-    """Triplet i goes from image i to image i + 1, saying `text i`."""
+    """Triplet i has reference i, target i + 1 and the text `text i`."""
     triplets = [Triplet(f"i{i % images}", (f"text {i}",), f"i{(i + 1) % images}") for i in range(count)]
     return triplet_rows(triplets, {f"i{i}": i for i in range(images)}, "x")
 
@@ -63,7 +63,7 @@ def batches(count: int, batch_size: int, seed: int, epoch: int) -> list[Batch]:
 
 
 def talkative(seed: int = 3) -> StubComposer:
-    """Each text has a meaning of its own."""
+    """A network for which each text has a different meaning."""
     vectors = features(50, seed)
     return StubComposer({f"text {i}": vectors[i] for i in range(50)})
 
@@ -99,7 +99,7 @@ def test_stage_2_moves_the_query_side_alone(tmp_path: Path) -> None:
 
 
 def test_a_step_is_adamw_on_the_paper_loss(tmp_path: Path) -> None:
-    """One step of one epoch: the weights that torch's AdamW gives for cross-entropy over the whole bank."""
+    """One step of one epoch yields the weights of torch's AdamW for cross-entropy over the whole bank."""
     composer = talkative()
     trainer(tmp_path, composer=composer, epochs=1, batch_size=10).fit()
     (batch,) = batches(10, 10, 1, 1)
@@ -112,14 +112,14 @@ def test_a_step_is_adamw_on_the_paper_loss(tmp_path: Path) -> None:
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    """From about log 9, of queries that know nothing, to a fit."""
+    """The loss falls from about log 9, for random queries, to a fit."""
     history = trainer(tmp_path, epochs=60, lr=0.05, batch_size=9).fit()
     losses = [epoch["loss"] for epoch in history.epochs]
     assert losses[-1] < 0.3 * losses[0]
 
 
 def test_the_last_incomplete_batch_is_dropped(tmp_path: Path) -> None:
-    """Ten triplets in batches of four: two steps an epoch; every triplet comes at most once."""
+    """Ten triplets in batches of four make two steps in an epoch; every triplet occurs at most once."""
     history = trainer(tmp_path).fit()
     assert [step["step"] for step in history.steps] == list(range(1, 9))
     assert [step["epoch"] for step in history.steps] == [1, 1, 2, 2, 3, 3, 4, 4]
@@ -149,7 +149,7 @@ def test_fewer_triplets_than_a_batch_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_an_input_error(tmp_path: Path) -> None:
-    """And is not saved: a run with better settings begins anew."""
+    """The state is not saved: a run with better settings starts again."""
     composer = talkative()
     composer.meaning["text 3"] = torch.full((12,), torch.inf)
     with pytest.raises(InputError, match="the loss is not finite in epoch 1; lower lr or raise tau"):
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_epoch_early(tmp_path: Path) -> None:
-    """Seen at step 50 of 200, not at the end of an epoch that may take hours."""
+    """The loss is checked at step 50 of 200, not at the end of an epoch that may take hours."""
     composer = talkative()
     composer.text_side.weight.data.fill_(torch.nan)
     source = BankSource(rows(200), bank(), stage2(batch_size=1), 1, CPU)
@@ -189,7 +189,7 @@ def test_an_image_that_dedup_does_not_know_is_named() -> None:
     ("scores", "best"), [([1, 2, 3, 4], 4), ([4, 3, 2, 1], 1), ([1, 3, 3, 2], 2), ([0, 0, 0, 0], 1)]
 )
 def test_the_best_epoch_is_strictly_better(tmp_path: Path, scores: list[float], best: int) -> None:
-    """Of equal scores the first; its weights are those of that epoch."""
+    """The first of equal scores is kept, with the weights of its epoch."""
     weights: list[Tensor] = []
 
     def score(composer: StubComposer) -> dict[str, float]:
@@ -206,7 +206,7 @@ def test_the_best_epoch_is_strictly_better(tmp_path: Path, scores: list[float], 
 
 
 def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(epoch)) -> Callable[[Any], Any]:
-    """Scores that end the run in the evaluation of an epoch."""
+    """A score function that ends the run in the evaluation of an epoch."""
     seen: list[int] = []
 
     def score(composer: Any) -> dict[str, float]:
@@ -223,7 +223,7 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
     "changes", [{}, {"bank_samples": 3}, {"negatives": "batch"}, {"precision": "bfloat16"}], ids=str
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, changes: dict[str, Any]) -> None:
-    """Killed in the evaluation of an epoch, before or after others were kept; also with drawn negatives."""
+    """The run is killed in the evaluation of an epoch, before or after others were kept; also with drawn negatives."""
     whole = trainer(tmp_path / "1", killed_at(0), **changes).fit()
     with pytest.raises(Killed):
         trainer(tmp_path / "2", killed_at(epoch), **changes).fit()
@@ -238,7 +238,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, change
 
 
 def test_a_resumed_state_is_read_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AdamW's step counts on a GPU would make each step wait for it, and the state would be in its memory twice."""
+    """AdamW's step counts on a GPU would make each step wait for the GPU, and its memory would hold the state twice."""
     trainer(tmp_path, epochs=1).fit()
     real, places = torch.load, []
 
@@ -256,7 +256,7 @@ def test_a_resumed_state_is_read_on_the_cpu(tmp_path: Path, monkeypatch: pytest.
 def test_a_kill_while_weights_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
-    """Between the best weights and the state they belong to: the epoch is done again and gives the same."""
+    """If killed between writing the best weights and their state, the epoch is repeated with equal results."""
     whole = trainer(tmp_path / "1").fit()
     real, calls = getattr(spn4cir.training.trainer, name), []
 
@@ -296,7 +296,7 @@ def loss_of(batch_size: int = 9, bank_rows: int = 9, **changes: Any) -> Tensor:
 
 
 def test_negatives_of_the_batch_are_the_bank_when_it_holds_no_more() -> None:
-    """Nine triplets with nine targets in a bank of nine: the same sum in another order."""
+    """Nine triplets with nine targets in a bank of nine give equal sums in another order."""
     torch.testing.assert_close(loss_of(negatives="batch"), loss_of(), rtol=1e-6, atol=1e-6)
 
 
@@ -310,7 +310,7 @@ def test_samples_of_the_whole_bank_are_the_bank() -> None:
 
 
 def test_drawn_negatives_are_scored_in_float32_under_autocast() -> None:
-    """As the whole bank is: a product in bfloat16 would be off by 0.1 and more at tau 0.02."""
+    """The whole bank is scored in float32 too: bfloat16 would be off by 0.1 and more at tau 0.02."""
     full, sampled = ({"tau": 0.005} | extra for extra in ({}, {"bank_samples": 8}))
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(loss_of(**sampled), loss_of(**full), rtol=1e-5, atol=1e-5)
@@ -325,7 +325,7 @@ def image_source(root: Path, batch_size: int = 4) -> ImageSource:
 
 
 def test_stage_1_encodes_each_image_of_a_step_once(tmp_path: Path) -> None:
-    """And its loss is the in-batch loss of features encoded triplet by triplet."""
+    """The loss equals the in-batch loss of features encoded triplet by triplet."""
     source, composer = image_source(tmp_path), StubComposer()
     for batch in source.batches(1):
         composer.encoded = 0
@@ -358,7 +358,7 @@ PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=8, sheet
 
 
 def clip_stage(stage: int, root: Path, epochs: int = 3) -> None:
-    """Trains a tiny CLIP on a tiny CIRR root; what is needed before is made where it lacks."""
+    """Trains a tiny CLIP on a tiny CIRR root; builds the bank if it is missing."""
     layout = open_layout("cirr", root / "cirr", "error")
     unique: UniqueImages = deduplicate(layout.training_gallery(), 0)
     composer = load_composer(root / "clip.pt")
@@ -398,7 +398,7 @@ clip_stage(2, Path({root!r}))
 
 
 def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the evaluation of the second epoch."""
+    """Kills stage 1 in the evaluation of the second epoch."""
     calls: list[int] = []
     real = spn4cir.training.setup.evaluate
 
@@ -415,7 +415,7 @@ def kill_stage_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_stage_2(root: Path) -> None:
-    """A real SIGKILL, in the second epoch, in a process of its own."""
+    """Kills stage 2 by a real SIGKILL in the second epoch, in a separate process."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", STOP.format(root=str(root))]
     ended = subprocess.run(command, env=environment, capture_output=True)
@@ -424,7 +424,7 @@ def kill_stage_2(root: Path) -> None:
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_killed_run_of_a_real_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int) -> None:
-    """The same bits as without the kill; stage 1 moves both towers, stage 2 the text tower alone."""
+    """The weights equal those of a run without a kill; stage 1 trains both towers, stage 2 only the text tower."""
     for run in ("whole", "killed"):
         write_cirr(tmp_path / run / "cirr", train_groups=2, val_groups=1)
         write_checkpoint(tmp_path / run / "clip.pt")
@@ -453,7 +453,7 @@ def test_a_killed_run_of_a_real_network(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_positives_are_annotated_generated_or_both(tmp_path: Path) -> None:
-    """The file of generated triplets is not even read where it is not wanted."""
+    """The file of generated triplets is not read if it is not needed."""
     layout = open_layout("cirr", write_cirr(tmp_path), "error")
     written = Triplet("train-0-0-img0", ("x",), "train-0-0-img3", generated=True)
     path = write(tmp_path / "generated.json", [layout.generated_record(written, "a", "b")])
