@@ -100,7 +100,7 @@ def _require_same_queries(a: Run, b: Run) -> None:
             f"{alone[1]} of {len(b.queries)} only in the second); compare runs over the same data set and split"
         )
     if a.recipe != b.recipe:
-        raise InputError(f"{a.label} and {b.label}: their scores are computed differently; validate both by one layout")
+        raise InputError(f"{a.label} and {b.label}: their scores are computed differently; validate both on one layout")
 
 
 def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:

@@ -249,24 +249,29 @@ def metrics_file(
             "ties": TIE_RULE,
             "preprocess": composer.preprocess.describe(),
         },
-        "counts": {
-            "queries": {split.name: len(split.triplets) for split in splits},
-            "left_out": {split.name: split.left_out for split in splits},
-            "empty_texts": {split.name: sum(t.has_empty_text for t in split.triplets) for split in splits},
-            "gallery": {split.name: len(split.gallery) for split in splits},
-            "missing_images": {split.name: split.missing for split in splits},
-            **(
-                {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.protocol.assigned}}
-                if layout.protocol.assigned
-                else {}
-            ),
-            **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.protocol.map_ks else {}),
-            "alternatives": {
-                split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
-            },
-        },
+        "counts": _counts(layout, splits),
         "alternatives": evaluation.alternatives,
         **by_aspect(layout, evaluation.splits),
+    }
+
+
+def _counts(layout: Benchmark, splits: Sequence[EvaluationSplit]) -> dict[str, Any]:
+    """The entry `counts` of a metrics file: queries, images and what was left out, by split."""
+    return {
+        "queries": {split.name: len(split.triplets) for split in splits},
+        "left_out": {split.name: split.left_out for split in splits},
+        "empty_texts": {split.name: sum(t.has_empty_text for t in split.triplets) for split in splits},
+        "gallery": {split.name: len(split.gallery) for split in splits},
+        "missing_images": {split.name: split.missing for split in splits},
+        **(
+            {"assigned": {own.split: {"rows": own.rows, "of": own.of} for own in layout.protocol.assigned}}
+            if layout.protocol.assigned
+            else {}
+        ),
+        **({"targets": {split.name: _target_counts(split) for split in splits}} if layout.protocol.map_ks else {}),
+        "alternatives": {
+            split.name: {name: len(gallery) for name, gallery in split.alternatives.items()} for split in splits
+        },
     }
 
 
