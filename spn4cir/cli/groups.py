@@ -148,17 +148,18 @@ def _listed(parts: str | None) -> tuple[str, ...] | None:
 def table_settings(values: Sequence[str]) -> dict[str, Any]:
     """Layout table's settings of KEY=VALUE: patterns of paths, and names of columns for all other keys.
 
-    The value of `split` is a split, that of all rows, or else the name of a column.
+    The value of `split` is the split of all rows (`val`, or another keyword such as `validation` or `dev`), or else the
+    name of a column.
     """
-    from spn4cir.datasets.splits import SPLITS
+    from spn4cir.datasets.splits import split_named
 
     pairs = [value.partition("=") for value in values]
     if wrong := ["".join(pair) for pair in pairs if not all(pair)]:
         raise InputError(f"--table '{wrong[0]}': write it as KEY=VALUE, as in reference=reference_image")
     counts = Counter(key for key, _, _ in pairs)
     if twice := [key for key, count in counts.items() if count > 1]:
-        raise InputError(f"--table {twice[0]}=: stands there {counts[twice[0]]} times; give it once, a pattern with *")
+        raise InputError(f"--table {twice[0]}=: is given {counts[twice[0]]} times; give it once, a pattern with *")
     patterns = {key: value for key, _, value in pairs if key in ("files", "images", "targets")}
-    patterns |= {key: value for key, _, value in pairs if key == "split" and value in SPLITS}
+    patterns |= {key: split for key, _, value in pairs if key == "split" and (split := split_named(value))}
     columns = {key: value for key, _, value in pairs if key not in patterns}
     return {**patterns, **({"columns": columns} if columns else {})}

@@ -72,6 +72,12 @@ def _the_one(text: str, place: object) -> str:
     return next(iter(found), "")
 
 
+def split_named(word: str) -> str:
+    """The split that one keyword names: train, val or test; empty for another word. Here eval names val."""
+    split = _SPLIT_OF.get(word.lower(), "")
+    return "val" if split == "eval" else split
+
+
 def split_of_path(path: PurePath, place: object) -> str:
     """The split that a file's name states, else the folder nearest to it: train, val, test or eval; empty for none.
 

@@ -316,6 +316,23 @@ def test_the_split_of_all_rows_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "split"),
+    [
+        ("training", "train"),
+        ("validation", "val"),
+        ("valid", "val"),
+        ("dev", "val"),
+        ("eval", "val"),
+        ("evaluation", "val"),
+        ("testing", "test"),
+        ("Validation", "val"),
+    ],
+)
+def test_another_keyword_of_a_split_is_that_split_on_the_command_line(word: str, split: str) -> None:
+    assert table_settings([f"split={word}"]) == {"split": split}
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"split": "all"}, "all rows are of split 'all'; give one of train, val, test"),
