@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,10 +166,12 @@ def check_submission(
     given = content.keys() - files[0].header.keys()
     split = next((name for name, own in splits.items() if given == _ids(own)), files[0].split)
     queries = splits[split]
-    problems = submission_problems(content, files, queries, gallery)
+    problems = submission_problems(content, tuple(replace(file, split=split) for file in files), queries, gallery)
     if problems:
         more = f" (and {len(problems) - 10} more)" if len(problems) > 10 else ""
-        raise InputError(f"{path}: {'; '.join(problems[:10])}{more}; write it again with: spn4cir submit")
+        server = files[0].split
+        other = "" if split == server else f"answers the queries of {split}, and the server scores {server}; "
+        raise InputError(f"{path}: {other}{'; '.join(problems[:10])}{more}; write it again with: spn4cir submit")
     (found,) = _fitting(content, files)
     _check_size(path, path, found)
     return Checked(found, split, len(queries))

@@ -239,6 +239,19 @@ def test_a_file_is_of_the_split_whose_queries_it_answers(root: Path, tmp_path: P
         check_submission(path, layout.submission, queries, names, layout.other_queries())
 
 
+def test_a_fault_of_an_answer_to_val_says_that_the_server_scores_test(root: Path, tmp_path: Path) -> None:
+    layout = Circo(root, "error")
+    queries, names = layout.test_queries()
+    content = {str(number): sorted(map(int, names))[:50] for number in range(6)}
+    content["1"][0] = 5
+    path = write(tmp_path / "a.json", content)
+    with pytest.raises(InputError) as raised:
+        check_submission(path, layout.submission, queries, names, layout.other_queries())
+    assert str(raised.value).startswith(
+        f"{path}: answers the queries of val, and the server scores test; query 1: '5' is not a val image; "
+    )
+
+
 def test_validation_answers_the_test_queries_of_the_same_gallery(root: Path) -> None:
     """What `predict` says of it, with no image encoded again."""
     layout, after = Circo(root, "error"), StubComposer()
