@@ -11,6 +11,7 @@ from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
+    SKIP,
     Missing,
     captions_field,
     field,
@@ -228,7 +229,7 @@ class AnnotatedRows(AnnotatedQueries):
                 lacking = next(name for query in queries for name in query.target_names if name not in candidates.index)
                 raise InputError(
                     f"{self._place()}: target '{lacking}' is not among the images in which queries are sought; add it "
-                    "to their table, or set missing: skip to leave such queries out"
+                    f"to their table, or leave such queries out by {SKIP}"
                 )
             count = f"{len(queries) - len(kept)} of {len(queries)}"
             print(f"{self._place()}: left out {count} queries whose target is no candidate", file=sys.stderr)
@@ -244,7 +245,7 @@ class AnnotatedRows(AnnotatedQueries):
                 raise InputError(f"{place}: its group lacks {sorted(lacking)}; it holds the reference and the target")
             absent = [name for name in row.group if name not in self._pictures.index]
             if absent and self.missing == "error":
-                raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or set missing: skip")
+                raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or leave it out by {SKIP}")
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""

@@ -18,6 +18,7 @@ from spn4cir.datasets.protocol import (
 )
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
+    SKIP,
     Missing,
     captions_field,
     check_query_ids,
@@ -195,7 +196,7 @@ class Cirr(AnnotatedQueries):
         if absent and self.missing == "error":
             raise InputError(
                 f"{path}: pair {triplet.query_id}: member '{absent[0]}' of img_set is absent from the gallery "
-                f"({len(gallery)} names); add it, or set missing: skip"
+                f"({len(gallery)} names); add it, or leave it out by {SKIP}"
             )
 
     def test_split(self) -> EvaluationSplit:

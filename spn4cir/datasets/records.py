@@ -15,6 +15,7 @@ from spn4cir.images.usable import unusable
 from spn4cir.types import CaptionedImage, Gallery, Triplet
 
 Missing = Literal["error", "skip"]
+SKIP = "--missing skip (in params.yaml missing: skip)"
 _LISTED = "spn4cir check-data lists them all"
 
 
@@ -141,8 +142,8 @@ def present(
     if absent and missing == "error":
         role, name = next(lacking for triplet in triplets if (lacking := _absent(triplet, absent)))
         raise InputError(
-            f"{place}: {role} '{name}' has no image on disk or no entry in the split file; add the image, or set "
-            f"missing: skip to leave such triplets out ({_LISTED})"
+            f"{place}: {role} '{name}' has no image on disk or no entry in the split file; add the image, or leave "
+            f"such triplets out by {SKIP}; {_LISTED}"
         )
     broken = _broken(places) if missing == "skip" else set()
     kept = tuple(triplet for triplet in triplets if not _absent(triplet, absent | broken))
@@ -179,7 +180,7 @@ def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list
             own = next(triplet for triplet in triplets if triplet.reference_name in triplet.target_names)
             raise InputError(
                 f"{place}: query {own.query_id} has its reference '{own.reference_name}' as its target; "
-                "mend it, or set missing: skip to leave such queries out"
+                f"correct it, or leave such queries out by {SKIP}"
             )
         count = len(triplets) - len(kept)
         print(f"{place}: left out {count} of {len(triplets)} queries whose target is their reference", file=sys.stderr)
@@ -227,7 +228,7 @@ def _usable(paths: Sequence[Path], missing: Missing, place: Path, what: str) -> 
         if absent:
             raise InputError(
                 f"{place}: {absent} of {len(paths)} images are not on disk, the first is {paths[there.index(False)]}; "
-                f"add them, or set missing: skip to go on without them ({_LISTED})"
+                f"add them, or leave them out by {SKIP}; {_LISTED}"
             )
         return there
     faults = unusable(compress(paths, there))

@@ -187,7 +187,7 @@ def test_a_triplet_that_names_an_absent_image(data, layout):
     (data / layout / TRAIN_IMAGE[layout]).unlink()
     line = refused(*dedup(layout, data / layout))
     assert Path(TRAIN_IMAGE[layout]).stem in line
-    assert "set missing: skip" in line
+    assert "--missing skip (in params.yaml missing: skip)" in line
 
 
 @pytest.mark.parametrize(("layout", "total"), [("fashioniq", 6), ("cirr", 12)])
