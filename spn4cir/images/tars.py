@@ -36,17 +36,6 @@ def member_names(tar: Path) -> list[str]:
     return [os.fsdecode(name) for name in index.names[np.argsort(index.offsets)].tolist()]
 
 
-def stream_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of a tar's files, in one pass from its start to its end.
-
-    Raises InputError for a tar that is cut short, after the files that are whole, or compressed.
-    """
-    with path.open("rb") as stream:
-        for info in _headers(stream, path):
-            stream.seek(info.offset_data)
-            yield _name(info), stream.read(info.size)
-
-
 @dataclass(frozen=True)
 class _Index:
     """Where the files of a tar lie, sorted by name: arrays, as a data set of millions has an index in every process."""
@@ -99,7 +88,7 @@ def _name(info: tarfile.TarInfo) -> str:
 
 
 def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The headers of the files in a tar, each of them whole. The caller may move the stream.
+    """The headers of the files in a tar, each of them whole.
 
     Raises InputError at the first that is not, and where the end of the tar is missing.
     """
