@@ -1,4 +1,4 @@
-"""A tiny network of every registered family, in the published form."""
+"""Tiny networks of every registered family, in the published form."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _WORDS = {"vocabulary": list(WORDS)}
 
 @dataclass(frozen=True)
 class Builder:
-    """How a family's tiny network comes about.
+    """How the tiny network of a family is made.
 
     Attributes:
         published: from a stage to what a published file of it holds, the network's weights random.
@@ -62,7 +62,7 @@ BUILDERS = {
 
 
 def builder(family: str) -> Builder:
-    """The family's builder; fails the test for a registered family without one."""
+    """Returns the family's builder; fails the test for a registered family without one."""
     if family not in BUILDERS:
         pytest.fail(
             f"family '{family}' is registered but has no tiny network here: add it to BUILDERS in "
@@ -76,9 +76,9 @@ class Subject:
     """A family under test, at one stage.
 
     Attributes:
-        family: its name in the registry.
-        stage: of the file that its network is read from.
-        folder: for files.
+        family: name in the registry.
+        stage: stage of the file from which the network is read.
+        folder: folder of the file.
     """
 
     family: str
@@ -86,12 +86,12 @@ class Subject:
     folder: Path
 
     def load(self, path: Path | None = None) -> Any:
-        """A network of its own: the test may change it."""
+        """Loads a new network, which the test may change."""
         return load_composer(path or self.published, self.family, builder(self.family).options)
 
     @property
     def published(self) -> Path:
-        """The file that holds the tiny network."""
+        """The file of the tiny network."""
         path = self.folder / f"{self.family}{self.stage}.pt"
         if not path.exists():
             save_tensors(builder(self.family).published(self.stage), path)
@@ -99,7 +99,7 @@ class Subject:
 
     @property
     def network(self) -> Any:
-        """A network for tests that only read it."""
+        """The network for tests that do not change it."""
         return _shared(self)
 
 
@@ -109,7 +109,7 @@ def _shared(subject: Subject) -> Any:
 
 
 def images(network: Any, count: int = 4, seed: int = 0) -> Tensor:
-    """Normalised pixels of the size that the network reads, each image of another colour."""
+    """Returns normalised pixels at the input size of the network; each image has its own colour."""
     size, generator = network.preprocess.size, torch.Generator().manual_seed(seed)
     colours = torch.randn(count, 3, 1, 1, generator=generator)
     return colours + torch.randn(count, 3, size, size, generator=generator)

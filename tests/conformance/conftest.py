@@ -1,4 +1,4 @@
-"""Every registered family, and the toy family beside them, at both stages."""
+"""Fixtures: every registered family and the toy family, at both stages."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def _toy_is_registered() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny networks are written, once."""
+    """The folder to which the tiny networks are written, once."""
     return tmp_path_factory.mktemp("families")
 
 

@@ -1,4 +1,4 @@
-"""The encoder: queries, documents and scores of every family are those of its network."""
+"""The encoder: queries, documents and scores of every family equal those of its network."""
 
 from pathlib import Path
 

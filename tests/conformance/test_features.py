@@ -1,4 +1,4 @@
-"""Features, queries and scores: what every family's are, however a batch is cut."""
+"""Features, queries and scores of every family, for any division into batches."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from spn4cir.evaluation.hard_negatives import image_similarity
 from tests.conformance.builders import Subject, images
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]
-# Of a random tiny network in bfloat16; a trained one of full size comes closer.
+# Cosine of a random tiny network in bfloat16; a trained one of full size is closer to 1.
 AUTOCAST_COSINE = 0.99
 META = torch.device("meta")
 
@@ -27,12 +27,12 @@ def queries(subject: Subject) -> Tensor:
 
 
 def assert_close(first: Tensor, second: Tensor) -> None:
-    """Sums in another order: 1e-5 of the largest value."""
+    """Asserts equality up to the order of sums: 1e-5 of the largest value."""
     torch.testing.assert_close(first, second, rtol=0, atol=1e-5 * float(second.abs().max()))
 
 
 def test_shapes_and_unit_norms(subject: Subject) -> None:
-    """A row an image; queries as wide as targets; both unit norm and float32, a target's tokens each."""
+    """One row per image; queries and targets have one width, unit norm (each token of a target) and float32."""
     reference, target = features(subject)
     query = queries(subject)
     assert len(reference) == len(target) == 4
@@ -51,7 +51,7 @@ def test_scores_are_cosines(subject: Subject) -> None:
 
 
 def test_both_the_image_and_the_text_decide_the_query(subject: Subject) -> None:
-    """Otherwise the tests of this file would see half a network."""
+    """Otherwise the tests of this file would cover half of a network."""
     reference = features(subject).reference
     with torch.no_grad():
         by_text = subject.network.compose(reference[[0] * 4], TEXTS)
@@ -61,7 +61,7 @@ def test_both_the_image_and_the_text_decide_the_query(subject: Subject) -> None:
 
 
 def test_a_text_alone_and_a_reference_alone_are_queries(subject: Subject) -> None:
-    """Reference features of zeros, or the empty text: what the shortcuts of a benchmark are measured with."""
+    """Reference features of zeros, or the empty text, as the shortcuts of a benchmark are measured."""
     reference = features(subject).reference
     with torch.no_grad():
         by_text = subject.network.compose(torch.zeros_like(reference[[0] * 2]), ["is red", "is longer"])
@@ -80,7 +80,7 @@ def test_an_image_is_most_like_itself(subject: Subject) -> None:
 
 
 def test_images_are_encoded_in_one_backbone_pass(subject: Subject) -> None:
-    """What sees the pixels, and every block of a list of blocks, runs once over the whole batch."""
+    """The modules that receive the pixels, and all blocks of a list, run once over the whole batch."""
     network = subject.load()
     calls: list[nn.Module] = []
     blocks = [part for parent in network.modules() for part in parent.children() if isinstance(parent, nn.ModuleList)]
@@ -107,7 +107,7 @@ def test_a_permuted_batch_gives_the_permuted_result(subject: Subject) -> None:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_smaller_batches_give_the_same(subject: Subject, size: int) -> None:
-    """One by one and in halves, texts of different lengths among them."""
+    """One by one and in halves, with texts of different lengths."""
     found, pixels = features(subject), images(subject.network)
     with torch.no_grad():
         parts = [subject.network.encode_image(part) for part in pixels.split(size)]
@@ -121,7 +121,7 @@ def test_smaller_batches_give_the_same(subject: Subject, size: int) -> None:
 
 
 def test_the_same_twice(subject: Subject) -> None:
-    """The same bits: nothing is drawn in evaluation mode."""
+    """Bit for bit: nothing is random in evaluation mode."""
     assert not any(module.training for module in subject.network.modules())
     for one, other in zip(features(subject), features(subject), strict=True):
         assert torch.equal(one, other)
@@ -138,7 +138,7 @@ def test_scores_of_blocks_are_those_of_the_whole(subject: Subject) -> None:
 
 
 def test_contrast_is_infonce_over_the_scores(subject: Subject) -> None:
-    """Value and gradients of cross-entropy over the scores of this family."""
+    """Compares value and gradients with cross-entropy over the scores of this family."""
     labels = torch.tensor([5, 0, 3, 3])
     found = []
     for naive in (False, True):
@@ -154,7 +154,7 @@ def test_contrast_is_infonce_over_the_scores(subject: Subject) -> None:
 
 
 def test_autocast_stays_close(subject: Subject) -> None:
-    """bfloat16 on the CPU: targets and queries point where those of float32 do."""
+    """bfloat16 on the CPU: targets and queries have nearly the directions of float32."""
     network = subject.network
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         half = network.encode_image(images(network))
@@ -164,7 +164,7 @@ def test_autocast_stays_close(subject: Subject) -> None:
 
 
 def test_every_tensor_moves_with_the_network(subject: Subject) -> None:
-    """On the meta device a tensor that stayed behind, or was made elsewhere, does not fit the others."""
+    """On the meta device a tensor that is on another device does not fit the others."""
     network = subject.load().to(META)
     left = [
         f"{type(module).__name__}.{name}"
@@ -181,7 +181,7 @@ def test_every_tensor_moves_with_the_network(subject: Subject) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same(subject: Subject) -> None:
-    """Texts go where the references are. Half precision, which a family may take for its image tower, included."""
+    """Texts are moved to the device of the references, which may be in half precision."""
     device = torch.device("cuda")
     network = subject.load().to(device)
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_a_gpu_gives_the_same(subject: Subject) -> None:
 
 
 def test_longer_texts_count_more_and_are_cut(subject: Subject) -> None:
-    """Words beyond the limit change the count, and the query no more."""
+    """Words beyond the limit change the count, but not the query."""
     network = subject.network
     assert network.max_tokens > 0
     counts = [network.count_tokens(text) for text in ("", "red", "red red", "red red red")]

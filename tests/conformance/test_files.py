@@ -1,4 +1,4 @@
-"""Files: what is written, in the published names or with our temperature, is what was there."""
+"""Files: published names and our own files load to the same network."""
 
 from inspect import signature
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.conformance.test_features import TEXTS
 
 
 def outputs(network: Any) -> tuple[Tensor, ...]:
-    """Both features of images, queries and scores."""
+    """Returns both features of images, queries and scores."""
     with torch.no_grad():
         reference, target = network.encode_image(images(network))
         query = network.compose(reference, TEXTS)
@@ -28,13 +28,13 @@ def assert_same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> None:
 
 
 def weights(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The one state dict of a published file."""
+    """Returns the one state dict of a published file."""
     (state,) = (value for value in content.values() if isinstance(value, dict))
     return state
 
 
 def test_members_are_called_as_the_protocol_says(first: Subject) -> None:
-    """The same parameters with the same defaults: no type checker sees a class that is imported by its name."""
+    """Equal parameters and defaults: type checkers do not see a class that is imported by name."""
     members = {name: member for name, member in vars(Composer).items() if not name.startswith("_")}
     called = [name for name, member in members.items() if not isinstance(member, property) and name not in dir(Module)]
     assert "from_state" in called
@@ -58,7 +58,7 @@ def test_saved_and_loaded_gives_the_same(subject: Subject, tmp_path: Path) -> No
 
 
 def test_an_export_holds_the_published_names_and_is_stable(subject: Subject, tmp_path: Path) -> None:
-    """The names of the file that was read; exported, loaded and exported again, the same bits."""
+    """It has the names of the file that was read, and a second export of the first one has equal bits."""
     network = subject.load()
     first = network.published(subject.stage, 3)
     assert first["epoch"] == 3
@@ -74,7 +74,7 @@ def test_an_export_holds_the_published_names_and_is_stable(subject: Subject, tmp
 
 
 def test_extras_stand_beside_and_change_nothing(subject: Subject, tmp_path: Path) -> None:
-    """What the original's files hold besides, added to an export under the container's prefix."""
+    """Further tensors of the original's files, added to an export under the container's prefix."""
     network = subject.load()
     content = network.published(subject.stage, 3)
     prefix = next(
@@ -101,7 +101,7 @@ def test_a_network_tells_its_sizes(subject: Subject) -> None:
 
 
 def test_an_export_is_a_copy(subject: Subject) -> None:
-    """Training on does not change what was exported."""
+    """Further training does not change the export."""
     network = subject.load()
     state = weights(network.published(subject.stage, 3))
     kept = {name: tensor.clone() for name, tensor in state.items()}
@@ -112,7 +112,7 @@ def test_an_export_is_a_copy(subject: Subject) -> None:
 
 
 def test_stage_2_begins_where_the_file_ends(subject: Subject, tmp_path: Path) -> None:
-    """Copies that stage 2 trains change nothing when they are made, are kept when they are there, and are saved."""
+    """Making the copies that stage 2 trains does not change the output; existing copies are kept, and all are saved."""
     network = subject.load()
     before = outputs(network)
     network.train_stage(2)

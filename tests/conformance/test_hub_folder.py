@@ -1,4 +1,4 @@
-"""Hub folders: every family of either stage comes back from its folder alone, bit for bit."""
+"""Hub folders: every family of either stage loads from its folder alone, bit for bit."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.conformance.test_files import assert_same, outputs
 
 
 def test_a_folder_alone_gives_the_same_network(subject: Subject, tmp_path: Path) -> None:
-    """Without head widths, tokenizer or family; named as a folder or by its file; and exported once more."""
+    """Without head widths, tokenizer or family; by the folder or its file; and after a second export."""
     given = builder(subject.family).options
     config = export_folder(subject.published, tmp_path / "a", Facts("a"), subject.family, given)
     assert (config.name, config.stage) == (subject.family, subject.stage)

@@ -1,4 +1,4 @@
-"""docs/new-family.md: its code is the toy's, its tables name what there is, and the toy trains from end to end."""
+"""docs/new-family.md: its code is the toy's, its tables are complete, and the toy trains from end to end."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from tests.helpers.layouts import write_fashioniq
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "new-family.md").read_text(encoding="utf-8")
 HERE = Path(__file__).parent
-# What a torch module has anyway.
+# Names that every torch module has.
 MODULE = {"state_dict", "load_state_dict", "modules", "named_parameters", "train", "to"}
 
 
@@ -64,7 +64,7 @@ def test_the_members_are_those_of_the_protocol() -> None:
 
 
 def rows_of(family: str, values: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where a family has a row of settings."""
+    """Returns the sections in which a family has an entry."""
     for key, value in values.items():
         if key == family:
             yield (*place, key)
@@ -73,7 +73,7 @@ def rows_of(family: str, values: Any, place: tuple[str, ...] = ()) -> Iterator[t
 
 
 def test_the_rows_are_those_of_the_settings() -> None:
-    """Of every data set. With the page's defaults, the least that each row may be, and models, the file is whole."""
+    """For every data set. With the page's defaults, minimal entries and models, the file is complete."""
     values = YAML(typ="safe").load(ROOT / "params.yaml")
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", DOC, flags=re.MULTILINE | re.DOTALL)
     defaults = YAML(typ="safe").load(shown)["defaults"]

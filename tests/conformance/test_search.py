@@ -1,4 +1,4 @@
-"""Search: every family is indexed, saved, loaded and searched, with the scores of its own rule."""
+"""Search: every family is indexed, saved, loaded and searched, with its own scores."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def full_scores(first: Subject, gallery: Path, name: str, text: str) -> dict[str
 def test_hits_are_those_of_the_full_score(
     first: Subject, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool
 ) -> None:
-    """Before and after the index is saved; over lists too, all of which are searched here."""
+    """Before and after the index is saved; also over lists, all of which are searched here."""
     if lists:
         monkeypatch.setattr("spn4cir.search.vectors.EXACT_BELOW", 40)
         monkeypatch.setattr("spn4cir.search.vectors.RECALL", 2)
@@ -57,7 +57,7 @@ def test_hits_are_those_of_the_full_score(
         assert each.search("07.png", "is red", k=5) == hits[:5]
 
 
-def test_a_picture_has_as_many_vectors_as_its_targets_have_tokens(first: Subject, gallery: Path) -> None:
+def test_an_image_has_as_many_vectors_as_its_targets_have_tokens(first: Subject, gallery: Path) -> None:
     vectors = indexed(first, gallery).image_index.vectors
     assert isinstance(vectors, Vectors)
     sizes = first.network.sizes()

@@ -1,4 +1,4 @@
-"""The suite itself: what it says of a family without a tiny network, and that it sees the faults it is there for."""
+"""The suite itself: its message for a family without a tiny network, and the faults that it finds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ class ExportsTooLittle(ToyComposer):
 
 @dataclass(frozen=True)
 class Faulty(Subject):
-    """The toy's file, read as a class with a fault."""
+    """Loads the toy's file as a class with a fault."""
 
     composer: type[ToyComposer]
 
@@ -131,7 +131,7 @@ class Faulty(Subject):
 
 
 Check = Callable[[Subject, Path], None]
-# Which test sees which fault.
+# The test that finds each fault.
 FAULTS: dict[type[ToyComposer], Check] = {
     TwoPasses: lambda toy, folder: test_features.test_images_are_encoded_in_one_backbone_pass(toy),
     SeesItsNeighbours: lambda toy, folder: test_features.test_smaller_batches_give_the_same(toy, 2),

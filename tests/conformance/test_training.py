@@ -35,13 +35,13 @@ def batch(inputs: Tensor) -> Batch:
 
 
 def in_batch(network: Any, settings: Optimisation) -> Callable[[], Tensor]:
-    """The loss of stage 1."""
+    """Returns the loss of stage 1."""
     source = ImageSource(ROWS, settings, 1, 0, CPU, ImageFiles((), network.preprocess))
     return lambda: source.loss(network, batch(images(network)))
 
 
 def against_bank(network: Any, folder: Path, **settings: Any) -> Callable[[], Tensor]:
-    """The loss of stage 2, with a bank of the same four images."""
+    """Returns the loss of stage 2, with a bank of the same four images."""
     with torch.no_grad():
         reference, target = network.encode_image(images(network))
     np.save(folder / "reference.npy", reference.numpy())
@@ -51,7 +51,7 @@ def against_bank(network: Any, folder: Path, **settings: Any) -> Callable[[], Te
 
 
 def train(network: Any, run: TrainingRun, loss: Callable[[], Tensor]) -> None:
-    """A few steps, with dropout where the family has any."""
+    """Trains a few steps, with the dropout of the family, if any."""
     for seed in range(STEPS):
         set_dropout(network, True, seed)
         run.optimiser.zero_grad(set_to_none=True)
@@ -161,7 +161,7 @@ def test_a_bank_as_large_as_the_batch_is_the_batch(subject: Subject, tmp_path: P
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_the_loss_under_autocast(first: Subject, tmp_path: Path, stage: int) -> None:
-    """bfloat16: a float32 loss near that of float32, and gradients for what is trained."""
+    """In bfloat16 the loss is float32 and close to that of float32, and trained parameters have gradients."""
     network = first.load()
     settings = optimisation(tau=0.2)
     run = TrainingRun.begin(network, settings, stage, 1, CPU)

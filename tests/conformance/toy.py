@@ -12,7 +12,7 @@ from spn4cir.images.preprocess import Preprocess
 
 
 class ToyComposer(ComposerModule):
-    """Mean colour plus words, each by vectors of its own; stage 2 trains the words'."""
+    """An image's mean colour and a text's words, each as a vector; stage 2 trains the vectors of the words."""
 
     family = "toy"
     frozen = ("colour",)

@@ -1,6 +1,6 @@
-"""The files that others read, byte for byte: tiny roots through the stages, beside what is committed here.
+"""The files that other programs read, byte for byte: the stages' output for tiny roots equals the committed files.
 
-`UPDATE_GOLDEN=1 pytest tests/golden` writes the expected files anew; read the difference before it is committed.
+`UPDATE_GOLDEN=1 pytest tests/golden` writes the expected files again; read the difference before you commit it.
 """
 
 import json
@@ -31,7 +31,7 @@ EXPECTED = Path(__file__).parent
 
 @pytest.fixture(params=["fiq", "cirr", "folder"])
 def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """A workspace with a drawn root, under the published settings; one training image is a copy of another."""
+    """Makes a workspace with a drawn root and the published settings; one training image is a copy of another."""
     monkeypatch.chdir(tmp_path)
     root = Path("data/raw") / request.param
     if request.param == "fiq":
@@ -49,7 +49,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def with_dataset(params: Params, name: str, dataset: Dataset) -> Params:
-    """The settings with a data set that has those of fiq."""
+    """Adds a data set with the settings of fiq."""
     sections = ("caption", "dedup", "match", "triplets", "checkpoint", "bank", "validate_")
     copied = {section: {**getattr(params, section), name: getattr(params, section)["fiq"]} for section in sections}
     return params.model_copy(update={"datasets": {**params.datasets, name: dataset}, **copied})
@@ -69,13 +69,13 @@ def dedup(job: Job) -> None:
 
 
 def test_optimized_images(job: Job) -> None:
-    """Kept names, their paths, and a row for every name, the copy's that of the first."""
+    """Kept names, their paths, and a row for every name; a copy has the row of the first one."""
     dedup(job)
     assert_golden(job.dedup_file, job, "optimized_images.json")
 
 
 def test_generated_triplets(job: Job) -> None:
-    """Through the stage: each image with the next as its partner, a text too long for CLIP falls back."""
+    """The partner of each image is the next one; a text that is too long for CLIP falls back."""
     dedup(job)
     layout = job.layout()
     gallery = read_optimized_images(job.dedup_file, layout.image_path).gallery
@@ -95,7 +95,7 @@ def test_generated_triplets(job: Job) -> None:
 
 
 def test_metrics(job: Job) -> None:
-    """Scores of a network that knows mean colours, with protocol, counts and alternatives."""
+    """Scores of a network of mean colours, with protocol, counts and alternatives."""
     layout, settings, stub = job.layout(), job.params.validate_[job.dataset]["clip"], StubComposer()
     splits = layout.evaluation_splits()
     images = encode_splits(stub, splits, settings, 0, CPU)
@@ -114,7 +114,7 @@ def test_submission(job: Job) -> None:
 
 
 def test_expected_files_have_the_published_keys() -> None:
-    """The record forms that the original code reads, spelt out here against a slip in an update."""
+    """The forms of records that the original code reads, written out to detect a mistake in an update."""
     fiq = json.loads((EXPECTED / "fiq/cap.extend_clip.train.json").read_text())
     assert {tuple(record) for record in fiq} == {("target", "candidate", "captions", "caption1", "caption2")}
     cirr = json.loads((EXPECTED / "cirr/cap.rc2.train.extend_clip.json").read_text())

@@ -1,4 +1,4 @@
-"""Published names and shapes, drawn weights: our networks answer what LAVIS's own code answered (tests/lavis)."""
+"""With published names and shapes and drawn weights our networks give the outputs of LAVIS's own code (tests/lavis)."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TOLERANCE = {"rtol": 0.0, "atol": 1e-4}
 
 
 def golden(family: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights in their published names, and the inputs and outputs."""
+    """Returns the weights by their published names, and the inputs and outputs."""
     with np.load(FOLDER / f"{family}.npz") as stored:
         arrays = {name: stored[name] for name in stored}
     weights = state(arrays.pop("names"), arrays.pop("shapes"))
@@ -29,7 +29,7 @@ def tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def test_blip_answers_as_lavis_does() -> None:
-    """Reference tokens, target and query, from the ids and masks that LAVIS was given."""
+    """Compares reference tokens, target and query, for the ids and masks that LAVIS received."""
     weights, stored = golden("blip")
     composer = BlipComposer.from_state(weights, 1, "blip.npz", Options())
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_blip_answers_as_lavis_does() -> None:
 
 
 def test_blip2_answers_as_lavis_does() -> None:
-    """The fusion too, which the second pass reads."""
+    """Also the fusion, which the second pass reads."""
     weights, stored = golden("blip2")
     composer = Blip2Composer.from_state(weights, 1, "blip2.npz", Options())
     with torch.no_grad():

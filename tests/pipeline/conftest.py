@@ -1,4 +1,4 @@
-"""The whole pipeline at a reduced size, in a fresh copy of the repository."""
+"""Fixtures: the whole pipeline at a reduced size, in a fresh copy of the repository."""
 
 import os
 import re
@@ -42,7 +42,7 @@ class Project:
         return done
 
     def repro(self, *arguments: str) -> set[str]:
-        """Runs `dvc repro`; returns the stages that were run (or taken from the run cache)."""
+        """Runs `dvc repro`. Returns the stages that ran or came from the run cache."""
         out = self.run("dvc", "repro", *arguments).stdout
         return set(re.findall(r"^(?:Running|Restored) stage '([^']+)'", out, re.MULTILINE)) | set(
             re.findall(r"^Stage '([^']+)' is cached", out, re.MULTILINE)
@@ -53,7 +53,7 @@ class Project:
         self.run("git", "commit", "-q", "--allow-empty", "-m", message)
 
     def edit(self, name: str, change: Callable[[dict], None]) -> None:
-        """Changes a YAML file in place, comments kept."""
+        """Changes a YAML file in place and keeps its comments."""
         yaml = YAML()
         content = yaml.load(self.root / name)
         change(content)
@@ -64,13 +64,13 @@ class Project:
         return Project(place)
 
     def copy(self, place: Path) -> "Project":
-        """An independent copy, cache and outs included."""
+        """Makes an independent copy, with cache and outs."""
         shutil.copytree(self.root, place, symlinks=True)
         return Project(place)
 
 
 def shrink_demo(params: dict) -> None:
-    """Sizes at which drawing and training take seconds; nothing is asked of the models' quality."""
+    """Sets sizes at which drawing and training take seconds; the quality of the models does not matter."""
     params["draw"]["demo_fiq"].update(
         train_images=40, train_triplets=30, duplicates=4, val_images=30, val_triplets=8, test_images=6, test_triplets=3
     )
@@ -103,7 +103,7 @@ def shrink_root(params: dict) -> None:
 
 
 def copy_repository(place: Path) -> Project:
-    """The repository's files as git would commit them, without outs, committed in a repository of their own."""
+    """Copies the files that git would commit, without outs, and commits them in a new repository."""
     others = {
         name for name in _git_names("--others", "--exclude-standard") if not name.startswith(("data/", "metrics/"))
     }
@@ -127,7 +127,7 @@ def _git_names(*kind: str) -> set[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Stages that `python` starts, DVC's too, begin with the heavy libraries imported."""
+    """Stages that `python` starts, also those of DVC, start with the heavy libraries imported."""
     cold = ENVIRONMENT["PATH"]
     with warm_python(tmp_path_factory.mktemp("warm")) as folder:
         ENVIRONMENT["PATH"] = f"{folder}{os.pathsep}{cold}"

@@ -1,4 +1,4 @@
-"""The whole DAG from drawn data, and what reruns after which change."""
+"""The whole DAG from drawn data, and the stages that a change reruns."""
 
 import json
 
@@ -12,7 +12,7 @@ CIRR_PAIR = {f"{stage}@demo_cirr-clip" for stage in ("train", "validate", "repor
 
 
 def test_every_stage_writes_what_it_declares(finished: Project) -> None:
-    """After one run the status is clean and metrics, tables, sheets and submissions of both data sets are there."""
+    """After one run the status is clean, and metrics, tables, sheets and submissions of both data sets exist."""
     status = finished.run("dvc", "status", "--json").stdout
     assert json.loads(status) == {}
     for dataset in ("demo_fiq", "demo_cirr"):
@@ -65,7 +65,7 @@ def test_a_caption_prompt_leaves_dedup_match_checkpoint_and_bank(project: Projec
 
 
 def test_a_benchmark_is_drawn_and_scored_once_it_is_named(project: Project) -> None:
-    """Its pictures and its own stage alone, by the trained weights that are there."""
+    """Only its images are drawn and its own stage runs, with the existing trained weights."""
     project.edit("demo/params.yaml", lambda params: params["drawn"].append("demo_circo"))
     project.edit(
         "params.yaml", lambda params: params["run"]["benchmarks"].append({"name": "demo_circo", "weights": "demo_cirr"})
@@ -78,7 +78,7 @@ def test_a_benchmark_is_drawn_and_scored_once_it_is_named(project: Project) -> N
 
 
 def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None:
-    """With `run` naming cirr alone, no stage of the demo is upstream."""
+    """If `run` names cirr alone, no stage of the demo is upstream."""
 
     def change(params: dict) -> None:
         params["run"].update(datasets=["cirr"], submit=["cirr"])

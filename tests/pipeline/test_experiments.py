@@ -1,4 +1,4 @@
-"""The recipes of docs/experiments.md: a sweep, its comparison, its plots, clearing up."""
+"""The recipes of docs/experiments.md: a sweep, its comparison, its plots, and the removal."""
 
 import json
 import re
@@ -12,7 +12,7 @@ SWEEP = ("-S", "train.demo_fiq.clip.tau=0.01,0.02,0.05")
 
 
 def wait_for_queue(project: Project, experiments: int) -> str:
-    """The status once so many experiments have ended."""
+    """Waits until a number of experiments have ended; returns the status."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         status = project.run("dvc", "queue", "status").stdout
@@ -23,7 +23,7 @@ def wait_for_queue(project: Project, experiments: int) -> str:
 
 
 def test_a_sweep_is_run_compared_and_plotted(project: Project) -> None:
-    """Three temperatures on two workers, each in a workspace of its own; one of them is that of the run before."""
+    """Three temperatures on two workers, each in its own workspace; one temperature is that of the earlier run."""
     queued = project.run("dvc", "exp", "run", "--queue", *SWEEP).stdout
     names = re.findall(r"Queued experiment '([^']+)'", queued)
     assert len(names) == 3
@@ -44,7 +44,7 @@ def test_a_sweep_is_run_compared_and_plotted(project: Project) -> None:
 
 
 def _they_are_compared(project: Project, names: list[str]) -> None:
-    """By name, from DVC's cache: nothing of them lies in the workspace."""
+    """They are compared by name, from DVC's cache; the workspace contains none of their files."""
     arguments = ("--dataset", "demo_fiq", "--json", "differences.json")
     said = project.run("spn4cir", "compare", *names, *arguments).stdout
     assert f"demo_fiq/clip: A = {names[0]}, B = {names[2]}, 24 queries" in said

@@ -1,4 +1,4 @@
-"""Own pictures through the pipeline: the walk of docs/own-data.md as written, and a table of annotations."""
+"""Own images through the pipeline: the steps of docs/own-data.md as written, and a table of annotations."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.pipeline.conftest import Project
 
 
 def test_the_walk_through_own_data_runs_as_written(project: Project) -> None:
-    """From the package's pictures to a search, without an annotation."""
+    """From the images of the package to a search, without an annotation."""
     fetch, *others = (block.text for block in blocks_of("own-data.md", "bash"))
     fetched = project.run("bash", "-euo", "pipefail", "-c", fetch, check=False)
     if fetched.returncode:
@@ -37,7 +37,7 @@ def test_the_walk_through_own_data_runs_as_written(project: Project) -> None:
     assert Image.open(project.root.parent / "flags-found.png").width > 800
 
 
-def test_annotated_pictures_train_and_score_a_family(project: Project, tmp_path: Path) -> None:
+def test_annotated_images_train_and_score_a_family(project: Project, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "shop")
     report = project.run(
         *("spn4cir", "add-dataset", "shop", "--layout", "folder", "--path", str(folder)),
@@ -50,7 +50,7 @@ def test_annotated_pictures_train_and_score_a_family(project: Project, tmp_path:
     def choose(params: dict) -> None:
         assert params["datasets"]["shop"]["annotations"] == "triplets.csv"
         params["run"].update(datasets=["shop"], submit=[])
-        params["match"]["shop"]["window"]["clip"] = None  # tgcir's stays beyond the images, and does not run
+        params["match"]["shop"]["window"]["clip"] = None  # tgcir's window exceeds the images, and does not run
 
     project.edit("params.yaml", choose)
     assert "validate@shop-clip" in project.repro()
@@ -59,11 +59,11 @@ def test_annotated_pictures_train_and_score_a_family(project: Project, tmp_path:
     assert metrics["counts"]["queries"] == {"val": 10}
     assert {"recall_at5", "recall_subset_at1", "mean_recall5_subset1"} <= metrics.keys()
     unique = json.loads((project.root / "data/dedup/shop/optimized_images.json").read_text())
-    assert "pots/15.png" not in unique[2], "a picture that queries alone name is not learnt from"
+    assert "pots/15.png" not in unique[2], "training does not use an image that only queries name"
 
 
 def test_a_table_trains_and_scores_as_its_page_says(project: Project, tmp_path: Path) -> None:
-    """With the demo's settings in the place of FashionIQ's, whose captioner is the hub's."""
+    """With the settings of the demo instead of FashionIQ's, whose captioner is on the hub."""
     columns = ("--table", "reference=reference_image", "--table", "target=target_image")
     folder = write_table(tmp_path / "tables")
     project.run(
@@ -84,4 +84,4 @@ def test_a_table_trains_and_scores_as_its_page_says(project: Project, tmp_path: 
     generated = json.loads((project.root / "data/triplets/shop/clip/cap.extend_clip.train.json").read_text())
     assert {record["reference"] for record in generated} <= {f"{number}.png" for number in range(31)}
     page = (project.root / "data/report/shop/clip.html").read_text(encoding="utf-8")
-    assert "data:image" in page, "pictures are read from the cells"
+    assert "data:image" in page, "images are read from the cells"

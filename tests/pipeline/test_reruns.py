@@ -1,4 +1,4 @@
-"""What a change makes stale: `dvc status` of a finished project after `dvc repro code`."""
+"""The stages that a change makes stale: `dvc status` of a finished project after `dvc repro code`."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ CODE = ("code", "demo/dvc.yaml:code")
 FIQ = {f"{stage}@demo_fiq" for stage in ("dedup", "caption", "match")} | {
     f"{stage}@demo_fiq-clip" for stage in ("triplets", "checkpoint", "bank", "train", "validate", "report")
 }
-# checkpoint and train keep the epoch that ranks best.
+# checkpoint and train keep the epoch with the best ranks.
 RANKED = {
     f"{stage}@{dataset}-clip" for stage in ("checkpoint", "train", "validate") for dataset in ("demo_fiq", "demo_cirr")
 }
@@ -27,19 +27,19 @@ def copied(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture
 def edited(copied: Project) -> Iterator[Project]:
-    """A finished project to edit, in which only the stages `code` may run: git takes all of it back."""
+    """A finished project to edit, in which only the stages `code` may run; git reverts the changes."""
     yield copied
     copied.run("git", "checkout", "-q", ".")
     copied.run("git", "clean", "-qfd", "spn4cir", "stages", "demo")
 
 
 def status(project: Project) -> dict[str, Any]:
-    """Why each stale item is stale, by its name."""
+    """Returns the reasons why items are stale, by item."""
     return json.loads(project.run("dvc", "status", "--json").stdout)
 
 
 def refresh(project: Project) -> dict[str, Any]:
-    """Runs the stages `code`; the status after them."""
+    """Runs the stages `code`. Returns the status after them."""
     project.repro(*CODE)
     return status(project)
 
@@ -50,7 +50,7 @@ def append(project: Project, name: str, text: str) -> None:
 
 
 def test_comments_and_docstrings_anywhere_rerun_nothing(edited: Project) -> None:
-    """In every module: before `code` has run, `dvc status` names that stage alone."""
+    """Edits every module. Before `code` has run, `dvc status` names only that stage."""
     for folder in ("spn4cir", "stages", "demo"):
         for path in (edited.root / folder).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_comments_and_docstrings_anywhere_rerun_nothing(edited: Project) -> None
 
 
 def test_compiled_files_are_no_code(edited: Project) -> None:
-    """What Python writes beside the sources makes nothing stale, not even the stage `code`."""
+    """Files that Python writes beside the sources make nothing stale, not even the stage `code`."""
     for folder in ("spn4cir", "stages"):
         place = edited.root / folder / "__pycache__"
         place.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def test_compiled_files_are_no_code(edited: Project) -> None:
     ],
 )
 def test_code_reruns_what_runs_it(edited: Project, module: str, stale: set[str]) -> None:
-    """And `dvc status` and `git diff` name it: in the file of the stage's code, the line of the module."""
+    """`dvc status` names the file of the stage's code, and `git diff` the line of the module in it."""
     append(edited, module, "\nCHANGED = 1\n")
     found = refresh(edited)
     assert found.keys() == stale
@@ -105,13 +105,13 @@ def test_a_new_family_and_a_new_layout_rerun_nothing(edited: Project) -> None:
         text = path.read_text(encoding="utf-8")
         start = "COMPOSERS = {\n" if registry == "composers" else "LAYOUTS = {\n"
         path.write_text(text.replace(start, f'{start}    "{name}": {entry},\n'), encoding="utf-8")
-        with (path.parent / f"{name}.py").open("x") as module:  # of a name that no module has
+        with (path.parent / f"{name}.py").open("x") as module:  # a name that no module has
             module.write("x = 1\n")
     assert refresh(edited) == {}
 
 
 def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
-    """`tau` of one pair its training, and the report, which shows the settings; `machine` nothing."""
+    """`tau` of one pair reruns its training, and the report, which shows the settings; `machine` reruns nothing."""
 
     def tau(params: dict) -> None:
         params["train"]["demo_cirr"]["clip"]["tau"] = 0.5
@@ -126,7 +126,7 @@ def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
 
 
 def test_a_comment_keeps_unfinished_work(project: Project) -> None:
-    """Its key is the code that decides a result; other code begins another folder."""
+    """The key of unfinished work is the code that determines a result; other code starts another folder."""
     work = project.root / "data/work/train/demo_fiq-clip"
     (before,) = work.iterdir()
     append(project, "spn4cir/losses.py", "\n# a comment\n")
@@ -140,7 +140,7 @@ def test_a_comment_keeps_unfinished_work(project: Project) -> None:
 
 
 def test_the_files_are_those_of_the_code(finished: Project) -> None:
-    """What the stage wrote is what a look at the sources gives."""
+    """The files of the stage equal fingerprints of the sources."""
     written = (finished.root / "data/code/dedup/demo_fiq.txt").read_text()
     paths = [line.split()[1] for line in written.splitlines()]
     assert {Path(path) for path in paths} <= Sources(finished.root).closure("stages.dedup")

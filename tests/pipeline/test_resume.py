@@ -1,4 +1,4 @@
-"""Long stages killed at any point and run again."""
+"""Long stages that are killed at any point and run again."""
 
 import os
 import re
@@ -15,13 +15,13 @@ from tests.pipeline.conftest import ENVIRONMENT, Project
 
 
 def locked_md5(project: Project, stage: str) -> dict[str, str]:
-    """Hashes of a stage's outs: of all of them, since no figure of speed is one."""
+    """Returns the hashes of all outs of a stage; no timing is among them."""
     lock = YAML(typ="safe").load(project.root / "dvc.lock")
     return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
 
 
 def kill_when(project: Project, command: list[str], pattern: str) -> None:
-    """Starts a stage and kills it, children too, as soon as a file matches `pattern`."""
+    """Starts a stage and kills it, with its children, as soon as a file matches `pattern`."""
     process = subprocess.Popen(command, cwd=project.root, env=ENVIRONMENT, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(project.root.glob(pattern)):
@@ -43,7 +43,7 @@ def kill_when(project: Project, command: list[str], pattern: str) -> None:
 def test_a_killed_stage_gives_the_same_result_when_run_again(
     project: Project, stage: str, out: str, pattern: str
 ) -> None:
-    """Killed with SIGKILL after its first epoch or batch, run again by DVC: its outs are those of the whole run."""
+    """Killed after its first epoch or batch and run again by DVC, it writes the outs of a complete run."""
     if stage == "bank":
 
         def smaller_batches(params: dict) -> None:
@@ -80,7 +80,7 @@ def test_a_killed_stage_gives_the_same_result_when_run_again(
     [("checkpoint", "resumed after epoch 1/1"), ("train", "resumed after epoch 2/2"), ("bank", "resumed after")],
 )
 def test_a_stage_killed_before_dvc_stored_its_outs_does_not_start_anew(project: Project, stage: str, said: str) -> None:
-    """Its work is kept until it runs with other settings: run again it only writes its outs."""
+    """Its work is kept until it runs with other settings; the next run only writes its outs."""
     target = f"{stage}@demo_cirr-clip"
     whole = locked_md5(project, target)
     project.run("python", "-m", f"stages.{stage}", "demo_cirr", "clip")

@@ -22,7 +22,7 @@ def listing(project: Project, family: str) -> dict:
 
 
 def test_both_recipes_learn_from_what_they_generate_and_clip_does_not(project: Project) -> None:
-    """Beside clip, whose stages are left alone but for the captions that are made anew for all."""
+    """The stages of clip do not rerun, except the captions, which are made again for all families."""
     choose(project)
     run = project.repro()
     assert run >= FIRST
@@ -43,7 +43,7 @@ def test_both_recipes_learn_from_what_they_generate_and_clip_does_not(project: P
 
 
 def _other_captions_rerun_the_recipes_alone(project: Project) -> None:
-    """A supervised family's first stage and bank depend on a listing that stays empty."""
+    """The first stage and the bank of a supervised family depend on a listing that stays empty."""
 
     def change(params: dict) -> None:
         params["triplets"]["demo_cirr"]["zs"]["templates"] = [2]
