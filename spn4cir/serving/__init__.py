@@ -1,1 +1,1 @@
-"""The search page and the JSON endpoint behind it; needs the packages of the extra `serve`."""
+"""The search page and its JSON endpoint; requires the packages of the extra `serve`."""

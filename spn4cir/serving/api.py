@@ -18,23 +18,23 @@ from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService
 from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
 
-# Besides the file a request holds a text, a name and the lines between the parts.
+# A request contains a file, a text, a name and the lines between the parts.
 _MAX_BODY = MAX_BYTES + 100_000
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-_DESCRIPTION = f"""Composed image retrieval: find the pictures of a gallery that a picture and a text ask for.
+_DESCRIPTION = f"""Composed image retrieval: find the images of a gallery that match a query image and a text.
 
-`POST /api/search` takes a picture, as a file or as the name of one of the gallery, and says which pictures of the
-gallery show it with the change that the text names, best first. Uploads have at most {MAX_BYTES / 1e6:.0f} MB and
-{MAX_PIXELS / 1e6:.0f} megapixels. Whatever will not do is answered with a sentence under `detail`."""
+`POST /api/search` takes a query image, as a file or by its name in the gallery, and returns the images of the gallery
+that show it with the change that the text describes, best first. Uploads have at most {MAX_BYTES / 1e6:.0f} MB and
+{MAX_PIXELS / 1e6:.0f} megapixels. An error is a sentence under `detail`."""
 
 
 def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
-    """The application: the endpoint and what guards it; the page is added by `spn4cir.serving.page`.
+    """Creates the application with the endpoint and its guards; `spn4cir.serving.page` adds the page.
 
     Args:
-        service: the gallery; it is started and stopped with the application.
-        hosts: names that requests may call the server by, or `["*"]`. On a loopback address only those of this
-            machine: another site could make its own name lead here.
+        service: the gallery; it starts and stops with the application.
+        hosts: host names that requests may use, or `["*"]`. On a loopback address, pass only the names of this
+            machine, as another site can let its own name resolve to that address.
     """
 
     @asynccontextmanager
@@ -47,7 +47,7 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
         version="1",
         description=_DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # both would fetch their scripts from another host
+        docs_url=None,  # both pages fetch scripts from another host
         redoc_url=None,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
@@ -63,7 +63,7 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
 def _add_search(app: FastAPI, service: SearchService) -> None:
     @app.post(
         "/api/search",
-        summary="Find the pictures that a picture and a text ask for",
+        summary="Find the images that match a query image and a text",
         responses=problems(400, 404, 413, 415, 422, 503),
         response_model_exclude_none=True,
     )
@@ -71,24 +71,24 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
         text: Annotated[
             str,
             Form(
-                description="What is to be different, as in `is red with long sleeves`.",
-                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT},  # told here, refused in the service's words
+                description="The change to search for, as in `is red with long sleeves`.",
+                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT},  # documented here, checked by the service
             ),
         ],
         image: Annotated[
             UploadFile | SkipJsonSchema[None],
-            File(description="The picture as a file: PNG, JPEG, WebP, BMP or GIF."),
+            File(description="The query image as a file: PNG, JPEG, WebP, BMP or GIF."),
         ] = None,
         reference: Annotated[
-            str | SkipJsonSchema[None], Form(description="Instead of `image`: the name of a picture of the gallery.")
+            str | SkipJsonSchema[None], Form(description="Instead of `image`: the name of an image of the gallery.")
         ] = None,
         k: Annotated[
             int,
-            Form(ge=1, le=MAX_HITS, description="How many to find. More than there are gives the whole gallery."),
+            Form(ge=1, le=MAX_HITS, description="Number of hits. A smaller gallery is returned whole."),
         ] = 10,
     ) -> SearchAnswer:
-        """The picture itself, also under another name, is not among the hits."""
-        found = await service.search(await _picture(image, reference), text, k)
+        """The query image itself, also under another name, is not among the hits."""
+        found = await service.search(await _query_image(image, reference), text, k)
         hits = [SearchHit(name=hit.name, score=hit.score) for hit in found.hits]
         return SearchAnswer(hits=hits, warning=found.warning)
 
@@ -96,30 +96,30 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
 def _add_gallery(app: FastAPI, service: SearchService) -> None:
     @app.get("/api/health", summary="Whether the server works")
     async def health() -> Health:
-        return Health(status="ok", family=service.retriever.family, pictures=len(service.retriever))
+        return Health(status="ok", family=service.retriever.family, images=len(service.retriever))
 
-    @app.get("/api/pictures", summary="Names of the gallery", responses=problems(422))
-    async def pictures(
-        contains: Annotated[str, Query(max_length=MAX_TEXT, description="Only names that contain this.")] = "",
-        offset: Annotated[int, Query(ge=0, description="How many to pass over.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_HITS, description="How many to list.")] = 100,
+    @app.get("/api/images", summary="Names of the images in the gallery", responses=problems(422))
+    async def images(
+        contains: Annotated[str, Query(max_length=MAX_TEXT, description="A part of the names, in any case.")] = "",
+        offset: Annotated[int, Query(ge=0, description="Number of names to skip.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_HITS, description="Number of names to list.")] = 100,
     ) -> Names:
         names = service.names(contains)
         return Names(total=len(names), names=names[offset : offset + limit])
 
     @app.get(
         "/api/thumbnail",
-        summary="A small picture of the gallery",
+        summary="A thumbnail of an image of the gallery",
         response_class=Response,
         responses=WEBP | problems(404, 422, 503),
     )
     async def thumbnail(name: Annotated[str, Query(description="Its name in the gallery.")]) -> Response:
-        small = await service.picture(name)
+        small = await service.thumbnail(name)
         return Response(small, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
 
 
-async def _picture(image: UploadFile | None, reference: str | None) -> str | bytes:
-    """The one of both that is there; a form's empty field is none."""
+async def _query_image(image: UploadFile | None, reference: str | None) -> str | bytes:
+    """The bytes of the file, or the name; an empty field of a form counts as missing."""
     sent = image if image is not None and (image.filename or image.size) else None
     if (sent is None) == (not reference):
         raise Refusal(422, "send either 'image' (a file) or 'reference' (a name of the gallery), and not both")
@@ -132,7 +132,7 @@ async def _picture(image: UploadFile | None, reference: str | None) -> str | byt
 
 
 async def _nowhere(request: Request) -> None:
-    """Any other path below /api: the page's own router would answer it with a page."""
+    """Answers any other path below /api in JSON; the page's router would answer it with a page."""
     known = (route for route in request.app.routes if isinstance(route, APIRoute) and route.path == request.url.path)
     allowed = sorted({method for route in known for method in route.methods or ()})
     if allowed:
@@ -141,7 +141,7 @@ async def _nowhere(request: Request) -> None:
 
 
 def _add_sentences(app: FastAPI) -> None:
-    """Every error is answered with one sentence under `detail`."""
+    """Answers every error with one sentence under `detail`."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -157,10 +157,10 @@ def _add_sentences(app: FastAPI) -> None:
 
 
 def _sentence(problem: Any) -> str:
-    """What pydantic found, in our words."""
-    field, got = problem["loc"][:2][-1], problem.get("input")  # the rest tells which of its types was tried
+    """A sentence for a problem that pydantic reports."""
+    field, got = problem["loc"][:2][-1], problem.get("input")  # the rest is the type that pydantic tried
     if problem["type"] == "missing":
-        return f"'{field}' is missing; send it along"
+        return f"'{field}' is missing; send it with the request"
     if field == "k":
         return f"'k' must be a whole number from 1 to {MAX_HITS:,}, not {str(got)[:40]!r}"
     if field == "image":

@@ -1,4 +1,4 @@
-"""Questions of many clients, answered in batches by one thread."""
+"""Batching: one thread answers the questions of many clients in batches."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,18 +11,18 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Question, Answer]):
-    """Collects questions that arrive close together and has them answered in one call.
+    """Collects questions that arrive close together and answers them in one call.
 
-    Used as an asynchronous context manager: the collecting runs inside it. `answer` runs in one thread, one batch at
-    a time, so that it need not be safe against itself and never holds up the event loop.
+    Use it as an asynchronous context manager; it works inside the context. `answer` runs in one thread, one batch at a
+    time, so it need not be thread-safe and does not block the event loop.
     """
 
     def __init__(self, answer: Callable[[list[Question]], list[Answer]], largest: int, window: float) -> None:
-        """Takes what answers.
+        """Creates a batcher.
 
         Args:
-            answer: from questions to their answers, in order.
-            largest: questions of a batch.
+            answer: function from a list of questions to their answers, in order.
+            largest: largest number of questions in a batch.
             window: seconds that the first question of a batch waits for others.
         """
         self._answer = answer
@@ -42,9 +42,10 @@ class Batcher(Generic[Question, Answer]):
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, question: Question) -> Answer:
-        """The question's answer; raises whatever the call that answered it raised.
+        """Returns the answer to a question, or raises the exception of `answer`.
 
-        Where the call for a batch raises, each of its questions is asked alone: one bad question fails no other.
+        If `answer` raises for a batch, it is called for each question of the batch alone, so that one bad question does
+        not fail the others.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._questions.put_nowait((question, future))
@@ -70,5 +71,5 @@ class Batcher(Generic[Question, Answer]):
                 batch[0][1].set_exception(error)
             return
         for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():  # a client that left has cancelled its own
+            if not future.done():  # a client that disconnected has cancelled its future
                 future.set_result(answer)

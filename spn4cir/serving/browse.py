@@ -1,21 +1,26 @@
-"""The part of the page that shows the gallery, a page of it at a time."""
+"""The part of the page that shows the gallery, 24 images at a time."""
 
 from collections.abc import Callable
 from functools import partial
 
 from nicegui import ui
 
-from spn4cir.serving.elements import button, picture, words
+from spn4cir.serving.elements import button, image, text_element
 from spn4cir.serving.service import SearchService, address
 
 _PER_PAGE = 24
 
 
 class Browser:
-    """Tiles of the gallery's pictures: filtered by name, paged, one of them marked as chosen."""
+    """Tiles of the images in the gallery, with a filter by name, paging, and a mark on the chosen image."""
 
     def __init__(self, service: SearchService, choose: Callable[[str], None]) -> None:
-        """Takes the gallery and what is called with the name of a picture that is chosen."""
+        """Creates the browser.
+
+        Args:
+            service: the gallery.
+            choose: called with the name of an image when it is clicked.
+        """
         self._service = service
         self._choose = choose
         self._names = service.names()
@@ -24,18 +29,18 @@ class Browser:
         self._tiles: dict[str, ui.element] = {}
 
     def build(self) -> None:
-        """Draws it."""
+        """Draws the browser into the current element."""
         box = ui.input("Filter by name", on_change=lambda event: self._filter(event.value or ""))
         box.props("outlined dense clearable debounce=250 type=search")
         with ui.element("div").classes("pager"):
             self._back = button("Previous", lambda: self._turn(-_PER_PAGE)).props("outline")
-            self._place = words("p", "").props("role=status")
-            self._on = button("Next", lambda: self._turn(_PER_PAGE)).props("outline")
-        self._list = ui.element("ul").classes("tiles").props('aria-label="Pictures of the gallery"')
+            self._position = text_element("p", "").props("role=status")
+            self._next = button("Next", lambda: self._turn(_PER_PAGE)).props("outline")
+        self._list = ui.element("ul").classes("tiles").props('aria-label="Images of the gallery"')
         self._draw()
 
     def mark(self, name: str | None) -> None:
-        """Marks the tile of a name, and no other."""
+        """Marks the tile of a name as chosen, and no other tile."""
         self._chosen = name
         for each, tile in self._tiles.items():
             tile.props["aria-pressed"] = "true" if each == name else "false"
@@ -51,10 +56,10 @@ class Browser:
     def _draw(self) -> None:
         shown = self._names[self._first : self._first + _PER_PAGE]
         last = self._first + len(shown)
-        place = f"{self._first + 1:,} to {last:,} of {len(self._names):,}"
-        self._place.text = place if shown else "no name contains that"
+        position = f"{self._first + 1:,} to {last:,} of {len(self._names):,}"
+        self._position.text = position if shown else "no name contains this text"
         self._back.set_enabled(self._first > 0)
-        self._on.set_enabled(last < len(self._names))
+        self._next.set_enabled(last < len(self._names))
         self._list.clear()
         self._tiles = {}
         with self._list:
@@ -65,6 +70,6 @@ class Browser:
 
     def _tile(self, name: str) -> ui.element:
         with ui.element("button").props("type=button").on("click", partial(self._choose, name)) as tile:
-            picture(address(name), "")
-            words("span", name)
+            image(address(name), "")
+            text_element("span", name)
         return tile

@@ -1,4 +1,4 @@
-"""Plain HTML elements that the page is made of; texts and names are never read as HTML."""
+"""Plain HTML elements of the page; texts and names are never interpreted as HTML."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,21 +8,21 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 
-def words(tag: str, text: str) -> TextElement:
-    """An element that holds a text."""
+def text_element(tag: str, text: str) -> TextElement:
+    """An element with a text."""
     return TextElement(tag=tag, text=text)
 
 
 def button(label: str, pressed: Callable[[], Any]) -> ui.button:
-    """A button in the colours of the style sheet; the framework's own would win over it."""
+    """A button in the colours of the style sheet, which the framework's colours would override."""
     return ui.button(label, on_click=lambda: pressed(), color=None).props("no-caps")
 
 
-def picture(address: str, description: str) -> ui.element:
-    """An image that is fetched when it comes into view."""
-    image = ui.element("img").props("loading=lazy decoding=async")
-    image.props.update(src=address, alt=description)
-    return image
+def image(address: str, description: str) -> ui.element:
+    """An image that the browser fetches when it comes into view."""
+    element = ui.element("img").props("loading=lazy decoding=async")
+    element.props.update(src=address, alt=description)
+    return element
 
 
 @contextmanager
@@ -30,5 +30,5 @@ def panel(title: str) -> Iterator[None]:
     """A titled part of the page, a landmark for screen readers."""
     with ui.element("section").classes("panel") as section:
         section.props["aria-label"] = title
-        words("h2", title)
+        text_element("h2", title)
         yield

@@ -1,4 +1,4 @@
-"""What every request passes before it is looked at: where it comes from, how large it is, what browsers are told."""
+"""Checks of the origin and the size of every request, and security headers for every answer."""
 
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spn4cir.serving.uploads import too_large
 
-# The page's framework builds its components in the browser: scripts in the page, and their evaluation, are its own.
+# The framework of the page builds its components in the browser, with inline scripts and their evaluation.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -25,16 +25,17 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses requests that a page of another site makes; adds the headers of `_HEADERS` to every answer.
+    """Refuses requests from pages of other sites, and adds `_HEADERS` to every answer.
 
-    A browser names the site in the header Origin: a search, and the page's web socket, must come from this one.
+    A browser sends the site of a page in the header Origin. Searches and the web socket of the page must come from
+    this site.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, web socket, or start and stop of the server."""
+        """Handles one request, one web socket, or the start and stop of the server."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -59,14 +60,14 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class BodyLimit:
-    """Refuses requests of too many bytes while they are read, whatever length they claim."""
+    """Refuses requests with too many bytes while they are read, whatever their declared length."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, web socket, or start and stop of the server."""
+        """Handles one request, one web socket, or the start and stop of the server."""
         left = self._most
 
         async def receive_counted() -> Message:

@@ -1,32 +1,39 @@
-"""The steps of one visitor's search, each of which can be undone."""
+"""The history of one visitor's searches, with undo."""
 
 from dataclasses import dataclass, field, replace
 
 from spn4cir.search.hits import Hit
 from spn4cir.serving.service import Found
 
-# A step may hold an upload of 10 MB.
+# A step may contain an upload of 10 MB.
 _KEPT = 12
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The picture that a search starts from.
+    """The query image of a search.
 
     Attributes:
-        name: as it is shown.
-        picture: its name in the gallery, or the bytes of an upload.
-        preview: the address of a small picture of it.
+        name: the name that the page shows.
+        image: the name in the gallery, or the bytes of an upload.
+        preview: the address of a thumbnail.
     """
 
     name: str
-    picture: str | bytes = field(repr=False)
+    image: str | bytes = field(repr=False)
     preview: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class PageState:
-    """What the page shows: the picture, the change, and what was found for them, if it was asked already."""
+    """The state of the page after a step.
+
+    Attributes:
+        reference: the query image; None: not chosen yet.
+        text: the change that was searched for; empty before a search.
+        hits: the hits of the search, best first.
+        warning: a warning about the text; None if there is none.
+    """
 
     reference: Reference | None = None
     text: str = ""
@@ -35,12 +42,12 @@ class PageState:
 
     @property
     def searched(self) -> bool:
-        """Whether the step is a search; choosing a picture is one of its own."""
+        """Whether the step is a search; choosing a query image is another step."""
         return bool(self.text)
 
 
 class PageHistory:
-    """The steps so far, the first an empty page; the oldest are forgotten."""
+    """The last `_KEPT` steps; the first step of a visit is an empty page."""
 
     def __init__(self) -> None:
         self.steps = [PageState()]
@@ -51,15 +58,15 @@ class PageHistory:
         return self.steps[-1]
 
     def choose(self, reference: Reference) -> None:
-        """Another picture to start from; what was found for the one before is put aside."""
+        """Adds a step with another query image and without hits."""
         self._append(PageState(reference))
 
     def record(self, text: str, found: Found) -> None:
-        """A search from the current picture."""
+        """Adds a step with the hits of a search for the current query image."""
         self._append(replace(self.current, text=text, hits=found.hits, warning=found.warning))
 
     def undo(self) -> None:
-        """Back to the step before; nothing happens at the first."""
+        """Removes the latest step, unless it is the only one."""
         if len(self.steps) > 1:
             self.steps.pop()
 

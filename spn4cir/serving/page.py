@@ -1,4 +1,4 @@
-"""The search page: choose a picture, name the change, see the ranking, refine, undo."""
+"""The search page: choose an image, describe the change, see the ranking, refine, undo."""
 
 from base64 import b64encode
 from functools import partial
@@ -10,19 +10,19 @@ from nicegui.events import UploadEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
-from spn4cir.serving.elements import button, panel, picture, words
+from spn4cir.serving.elements import button, image, panel, text_element
 from spn4cir.serving.history import PageHistory, PageState, Reference
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 from spn4cir.serving.uploads import MAX_BYTES
 
-_TITLE = "Search by a picture and a change"
+_TITLE = "Search by an image and a change"
 _STYLE = Path(__file__).with_name("page.css")
 _HITS = 12
 _RECONNECT = 30.0
 
 
 def add_page(app: FastAPI, service: SearchService) -> None:
-    """Adds the page at `/`. Once a process: the page's framework has one application for all."""
+    """Adds the page at `/`. Call it once in a process, as the framework of the page has one application."""
 
     @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT)
     def search_page() -> None:
@@ -34,7 +34,7 @@ def add_page(app: FastAPI, service: SearchService) -> None:
 
 
 class SearchPage:
-    """One visitor's page and where she is."""
+    """The page of one visitor, with the history of the visit."""
 
     def __init__(self, service: SearchService) -> None:
         self._service = service
@@ -44,11 +44,13 @@ class SearchPage:
     def build(self) -> None:
         """Draws the page."""
         with ui.element("header"):
-            words("h1", _TITLE)
+            text_element("h1", _TITLE)
             count = len(self._service.retriever)
-            words("p", f"{count:,} pictures. Choose one, say what should be different, and go on from what you find.")
+            text_element(
+                "p", f"{count:,} images. Choose one, describe what should differ, and refine from the results."
+            )
         with ui.element("div").classes("columns") as content:
-            with panel("1. The picture"):
+            with panel("1. The image"):
                 self._build_reference()
             with ui.element("div").classes("stack"):
                 with panel("2. The change"):
@@ -61,13 +63,13 @@ class SearchPage:
         self._reference = ui.element("div").classes("reference")
         uploader = ui.upload(
             on_upload=self._upload,
-            on_rejected=lambda: self._fail(f"only pictures of at most {MAX_BYTES / 1e6:.0f} MB can be uploaded"),
+            on_rejected=lambda: self._fail(f"only images of at most {MAX_BYTES / 1e6:.0f} MB can be uploaded"),
             max_file_size=MAX_BYTES,
             auto_upload=True,
         )
         uploader.props("accept=image/*").classes("hidden")
         self._uploader = uploader
-        button("Upload a picture", lambda: uploader.run_method("pickFiles")).props("outline")
+        button("Upload an image", lambda: uploader.run_method("pickFiles")).props("outline")
         self._browser = Browser(self._service, self._choose)
         self._browser.build()
         self._show_reference(None)
@@ -78,19 +80,19 @@ class SearchPage:
             self._text.props(f"outlined maxlength={MAX_TEXT} autocomplete=off").on("keydown.enter", self._search)
             self._k = ui.number("Results", value=_HITS, min=1, max=MAX_HITS, precision=0).props("outlined")
             self._button = button("Search", self._search).classes("search")
-        self._problem = words("p", "").props("role=alert").classes("problem")
+        self._problem = text_element("p", "").props("role=alert").classes("problem")
 
     def _build_ranking(self) -> None:
-        self._status = words("p", "Nothing searched yet.").props("role=status").classes("status")
+        self._status = text_element("p", "Nothing searched yet.").props("role=status").classes("status")
         with ui.element("div").classes("trail"):
             self._undo = button("Undo", self._go_back).props("outline")
             self._steps = ui.element("ol").props('aria-label="Searches so far"')
         self._undo.disable()
-        self._hits = ui.element("ol").classes("hits").props('aria-label="Pictures found, best first"')
+        self._hits = ui.element("ol").classes("hits").props('aria-label="Images found, best first"')
 
     def _choose(self, name: str) -> None:
         self._history.choose(Reference(name, name, address(name)))
-        self._show(f"{name} is chosen: say what should be different.")
+        self._show(f"{name} is chosen: describe what should be different.")
         self._text.run_method("focus")
 
     async def _upload(self, event: UploadEventArguments) -> None:
@@ -103,7 +105,7 @@ class SearchPage:
             return
         address = f"data:image/webp;base64,{b64encode(small).decode()}"
         self._history.choose(Reference(event.file.name, data, address))
-        self._show(f"{event.file.name} is uploaded: say what should be different.")
+        self._show(f"{event.file.name} is uploaded: describe what should be different.")
         self._text.run_method("focus")
 
     async def _search(self) -> None:
@@ -111,11 +113,11 @@ class SearchPage:
         if self._busy:
             return
         if reference is None:
-            self._fail("choose a picture first, or upload one")
+            self._fail("choose an image first, or upload one")
             return
         self._set_busy(True)
         try:
-            found = await self._service.search(reference.picture, text, int(self._k.value or 0))
+            found = await self._service.search(reference.image, text, int(self._k.value or 0))
         except InputError as error:
             self._fail(str(error))
             return
@@ -142,7 +144,7 @@ class SearchPage:
         self._status.text = _summary(self._history.current)
 
     def _show(self, status: str) -> None:
-        """The current step."""
+        """Shows the current step."""
         step = self._history.current
         self._status.text = status
         self._problem.text = ""
@@ -156,19 +158,19 @@ class SearchPage:
         self._reference.clear()
         with self._reference:
             if reference is None:
-                words("p", "No picture is chosen yet.")
+                text_element("p", "No image is chosen yet.")
                 return
-            picture(reference.preview, f"The chosen picture: {reference.name}")
-            words("p", reference.name)
+            image(reference.preview, f"The chosen image: {reference.name}")
+            text_element("p", reference.name)
 
     def _show_hits(self, step: PageState) -> None:
         self._hits.clear()
         with self._hits:
             for rank, hit in enumerate(step.hits, start=1):
                 with ui.element("li"):
-                    picture(address(hit.name), f"Rank {rank}: {hit.name}")
-                    words("p", f"{rank}. {hit.name}").classes("name")
-                    words("p", f"score {hit.score:.3f}").classes("score")
+                    image(address(hit.name), f"Rank {rank}: {hit.name}")
+                    text_element("p", f"{rank}. {hit.name}").classes("name")
+                    text_element("p", f"score {hit.score:.3f}").classes("score")
                     refine = button("Refine", partial(self._choose, hit.name)).props("flat dense")
                     refine.props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
 
@@ -177,18 +179,18 @@ class SearchPage:
         with self._steps:
             for step in self._history.steps:
                 if step.searched and step.reference:
-                    words("li", f"{step.reference.name}: {step.text}")
+                    text_element("li", f"{step.reference.name}: {step.text}")
 
 
 def _summary(step: PageState) -> str:
-    """What a step shows, in a sentence that is read out."""
+    """A summary of a step in a sentence, which screen readers read out."""
     if step.reference is None:
-        return "No picture is chosen."
+        return "No image is chosen."
     if not step.searched:
         return f"{step.reference.name} is chosen."
     if not step.hits:
-        return "The gallery holds no other picture."
+        return "The gallery contains no other image."
     best = step.hits[0]
     note = f" Note: {step.warning}." if step.warning else ""
-    found = f"{len(step.hits):,} picture{'s' if len(step.hits) > 1 else ''}"
+    found = f"{len(step.hits):,} image{'s' if len(step.hits) > 1 else ''}"
     return f'{found} for "{step.text}" from {step.reference.name}; the best is {best.name}, {best.score:.3f}.{note}'

@@ -1,13 +1,13 @@
-"""What a client is answered when its request will not do."""
+"""The error for a request that is refused."""
 
 from spn4cir.errors import InputError
 
 
 class Refusal(InputError):
-    """A request that cannot be answered: a sentence for the person behind the client, and the HTTP status.
+    """A refused request: a sentence for the user, and the HTTP status.
 
     Attributes:
-        status: 4xx where the request is at fault, 503 where the server is full.
+        status: 4xx for a fault of the request, 503 for too many requests at once.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Searches of many clients over one gallery."""
+"""Searches of many clients in one gallery."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -29,21 +29,21 @@ MAX_TEXT = 2_000
 _LARGEST_BATCH = 32
 _WINDOW = 0.003
 _IN_FLIGHT = 256
-# A picture of 50 megapixels takes up to 200 MB while it is decoded.
+# An image of 50 megapixels takes up to 200 MB while it is decoded.
 _DECODERS = 2
-# The network sees a narrow picture padded: this many pixels are those of 50 megapixels, two to one.
-_MOST_PADDED = 80_000_000
+# A narrow image is padded for the network; an image of 50 megapixels and sides 2:1 has this many pixels then.
+_MAX_PADDED = 80_000_000
 _THUMBNAIL = 256
 _THUMBNAILS_KEPT = 2_048
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        hits: best first.
-        warning: a sentence about a text that was cut; None where it was read whole.
+        hits: the hits, best first.
+        warning: a warning about a text that was cut; None if it was read whole.
     """
 
     hits: tuple[Hit, ...]
@@ -56,24 +56,24 @@ class _Question(NamedTuple):
 
 
 class SearchService:
-    """A gallery that many clients search at once; an asynchronous context manager, inside of which it works.
+    """A gallery that many clients search at once. Use it as an asynchronous context manager.
 
-    Pictures are decoded by two threads, whole batches of queries answered by a third: the event loop only waits.
+    Two threads decode images, and a third one answers batches of queries, so that the event loop is never blocked.
     """
 
     def __init__(self, retriever: Retriever, folder: Path) -> None:
-        """Takes the gallery.
+        """Creates a service.
 
         Args:
-            retriever: the network with the index of the pictures. Nobody else searches or changes it meanwhile.
-            folder: where they lie; a picture that leads out of it, as a link may by now, is not read.
+            retriever: the network and the index of the images; no other code may search or change it meanwhile.
+            folder: the folder of the images. An image that is a link out of the folder is not read.
         """
         self.retriever = retriever
         self._folder = folder.resolve()
         self._batcher = Batcher(self._answer, _LARGEST_BATCH, _WINDOW)
         self._decoders = ThreadPoolExecutor(_DECODERS, "decode")
         self._in_flight = 0
-        self.thumbnail = lru_cache(maxsize=_THUMBNAILS_KEPT)(self._draw_thumbnail)
+        self._cached_thumbnail = lru_cache(maxsize=_THUMBNAILS_KEPT)(self._draw_thumbnail)
 
     async def __aenter__(self) -> Self:
         await self._batcher.__aenter__()
@@ -83,43 +83,43 @@ class SearchService:
         await self._batcher.__aexit__(*error)
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    async def search(self, picture: str | bytes, text: str, k: int) -> Found:
-        """The best candidates for a picture and a change; the picture itself is not among them.
+    async def search(self, image: str | bytes, text: str, k: int) -> Found:
+        """Finds the best images for a query image and a change, without the query image itself.
 
         Args:
-            picture: the name of one of the gallery, or the bytes of a file.
-            text: what is to be different.
-            k: how many, 1 to `MAX_HITS`.
+            image: the name of an image of the gallery, or the bytes of a file.
+            text: the change to search for.
+            k: number of hits, 1 to `MAX_HITS`.
 
         Raises:
-            Refusal: with the status and a sentence: the picture, the text or `k` will not do, or too many search.
+            Refusal: the image, the text or `k` is invalid, or there are too many requests.
         """
         if not 1 <= k <= MAX_HITS:
-            raise Refusal(422, f"k is {k}; ask for 1 to {MAX_HITS:,} pictures")
+            raise Refusal(422, f"k is {k}; ask for 1 to {MAX_HITS:,} images")
         _check_text(text)
         with self._counted():
-            query, warning = await self._decode(self._prepare, picture, text)
+            query, warning = await self._decode(self._prepare, image, text)
             return Found(await self._batcher.ask(_Question(query, k)), warning)
 
-    async def picture(self, name: str) -> bytes:
-        """A small WebP of a picture of the gallery. Raises Refusal for a name that is not there."""
+    async def thumbnail(self, name: str) -> bytes:
+        """A WebP of at most 256 pixels a side of an image of the gallery. Raises Refusal for an unknown name."""
         with self._counted():
-            return await self._decode(self.thumbnail, name)
+            return await self._decode(self._cached_thumbnail, name)
 
     async def preview(self, data: bytes) -> bytes:
-        """A small WebP of an upload. Raises Refusal for one that will not do."""
+        """A WebP of at most 256 pixels a side of an upload. Raises Refusal as `decode_upload` does."""
         with self._counted():
             return await self._decode(lambda: _small(decode_upload(data)))
 
     def names(self, part: str = "") -> list[str]:
-        """Names of the gallery that contain `part`, letters' case aside, in order."""
+        """The names in the gallery that contain `part`, ignoring case, sorted."""
         part = part.casefold()
         return [name for name in self.retriever.names if part in name.casefold()]
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
         if self._in_flight >= _IN_FLIGHT:
-            raise Refusal(503, f"{_IN_FLIGHT} requests are under way already; try again in a second")
+            raise Refusal(503, f"{_IN_FLIGHT} requests are being answered already; try again in a second")
         self._in_flight += 1
         try:
             yield
@@ -129,16 +129,16 @@ class SearchService:
     async def _decode(self, work: Callable[..., R], *arguments: str | bytes) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    def _prepare(self, picture: str | bytes, text: str) -> tuple[Query, str | None]:
-        image = self._uploaded(picture) if isinstance(picture, bytes) else self._path(picture)
+    def _prepare(self, image: str | bytes, text: str) -> tuple[Query, str | None]:
+        source = self._uploaded(image) if isinstance(image, bytes) else self._path(image)
         try:
-            return self.retriever.prepare(image, text), self.retriever.text_warning(text)
+            return self.retriever.prepare(source, text), self.retriever.text_warning(text)
         except InputError as error:
             raise Refusal(422, _without_folder(str(error), self._folder)) from None
 
     def _uploaded(self, data: bytes) -> Image.Image:
         image = decode_upload(data)
-        if self.retriever.padded_pixels(image) > _MOST_PADDED:
+        if self.retriever.padded_pixels(image) > _MAX_PADDED:
             raise Refusal(422, f"the image is too narrow ({image.width:,} x {image.height:,} pixels); crop it")
         return image
 
@@ -148,43 +148,43 @@ class SearchService:
         except Refusal:
             raise
         except InputError:
-            raise Refusal(404, f"the picture {name!r} can no longer be read; start the server again") from None
+            raise Refusal(404, f"the image {name!r} can no longer be read; restart the server") from None
 
     def _path(self, name: str) -> Path:
-        """Where a picture lies: names are looked up, never joined to a folder."""
+        """The path of an image. Names are looked up in the index, never joined to a folder."""
         if name not in self.retriever:
-            raise Refusal(404, f"no picture of the gallery is called {name!r}; GET /api/pictures lists the names")
+            raise Refusal(404, f"no image of the gallery is called {name!r}; GET /api/images lists the names")
         path = self.retriever.path(name)
         if not leads_into(path, self._folder):
-            raise Refusal(404, f"the picture {name!r} is no longer in the gallery; start the server again")
+            raise Refusal(404, f"the image {name!r} is no longer in the gallery; restart the server")
         return path
 
     def _answer(self, questions: list[_Question]) -> list[tuple[Hit, ...]]:
-        """Asked with the largest k: the hits of a smaller one are the beginning of those."""
+        """Searches with the largest k of all questions, as the hits of a smaller k are the first of those."""
         largest = max(question.k for question in questions)
         found = self.retriever.search_many([question.query for question in questions], k=largest)
         return [tuple(hits[: question.k]) for hits, question in zip(found, questions, strict=True)]
 
 
 def address(name: str) -> str:
-    """Where the server has the small picture of a name of the gallery."""
+    """The address of the thumbnail of an image of the gallery."""
     return f"/api/thumbnail?{urlencode({'name': name})}"
 
 
 def leads_into(path: Path, folder: Path) -> bool:
-    """Whether a path ends up below a folder (a resolved one) when links are followed."""
+    """Whether a path, with links followed, is below a folder (a resolved path)."""
     return path.resolve().is_relative_to(folder)
 
 
 def _check_text(text: str) -> None:
     if not text.strip():
-        raise Refusal(422, "the text is empty; say what is to be different, as in 'is red with long sleeves'")
+        raise Refusal(422, "the text is empty; describe the change, as in 'is red with long sleeves'")
     if len(text) > MAX_TEXT:
         raise Refusal(422, f"the text has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")
 
 
 def _without_folder(message: str, folder: Path) -> str:
-    """A client need not learn where the gallery lies."""
+    """The message without the path of the gallery, which clients must not see."""
     return message.replace(f"{folder}/", "")
 
 

@@ -118,8 +118,8 @@ def test_a_form_s_empty_fields_are_none(client):
         ({"reference": "h.png"}, 422, "'text' is missing"),
         ({"reference": "h.png", "text": " \n"}, 422, "the text is empty"),
         ({"reference": "h.png", "text": "x" * 2001}, 422, "2,001 characters, more than 2,000"),
-        ({"reference": "nowhere.png", "text": "x"}, 404, "no picture of the gallery is called 'nowhere.png'"),
-        ({"reference": "broken.png", "text": "x"}, 404, "no picture of the gallery"),
+        ({"reference": "nowhere.png", "text": "x"}, 404, "no image of the gallery is called 'nowhere.png'"),
+        ({"reference": "broken.png", "text": "x"}, 404, "no image of the gallery"),
         ({"text": "x", "image": "h.png"}, 422, "'image' must be a file"),
         *(
             ({"reference": "h.png", "text": "x", "k": k}, 422, f"'k' must be a whole number from 1 to 1,000, not '{k}'")
@@ -205,13 +205,13 @@ def test_pictures_of_every_mode_are_searched_with(client, data):
 @pytest.mark.parametrize(
     ("data", "status", "part"),
     [
-        (b"\0", 415, "broken or of a type that is not read; send PNG, JPEG, WebP, BMP or GIF"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "of a type that is not read"),
-        (encoded(NOISE, "TIFF"), 415, "of a type that is not read"),
+        (b"\0", 415, "broken or its type is not supported; send PNG, JPEG, WebP, BMP or GIF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "its type is not supported"),
+        (encoded(NOISE, "TIFF"), 415, "its type is not supported"),
         (encoded(NOISE)[:-900], 422, "the image is broken"),
         (encoded(NOISE, "JPEG")[:-200], 422, "the image is broken"),
-        (claimed_png(10_000, 5_001), 413, "10,000 x 5,001 pixels, more than the 50 million that are read"),
-        (claimed_png(60_000, 60_000), 413, "far more pixels than the 50 million"),
+        (claimed_png(10_000, 5_001), 413, "10,000 x 5,001 pixels, more than the limit of 50 million"),
+        (claimed_png(60_000, 60_000), 413, "far more pixels than the limit of 50 million"),
         (claimed_png(10_000, 5_000), 422, "the image is broken"),
         (encoded(Image.new("L", (20_000_000, 1))), 422, "narrow"),
         (encoded(Image.new("RGBA", (14_000, 1))), 422, "too narrow (14,000 x 1 pixels); crop it"),
@@ -254,12 +254,12 @@ def test_a_text_that_is_cut_is_searched_for_with_a_warning(client):
 
 
 def test_health_and_names(client):
-    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "pictures": len(NAMES)}
+    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "images": len(NAMES)}
     names = sorted(NAMES)
-    assert client.get("/api/pictures").json() == {"total": 8, "names": names}
-    assert client.get("/api/pictures", params={"offset": 3, "limit": 2}).json() == {"total": 8, "names": names[3:5]}
-    assert client.get("/api/pictures", params={"contains": "IN/"}).json()["names"] == ["in/c.jpeg", "in/deep/e.bmp"]
-    refused(client.get("/api/pictures", params={"limit": 1001}), 422, "'limit': ")
+    assert client.get("/api/images").json() == {"total": 8, "names": names}
+    assert client.get("/api/images", params={"offset": 3, "limit": 2}).json() == {"total": 8, "names": names[3:5]}
+    assert client.get("/api/images", params={"contains": "IN/"}).json()["names"] == ["in/c.jpeg", "in/deep/e.bmp"]
+    refused(client.get("/api/images", params={"limit": 1001}), 422, "'limit': ")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -271,7 +271,7 @@ def test_a_thumbnail_is_a_small_webp(client, name):
 
 def test_the_description_names_every_answer(client):
     described = client.get("/openapi.json").json()
-    assert sorted(described["paths"]) == ["/api/health", "/api/pictures", "/api/search", "/api/thumbnail"]
+    assert sorted(described["paths"]) == ["/api/health", "/api/images", "/api/search", "/api/thumbnail"]
     operation = described["paths"]["/api/search"]["post"]
     assert sorted(operation["responses"]) == ["200", "400", "404", "413", "415", "422", "503"]
     schemas = described["components"]["schemas"]
@@ -327,7 +327,7 @@ def test_a_gallery_of_links_that_lead_out_is_empty(tmp_path, place):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "link.png").symlink_to(place / "secret.png")
     retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
-    with pytest.raises(Exception, match="every picture is a link that leads out of the folder"):
+    with pytest.raises(Exception, match="every image is a link that leads out of the folder"):
         index_gallery(retriever, tmp_path / "gallery")
 
 
@@ -335,5 +335,5 @@ def test_what_is_left_out_is_named(tmp_path, place, capsys):
     retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
     index_gallery(retriever, place / "gallery")
     said = capsys.readouterr().err
-    assert "left out, for they cannot be read: broken.png\n" in said
-    assert "left out, for they are links that lead out of the gallery: link.png\n" in said
+    assert "left out because they cannot be read: broken.png\n" in said
+    assert "left out because they are links that lead out of the gallery: link.png\n" in said

@@ -17,7 +17,7 @@ from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
 
 ROOT = Path(__file__).parents[2]
-PICTURES = 30
+IMAGES = 30
 CLIENTS = 16
 CHANGE = "What should be different"
 PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
@@ -32,7 +32,7 @@ class Server(NamedTuple):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / f"{number:02}.png", number)
     draw(folder / "upload.png", 99)
     (folder / "broken.png").write_text("no picture")
@@ -51,7 +51,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     )  # fmt: skip
     assert process.stdout is not None
     said = process.stdout.readline()
-    found = re.match(rf"(http://127\.0\.0\.1:\d+)/ serves {PICTURES} pictures", said)
+    found = re.match(rf"(http://127\.0\.0\.1:\d+)/ serves {IMAGES} images", said)
     if not found:
         process.kill()
         pytest.fail(f"the server said {said!r}: {process.communicate()[1]}")
@@ -61,8 +61,8 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def choose(page, name: str) -> None:
-    page.get_by_label("Pictures of the gallery").get_by_role("button", name=name, exact=True).click()
-    page.get_by_role("img", name=f"The chosen picture: {name}").wait_for()
+    page.get_by_label("Images of the gallery").get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("img", name=f"The chosen image: {name}").wait_for()
 
 
 def ask(page, text: str) -> None:
@@ -89,13 +89,13 @@ def test_pick_type_see_refine_undo(server, open_page):
     assert first == found_by(server, "01.png", "is red", 12)
     assert page.get_by_text(re.compile(r"^score -?0\.\d{3}$")).count() == 12
     page.get_by_role("button", name=f"Refine from {first[2]}, rank 3").click()
-    page.get_by_role("img", name=f"The chosen picture: {first[2]}").wait_for()
+    page.get_by_role("img", name=f"The chosen image: {first[2]}").wait_for()
     assert ranking(page) == []
     ask(page, "has stripes")
     assert ranking(page) == found_by(server, first[2], "has stripes", 12)
     for _ in range(2):
         page.get_by_role("button", name="Undo").click()
-    page.get_by_text('Undone. 12 pictures for "is red" from 01.png').wait_for()
+    page.get_by_text('Undone. 12 images for "is red" from 01.png').wait_for()
     assert ranking(page) == first
     assert page.get_by_label(CHANGE).input_value() == "is red"
     assert page.get_by_label("Searches so far").get_by_role("listitem").all_inner_texts() == ["01.png: is red"]
@@ -104,9 +104,9 @@ def test_pick_type_see_refine_undo(server, open_page):
 def test_an_upload_is_searched_with(server, open_page):
     page = open_page(server.address)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Upload a picture").click()
+        page.get_by_role("button", name="Upload an image").click()
     chooser.value.set_files(server.folder / "upload.png")
-    page.get_by_role("img", name="The chosen picture: upload.png").wait_for()
+    page.get_by_role("img", name="The chosen image: upload.png").wait_for()
     ask(page, "is red")
     files = {"image": (server.folder / "upload.png").read_bytes()}
     hits = httpx.post(f"{server.address}/api/search", data={"text": "is red", "k": "12"}, files=files).json()["hits"]
@@ -116,14 +116,14 @@ def test_an_upload_is_searched_with(server, open_page):
 def test_what_will_not_do_is_said_on_the_page(server, open_page):
     page = open_page(server.address)
     page.get_by_role("button", name="Search").click()
-    page.get_by_role("alert").get_by_text("Choose a picture first, or upload one.").wait_for()
+    page.get_by_role("alert").get_by_text("Choose an image first, or upload one.").wait_for()
     choose(page, "02.png")
     assert page.get_by_role("alert").inner_text() == ""
     page.get_by_role("button", name="Search").click()
     page.get_by_role("alert").get_by_text("The text is empty").wait_for()
     for file, sentence in (
-        ("broken.png", "The image is broken or of a type"),
-        ("vast.png", "Only pictures of at most 10 MB"),
+        ("broken.png", "The image is broken or its type"),
+        ("vast.png", "Only images of at most 10 MB"),
     ):
         page.locator("input[type=file]").set_input_files(server.folder / file)
         page.get_by_role("alert").get_by_text(sentence).wait_for()
@@ -131,7 +131,7 @@ def test_what_will_not_do_is_said_on_the_page(server, open_page):
 
 def test_the_gallery_is_paged_and_filtered(server, open_page):
     page = open_page(server.address)
-    tiles = page.get_by_label("Pictures of the gallery").get_by_role("button")
+    tiles = page.get_by_label("Images of the gallery").get_by_role("button")
     page.get_by_text("1 to 24 of 30").wait_for()
     assert tiles.count() == 24
     page.get_by_role("button", name="Next").click()
@@ -151,12 +151,12 @@ def test_a_search_needs_no_mouse(server, open_page):
         if chosen.evaluate("tile => tile === document.activeElement"):
             break
     page.keyboard.press("Enter")
-    page.get_by_role("img", name="The chosen picture: 02.png").wait_for()
+    page.get_by_role("img", name="The chosen image: 02.png").wait_for()
     assert chosen.get_attribute("aria-pressed") == "true"
     page.wait_for_function("document.activeElement.placeholder === 'is red with long sleeves'")
     page.keyboard.type("is red")
     page.keyboard.press("Enter")
-    page.get_by_role("status").get_by_text('12 pictures for "is red" from 02.png; the best is').wait_for()
+    page.get_by_role("status").get_by_text('12 images for "is red" from 02.png; the best is').wait_for()
 
 
 def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
