@@ -47,7 +47,7 @@ def test_the_examples_of_the_docstring(tmp_path, monkeypatch):
 
 
 def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
-    """A picture and a text; the picture with the empty text; the text with features of zeros."""
+    """An image and a text; the image with the empty text; the text with features of zeros."""
     image = features(encoder, pictures[0])
     with Image.open(pictures[0]) as opened:
         found = encoder.encode_query(
@@ -68,7 +68,7 @@ def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
     assert torch.allclose(found, torch.cat(wanted), atol=1e-6)
 
 
-def test_encode_takes_texts_for_queries_and_pictures_for_documents(encoder, pictures):
+def test_encode_takes_texts_for_queries_and_images_for_documents(encoder, pictures):
     mixed = encoder.encode([pictures[0], {"image": pictures[0], "text": "is red"}])
     assert np.allclose(mixed[0], encoder.encode_document(pictures[0]), atol=1e-6)
     assert np.allclose(mixed[1], encoder.encode_query({"image": pictures[0], "text": "is red"}), atol=1e-6)
@@ -77,7 +77,7 @@ def test_encode_takes_texts_for_queries_and_pictures_for_documents(encoder, pict
     assert encoder.encode([]).shape == (0, 12)
 
 
-def test_each_picture_is_encoded_once_in_batches(encoder, pictures):
+def test_each_image_is_encoded_once_in_batches(encoder, pictures):
     """Of queries too, which need the reference's feature alone."""
     queries = [{"image": path, "text": "is red"} for path in pictures]
     _ = encoder.dim
@@ -130,7 +130,7 @@ def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
         (lambda e, p: e.similarity_pairwise(np.zeros((2, 12)), np.zeros((3, 12))), "2 queries and 3 documents"),
     ],
 )
-def test_what_will_not_do_is_said(encoder, pictures, call, said):
+def test_invalid_inputs_are_reported(encoder, pictures, call, said):
     with pytest.raises(InputError, match=said):
         call(encoder, pictures[0])
 

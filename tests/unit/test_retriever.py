@@ -1,4 +1,4 @@
-"""Search from Python: the gallery follows its folder, an index comes back as it was saved."""
+"""Search from Python: the gallery follows its folder, and a loaded index equals the saved one."""
 
 import doctest
 import json
@@ -52,7 +52,7 @@ def held(empty, folder) -> Retriever:
 
 @pytest.fixture
 def encoded(monkeypatch) -> list[int]:
-    """How many pictures each batch encoded."""
+    """How many images each batch encoded."""
     counts: list[int] = []
     encode = spn4cir.search.encode.encode_pixels
 
@@ -85,7 +85,7 @@ def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
     assert runner.failures == 0
 
 
-def test_a_hit_tells_name_score_and_path(held, folder):
+def test_a_hit_has_name_score_and_path(held, folder):
     hits = held.search(folder / "a.png", "is red")
     assert sorted(names(hits)) == list(NAMES[1:])
     assert all(hit.path == str(folder / hit.name) for hit in hits)
@@ -93,8 +93,8 @@ def test_a_hit_tells_name_score_and_path(held, folder):
     assert all(-1.001 < hit.score < 1.001 for hit in hits)
 
 
-def test_the_query_may_be_a_file_a_picture_or_a_name(held, folder):
-    """A text that is a name of the gallery is that picture, wherever one stands."""
+def test_the_query_may_be_a_file_an_image_or_a_name(held, folder):
+    """A string that is a name in the gallery is that image, from any working directory."""
     wanted = held.search(folder / "in" / "d.png", "is red")
     with Image.open(folder / "in" / "d.png") as opened:
         assert held.search(opened, "is red") == wanted
@@ -115,7 +115,7 @@ def test_the_reference_is_left_out_under_each_of_its_names(empty, folder, tmp_pa
     assert sorted(names(empty.index(folder).search(elsewhere, "is red"))) == list(NAMES[1:])
 
 
-def test_no_picture_of_the_gallery_is_read_for_a_search(held, folder, tmp_path):
+def test_no_image_of_the_gallery_is_read_for_a_search(held, folder, tmp_path):
     query = shutil.copy(folder / "a.png", tmp_path / "query.png")
     wanted = held.search(query, "is red")
     shutil.rmtree(folder)
@@ -153,19 +153,19 @@ def test_only_what_is_new_or_changed_is_encoded(held, folder, encoded):
     assert encoded == [2]
 
 
-def test_an_index_brought_up_to_date_is_one_made_anew(held, empty, folder, weights):
+def test_a_refreshed_index_equals_a_new_one(held, empty, folder, weights):
     draw(folder / "new.png", 50)
     draw(folder / "in" / "d.png", 51)
     (folder / "in" / "e.png").unlink()
     held.refresh()
-    anew = Retriever.from_checkpoint(weights, workers=0).index(folder)
-    assert held.names == anew.names
-    found, wanted = (each.search("a.png", "is red", k=99) for each in (held, anew))
+    rebuilt = Retriever.from_checkpoint(weights, workers=0).index(folder)
+    assert held.names == rebuilt.names
+    found, wanted = (each.search("a.png", "is red", k=99) for each in (held, rebuilt))
     assert names(found) == names(wanted)
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in wanted], abs=1e-6)
 
 
-def test_pictures_come_and_go_by_name(held, folder, tmp_path, encoded):
+def test_images_come_and_go_by_name(held, folder, tmp_path, encoded):
     elsewhere = draw(tmp_path / "elsewhere" / "z.png", 60)
     assert held.add([elsewhere, draw(folder / "in" / "y.png", 61)]).added == ("z.png", "in/y.png")
     assert held.path("z.png") == elsewhere
@@ -178,7 +178,7 @@ def test_pictures_come_and_go_by_name(held, folder, tmp_path, encoded):
     assert {"z.png", "in/y.png"} <= set(held.names)
 
 
-def test_a_picture_whose_only_copy_goes_leaves_its_vector(held, folder):
+def test_an_image_whose_only_copy_goes_leaves_its_vector(held, folder):
     shutil.copy(folder / "a.png", folder / "again.png")
     held.refresh()
     assert len(held.image_index.vectors) == 6
@@ -188,7 +188,7 @@ def test_a_picture_whose_only_copy_goes_leaves_its_vector(held, folder):
     assert len(held.image_index.vectors) == 5
 
 
-def test_a_list_of_pictures_is_named_from_the_folder_that_they_share(empty, folder):
+def test_a_list_of_images_is_named_from_the_folder_that_they_share(empty, folder):
     listed = [folder / "a.png", str(folder / "in" / "d.png")]
     assert empty.index(listed).names == ("a.png", "in/d.png")
     assert empty.index([folder / "in" / "d.png"]).names == ("d.png",)
@@ -196,7 +196,7 @@ def test_a_list_of_pictures_is_named_from_the_folder_that_they_share(empty, fold
         empty.refresh()
 
 
-def test_broken_pictures_are_all_named_and_nothing_changes(held, folder, encoded):
+def test_broken_images_are_all_named_and_nothing_changes(held, folder, encoded):
     for name in ("bad.png", "in/worse.png"):
         (folder / name).write_text("no picture")
     draw(folder / "new.png", 50)
@@ -208,20 +208,20 @@ def test_broken_pictures_are_all_named_and_nothing_changes(held, folder, encoded
     assert held.names == tuple(sorted((*NAMES, "new.png")))
 
 
-def test_a_single_broken_picture_tells_why(empty, folder):
+def test_the_error_of_a_single_broken_image_has_the_reason(empty, folder):
     (folder / "bad.png").write_text("no picture")
     with pytest.raises(InputError, match=r"bad.png: cannot be decoded \(.*\); replace the file or remove it"):
         empty.index(folder)
 
 
-def test_a_picture_that_breaks_leaves_the_gallery_when_skipped(held, folder):
+def test_an_image_that_breaks_leaves_the_gallery_when_skipped(held, folder):
     (folder / "a.png").write_text("no picture")
     changes = held.refresh(skip=True)
     assert (changes.skipped, changes.removed, changes.unchanged) == (("a.png",), ("a.png",), 5)
     assert "a.png" not in held
 
 
-def test_a_name_that_is_no_utf8_is_told_and_may_be_skipped(empty, folder):
+def test_a_name_that_is_no_utf8_is_reported_and_may_be_skipped(empty, folder):
     shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
     with pytest.raises(InputError, match=r"caf\\udce9.png: its path is not UTF-8; rename it"):
         empty.index(folder)
@@ -229,7 +229,7 @@ def test_a_name_that_is_no_utf8_is_told_and_may_be_skipped(empty, folder):
     assert (changes.skipped, changes.added) == (("caf\\udce9.png",), NAMES)
 
 
-def test_a_gallery_of_broken_pictures_alone_is_refused(empty, tmp_path):
+def test_a_gallery_of_broken_images_alone_is_refused(empty, tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "bad.png").write_text("no picture")
     with pytest.raises(InputError, match=r"bad.png: cannot be decoded"):
@@ -272,7 +272,7 @@ def test_a_gallery_of_nothing_but_the_reference_gives_nothing(empty, folder):
 
 
 def test_saved_and_loaded_it_answers_the_same(held, folder, tmp_path):
-    """With the weights in the folder, which stands alone; what was indexed is not encoded again."""
+    """The folder contains the weights and needs no other file; indexed images are not encoded again."""
     wanted = held.search("a.png", "is red")
     held.save(tmp_path / "index")
     assert listing(tmp_path / "index") == ["index.json", "pictures.parquet", "vectors.faiss", "weights.pt"]
@@ -340,7 +340,7 @@ def test_a_damaged_index_is_refused(held, tmp_path, file):
         ({"family": "blip"}, "is a stage-1 checkpoint of family 'clip', not 'blip'"),
     ],
 )
-def test_a_manifest_that_will_not_do_is_refused(held, tmp_path, change, message):
+def test_an_invalid_manifest_is_refused(held, tmp_path, change, message):
     held.save(tmp_path / "index")
     place = tmp_path / "index" / "index.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | change))
@@ -359,7 +359,7 @@ def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
     assert listing(folder) == ["a.png", "b.png", "c.png", "in"]
 
 
-def test_weights_that_lie_in_the_index_are_not_dropped_with_it(held, tmp_path):
+def test_weights_that_are_in_the_index_are_not_dropped_with_it(held, tmp_path):
     held.save(tmp_path / "index")
     loaded = Retriever.load(tmp_path / "index")
     with pytest.raises(InputError, match="index: contains the weights in use; save with weights, or to another folder"):
@@ -367,7 +367,7 @@ def test_weights_that_lie_in_the_index_are_not_dropped_with_it(held, tmp_path):
     assert Retriever.load(tmp_path / "index").names == NAMES
 
 
-def test_a_write_that_breaks_off_leaves_the_index_that_stood_there(held, folder, tmp_path, monkeypatch):
+def test_a_write_that_breaks_off_leaves_the_index_that_was_there(held, folder, tmp_path, monkeypatch):
     held.save(tmp_path / "index")
     draw(folder / "new.png", 50)
     held.refresh()

@@ -1,4 +1,4 @@
-"""The JSON endpoint: what it finds is what the retriever finds, and whatever will not do gets a sentence."""
+"""The JSON endpoint: it finds the hits of the retriever, and reports errors in a sentence."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ TEXT = {"text": "is red"}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A gallery, beside it a picture that is none of it, and a link to that one."""
+    """A gallery, an image outside of it, and a link to that image."""
     folder = tmp_path_factory.mktemp("serving")
     for number, name in enumerate(NAMES):
         draw(folder / "gallery" / name, number)
@@ -93,11 +93,11 @@ def test_a_search_by_name_finds_what_the_retriever_finds(client, retriever, plac
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_upload_of_a_gallery_picture_finds_the_same(client, place, name):
+def test_an_upload_of_a_gallery_image_finds_the_same(client, place, name):
     assert search(client, place / "gallery" / name).json() == search(client, name).json()
 
 
-def test_ten_are_found_unless_told_and_a_small_gallery_comes_whole(client, place):
+def test_ten_are_found_by_default_and_a_small_gallery_is_returned_whole(client, place):
     assert {hit["name"] for hit in search(client, "h.png", k=1000).json()["hits"]} == {*NAMES} - {"h.png"}
     everything = search(client, place / "secret.png", k=1000).json()["hits"]
     assert {hit["name"] for hit in everything} == {*NAMES}
@@ -127,7 +127,7 @@ def test_a_form_s_empty_fields_are_none(client):
         ),
     ],
 )
-def test_fields_that_will_not_do_get_a_sentence(client, fields, status, part):
+def test_fields_that_are_invalid_get_a_sentence(client, fields, status, part):
     refused(client.post("/api/search", data=fields), status, part)
 
 
@@ -164,7 +164,7 @@ def test_names_are_looked_up_and_nothing_else_is_read(client, place, name):
         assert search(client, asked).status_code == (404 if asked else 422)
 
 
-def test_a_picture_that_became_a_link_out_of_the_gallery_is_not_read(tmp_path, place):
+def test_an_image_that_became_a_link_out_of_the_gallery_is_not_read(tmp_path, place):
     gallery = tmp_path / "gallery"
     for name in ("a.png", "b.png"):
         draw(gallery / name, ord(name[0]))
@@ -198,7 +198,7 @@ FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (60, 40), "red")]
         encoded(Image.new("1", (10_000, 5_000))),
     ],
 )
-def test_pictures_of_every_mode_are_searched_with(client, data):
+def test_images_of_every_mode_are_searched_with(client, data):
     assert len(search(client, data).json()["hits"]) == len(NAMES)
 
 
@@ -218,7 +218,7 @@ def test_pictures_of_every_mode_are_searched_with(client, data):
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_pictures_that_will_not_do_get_a_sentence(client, data, status, part):
+def test_images_that_are_invalid_get_a_sentence(client, data, status, part):
     refused(search(client, data), status, part)
 
 
@@ -308,7 +308,7 @@ def test_pages_of_other_sites_may_not_ask(client):
     assert client.get("/api/health", headers={"host": "localhost:7860"}).status_code == 200
 
 
-def test_every_answer_tells_the_browser_to_be_careful(client):
+def test_every_answer_has_security_headers(client):
     for path in ("/api/health", "/api/nothing"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"

@@ -14,7 +14,7 @@ from tests.helpers.layouts import draw
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """Where a checkpoint and a gallery lie; a server that starts fails the test."""
+    """A folder with a checkpoint and a gallery; a server that starts fails the test."""
     draw(tmp_path / "gallery" / "a.png", 0)
     (tmp_path / "empty").mkdir()
     write_checkpoint(tmp_path / "best.pt")
@@ -47,7 +47,7 @@ def refusal(**changes) -> str:
         ({"index": "empty"}, "empty: is no index"),
     ],
 )
-def test_what_will_not_do_is_one_line(place, changes, said):
+def test_invalid_options_are_one_line(place, changes, said):
     assert said in refusal(**changes)
 
 

@@ -113,7 +113,7 @@ def test_an_upload_is_searched_with(server, open_page):
     assert ranking(page) == [hit["name"] for hit in hits]
 
 
-def test_what_will_not_do_is_said_on_the_page(server, open_page):
+def test_invalid_requests_are_reported_on_the_page(server, open_page):
     page = open_page(server.address)
     page.get_by_role("button", name="Search").click()
     page.get_by_role("alert").get_by_text("Choose an image first, or upload one.").wait_for()

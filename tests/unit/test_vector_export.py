@@ -18,7 +18,7 @@ from tests.helpers.pages import run_page
 from tests.helpers.published import flags, write_published
 
 NAMES = ["again.png", "coat.png", "dress.png", "in/shirt.png", "top.png"]
-# Of a picture: clip has one vector, blip2 several.
+# Number of vectors of an image: clip has one, blip2 several.
 FAMILIES = ("clip", "blip2")
 
 
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path("my-model")
 
 
-def test_a_row_a_picture_in_groups_with_what_the_vectors_are(model, pictures, monkeypatch):
+def test_an_image_is_a_row_and_the_schema_has_metadata(model, pictures, monkeypatch):
     encoder = Encoder.from_checkpoint(model)
     monkeypatch.setattr(spn4cir.search.export, "GROUP_NUMBERS", 2 * encoder.tokens * encoder.dim)
     Retriever.from_checkpoint(model, workers=0).index(pictures).save("index")

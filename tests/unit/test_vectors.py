@@ -18,7 +18,7 @@ def unit(rng, *shape) -> np.ndarray:
 
 
 def clustered(rng, count: int, tokens: int) -> np.ndarray:
-    """Pictures around 20 centres, as pictures of a kind lie together."""
+    """Vectors around 20 centres, as those of similar images are."""
     drawn = unit(rng, 20)[rng.integers(20, size=(count, 1))] + 0.4 * unit(rng, count, tokens)
     return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
 
@@ -52,7 +52,7 @@ def test_the_best_are_those_of_the_whole_matrix(tokens, count):
     assert top(filled(targets), queries, count) == expected(targets, queries, count)
 
 
-def test_a_picture_that_fills_the_list_of_vectors_hides_no_other():
+def test_an_image_that_fills_the_list_of_vectors_hides_no_other():
     """Its 32 tokens are the 32 nearest vectors of the query."""
     rng = np.random.default_rng(0)
     targets, query = clustered(rng, 100, 32), unit(rng, 1)
@@ -61,7 +61,7 @@ def test_a_picture_that_fills_the_list_of_vectors_hides_no_other():
 
 
 def test_equal_scores_are_all_handed_over():
-    """So that the caller can order them by name, however few it asks for."""
+    """The caller can sort them by name, even if it asks for fewer."""
     rng = np.random.default_rng(0)
     targets, query = clustered(rng, 200, 1), unit(rng, 1)
     targets[10:130] = query
@@ -70,8 +70,8 @@ def test_equal_scores_are_all_handed_over():
 
 
 @pytest.mark.parametrize("limit", [10_000, 200])
-def test_an_updated_index_is_one_made_anew(monkeypatch, limit):
-    """Exact and approximate (every list searched): pictures leave, others come, nothing else moves."""
+def test_an_updated_index_equals_a_new_one(monkeypatch, limit):
+    """Images are removed and added, in an exact and an approximate index (all lists searched)."""
     monkeypatch.setattr(module, "EXACT_BELOW", limit)
     monkeypatch.setattr(module, "RECALL", 2)
     rng = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_an_updated_index_is_one_made_anew(monkeypatch, limit):
 
 
 def test_lists_come_and_go_with_the_number_of_vectors(monkeypatch, capsys):
-    """Vectors count, not pictures; the recall is measured against an exact search, and printed."""
+    """The limit counts vectors, not images; the recall against an exact search is measured and printed."""
     monkeypatch.setattr(module, "EXACT_BELOW", 400)
     targets = clustered(np.random.default_rng(0), 200, 2)
     held = filled(targets[:199])
@@ -104,7 +104,7 @@ def test_lists_come_and_go_with_the_number_of_vectors(monkeypatch, capsys):
     assert top(held, queries, 5) == expected(targets, queries, 5)
 
 
-def test_the_recall_that_is_told_is_the_one_that_is_met(monkeypatch):
+def test_the_reported_recall_is_reached(monkeypatch):
     monkeypatch.setattr(module, "EXACT_BELOW", 3_000)
     rng = np.random.default_rng(0)
     targets = clustered(rng, 3_000, 1)
@@ -159,7 +159,7 @@ def test_written_and_read_it_answers_the_same_and_can_be_changed(monkeypatch, tm
 
 @pytest.mark.parametrize(("place", "code"), [("/dev/full", errno.ENOSPC), ("nowhere/vectors.faiss", errno.ENOENT)])
 def test_a_failed_write_is_the_systems_error(tmp_path, place, code):
-    """As of any other file, so that a full disk is one line."""
+    """A full disk is reported in one line."""
     with pytest.raises(OSError, match=os.strerror(code)) as raised:
         filled(unit(np.random.default_rng(0), 500, 1)).write(tmp_path / place)
     assert raised.value.errno == code
