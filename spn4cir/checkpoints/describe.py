@@ -1,4 +1,4 @@
-"""What a checkpoint file holds: family, stage, sizes, and the pipelines of `params.yaml` that it fits."""
+"""Description of a checkpoint: family, stage, sizes, and the pipelines of `params.yaml` that it fits."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,18 +15,18 @@ REST = "heads"
 
 @dataclass(frozen=True)
 class Description:
-    """A checkpoint in figures.
+    """The properties of a checkpoint.
 
     Attributes:
-        family: whose network it is.
-        stage: 1 or 2.
-        container: the state dict's key in the file, and the prefix of its names.
-        epoch: after which it was written; None where the file does not tell.
-        sizes: what the network is built of; None where the family does not tell.
-        parameters: how many, by tower; the temperature is not among them.
-        vocabulary: how many words of a tokenizer the file carries; None for none.
+        family: family of its network.
+        stage: training stage, 1 or 2.
+        container: key of the state dict in the file, and prefix of its names.
+        epoch: epoch after which it was written; None if the file does not contain it.
+        sizes: sizes of the network; None if the family does not report them.
+        parameters: number of parameters by tower, without the temperature.
+        vocabulary: number of words of the tokenizer in the file; None if it contains none.
         fits: pipelines (`<dataset>-<family>`) whose network has these sizes, with the network's name.
-        may_fit: pipelines of the family whose base model's sizes `params.yaml` does not tell.
+        may_fit: pipelines of the family whose base model has sizes that `params.yaml` does not determine.
     """
 
     family: str
@@ -40,23 +40,23 @@ class Description:
     may_fit: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns plain values, for JSON."""
         return asdict(self)
 
     def lines(self) -> list[tuple[str, str]]:
-        """Pairs of a label and what is to be said of it."""
+        """Returns the lines of the printed description, as pairs of label and text."""
         key, prefix = self.container
         place = f"'{key}'" + (f", names begin with '{prefix}'" if prefix else "")
         total = sum(self.parameters.values())
         shares = ", ".join(f"{name} {count:,}" for name, count in self.parameters.items())
         networks = {network: [row for row in self.fits if self.fits[row] == network] for network in self.fits.values()}
         fits = "; ".join(f"{', '.join(rows)} ({network})" for network, rows in networks.items())
-        may_fit = f"{', '.join(self.may_fit)} (params.yaml does not tell the sizes of these base models)"
+        may_fit = f"{', '.join(self.may_fit)} (params.yaml does not contain the sizes of these base models)"
         return [
             ("family", self.family),
             ("stage", str(self.stage)),
             ("container", place),
-            ("epoch", "not told" if self.epoch is None else str(self.epoch)),
+            ("epoch", "unknown" if self.epoch is None else str(self.epoch)),
             *(_size_lines(self.sizes) if self.sizes else []),
             ("parameters", f"{total:,}: {shares}"),
             ("vocabulary", "none in the file" if self.vocabulary is None else f"{self.vocabulary:,} words"),
@@ -77,20 +77,20 @@ def _size_lines(sizes: Sizes) -> list[tuple[str, str]]:
 
 def _tower_line(tower: Tower) -> str:
     layers = "+".join(map(str, tower.layers)) if isinstance(tower.layers, tuple) else tower.layers
-    return f"{tower.kind}, width {tower.width:,}, layers {layers}, heads {tower.heads} (assumed: no file tells)"
+    return f"{tower.kind}, width {tower.width:,}, layers {layers}, heads {tower.heads} (assumed: no file contains it)"
 
 
 def describe(path: Path, params: Params, family: str | None = None, options: Options | None = None) -> Description:
-    """Reads a checkpoint once and describes it; no tokenizer is needed.
+    """Reads a checkpoint once and describes it; this needs no tokenizer.
 
     Args:
-        path: a published file, one of ours, or a hub folder.
-        params: the pipelines to compare with.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
-        options: head widths, where they are not the published ones.
+        path: a published file, a file of this package, or a hub folder.
+        params: the settings whose pipelines are compared with the checkpoint.
+        family: the expected family, or a recipe of it; None detects the family.
+        options: head widths that differ from the published ones.
 
     Raises:
-        InputError: the file will not do.
+        InputError: the file cannot be read or is of another family.
     """
     checkpoint, composer, *_ = open_checkpoint(path, family, options)
     sizes = composer.sizes()
@@ -109,9 +109,9 @@ def describe(path: Path, params: Params, family: str | None = None, options: Opt
 
 
 def _rows(params: Params, family: str) -> Iterator[tuple[str, tuple[str, Sizes | None]]]:
-    """The pipelines of a family, each with its network's name and, where the settings tell them, its sizes.
+    """Yields the pipelines of a family, each with the name of its network and, if the settings imply them, its sizes.
 
-    The base model that open_clip knows tells them, and so does a published file, whose network its family knows.
+    The sizes are known for a base model of open_clip, and for a published file, whose network the family knows.
     """
     for dataset, models in params.models.items():
         for recipe, model in models.stage1.items():
@@ -127,13 +127,13 @@ def _rows(params: Params, family: str) -> Iterator[tuple[str, tuple[str, Sizes |
 
 
 def _recipes(family: str) -> list[str]:
-    """The family, and the recipes whose files are its own."""
+    """Returns the family and the recipes that use its files."""
     others = [name for name, entry in COMPOSERS.items() if not entry.containers]
     return [family, *(name for name in others if composer_class(name).family == family)]
 
 
 def _count_parameters(composer: Composer) -> dict[str, int]:
-    """By tower, in the order of `Composer.parts`; what belongs to none of them comes last, as `REST`."""
+    """Returns parameter counts by tower, in the order of `Composer.parts`, with the others last as `REST`."""
     counts = dict.fromkeys((*composer.parts, REST), 0)
     for name, parameter in composer.named_parameters():
         if name != "temperature":

@@ -1,4 +1,4 @@
-"""Export of a network as a folder in the hub's form."""
+"""Export of a network as a hub folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,21 +33,21 @@ _OWN_TOKENIZER = "open_clip's, which the package brings"
 def export_folder(
     checkpoint: Path, out: Path, facts: Facts, family: str | None = None, options: Options | None = None
 ) -> Config:
-    """Writes the folder whole or not at all, in the place of an earlier export.
+    """Writes the folder atomically and replaces an earlier export.
 
     Args:
-        checkpoint: a published file, one of ours, or such a folder.
-        out: the folder; what `FILES` names lies in it.
-        facts: for the card.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
-        options: what the file does not tell.
+        checkpoint: a published file, a file of this package, or a hub folder.
+        out: the folder to write; it contains the files in `FILES`.
+        facts: facts for the model card.
+        family: the expected family, or a recipe of it; None detects the family.
+        options: values that the file does not contain.
 
     Returns:
-        What `config.json` holds.
+        The content of `config.json`.
 
     Raises:
-        InputError: the file, the words of its tokenizer, the licence or the metrics will not do, or the folder cannot
-            be written or holds something else.
+        InputError: the file, the vocabulary, the licence or the metrics are not valid, or the folder cannot be written
+            or contains other files.
     """
     _check_place(out, checkpoint)
     check_facts(facts)
@@ -68,7 +68,7 @@ def export_folder(
 
 
 def _check_place(out: Path, checkpoint: Path) -> None:
-    """Refuses a place where the checkpoint lies, or a model of another library: its files may have the same names."""
+    """Raises InputError if the folder contains the checkpoint, or a model of another library with equal file names."""
     check_replaceable(out, FILES, "export")
     if not out.exists() or not any(out.iterdir()):
         return
@@ -78,11 +78,11 @@ def _check_place(out: Path, checkpoint: Path) -> None:
     try:
         check_library(out)
     except InputError:
-        raise InputError(f"{out}: holds files that no export wrote; name a new folder for the export") from None
+        raise InputError(f"{out}: contains files that no export wrote; name a new folder for the export") from None
 
 
 def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each tensor under the first of its names, and the first name by each of the others."""
+    """Returns each tensor under its first name, and a dict of each further name to the first name."""
     first: dict[tuple[int, torch.Size], str] = {}
     for name, tensor in state.items():
         first.setdefault((tensor.data_ptr(), tensor.shape), name)

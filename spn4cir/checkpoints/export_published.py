@@ -1,4 +1,4 @@
-"""Export: a checkpoint of either origin as a file that the original code loads."""
+"""Export of a checkpoint as a file that the original code loads."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ from spn4cir.files import check_outside
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """Summary of an exported file.
 
     Attributes:
-        family: whose network it is.
-        stage: 1 or 2, as of the checkpoint.
-        key: the state dict's place in the file.
-        tensors: how many it holds.
-        filled: names among them that the checkpoint's network does not have and no query or target depends on.
-        widened: whether half-precision tensors became float32.
+        family: family of the network.
+        stage: stage of the checkpoint, 1 or 2.
+        key: key of the state dict in the file.
+        tensors: number of tensors in the state dict.
+        filled: names of tensors that the checkpoint's network does not have; no query or target depends on them.
+        widened: whether half-precision tensors were converted to float32.
     """
 
     family: str
@@ -35,21 +35,20 @@ class Export:
 def export_checkpoint(path: Path, out: Path, family: str | None = None, options: Options | None = None) -> Export:
     """Writes the plain published form: container, names and prefix of the stage, all weights in float32.
 
-    The original code loads with `strict=False` and would keep its initial values where names are absent; here every
-    name of its module is present, so that a strict load finds what it asks for too (but for TG-CIR's text masks and
-    token learner in a first-stage file, where they tell nothing: stage 2 begins with copies of the image ones). What
-    this network does not have is filled with fixed values (`Composer.extras`). The vocabulary of our own files is left
-    out, and so is anything else at a file's top level. Published first-stage files hold BLIP-2's ViT matrices in
-    float16; the original's module takes float32 as well.
+    The original code loads with `strict=False` and keeps initial values for absent names. The exported file contains
+    every name of the original module, so that a strict load succeeds too, except for TG-CIR's text masks and token
+    learner in a first-stage file: stage 2 begins with copies of the image ones. Tensors that this network does not have
+    are filled with fixed values (`Composer.extras`). The vocabulary and other top-level entries are not exported.
+    Published first-stage files contain BLIP-2's ViT matrices in float16; the original module also loads float32.
 
     Args:
-        path: a published file, one of ours, or a hub folder.
-        out: the file to write, another one.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
-        options: head widths, where they are not the published ones.
+        path: a published file, a file of this package, or a hub folder.
+        out: the file to write; it must differ from `path`.
+        family: the expected family, or a recipe of it; None detects the family.
+        options: head widths that differ from the published ones.
 
     Raises:
-        InputError: the file will not do, or `out` is the same file, lies in the hub folder or cannot be written.
+        InputError: the file cannot be read, or `out` is the same file, is in the hub folder or cannot be written.
     """
     if out.exists() and out.samefile(path):
         raise InputError(f"{out}: is the checkpoint itself; give the name of another file to write")

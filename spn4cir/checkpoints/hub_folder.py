@@ -1,4 +1,4 @@
-"""A network as a folder in the hub's form: safetensors, settings as JSON, and the words that no package ships."""
+"""Hub folders: the weights of a network as safetensors, settings as JSON, and the vocabulary of its tokenizer."""
 
 import json
 from collections.abc import Mapping
@@ -28,25 +28,25 @@ _AGAIN = "export or download it again"
 
 
 class Config(BaseModel):
-    """What `config.json` holds.
+    """The content of `config.json`.
 
     Attributes:
-        library_name: whose folder it is.
-        format: of the folder.
-        version: of the package that wrote it.
-        family: of the network.
-        recipe: how it was taught, where that is another name than the family's.
-        stage: 1 or 2.
-        epoch: after which the weights were written; null: not told.
-        sizes: what the network is built of; null: the family does not tell.
-        vision_head_width: as it was given; null: the published one.
-        text_head_width: the same of the text tower.
-        preprocess: from a picture to the network's input.
-        tokenizer: `vocab.txt`, or that the package brings its own.
-        max_tokens: what the text tower reads.
-        protocol: of the scores in the card; null: there are none.
-        shared: other names of tensors, each with the name under which the file holds it.
-        files: sha256 of the weights and of the words.
+        library_name: name of the library that wrote the folder.
+        format: version of the folder's format.
+        version: version of the package that wrote the folder.
+        family: family of the network.
+        recipe: training recipe, if its name differs from the family's.
+        stage: training stage, 1 or 2.
+        epoch: epoch after which the weights were written; null if unknown.
+        sizes: sizes of the network; null if the family does not report them.
+        vision_head_width: width of an attention head of the image tower; null for the published one.
+        text_head_width: width of an attention head of the text tower; null for the published one.
+        preprocess: settings that convert an image to the network's input.
+        tokenizer: `vocab.txt`, or a note that a package contains the tokenizer.
+        max_tokens: maximum number of tokens that the text tower reads.
+        protocol: protocol of the scores in the card; null without scores.
+        shared: further names of tensors, each with the name of the tensor in the file.
+        files: sha256 of the weights and of the vocabulary.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,27 +70,27 @@ class Config(BaseModel):
 
     @property
     def name(self) -> str:
-        """The recipe, or the family where there is no other name."""
+        """The recipe, or the family if the recipe has no other name."""
         return self.recipe or self.family
 
 
 def package_version() -> str:
-    """Of this package."""
+    """Returns the version of this package."""
     return version(LIBRARY)
 
 
 def is_hub_folder(place: Path) -> bool:
-    """Whether a path is to be read as such a folder: it is one, or its file of weights."""
+    """Returns whether a path is read as a hub folder: it is a folder, or the weights file of a hub folder."""
     return place.is_dir() or place.name == WEIGHTS
 
 
 def weights_file(place: Path) -> Path:
-    """The file with the weights, of a checkpoint file or a folder."""
+    """Returns the weights file of a checkpoint file or a hub folder."""
     return place / WEIGHTS if place.is_dir() else place
 
 
 def check_library(folder: Path) -> Mapping[str, Any]:
-    """The content of a folder's `config.json`. Raises InputError where there is none, or one of another library."""
+    """Reads a folder's `config.json`. Raises InputError if it is absent or of another library."""
     if not (folder / CONFIG).is_file():
         raise InputError(
             f"{folder}: is a folder without {CONFIG}; expected a checkpoint file (.pt), or a folder that "
@@ -106,7 +106,7 @@ def check_library(folder: Path) -> Mapping[str, Any]:
 
 
 def read_config(folder: Path) -> Config:
-    """Raises InputError for a folder that is of another library, of another version, or damaged."""
+    """Reads the settings. Raises InputError if the folder is of another library or format, or damaged."""
     content = check_library(folder)
     if (found := content.get("format")) != FORMAT:
         raise InputError(f"{folder}: is of format {found}, this version reads {FORMAT}; install the version for it")
@@ -117,15 +117,15 @@ def read_config(folder: Path) -> Config:
     expected = {WEIGHTS, WORDS} if config.tokenizer == WORDS else {WEIGHTS}
     if config.files.keys() != expected:
         raise InputError(
-            f"{folder / CONFIG}: files: holds hashes of {sorted(config.files)}, expected {sorted(expected)}; {_AGAIN}"
+            f"{folder / CONFIG}: files: has hashes of {sorted(config.files)}, expected {sorted(expected)}; {_AGAIN}"
         )
     return config
 
 
 def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
-    """The weights under the network's own names, and the settings; every file is compared with its hash.
+    """Reads the weights and the settings, and compares every file with its hash.
 
-    Raises InputError for a folder that is no such export, or damaged.
+    Raises InputError if the folder is not an export of this package or is damaged.
     """
     config = read_config(folder)
     for name, sha256 in config.files.items():
@@ -138,18 +138,20 @@ def read_hub_folder(folder: Path) -> tuple[Checkpoint, Config]:
 
 
 def container(config: Config, folder: Path) -> Container:
-    """How published files of the stage pack the weights. Raises InputError for an unknown family or recipe."""
+    """Returns the container of published files of the stage. Raises InputError for an unknown family or recipe."""
     family, name = config.family, config.name
     found = [each for each in COMPOSERS[family].containers if each.stage == config.stage] if family in COMPOSERS else []
     if not found:
         raise InputError(f"{folder / CONFIG}: family '{family}' is not known; install the version that wrote it")
     if name not in COMPOSERS or composer_class(name).family != family:
-        raise InputError(f"{folder / CONFIG}: '{name}' is no recipe of '{family}'; install the version that wrote it")
+        raise InputError(
+            f"{folder / CONFIG}: '{name}' is not a recipe of '{family}'; install the version that wrote it"
+        )
     return found[0]
 
 
 def described(composer: Composer) -> dict[str, Any]:
-    """What `config.json` says of the network that the weights make, as JSON has it."""
+    """Returns the entries of `config.json` that describe the network, as JSON values."""
     sizes = composer.sizes()
     found = {
         "sizes": None if sizes is None else asdict(sizes),
@@ -161,21 +163,21 @@ def described(composer: Composer) -> dict[str, Any]:
 
 
 def check_described(folder: Path, config: Config, composer: Composer) -> None:
-    """Refuses settings that are not those of the network: changed ones would have no effect."""
+    """Raises InputError if settings differ from the network's, because changed settings would have no effect."""
     for key, found in described(composer).items():
-        if (told := getattr(config, key)) == found:
+        if (stated := getattr(config, key)) == found:
             continue
-        if isinstance(told, dict) and isinstance(found, dict):
-            name = min(name for name in told | found if told.get(name) != found.get(name))
-            key, told, found = f"{key}.{name}", told.get(name), found.get(name)
+        if isinstance(stated, dict) and isinstance(found, dict):
+            name = min(name for name in stated | found if stated.get(name) != found.get(name))
+            key, stated, found = f"{key}.{name}", stated.get(name), found.get(name)
         raise InputError(
-            f"{folder / CONFIG}: {key}: is {told}, the network of these weights and head widths has {found}; "
+            f"{folder / CONFIG}: {key}: is {stated}, the network of these weights and head widths has {found}; "
             f"give no other head widths, or {_AGAIN}"
         )
 
 
 def published_state(content: Mapping[str, Any], place: Container) -> dict[str, Tensor]:
-    """The tensors of a published file's content by name, without the container's prefix."""
+    """Returns the tensors in the content of a published file, by name without the container's prefix."""
     return {name.removeprefix(place.prefix): tensor for name, tensor in content[place.key].items()}
 
 
@@ -183,4 +185,4 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is no safetensors file ({error}); {_AGAIN}") from None
+        raise InputError(f"{path}: is not a safetensors file ({error}); {_AGAIN}") from None

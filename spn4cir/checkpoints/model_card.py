@@ -1,4 +1,4 @@
-"""The card of an exported network: what it is, how it was scored, of what it was made, and how to load it."""
+"""The model card of an exported network: its scores, training data, licence, and how to load it."""
 
 import re
 from collections.abc import Mapping
@@ -15,23 +15,23 @@ from spn4cir.errors import InputError
 from spn4cir.files import file_hash, read_json
 
 UNKNOWN = "unknown"
-# What can be a data set's name on the hub; other words stand in the card's text alone.
+# Names of data sets on the hub; other descriptions of data appear only in the text of the card.
 _HUB_ID = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
-# The hub refuses a card whose licence is no identifier.
+# The hub refuses a card whose licence is not an identifier.
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _TASK = "Composed image retrieval"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the weights do not tell.
+    """Facts for the card that the weights do not contain.
 
     Attributes:
-        name: of the model.
-        licence: of the weights, by the hub's identifier; None: not known.
-        data: what it was trained on, as ids of the hub's data sets or in words.
-        metrics: what `validate` wrote; None: no scores.
-        scored_on: the data set of the scores.
+        name: name of the model.
+        licence: licence of the weights, as an identifier of the hub; None if unknown.
+        data: training data, as ids of data sets on the hub or as descriptions.
+        metrics: metrics file of `validate`; None for a card without scores.
+        scored_on: data set of the scores.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class CardScores:
-    """Scores with what they mean.
+    """Scores with their protocol.
 
     Attributes:
-        scores: in percent, by key.
-        protocol: how they came about.
-        counts: of queries and pictures, by split.
-        dataset: whose queries.
+        scores: scores in percent, by key.
+        protocol: evaluation protocol of the scores.
+        counts: numbers of queries and images, by split.
+        dataset: data set of the queries.
     """
 
     scores: dict[str, float]
@@ -58,11 +58,11 @@ class CardScores:
     dataset: str
 
     def split(self, key: str) -> str:
-        """Which queries a score is of: `validation` or `test`."""
+        """Returns the split of a score: `validation` or `test`."""
         return "test" if key.startswith("test_") else "validation"
 
     def query_count(self, key: str) -> int:
-        """How many queries a score is of: its own split's or category's, else those of all that choose something."""
+        """Returns the number of queries of a score: those of its split or category, else all except the test split."""
         queries = self.counts["queries"]
         own = [count for split, count in queries.items() if key.startswith(f"{split}_")]
         return own[0] if own else sum(count for split, count in queries.items() if split != "test")
@@ -80,7 +80,7 @@ class _Weights(BaseModel):
 
 
 class _Metrics(BaseModel):
-    """What of a metrics file is not a score."""
+    """The entries of a metrics file that are not scores."""
 
     protocol: dict[str, Any]
     counts: _Counts
@@ -89,51 +89,53 @@ class _Metrics(BaseModel):
 
 
 def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> CardScores | None:
-    """The scores of a metrics file; None where none is named.
+    """Reads the scores of the network from a metrics file; returns None if no file is given.
 
-    A file of the pipeline holds stage 2's scores and, under `stage1`, those before it: each stage takes its own.
+    A metrics file of the pipeline contains the scores of stage 2 and, under `stage1`, those of stage 1.
 
     Args:
-        facts: name the file and its data set.
+        facts: contain the metrics file and its data set.
         name: the recipe or family of the network.
-        stage: of the network.
+        stage: stage of the network.
         weights: the file of its weights.
 
     Raises:
-        InputError: the file is no metrics file, or of another family or of other weights, holds no scores, or its data
-            set is not named.
+        InputError: the file is not a metrics file, is of another family or of other weights, contains no scores, or its
+            data set is not given.
     """
     if facts.metrics is None:
         return None
     scored_on = (facts.scored_on or "").strip()
     if not scored_on:
-        raise InputError(f"{facts.metrics}: does not say which data set it is of; name it with --scored-on NAME")
+        raise InputError(f"{facts.metrics}: does not contain its data set; name it with --scored-on NAME")
     content = read_json(facts.metrics)
     try:
         metrics = _Metrics.model_validate(content)
     except ValidationError as error:
         raise InputError(
-            f"{facts.metrics}: is no metrics file ({first_problem(error)}); name one of `validate`"
+            f"{facts.metrics}: is not a metrics file ({first_problem(error)}); name one of `validate`"
         ) from None
     if (found := metrics.protocol.get("family")) != name:
-        raise InputError(f"{facts.metrics}: holds scores of '{found}', the network is '{name}'; name the right file")
+        raise InputError(f"{facts.metrics}: contains scores of '{found}', the network is '{name}'; name the right file")
     if metrics.weights is not None and metrics.weights.sha256 != file_hash(weights):
-        raise InputError(f"{facts.metrics}: holds scores of other weights than {weights}; score these with `validate`")
+        raise InputError(
+            f"{facts.metrics}: contains scores of other weights than {weights}; score these with `validate`"
+        )
     scores = metrics.stage1 if stage == 1 and metrics.stage1 is not None else content
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}
     if not flat or not all(map(isfinite, flat.values())):
-        raise InputError(f"{facts.metrics}: holds no scores, or some that are no numbers; name one of `validate`")
+        raise InputError(f"{facts.metrics}: contains no scores, or some that are not finite; name one of `validate`")
     return CardScores(flat, metrics.protocol, metrics.counts.model_dump(), scored_on)
 
 
 def check_facts(facts: Facts) -> None:
-    """Refuses a licence that the hub would refuse when the card is uploaded, and data without a name."""
+    """Raises InputError for a licence that the hub would refuse on upload, and for data without a name."""
     licence = facts.licence
     if any(not name.strip() for name in facts.data):
         raise InputError("--data '': name what the network was trained on, or leave the option out")
     if licence is not None and not _LICENCE.fullmatch(licence):
         raise InputError(
-            f"licence '{licence}': is no identifier of the hub's; write it as mit or cc-by-4.0, or other where the hub "
+            f"licence '{licence}': is not an identifier of the hub; write it as mit or cc-by-4.0, or other if the hub "
             "has none"
         )
 
@@ -169,7 +171,7 @@ def write_card(path: Path, config: Config, facts: Facts, measured: CardScores | 
 
 
 def _results(measured: CardScores) -> list[Any]:
-    """The scores in the hub's form, each with the protocol as the arguments of its data set."""
+    """Returns the scores in the hub's form, each with the protocol as the arguments of its data set."""
     from huggingface_hub import EvalResult
 
     slug = re.sub(r"[^a-z0-9_./-]+", "-", measured.dataset.lower()).strip("-")
@@ -191,7 +193,7 @@ def _results(measured: CardScores) -> list[Any]:
 
 
 def _splits(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
-    """A row a split: how many queries, pictures, and how many of each were left out."""
+    """Returns one row per split: the numbers of queries, gallery images, queries left out and images missing."""
     columns = ("queries", "gallery", "left_out", "missing_images")
     return [
         {"split": split, **{column: counts[column].get(split, "") for column in columns}} for split in counts["queries"]

@@ -1,4 +1,4 @@
-"""The network of a checkpoint file or of a hub folder, ready to be run."""
+"""Loading of the network of a checkpoint file or of a hub folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +23,14 @@ from spn4cir.files import file_hash
 
 
 class Opened(NamedTuple):
-    """A network with what its file or folder tells.
+    """A network with the information in its file or folder.
 
     Attributes:
-        checkpoint: where it comes from; its weights went into the network.
+        checkpoint: the file's content; its weights were moved into the network.
         composer: the network, on the CPU, in float32 and eval mode.
-        options: what the file does not tell, as given, or as the folder tells.
-        widened: whether tensors of half precision became float32.
-        config: of a folder.
+        options: the given options, completed with those of a folder.
+        widened: whether half-precision tensors were converted to float32.
+        config: settings of a hub folder; None for a file.
     """
 
     checkpoint: Checkpoint
@@ -44,12 +44,12 @@ def open_checkpoint(place: Path, family: str | None = None, options: Options | N
     """Reads a network.
 
     Args:
-        place: a `.pt` file, published or of one's own, or what `export --to hub-folder` wrote.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
-        options: what the file does not tell; None takes what a folder tells, else the published values.
+        place: a published `.pt` file, one of this package, or a folder that `export --to hub-folder` wrote.
+        family: the expected family, or a recipe of it; None detects the family.
+        options: values that the file does not contain; None uses those of a folder, else the published values.
 
     Raises:
-        InputError: the file or the folder will not do.
+        InputError: the file or the folder cannot be read, is damaged or is of another family.
     """
     options, config, folder = options or Options(), None, weights_file(place).parent
     if is_hub_folder(place):
@@ -71,22 +71,26 @@ def open_checkpoint(place: Path, family: str | None = None, options: Options | N
 
 
 def load_network(checkpoint: Path, family: str | None, options: Options, device: torch.device) -> Composer:
-    """The network on the device. Refuses what its text tower lacks or does not read now, rather than after the work."""
+    """Loads the network on the device.
+
+    Raises InputError for an unreadable checkpoint, a missing vocabulary, or a tokenizer that the family does not use,
+    before any work is done.
+    """
     composer = open_checkpoint(checkpoint, family, options).composer
     if composer.vocabulary is None and options.tokenizer is not None:
-        raise InputError(f"--tokenizer: family '{composer.family}' has a tokenizer of its own; leave the option out")
+        raise InputError(f"--tokenizer: family '{composer.family}' has its own tokenizer; leave the option out")
     return composer.to(device)
 
 
 def weights_entry(checkpoint: Path) -> dict[str, dict[str, str]]:
-    """The entry by which a metrics file tells whose scores it holds: the sha256 of a file's, or a folder's, weights."""
+    """Returns the entry of a metrics file that identifies the scored weights: the sha256 of the weights file."""
     return {"weights": {"sha256": file_hash(weights_file(checkpoint))}}
 
 
 def fetch_folder(repository: str, revision: str = "main") -> Path:
-    """A hub folder from the hub, in its cache: of one commit, each file checked by its hash.
+    """Downloads a hub folder of one commit into the hub's cache, and compares each file with its hash.
 
-    Raises InputError as `hub.fetch`, and where the repository holds something else.
+    Raises InputError if a download fails, or the repository does not contain a hub folder of this package.
     """
     from spn4cir.hub.fetch import fetch
 
@@ -100,6 +104,6 @@ def fetch_folder(repository: str, revision: str = "main") -> Path:
 def _check_family(folder: Path, config: Config, family: str | None) -> None:
     if family is not None and composer_class(family).family != config.family:
         raise InputError(
-            f"{folder}: holds a stage-{config.stage} network of family '{config.family}', not '{family}'; "
+            f"{folder}: contains a stage-{config.stage} network of family '{config.family}', not '{family}'; "
             "name the right folder or family"
         )

@@ -1,4 +1,4 @@
-"""Checkpoint files in the published formats: told apart by their containers, read without running their code."""
+"""Checkpoint files in the published formats: identified by their containers, and read without running their code."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,15 @@ from spn4cir.weights import read_plain, unwrapped
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's weights under the network's own names.
+    """The weights of a file by published name, without the container's prefix.
 
     Attributes:
-        family: which family they belong to.
-        stage: 1 or 2.
-        container: how the file packs them.
-        epoch: after which they were written; None where the file does not tell.
-        state: tensors by name, prefix removed.
-        vocabulary: the words of its tokenizer, as our own files carry them.
+        family: family of the network.
+        stage: training stage, 1 or 2.
+        container: container of the weights in the file.
+        epoch: epoch after which they were written; None if the file does not contain it.
+        state: tensors by name, without the prefix.
+        vocabulary: words of the tokenizer, which files of this package contain; None if absent.
     """
 
     family: str
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def _container(content: dict[str, Any], path: Path) -> tuple[str, Container]:
-    """The family and the container of a file, whose state dicts lose the names of what wrapped the network."""
+    """Returns the family and the container of a file; removes names of wrappers from its state dicts in place."""
     known = [(family, container) for family, entry in COMPOSERS.items() for container in entry.containers]
     for key in {container.key for _, container in known} & content.keys():
         if isinstance(content[key], dict):
@@ -49,21 +49,23 @@ def _container(content: dict[str, Any], path: Path) -> tuple[str, Container]:
             return family, container
     names = sorted({container.key for _, container in known})
     if within := [name for name in names if name in content]:
-        raise InputError(f"{path}: is no known checkpoint: '{within[0]}' holds no weights of a family; check the file")
+        raise InputError(
+            f"{path}: is not a known checkpoint: '{within[0]}' contains no weights of a family; check the file"
+        )
     keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
     wanted = ", ".join(f"'{name}'" for name in names)
-    raise InputError(f"{path}: is no known checkpoint: holds {keys}; expected one of {wanted}")
+    raise InputError(f"{path}: is not a known checkpoint: contains {keys}; expected one of {wanted}")
 
 
 def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
-    """The weights of a published or own file.
+    """Reads the weights of a published file or of a file of this package.
 
     Args:
         path: a `.pt` file.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
+        family: the expected family, or a recipe of it; None detects the family.
 
     Raises:
-        InputError: the file is absent, damaged, holds code, is no checkpoint or is of another family.
+        InputError: the file is absent, damaged, contains code, is not a checkpoint or is of another family.
     """
     wanted = None if family is None else composer_class(family).family
     content = read_plain(path)
@@ -94,15 +96,15 @@ def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
 
 
 def load_composer(path: Path, family: str | None = None, options: Options | None = None) -> Composer:
-    """The network of a checkpoint, on the CPU, in float32 and eval mode.
+    """Loads the network of a checkpoint, on the CPU, in float32 and eval mode.
 
     Args:
-        path: a published or own file.
-        family: the family that is expected, or a recipe of it; None takes what the file tells.
-        options: what the file does not tell; None takes the published values and the file's own vocabulary.
+        path: a published file, or a file of this package.
+        family: the expected family, or a recipe of it; None detects the family.
+        options: values that the file does not contain; None uses the published values and the file's vocabulary.
 
     Raises:
-        InputError: the file will not do.
+        InputError: the file cannot be read, or its tensors do not fit the family.
     """
     return build_composer(read_checkpoint(path, family), path, family, options)
 
@@ -110,7 +112,10 @@ def load_composer(path: Path, family: str | None = None, options: Options | None
 def build_composer(
     checkpoint: Checkpoint, path: Path, family: str | None = None, options: Options | None = None
 ) -> Composer:
-    """The same of a checkpoint that was read from `path`; its state is consumed."""
+    """Builds the network of a checkpoint that was read from `path`, in float32 and eval mode; may empty its state.
+
+    Raises InputError if the tensors do not fit the family.
+    """
     options = options or Options()
     if options.tokenizer is None:
         options = replace(options, vocabulary=checkpoint.vocabulary)
@@ -121,7 +126,8 @@ def build_composer(
 def save_composer(composer: Composer, path: Path, stage: int, epoch: int) -> None:
     """Writes the weights atomically, in the published container of the stage.
 
-    The vocabulary of a tokenizer that no package ships stands beside them, where the original code does not look.
+    The vocabulary of a tokenizer that is not part of a package is stored in a separate entry, which the original code
+    ignores.
     """
     words = {} if composer.vocabulary is None else {"vocabulary": list(composer.vocabulary)}
     save_tensors(composer.published(stage, epoch) | words, path)
@@ -133,7 +139,7 @@ def save_tensors(value: dict[str, Any], path: Path) -> None:
         try:
             torch.save(value, stream)
         except RuntimeError as error:
-            # The archive's end, written all the same, complains of positions; before it the stream said what is wrong.
+            # torch finishes the archive after a failed write and reports wrong positions; the context is the cause.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise

@@ -29,5 +29,7 @@ def test_a_folder_alone_gives_the_same_network(subject: Subject, tmp_path: Path)
 def test_a_folder_of_another_family_is_refused(first: Subject, tmp_path: Path) -> None:
     export_folder(first.published, tmp_path / "a", Facts("a"), first.family, builder(first.family).options)
     other = "tgcir" if first.network.family != "tgcir" else "clip"
-    with pytest.raises(InputError, match=f"holds a stage-1 network of family '{first.network.family}', not '{other}'"):
+    with pytest.raises(
+        InputError, match=f"contains a stage-1 network of family '{first.network.family}', not '{other}'"
+    ):
         open_checkpoint(tmp_path / "a", other)

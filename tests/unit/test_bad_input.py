@@ -336,7 +336,7 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
             lambda: {"epoch": 1, "state_dict": {"backbone.masks.weight": torch.zeros(1)}},
             r"missing \['text_projection'|'tgcir', not 'clip'",
         ),
-        (lambda: {"model": {"a": torch.zeros(1)}}, "is no known checkpoint: holds model"),
+        (lambda: {"model": {"a": torch.zeros(1)}}, "is not a known checkpoint: contains model"),
         (lambda: [torch.zeros(1)], "is no checkpoint: holds a list"),
         (lambda: {"CLIP": {"a": "b"}}, "CLIP|clip"),
         (lambda: {"CLIP": _Code()}, "holds code or objects beside tensors"),
@@ -426,7 +426,7 @@ def test_a_tokenizer_that_is_not_there(data, published, tmp_path, monkeypatch, f
 def test_a_tokenizer_for_a_family_that_has_its_own(data, published, family):
     place = published / f"{family}-1.pt"
     for call in network_calls(data, place, "--tokenizer", published, *flags(family, published)):
-        assert refused(*call) == f"--tokenizer: family '{family}' has a tokenizer of its own; leave the option out"
+        assert refused(*call) == f"--tokenizer: family '{family}' has its own tokenizer; leave the option out"
 
 
 @pytest.mark.parametrize("flag", ["--vision-head-width", "--text-head-width"])

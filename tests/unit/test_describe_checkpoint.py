@@ -70,7 +70,9 @@ def test_a_resnet_has_layers_by_stage_and_no_patches(tmp_path: Path, params: Par
     found = describe(write_checkpoint(tmp_path / "a.pt", 2, "resnet"), params)
     assert found.sizes == Sizes(64, None, Tower("ResNet", 8, (1, 1, 1, 1), heads=4), CLIP_TEXT, 77, 49408, (32,))
     assert found.sizes.image.heads == 4
-    assert dict(found.lines())["image tower"] == "ResNet, width 8, layers 1+1+1+1, heads 4 (assumed: no file tells)"
+    assert (
+        dict(found.lines())["image tower"] == "ResNet, width 8, layers 1+1+1+1, heads 4 (assumed: no file contains it)"
+    )
 
 
 def elements(state: dict[str, torch.Tensor], *begins: str) -> int:
@@ -184,4 +186,4 @@ def test_a_family_that_tells_no_sizes_is_described_by_the_rest(tmp_path: Path, p
     assert isinstance(bare, Description)
     labels = [label for label, _ in bare.lines()]
     assert labels == ["family", "stage", "container", "epoch", "parameters", "vocabulary", "fits"]
-    assert dict(bare.lines())["epoch"] == "not told"
+    assert dict(bare.lines())["epoch"] == "unknown"

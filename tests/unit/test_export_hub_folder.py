@@ -1,4 +1,4 @@
-"""The folder for the hub: what lies in it, who reads it, and what is refused."""
+"""The hub folder: its content, who reads it, and what is refused."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_what_lies_in_the_folder(weights):
 def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_path):
     write_cirr(tmp_path / "cirr")
     call("validate", "--layout", "cirr", "--root", "cirr", "--checkpoint", weights, "--json", "m.json", "--workers", 0)
-    facts = ["--metrics", "m.json", "--scored-on", "CIRR", "--data", "FashionIQ", "--data", "my own pictures"]
+    facts = ["--metrics", "m.json", "--scored-on", "CIRR", "--data", "FashionIQ", "--data", "my own images"]
     export("--checkpoint", weights, *facts, "--name", "my model", "--licence", "cc-by-4.0")
     metrics, card = json.loads(Path("m.json").read_text()), ModelCard.load("model/README.md")
     assert (card.data.license, card.data.datasets) == ("cc-by-4.0", ["FashionIQ"])
@@ -95,7 +95,7 @@ def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_pat
     assert arguments["queries"] == metrics["protocol"]["queries"]
     assert arguments["query_count"] == metrics["counts"]["queries"]["val"]
     assert f"| recall_at5 | {metrics['recall_at5']:.2f} |" in card.text
-    assert "Trained on: FashionIQ, my own pictures." in card.text
+    assert "Trained on: FashionIQ, my own images." in card.text
     assert json.loads(Path("model/config.json").read_text())["protocol"] == metrics["protocol"]
 
 
@@ -105,7 +105,7 @@ def test_scores_of_other_weights_are_refused(weights, tmp_path):
     other = write_checkpoint(tmp_path / "other.pt", seed=5)
     facts = ["--metrics", "m.json", "--scored-on", "CIRR"]
     said = export("--checkpoint", other, *facts, status=1).stderr
-    assert f"m.json: holds scores of other weights than {other}; score these with `validate`" in said
+    assert f"m.json: contains scores of other weights than {other}; score these with `validate`" in said
     assert not Path("model").exists()
     export("--checkpoint", weights, *facts)
 
@@ -113,7 +113,7 @@ def test_scores_of_other_weights_are_refused(weights, tmp_path):
 def test_what_has_no_name_is_refused(weights):
     Path("m.json").write_text(json.dumps({"recall_at1": 2.0, "protocol": {"family": "clip"}, "counts": {}}))
     said = export("--checkpoint", weights, "--metrics", "m.json", "--scored-on", " ", status=1).stderr
-    assert "m.json: does not say which data set it is of; name it with --scored-on NAME" in said
+    assert "m.json: does not contain its data set; name it with --scored-on NAME" in said
     assert "--data '': name what" in export("--checkpoint", weights, "--data", "", status=1).stderr
 
 
@@ -133,20 +133,20 @@ def test_no_licence_is_invented(folder):
     assert card.data.license == "unknown"
     assert card.data.datasets is None
     assert "The licence of these weights is not known." in card.text
-    assert "What it was trained on was not told" in card.text
+    assert "The export does not name the training data" in card.text
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"recall_at1": 1.0}, "m.json: is no metrics file (protocol: field required); name one of `validate`"),
-        ([1.0], "m.json: is no metrics file (input should be a valid dictionary"),
+        ({"recall_at1": 1.0}, "m.json: is not a metrics file (protocol: field required); name one of `validate`"),
+        ([1.0], "m.json: is not a metrics file (input should be a valid dictionary"),
         ({"protocol": {"family": "clip"}, "counts": {"queries": 3}}, "(counts.queries: input should be a valid dict"),
         ({"protocol": {"family": "clip"}, "counts": {"queries": {"val": "x"}}}, "(counts.queries.val: input should be"),
         ({"protocol": {"family": "clip"}, "counts": {}, "stage1": 5}, "(stage1: input should be a valid dictionary)"),
-        ({"protocol": {"family": "clip"}, "counts": {}}, "m.json: holds no scores, or some that are no numbers"),
-        ({"a": float("nan"), "protocol": {"family": "clip"}, "counts": {}}, "m.json: holds no scores, or some that"),
-        ({"protocol": {"family": "blip"}, "counts": {}}, "m.json: holds scores of 'blip', the network is 'clip'"),
+        ({"protocol": {"family": "clip"}, "counts": {}}, "m.json: contains no scores, or some that are not finite"),
+        ({"a": float("nan"), "protocol": {"family": "clip"}, "counts": {}}, "m.json: contains no scores, or some that"),
+        ({"protocol": {"family": "blip"}, "counts": {}}, "m.json: contains scores of 'blip', the network is 'clip'"),
     ],
 )
 def test_metrics_that_are_not_of_this_network_are_refused(weights, content, said):
@@ -182,7 +182,7 @@ def test_a_score_stands_with_its_own_queries(weights, queries, key, split, count
 @pytest.mark.parametrize("licence", ["CC BY 4.0", "MIT", ""])
 def test_a_licence_that_is_no_identifier_is_refused(weights, licence):
     said = export("--checkpoint", weights, "--licence", licence, status=1).stderr
-    assert said.startswith(f"error: licence '{licence}': is no identifier of the hub's; write it as mit or cc-by-4.0")
+    assert said.startswith(f"error: licence '{licence}': is not an identifier of the hub; write it as mit or cc-by-4.0")
     assert not Path("model").exists()
 
 
@@ -262,7 +262,7 @@ def test_the_model_of_another_library_is_not_replaced(weights, files):
     for name, text in files.items():
         Path("model", name).write_text(text)
     said = export("--checkpoint", weights, status=1).stderr
-    assert said == "error: model: holds files that no export wrote; name a new folder for the export\n"
+    assert said == "error: model: contains files that no export wrote; name a new folder for the export\n"
     assert {path.name: path.read_text() for path in Path("model").iterdir()} == files
 
 
@@ -325,8 +325,8 @@ def damage(folder: Path, how: str) -> None:
         ("another library", "model: is a model of another library (config.json does not say library_name spn4cir)"),
         ("newer", "model: is of format 2, this version reads 1"),
         ("unknown family", "model/config.json: family 'dalle' is not known"),
-        ("unknown recipe", "model/config.json: 'blip' is no recipe of 'clip'"),
-        ("no hash", "model/config.json: files: holds hashes of [], expected ['model.safetensors']"),
+        ("unknown recipe", "model/config.json: 'blip' is not a recipe of 'clip'"),
+        ("no hash", "model/config.json: files: has hashes of [], expected ['model.safetensors']"),
         (
             "other sizes",
             "model/config.json: sizes.image_size: is 999, the network of these weights and",

@@ -124,10 +124,10 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) ->
         (b"\0" * 1000, "is no checkpoint"),
         (b"PK\x03\x04" + b"\0" * 100, "is no checkpoint"),
         ([1, 2], "holds a list, expected a dict"),
-        ({"model": {}, "epoch": 3}, "holds model, epoch; expected one of 'BLIP_Retrieval', .*'CLIP'"),
-        ({"CLIP": {}}, "is no known checkpoint: 'CLIP' holds no weights of a family; check the file"),
+        ({"model": {}, "epoch": 3}, "contains model, epoch; expected one of 'BLIP_Retrieval', .*'CLIP'"),
+        ({"CLIP": {}}, "is not a known checkpoint: 'CLIP' contains no weights of a family; check the file"),
         ({"CLIP": {"a": 3}}, r"unexpected \['a'\]"),
-        ({"state_dict": {"other.weight": torch.zeros(1)}}, "is no known checkpoint"),
+        ({"state_dict": {"other.weight": torch.zeros(1)}}, "is not a known checkpoint"),
     ],
 )
 def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, content: Any, problem: str) -> None:
