@@ -1,4 +1,4 @@
-"""What layouts share whose annotations are rows that name their pictures: one reference, one text, one target."""
+"""What layouts share whose annotations are rows that name their images: one reference, one text, one target."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,11 @@ from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 @dataclass(frozen=True)
 class AnnotatedRows(AnnotatedQueries):
-    """Adapter of rows and of the pictures that they name.
+    """Adapter of rows and of the images that they name.
 
     Attributes:
         root: the folder.
-        missing: what becomes of rows whose picture is not there.
+        missing: what becomes of rows whose image is not there.
         held_out: the share of references whose rows are for validation where no row is.
         layout: its name, by which the files of captions are called.
     """
@@ -55,12 +55,12 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def _every(self) -> Gallery:
-        """Every picture that is there."""
+        """Every image that is there."""
         raise NotImplementedError
 
     @cached_property
-    def _pictures(self) -> Gallery:
-        """Every picture that is there and, under `skip`, can be decoded."""
+    def _usable(self) -> Gallery:
+        """Every image that is there and, under `skip`, can be decoded."""
         return usable_gallery(self._every, self.missing, self.root)
 
     @cached_property
@@ -68,7 +68,7 @@ class AnnotatedRows(AnnotatedQueries):
         return Spellings(self._every.names, self.root)
 
     def _spelled(self, name: str) -> str:
-        """The name as the picture has it; of one that is not there as it is."""
+        """The name as the image has it; of one that is not there as it is."""
         return name if name in self._every.index else self._spellings.find(name) or name
 
     def _read(self) -> Sequence[Row]:
@@ -80,11 +80,11 @@ class AnnotatedRows(AnnotatedQueries):
         raise NotImplementedError
 
     def image_path(self, name: str) -> Path:
-        """Where the picture of a name lies; it may be absent."""
+        """Where the image of a name lies; it may be absent."""
         raise NotImplementedError
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts
-        """The gallery of some queries, with pictures that cannot be decoded."""
+        """The gallery of some queries, with images that cannot be decoded."""
         return self._every
 
     @cached_property
@@ -142,18 +142,18 @@ class AnnotatedRows(AnnotatedQueries):
 
     @cached_property
     def _learnable(self) -> Gallery:
-        """All pictures but those that rows of val and test alone name."""
+        """All images but those that rows of val and test alone name."""
         queries = {name for _, row in self._rows.of("val", "test") for name in (row.reference, row.target, *row.group)}
         training = {name for _, row in self._rows.of("train") for name in (row.reference, row.target)}
-        return self._pictures.restrict(frozenset(self._pictures.names) - (queries - training))
+        return self._usable.restrict(frozenset(self._usable.names) - (queries - training))
 
     def training_gallery(self) -> Gallery:
-        """The pictures that training rows name; where there are no such rows, all that no query names."""
+        """The images that training rows name; where there are no such rows, all that no query names."""
         triplets = self.training_triplets()
         return unique_gallery(triplets, self.image_path) if triplets else self._learnable
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """All pictures that no query alone names, or the training gallery; the prompt's noun is their category."""
+        """All images that no query alone names, or the training gallery; the prompt's noun is their category."""
         gallery = self._learnable if scope == "split" else self.training_gallery()
         nouns: dict[str, str] = {}
         for _, row in self._rows.of(*SPLITS):
@@ -207,7 +207,7 @@ class AnnotatedRows(AnnotatedQueries):
     def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
         queries = findable(annotated, self.missing, self._place())
         there = present(queries, self._every.path, self.missing, str(self._place()))
-        candidates = self._candidates(there).restrict(frozenset(self._pictures.names))
+        candidates = self._candidates(there).restrict(frozenset(self._usable.names))
         triplets = self._answerable(there, candidates)
         used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
         named = {name for triplet in annotated for name in (*names_of(triplet), *triplet.subset_names)}
@@ -215,10 +215,10 @@ class AnnotatedRows(AnnotatedQueries):
             name=name,
             triplets=triplets,
             gallery=candidates,
-            outside=self._pictures.restrict(frozenset(t.reference_name for t in triplets) - candidates.index.keys()),
+            outside=self._usable.restrict(frozenset(t.reference_name for t in triplets) - candidates.index.keys()),
             alternatives={"named_by_queries": candidates.restrict(used)},
             left_out=len(annotated) - len(triplets),
-            missing=len(named - self._pictures.index.keys()),
+            missing=len(named - self._usable.index.keys()),
         )
 
     def _answerable(self, queries: Sequence[Triplet], candidates: Gallery) -> tuple[Triplet, ...]:
@@ -236,14 +236,14 @@ class AnnotatedRows(AnnotatedQueries):
         return kept
 
     def _check_groups(self) -> None:
-        """A group holds its query's reference and target and (unless skipping) pictures that are there; all or none."""
+        """A group holds its query's reference and target and (unless skipping) images that are there; all or none."""
         for position, row in self._rows.of("val", "test") if self._has_groups else ():
             place = f"{self._place()}: row {position + 1}"
             if not row.group:
                 raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
             if lacking := {row.reference, row.target} - set(row.group):
                 raise InputError(f"{place}: its group lacks {sorted(lacking)}; it holds the reference and the target")
-            absent = [name for name in row.group if name not in self._pictures.index]
+            absent = [name for name in row.group if name not in self._usable.index]
             if absent and self.missing == "error":
                 raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or leave it out by {SKIP}")
 
@@ -272,11 +272,11 @@ class AnnotatedRows(AnnotatedQueries):
         return tuple(splits)
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
+    def image_folders(self) -> tuple[Path, ...]:
         """The root."""
         return (self.root,)
 
 
 def names_of(triplet: Triplet) -> set[str]:
-    """The pictures that a triplet names."""
+    """The images that a triplet names."""
     return {triplet.reference_name, *triplet.target_names}

@@ -91,7 +91,7 @@ class Circo:
             )
         paths: dict[str, Path] = {}
         for image in images:
-            place = spelled(self.picture_folders[0], image["file_name"])
+            place = spelled(self.image_folders[0], image["file_name"])
             if paths.setdefault(str(image["id"]), place) != place:
                 raise InputError(
                     f"{self._listing}: image id {image['id']} stands for two files, the second is "
@@ -167,7 +167,7 @@ class Circo:
         return tuple(AnnotatedSplit(split, self._read(split), self._paths) for split in annotated_in(self._files))
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
+    def image_folders(self) -> tuple[Path, ...]:
         """The one."""
         return (self.root / "COCO2017_unlabeled" / "unlabeled2017",)
 

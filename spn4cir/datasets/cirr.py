@@ -236,6 +236,6 @@ class Cirr(AnnotatedQueries):
         )
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
+    def image_folders(self) -> tuple[Path, ...]:
         """One a split."""
         return tuple(self.root / name for name in ("train", "dev", "test1"))

@@ -280,7 +280,7 @@ class FashionIQ(AnnotatedQueries):
         )
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
+    def image_folders(self) -> tuple[Path, ...]:
         """The one."""
         return (self.root / "images",)
 

@@ -1,7 +1,7 @@
-"""A folder of pictures, sub-folders too, with a table of annotations or without any.
+"""A folder of images, sub-folders too, with a table of annotations or without any.
 
-Without annotations the network learns from triplets generated of the pictures' captions. Some of those are held out
-with their pictures, to choose the epoch by and to be scored: what they measure is how well texts like the captioner's
+Without annotations the network learns from triplets generated of the images' captions. Some of those are held out
+with their images, to choose the epoch by and to be scored: what they measure is how well texts like the captioner's
 are answered, not texts of people.
 """
 
@@ -22,10 +22,10 @@ from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 @dataclass(frozen=True)
 class Folder(AnnotatedRows):
-    """Adapter of a folder of pictures, whose names are their paths from there.
+    """Adapter of a folder of images, whose names are their paths from there.
 
     Attributes:
-        held_out: without annotations, the share of the pictures that the queries held out of generated triplets name.
+        held_out: without annotations, the share of the images that the queries held out of generated triplets name.
         annotations: a CSV or parquet file, its path from the folder; None: there are none.
         queries: generated triplets that were held out.
         held_out_of: of how many.
@@ -36,8 +36,8 @@ class Folder(AnnotatedRows):
     held_out_of: int = 0
     layout: ClassVar[str] = "folder"
     _captions_rule: ClassVar[str] = "the one text as written"
-    _gallery_rule: ClassVar[str] = "all pictures of the folder"
-    _absent: ClassVar[str] = f"is no picture of the folder: write its path from there, which ends in {EXPECTED_ENDINGS}"
+    _gallery_rule: ClassVar[str] = "all images of the folder"
+    _absent: ClassVar[str] = f"is no image of the folder: write its path from there, which ends in {EXPECTED_ENDINGS}"
     _to_state: ClassVar[str] = "a column 'split' decides it otherwise"
 
     @property
@@ -45,7 +45,7 @@ class Folder(AnnotatedRows):
         """Who wrote the queries."""
         if self.annotations is not None:
             return "annotated"
-        return "generated from captions, held out: their pictures are in no training triplet"
+        return "generated from captions, held out: their images are in no training triplet"
 
     @cached_property
     def _every(self) -> Gallery:
@@ -57,7 +57,7 @@ class Folder(AnnotatedRows):
         return [self._renamed(row) for row in read_table(self.root / self.annotations)]
 
     def _renamed(self, row: Row) -> Row:
-        """The row with the names of pictures as the folder has them."""
+        """The row with the names of images as the folder has them."""
         group, others = (tuple(map(self._spelled, names)) for names in (row.group, row.others))
         reference, target = self._spelled(row.reference), self._spelled(row.target)
         return replace(row, reference=reference, target=target, group=group, others=others)
@@ -70,7 +70,7 @@ class Folder(AnnotatedRows):
         return self.root / name
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Without annotations: queries whose pictures make up the share, and the triplets that name none of these."""
+        """Without annotations: queries whose images make up the share, and the triplets that name none of these."""
         if self.annotations is not None:
             return tuple(generated), ()
         names = {name for triplet in generated for name in names_of(triplet)}
@@ -99,13 +99,13 @@ class Folder(AnnotatedRows):
         return (Assigned("val", len(self.queries), self.held_out_of, rule),)
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """Without annotations, the queries that were held out, over all pictures."""
+        """Without annotations, the queries that were held out, over all images."""
         if self.annotations is not None:
             return super().evaluation_splits()
         return (self._split("val", list(self.queries)),) if self.queries else ()
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Without annotations, all pictures are there to learn from."""
+        """Without annotations, all images are there to learn from."""
         if self.annotations is not None:
             return super().annotated_splits()
         return (AnnotatedSplit("train", (), dict(zip(self._every.names, self._every.paths, strict=True))),)

@@ -35,9 +35,9 @@ TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": Fals
 _KS = (1, 2, 3)
 # By this share the evaluation of the authors grows the boxes.
 _GROW = 0.7
-# No picture has so many pixels a side; a figure that is not finite is no less either.
+# No image has so many pixels a side; a figure that is not finite is no less either.
 _FAR = 1_000_000
-# Ids have at most eight digits; the pictures of the object tasks are named by twelve.
+# Ids have at most eight digits; the images of the object tasks are named by twelve.
 _NUMBER = re.compile(r"[0-9]{1,12}")
 # Visual Genome comes in two folders; the authors hold all of it in one.
 _GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
@@ -174,7 +174,7 @@ class GeneCis:
         return tuple(splits)
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
+    def image_folders(self) -> tuple[Path, ...]:
         """None that it has for itself: Visual Genome and COCO hold many images that no query names."""
         return ()
 

@@ -95,7 +95,7 @@ class AnnotatedSplit:
 
 
 class Benchmark(Protocol):
-    """Queries with their galleries over one root folder: what evaluation and the check of pictures read.
+    """Queries with their galleries over one root folder: what evaluation and the check of images read.
 
     Attributes:
         published: name of this layout's published settings in `params.yaml`.
@@ -116,8 +116,8 @@ class Benchmark(Protocol):
         """The folder of the data set; it is only read."""
 
     @property
-    def picture_folders(self) -> tuple[Path, ...]:
-        """Where its pictures lie; none where other data sets' pictures lie there too."""
+    def image_folders(self) -> tuple[Path, ...]:
+        """Where its images lie; none where other data sets' images lie there too."""
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """The validation queries with their galleries; none where none are annotated and none were held out.

@@ -54,7 +54,7 @@ class Parts(NamedTuple):
 
 
 def image_id(file: str) -> str:
-    """The id of an image by its file name or a path on any machine: the name without a picture's suffix."""
+    """The id of an image by its file name or a path on any machine: the name without an image's suffix."""
     name = PureWindowsPath(file).name  # splits at both kinds of slash
     stem, ending = split_ending(name)
     return stem if ending in image_endings() else name
@@ -80,7 +80,7 @@ def find_parts(root: Path, missing: Missing) -> Parts:
     files, tars = _numbered(root, names, _PART_FILE, Path.is_file), _numbered(root, names, _TAR, Path.is_file)
     folders = _numbered(root, names, _FOLDER, Path.is_dir)
     if files and not any(_has_sidecars(folder) for folder in folders.values()):
-        folders = {}  # they hold the pictures of the part files
+        folders = {}  # they hold the images of the part files
     forms = (
         Parts(files, partial(_read_part_files, root, missing)),
         Parts(folders, _read_folders),
@@ -201,7 +201,7 @@ def _read_tars(places: Mapping[int, Path]) -> Iterator[Listed]:
 
 
 def _listed(parts: Iterable[tuple[int, Path, list[str]]]) -> Iterator[Listed]:
-    """The pictures among the files of folders or tars, and a line on what else there is than their captions."""
+    """The images among the files of folders or tars, and a line on what else there is than their captions."""
     passed: Counter[str] = Counter()
     for part, place, files in parts:
         passed += passed_over(file for file in files if not file.endswith(".txt"))

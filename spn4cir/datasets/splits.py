@@ -113,7 +113,7 @@ def _is_blank(cell: Any) -> bool:
 
 
 def lot(name: str) -> float:
-    """A number in [0, 1) that the name decides, so that another picture in the folder changes no other's lot."""
+    """A number in [0, 1) that the name decides, so that another image in the folder changes no other's lot."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 

@@ -1,6 +1,6 @@
-"""Tables as the hub holds them: parquet or arrow files with a reference picture, a text and a target picture a row.
+"""Tables as the hub holds them: parquet or arrow files with a reference image, a text and a target image a row.
 
-Pictures are encoded bytes in the rows, or names that a second table or the folder resolves. Files are read in place
+Images are encoded bytes in the rows, or names that a second table or the folder resolves. Files are read in place
 (`spn4cir.images.table_cells`); to tell equal images by their bytes, each of them is hashed when the data set is opened.
 """
 
@@ -21,9 +21,9 @@ from spn4cir.datasets.table_files import (
     TableImages,
     identities,
     identity,
-    name_pictures,
+    name_images,
     query_numbers,
-    read_pictures,
+    read_images,
 )
 from spn4cir.errors import InputError
 from spn4cir.images.table_cells import CELL_SUFFIXES
@@ -62,13 +62,13 @@ class Table(AnnotatedRows):
         table: `files`, `images` and `targets`, the files of rows, of named images and of the queries' targets, as
             patterns of paths from the root; `split`, that of all rows; and `columns`, what they are called where it is
             not as `COLUMNS` says. `files` not given: all that neither of the others matches. `images` not given:
-            pictures lie in the rows or below the root. `targets` not given: the column `target` tells.
+            images lie in the rows or below the root. `targets` not given: the column `target` tells.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict)
     layout: ClassVar[str] = "table"
     _captions_rule: ClassVar[str] = "the text as written; of several, joined by ' and '"
-    _absent: ClassVar[str] = "is no picture of the tables, and no file of the folder"
+    _absent: ClassVar[str] = "is no image of the tables, and no file of the folder"
     _to_state: ClassVar[str] = (
         "names of files, or a column of splits, decide it otherwise; or --table split=val for all rows (in params.yaml "
         "table.split)"
@@ -77,7 +77,7 @@ class Table(AnnotatedRows):
     @property
     def _gallery_rule(self) -> str:
         """Named images where there is a table of them."""
-        return "all named images" if self.table.get("images") else "the pictures that the rows of the split name"
+        return "all named images" if self.table.get("images") else "the images that the rows of the split name"
 
     @cached_property
     def _columns(self) -> dict[str, str]:
@@ -135,30 +135,30 @@ class Table(AnnotatedRows):
 
     @cached_property
     def _found(self) -> tuple[TableImages, list[tuple[str, dict[str, Any]]]]:
-        """The pictures by name, and the records with their places."""
+        """The images by name, and the records with their places."""
         own = ("reference",) if self.table.get("targets") else ("reference", "target")
         named = [key for key in _OPTIONAL if key in (self.table.get("columns") or {})]
         images = [self._open(path, "image_name", "image") for path in self._matching("images")]
         rows = [self._open(path, *own, "text", *named) for path in self._files]
         ids = [name for table in images for name in identities(table, "image_name")]
-        stored = [cells["image"] for table in images for cells in read_pictures(table, ("image",))]
-        read = [read_pictures(table, own) for table in rows]
+        stored = [cells["image"] for table in images for cells in read_images(table, ("image",))]
+        read = [read_images(table, own) for table in rows]
         inside = [cell for cells in chain(*read) for cell in cells.values()]
-        pictures = name_pictures(self.root, list(zip(ids, stored, strict=True)), inside)
-        records = [self._records(table, cells, pictures) for table, cells in zip(rows, read, strict=True)]
-        return pictures, list(chain(*records))
+        named_images = name_images(self.root, list(zip(ids, stored, strict=True)), inside)
+        records = [self._records(table, cells, named_images) for table, cells in zip(rows, read, strict=True)]
+        return named_images, list(chain(*records))
 
     def _records(
-        self, table: TableFile, cells: list[dict[str, Embedded | str | None]], pictures: TableImages
+        self, table: TableFile, cells: list[dict[str, Embedded | str | None]], images: TableImages
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """A table's rows, with the names of their pictures in the place of these."""
+        """A table's rows, with the names of their images in the place of these."""
         told = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}
         if "split" in told and (self.table.get("split") or not states_splits(told["split"])):
             del told["split"]
         named = {} if "split" in told else {"named": self._named_splits(table.path)}
         for number, own in enumerate(cells):
             record = {key: values[number] for key, values in told.items()}
-            record |= {key: pictures.name(cell) for key, cell in own.items()}
+            record |= {key: images.name(cell) for key, cell in own.items()}
             yield f"{table.path}: row {number}", record | named
 
     def _named_splits(self, path: Path) -> set[str]:
@@ -175,7 +175,7 @@ class Table(AnnotatedRows):
         return self._found[0].gallery
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:
-        """All named images, or without such a table the pictures that the queries name."""
+        """All named images, or without such a table the images that the queries name."""
         if self.table.get("images"):
             return self._found[0].named
         return self._every.restrict(
@@ -228,7 +228,7 @@ class Table(AnnotatedRows):
         return self.root
 
     def image_path(self, name: str) -> Path:
-        """The cell that holds the picture, or a path from the folder."""
+        """The cell that holds the image, or a path from the folder."""
         return self._found[0].paths.get(name, self.root / name)
 
 

@@ -1,4 +1,4 @@
-"""The files of layout `table`: the pictures inside them, what these are called, and the ids of their rows."""
+"""The files of layout `table`: the images inside them, what these are called, and the ids of their rows."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A cell of a column of pictures.
+    """A cell of a column of images.
 
     Attributes:
         path: where it lies (`spn4cir.images.table_cells`).
@@ -73,7 +73,7 @@ class TableFile:
         return self.columns[key] in self.rows.schema.names
 
     def values(self, key: str) -> list[Any]:
-        """A column without pictures, whole."""
+        """A column without images, whole."""
         return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
 
     def words(self, key: str) -> list[Any]:
@@ -84,8 +84,8 @@ class TableFile:
         return [names.get(value, value) if isinstance(value, int) else value for value in self.values(key)]
 
 
-def read_pictures(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:
-    """The pictures of each row, by key: what a cell holds, or a name as it is written. A pass over their bytes."""
+def read_images(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:
+    """The images of each row, by key: what a cell holds, or a name as it is written. A pass over their bytes."""
     found: list[dict[str, Embedded | str | None]] = []
     for batch in table.rows.batches([table.columns[key] for key in keys]):
         columns = {key: batch.column(place) for place, key in enumerate(keys)}
@@ -116,7 +116,7 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
 
 @dataclass(frozen=True)
 class TableImages:
-    """The pictures of a data set.
+    """The images of a data set.
 
     Attributes:
         root: the folder.
@@ -131,7 +131,7 @@ class TableImages:
     ids: frozenset[str]
 
     def name(self, cell: Embedded | str | None) -> str | None:
-        """What the picture of a cell is called; of one that is not there, what it would be."""
+        """What the image of a cell is called; of one that is not there, what it would be."""
         if not isinstance(cell, Embedded):
             return cell
         if cell.digest:
@@ -149,18 +149,18 @@ class TableImages:
         return self.gallery.restrict(self.ids)
 
 
-def name_pictures(
+def name_images(
     root: Path, images: Sequence[tuple[str, Embedded | str | None]], cells: Iterable[Embedded | str | None]
 ) -> TableImages:
-    """Names every picture, equal ones alike.
+    """Names every image, equal ones alike.
 
     An image of the table of images has its id. Another one has the label that the table gives it, where no two
-    different pictures of the data set share one; else the digest of its bytes.
+    different images of the data set share one; else the digest of its bytes.
 
     Args:
         root: the folder.
-        images: ids and pictures of the table of images.
-        cells: the pictures of the rows.
+        images: ids and images of the table of images.
+        cells: the images of the rows.
 
     Raises:
         InputError: two different images have one id.
@@ -189,7 +189,7 @@ def name_pictures(
 
 
 def _place(root: Path, cell: Embedded | str | None) -> Path | None:
-    """Where the picture of a cell lies; None where it is not there."""
+    """Where the image of a cell lies; None where it is not there."""
     if isinstance(cell, Embedded) and cell.digest:
         return cell.path
     name = cell.label if isinstance(cell, Embedded) else cell

@@ -12,7 +12,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.projects.add_dataset import parts_lines
 from spn4cir.projects.check import check_data
-from spn4cir.projects.check_lines import pictures_lines
+from spn4cir.projects.check_lines import images_lines
 from spn4cir.projects.copy_settings import copy_settings, require_given
 from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
 
@@ -28,7 +28,7 @@ def add_benchmark(
 ) -> str:
     """Makes `path` the benchmark `name`; what is there already stays, so that a second run changes nothing.
 
-    Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
+    Everything is checked before anything is written; images that are missing or broken are told and refuse nothing.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
@@ -36,7 +36,7 @@ def add_benchmark(
         layout: the annotation layout of `path`, one without a training split.
         path: its folder; it is only read.
         like: the benchmark whose settings are copied; None: the layout's published one.
-        check: decode every picture that the annotations name.
+        check: decode every image that the annotations name.
         settings: `tasks`, of a layout that takes it; not given, those that the folder holds.
 
     Returns:
@@ -55,7 +55,7 @@ def add_benchmark(
     extended, params = _extend(text, other, name, layout, options)
     opened = open_benchmark(layout, folder, "skip", params.benchmarks[name].options)
     found = _describe(opened)
-    checked = pictures_lines(name, check_data(opened, params.machine.workers)) if check else []
+    checked = images_lines(name, check_data(opened, params.machine.workers)) if check else []
     if not linked:
         link(place, folder)
     if extended != text:

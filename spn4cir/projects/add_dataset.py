@@ -13,7 +13,7 @@ from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.projects.check import check_data
-from spn4cir.projects.check_lines import pictures_lines
+from spn4cir.projects.check_lines import images_lines
 from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
 from spn4cir.projects.hub_tables import fetch_tables
 from spn4cir.projects.inspect_folder import Contents, generated_families, inspect_folder
@@ -40,7 +40,7 @@ def add_dataset(
 ) -> str:
     """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
 
-    Everything is checked before anything is written; pictures that are missing or broken are told and refuse nothing.
+    Everything is checked before anything is written; images that are missing or broken are told and refuse nothing.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
@@ -50,7 +50,7 @@ def add_dataset(
         like: the data set whose settings and local models are copied; None: the layout's published one.
         pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
         annotations: a CSV or parquet file, for layouts that take one.
-        check: decode every picture that the annotations name.
+        check: decode every image that the annotations name.
         settings: `table` or `categories`, of a layout that takes it, and `hub`, where the folder came from; categories
             that are not given are those that the folder holds.
         chosen: set the lists of `run` to this data set, so that `dvc repro` runs it; without annotated triplets, with
@@ -143,7 +143,7 @@ def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
 def _check(params: Params, name: str, folder: Path) -> list[str]:
     settings = params.datasets[name]
     layout = open_layout(settings.layout, folder, "skip", settings.options)
-    return pictures_lines(name, check_data(layout, params.machine.workers))
+    return images_lines(name, check_data(layout, params.machine.workers))
 
 
 def _extend(text: str, other: str, name: str, layout: str, options: dict[str, Any]) -> tuple[str, Params]:

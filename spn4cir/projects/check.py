@@ -1,6 +1,6 @@
-"""Checking a data set's pictures: what its annotations name and is missing or broken, and what that costs the score.
+"""Checking a data set's images: what its annotations name and is missing or broken, and what that costs the score.
 
-Every picture is decoded to its last pixel: a header may be whole where the rest was cut off.
+Every image is decoded to its last pixel: a header may be whole where the rest was cut off.
 """
 
 import os
@@ -21,7 +21,7 @@ from spn4cir.types import Triplet
 
 @dataclass(frozen=True)
 class Fault:
-    """A picture that the annotations name and that cannot be used.
+    """An image that the annotations name and that cannot be used.
 
     Attributes:
         name: as the annotations name it.
@@ -44,7 +44,7 @@ class Cost:
         split: `train`, `val`, ...
         category: FashionIQ's; empty elsewhere.
         triplets: as annotated: queries but for `train`.
-        triplets_lost: those of them that name a picture which cannot be used.
+        triplets_lost: those of them that name an image which cannot be used.
         images: that the split needs: the gallery but for `train`.
         missing: those of them that are not there.
         broken: those of them that cannot be decoded.
@@ -67,11 +67,11 @@ class Check:
 
     Attributes:
         root: the folder.
-        checked: how many pictures were looked for.
-        missing: pictures that are not there, by name.
-        broken: pictures that cannot be decoded, by name.
-        unlisted: picture files that no annotation names, as paths from the root.
-        passed_over: how many files in the folders of pictures are no pictures, by ending (`spn4cir.images.endings`).
+        checked: how many images were looked for.
+        missing: images that are not there, by name.
+        broken: images that cannot be decoded, by name.
+        unlisted: image files that no annotation names, as paths from the root.
+        passed_over: how many files in the folders of images are no images, by ending (`spn4cir.images.endings`).
         costs: what each split loses.
         absent_splits: published splits without annotation files, which are not checked.
         advice: settings that leave out categories or tasks without images.
@@ -111,7 +111,7 @@ class Check:
 
 
 def check_data(layout: Benchmark, workers: int) -> Check:
-    """Looks for every picture that the annotations name, and decodes it.
+    """Looks for every image that the annotations name, and decodes it.
 
     Args:
         layout: the data set.
@@ -144,14 +144,14 @@ def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 @dataclass(frozen=True)
 class _Found:
-    """The pictures that the splits need, and those that lie in the layout's folders."""
+    """The images that the splits need, and those that lie in the layout's folders."""
 
     layout: Benchmark
     splits: tuple[AnnotatedSplit, ...]
 
     @cached_property
     def places(self) -> dict[Path, tuple[str, list[str]]]:
-        """Where each picture should lie: its name, and the splits that need it."""
+        """Where each image should lie: its name, and the splits that need it."""
         places: dict[Path, tuple[str, list[str]]] = {}
         for split in self.splits:
             for name, path in split.images.items():
@@ -165,7 +165,7 @@ class _Found:
 
     @cached_property
     def unlisted(self) -> list[Path]:
-        """Picture files that no annotation names."""
+        """Image files that no annotation names."""
         return self._not_named(self.scans)
 
     def _not_named(self, scans: Mapping[Path, Scan]) -> list[Path]:
@@ -181,17 +181,17 @@ class _Found:
     @cached_property
     def scans(self) -> dict[Path, Scan]:
         """What the layout's folders hold."""
-        return _scan(self.layout.picture_folders)
+        return _scan(self.layout.image_folders)
 
     def fault(self, path: Path, reason: str) -> Fault:
-        """What is to be said of a picture."""
+        """What is to be said of an image."""
         name, splits = self.places[path]
         return Fault(name, path.as_posix(), tuple(splits), reason)
 
     def missing(self) -> Iterator[Fault]:
-        """The pictures that are not there, with the file of another case, ending or folder where there is one."""
+        """The images that are not there, with the file of another case, ending or folder where there is one."""
         absent = self.places.keys() - set(self.there)
-        shared = () if self.layout.picture_folders else sorted({path.parent for path in absent})
+        shared = () if self.layout.image_folders else sorted({path.parent for path in absent})
         nearby = self._not_named(_scan(shared)) if shared else self.unlisted
         others = {_loosely(path): path for path in nearby}
         elsewhere = {_loosely(Path(path.name)): path for path in reversed(nearby)}
@@ -212,7 +212,7 @@ def _scan(folders: Iterable[Path]) -> dict[Path, Scan]:
 
 
 def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
-    """Pictures that triplets name and their split does not have."""
+    """Images that triplets name and their split does not have."""
     for split in splits:
         named = (name for triplet in split.triplets for name in (*_names(triplet), *triplet.subset_names))
         for name in dict.fromkeys(named):

@@ -1,4 +1,4 @@
-"""What a check of a data set's pictures says on screen."""
+"""What a check of a data set's images says on screen."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,16 +30,16 @@ def summary(check: Check) -> str:
     """One line: what is missing or broken, and what that costs."""
     unlisted = f"; {len(check.unlisted)} unlisted" if check.unlisted else ""
     if check.is_whole:
-        return f"ok: all {check.checked:,} pictures are there and can be decoded{unlisted}"
+        return f"ok: all {check.checked:,} images are there and can be decoded{unlisted}"
     costs = "; ".join(filter(None, map(_loss, check.costs))) or "no triplet is lost"
-    found = f"{len(check.missing)} missing, {len(check.broken)} broken of {check.checked:,} pictures{unlisted}"
+    found = f"{len(check.missing)} missing, {len(check.broken)} broken of {check.checked:,} images{unlisted}"
     return f"{found}; lost: {costs}"
 
 
-def pictures_lines(name: str, check: Check) -> list[str]:
-    """What adding the data set says of its pictures."""
+def images_lines(name: str, check: Check) -> list[str]:
+    """What adding the data set says of its images."""
     more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
-    return [f"  pictures    {summary(check)}", *more]
+    return [f"  images      {summary(check)}", *more]
 
 
 def _loss(cost: Cost) -> str:

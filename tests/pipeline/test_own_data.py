@@ -23,7 +23,7 @@ def test_the_walk_through_own_data_runs_as_written(project: Project) -> None:
     flags = project.root.parent / "flags"
     assert len(list(flags.glob("*.png"))) == 256
     out = [project.run("bash", "-euo", "pipefail", "-c", command).stdout for command in others]
-    assert "ok: all 256 pictures are there and can be decoded" in out[0]
+    assert "ok: all 256 images are there and can be decoded" in out[0]
     metrics = json.loads((project.root / "metrics/flags/zs.json").read_text())
     assert metrics["protocol"]["queries"].startswith("generated from captions, held out")
     assert metrics["counts"]["gallery"] == {"val": 256}
@@ -78,7 +78,7 @@ def test_a_table_trains_and_scores_as_its_page_says(project: Project, tmp_path: 
     (command,) = (block.text for block in blocks_of("tables.md", "bash") if "dvc exp run" in block.text)
     project.run("bash", "-euo", "pipefail", "-c", command)
     metrics = json.loads((project.root / "metrics/shop/clip.json").read_text())
-    assert metrics["protocol"]["gallery"] == "the pictures that the rows of the split name"
+    assert metrics["protocol"]["gallery"] == "the images that the rows of the split name"
     assert metrics["counts"]["queries"] == {"val": 10}
     assert metrics["counts"]["gallery"] == {"val": 11}
     generated = json.loads((project.root / "data/triplets/shop/clip/cap.extend_clip.train.json").read_text())

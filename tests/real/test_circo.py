@@ -23,7 +23,7 @@ def read(path: Path) -> Any:
 
 def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
     arguments = ("--layout", "circo", "--root", root, "--json", tmp_path / "found.json")
-    assert "ok: all 32,762 pictures are there and can be decoded\n" in call("check-data", *arguments).stdout
+    assert "ok: all 32,762 images are there and can be decoded\n" in call("check-data", *arguments).stdout
     found = read(tmp_path / "found.json")
     assert [(s["split"], s["triplets"], s["images"], s["empty_texts"]) for s in found["splits"]] == [
         ("val", 220, 32_762, 0),

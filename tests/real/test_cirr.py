@@ -26,7 +26,7 @@ def read(path: Path) -> Any:
 
 def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
     said = call("check-data", "--layout", "cirr", "--root", root, "--json", tmp_path / "found.json").stdout
-    assert "ok: all 21,551 pictures are there and can be decoded\n" in said
+    assert "ok: all 21,551 images are there and can be decoded\n" in said
     found = read(tmp_path / "found.json")
     assert [(s["split"], s["triplets"], s["images"], s["empty_texts"]) for s in found["splits"]] == [
         ("train", 4_181, 16_939, 0),

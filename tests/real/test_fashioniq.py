@@ -40,7 +40,7 @@ def layout(root: Path) -> Any:
 
 def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
     said = call("check-data", "--layout", "fashioniq", "--root", root, "--json", tmp_path / "found.json").stdout
-    assert "ok: all 74,381 pictures are there and can be decoded\n" in said
+    assert "ok: all 74,381 images are there and can be decoded\n" in said
     assert (
         "triplets with an empty text, which is used as it is: "
         "train dress 1, train toptee 12, val shirt 1, val toptee 2, test shirt 1\n"

@@ -20,7 +20,7 @@ def root(folder: Callable[[str], Path]) -> Path:
 def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
     where = ("--layout", "genecis", "--root", root)
     said = call("check-data", *where, "--tasks", ",".join(TASKS), "--json", tmp_path / "found.json").stdout
-    assert "ok: all 3,033 pictures are there and can be decoded\n" in said
+    assert "ok: all 3,033 images are there and can be decoded\n" in said
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert [(s["split"], s["triplets"], s["images"], s["empty_texts"]) for s in found["splits"]] == [
         ("focus_object", 1_960, 2_198, 0),
@@ -35,7 +35,7 @@ def test_add_dataset_writes_the_tasks(root: Path, call: Call, project: Path) -> 
     said = call("add-dataset", "real", "--layout", "genecis", "--path", root).stdout
     assert "  tasks       focus_object, change_object alone: written as benchmarks.real.tasks\n" in said
     assert "  validation  1960 focus_object, 1960 change_object queries\n" in said
-    assert "  pictures    ok: all 3,033 pictures are there and can be decoded\n" in said
+    assert "  images      ok: all 3,033 images are there and can be decoded\n" in said
     assert load_params(project / "params.yaml").benchmarks["real"].tasks == TASKS
 
 

@@ -382,10 +382,10 @@ def test_other_layouts_have_no_annotations(project, pictures, tmp_path):
 def test_the_check_is_told_and_refuses_nothing(project, pictures):
     (pictures / "dev" / "dev-0-0-img0.png").write_bytes(b"")
     report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
-    assert "pictures    0 missing, 1 broken of 84 pictures; lost: val 2 of 12 queries and 1 of 12 gallery" in report
+    assert "images      0 missing, 1 broken of 84 images; lost: val 2 of 12 queries and 1 of 12 gallery" in report
     assert "by name: spn4cir check-data mine" in report
     assert (project / "data" / "raw" / "mine").is_symlink()
-    assert "pictures    " not in add_dataset(project, "mine", "cirr", pictures, "demo_cirr", check=False)
+    assert "images      " not in add_dataset(project, "mine", "cirr", pictures, "demo_cirr", check=False)
 
 
 def test_a_benchmark_is_linked_and_gets_settings_alone(project, tmp_path):
@@ -400,7 +400,7 @@ def test_a_benchmark_is_linked_and_gets_settings_alone(project, tmp_path):
     for line in (
         "validation  6 val queries",
         "test        4 queries",
-        "pictures    ok: all 60 pictures are there and can be decoded",
+        "images      ok: all 60 images are there and can be decoded",
         "git add params.yaml data/raw/mine",
         "run.benchmarks: [{name: mine, weights: DATASET}]",
         "dvc exp run -S 'run.benchmarks=[{name:mine,weights:DATASET}]' benchmark",

@@ -46,7 +46,7 @@ def test_a_whole_data_set_is_ok(tmp_path: Path) -> None:
         found = check(layout, write(tmp_path / layout))
         assert found.is_whole
         assert found.unlisted == ()
-        assert summary(found).startswith(f"ok: all {found.checked} pictures are there and can be decoded")
+        assert summary(found).startswith(f"ok: all {found.checked} images are there and can be decoded")
 
 
 def test_what_is_missing_broken_and_unlisted_is_named(fashion: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name
         layout.training_triplets()
     found = check_data(layout, 0)
     assert list(reasons(found.missing)) == [name]
-    assert reasons(found.missing)[name].startswith("is no picture of the folder: write its path from there")
+    assert reasons(found.missing)[name].startswith("is no image of the folder: write its path from there")
     assert [cost.triplets_lost for cost in found.costs] == [1, 0]
 
 
@@ -234,9 +234,7 @@ def test_the_command_writes_json_and_ends_with_one_where_something_is_amiss(fash
         ],
     )
     assert run.exit_code == 1
-    assert (
-        "2 missing, 3 broken of 54 pictures; 2 unlisted; lost: train dress 2 of 6 training triplets and" in run.output
-    )
+    assert "2 missing, 3 broken of 54 images; 2 unlisted; lost: train dress 2 of 6 training triplets and" in run.output
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["ok"] is False
     assert content["splits"][3] | {"split": "val", "category": "dress", "triplets_lost": 2} == content["splits"][3]

@@ -138,8 +138,8 @@ def test_a_table_is_read_by_the_columns_that_are_named(data, tmp_path):
     call("validate", *where, "--checkpoint", data / "stage1-vit.pt", "--json", "m.json", "--shortcuts")
     metrics = json.loads(Path("m.json").read_text())
     assert metrics["counts"]["queries"] == {"val": 3}
-    assert metrics["protocol"]["gallery"] == "the pictures that the rows of the split name"
-    assert "ok: all 12 pictures are there" in call("check-data", *where).output
+    assert metrics["protocol"]["gallery"] == "the images that the rows of the split name"
+    assert "ok: all 12 images are there" in call("check-data", *where).output
     assert "10 images, 0 of them duplicates" in call("dedup", *where, "--out", "o.json").stdout
     refused = call("check-data", "--layout", "table", "--root", root, status=1)
     assert "lacks the column 'reference' (columns there: reference_image, target_image, text)" in refused.stderr

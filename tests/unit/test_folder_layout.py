@@ -102,14 +102,14 @@ def test_generated_queries_are_scored_over_the_whole_folder_and_named_so(root: P
     images = encode_splits(stub, (split,), protocol, 0, CPU)
     content = metrics_file(evaluate(stub, layout, (split,), images, protocol, CPU), layout, protocol, stub)
     assert content["protocol"]["queries"] == (
-        "generated from captions, held out: their pictures are in no training triplet"
+        "generated from captions, held out: their images are in no training triplet"
     )
     assert content["protocol"]["splits"] == (
         "1 of 12 rows are split val: generated triplets, held out by lot: those of a share of 0.1 of the images, by a "
         "hash of the references' names"
     )
     assert content["counts"]["assigned"] == {"val": {"rows": 1, "of": 12}}
-    assert content["protocol"]["gallery"] == "all pictures of the folder"
+    assert content["protocol"]["gallery"] == "all images of the folder"
     assert content["alternatives"]["named_by_queries"]["recall_at1"] == 100.0
     assert {"recall_at1", "recall_at10", "average_recall"} <= content.keys()
     assert layout.protocol.selection in content

@@ -42,7 +42,7 @@ def test_rows_with_pictures_inside(published: Path) -> None:
     (val,) = layout.evaluation_splits()
     assert [t.reference_name for t in val.triplets] == [f"{number}.png" for number in range(30, 40)]
     assert set(val.gallery.names) == {f"{number}.png" for number in (*range(30, 40), 0)}
-    assert layout.protocol.gallery == "the pictures that the rows of the split name"
+    assert layout.protocol.gallery == "the images that the rows of the split name"
     place = published / "data/train-00000-of-00001.parquet"
     assert layout.image_path("5.png") in (place / "5/reference_image", place / "4/target_image")
 
