@@ -1,4 +1,4 @@
-"""The command line: arguments only. Heavy modules are imported inside the commands, so that help comes at once."""
+"""The command line: only arguments. Commands import heavy modules when they run, so that help is printed quickly."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The application that the commands register with: how a command ends when it fails."""
+"""The application that the commands register with, and the errors it prints when a command fails."""
 
 import errno
 import sys
@@ -21,7 +21,7 @@ class OneLine(TyperGroup):
         try:
             name_user()
             value = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe is met here, not at the interpreter's end
+            sys.stdout.flush()  # a closed pipe fails here, not when the interpreter exits
             return value
         except typer.BadParameter as error:
             error.message = _explain(error)
@@ -38,12 +38,12 @@ class OneLine(TyperGroup):
 
 
 def example(command: str) -> str:
-    r"""The end of a command's help; `\b` keeps its lines as they are."""
+    r"""The end of a command's help, with an example; `\b` keeps the line breaks."""
     return f"\b\nExample:\n  {command}"
 
 
 def _explain(error: typer.BadParameter) -> str:
-    """The message of a bad value: what was given and what is expected, where pydantic's own words say it poorly."""
+    """The message of a bad value: the value and what is expected, instead of pydantic's own words."""
     problems: Any = getattr(error.__cause__, "errors", None)
     if problems is None:
         return error.message
@@ -70,7 +70,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Composed image retrieval: find the image that an image and a text ask for. Each command works in any folder; "
+    help="Composed image retrieval: find the images that match an image and a text. Each command works in any folder; "
     "the pipeline that trains the networks is run by DVC (see the README).",
 )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def check_data(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A data set of the params.yaml in reach, in place of the options."),
+        typer.Argument(metavar="NAME", help="A data set of the params.yaml in reach; instead of the options."),
     ] = None,
     layout: Annotated[
         str | None, typer.Option("--layout", metavar="|".join(LAYOUTS), help="How the folder is laid out.")
@@ -30,15 +30,17 @@ def check_data(
     ] = None,
     *,
     how: LayoutOptions,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write what was found, whole.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show long lists whole.")] = False,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the whole result into this file.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Do not shorten long lists.")] = False,
     workers: Workers = None,
 ) -> None:
-    """Decode every picture that the annotations name, and say what is wrong.
+    """Decode every image that the annotations name, and report problems.
 
-    Lists by name what is missing, broken, or in the folder without being named, and what that costs: training triplets,
-    queries and gallery images, by split and category; the official totals of published data sets stand beside them for
-    comparison. Ends with status 1 where something that the annotations need is missing or broken.
+    Lists by name the images that are missing, broken, or in the folder but not named, and how many training triplets,
+    queries and gallery images that costs, by split and category, beside the official totals of published data sets.
+    Ends with status 1 when an image that the annotations need is missing or broken.
     """
     from spn4cir.config.load import find_params
     from spn4cir.files import write_json
@@ -60,7 +62,7 @@ def check_data(
 def _open(
     params: "Params", name: str | None, layout: str | None, root: Path | None, options: dict[str, Any]
 ) -> "Benchmark":
-    """The data set that NAME says, or the options."""
+    """The data set that NAME or the options ask for."""
     from spn4cir.config.params import of_dataset
     from spn4cir.datasets import open_benchmark
 
@@ -71,9 +73,9 @@ def _open(
         place = project_folder() / "data" / "raw" / name
         if not place.is_dir():
             raise InputError(
-                f"{place}: no such folder; run check-data inside of the project that has it, or link it by add-dataset"
+                f"{place}: no such folder; run check-data in the project that has it, or link it with add-dataset"
             )
         return open_benchmark(settings.layout, place, settings.missing, settings.options)
     if layout is None or root is None:
-        raise InputError("say which data: --layout and --root, or the NAME of a data set of params.yaml")
+        raise InputError("no data set is named: give --layout and --root, or the NAME of a data set of params.yaml")
     return open_benchmark(layout, root, "error", options)

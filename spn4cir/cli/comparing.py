@@ -18,19 +18,21 @@ def compare(
         typer.Argument(metavar="RUN", help="Metrics files, git revisions, or names of experiments."),
     ],
     to: Annotated[
-        Literal["paper"] | None, typer.Option("--to", help="Put the paper's figures beside one run's.")
+        Literal["paper"] | None, typer.Option("--to", help="Compare one run with the figures of the paper.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures into it.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures into this file.")
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Of a revision, this data set alone.")
+        str | None, typer.Option("--dataset", metavar="NAME", help="Compare only this data set of a revision.")
     ] = None,
     family: Annotated[
-        str | None, typer.Option("--family", metavar="NAME", help="Of a revision, this family alone.")
+        str | None, typer.Option("--family", metavar="NAME", help="Compare only this family of a revision.")
     ] = None,
 ) -> None:
     """Compare runs query by query.
 
-    Reads metrics files, each of which names its own table of queries; of a revision or an experiment both are read
+    Reads metrics files and the tables of queries that they name; those of a revision or an experiment are read
     through DVC. Compares each run after the first with the first and prints, for each score, the difference in
     percentage points with a 95 % interval (paired bootstrap over the queries), how many queries were won and lost, and
     whether the difference is within noise. With --to paper, prints the paper's figures for the run's family and data
@@ -39,9 +41,9 @@ def compare(
     if json is not None:
         check_place(json)
     if to is None and len(runs) < 2:
-        raise InputError("compare takes two runs or more; or one beside the paper, with --to paper")
+        raise InputError("compare takes two or more runs, or one run with --to paper")
     if to is not None and len(runs) > 1:
-        raise InputError(f"--to paper takes one run, got {len(runs)}; call it once for each")
+        raise InputError(f"--to paper takes one run, got {len(runs)}; compare them one by one")
     content = _beside_paper(runs[0], dataset, family) if to else _beside_first(runs, dataset, family)
     if json is not None:
         from spn4cir.files import write_json
@@ -51,7 +53,7 @@ def compare(
 
 
 def _beside_first(names: list[str], dataset: str | None, family: str | None) -> dict[str, object]:
-    """Prints the comparisons; returns what the file holds: by score, and of several runs by name first."""
+    """Prints the comparisons; returns the content of the JSON file: by score, or by run and score for several runs."""
     from spn4cir.comparison.compare import compare_runs, find_pairs
     from spn4cir.comparison.lines import comparison_lines, merge
 
@@ -70,7 +72,7 @@ def _beside_first(names: list[str], dataset: str | None, family: str | None) -> 
 
 
 def _beside_paper(name: str, dataset: str | None, family: str | None) -> dict[str, object]:
-    """Prints each run that the paper has figures for; raises InputError where it has none."""
+    """Prints each run that the paper has figures for. Raises InputError when it has none."""
     from spn4cir.comparison.compare import find_runs
     from spn4cir.comparison.lines import merge, paper_content, paper_lines
     from spn4cir.comparison.paper import compare_to_paper

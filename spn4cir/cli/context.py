@@ -1,4 +1,4 @@
-"""What commands share once their arguments are there: settings, data set, network and places to write."""
+"""Steps that commands share: finding the settings, the machine and the data set, and checking where to write."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def project_folder() -> Path:
-    """The project that this folder is in, seen from here; this folder where it is in none."""
+    """The folder of the project that contains this folder, as a relative path; this folder when there is no project."""
     from spn4cir.config.load import find_project
 
     found = find_project(Path.cwd())
@@ -23,7 +23,7 @@ def project_folder() -> Path:
 
 
 def find_machine(asked: MachineOptions) -> tuple["Params", "torch.device", int]:
-    """The settings in reach, and the device and number of processes: as asked, else as the settings say."""
+    """The settings in reach, the device and the number of processes; the options take precedence over the settings."""
     from spn4cir.config.load import find_params
     from spn4cir.device import choose_device
 
@@ -32,7 +32,7 @@ def find_machine(asked: MachineOptions) -> tuple["Params", "torch.device", int]:
 
 
 def find_workers(params: "Params", asked: int | None) -> int:
-    """The number of processes that decode images: as asked, else as the settings say."""
+    """The number of processes that decode images: the option, or the value of the settings."""
     return params.machine.workers if asked is None else asked
 
 
@@ -71,10 +71,10 @@ def find_benchmark(
 
 
 def check_place(path: Path, folder: bool = False) -> None:
-    """Refuses a place that cannot be written, before the work rather than after it."""
+    """Raises InputError for a place that cannot be written, so that no work is lost."""
     if path.exists() and path.is_dir() != folder:
         kinds = ("file", "folder")
         raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
-    standing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not os.access(standing, os.W_OK) or (standing.is_file() and standing != path.absolute()):
-        raise InputError(f"{path}: {standing} cannot be written to; choose another place")
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if not os.access(existing, os.W_OK) or (existing.is_file() and existing != path.absolute()):
+        raise InputError(f"{path}: {existing} cannot be written to; choose another place")

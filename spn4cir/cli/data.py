@@ -25,7 +25,7 @@ def dedup(
     whose: SettingsOptions,
     workers: Workers = None,
 ) -> None:
-    """Find the training images that are equal, pixel by pixel.
+    """Find training images that are equal pixel by pixel.
 
     Reads the images that the annotated training triplets name. Writes optimized_images.json in the published form: the
     names that are kept, their paths, and the row of every name.
@@ -43,24 +43,26 @@ def dedup(
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
 
 
-@command("spn4cir add-dataset mine --layout cirr --path ~/my-pictures --like demo_cirr")
+@command("spn4cir add-dataset mine --layout cirr --path ~/my-images --like demo_cirr")
 def add_dataset(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it; letters, digits, '_' and '-'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the data set; letters, digits, '_' and '-'.")
+    ],
     layout: LayoutName,
     path: Annotated[
-        Path | None, typer.Option("--path", metavar="FOLDER", help="Where the data lie; they are only read.")
+        Path | None, typer.Option("--path", metavar="FOLDER", help="The folder of the data; it is only read.")
     ] = None,
     hub: Annotated[
         str | None,
         typer.Option(
             "--hub",
             metavar="OWNER/NAME",
-            help="Of layout table: fetch the tables of this data set of the Hugging Face hub, in the place of --path. "
-            "Neither: from where params.yaml says that NAME came.",
+            help="Layout table: fetch the tables of this data set of the Hugging Face hub, instead of --path. Default "
+            "without --path: the repository that params.yaml names for NAME.",
         ),
     ] = None,
     revision: Annotated[
-        str, typer.Option("--revision", metavar="R", help="Branch, tag or commit of --hub; its commit is written down.")
+        str, typer.Option("--revision", metavar="R", help="Branch, tag or commit of --hub; its commit is stored.")
     ] = "main",
     like: Annotated[
         str | None,
@@ -68,24 +70,24 @@ def add_dataset(
     ] = None,
     pool: Annotated[
         Path | None,
-        typer.Option("--pool", metavar="FOLDER", help="A CC3M folder: what the family zs_cc draws its triplets from."),
+        typer.Option("--pool", metavar="FOLDER", help="A CC3M folder, from which the family zs_cc makes its triplets."),
     ] = None,
     *,
     how: LayoutOptions,
     check: Annotated[
-        bool, typer.Option(help="Decode every picture first, as check-data does; it refuses nothing.")
+        bool, typer.Option(help="Decode every image first, as check-data does; problems are only reported.")
     ] = True,
     run: Annotated[
         bool,
-        typer.Option("--run", help="Set the lists of run in params.yaml to NAME, so that dvc repro runs it alone."),
+        typer.Option("--run", help="Set the lists of run in params.yaml to NAME, so that dvc repro runs only NAME."),
     ] = False,
 ) -> None:
-    """Make a folder of images, with captions or without, a data set or a benchmark of the pipeline.
+    """Add a folder of images, with or without captions, to the pipeline as a data set or a benchmark.
 
-    Run it in the folder of params.yaml and dvc.yaml, or in one below it. Links the folder at data/raw/NAME, makes the
-    model folders under data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in
-    params.yaml. Then says what is in the folder and what to type next. Running it again changes nothing. A benchmark
-    (layouts circo, genecis) is only scored: it gets no models.
+    Run it in the folder of params.yaml and dvc.yaml, or below it. Links the folder at data/raw/NAME, makes the model
+    folders under data/models/NAME (with the local models of OTHER), and copies OTHER's settings to NAME in params.yaml.
+    Then prints the contents of the folder and the next commands. A second run changes nothing. A benchmark (layouts
+    circo, genecis) is only scored and gets no models.
     """
     from spn4cir.datasets import is_trained_on
     from spn4cir.projects.add_benchmark import add_benchmark
@@ -105,7 +107,7 @@ def add_dataset(
 
 
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:
-    """The folder of a layout that takes nothing else."""
+    """The folder of a layout that takes no other option."""
     if path is None or any(others):
-        raise InputError(f"layout {layout} takes --path, --like and --tasks alone; leave the other options out")
+        raise InputError(f"layout {layout} takes only --path, --like and --tasks; leave out the other options")
     return path

@@ -28,26 +28,27 @@ def export(
     ] = "published",
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="published, hub-folder: as of the other commands."),
+        typer.Option("--checkpoint", metavar="FILE", help="published, hub-folder: the weights, .pt."),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", metavar="INDEX", help="vectors: what `spn4cir index` wrote.")
+        Path | None, typer.Option("--index", metavar="INDEX", help="vectors: an index that `spn4cir index` wrote.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="hub-folder: what the model is called. Default: the folder's name.")
+        str | None, typer.Option("--name", help="hub-folder: the name of the model. Default: the folder's name.")
     ] = None,
     licence: Annotated[
         str | None,
         typer.Option(
-            "--licence", metavar="ID", help="hub-folder: of the weights, as the hub names it. Default: unknown."
+            "--licence", metavar="ID", help="hub-folder: the licence of the weights, by the hub's id. Default: unknown."
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="NAME", help="hub-folder: what it was trained on; may be given several times."),
+        typer.Option("--data", metavar="NAME", help="hub-folder: a data set that it was trained on; may be repeated."),
     ] = None,
     metrics: Annotated[
-        Path | None, typer.Option("--metrics", metavar="FILE", help="hub-folder: scores, as `validate` wrote them.")
+        Path | None,
+        typer.Option("--metrics", metavar="FILE", help="hub-folder: the scores, a file that `validate` wrote."),
     ] = None,
     scored_on: Annotated[
         str | None, typer.Option("--scored-on", metavar="NAME", help="hub-folder: the data set of the scores.")
@@ -55,16 +56,16 @@ def export(
     *,
     network: NetworkOptions,
 ) -> None:
-    """Write a checkpoint for another stack.
+    """Write a checkpoint or an index in a form that other programs read.
 
-    Reads the weights. --to published: a file that the original code loads; needs no tokenizer. Writes the published
-    container and names of the checkpoint's stage, in float32, without the vocabulary that your own files carry. Names
-    that the original's module has and this network does not are filled with fixed values and listed.
+    Reads the weights. --to published writes a file that the original code loads, in float32 and without a vocabulary;
+    no tokenizer is needed. Tensors that the original's network has and this one does not are filled with fixed values
+    and listed.
 
-    --to hub-folder: model.safetensors, config.json, the vocabulary where the family needs one, and a model card. It is
-    given to --checkpoint as a file is, and needs no settings.
+    --to hub-folder writes model.safetensors, config.json, the vocabulary if the family needs one, and a model card. The
+    option --checkpoint takes the folder instead of a file.
 
-    --to vectors: the names and vectors of an index as a parquet file, for a vector database.
+    --to vectors writes the names and vectors of an index into a parquet file, for a vector database.
     """
     card = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
     given = {"checkpoint": checkpoint, "index": index, **card, **asdict(network)}
@@ -82,7 +83,7 @@ def export(
 
 
 def _refuse_others(to: str, given: Collection[str]) -> None:
-    """Refuses options that were given and that the form does not take."""
+    """Raises BadParameter for an option that was given and that the form does not take."""
     for key in sorted(given):
         if key not in _TAKEN[to]:
             raise typer.BadParameter(f"--{key} is not for --to {to}; leave it out")
@@ -109,7 +110,7 @@ def _to_published(checkpoint: Path, out: Path, network: NetworkOptions) -> None:
     if written.filled:
         print(f"filled with fixed values, which no query or target depends on: {', '.join(written.filled)}")
     if written.widened:
-        print("tensors of half precision became float32")
+        print("tensors of half precision were converted to float32")
     print(f"{out}: written, family {written.family}, stage {written.stage}: {written.tensors} in '{written.key}'")
 
 
@@ -118,5 +119,5 @@ def _to_folder(checkpoint: Path, out: Path, facts: "Facts", network: NetworkOpti
 
     written = export_folder(checkpoint, out, facts, network.family, network.options)
     if facts.licence is None:
-        print("the card says that the licence of the weights is unknown; --licence ID names it")
+        print("the model card states an unknown licence; set it with --licence ID")
     print(f"{out}: written, family {written.name}, stage {written.stage}")

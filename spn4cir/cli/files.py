@@ -14,11 +14,13 @@ _LABEL_WIDTH = 14
 @command("spn4cir inspect best.pt")
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Weights, .pt, published or your own; or a hub folder.")],
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the same into this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the description into this file.")
+    ] = None,
     *,
     network: FamilyOptions,
 ) -> None:
-    """Say what a checkpoint holds.
+    """Describe a checkpoint.
 
     Reads FILE; no tokenizer is needed. Prints family, stage, sizes of both towers, number of parameters, and the
     pipelines of the params.yaml in reach (else of the published one) whose network has these sizes.

@@ -38,7 +38,7 @@ class FamilyOptions:
 
     @property
     def options(self) -> "Options":
-        """What a checkpoint does not contain."""
+        """The values that a checkpoint does not contain."""
         from spn4cir.composers.protocol import Options
 
         return Options(vision_head_width=self.vision_head_width, text_head_width=self.text_head_width)
@@ -52,7 +52,7 @@ class NetworkOptions(FamilyOptions):
 
     @property
     def options(self) -> "Options":
-        """What a checkpoint does not contain, the vocabulary among it."""
+        """The values that a checkpoint does not contain, with the vocabulary."""
         return replace(super().options, tokenizer=self.tokenizer)
 
 
@@ -66,7 +66,7 @@ class MachineOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a data set that has a training split is read, where its layout leaves it open."""
+    """Settings of the layout of a data set that has a training split."""
 
     annotations: Annotations = None
     table: TableSettings = None
@@ -84,7 +84,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class LayoutOptions(TrainingOptions):
-    """How a data set or benchmark is read, where its layout leaves it open."""
+    """Settings of the layout of a data set or benchmark."""
 
     tasks: Tasks = None
 
@@ -96,7 +96,7 @@ class LayoutOptions(TrainingOptions):
 
 @dataclass(frozen=True)
 class SettingsOptions:
-    """The settings that a data set is read and scored with."""
+    """Which settings of `params.yaml` apply, and the rule for missing images."""
 
     missing: Missing = None
     dataset: Dataset = None

@@ -15,7 +15,7 @@ Annotations = Annotated[
     typer.Option(
         "--annotations",
         metavar="FILE",
-        help="Of layout folder: a CSV or parquet file with the columns reference, target, text[, split, group].",
+        help="Layout folder: a CSV or parquet file with the columns reference, target, text[, split, group].",
     ),
 ]
 TableSettings = Annotated[
@@ -23,25 +23,25 @@ TableSettings = Annotated[
     typer.Option(
         "--table",
         metavar="KEY=VALUE",
-        help="Of layout table, as often as needed: a pattern of paths, as in images=corpus/*, or what a column is "
-        "called, as in reference=reference_image; or the split of all rows: split=train, split=val, split=test.",
+        help="Layout table, may be repeated: a pattern of paths, as in images=corpus/*; the name of a column, as in "
+        "reference=reference_image; or the split of all rows, as in split=test.",
     ),
 ]
 Categories = Annotated[
     str | None,
-    typer.Option("--categories", metavar="A,B", help="Of layout fashioniq: those that are read. Default: all three."),
+    typer.Option("--categories", metavar="A,B", help="Layout fashioniq: the categories to read. Default: all three."),
 ]
 Tasks = Annotated[
     str | None,
-    typer.Option("--tasks", metavar="A,B", help="Of layout genecis: those that are scored. Default: all four."),
+    typer.Option("--tasks", metavar="A,B", help="Layout genecis: the tasks to score. Default: all four."),
 ]
 QueryText = Annotated[
     str | None,
     typer.Option(
         "--query-text",
         metavar="TEMPLATE",
-        help="Of layouts circo and genecis: the text of a query. Fields: {relative_caption}, {shared_concept}; "
-        "{condition}. Default: the one field that is the text.",
+        help="Layouts circo and genecis: the text of a query. Fields of circo: {relative_caption}, {shared_concept}; "
+        "of genecis: {condition}. Default: the first field.",
     ),
 ]
 Weights = Annotated[
@@ -57,7 +57,7 @@ Family = Annotated[
     typer.Option(
         "--family",
         metavar="|".join(COMPOSERS),
-        help="Model family, or a recipe of one. Default: the one that the checkpoint tells.",
+        help="Model family, or a recipe of one. Default: the family of the checkpoint.",
     ),
 ]
 TokenizerName = Annotated[
@@ -75,18 +75,23 @@ VisionHeadWidth = Annotated[
         "--vision-head-width",
         metavar="N",
         min=1,
-        help="Width of an attention head of the image tower, which no checkpoint tells. Default: the published one.",
+        help="Width of an attention head of the image tower, in no checkpoint. Default: the published width.",
     ),
 ]
 TextHeadWidth = Annotated[
     int | None,
-    typer.Option("--text-head-width", metavar="N", min=1, help="The same of the text tower."),
+    typer.Option(
+        "--text-head-width",
+        metavar="N",
+        min=1,
+        help="Width of an attention head of the text tower. Default: the published width.",
+    ),
 ]
 Missing = Annotated[
     Literal["error", "skip"] | None,
     typer.Option(
         "--missing",
-        help="Images that are absent or broken: stop at the first, or leave their triplets out and say how many.",
+        help="Images that are missing or broken: stop at the first, or leave out and count their triplets.",
     ),
 ]
 Dataset = Annotated[

@@ -37,7 +37,7 @@ def validate(
         typer.Option(
             "--paraphrases",
             metavar="FILE",
-            help="JSON, a list of other texts by text; taken beside the templates of params.yaml. Means --shortcuts.",
+            help="JSON, other texts by text, used beside the templates of params.yaml. Implies --shortcuts.",
         ),
     ] = None,
     *,
@@ -49,10 +49,10 @@ def validate(
 ) -> None:
     """Score a checkpoint on the validation split.
 
-    Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, then the
-    protocol and the counts behind them, and the scores over alternative galleries; what came out query by query goes
-    into a table beside it, FILE.queries.parquet. Prints the recalls. With --shortcuts, the file says under
-    `shortcuts` how far a part of the query, or another wording, carries them, and what ranks above the targets.
+    Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, protocol,
+    counts, and the scores over alternative galleries. The result of each query is written into a table beside it,
+    FILE.queries.parquet. Prints the recalls. With --shortcuts, the entry `shortcuts` contains the scores of a part of
+    the query and of other wordings, and which images rank above the targets.
     """
     from spn4cir.checkpoints.open import load_network, weights_entry
     from spn4cir.config.params import of_dataset, protocol_of
@@ -115,7 +115,8 @@ def _score(
 
 
 Served = Annotated[
-    str, typer.Option("--layout", metavar="cirr|circo", help="Whose test server: how the folder is laid out.")
+    str,
+    typer.Option("--layout", metavar="cirr|circo", help="How the folder is laid out: the data set of the test server."),
 ]
 
 
@@ -123,8 +124,10 @@ Served = Annotated[
 def submit(
     root: Root,
     checkpoint: Weights,
-    name: Annotated[str, typer.Option("--name", help="Ends the files' names; letters, digits, '.', '_', '-'.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")],
+    name: Annotated[
+        str, typer.Option("--name", help="The last part of the files' names; letters, digits, '.', '_', '-'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
     layout: Served = "cirr",
     *,
     network: NetworkOptions,
@@ -136,7 +139,7 @@ def submit(
 
     Reads the annotations and images of the test split. Writes recall_submission_NAME.json and
     recall_subset_submission_NAME.json, which go to https://cirr.cecs.anu.edu.au/test_process/, or
-    submission_test_NAME.json, which goes to https://circo.micc.unifi.it/. They are checked.
+    submission_test_NAME.json, which goes to https://circo.micc.unifi.it/. The files are checked first.
     """
     from spn4cir.checkpoints.open import load_network
     from spn4cir.config.params import protocol_of
@@ -164,8 +167,8 @@ def check_submission(
 ) -> None:
     """Check a submission file before you hand it in.
 
-    Reads FILE and, of the data folder, only the test split's annotations and the list of its images: no images are
-    needed. Prints 'ok', or what is wrong.
+    Reads FILE, and the test split's annotations and list of images in the data folder; no images are needed. Prints
+    'ok', or the problems.
     """
     from spn4cir.datasets import open_benchmark, submittable
     from spn4cir.evaluation.submission import check_submission

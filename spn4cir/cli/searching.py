@@ -1,4 +1,4 @@
-"""Commands that search a folder of pictures: `index` and `search`."""
+"""Commands that search a folder of images: `index` and `search`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 GalleryFolder = Annotated[Path, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out images that cannot be decoded, rather than stop and list them.")
+    bool,
+    typer.Option("--skip-broken", help="Leave out images that cannot be decoded, instead of stopping."),
 ]
 
 
@@ -25,18 +26,18 @@ SkipBroken = Annotated[
 def index(
     checkpoint: Weights,
     gallery: GalleryFolder,
-    out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The folder to write, or to bring up to date.")],
-    weights: Annotated[bool, typer.Option(help="Copy the checkpoint into INDEX, or look for it where it lies.")] = True,
+    out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The folder to write or to update.")],
+    weights: Annotated[bool, typer.Option(help="Copy the checkpoint into INDEX, or store only its path.")] = True,
     skip_broken: SkipBroken = False,
     *,
     network: NetworkOptions,
     machine: MachineOptions,
 ) -> None:
-    """Encode the images of a folder, for searches that read none of them.
+    """Encode the images of a folder, so that searches need not read them.
 
-    Reads the images. Writes INDEX, a folder: vectors (FAISS), names and digests (parquet), the weights. Where INDEX is
-    there, what is new or changed is encoded and what is gone leaves it. From 200,000 vectors on it is approximate: the
-    recall is measured and printed.
+    Reads the images. Writes INDEX, a folder: vectors (FAISS), names and digests (parquet), the weights. If INDEX
+    exists, new and changed images are encoded and absent ones are removed. From 200,000 vectors on, the index is
+    approximate; its recall is measured and printed.
     """
     from spn4cir.search.index_folder import check_index_place, holds_index
 
@@ -60,12 +61,12 @@ def index(
 @command('spn4cir search --index dresses.index --image a.jpg --text "is longer" --out sheet.png')
 def search(
     image: Annotated[
-        str, typer.Option("--image", metavar="FILE", help="The query image, or the name of one of the gallery.")
+        str, typer.Option("--image", metavar="FILE", help="The query image: a file, or a name in the gallery.")
     ],
-    text: Annotated[str, typer.Option("--text", help="What is to be different, as in 'is red with long sleeves'.")],
+    text: Annotated[str, typer.Option("--text", help="The wanted change, as in 'is red with long sleeves'.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt; with --index: where they lie."),
+        typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt; with --index: only if they have moved."),
     ] = None,
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")
@@ -73,25 +74,28 @@ def search(
     skip_broken: SkipBroken = False,
     index: Annotated[
         Path | None,
-        typer.Option("--index", metavar="INDEX", help="What `spn4cir index` wrote; it knows gallery and network."),
+        typer.Option("--index", metavar="INDEX", help="What `spn4cir index` wrote: gallery and network."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="How many to list.")] = 10,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Draw them into this PNG.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write them into this file.")] = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="The number of images to find.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Draw the results into this PNG file.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the results into this file.")
+    ] = None,
     *,
     network: NetworkOptions,
     machine: MachineOptions,
 ) -> None:
-    """Find the images of a folder that an image and a text ask for.
+    """Find the images of a folder that match an image and a text.
 
-    Reads the images (.png, .jpg, .webp, .tif and what else Pillow reads), or the index of them. Prints rank, name and
-    score, best first; with --out draws them, with --json writes them. The query image itself is left out, also under
-    another name.
+    Reads the images (.png, .jpg, .webp, .tif and other formats that Pillow reads), or an index of them. Prints rank,
+    name and score, best first. The query image and copies of it are left out.
     """
     if (index is None) == (gallery is None) or (index is None and checkpoint is None):
         raise typer.BadParameter("give --index INDEX, or --checkpoint FILE and --gallery FOLDER")
     if index is not None and (skip_broken or network != NetworkOptions()):
-        raise typer.BadParameter("with --index, leave out what INDEX knows: the network's options and --skip-broken")
+        raise typer.BadParameter("with --index, leave out what INDEX contains: the network's options and --skip-broken")
     if out is not None and out.suffix.lower() != ".png":
         raise typer.BadParameter(f"--out {out}: a PNG is written; give a name that ends in .png")
     from spn4cir.search.find import draw_found, find

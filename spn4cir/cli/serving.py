@@ -16,25 +16,25 @@ def serve(
     gallery: GalleryFolder,
     *,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Default: this machine alone; 0.0.0.0: every network.")
+        str, typer.Option("--host", help="Address to listen on. Default: only this machine; 0.0.0.0: all networks.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free.")
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any free port.")
     ] = 7860,
     index: Annotated[
         Path | None,
         typer.Option(
-            "--index", metavar="INDEX", help="Of `spn4cir index`: only images that are not in it are encoded."
+            "--index", metavar="INDEX", help="An index that `spn4cir index` wrote: its images are not encoded again."
         ),
     ] = None,
     network: NetworkOptions,
     machine: MachineOptions,
 ) -> None:
-    """Open a search page in the browser, and the JSON endpoint behind it.
+    """Serve a search page for the browser, and its JSON endpoint.
 
-    Reads the weights and the images, which it encodes once. Then one picks or uploads a picture, types the change and
-    sees the ranking at the address that is printed; /openapi.json describes the endpoint. Needs the packages of the
-    extra 'serve'. Ctrl-C ends it.
+    Reads the weights and encodes the images once, then prints the address of the page, where a user picks or uploads an
+    image, types the change and sees the ranking. /openapi.json describes the endpoint. Needs the packages of the extra
+    'serve'. Ctrl-C ends it.
     """
     from spn4cir.serving.server import claim_port, index_gallery, require_packages, run
 

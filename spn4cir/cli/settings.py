@@ -13,10 +13,10 @@ def settings(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A data set of params.yaml.")],
     family: Annotated[str, typer.Argument(metavar="FAMILY", help="A model family of that data set.")],
 ) -> None:
-    """Print what a data set and family run with, and where each value comes from.
+    """Print the settings of a data set and family, and where each value comes from.
 
-    Reads the params.yaml in reach. Prints a line for each value: its key, the value, and the entry of params.yaml that
-    it is written in, as in train.fiq.clip or defaults.train.all.
+    Reads the params.yaml in reach. Prints a line for each value: the key, the value, and the entry of params.yaml that
+    contains it, as in train.fiq.clip or defaults.train.all.
     """
     from spn4cir.config.load import find_merged
     from spn4cir.config.pair_settings import describe_pair

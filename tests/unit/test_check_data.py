@@ -251,10 +251,10 @@ def test_the_command_ends_with_zero_where_all_is_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say which data: --layout and --root, or the NAME"),
+        ([], "no data set is named: give --layout and --root, or the NAME"),
         (["fiq", "--layout", "cirr"], "give NAME, or --layout and --root; not both"),
         (["nobody"], "datasets.nobody is not set"),
-        (["fiq"], "data/raw/fiq: no such folder; run check-data inside of the project that has it, or link it by"),
+        (["fiq"], "data/raw/fiq: no such folder; run check-data in the project that has it, or link it with"),
         (["--layout", "coco", "--root", "."], f"choose one of: {', '.join(LAYOUTS)}"),
         (["--layout", "fashioniq", "--root", "."], "cap.dress.train.json: no such file"),
     ],

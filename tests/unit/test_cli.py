@@ -313,7 +313,7 @@ def test_circo_is_scored_and_submitted(data, tmp_path):
     wrong = call("check-submission", "sub/submission_test_mine.json", "--root", data / "cirr", status=1)
     assert "version is None, expected 'rc2'" in wrong.stderr
     refused = call("add-dataset", "mine", "--layout", "circo", "--path", root, "--pool", root, status=1)
-    assert "layout circo takes --path, --like and --tasks alone" in refused.stderr
+    assert "layout circo takes only --path, --like and --tasks" in refused.stderr
     refused = call("dedup", *options, "--out", "o.json", status=1)
     assert "layout circo has no training split" in refused.stderr
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, change: Any, said: str)
 
 def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
-    assert "compare takes two runs or more" in call(a, status=1).stderr
+    assert "compare takes two or more runs" in call(a, status=1).stderr
     assert "--to paper takes one run, got 2" in call(a, a, "--to", "paper", status=1).stderr
     assert "is a folder; give the name of a file" in call(a, a, "--json", tmp_path, status=1).stderr
     assert "and this folder is not in a DVC repository" in call("main", a, status=1).stderr

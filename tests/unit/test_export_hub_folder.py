@@ -64,7 +64,7 @@ def test_what_lies_in_the_folder(weights):
     """The published names without their prefix, settings, and a card; no pickle."""
     said = export("--checkpoint", weights, "--family", "zs").stdout.splitlines()
     assert said == [
-        "the card says that the licence of the weights is unknown; --licence ID names it",
+        "the model card states an unknown licence; set it with --licence ID",
         "model: written, family zs, stage 2",
     ]
     assert {path.name for path in Path("model").iterdir()} == set(FILES) - {WORDS}

@@ -111,7 +111,7 @@ def test_a_data_set_is_added_from_the_hub_and_pinned(
         (["--layout", "table", "--path", ".", "--table", "a"], "--table 'a': write it as KEY=VALUE"),
         (
             ["--layout", "table", "--path", ".", "--table", "files=a", "--table", "files=b"],
-            "--table files=: stands there 2 times; give it once",
+            "--table files=: is given 2 times; give it once",
         ),
     ],
 )
