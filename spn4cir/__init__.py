@@ -1,7 +1,7 @@
 """SPN4CIR: composed image retrieval with scaled positives and negatives.
 
-The public classes are imported when they are asked for: an import of the package loads nothing else, and each pipeline
-stage depends on just the modules that it names.
+The public classes are imported on first use: an import of the package loads no other module, and each pipeline stage
+depends only on the modules that it names.
 """
 
 from importlib import import_module

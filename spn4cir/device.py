@@ -1,4 +1,4 @@
-"""The device and the number type that the settings ask for."""
+"""The device and the dtype that the settings ask for."""
 
 import resource
 import sys
@@ -11,9 +11,9 @@ from spn4cir.errors import InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is cuda where there is one, else cpu.
+    """The device of that name; `auto` is cuda if available, else cpu.
 
-    Where it is cuda, float32 means float32 in this process from now on: by default cuDNN's convolutions round to
+    On cuda, TensorFloat-32 is switched off for the whole process: by default cuDNN's convolutions round to
     TensorFloat-32 (10 bits of mantissa) on Ampere and later.
 
     Raises InputError when the name is unknown or its device is not on this machine.
@@ -31,17 +31,19 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"machine.device: {name!r} is no device; use auto, cpu, cuda or cuda:0") from None
+        raise InputError(f"machine.device: {name!r} is not a device; use auto, cpu, cuda or cuda:0") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise InputError(f"machine.device: {name!r} is asked but {found} CUDA devices are here; use auto or cpu")
+        raise InputError(
+            f"machine.device: {name!r} is requested but {found} CUDA devices are available; use auto or cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"machine.device: {name!r} is asked but absent on this machine; use auto or cpu")
+        raise InputError(f"machine.device: {name!r} is requested but not available on this machine; use auto or cpu")
     return device
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """The number type of that name; `auto` is float16 on cuda, else float32.
+    """The dtype of that name; `auto` is float16 on cuda, else float32.
 
     Raises InputError when the name is unknown.
     """
@@ -54,7 +56,7 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory held so far, in MB: by torch on a GPU, else by this process."""
+    """The peak memory so far, in MB: of torch on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
@@ -66,8 +68,8 @@ def memory_errors(label: str, batch_size: int) -> Iterator[None]:
     """Turns a full GPU into an InputError that names the setting to lower.
 
     Args:
-        label: what was being done, as the progress shows it.
-        batch_size: of the step, as the settings have it.
+        label: the name of the work, as the progress shows it.
+        batch_size: the batch size of the settings.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read, and what its messages are made of."""
+"""The error whose message is for the user, and helpers for its text."""
 
 from collections.abc import Sequence
 
@@ -22,5 +22,5 @@ def some_names(names: Sequence[str], shown: int) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's error, whose text may go over several lines; its kind where there is no text."""
+    """The first non-empty line of an error's text; the name of its class when the text is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

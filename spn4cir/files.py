@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, read as JSON, hashed, walked, and the checks of where one is written.
+"""Files and folders: atomic writes, JSON, hashes, walks, and checks of the places to write.
 
 An output is written under a temporary name beside its place, and renamed.
 """
@@ -48,7 +48,7 @@ def _existing(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    Parent folders are made; what killed runs left of the same target is removed. Raises InputError when the disk is
+    Parent folders are created; temporary files that killed runs left are removed. Raises InputError when the disk is
     full or the place cannot be written.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -66,7 +66,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """As `atomic_file`, for a folder: a folder that stood at `path` is replaced whole."""
+    """Yields a temporary folder beside `path`; replaces `path` by it when the block ends without an error.
+
+    Raises InputError when the disk is full or the place cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         try:
@@ -80,7 +83,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes the temporary files and folders of `path` whose process on this machine is no longer there."""
+    """Removes the temporary files and folders of `path` whose process no longer runs on this machine."""
     pattern = re.compile(rf"\.+{re.escape(path.name)}(?:\.(\d+)\.tmp)+")  # repeated: a file within a file's block
     with os.scandir(path.parent) as entries:
         everything = list(entries)
@@ -105,7 +108,7 @@ def _is_running(process: int) -> bool:
 
 
 def replace_folder(source: Path, path: Path) -> None:
-    """Renames the folder `source` to `path`, in the place of what stood there; both on one disk."""
+    """Renames the folder `source` to `path`, which is replaced if it exists; both are on one disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or path.is_file():
         path.unlink()
@@ -117,7 +120,7 @@ def replace_folder(source: Path, path: Path) -> None:
 def read_json(path: Path) -> Any:
     """The parsed file, with or without a byte order mark.
 
-    Raises InputError, with the place, when it is absent or does not parse.
+    Raises InputError that names the file when it is absent or does not parse.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -172,9 +175,9 @@ def tree_hash(path: Path) -> str:
 
 
 def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, links followed; a folder that is met again through a link is passed over, so that cycles end.
+    """Walks a folder as `os.walk` does, and follows links; each real folder is visited once, so that cycles end.
 
-    Folders are met in the order of their names. The caller may take names out of the list of folders.
+    Folders are visited in the order of their names. The caller may take names out of the list of folders.
     """
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -195,30 +198,30 @@ def require_space(path: Path, needed: int, remedy: str = "free some room or choo
 
 
 def claim_space(descriptor: int, size: int) -> None:
-    """Makes an open file that large, without holes.
+    """Allocates `size` bytes for an open file, without holes.
 
-    Writing to a hole through a map of the file ends in a bus error when the disk is full by then.
+    Writing to a hole of a memory-mapped file ends in a bus error when the disk is full.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
 
 
 def check_outside(path: Path, folder: Path) -> None:
-    """Refuses a file to be written in the folder that it is made of. Raises InputError."""
+    """Raises InputError for an output file inside the input folder that it is made from."""
     if folder.resolve() in path.resolve().parents:
-        raise InputError(f"{path}: lies in {folder}, which is read; name a file elsewhere")
+        raise InputError(f"{path}: is inside {folder}, which is read; name a file outside it")
 
 
 def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
-    """Refuses a place where something else stands.
+    """Refuses to replace a folder that contains something else.
 
     Args:
-        folder: what is to be written.
-        ours: the names that such a folder holds.
-        kind: what it is, for messages, as in `index`.
+        folder: the folder to write.
+        ours: the names that such a folder contains.
+        kind: the kind of folder, for messages, as in `index`.
 
     Raises:
-        InputError: it is a file, or holds something of another name.
+        InputError: the place is a file, or contains an entry with another name.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder for the {kind}")

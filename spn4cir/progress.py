@@ -1,4 +1,4 @@
-"""Progress with counts and remaining time: a bar on a terminal, plain lines elsewhere; and lines said once."""
+"""Progress with counts and remaining time: a bar on a terminal, plain lines elsewhere; and lines printed once."""
 
 import sys
 import time
@@ -14,14 +14,14 @@ _SECONDS_WORTH_A_LINE = 1.0
 
 
 def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int = 0) -> Iterator[Item]:
-    """Yields `items` unchanged while it reports how far it is.
+    """Yields `items` unchanged and reports the progress.
 
     Args:
-        items: what to go through.
-        total: number of items in the whole job, those of an earlier run included.
-        label: what is being done, as in `caption 10 words`.
-        unit: what one item is, as in `batch`.
-        done: items that an earlier run finished.
+        items: the items to iterate over.
+        total: the number of items of the whole job, including those of an earlier run.
+        label: the name of the job, as in `caption 10 words`.
+        unit: the name of one item, as in `batch`.
+        done: the number of items that an earlier run finished.
     """
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, initial=done, desc=label, unit=unit, file=sys.stderr)
@@ -43,5 +43,5 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int
 
 @cache
 def say_once(line: str) -> None:
-    """Writes a line to stderr; one that this process has written before is not repeated."""
+    """Writes a line to stderr, once in this process."""
     print(line, file=sys.stderr, flush=True)

@@ -11,13 +11,13 @@ _WORDLESS = re.compile(r"[\s.?,]*")
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """A composed query, with its target where the split tells it.
+    """A composed query, with its target where the split contains it.
 
     Attributes:
         reference_name: name of the query image.
         captions: the modification texts as annotated (FashionIQ: two, CIRR: one, generated: one a template).
         target_name: name of the image to find; None in test splits.
-        other_targets: further images that answer the query; empty where one alone is known.
+        other_targets: further images that answer the query; empty when only one is known.
         aspects: what kinds of change its text asks for, CIRCO's semantic aspects; empty elsewhere.
         query_id: CIRR's pair id, elsewhere the position in its file.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
@@ -52,7 +52,7 @@ class Gallery:
 
     Attributes:
         names: one name an image.
-        paths: where each image lies; same length as `names`.
+        paths: the path of each image; same length as `names`.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ class Gallery:
         return {name: position for position, name in enumerate(self.names)}
 
     def path(self, name: str) -> Path | None:
-        """Where the image of a name lies; None for a name that it does not hold."""
+        """The path of the image of a name; None for an unknown name."""
         position = self.index.get(name)
         return None if position is None else self.paths[position]
 
@@ -112,14 +112,14 @@ class EvaluationSplit:
 
     @cached_property
     def places(self) -> Mapping[str, Path]:
-        """Where the candidates and the images outside them lie, by name."""
+        """The paths of the candidates and of the images outside them, by name."""
         galleries = (self.gallery, self.outside)
         return {name: path for own in galleries for name, path in zip(own.names, own.paths, strict=True)}
 
 
 @dataclass(frozen=True)
 class UniqueImages:
-    """Images without duplicates, as `optimized_images.json` holds them.
+    """Images without duplicates, as `optimized_images.json` contains them.
 
     Attributes:
         gallery: the kept images, the first met of each set of equal ones.
@@ -130,7 +130,7 @@ class UniqueImages:
     row: Mapping[str, int]
 
     def restrict(self, usable: Gallery) -> "UniqueImages":
-        """The names that a gallery holds; of each set of equal images, its first name in the place of one it lacks."""
+        """The images that a gallery contains; of each set of equal images, the first name that is in the gallery."""
         kept: dict[int, str] = {}
         for name in (*self.gallery.names, *self.row):
             if name in usable.index:

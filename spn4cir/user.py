@@ -19,8 +19,7 @@ _NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 def name_user() -> None:
     """Sets LOGNAME to the user id, and HOME to a temporary folder, where the user id has neither a name nor a home.
 
-    What the environment names is kept, but for a HOME in which nothing can be written. Does nothing for a user id that
-    has a name.
+    Values of the environment are kept, except a HOME that is not writable. Does nothing for a user id that has a name.
 
     Raises:
         InputError: the temporary folder belongs to another user.

@@ -13,7 +13,7 @@ from spn4cir.errors import InputError
 
 # Width of an attention head of CLIP, of BLIP's ViT, of BERT, of the Q-Former and of Unicom, as published.
 HEAD_WIDTH = 64
-# The same of BLIP-2's ViT.
+# Width of an attention head of BLIP-2's ViT.
 EVA_HEAD_WIDTH = 88
 # Attributes that hold the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -21,7 +21,7 @@ _LISTED = 10
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """What a `.pt` file of plain tensors holds, on the CPU.
+    """Reads a `.pt` file of plain tensors, on the CPU.
 
     Raises InputError when the file is absent, damaged, no checkpoint, or a pickle with code or objects in it.
     """

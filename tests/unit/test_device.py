@@ -43,7 +43,7 @@ def test_float32_is_not_rounded_on_a_gpu(monkeypatch, name, rounded):
 
 
 def test_unknown_device_is_refused():
-    with pytest.raises(InputError, match="'gpu' is no device"):
+    with pytest.raises(InputError, match="'gpu' is not a device"):
         choose_device("gpu")
 
 

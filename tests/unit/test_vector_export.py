@@ -108,7 +108,7 @@ def test_a_file_in_the_index_is_refused(pictures, tmp_path, place):
     Retriever.from_checkpoint("a.pt", workers=0).index(pictures).save("index")
     before = {path.name: file_hash(path) for path in Path("index").iterdir()}
     said = call("export", "--to", "vectors", "--index", "index", "--out", place, status=1).stderr
-    assert said == f"error: {place}: lies in index, which is read; name a file elsewhere\n"
+    assert said == f"error: {place}: is inside index, which is read; name a file outside it\n"
     assert {path.name: file_hash(path) for path in Path("index").iterdir()} == before
 
 
