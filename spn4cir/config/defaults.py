@@ -148,7 +148,7 @@ def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
 
 
 def _check_families(section: str, general: dict[str, Any], entries: Any, place: str) -> None:
-    """A default of a misspelt family would be read by nobody, and the family run with the values of all."""
+    """A default of a misspelt family would never be read, and the family would run with the values of all."""
     paths = [path for path, _ in _leaves(entries, 2, (section,))]
     if reserved := [path for path in paths if path[-1] == ALL]:
         key = ".".join(reserved[0])

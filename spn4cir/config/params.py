@@ -106,7 +106,7 @@ class LocalModel(Settings):
 
 
 class Models(Settings):
-    """Where each model of a data set comes from; a local tokenizer lies in the folder of each family's model."""
+    """Where each model of a data set comes from; a local tokenizer is in the folder of each family's model."""
 
     captioner: HubModel | LocalModel
     encoder: LocalModel
@@ -203,7 +203,7 @@ Value = TypeVar("Value")
 
 
 def of_dataset(section: Mapping[str, Value], dataset: str, name: str) -> Value:
-    """The settings of one data set. Raises InputError when none stand there."""
+    """The settings of one data set. Raises InputError when there are none."""
     if dataset not in section:
         known = ", ".join(section) or "none"
         raise InputError(
@@ -214,12 +214,12 @@ def of_dataset(section: Mapping[str, Value], dataset: str, name: str) -> Value:
 
 
 def of_family(section: Mapping[str, Mapping[str, Value]], dataset: str, family: str, name: str) -> Value:
-    """The settings of one data set and family. Raises InputError when none stand there."""
+    """The settings of one data set and family. Raises InputError when there are none."""
     return entry(of_dataset(section, dataset, name), family, f"{name}.{dataset}")
 
 
 def entry(families: Mapping[str, Value], family: str, name: str) -> Value:
-    """The entry of a family under the key `name`. Raises InputError when none stands there."""
+    """The entry of a family under the key `name`. Raises InputError when there is none."""
     if family not in families:
         raise InputError(
             f"{PARAMS_FILE}: {name}.{family} is not set (families there: {', '.join(families) or 'none'}); "
@@ -229,7 +229,7 @@ def entry(families: Mapping[str, Value], family: str, name: str) -> Value:
 
 
 def protocol_of(params: Params, name: str, family: str) -> Validate:
-    """The evaluation protocol of a benchmark, or of a data set and family. Raises InputError when none stands there."""
+    """The evaluation protocol of a benchmark, or of a data set and family. Raises InputError if there is none."""
     if name in params.benchmarks:
         return params.benchmarks[name].validate_
     return of_family(params.validate_, name, family, "validate")

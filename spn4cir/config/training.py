@@ -23,7 +23,7 @@ class Decay(Settings):
 
 
 class Cosine(Settings):
-    """Half a cosine from the rate to zero over so many epochs, set anew each epoch; beyond them it rises again."""
+    """Half a cosine from the rate to zero over so many epochs, set at each epoch; beyond them it rises again."""
 
     name: Literal["cosine"]
     epochs: Positive

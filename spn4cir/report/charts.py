@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Colours that stand for the page's: the SVG holds their CSS variables in the end.
+# Placeholders for colours of the page: `_inline` replaces them by CSS variables.
 _INK, _LINE, *_SERIES = "#12340a", "#12340b", "#12340c", "#12340d"
 _VARIABLES = {_INK: "var(--ink)", _LINE: "var(--line)", _SERIES[0]: "var(--first)", _SERIES[1]: "var(--second)"}
 _STYLE: dict[Any, Any] = {
@@ -43,7 +43,7 @@ class Chart:
 
     Attributes:
         title: what it shows.
-        svg: the picture.
+        svg: the chart itself.
         head: the table's columns.
         rows: its rows.
     """
@@ -75,7 +75,7 @@ def line_chart(
 def bar_chart(
     title: str, x: str, y: str, labels: Sequence[str], bars: Mapping[str, Sequence[float]], counts: Sequence[int] = ()
 ) -> Chart:
-    """Bars side by side at each label, by name, at most two; `counts` says in the table what each label stands for."""
+    """Bars side by side at each label, by name, at most two; the table also contains `counts`, by label."""
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(bars)

@@ -39,7 +39,7 @@ class Strip:
     """Images in a row, under a heading of their own."""
 
     title: str
-    pictures: tuple[PageImage, ...]
+    images: tuple[PageImage, ...]
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ def sheets(run: RunResults, settings: Report, thumbnails: Thumbnails) -> dict[st
 
 
 def _example(run: RunResults, query: Outcome, thumbnails: Thumbnails) -> Example:
-    def picture(name: str, what: str, note: str, framed: bool = False) -> PageImage:
+    def page_image(name: str, what: str, note: str, framed: bool = False) -> PageImage:
         return PageImage(thumbnails.add(run.gallery_path(name)), f"{what}: {name}", note, framed)
 
     results = tuple(
-        picture(
+        page_image(
             name,
             f"result {place}, the target" if name == query.target else f"result {place}",
             str(place),
@@ -119,8 +119,8 @@ def _example(run: RunResults, query: Outcome, thumbnails: Thumbnails) -> Example
     )
     return Example(
         query,
-        picture(query.reference, "reference", "reference"),
-        picture(query.target, "target", f"target, rank {query.rank}", framed=True),
+        page_image(query.reference, "reference", "reference"),
+        page_image(query.target, "target", f"target, rank {query.rank}", framed=True),
         results,
     )
 
@@ -135,11 +135,11 @@ def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> l
     rows = []
     for triplet in spread_out(run.triplets, settings.triplets):
         names = (triplet.reference_name, str(triplet.target_name))
-        pictures = [
+        images = [
             PageImage(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
             for what, name in zip(("reference", "target"), names, strict=True)
         ]
-        rows.append({"pictures": pictures, "names": names, "texts": triplet.captions})
+        rows.append({"images": images, "names": names, "texts": triplet.captions})
     return rows
 
 
@@ -154,15 +154,13 @@ def duplicate_strips(run: RunResults, settings: Report, thumbnails: Thumbnails) 
         path = run.unique.gallery.paths[run.unique.row[names[0]]]
         style = thumbnails.add(path)
         kept = run.unique.gallery.names[run.unique.row[names[0]]]
-        pictures = (
-            PageImage(style, f"{'kept' if name == kept else 'dropped'}: {name}", name) for name in names[:_SHOWN]
-        )
-        shown.append(Strip(f"{kept}: {len(names)} equal images", tuple(pictures)))
+        images = (PageImage(style, f"{'kept' if name == kept else 'dropped'}: {name}", name) for name in names[:_SHOWN])
+        shown.append(Strip(f"{kept}: {len(names)} equal images", tuple(images)))
     return shown, len(groups)
 
 
 def window_strips(run: RunResults, thumbnails: Thumbnails) -> list[tuple[str, PageImage, list[Strip]]]:
-    """For each sampled image, what lies at the ranks of the family's window, before it and beyond."""
+    """For each sampled image, the images at the ranks of the family's window, before it and beyond."""
     shown = strips(run.window, run.samples.images)
     found = []
     for sample in run.samples.samples:
@@ -173,7 +171,7 @@ def window_strips(run: RunResults, thumbnails: Thumbnails) -> list[tuple[str, Pa
         found.append(
             (
                 sample.reference,
-                _training_picture(run, sample.reference, "rank 0, the image itself", "0", thumbnails),
+                _training_image(run, sample.reference, "rank 0, the image itself", "0", thumbnails),
                 lists,
             )
         )
@@ -191,12 +189,12 @@ def _neighbours(
     if missing:
         raise InputError(f"the sampled ranks lack rank {missing[0]}, which the window needs; run the match stage again")
     return tuple(
-        _training_picture(run, at[rank].name, f"rank {rank}", f"{rank} ({at[rank].similarity:.2f})", thumbnails)
+        _training_image(run, at[rank].name, f"rank {rank}", f"{rank} ({at[rank].similarity:.2f})", thumbnails)
         for rank in ranks
     )
 
 
-def _training_picture(run: RunResults, name: str, what: str, note: str, thumbnails: Thumbnails) -> PageImage:
+def _training_image(run: RunResults, name: str, what: str, note: str, thumbnails: Thumbnails) -> PageImage:
     path: Path = run.unique.gallery.paths[run.unique.row[name]]
     return PageImage(thumbnails.add(path), f"{what}: {name}", note)
 

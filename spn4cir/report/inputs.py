@@ -11,7 +11,7 @@ _ANNOTATIONS = (".json", ".csv", ".parquet")
 def input_hashes(root: Path, paths: Mapping[str, Path]) -> dict[str, str]:
     """sha256 of the annotation files below `root`, and of each path.
 
-    Pictures are not read: the file of the unique images names those of training, and the scored queries the others.
+    Images are not read: the file of the unique images names those of training, and the scored queries the others.
     """
     found = sorted(
         Path(place, name).relative_to(root).as_posix()

@@ -50,10 +50,10 @@ class RunResults:
         triplets: the generated triplets.
         captions: by image name.
         unique: the unique training images.
-        samples: what lies at which similarity rank.
+        samples: the images at some similarity ranks.
         window: of the family's partners; None: any other image.
-        gallery_path: where a candidate image lies.
-        triplet_path: where an image of a generated triplet lies.
+        gallery_path: gives the path of a candidate image.
+        triplet_path: gives the path of an image of a generated triplet.
     """
 
     dataset: str

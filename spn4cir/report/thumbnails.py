@@ -12,7 +12,7 @@ _QUALITY = 75
 class Thumbnails:
     """Collects images as CSS classes.
 
-    An `img` element with such a class shows its picture as the background: the element has the alt text, the style
+    An `img` element with such a class shows its image as the background: the element has the alt text, the style
     sheet the bytes, once.
 
     Args:

@@ -118,7 +118,7 @@ def test_the_same_run_gives_the_same_bytes(run: RunResults, settings: Report, wr
     assert render(run, settings) == written.read_text(encoding="utf-8")
 
 
-def test_each_picture_is_in_the_page_once(written: Path) -> None:
+def test_each_image_is_in_the_page_once(written: Path) -> None:
     """However often it is shown; equal images are one."""
     text = written.read_text(encoding="utf-8")
     embedded = re.findall(r"\.(t\d+)\{background-image:url\((data:image/webp[^)]*)\)", text)
@@ -204,7 +204,7 @@ def test_a_table_of_another_form(tmp_path: Path) -> None:
 
 
 def test_every_section_is_there(open_page: Open, written: Path) -> None:
-    """With headings and landmarks; each picture has a text and is drawn; what a query says is text, not markup."""
+    """With headings and landmarks; each image has a text and is drawn; what a query says is text, not markup."""
     shown = open_page(written.as_uri())
     found = shown.eval_on_selector_all(
         "main > section", "all => all.map(s => [s.id, s.querySelector('h2').textContent])"
@@ -268,7 +268,7 @@ def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
 
 
 def test_triplets_sort_and_filter(open_page: Open, written: Path) -> None:
-    """Captions and names count, and all of it is there: both captions, both pictures, the text."""
+    """Captions and names count, and all of it is there: both captions, both images, the text."""
     shown = open_page(written.as_uri())
     assert shown.locator("#triplets-table tbody tr").count() == 20
     first = shown.locator("#triplets-table tbody tr").first
