@@ -1,4 +1,4 @@
-"""Contact sheets: queries with what was retrieved, targets framed."""
+"""Contact sheets: queries with their retrieved images, targets framed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class SheetRow:
     Attributes:
         reference: the query image.
         text: the modification text.
-        note: a short line under the text, as in `target at 3 of 180`.
+        note: a short line under the text, such as `target at 3 of 180`.
         results: candidates, best first.
         labels: a short line under each candidate.
-        targets: which of the candidates are targets; none where none is, or they are not known.
+        targets: positions of the candidates that are targets; empty if none is, or the targets are unknown.
     """
 
     reference: Path
@@ -39,7 +39,7 @@ class SheetRow:
 
 
 def draw_sheet(rows: Sequence[SheetRow], title: str, path: Path) -> None:
-    """Writes a PNG: a row a query, targets in a green frame. Raises InputError for a broken image."""
+    """Writes a PNG with one row per query and a green frame around targets. Raises InputError for a broken image."""
     columns = max(len(row.results) for row in rows)
     width = _GAP + (_CELL + _GAP) + (_TEXT_WIDTH + _GAP) + columns * (_CELL + _GAP)
     height = 44 + len(rows) * (_CELL + _LABEL + _GAP) + _GAP

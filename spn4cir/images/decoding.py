@@ -1,4 +1,4 @@
-"""The one decoder of image files; free of torch, so that decoding processes start at once."""
+"""The decoder of image files. It does not import torch, so that processes which decode images start fast."""
 
 import hashlib
 from io import BytesIO
@@ -13,38 +13,37 @@ from spn4cir.images.reading import read_bytes
 
 _ADVICE = "replace the file or remove it; spn4cir check-data lists all such files of a data set"
 _EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
-# Formats whose grey values have 16 bits, or as many as a TIFF says; None: a picture that a program made.
+# Formats whose grey values have 16 bits, or the number in a TIFF's tags; None is an image that was made in memory.
 _SIXTEEN_BIT = {
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), frozenset({"PNG", "TIFF", "JPEG2000", "PPM", None})),
     "I": frozenset({"PNG", "PPM"}),
 }
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
 EMPTY = "is empty (0 bytes)"
-# What a shop sends in the place of a picture that is gone.
+# Beginnings of web pages, which shops send instead of deleted images.
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _START = 512
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image, with 8 bits a channel.
+    """Decodes an image with 8 bits per channel.
 
-    The path may lead into a tar or a table (`spn4cir.images.reading`), and to a part of it (`spn4cir.images.crops`).
-
-    What is read of a file, whatever reads it:
+    The path may be a file, a member of a tar or a cell of a table (`spn4cir.images.reading`), or a part of such an
+    image (`spn4cir.images.crops`). All code of this package decodes images by these rules:
 
     - The mode of the file is kept (1-bit, grey, palette, RGB, RGBA, LA, CMYK, ...), because the original code resizes
-      in that mode. `to_rgb` is the only conversion to RGB, and comes after the crop where the network reads the image.
-      It drops transparency without blending: RGBA and LA keep the colours under their alpha, palettes those of their
-      entries. CMYK is converted by Pillow's formula. 1-bit images become black and white.
+      in that mode. `to_rgb` is the only conversion to RGB; for the networks, it follows the crop. It drops transparency
+      without blending: RGBA and LA keep the colours under their alpha, palettes those of their entries. CMYK is
+      converted by Pillow's formula. 1-bit images become black and white.
     - 16-bit grey images (PNG, TIFF, PGM, JPEG 2000; `I;16` and its byte orders, and `I` of a PNG or PGM, by the
       version of Pillow) become 8-bit grey: the high byte of each value, so that 0 to 65535 become 0 to 255. Pillow
       does the same to 16-bit colour images, which it opens as RGB. A TIFF of 12 bits is scaled by its own range, and
       one that counts from white is inverted, as Pillow does at 8 bits.
-    - Other integers of 32 bits (`I`) and floating point (`F`) are refused: no file says which value is white.
-    - Of an animation, and of a file with several pages, the first frame is read.
+    - Other 32-bit integers (`I`) and floating point (`F`) are refused, because the file does not define white.
+    - The first frame of an animation or of a file with several pages is read.
     - The EXIF orientation and colour profiles are not applied, as in the original code.
 
-    Raises InputError when the file is absent, truncated, no image, or of a mode that is refused.
+    Raises InputError if the file is absent, truncated, not an image, or of a mode that is refused.
     """
     try:
         found = _decode(path)
@@ -57,12 +56,12 @@ def open_image(path: Path) -> Image.Image:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """The image in RGB, by the rules of `open_image` and `to_rgb`. Raises InputError as `open_image`."""
+    """Decodes an image in RGB, by the rules of `open_image`. Raises InputError if it cannot be decoded."""
     return to_rgb(open_image(path))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded image in RGB, by the rules of `open_image`; one that is RGB is given back itself.
+    """Converts a decoded image to RGB, by the rules of `open_image`; returns an RGB image unchanged.
 
     Raises ValueError for a mode that is refused.
     """
@@ -70,7 +69,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """A decoded image with 8 bits a channel, by the rules of `open_image`.
+    """Converts a decoded image to 8 bits per channel, by the rules of `open_image`.
 
     Raises ValueError for a mode that is refused.
     """
@@ -85,18 +84,18 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def image_fault(path: Path) -> str:
-    """Why an image cannot be used, without its path; empty where it can be decoded to its last pixel."""
+    """Returns why an image cannot be used, without its path; empty if it can be decoded to its last pixel."""
     try:
         found = _decode(path)
     except FileNotFoundError:
         return "is not there"
-    except InputError as error:  # of the tar or the table that the path leads into
+    except InputError as error:  # of the tar or the table that contains the image
         return str(error).removeprefix(f"{path}: ")
     return found.replace(f"{str(path)!r}", "it") if isinstance(found, str) else ""
 
 
 def _decode(path: Path) -> Image.Image | str:
-    """The decoded image, or what is wrong with it. Raises FileNotFoundError, and InputError as `read_bytes`."""
+    """Returns the decoded image or its fault. Raises FileNotFoundError, and InputError for a damaged tar or table."""
     file, view = split_view(path)
     try:
         image = _opened(file)
@@ -105,9 +104,9 @@ def _decode(path: Path) -> Image.Image | str:
         return view(image) if view else image
     except (FileNotFoundError, InputError):
         raise
-    except UnidentifiedImageError:  # its words name an object in memory where the picture lies in a table
-        return _other_content(file) or "cannot be decoded (no known picture format)"
-    except Exception as error:  # Pillow's decoders end in whatever a damaged file leads them to
+    except UnidentifiedImageError:  # for an image in a table, its message names an object in memory
+        return _other_content(file) or "cannot be decoded (no known image format)"
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         return _other_content(file) or f"cannot be decoded ({str(error) or type(error).__name__})"
 
 
@@ -119,18 +118,18 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _other_content(path: Path) -> str:
-    """What a file holds in the place of a picture, where its first bytes tell; empty where they do not."""
+    """Returns what a file contains instead of an image, if its first bytes show it; else an empty string."""
     try:
         start = read_bytes(path)[:_START]
     except OSError:
         return ""
     if not start:
         return EMPTY
-    return "is a web page, not a picture" if start.lstrip().lower().startswith(_PAGE) else ""
+    return "is a web page, not an image" if start.lstrip().lower().startswith(_PAGE) else ""
 
 
 def image_digest(image: Image.Image) -> bytes:
-    """A digest of a decoded image: of its shape and its RGB values, as `pixel_digest` makes it of a file."""
+    """Returns the digest of a decoded image: 32 bytes of blake2b over its size and RGB values."""
     image = to_rgb(image)
     digest = hashlib.blake2b(f"{image.width} {image.height} ".encode(), digest_size=32)
     digest.update(image.tobytes())
@@ -138,8 +137,8 @@ def image_digest(image: Image.Image) -> bytes:
 
 
 def pixel_digest(path: Path) -> bytes:
-    """A digest of the decoded image: of its shape and its RGB values.
+    """Returns the digest of the image in a file: 32 bytes of blake2b over its size and RGB values.
 
-    Raises InputError when the file cannot be decoded.
+    Raises InputError if the file cannot be decoded.
     """
     return image_digest(open_image(path))

@@ -1,4 +1,4 @@
-"""Pictures in a folder, named by where they lie; free of torch."""
+"""Galleries of the images in a folder, named by their paths. This module does not import torch."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ from spn4cir.types import Gallery
 
 
 class Scan(NamedTuple):
-    """What a folder and the folders below it hold.
+    """The files in a folder and its subfolders.
 
     Attributes:
-        names: the paths of the pictures from the folder, sorted.
-        passed: how many other files there are, by ending.
+        names: paths of the images relative to the folder, sorted.
+        passed: number of other files, by ending.
     """
 
     names: list[str]
@@ -26,12 +26,12 @@ class Scan(NamedTuple):
 
 
 def folder_gallery(folder: Path) -> Gallery:
-    """Every image in a folder and the folders below it, named by its path from there and sorted by name.
+    """Returns the images in a folder and its subfolders, named by their relative paths and sorted by name.
 
-    An image is a file with an ending of `spn4cir.images.endings`; names that begin with a dot are passed over, links
-    are followed. A line on stderr says how many files were passed over, by ending.
+    An image is a file with an ending of `spn4cir.images.endings`. Names that begin with a dot are skipped, links are
+    followed. A line on stderr reports the number of skipped files, by ending.
 
-    Raises InputError for a folder that is not there or holds no image.
+    Raises InputError if the folder does not exist or contains no image.
     """
     found = require_images(folder)
     if line := passed_over_line(found.passed):
@@ -40,7 +40,7 @@ def folder_gallery(folder: Path) -> Gallery:
 
 
 def require_images(folder: Path) -> Scan:
-    """What the folder holds. Raises InputError as `folder_gallery`."""
+    """Scans a folder. Raises InputError if the folder does not exist or contains no image."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
     found = scan_folder(folder)
@@ -53,7 +53,7 @@ def require_images(folder: Path) -> Scan:
 
 
 def scan_folder(folder: Path) -> Scan:
-    """What the folder holds, pictures or not."""
+    """Scans a folder and its subfolders for images and other files."""
     names: list[str] = []
     passed: Counter[str] = Counter()
     for place, folders, files in walk_once(folder):
@@ -65,21 +65,21 @@ def scan_folder(folder: Path) -> Scan:
 
 
 def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:
-    """The folder that all pictures of a list lie below, and the pictures, named by their path from there.
+    """Returns the common folder of a list of images, and the images, named by their paths relative to it.
 
     Raises InputError for an empty list.
     """
     places = sorted({path.absolute() for path in paths})
     if not places:
-        raise InputError("the gallery is empty: the list holds no path; name a folder or pictures")
+        raise InputError("the gallery is empty: the list contains no path; name a folder or images")
     root = Path(os.path.commonpath([place.parent for place in places]))
     return root, Gallery(tuple(place.relative_to(root).as_posix() for place in places), tuple(places))
 
 
 def named_below(root: Path, paths: Iterable[Path]) -> Gallery:
-    """Pictures named by their path from `root`, and those that lie elsewhere by their file's name.
+    """Names images by their path relative to `root`, and images outside `root` by the name of their file.
 
-    Raises InputError where two would have one name.
+    Raises InputError if two images have one name.
     """
     named: dict[str, Path] = {}
     for path in dict.fromkeys(each.absolute() for each in paths):

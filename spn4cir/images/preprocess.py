@@ -22,16 +22,16 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a file to the network's input.
+    """Converts a decoded image to the network's input.
 
     Attributes:
         size: side of the square input, in pixels.
-        target_ratio: images whose aspect ratio is at least this are padded to it with zeros; None: no padding.
-        mean: per channel, of RGB in [0, 1].
-        std: per channel.
+        target_ratio: images whose aspect ratio is at least this are padded to it with zeros; None disables padding.
+        mean: mean of each channel, of RGB values in [0, 1].
+        std: standard deviation of each channel, of RGB values in [0, 1].
 
-    Conversion to RGB comes after the crop, as in the original code: palette and RGBA files are resized in
-    their own mode. Source: CLIP4Cir's `targetpad`, https://github.com/ABaldrati/CLIP4Cir.
+    The conversion to RGB follows the crop, as in the original code: palette and RGBA files are resized in their own
+    mode. Source: CLIP4Cir's `targetpad`, https://github.com/ABaldrati/CLIP4Cir.
     """
 
     size: int
@@ -40,17 +40,17 @@ class Preprocess:
     std: tuple[float, float, float] = CLIP_STD
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 size size"]:
-        """The normalised pixels of a decoded image."""
+        """Returns the normalised pixels of a decoded image."""
         return self.normalise(self.crop(image))
 
     def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
-        """The pixels of a decoded image, padded, resized and cropped."""
+        """Pads, resizes and crops a decoded image; returns its RGB pixels."""
         image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
         pixels: Tensor = transforms.pil_to_tensor(to_rgb(transforms.center_crop(image, [self.size, self.size])))
         return pixels
 
     def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:
-        """(pixels / 255 - mean) / std, per channel."""
+        """Returns (pixels / 255 - mean) / std, per channel."""
         mean, std = (torch.tensor(values, device=pixels.device).reshape(3, 1, 1) for values in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
@@ -65,15 +65,15 @@ class Preprocess:
         return padded
 
     def describe(self) -> dict[str, object]:
-        """The settings as plain values, for manifests and hashes."""
+        """Returns the settings as plain values, for manifests and hashes."""
         return asdict(self)
 
 
 class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
     """Cropped images of a list of files, for a DataLoader with workers.
 
-    Not normalised yet: a worker hands over a quarter of the bytes that way, and `Preprocess.normalise` takes whole
-    batches.
+    The pixels are not normalised, so that a worker transfers a quarter of the bytes; `Preprocess.normalise` accepts
+    whole batches.
     """
 
     def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
@@ -90,9 +90,9 @@ class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
 def image_batches(
     paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int
 ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
-    """Preprocessed images in order, decoded by `workers` processes (0: in this one).
+    """Yields batches of preprocessed images in order, decoded by `workers` processes (0 decodes in this one).
 
-    Raises InputError, as one line, when a worker meets an image that it cannot decode.
+    Raises InputError with one line if an image cannot be decoded or a worker is lost.
     """
     loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_size=batch_size, num_workers=workers)
     with worker_errors():
@@ -100,16 +100,16 @@ def image_batches(
             yield preprocess.normalise(pixels)
 
 
-# What torch says when a worker is killed, or finds no room for the batch it hands over.
+# torch's messages for a worker that was killed, or has no room for the batch that it transfers.
 _WORKER_LOST = re.compile(r"DataLoader worker \(pid|shared memory|torch_\d+|received 0 items of ancdata", re.IGNORECASE)
 
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Turns what a DataLoader worker ends with into one line.
+    """Reduces the error of a DataLoader worker to one line.
 
-    An InputError comes back out of the traceback that torch wrapped it in. A worker that was killed or could not
-    share its batch becomes an InputError with the remedy: small containers have 64 MB of shared memory.
+    An InputError is extracted from the traceback that torch adds. A worker that was killed or could not share its batch
+    raises an InputError with the remedy, because small containers have 64 MB of shared memory.
     """
     try:
         yield

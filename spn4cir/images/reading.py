@@ -1,4 +1,4 @@
-"""Bytes of plain files, members of tars and cells of tables, by one kind of path."""
+"""Reads the bytes of plain files, members of tars and cells of tables, all by path."""
 
 import errno
 import hashlib
@@ -12,10 +12,9 @@ from spn4cir.images.tars import find_member
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, of a member of a tar, or of a cell of a table.
+    """Returns the bytes of a file, of a member of a tar, or of a cell of a table.
 
-    Raises FileNotFoundError where there is none, InputError for a tar that is cut short or compressed, or a damaged
-    table.
+    Raises FileNotFoundError if it does not exist, InputError for a truncated or compressed tar, or a damaged table.
     """
     try:
         return path.read_bytes()
@@ -32,16 +31,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the path is a file, a member of a tar, or a cell of a table that holds bytes; or a part of such an image.
+    """Returns whether a path exists: a file, a member of a tar, a cell of a table with bytes, or a part of an image.
 
-    Raises as `read_bytes`.
+    Raises InputError for a truncated or compressed tar, or a damaged table.
     """
     path, _ = split_view(path)
     return path.is_file() or find_member(path) is not None or _cell(path) is not None
 
 
 def content_hash(path: Path) -> str:
-    """sha256 of the bytes of a file, a tar's member or a table's cell, in hex. Raises as `read_bytes`."""
+    """Returns the sha256 of the bytes at a path, in hex. Raises the errors of `read_bytes`."""
     try:
         return file_hash(path)
     except NotADirectoryError:
@@ -49,7 +48,7 @@ def content_hash(path: Path) -> str:
 
 
 def _cell(path: Path) -> bytes | None:
-    """The bytes of a cell of a table, if the path leads to one. The library that reads it is loaded for these alone."""
+    """Returns the bytes of a cell of a table, or None; imports the library that reads tables only for such paths."""
     if not any(parent.suffix in CELL_SUFFIXES for parent in path.parents):
         return None
     from spn4cir.images.table_cells import read_cell

@@ -1,7 +1,7 @@
-"""Names whose accents are written in another way: `é` is one letter, or an `e` and an accent that a Mac put behind it.
+"""Lookup of names that differ in the Unicode form of accents: `é` is one character, or `e` and a combining accent.
 
-Both look the same, and a lookup of one does not find the other. A name is looked up as it is written; only where that
-is not there, and only for names that are not ASCII, the one that is equal to it by Unicode's NFC is found.
+macOS writes the second form. A name is looked up as it is written. If it is absent and is not ASCII, a name that is
+equal to it in Unicode's NFC form is found.
 """
 
 import os
@@ -14,11 +14,11 @@ from spn4cir.errors import InputError
 
 
 class Spellings:
-    """The names of one place.
+    """The names in a folder or a file.
 
     Args:
-        names: as they are there.
-        place: for messages.
+        names: the existing names.
+        place: the folder or file, for messages.
     """
 
     def __init__(self, names: Iterable[str], place: Path) -> None:
@@ -29,9 +29,9 @@ class Spellings:
                 self._alike.setdefault(_composed(name), []).append(name)
 
     def find(self, name: str) -> str | None:
-        """The name as it is there, in whatever way its accents are written; None where it is not.
+        """Returns the existing name that equals a name up to the form of its accents, or None; None for an ASCII name.
 
-        Raises InputError where two names are equal to it but for that, and neither is written as it is.
+        Raises InputError if two existing names equal it up to the form, and neither is exactly equal.
         """
         if name.isascii():
             return None
@@ -47,9 +47,9 @@ class Spellings:
 
 
 def spelled(root: Path, name: str) -> Path:
-    """The path of a file below a folder, in whatever way the accents of its name and of its folders are written.
+    """Returns the path of an existing file below a folder, which may differ from the name in the form of its accents.
 
-    The path as it is written where nothing is there. Raises InputError as `Spellings.find`.
+    Returns the path as it is written if no such file exists. Raises InputError if two files match.
     """
     path = root / name
     if name.isascii() or path.exists():

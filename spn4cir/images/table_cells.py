@@ -1,9 +1,9 @@
-"""Pictures inside the rows of parquet and arrow files: `train.parquet/12/image` is row 12 of the column `image`.
+"""Images in the rows of parquet and arrow files: `train.parquet/12/image` is row 12 of the column `image`.
 
-A column of pictures holds encoded bytes, or structs of `bytes` and `path` as the library `datasets` writes them.
-Nothing is unpacked: a parquet file is read forward in batches of a few rows, of which a thread keeps the last for each
-column it reads; an arrow file is mapped. Going back begins a row group anew, so that pictures which are read in any
-order want small row groups (the library writes 100 rows).
+A column of images contains encoded bytes, or structs of `bytes` and `path` as the library `datasets` writes them.
+Nothing is unpacked: a parquet file is read forward in batches of a few rows, and a thread keeps the last batch of each
+column that it reads; an arrow file is memory-mapped. Reading an earlier row starts its row group again, so random
+access is fast only with small row groups (the library writes 100 rows).
 """
 
 import os
@@ -23,22 +23,22 @@ import pyarrow.parquet as pq
 
 from spn4cir.errors import InputError
 
-# Of files whose rows hold pictures.
+# Endings of files whose rows contain images.
 CELL_SUFFIXES = (".parquet", ".arrow")
 
 _BATCH = 16
-# Batches that a thread keeps; a table has two columns of pictures, and rows are read in turn.
+# Batches that a thread keeps; a table has two columns of images, which are read in turn.
 _CURSORS = 4
 _BUFFER = 1 << 20
 
 
 def cell_path(file: Path, row: int, column: str) -> Path:
-    """The path of a cell."""
+    """Returns the path of a cell."""
     return file / str(row) / column
 
 
 def read_cell(path: Path) -> bytes | None:
-    """The bytes of a cell; None where it is null or the path leads to no cell.
+    """Returns the bytes of a cell, or None if it is null or does not exist.
 
     Raises InputError for a file that cannot be read or a column of another kind.
     """
@@ -55,7 +55,7 @@ def read_cell(path: Path) -> bytes | None:
 
 
 def _place(path: Path) -> tuple[Path, int, str] | None:
-    """The file that a path leads into, with row and column; None where it leads into none."""
+    """Returns the file, row and column of the path of a cell; None if there is no such cell."""
     file = next((parent for parent in path.parents if parent.suffix in CELL_SUFFIXES), None)
     if file is None or not file.is_file():
         return None
@@ -67,13 +67,13 @@ def _place(path: Path) -> tuple[Path, int, str] | None:
 
 
 def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
-    """The encoded bytes in a column of pictures. Raises InputError for a column of another kind."""
+    """Returns the encoded bytes in a column of images. Raises InputError for a column of another kind."""
     kind = column.type
     if pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]:
         return pc.struct_field(column, "bytes")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return column
-    raise InputError(f"{place}: is of type {kind}; a picture is bytes, {{bytes, path}}, or a name")
+    raise InputError(f"{place}: is of type {kind}; an image is bytes, {{bytes, path}}, or a name")
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class TableRows:
     Attributes:
         file: the file.
         schema: its columns.
-        rows: how many there are.
-        groups: first row of each part of a parquet file that can be read by itself.
-        metadata: of a parquet file.
-        mapped: an arrow file's content.
+        rows: number of rows.
+        groups: first row of each row group of a parquet file.
+        metadata: metadata of a parquet file; None for an arrow file.
+        mapped: memory-mapped content of an arrow file; None for a parquet file.
     """
 
     file: Path
@@ -97,7 +97,7 @@ class TableRows:
     mapped: pa.Table | None = None
 
     def batches(self, columns: Sequence[str], group: int | None = None) -> Iterator[pa.RecordBatch]:
-        """The columns, a few rows at a time: of one part, or of all. Raises InputError for damaged data."""
+        """Yields the columns of one row group or of all, a few rows at a time. Raises InputError for damaged data."""
         if self.mapped is not None:
             yield from self.mapped.select(list(columns)).to_batches(max_chunksize=_BATCH)
             return
@@ -110,7 +110,7 @@ class TableRows:
 
 
 def open_rows(file: Path) -> TableRows:
-    """The file's columns and parts. Raises InputError for one that is no such file."""
+    """Reads the columns and row groups of a file. Raises InputError if it is not a parquet or arrow file."""
     status = file.stat()
     return _opened(file, status.st_size, status.st_mtime_ns)
 
@@ -128,7 +128,7 @@ def _opened(file: Path, size: int, modified: int) -> TableRows:  # noqa: ARG001 
 
 
 def _mapped(file: Path) -> pa.Table:
-    """A mapped arrow file: a stream, as the library `datasets` writes it, or a file with a footer."""
+    """Memory-maps an arrow file: a stream, as the library `datasets` writes it, or a file with a footer."""
     with _readable(file):
         source = pa.memory_map(str(file))
         try:
@@ -149,7 +149,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 class _Cursor:
-    """Where the reading of a column stands."""
+    """The reading position in a column of a parquet file."""
 
     def __init__(self, rows: TableRows, column: str) -> None:
         self.rows, self.column = rows, column
@@ -158,7 +158,7 @@ class _Cursor:
         self.first, self.batch = 0, pa.array([], pa.binary())
 
     def read(self, row: int) -> Any:
-        """The scalar at a row of the file."""
+        """Returns the scalar at a row of the file."""
         group = int(np.searchsorted(self.rows.groups, row, side="right")) - 1
         if group != self.group or row < self.first:
             self.group, self.first = group, self.rows.groups[group]
@@ -171,7 +171,7 @@ class _Cursor:
 
 
 class _Cursors(threading.local):
-    """The cursors of a thread; a process that is forked begins anew."""
+    """The cursors of a thread; a forked process starts without any."""
 
     def __init__(self) -> None:
         self.process = os.getpid()

@@ -1,11 +1,10 @@
-"""Plain files, members of tars and cells of tables by one kind of path: `00000.tar/1.jpg` is a member of `00000.tar`.
+"""Members of tars by path: `00000.tar/1.jpg` is a member of `00000.tar`.
 
-A tar is never extracted. One pass over its headers tells where the bytes of each member lie, and they are read from
-there. A process keeps the index of a tar, and one that is forked later inherits it; no file stays open between reads,
-so that processes and threads share nothing that moves. Plain files cost nothing more than without this module. Cells of
-parquet and arrow files are read by `spn4cir.images.table_cells`.
+A tar is never extracted. One pass over its headers finds the position of each member, from which its bytes are read. A
+process keeps the index of a tar, and processes that are forked later inherit it. No file stays open between reads, so
+processes and threads share no file position.
 
-Free of torch, as decoding is.
+This module does not import torch, so that processes which decode images start fast.
 """
 
 import os
@@ -24,28 +23,28 @@ from spn4cir.errors import InputError
 
 # First bytes of gzip, bzip2, xz and zstd.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-# A tar ends with two blocks of zeros; without them it was cut, be it between two members.
+# A tar ends with two blocks of zeros; a tar without them was truncated, possibly between two members.
 _END = bytes(2 * tarfile.BLOCKSIZE)
-# Writers fill the last record with zeros. More of them are room that was reserved for a download that broke off.
+# Writers fill the last record with zeros. More zeros are space that was reserved for an incomplete download.
 _PADDING = 1 << 20
 
 
 def member_names(tar: Path) -> list[str]:
-    """The names of the files in a tar, in their order there. Raises InputError for one that is cut or compressed."""
+    """Returns the names of the files in a tar, in order. Raises InputError for a truncated or compressed tar."""
     index = _current_index(tar)
     return [os.fsdecode(name) for name in index.names[np.argsort(index.offsets)].tolist()]
 
 
 @dataclass(frozen=True)
 class _Index:
-    """Where the files of a tar lie, sorted by name: arrays, as a data set of millions has an index in every process."""
+    """Positions of the files in a tar, sorted by name; arrays, because each process of large data sets has an index."""
 
     names: Shaped[ndarray, " files"]
     offsets: Int64[ndarray, " files"]
     sizes: Int64[ndarray, " files"]
 
     def find(self, name: str) -> tuple[int, int] | None:
-        """Where the bytes of a file start, and how many they are."""
+        """Returns the offset and size of a file in bytes, or None."""
         wanted = os.fsencode(name)
         if len(wanted) > self.names.itemsize:
             return None  # numpy would widen all names to compare them
@@ -56,7 +55,7 @@ class _Index:
 
 
 def find_member(path: Path) -> tuple[Path, int, int] | None:
-    """The tar that a path leads into, with start and length of the member; None where there is no such member."""
+    """Returns the tar of a path, with offset and size of the member; None if there is no such member."""
     tar = next((parent for parent in path.parents if parent.suffix == ".tar"), None)
     if tar is None or not tar.is_file():
         return None
@@ -76,7 +75,7 @@ def _index(tar: Path, size: int, modified: int) -> _Index:  # noqa: ARG001 - a t
         for info in _headers(stream, tar):
             name = os.fsencode(_name(info))
             if name in places:
-                raise InputError(f"{tar}: holds '{_name(info)}' twice; write the tar again without one of them")
+                raise InputError(f"{tar}: contains '{_name(info)}' twice; write the tar again without one of them")
             places[name] = info.offset_data, info.size
     names = sorted(places)
     offsets, sizes = np.array([places[name] for name in names], dtype=np.int64).reshape(-1, 2).T.copy()
@@ -88,9 +87,9 @@ def _name(info: tarfile.TarInfo) -> str:
 
 
 def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The headers of the files in a tar, each of them whole.
+    """Yields the headers of the complete files in a tar.
 
-    Raises InputError at the first that is not, and where the end of the tar is missing.
+    Raises InputError at the first incomplete file, and if the end of the tar is missing.
     """
     if os.pread(stream.fileno(), 8, 0).startswith(_COMPRESSED):
         raise InputError(f"{path}: is compressed, so that no image can be read by itself; decompress it first")

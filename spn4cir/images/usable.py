@@ -1,10 +1,10 @@
-"""Which images can be decoded: the one answer that every stage goes by under `missing: skip`.
+"""Check of which images can be decoded, which every stage uses under `missing: skip`.
 
-Each image is decoded once to its last pixel, in processes of its own. An image that can be decoded is remembered as
-long as its path, size and time of change, and the version of Pillow, stay as they are: in this process, and where the
-current folder is a pipeline's, for images below its `data/raw` and `data/pool`, in `data/work/usable.txt`. Images that
-cannot be decoded are looked at each time. The first stage under `skip` so costs one decoding of the images that it
-names, and later ones a look at each file's size and time.
+Each image is decoded once to its last pixel, in several processes. An image that can be decoded is remembered while its
+path, size, time of change and the version of Pillow stay the same: in this process and, if the current folder is a
+pipeline, for images in its `data/raw` and `data/pool`, in `data/work/usable.txt`. Images that cannot be decoded are
+checked each time. Under `skip`, the first stage decodes its images once, and later stages check each file's size and
+time.
 """
 
 import hashlib
@@ -22,46 +22,49 @@ from spn4cir.images.processes import default_workers, map_in_processes
 from spn4cir.progress import progress
 
 _STORE = Path("data", "work", "usable.txt")
-# Where a pipeline's data sets are, and what only the folder of a pipeline has.
+# Folders of a pipeline's data sets, and the file that marks the folder of a pipeline.
 _KEPT = (("data", "raw"), ("data", "pool"))
 _PIPELINE = Path("dvc.yaml")
-# Decoded sooner than processes start.
+# So few images are decoded faster than processes start.
 _FEW = 128
 # The keys of images that this process decoded.
 SEEN: set[str] = set()
-# Images between two additions to the file: a killed run looks at no more of them again.
+# Images between two additions to the file; at most so many are decoded again after a killed run.
 _BLOCK = 1024
 
 
 def unusable(paths: Iterable[Path]) -> dict[Path, str]:
-    """As `image_faults`, but images that another process found to be usable are not decoded again either."""
+    """Returns the fault of each image that cannot be decoded, by the path of its file.
+
+    Images that an earlier process of the pipeline decoded are not decoded again.
+    """
     known = _known(_STORE.absolute())
     files = dict.fromkeys(split_view(path)[0] for path in paths)
     return image_faults([path for path in files if _stamp(path)[1] not in known], default_workers(), "look at images")
 
 
 def image_faults(paths: Iterable[Path], workers: int, label: str) -> dict[Path, str]:
-    """What is wrong with each image that cannot be decoded, by the path of its file; nothing of the others.
+    """Returns the fault of each image that cannot be decoded, by the path of its file.
 
-    Of parts of images (`spn4cir.images.crops`) the whole file counts. An empty file is not opened, and an image that
-    this process decoded before is not decoded again.
+    For parts of images (`spn4cir.images.crops`), the whole file is checked. An empty file is not opened, and an image
+    that this process decoded before is not decoded again.
 
     Args:
-        paths: files, members of tars or cells of tables, all of them there.
-        workers: processes that decode; 0 decodes in this one.
-        label: what is being done, for the progress.
+        paths: existing files, members of tars or cells of tables.
+        workers: processes that decode images; 0 decodes in this one.
+        label: name of the work, for the progress.
     """
     stamps = {path: _stamp(path) for path in dict.fromkeys(split_view(path)[0] for path in paths)}
     faults = {path: EMPTY for path, (size, _) in stamps.items() if not size}
     filled = [path for path, (size, key) in stamps.items() if size and key not in SEEN]
     found = map_in_processes(image_fault, filled, workers if len(filled) > _FEW else 0, label)
-    reasons = zip(filled, progress(found, len(filled), label, "pictures"), strict=True)
+    reasons = zip(filled, progress(found, len(filled), label, "images"), strict=True)
     faults |= _remember(reasons, stamps)
     return {path: faults[path] for path in stamps if path in faults}
 
 
 def _stamp(path: Path) -> tuple[int, str]:
-    """The size of a file, and what changes when the image in it may have changed; of a member, those of its tar."""
+    """Returns the size of a file, or of its tar, and a key that changes if the file or Pillow's version changes."""
     place = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
     try:
         status = path.stat()
@@ -73,14 +76,14 @@ def _stamp(path: Path) -> tuple[int, str]:
 
 @cache
 def _known(store: Path) -> set[str]:
-    """The keys of usable images in the file; a line that a kill tore matches none."""
+    """Returns the keys of usable images in the file; a line that a killed run left incomplete matches none."""
     with suppress(OSError):
         return set(store.read_text(encoding="ascii", errors="replace").split())
     return set()
 
 
 def _remember(found: Iterable[tuple[Path, str]], stamps: Mapping[Path, tuple[int, str]]) -> dict[Path, str]:
-    """The faults that were found; the images without one are remembered as they come."""
+    """Returns the faults, and remembers the images without a fault as they are decoded."""
     faults: dict[Path, str] = {}
     fresh: list[str] = []
     in_pipeline = _PIPELINE.is_file()
@@ -100,10 +103,10 @@ def _remember(found: Iterable[tuple[Path, str]], stamps: Mapping[Path, tuple[int
 
 
 def _store(keys: Sequence[str]) -> None:
-    """Adds the keys to the file, in one write, so that runs beside each other do not mix their lines."""
+    """Appends the keys to the file in one write, so that concurrent runs do not mix their lines."""
     if not keys:
         return
-    with suppress(OSError):  # read-only or full: images are looked at again, and nothing else depends on the file
+    with suppress(OSError):  # read-only or full: images are decoded again, and nothing else depends on the file
         _STORE.parent.mkdir(parents=True, exist_ok=True)
         with _STORE.open("ab", buffering=0) as stream:
             stream.write(("\n" + "\n".join(keys) + "\n").encode())

@@ -57,7 +57,7 @@ def test_what_is_missing_broken_and_unlisted_is_named(fashion: Path) -> None:
     }
     assert reasons(found.broken) == {
         "shirt-val-2": "cannot be decoded (image file is truncated)",
-        "shirt-val-3": "is a web page, not a picture",
+        "shirt-val-3": "is a web page, not an image",
         "toptee-train-3": "is empty (0 bytes)",
     }
     assert found.unlisted == ("images/DRESS-val-1.PNG", "images/other.jpg")
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(decoding, "read_bytes", read)
     found = check("fashioniq", root)
-    assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (no known picture format)"}
+    assert reasons(found.broken) == {"toptee-val-5": "cannot be decoded (no known image format)"}
 
 
 def test_a_name_that_no_split_file_has_is_missing_there(tmp_path: Path) -> None:

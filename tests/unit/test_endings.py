@@ -1,4 +1,4 @@
-"""Which files count as pictures, and that those passed over are counted wherever a folder is read."""
+"""Endings of image files, and the count of skipped files wherever a folder is read."""
 
 import subprocess
 import sys
@@ -62,8 +62,8 @@ def test_what_is_passed_over_is_said_by_ending() -> None:
     """The most frequent first; annotations and hidden files do not count."""
     found = passed_over(["1.TXT", "2.txt", "a.psd", "b.png", "README", "t.csv", "t.json", "t.parquet", ".DS_Store"])
     assert found == {".txt": 2, ".psd": 1, "": 1}
-    assert passed_over_line(found) == "passed over 4 files that are no pictures: 2 .txt, 1 without an ending, 1 .psd"
-    assert passed_over_line(Counter({".heic": 1})) == "passed over 1 file that is no picture: 1 .heic"
+    assert passed_over_line(found) == "passed over 4 files that are not images: 2 .txt, 1 without an ending, 1 .psd"
+    assert passed_over_line(Counter({".heic": 1})) == "passed over 1 file that is not an image: 1 .heic"
     assert passed_over_line(Counter()) == ""
 
 
@@ -73,7 +73,7 @@ def test_a_gallery_says_what_it_passes_over(tmp_path: Path, capsys: pytest.Captu
     for name in ("mugs/a.heic", "pots/b.heic", "notes.txt"):
         (root / name).write_bytes(b"x")
     open_layout("folder", root, "error", {"annotations": "triplets.csv"}).training_gallery()
-    line = "passed over 3 files that are no pictures: 2 .heic, 1 .txt"
+    line = "passed over 3 files that are not images: 2 .heic, 1 .txt"
     assert capsys.readouterr().err == f"{root}: {line}\n"
     check = check_data(open_layout("folder", root, "error", {"annotations": "triplets.csv"}), 0)
     assert check.as_dict()["passed_over"] == {".heic": 2, ".txt": 1}
@@ -82,7 +82,9 @@ def test_a_gallery_says_what_it_passes_over(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_gallery_of_other_files_alone_names_them(tmp_path: Path) -> None:
     (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"no file ends in .png, .*\(passed over 1 file that is no picture: 1 .heic\)"):
+    with pytest.raises(
+        InputError, match=r"no file ends in .png, .*\(passed over 1 file that is not an image: 1 .heic\)"
+    ):
         folder_gallery(tmp_path)
 
 
@@ -147,7 +149,7 @@ def test_a_pool_reads_other_endings(tmp_path: Path, capsys: pytest.CaptureFixtur
     second.unlink()
     third.rename(third.with_suffix(".heic"))
     assert [image.name for image in Cc3m(root, None, "error").images()] == names(0)[:2]
-    assert "passed over 1 file that is no picture: 1 .heic" in capsys.readouterr().err
+    assert "passed over 1 file that is not an image: 1 .heic" in capsys.readouterr().err
 
 
 def test_ids_lose_every_ending_of_a_picture(tmp_path: Path) -> None:

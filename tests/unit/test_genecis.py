@@ -108,7 +108,7 @@ def test_a_grey_picture_stays_grey(tmp_path: Path) -> None:
 
 def test_a_part_of_nothing_is_an_error(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"cannot be decoded \(the box .* holds no pixel of 20 x 10\)"):
+    with pytest.raises(InputError, match=r"cannot be decoded \(the box .* contains no pixel of 20 x 10\)"):
         open_image(Crop(50, 0, 5, 5, 0.7).of(tmp_path / "a.png"))
     missing = Crop(0, 0, 5, 5, 0.7).of(tmp_path / "b.png")
     assert not is_there(missing)
@@ -163,7 +163,7 @@ def test_a_query_that_lacks_a_distractor_is_left_out(tmp_path: Path, capsys: pyt
     assert "focus_attribute.json: left out 1 of 3 queries" in capsys.readouterr().err
     check = check_data(GeneCis(tmp_path, "skip"), 0)
     assert [fault.name for fault in check.missing] == ["15@5,4,10,8"]
-    assert [(fault.name, fault.reason) for fault in check.broken] == [("1", "is a web page, not a picture")]
+    assert [(fault.name, fault.reason) for fault in check.broken] == [("1", "is a web page, not an image")]
     assert check.unlisted == ()
     assert [cost.triplets_lost for cost in check.costs] == [1, 1, 1, 1]  # those two are a distractor and a reference
 

@@ -244,7 +244,7 @@ def test_wrong_calls(held, tmp_path):
         (lambda: held.search(Path("a.png"), "is red"), "a.png: no such image"),
         (lambda: held.path("no.png"), "'no.png' is not in the gallery"),
         (lambda: held.remove(["a.png", "x", "y"]), "not in the gallery: x, y"),
-        (lambda: held.index([]), "the gallery is empty: the list holds no path"),
+        (lambda: held.index([]), "the gallery is empty: the list contains no path"),
         (lambda: held.add(draw(tmp_path / "other" / "a.png", 70)), "has the same name, 'a.png', as .*; rename one"),
         (lambda: held.search(Image.new("RGB", (60_000, 2)), "is red"), r"is too narrow \(60000 x 2\)"),
         (lambda: held.search(Image.new("RGB", (0, 5)), "is red"), r"has no pixels \(0 x 5\)"),

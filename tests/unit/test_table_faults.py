@@ -38,7 +38,7 @@ def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None
     [
         ({"text": [None, "b"]}, r"t\.parquet: row 0: text is None; write it, or remove the row"),
         ({"reference": [None, "x"]}, r"t\.parquet: row 0: reference is None"),
-        ({"reference": [1, 2]}, r"column reference: is of type int64; a picture is bytes, \{bytes, path\}, or a name"),
+        ({"reference": [1, 2]}, r"column reference: is of type int64; an image is bytes, \{bytes, path\}, or a name"),
         ({"split": ["val", "other"]}, r"t\.parquet: row 1: split is 'other', expected one of train, val, test"),
         ({"target": ["gone.png", "gone.png"]}, r"target 'gone\.png' has no image on disk"),
     ],
@@ -74,7 +74,7 @@ def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
     cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[cells[1], {"bytes": b"words", "path": "words.png"}])
     (fault,) = check_data(table(tmp_path), 0).broken
-    assert fault.reason == "cannot be decoded (no known picture format)"
+    assert fault.reason == "cannot be decoded (no known image format)"
 
 
 @pytest.mark.parametrize(

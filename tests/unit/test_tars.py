@@ -168,7 +168,7 @@ def test_a_compressed_tar_is_refused_whatever_its_name(tmp_path: Path, plain: li
 
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path, plain: list[Path]) -> None:
     write_tar(tmp_path / "0.tar", [plain[0], plain[1], plain[0]])
-    with pytest.raises(InputError, match=r"0\.tar: holds '0\.png' twice; write the tar again"):
+    with pytest.raises(InputError, match=r"0\.tar: contains '0\.png' twice; write the tar again"):
         member_names(tmp_path / "0.tar")
 
 
