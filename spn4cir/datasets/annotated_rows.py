@@ -1,4 +1,4 @@
-"""What layouts share whose annotations are rows that name their images: one reference, one text, one target."""
+"""Base of layouts whose annotations are rows: one reference image, one text, one target image each."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 @dataclass(frozen=True)
 class AnnotatedRows(AnnotatedQueries):
-    """Adapter of rows and of the images that they name.
+    """Adapter of annotation rows and the images that they name.
 
     Attributes:
         root: the folder.
-        missing: what becomes of rows whose image is not there.
-        held_out: the share of references whose rows are for validation where no row is.
-        layout: its name, by which the files of captions are called.
+        missing: whether a row with an absent image is an error or is left out.
+        held_out: the share of references whose rows become validation rows where the annotations have none.
+        layout: name of the layout, with which the names of caption files begin.
     """
 
     root: Path
@@ -55,12 +55,12 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def _every(self) -> Gallery:
-        """Every image that is there."""
+        """All images that are on disk."""
         raise NotImplementedError
 
     @cached_property
     def _usable(self) -> Gallery:
-        """Every image that is there and, under `skip`, can be decoded."""
+        """All images that are on disk and, under `skip`, can be decoded."""
         return usable_gallery(self._every, self.missing, self.root)
 
     @cached_property
@@ -68,19 +68,19 @@ class AnnotatedRows(AnnotatedQueries):
         return Spellings(self._every.names, self.root)
 
     def _spelled(self, name: str) -> str:
-        """The name as the image has it; of one that is not there as it is."""
+        """The name in the spelling of the image's file; unchanged for an absent image."""
         return name if name in self._every.index else self._spellings.find(name) or name
 
     def _read(self) -> Sequence[Row]:
-        """The rows, in their order."""
+        """The rows, in file order."""
         raise NotImplementedError
 
     def _place(self) -> Path:
-        """Where the rows lie, for messages."""
+        """The file or folder of the rows, for messages."""
         raise NotImplementedError
 
     def image_path(self, name: str) -> Path:
-        """Where the image of a name lies; it may be absent."""
+        """Path of the image of a name; the file may be absent."""
         raise NotImplementedError
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts

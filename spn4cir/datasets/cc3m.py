@@ -35,8 +35,7 @@ class Cc3m:
     Attributes:
         root: the folder.
         parts: numbers of the part files, folders or tars that are read; None: all.
-        missing: what to do with images that a part file names and that are not on disk, and with lines of a part file
-            that name none.
+        missing: whether absent images, and lines of a part file that name no image, are an error or are left out.
     """
 
     root: Path
@@ -57,7 +56,7 @@ class Cc3m:
         for image in found.read({number: found.places[number] for number in numbers}):
             if image.name in listed:
                 raise InputError(
-                    f"{self.root}: image id '{image.name}' stands twice, at {listed[image.name].place} and at "
+                    f"{self.root}: image id '{image.name}' is used twice, at {listed[image.name].place} and at "
                     f"{image.place}; remove or rename one"
                 )
             listed[image.name] = image
@@ -71,13 +70,13 @@ class Cc3m:
     def images(self) -> tuple[CaptionedImage, ...]:
         """The images of the chosen parts, part after part; the prompt's noun is `image`.
 
-        Raises InputError as `find_parts` does, for a part that is not there or cannot be read, an id that stands for
-        two images, and images that are absent, unless `missing` is skip.
+        Raises InputError as `find_parts` does, for a part that is not there or cannot be read, an id that two
+        images have, and images that are absent, unless `missing` is skip.
         """
         return self._images
 
     def image_path(self, name: str) -> Path:
-        """Where the image of an id or a file name lies; a path where nothing is for one that no chosen part lists."""
+        """Path of the image of an id or a file name; a path without a file for a name that no chosen part lists."""
         found = self._listed.get(self._spelled(image_id(name)))
         return found.path if found else self.root / name
 

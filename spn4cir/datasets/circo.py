@@ -38,7 +38,7 @@ class Circo:
 
     Attributes:
         root: the folder.
-        missing: what becomes of queries whose image is not there.
+        missing: whether a query with an absent image is an error or is left out.
         query_text: the text of a query, with the fields `{relative_caption}` and `{shared_concept}`.
     """
 
@@ -94,10 +94,10 @@ class Circo:
             place = spelled(self.image_folders[0], image["file_name"])
             if paths.setdefault(str(image["id"]), place) != place:
                 raise InputError(
-                    f"{self._listing}: image id {image['id']} stands for two files, the second is "
+                    f"{self._listing}: image id {image['id']} has two files, the second is "
                     f"{image['file_name']}; give each image an id of its own"
                 )
-        return dict(sorted(paths.items()))  # as columns are sorted: a gallery of GB need not be put in order
+        return dict(sorted(paths.items()))  # a gallery's order, so that its features need no sorting
 
     def _read(self, split: str) -> tuple[Triplet, ...]:
         path = self._annotations(split)
@@ -168,7 +168,7 @@ class Circo:
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """The one."""
+        """The folder of COCO's unlabeled images."""
         return (self.root / "COCO2017_unlabeled" / "unlabeled2017",)
 
 

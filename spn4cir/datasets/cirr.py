@@ -95,7 +95,7 @@ class Cirr(AnnotatedQueries):
         return self._paths("train")
 
     def image_path(self, name: str) -> Path:
-        """Where the split file says that the training image lies."""
+        """Path of a training image, from the split file."""
         return self._training_paths.get(name, self.root / "train" / f"{name}.png")
 
     def _read(self, path: Path, with_target: bool, generated: bool = False) -> list[Triplet]:
@@ -150,7 +150,7 @@ class Cirr(AnnotatedQueries):
         )
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """With the pair id and the group that the original code expects and ignores."""
+        """A generated triplet's record, with the pair id and the group that the original code expects and ignores."""
         return {
             "target_hard": triplet.target_name,
             "reference": triplet.reference_name,
@@ -211,7 +211,7 @@ class Cirr(AnnotatedQueries):
         return tuple(triplets), tuple(self._paths("test1"))
 
     def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
-        """None: val has a gallery of its own."""
+        """Returns none, because val has a gallery of its own."""
         return {}
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
@@ -237,5 +237,5 @@ class Cirr(AnnotatedQueries):
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """One a split."""
+        """The folders of train, val (`dev`) and test1."""
         return tuple(self.root / name for name in ("train", "dev", "test1"))

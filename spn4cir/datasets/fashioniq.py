@@ -53,8 +53,8 @@ class FashionIQ(AnnotatedQueries):
 
     Attributes:
         root: the folder.
-        missing: what becomes of triplets whose image is not there.
-        categories: those that are read and scored.
+        missing: whether a triplet with an absent image is an error or is left out.
+        categories: the categories that are read and scored.
     """
 
     root: Path
@@ -90,7 +90,7 @@ class FashionIQ(AnnotatedQueries):
 
     @staticmethod
     def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
-        """The categories whose captions lie in a folder, where it holds those of some and not of all."""
+        """The setting for the categories of which a folder contains captions, where these are not all three."""
         found = _annotated_in(root)
         return {} if found in ((), CATEGORIES) else {"categories": found}
 
@@ -105,7 +105,7 @@ class FashionIQ(AnnotatedQueries):
         return self._images.find(name)
 
     def image_path(self, name: str) -> Path:
-        """Where the image lies, by its ending on disk; `.png` for one that is absent."""
+        """Path of an image, with its ending on disk; with `.png` for an absent image."""
         return self._find(name) or self.root / "images" / f"{name}.png"
 
     def _split_names(self, category: str, split: str) -> list[str]:
@@ -206,7 +206,7 @@ class FashionIQ(AnnotatedQueries):
         return PublishedNames(self.root, "mm_data/fiq", "fashioniq_it_llava_{words}.json", triplets_folder="captions")
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """`candidate` is the reference; caption1 describes it, caption2 the target."""
+        """A generated triplet's record: caption1 describes the reference (`candidate`), caption2 the target."""
         return {
             "target": triplet.target_name,
             "candidate": triplet.reference_name,
@@ -281,7 +281,7 @@ class FashionIQ(AnnotatedQueries):
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """The one."""
+        """The folder `images`."""
         return (self.root / "images",)
 
 

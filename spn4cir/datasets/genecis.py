@@ -33,9 +33,9 @@ from spn4cir.types import EvaluationSplit, Triplet
 # Whether a task's images are parts of Visual Genome's, or COCO's val2017 as they are.
 TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}
 _KS = (1, 2, 3)
-# By this share the evaluation of the authors grows the boxes.
+# The share by which the authors' evaluation enlarges the boxes.
 _GROW = 0.7
-# No image has so many pixels a side; a figure that is not finite is no less either.
+# An upper bound of an image's side in pixels; numbers that are not finite are above it.
 _FAR = 1_000_000
 # Ids have at most eight digits; the images of the object tasks are named by twelve.
 _NUMBER = re.compile(r"[0-9]{1,12}")
@@ -51,9 +51,9 @@ class GeneCis:
 
     Attributes:
         root: the folder.
-        missing: what becomes of queries whose image, distractors included, is not there.
+        missing: whether a query with an absent image, distractors included, is an error or is left out.
         query_text: the text of a query, with the field `{condition}`.
-        tasks: those that are scored.
+        tasks: the tasks that are scored.
     """
 
     root: Path
@@ -90,12 +90,12 @@ class GeneCis:
 
     @staticmethod
     def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
-        """The tasks with a file in a folder, where it holds those of some and not of all."""
+        """The setting for the tasks of which a folder contains the queries, where these are not all four."""
         found = _tasks_in(root)
         return {} if found in ((), tuple(TASKS)) else {"tasks": found}
 
     def _read(self, task: str) -> tuple[tuple[Triplet, ...], dict[str, Path]]:
-        """The queries of a task, and where each image that they name lies."""
+        """The queries of a task, and the path of each image that they name."""
         path, places, triplets = _annotations(self.root, task), dict[str, Path](), []
         there = _tasks_in(self.root)
         if there and task not in there:
@@ -126,7 +126,7 @@ class GeneCis:
         if not numbers or min(box[2:]) <= 0:
             raise InputError(
                 f"{path}: triplet {position}: instance_bbox is {box}, expected left, top, width, height in pixels, "
-                "the last two above 0; mend it or remove the triplet"
+                "the last two above 0; correct it or remove the triplet"
             )
         left, top, width, height = box
         part = Crop(left, top, width, height, grow=_GROW)
@@ -175,7 +175,7 @@ class GeneCis:
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """None that it has for itself: Visual Genome and COCO hold many images that no query names."""
+        """Returns no folder: those of Visual Genome and COCO contain many images that no query names."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""What every annotation layout offers. Nothing else in the package knows a file name of a data set."""
+"""Protocols of annotation layouts. Only layouts know the file names of a data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class SubmissionFile:
     """One file of a server: a JSON object of its header and, by query id, a list of image names.
 
     Attributes:
-        metric: what the server makes of it.
+        metric: the metric that the server computes.
         pattern: its name, with the field `{name}`.
         count: how many names a query has.
-        query: what its ids are called, as in `pair`.
-        split: what the test split is called.
-        header: keys and values that stand there besides the queries.
+        query: the noun of a query id, as in `pair`.
+        split: name of the test split.
+        header: further keys and values of the file.
         of_subset: the names are of the query's subset alone.
         integers: names are written as integers.
         own_reference: a query may list its own reference.
@@ -71,16 +71,16 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True)
 class AnnotatedSplit:
-    """What the annotation files of a split say, be its images there or not.
+    """The content of a split's annotation files, whether or not its images are on disk.
 
     Attributes:
         split: `train`, `val`, `test`, `test1`.
         triplets: its triplets.
-        images: where the images lie that the split needs; a triplet that names another is of no use.
+        images: paths of the images that the split needs; a triplet that names another image is of no use.
         listed: the names that the annotation files say; None: all of `images`.
         category: FashionIQ's dress, shirt or toptee; empty where there is none.
         setting: the setting that chooses this category or task; empty where none does.
-        absent: what is said of a name that a triplet has and `images` lacks.
+        absent: the fault that is reported for a name that a triplet has and `images` lacks.
         whole_subsets: whether a triplet is of use only with every image of its subset.
     """
 
@@ -95,7 +95,7 @@ class AnnotatedSplit:
 
 
 class Benchmark(Protocol):
-    """Queries with their galleries over one root folder: what evaluation and the check of images read.
+    """Queries with their galleries over one root folder, as evaluation and check-data read them.
 
     Attributes:
         published: name of this layout's published settings in `params.yaml`.
@@ -117,7 +117,7 @@ class Benchmark(Protocol):
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """Where its images lie; none where other data sets' images lie there too."""
+        """The folders of its images; empty where they contain images of other data sets too."""
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """The validation queries with their galleries; none where none are annotated and none were held out.
@@ -155,14 +155,14 @@ class Submittable(Benchmark, Protocol):
         """The test queries and the names of the test gallery, from the annotation files alone."""
 
     def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
-        """Queries over the same gallery that files of the same form answer, by split: for scripts of the authors."""
+        """Queries of other splits over the same gallery, by split; the authors' scripts score files of them."""
 
 
 class Layout(Benchmark, Protocol):
     """A benchmark with a training split."""
 
     def image_path(self, name: str) -> Path:
-        """Where the training image `name` lies (the file itself may be absent)."""
+        """Path of the training image `name`; the file may be absent."""
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """The annotated training triplets, in file order; those with a missing image left out under `skip`."""

@@ -28,7 +28,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
-    """The value of a field: of a text, a name, which is not blank; annotators' words are read by `text_field`.
+    """The value of a field; a string must not be blank. `text_field` reads annotators' texts, which may be blank.
 
     Raises InputError when it is absent, null, blank or of another type.
     """
@@ -43,7 +43,7 @@ def field(record: dict[str, Any], name: str, kind: type, path: Path, position: i
 
 
 def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> str:
-    """An annotator's words, as they are: published files hold empty ones too. Raises InputError as `field`."""
+    """An annotated text, unchanged; published files contain blank ones. Raises InputError for anything but a string."""
     text = field(record, name, object, path, position)
     if not isinstance(text, str):
         raise InputError(f"{path}: triplet {position}: field '{name}' is {text!r}, expected text")
@@ -51,7 +51,7 @@ def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> 
 
 
 def integer_field(record: dict[str, Any], name: str, path: Path, position: int) -> int:
-    """An integer. Raises InputError as `field`, also for true and false."""
+    """An integer. Raises InputError for anything else, also for true and false."""
     value = field(record, name, int, path, position)
     if isinstance(value, bool):
         raise InputError(f"{path}: triplet {position}: field '{name}' is {value}, expected an int")
@@ -59,7 +59,7 @@ def integer_field(record: dict[str, Any], name: str, path: Path, position: int) 
 
 
 def list_field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> list[Any]:
-    """A list of values of one kind. Raises InputError as `field`."""
+    """A list of values of one kind. Raises InputError for anything else."""
     values: list[Any] = field(record, name, list, path, position)
     if not all(type(value) is kind for value in values):
         raise InputError(
@@ -69,11 +69,11 @@ def list_field(record: dict[str, Any], name: str, kind: type, path: Path, positi
 
 
 def check_query_ids(triplets: Sequence[Triplet], what: str, path: Path) -> None:
-    """Raises InputError for a query id that stands there twice; `what` is its name, as in `pair id`."""
+    """Raises InputError for a query id that occurs twice; `what` is its name, as in `pair id`."""
     seen: set[int] = set()
     for triplet in triplets:
         if triplet.query_id in seen:
-            raise InputError(f"{path}: {what} {triplet.query_id} stands there twice; each query has its own")
+            raise InputError(f"{path}: {what} {triplet.query_id} occurs twice; give each query an id of its own")
         seen.add(triplet.query_id)
 
 
@@ -85,7 +85,7 @@ def fill_template(template: str, fields: Mapping[str, str]) -> str:
         parts = []
     if not parts or any(name not in fields or spec or conversion for name, spec, conversion in parts):
         known = ", ".join(f"{{{name}}}" for name in fields)
-        raise InputError(f"query_text '{template}' will not do: it has some of the fields {known} and no other")
+        raise InputError(f"query_text '{template}' is not valid: expected some of the fields {known} and no other")
     return template.format(**fields)
 
 
@@ -105,7 +105,7 @@ def captions_field(record: dict[str, Any], name: str, path: Path, position: int)
 
 
 def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
-    """Says on stderr how many generated triplets have an empty text: they are used as they are."""
+    """Reports on stderr how many generated triplets have an empty text; such texts are used unchanged."""
     if empty := sum(triplet.has_empty_text for triplet in generated):
         print(
             f"{path}: {empty} of {len(generated)} generated triplets have an empty text, which is used as it is; "
@@ -115,7 +115,7 @@ def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
 
 
 def on_disk(paths: Mapping[str, Path]) -> Callable[[str], Path | None]:
-    """Where the image of a name is: None for a name that `paths` lacks, and where no image is at its path."""
+    """A function from a name to its path; it returns None for a name that `paths` lacks or whose image is absent."""
 
     def find(name: str) -> Path | None:
         path = paths.get(name)

@@ -46,7 +46,7 @@ class Row:
 def read_table(path: Path) -> tuple[Row, ...]:
     """The rows of a file, in its order.
 
-    A column of splits that is blank throughout is as good as absent.
+    A column of splits without a value counts as absent.
 
     A group is a key that rows share (its images are those that these rows name), or the names of its images: a list in
     parquet, joined by `;` in CSV.
@@ -63,7 +63,7 @@ def read_table(path: Path) -> tuple[Row, ...]:
 
 
 def rows_of(records: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Row, ...]:
-    """The rows of records, each with the place that messages name. Raises InputError for a value that will not do."""
+    """The rows of records, each with the place that messages name. Raises InputError for an invalid value."""
     rows = [_cells(record, place) for place, record in records]
     keyed: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -120,7 +120,7 @@ def _check_columns(found: Any, path: Path) -> None:
 
 
 def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
-    """The values of a row. Raises InputError for one that will not do."""
+    """The values of a row. Raises InputError for an invalid one."""
     texts = record["text"] if isinstance(record["text"], list) and record["text"] else [record["text"]]
     for name, value in [*((name, record[name]) for name in ("reference", "target")), *(("text", t) for t in texts)]:
         if not isinstance(value, str) or (name != "text" and not value.strip()):

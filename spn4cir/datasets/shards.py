@@ -35,7 +35,7 @@ class Listed(NamedTuple):
 
     Attributes:
         name: the image id.
-        path: where it should lie; a member of a tar is `00000.tar/000000001.jpg`.
+        path: its path, with or without a file there; a member of a tar is `00000.tar/000000001.jpg`.
         part: number of its part file, folder or tar.
         place: where it is named, for messages.
     """
@@ -148,8 +148,8 @@ def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
             except ValueError as error:
                 if missing == "error":
                     raise InputError(
-                        f"{path}: line {number} {error}; download the file again, mend the line, or set missing: skip "
-                        "to leave such lines out"
+                        f"{path}: line {number} {error}; download the file again, correct the line, or set missing: "
+                        "skip to leave such lines out"
                     ) from None
                 left_out.append(str(number))
     if left_out:
@@ -170,7 +170,7 @@ def _named_image(line: bytes) -> str:
 
 
 def _find_images(folder: Path, wanted: frozenset[str]) -> dict[str, Path]:
-    """Where the wanted images lie in the folder and below it; the paths that part files name are those of others."""
+    """Paths of the wanted images in the folder and below it; the paths in part files are those of other machines."""
     found: dict[str, Path] = {}
     others: dict[str, Path] = {}
     for place, _, files in walk_once(folder):

@@ -81,8 +81,10 @@ def split_named(word: str) -> str:
 def split_of_path(path: PurePath, place: object) -> str:
     """The split that a file's name states, else the folder nearest to it: train, val, test or eval; empty for none.
 
-    Below a folder that states another split alone, train is that split: the library `datasets` calls files train which
-    nobody has named. Raises InputError, with `place` in front, for a name that decides and states several splits.
+    Below a folder that states another split alone, train is that split: the library `datasets` calls files train
+    where their author gave no split.
+
+    Raises InputError, with `place` in front, for a name that decides and states several splits.
     """
     parts = [part for part in reversed(path.parts) if _keywords_in(part)]
     stated = _the_one(parts[0], place) if parts else ""

@@ -1,7 +1,7 @@
 """Tables as the hub holds them: parquet or arrow files with a reference image, a text and a target image a row.
 
 Images are encoded bytes in the rows, or names that a second table or the folder resolves. Files are read in place
-(`spn4cir.images.table_cells`); to tell equal images by their bytes, each of them is hashed when the data set is opened.
+(`spn4cir.images.table_cells`); to find equal images, the bytes of each are hashed when the data set is opened.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ class Table(AnnotatedRows):
         table: `files`, `images` and `targets`, the files of rows, of named images and of the queries' targets, as
             patterns of paths from the root; `split`, that of all rows; and `columns`, what they are called where it is
             not as `COLUMNS` says. `files` not given: all that neither of the others matches. `images` not given:
-            images lie in the rows or below the root. `targets` not given: the column `target` tells.
+            images are in the rows or below the root. `targets` not given: the column `target` names the target.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict)
@@ -151,13 +151,13 @@ class Table(AnnotatedRows):
     def _records(
         self, table: TableFile, cells: list[dict[str, Embedded | str | None]], images: TableImages
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """A table's rows, with the names of their images in the place of these."""
-        told = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}
-        if "split" in told and (self.table.get("split") or not states_splits(told["split"])):
-            del told["split"]
-        named = {} if "split" in told else {"named": self._named_splits(table.path)}
+        """A table's rows, with the names of their images instead of the images."""
+        stated = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}
+        if "split" in stated and (self.table.get("split") or not states_splits(stated["split"])):
+            del stated["split"]
+        named = {} if "split" in stated else {"named": self._named_splits(table.path)}
         for number, own in enumerate(cells):
-            record = {key: values[number] for key, values in told.items()}
+            record = {key: values[number] for key, values in stated.items()}
             record |= {key: images.name(cell) for key, cell in own.items()}
             yield f"{table.path}: row {number}", record | named
 

@@ -28,7 +28,7 @@ class Embedded:
     """A cell of a column of images.
 
     Attributes:
-        path: where it lies (`spn4cir.images.table_cells`).
+        path: path of the cell (`spn4cir.images.table_cells`).
         digest: of its bytes; empty where it holds none.
         label: the path that the table gives beside the bytes; empty for none.
     """
@@ -120,7 +120,7 @@ class TableImages:
 
     Attributes:
         root: the folder.
-        paths: where each lies that is there, by name.
+        paths: path of each image that is there, by name.
         digests: the name of each by the digest of its bytes.
         ids: the names of the table of images.
     """
@@ -189,7 +189,7 @@ def name_images(
 
 
 def _place(root: Path, cell: Embedded | str | None) -> Path | None:
-    """Where the image of a cell lies; None where it is not there."""
+    """Path of the image of a cell; None for an absent image."""
     if isinstance(cell, Embedded) and cell.digest:
         return cell.path
     name = cell.label if isinstance(cell, Embedded) else cell

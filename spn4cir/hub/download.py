@@ -1,7 +1,7 @@
 """The bytes of the hub's files: resumed where an earlier run broke off, received whole or not at all.
 
 They come by plain HTTP into `blobs/<etag>.incomplete` of the hub's own cache. huggingface_hub's own download deletes
-what had come when it gives up, so that a file of gigabytes would begin anew.
+what had come when it gives up, so that a file of gigabytes would start again from the beginning.
 """
 
 import errno

@@ -21,7 +21,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file of the hub that lies in the cache.
+    """A file of the hub in the cache.
 
     Attributes:
         path: where; to be read, not to be changed.
@@ -29,7 +29,7 @@ class Fetched:
         revision: the branch, tag or commit that was asked for.
         commit: the commit that it stood for.
         file: its path within the repository.
-        sha256: of the bytes that lie there, in hex.
+        sha256: sha256 of the cached bytes, in hex.
         size: bytes.
     """
 
@@ -129,7 +129,7 @@ def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
     if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
         raise InputError(
             f"{constants.ENDPOINT}: answers for {wanted} as no Hugging Face hub does (X-Repo-Commit '{commit}', ETag "
-            f"'{etag}'); check HF_ENDPOINT, and whether a login page stands before the network"
+            f"'{etag}'); check HF_ENDPOINT, and whether the network requires a login page"
         )
     if _SHA256.fullmatch(etag):
         _require_pinned(wanted, etag, pinned)
@@ -152,7 +152,7 @@ def _require_intact(wanted: HubRequest, path: Path, digest: str, pinned: str | N
         path.unlink()
         raise InputError(
             f"{wanted}: expected sha256 {expected}, got {digest}; the copy in the cache was removed: run again to "
-            "download it anew, and if it comes so again, correct sha256 or try another mirror (HF_ENDPOINT)"
+            "download it again, and if the hash is the same then, correct sha256 or try another mirror (HF_ENDPOINT)"
         )
     _require_pinned(wanted, digest, pinned)
 

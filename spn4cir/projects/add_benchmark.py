@@ -26,9 +26,9 @@ def add_benchmark(
     check: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> str:
-    """Makes `path` the benchmark `name`; what is there already stays, so that a second run changes nothing.
+    """Makes `path` the benchmark `name`; what is there already is kept, so that a second run changes nothing.
 
-    Everything is checked before anything is written; images that are missing or broken are told and refuse nothing.
+    Everything is checked before anything is written; missing or broken images are reported and do not stop the command.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
@@ -43,7 +43,7 @@ def add_benchmark(
         What was found and what to type next.
 
     Raises:
-        InputError: the name, the project or the folder will not do, or something else has the place.
+        InputError: the name, the project or the folder is not valid, or another file is at the data set's place.
     """
     text = read_project(project)
     check_name(name)

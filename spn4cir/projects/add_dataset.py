@@ -38,9 +38,9 @@ def add_dataset(
     settings: Mapping[str, Any] | None = None,
     chosen: bool = False,
 ) -> str:
-    """Makes `path` the data set `name`; what is there already stays, so that a second run changes nothing.
+    """Makes `path` the data set `name`; what is there already is kept, so that a second run changes nothing.
 
-    Everything is checked before anything is written; images that are missing or broken are told and refuse nothing.
+    Everything is checked before anything is written; missing or broken images are reported and do not stop the command.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
@@ -60,7 +60,7 @@ def add_dataset(
         What was found and what to type next.
 
     Raises:
-        InputError: the name, the project or the folder will not do, or something else has the place.
+        InputError: the name, the project or the folder is not valid, or another file is at the data set's place.
     """
     text = read_project(project)
     check_name(name)
@@ -106,11 +106,11 @@ def fetch_dataset(
         options: `table`, if it is given.
 
     Raises:
-        InputError: nobody says where the data are, or the hub does not hand them over.
+        InputError: no place of the data is given, or the hub does not serve them.
     """
     known = load_params(project / PARAMS_FILE).datasets.get(name)
     if repository is None and (known is None or known.hub is None):
-        raise InputError("say where the data lie: --path FOLDER, or of layout table --hub OWNER/NAME")
+        raise InputError("no data given: name them by --path FOLDER, or for layout table by --hub OWNER/NAME")
     if layout != "table":
         raise InputError(f"layout {layout} is not read from the hub; download it and name its folder by --path")
     if repository is None and known is not None and known.hub is not None:
@@ -123,7 +123,7 @@ def fetch_dataset(
 
 
 def _options(folder: Path, annotations: Path | None) -> dict[str, Any]:
-    """The settings of the layout: annotations by their path from the folder, where they lie in it."""
+    """The settings of the layout: annotations by their path from the folder, where they are inside it."""
     if annotations is None:
         return {}
     file = absolute(annotations)
@@ -135,7 +135,7 @@ def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
     if not Path(options.get("annotations", "")).is_absolute():
         return []
     return [
-        f"{options['annotations']} lies outside {folder}: DVC does not see when it changes; put it in the folder and "
+        f"{options['annotations']} is outside {folder}: DVC does not see when it changes; put it in the folder and "
         f"set datasets.{name}.annotations, or after such a change type: dvc repro --force"
     ]
 
@@ -165,7 +165,7 @@ def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> lis
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the root of a CC3M pool")
     if os.path.lexists(place) and place.resolve() != folder.resolve() and not _is_placeholder(place):
-        raise InputError(f"{place}: another pool stands there already; remove it, or choose another name")
+        raise InputError(f"{place}: another pool is there already; remove it, or choose another name")
     images = Cc3m(folder, settings.pool, settings.missing).images()
     return [f"  pool        {len(images)} images"]
 

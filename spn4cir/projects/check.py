@@ -25,7 +25,7 @@ class Fault:
 
     Attributes:
         name: as the annotations name it.
-        path: where it should lie; empty where no split file tells.
+        path: expected path; empty where no split file names one.
         splits: whose annotations name it, as in `val dress`.
         reason: what is wrong with it.
     """
@@ -144,14 +144,14 @@ def _sorted(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 @dataclass(frozen=True)
 class _Found:
-    """The images that the splits need, and those that lie in the layout's folders."""
+    """The images that the splits need, and the image files in the layout's folders."""
 
     layout: Benchmark
     splits: tuple[AnnotatedSplit, ...]
 
     @cached_property
     def places(self) -> dict[Path, tuple[str, list[str]]]:
-        """Where each image should lie: its name, and the splits that need it."""
+        """The name of each expected path, and the splits that need its image."""
         places: dict[Path, tuple[str, list[str]]] = {}
         for split in self.splits:
             for name, path in split.images.items():
@@ -160,7 +160,7 @@ class _Found:
 
     @cached_property
     def there(self) -> list[Path]:
-        """Those of `places` that hold a file."""
+        """The paths of `places` that have an image."""
         return [path for path in self.places if is_there(path)]
 
     @cached_property
@@ -184,7 +184,7 @@ class _Found:
         return _scan(self.layout.image_folders)
 
     def fault(self, path: Path, reason: str) -> Fault:
-        """What is to be said of an image."""
+        """The fault of an image."""
         name, splits = self.places[path]
         return Fault(name, path.as_posix(), tuple(splits), reason)
 
@@ -221,7 +221,7 @@ def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
 
 
 def _loosely(path: Path) -> str:
-    """The same for paths that differ in case or ending alone."""
+    """A key that paths share which differ in case or ending only."""
     return path.with_suffix("").as_posix().lower()
 
 

@@ -1,4 +1,4 @@
-"""What a check of a data set's images says on screen."""
+"""The printed lines of a check of a data set's images."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ def summary(check: Check) -> str:
 
 
 def images_lines(name: str, check: Check) -> list[str]:
-    """What adding the data set says of its images."""
+    """The lines on images that adding a data set prints."""
     more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
     return [f"  images      {summary(check)}", *more]
 

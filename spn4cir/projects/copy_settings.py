@@ -110,7 +110,7 @@ def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
     try:
         root = YAML().compose(text)
     except YAMLError as error:
-        raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+        raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
     if not isinstance(root, MappingNode):
         raise InputError(f"{place}: holds no sections; take the params.yaml of this project")
     return [(key, section) for key, section in root.value if isinstance(section, MappingNode)]
@@ -155,7 +155,7 @@ def _line_start(text: str, index: int) -> int:
 
 
 def _without_what_follows(lines: str, column: int) -> str:
-    """Without the blank lines at the end and the comments there that stand no deeper than the key at `column`."""
+    """Without the final blank lines, and comments there that are indented no deeper than the key at `column`."""
     kept = lines.splitlines(keepends=True)
     while kept:
         content = kept[-1].strip()

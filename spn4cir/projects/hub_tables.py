@@ -37,7 +37,7 @@ def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tup
 
 
 def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
-    """The commit that a revision stands for, and the files there."""
+    """The commit of a revision, and the files there."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
         HFValidationError,

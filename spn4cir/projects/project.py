@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
     """Raises InputError for a name that a data set cannot have."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
         raise InputError(
-            f"'{name}' will not do as a name: it begins with a letter and holds letters, digits, '_' and '-' alone "
+            f"'{name}' is not a valid name: it begins with a letter and contains letters, digits, '_' and '-' alone "
             f"(and is none of {', '.join(sorted(_WORDS))})"
         )
 
@@ -42,7 +42,7 @@ def is_linked(place: Path, folder: Path) -> bool:
         return True
     if os.path.lexists(place):
         what = f"a link to {place.readlink()}" if place.is_symlink() else "a folder or a file"
-        raise InputError(f"{place}: {what} stands there already; remove it, or choose another name")
+        raise InputError(f"{place}: {what} is there already; remove it, or choose another name")
     if _ignored_by_git(place):
         raise InputError(
             f"{place}: git ignores this place (DVC writes it, or a .gitignore names it), so that experiments would "

@@ -206,7 +206,7 @@ def call(*arguments):
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "../a", "1st", "ä", "-a", "true", "NaN", "a.b", "a@b"])
 def test_a_name_that_yaml_or_dvc_would_misread_is_refused(project, pictures, name):
     before = state(project)
-    with pytest.raises(InputError, match="will not do as a name"):
+    with pytest.raises(InputError, match="is not a valid name"):
         add_dataset(project, name, "cirr", pictures, "demo_cirr")
     assert state(project) == before
 
@@ -215,9 +215,9 @@ def test_a_place_that_is_taken_is_refused(project, pictures, tmp_path):
     write_cirr(project / "data" / "raw" / "folder")
     (project / "data" / "raw" / "link").symlink_to(tmp_path / "nowhere")
     before = state(project)
-    with pytest.raises(InputError, match="a folder or a file stands there already"):
+    with pytest.raises(InputError, match="a folder or a file is there already"):
         add_dataset(project, "folder", "cirr", pictures, "demo_cirr")
-    with pytest.raises(InputError, match=r"a link to .*nowhere stands there already"):
+    with pytest.raises(InputError, match=r"a link to .*nowhere is there already"):
         add_dataset(project, "link", "cirr", pictures, "demo_cirr")
     assert state(project) == before
 
@@ -287,7 +287,7 @@ def test_a_pool_is_linked_counted_and_takes_the_placeholders_place(project, pict
     add_dataset(project, "mine", "cirr", pictures, "demo_cirr")  # a pool stays
     assert place.readlink() == pool
     other = write_part_files(tmp_path / "other")
-    with pytest.raises(InputError, match="another pool stands there already"):
+    with pytest.raises(InputError, match="another pool is there already"):
         add_dataset(project, "mine", "cirr", pictures, "demo_cirr", other)
 
 
@@ -368,7 +368,7 @@ def test_annotations_elsewhere_are_out_of_dvcs_sight(project, tmp_path):
     root = write_folder(tmp_path / "shop")
     file = (root / "triplets.csv").rename(tmp_path / "a.csv")
     report = add_dataset(project, "mine", "folder", root, "demo_fiq", annotations=file)
-    assert f"{file} lies outside {root}: DVC does not see when it changes" in report
+    assert f"{file} is outside {root}: DVC does not see when it changes" in report
     assert load_params(project / "params.yaml").datasets["mine"].annotations == str(file)
 
 
@@ -428,7 +428,7 @@ def test_a_benchmark_that_lacks_pictures_is_told(project, tmp_path, capsys):
         ("mine", "circo", "nobody", "benchmarks.nobody is not set"),
         ("mine", "genecis", "circo", "benchmark 'mine' has layout circo, not genecis"),
         ("demo_cirr", "circo", None, "'demo_cirr' is a data set and a benchmark"),
-        ("a b", "circo", None, "'a b' will not do as a name"),
+        ("a b", "circo", None, "'a b' is not a valid name"),
     ],
 )
 def test_a_benchmark_that_will_not_do_writes_nothing(project, tmp_path, name, layout, like, message):

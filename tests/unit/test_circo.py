@@ -89,7 +89,7 @@ def test_the_text_is_a_setting_that_the_protocol_tells(root: Path, template: str
     "template", ["{caption}", "{}", "{relative_caption", "a photo", "{relative_caption.x}", "", "{{relative_caption}}"]
 )
 def test_a_template_of_other_fields(root: Path, template: str) -> None:
-    with pytest.raises(InputError, match=r"will not do: it has some of the fields \{relative_caption\}"):
+    with pytest.raises(InputError, match=r"is not valid: expected some of the fields \{relative_caption\}"):
         Circo(root, "error", template).evaluation_splits()
 
 
@@ -170,7 +170,7 @@ FAULTS = [
     (put("relative_caption", None), "triplet 2: field 'relative_caption' is None, expected text"),
     (remove("shared_concept"), "triplet 2 lacks the field 'shared_concept'"),
     (put("semantic_aspects", ["addition", 3]), "expected a list of str"),
-    (put("id", 0), "query id 0 stands there twice"),
+    (put("id", 0), "query id 0 occurs twice"),
 ]
 
 
@@ -298,5 +298,5 @@ def test_an_image_id_that_stands_for_two_files(tmp_path: Path) -> None:
     change(listing, lambda found: found["images"].append(dict(found["images"][0])))
     assert len(Circo(root, "error").evaluation_splits()[0].gallery) == 10
     change(listing, lambda found: found["images"].append({"id": FIRST_ID, "file_name": f"{2 * FIRST_ID:012d}.jpg"}))
-    with pytest.raises(InputError, match=r"image id 7 stands for two files, the second is 000000000014\.jpg"):
+    with pytest.raises(InputError, match=r"image id 7 has two files, the second is 000000000014\.jpg"):
         Circo(root, "error").evaluation_splits()

@@ -311,7 +311,7 @@ def test_a_pair_id_that_stands_there_twice(cirr_root: Path, split: str) -> None:
     change(path, lambda records: records[3].update(pairid=records[2]["pairid"]))
     layout = cirr(cirr_root)
     for read in [layout.evaluation_splits] if split == "val" else [layout.test_split, layout.test_queries]:
-        with pytest.raises(InputError, match=rf"cap\.rc2\.{split}\.json: pair id \d+ stands there twice"):
+        with pytest.raises(InputError, match=rf"cap\.rc2\.{split}\.json: pair id \d+ occurs twice"):
             read()
 
 

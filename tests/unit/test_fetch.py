@@ -215,7 +215,7 @@ def test_wrong_bytes_are_removed_and_come_anew(hub: Hub, cache: Path) -> None:
     hub.replaced[FILE] = wrong = LARGE[:-1] + b"x"
     line = refused(REPOSITORY, FILE, "main")
     assert f"at revision main: expected sha256 {sha256(LARGE)}, got {sha256(wrong)}; the copy" in line
-    assert "was removed: run again to download it anew" in line
+    assert "was removed: run again to download it again" in line
     assert blobs(cache) == list(cache.glob("models--*/snapshots/*/*/*")) == []
     hub.replaced.clear()
     assert fetch(REPOSITORY, FILE, "main").path.read_bytes() == LARGE

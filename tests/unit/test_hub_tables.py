@@ -105,7 +105,7 @@ def test_a_data_set_is_added_from_the_hub_and_pinned(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layout", "table"], "say where the data lie: --path FOLDER, or of layout table --hub OWNER/NAME"),
+        (["--layout", "table"], "no data given: name them by --path FOLDER, or for layout table by --hub OWNER/NAME"),
         (["--layout", "cirr", "--hub", "a/b"], "layout cirr is not read from the hub; download it and name its folder"),
         (["--layout", "table", "--hub", "a/b", "--path", "."], "give --path or --hub, not both"),
         (["--layout", "table", "--path", ".", "--table", "a"], "--table 'a': write it as KEY=VALUE"),
