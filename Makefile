@@ -62,7 +62,7 @@ bench: install
 	python -m tests.bench.table .benchmarks/last.json
 	@echo 'The table: docs/benchmarks.md'
 
-# The pipeline once on the real annotation files of FashionIQ and CIRR, with drawn pictures; half an hour.
+# The pipeline once on the real annotation files of FashionIQ and CIRR, with drawn images; half an hour.
 real: install
 	python -m tests.real.run
 	@echo 'The table: docs/benchmarks.md'

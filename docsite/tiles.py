@@ -1,4 +1,4 @@
-"""Pictures in rows with words under them, as small PNG files."""
+"""Images in rows with words under them, as small PNG files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _INK, _PAPER, _FRAME, _FILL = "#1b1b1b", "#ffffff", "#0a7d33", "#eceff8"
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with lines under it; without one, the lines themselves in a box."""
+    """An image with lines under it; without one, the lines themselves in a box."""
 
     path: Path | None
     lines: tuple[str, ...]
@@ -44,7 +44,7 @@ class TileRow:
 
 
 def draw_rows(rows: Sequence[TileRow], path: Path) -> None:
-    """Writes the rows. Raises InputError for a picture that cannot be decoded."""
+    """Writes the rows. Raises InputError for an image that cannot be decoded."""
     width = max(len(row.tiles) for row in rows) * (_CELL + _GAP) + _GAP
     sheet = Image.new("RGB", (width, sum(row.height for row in rows) + _GAP), _PAPER)
     top = _GAP

@@ -1,4 +1,4 @@
-"""check-data over as many pictures as FashionIQ's train split files name, beside a bare parallel decode of them."""
+"""check-data over as many images as FashionIQ's train split files name, beside a bare parallel decode of them."""
 
 import os
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from tests.bench.conftest import PeakMemory, RatioToBare
 from tests.bench.test_bench_dedup import WORKERS, decode_all
 from tests.helpers.layouts import CATEGORIES, write
 
-PICTURES = {"train": 46_609, "val": 60}
+IMAGES = {"train": 46_609, "val": 60}
 TRIPLETS = {"train": 18_000, "val": 30}
 DRAWN = 64
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, draw_photos: Callable[..., tuple[Path, ...]]) -> Path:
-    """FashionIQ's layout; its pictures are hard links of a few, so that they take no room."""
+    """FashionIQ's layout; its images are hard links of a few, so that they take no room."""
     folder = tmp_path_factory.mktemp("fashion")
     (folder / "drawn").mkdir()
     (folder / "images").mkdir()
     photos = draw_photos(folder / "drawn", DRAWN, 480, 640, "jpg")
-    for split, pictures in PICTURES.items():
-        names = [f"{split}{number:06}" for number in range(pictures)]
+    for split, images in IMAGES.items():
+        names = [f"{split}{number:06}" for number in range(images)]
         for number, name in enumerate(names):
             os.link(photos[number % DRAWN], folder / "images" / f"{name}.jpg")
         for place, category in enumerate(CATEGORIES):
@@ -49,17 +49,17 @@ def test_costs_hardly_more_than_decoding(root: Path, ratio_to_bare: RatioToBare,
         assert check_data(open_layout("fashioniq", root, "error"), WORKERS).checked == len(paths)
 
     ratio = ratio_to_bare(check, lambda: decode_all(paths), rounds=2, warmup=0)
-    benchmark.extra_info.update(pictures=len(paths), limit=1.2)
+    benchmark.extra_info.update(images=len(paths), limit=1.2)
     assert ratio <= 1.2
 
 
 def test_memory_is_small(root: Path, peak_memory: PeakMemory, benchmark: BenchmarkFixture) -> None:
-    """All processes together stay below 500 MB: names and paths, and one picture at a time in each."""
+    """All processes together stay below 500 MB: names and paths, and one image at a time in each."""
     code = (
         "from pathlib import Path; from spn4cir.projects.check import check_data\n"
         "from spn4cir.datasets import open_layout\n"
         f"check_data(open_layout('fashioniq', Path({str(root)!r}), 'error'), {WORKERS})\n"
     )
     peak = benchmark.pedantic(peak_memory, args=(code,), kwargs={"children": WORKERS}, rounds=1)
-    benchmark.extra_info.update(pictures=sum(PICTURES.values()), peak_mb=peak, limit_mb=500)
+    benchmark.extra_info.update(images=sum(IMAGES.values()), peak_mb=peak, limit_mb=500)
     assert peak <= 500

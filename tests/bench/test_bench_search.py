@@ -45,7 +45,7 @@ def clustered(count: int) -> ndarray:
 
 
 def stored(retriever: Retriever, targets: ndarray) -> Retriever:
-    """A gallery of that many pictures, none of which is on disk."""
+    """A gallery of that many images, none of which is on disk."""
     held = Vectors.empty(1, DIM)
     held.update(np.arange(len(targets)), targets[:, None], np.empty(0, np.int64))
     keys = (row.to_bytes(8, "big") for row in range(len(targets)))
@@ -97,7 +97,7 @@ def test_lists_of_many_vectors(ratio_to_bare: RatioToBare, benchmark: BenchmarkF
 def test_adding_a_picture(
     checkpoint: Path, tmp_path: Path, ratio_to_bare: RatioToBare, benchmark: BenchmarkFixture
 ) -> None:
-    """One picture more in a folder of 1,000: at most a tenth of what indexing the folder costs."""
+    """One image more in a folder of 1,000: at most a tenth of what indexing the folder costs."""
     for number in range(1_000):
         draw(tmp_path / "gallery" / f"{number}.png", number, (64, 64))
     retriever = Retriever.from_checkpoint(checkpoint, device="cpu", workers=0).index(tmp_path / "gallery")
@@ -113,5 +113,5 @@ def test_adding_a_picture(
         retriever.index(tmp_path / "gallery")
 
     ratio = ratio_to_bare(update, rebuild, rounds=3)
-    benchmark.extra_info.update(pictures=1_000, bare="rebuild", limit=0.1)
+    benchmark.extra_info.update(images=1_000, bare="rebuild", limit=0.1)
     assert ratio <= 0.1

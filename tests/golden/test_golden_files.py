@@ -106,7 +106,7 @@ def test_metrics(job: Job) -> None:
 
 def test_submission(job: Job) -> None:
     if job.dataset != "cirr":
-        pytest.skip("FashionIQ has no server, nor have one's own pictures")
+        pytest.skip("FashionIQ has no server, nor have one's own images")
     split = submittable("cirr", job.layout()).test_split()
     found = predict(StubComposer(), split, Cirr.submission, job.params.validate_["cirr"]["clip"], 0, CPU)
     for path in write_submission(found, Cirr.submission, Path("out"), "golden", split.triplets, split.gallery.names):

@@ -20,7 +20,7 @@ def names(part: int, images: int = IMAGES) -> list[str]:
 
 def caption(name: str) -> str:
     """Returns the alt text of an image."""
-    return f"picture no. {int(name)} on our site"
+    return f"image no. {int(name)} on our site"
 
 
 def foreign(name: str) -> str:
@@ -41,7 +41,7 @@ def write_part_files(
         lines = []
         for name in names(part, images):
             draw(root / folder / f"{name}.jpg", int(name))
-            url = f"https://pictures.example/{name}"
+            url = f"https://images.example/{name}"
             lines.append(json.dumps({"url": url, "image": image(name), "caption": {"en": caption(name)}}))
         (root / f"part_{part}.data").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root

@@ -1,10 +1,10 @@
-"""The tutorial's pictures are drawn from what the pipeline left."""
+"""The tutorial's images are drawn from what the pipeline left."""
 
 from pathlib import Path
 
 from PIL import Image
 
-from docsite.pictures import main
+from docsite.tutorial_images import main
 from tests.pipeline.conftest import ROOT, Project
 
 

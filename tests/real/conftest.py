@@ -1,4 +1,4 @@
-"""The real data sets with drawn pictures, once a session, and a tiny checkpoint; skipped where they are not there."""
+"""The real data sets with drawn images, once a session, and a tiny checkpoint; skipped where they are not there."""
 
 import shutil
 from collections.abc import Callable, Iterator

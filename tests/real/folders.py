@@ -1,4 +1,4 @@
-"""Data sets under their real annotations, with a drawn picture for every name: read in place beside the repository."""
+"""Data sets under their real annotations, with a drawn image for every name: read in place beside the repository."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ _MEMBERS = 6
 
 
 def draw(layout: str, out: Path, size: str) -> Path:
-    """The data set's root: its annotation files, and a picture of `size` (W or WxH) under every name."""
+    """The data set's root: its annotation files, and an image of `size` (W or WxH) under every name."""
     command = [sys.executable, REAL / "draw.py", layout, REAL / ANNOTATIONS[layout], out, "--size", size]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     if layout == "cirr":

@@ -13,7 +13,7 @@ _TEXT = """\
 ## The pipeline on real annotations
 
 Written by `make real`: `dvc repro` on the annotation files of FashionIQ (all three categories) and of CIRR (its train
-captions made of val's, in the same form), with a drawn picture of {size} pixels under every name. The networks are tiny
+captions made of val's, in the same form), with a drawn image of {size} pixels under every name. The networks are tiny
 and train one epoch, so that the table says what reading, decoding, hashing and ranking at real sizes cost, and nothing
 of the published networks. Captions are made of all train images. Seconds are those of DVC's stage with its hashing of
 inputs and outputs. The peak is the resident memory of the stage's processes together; pages that they share, such as
@@ -49,7 +49,7 @@ def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, m
     Args:
         costs: of the stages, in the order of the run.
         datasets: titles of the columns by the names that DVC's stages bear.
-        size: of the pictures, as in `96x128`.
+        size: of the images, as in `96x128`.
         minutes: of the whole run.
         dvc: peak memory of DVC's own process, in MB.
     """

@@ -29,7 +29,7 @@ _WINDOW = [10_000, 20_000]
 def main() -> None:
     """Draws, runs and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="96x128", help="of the pictures, WxH (default 96x128)")
+    parser.add_argument("--size", default="96x128", help="of the images, WxH (default 96x128)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write into")
     arguments = parser.parse_args()
     if not REAL.is_dir():

@@ -66,7 +66,7 @@ def test_add_dataset(root: Path, call: Call, project: Path) -> None:
 
 
 def test_dedup(root: Path, layout: Any, call: Call, project: Path) -> None:
-    """All names of the 18,000 triplets; kept are as many as their pictures are different."""
+    """All names of the 18,000 triplets; kept are as many as their images are different."""
     names = layout.training_gallery().names
     assert len(layout.training_triplets()) == 18_000
     pixels = {Image.open(root / "images" / f"{name}.jpg").convert("RGB").tobytes() for name in names}

@@ -1,4 +1,4 @@
-"""GeneCIS's own annotation files, of the two tasks whose pictures are COCO's."""
+"""GeneCIS's own annotation files, of the two tasks whose images are COCO's."""
 
 import json
 from collections.abc import Callable

@@ -41,8 +41,8 @@ def project(tmp_path) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    return write_cirr(tmp_path / "pictures", train_groups=3)
+def images(tmp_path) -> Path:
+    return write_cirr(tmp_path / "images", train_groups=3)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -54,9 +54,9 @@ def state(project: Path) -> tuple[dict[str, bytes], list[str]]:
     return {name: content for name, content in tree(project).items() if not name.startswith(".git/")}, links
 
 
-def test_one_step_links_copies_models_and_settings(project, pictures):
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
-    assert (project / "data" / "raw" / "mine").readlink() == pictures
+def test_one_step_links_copies_models_and_settings(project, images):
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")
+    assert (project / "data" / "raw" / "mine").readlink() == images
     params = load_params(project / "params.yaml")
     assert params.datasets["mine"] == params.datasets["demo_cirr"]
     for section in ("models", "dedup", "caption", "match", "triplets", "checkpoint", "bank", "train", "validate_"):
@@ -68,10 +68,10 @@ def test_one_step_links_copies_models_and_settings(project, pictures):
     }
 
 
-def test_a_second_run_changes_nothing_and_says_the_same(project, pictures):
-    first = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_a_second_run_changes_nothing_and_says_the_same(project, images):
+    first = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     before = state(project)
-    assert add_dataset(project, "mine", "cirr", pictures, "demo_cirr") == first
+    assert add_dataset(project, "mine", "cirr", images, "demo_cirr") == first
     assert state(project) == before
 
 
@@ -83,9 +83,9 @@ def test_the_published_settings_are_the_default(project, tmp_path):
     assert "settings of fiq" in report
 
 
-def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(project, pictures):
+def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(project, images):
     text = (project / "params.yaml").read_text()
-    report = add_dataset(project, "cirr", "cirr", pictures, None)
+    report = add_dataset(project, "cirr", "cirr", images, None)
     assert (project / "params.yaml").read_text() == text
     models = project / "data" / "models" / "cirr"
     assert (project / "data" / "raw" / "cirr").is_symlink()
@@ -98,11 +98,11 @@ def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(projec
     assert "captioner:" not in report, "the hub serves it"
 
 
-def test_a_model_file_that_is_there_stays(project, pictures):
+def test_a_model_file_that_is_there_stays(project, images):
     own = project / "data" / "models" / "mine" / "encoder" / "unicom.pt"
     own.parent.mkdir(parents=True)
     own.write_text("my own")
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert own.read_text() == "my own"
 
 
@@ -114,8 +114,8 @@ def test_the_layout_is_the_one_asked(project, tmp_path):
     assert params.datasets["demo_cirr"].layout == "cirr"
 
 
-def test_the_report_counts_and_says_what_to_type(project, pictures):
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_the_report_counts_and_says_what_to_type(project, images):
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "training    18 triplets, 18 images" in report
     assert "validation  12 val queries" in report
     assert "test        54 queries" in report
@@ -128,39 +128,39 @@ def test_the_report_counts_and_says_what_to_type(project, pictures):
         assert line in report
 
 
-def test_without_a_test_split_nothing_is_submitted(project, pictures):
-    (pictures / "cirr" / "captions" / "cap.rc2.test1.json").unlink()
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_without_a_test_split_nothing_is_submitted(project, images):
+    (images / "cirr" / "captions" / "cap.rc2.test1.json").unlink()
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "test        none to submit" in report
     assert "cap.rc2.test1.json: no such file" in report
     assert "-S 'run.submit=[]'" in report
 
 
-def test_a_window_beyond_the_images_is_said_with_a_proposal_that_holds(project, pictures):
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_a_window_beyond_the_images_is_said_with_a_proposal_that_holds(project, images):
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [0.4, 0.8]" in report
     assert "train.mine.clip.batch_size: 64 exceeds the 18 annotated training triplets" in report
 
 
-def test_a_missing_image_is_said_and_the_rest_counted(project, pictures, capsys):
-    next(pictures.rglob("train-0-0-img3.png")).unlink()
-    next(pictures.rglob("dev-0-0-img3.png")).unlink()
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_a_missing_image_is_said_and_the_rest_counted(project, images, capsys):
+    next(images.rglob("train-0-0-img3.png")).unlink()
+    next(images.rglob("dev-0-0-img3.png")).unlink()
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "training    16 triplets" in report
     assert "validation  10 val queries; 1 images are missing" in report
     assert "with datasets.mine.missing: error the pipeline will stop:" in report
     assert "left out 2 of 18 triplets" in capsys.readouterr().err
 
 
-def test_a_link_to_a_folder_further_down_is_said(project, pictures, tmp_path):
-    shutil.move(pictures / "dev", tmp_path / "elsewhere")
-    (pictures / "dev").symlink_to(tmp_path / "elsewhere")
-    picture = next((pictures / "train").rglob("*.png"))
-    shutil.move(picture, tmp_path / "one.png")
-    picture.symlink_to(tmp_path / "one.png")
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
-    assert f"{pictures / 'dev'}: a link to a folder further down; DVC does not see" in report
-    assert str(picture) not in report, "DVC follows links to files"
+def test_a_link_to_a_folder_further_down_is_said(project, images, tmp_path):
+    shutil.move(images / "dev", tmp_path / "elsewhere")
+    (images / "dev").symlink_to(tmp_path / "elsewhere")
+    image = next((images / "train").rglob("*.png"))
+    shutil.move(image, tmp_path / "one.png")
+    image.symlink_to(tmp_path / "one.png")
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
+    assert f"{images / 'dev'}: a link to a folder further down; DVC does not see" in report
+    assert str(image) not in report, "DVC follows links to files"
 
 
 def test_data_that_lie_in_place_need_no_link(project):
@@ -170,14 +170,14 @@ def test_data_that_lie_in_place_need_no_link(project):
     assert "dvc add data/raw/mine" in report
 
 
-def test_a_relative_path_is_linked_as_an_absolute_one(project, pictures, monkeypatch):
+def test_a_relative_path_is_linked_as_an_absolute_one(project, images, monkeypatch):
     monkeypatch.chdir(project)
-    add_dataset(Path(), "mine", "cirr", Path("../pictures"), "demo_cirr")
-    assert Path("data/raw/mine").readlink() == pictures
+    add_dataset(Path(), "mine", "cirr", Path("../images"), "demo_cirr")
+    assert Path("data/raw/mine").readlink() == images
 
 
 @pytest.mark.parametrize("place", [".", "docs", "data/raw"])
-def test_from_a_folder_of_the_project_the_commands_find_its_root(project, pictures, monkeypatch, place):
+def test_from_a_folder_of_the_project_the_commands_find_its_root(project, images, monkeypatch, place):
     """A project whose path has a space, in a folder of a larger repository; relative paths are those from here."""
     inner = project / "apps" / "my shop"
     inner.mkdir(parents=True)
@@ -185,9 +185,9 @@ def test_from_a_folder_of_the_project_the_commands_find_its_root(project, pictur
         (project / name).rename(inner / name)
     (inner / place).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(inner / place)
-    relative = os.path.relpath(pictures)
+    relative = os.path.relpath(images)
     added = call("add-dataset", "mine", "--layout", "cirr", "--path", relative, "--like", "demo_cirr")
-    assert (inner / "data" / "raw" / "mine").readlink() == pictures
+    assert (inner / "data" / "raw" / "mine").readlink() == images
     assert "mine" in load_params(inner / "params.yaml").datasets
     root = os.path.relpath(inner)
     assert (f"Next:\n  cd {root}\n  dvc add" in added) == (place != ".")
@@ -204,30 +204,30 @@ def call(*arguments):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "../a", "1st", "ä", "-a", "true", "NaN", "a.b", "a@b"])
-def test_a_name_that_yaml_or_dvc_would_misread_is_refused(project, pictures, name):
+def test_a_name_that_yaml_or_dvc_would_misread_is_refused(project, images, name):
     before = state(project)
     with pytest.raises(InputError, match="is not a valid name"):
-        add_dataset(project, name, "cirr", pictures, "demo_cirr")
+        add_dataset(project, name, "cirr", images, "demo_cirr")
     assert state(project) == before
 
 
-def test_a_place_that_is_taken_is_refused(project, pictures, tmp_path):
+def test_a_place_that_is_taken_is_refused(project, images, tmp_path):
     write_cirr(project / "data" / "raw" / "folder")
     (project / "data" / "raw" / "link").symlink_to(tmp_path / "nowhere")
     before = state(project)
     with pytest.raises(InputError, match="a folder or a file is there already"):
-        add_dataset(project, "folder", "cirr", pictures, "demo_cirr")
+        add_dataset(project, "folder", "cirr", images, "demo_cirr")
     with pytest.raises(InputError, match=r"a link to .*nowhere is there already"):
-        add_dataset(project, "link", "cirr", pictures, "demo_cirr")
+        add_dataset(project, "link", "cirr", images, "demo_cirr")
     assert state(project) == before
 
 
-def test_a_place_that_git_ignores_is_refused(project, pictures):
+def test_a_place_that_git_ignores_is_refused(project, images):
     (project / "data" / "raw").mkdir()
     (project / "data" / "raw" / ".gitignore").write_text("/demo_cirr\n")
     before = state(project)
     with pytest.raises(InputError, match="git ignores this place"):
-        add_dataset(project, "demo_cirr", "cirr", pictures, None)
+        add_dataset(project, "demo_cirr", "cirr", images, None)
     assert state(project) == before
 
 
@@ -240,10 +240,10 @@ def test_a_place_that_git_ignores_is_refused(project, pictures):
         ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the root"),
     ],
 )
-def test_what_is_not_known_or_does_not_fit_is_refused(project, pictures, name, layout, like, message):
+def test_what_is_not_known_or_does_not_fit_is_refused(project, images, name, layout, like, message):
     before = state(project)
     with pytest.raises(InputError, match=message):
-        add_dataset(project, name, layout, pictures, like)
+        add_dataset(project, name, layout, images, like)
     assert state(project) == before
     assert not (project / "data" / "raw").exists()
 
@@ -255,46 +255,46 @@ def test_a_folder_that_is_not_there_is_refused(project, tmp_path):
     assert state(project) == before
 
 
-def test_a_folder_without_training_triplets_is_refused(project, pictures):
-    change(pictures / "cirr" / "captions" / "cap.rc2.train.json", lambda triplets: [])
+def test_a_folder_without_training_triplets_is_refused(project, images):
+    change(images / "cirr" / "captions" / "cap.rc2.train.json", lambda triplets: [])
     with pytest.raises(InputError, match="no training triplet"):
-        add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+        add_dataset(project, "mine", "cirr", images, "demo_cirr")
 
 
-def test_elsewhere_than_in_the_root_it_is_refused(pictures, tmp_path):
+def test_elsewhere_than_in_the_root_it_is_refused(images, tmp_path):
     with pytest.raises(
         InputError, match=r"params.yaml: no such file; run add-dataset in the pipeline's folder, which has"
     ):
-        add_dataset(tmp_path, "mine", "cirr", pictures, None)
+        add_dataset(tmp_path, "mine", "cirr", images, None)
     assert not (tmp_path / "data").exists()
 
 
-def test_the_data_are_only_read(project, pictures):
-    draw(pictures / "notes" / "extra.png", 5)
-    before = tree(pictures)
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
-    assert tree(pictures) == before
+def test_the_data_are_only_read(project, images):
+    draw(images / "notes" / "extra.png", 5)
+    before = tree(images)
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")
+    assert tree(images) == before
 
 
-def test_a_pool_is_linked_counted_and_takes_the_placeholders_place(project, pictures, tmp_path):
+def test_a_pool_is_linked_counted_and_takes_the_placeholders_place(project, images, tmp_path):
     pool = write_part_files(tmp_path / "cc3m")
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")
     place = project / "data" / "pool" / "mine"
     assert [file.name for file in place.iterdir()] == [PLACEHOLDER]
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr", pool)
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr", pool)
     assert "  pool        6 images" in report
     assert place.readlink() == pool
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")  # a pool stays
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")  # a pool stays
     assert place.readlink() == pool
     other = write_part_files(tmp_path / "other")
     with pytest.raises(InputError, match="another pool is there already"):
-        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", other)
+        add_dataset(project, "mine", "cirr", images, "demo_cirr", other)
 
 
-def test_a_pool_that_is_none_is_refused_before_anything_is_written(project, pictures, tmp_path):
+def test_a_pool_that_is_none_is_refused_before_anything_is_written(project, images, tmp_path):
     before = state(project)
     with pytest.raises(InputError, match="no such folder; give the root of a CC3M pool"):
-        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", tmp_path / "absent")
+        add_dataset(project, "mine", "cirr", images, "demo_cirr", tmp_path / "absent")
     assert state(project) == before
 
 
@@ -312,21 +312,21 @@ def test_a_folder_of_pictures_alone_is_for_recipes_that_need_no_annotations(proj
     assert load_params(project / "params.yaml").datasets["mine"].options == {}
 
 
-def test_the_lists_of_run_are_set(project, pictures):
+def test_the_lists_of_run_are_set(project, images):
     """Benchmarks are left out, as nothing trains their weights then; a second run changes nothing."""
     text = (project / "params.yaml").read_text()
     assert text.count("  benchmarks: []\n") == 1
     (project / "params.yaml").write_text(
         text.replace("  benchmarks: []\n", "  benchmarks: [{name: circo, weights: demo_cirr}]   # remark\n")
     )
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr", chosen=True)
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr", chosen=True)
     changed = (project / "params.yaml").read_text()
     run = load_params(project / "params.yaml").run
     assert (run.datasets, run.models, run.submit, run.benchmarks) == (("mine",), ("clip",), ("mine",), ())
     assert "  benchmarks: []   # remark\n" in changed
     assert report.splitlines()[-2:] == ["  dvc repro", "After a change of a model file: dvc add that folder again."]
     before = state(project)
-    assert add_dataset(project, "mine", "cirr", pictures, "demo_cirr", chosen=True) == report
+    assert add_dataset(project, "mine", "cirr", images, "demo_cirr", chosen=True) == report
     assert state(project) == before
 
 
@@ -338,9 +338,9 @@ def test_a_folder_of_pictures_alone_is_run_with_the_families_that_need_no_annota
     assert (run.datasets, run.models, run.submit) == (("mine",), ("zs",), ())
 
 
-def test_the_entries_contain_what_differs_from_the_defaults(project, pictures):
+def test_the_entries_contain_what_differs_from_the_defaults(project, images):
     """Those of the other data set, line by line."""
-    add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+    add_dataset(project, "mine", "cirr", images, "demo_cirr")
     written = YAML(typ="safe").load(project / "params.yaml")
     assert "mine" not in written["defaults"]
     for section in (*SHARED, *BY_FAMILY):
@@ -372,20 +372,20 @@ def test_annotations_elsewhere_are_out_of_dvcs_sight(project, tmp_path):
     assert load_params(project / "params.yaml").datasets["mine"].annotations == str(file)
 
 
-def test_other_layouts_have_no_annotations(project, pictures, tmp_path):
+def test_other_layouts_have_no_annotations(project, images, tmp_path):
     before = state(project)
     with pytest.raises(InputError, match="layout cirr takes no 'annotations'; leave it out"):
-        add_dataset(project, "mine", "cirr", pictures, "demo_cirr", annotations=tmp_path / "a.csv")
+        add_dataset(project, "mine", "cirr", images, "demo_cirr", annotations=tmp_path / "a.csv")
     assert state(project) == before
 
 
-def test_the_check_is_told_and_refuses_nothing(project, pictures):
-    (pictures / "dev" / "dev-0-0-img0.png").write_bytes(b"")
-    report = add_dataset(project, "mine", "cirr", pictures, "demo_cirr")
+def test_the_check_is_told_and_refuses_nothing(project, images):
+    (images / "dev" / "dev-0-0-img0.png").write_bytes(b"")
+    report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "images      0 missing, 1 broken of 84 images; lost: val 2 of 12 queries and 1 of 12 gallery" in report
     assert "by name: spn4cir check-data mine" in report
     assert (project / "data" / "raw" / "mine").is_symlink()
-    assert "images      " not in add_dataset(project, "mine", "cirr", pictures, "demo_cirr", check=False)
+    assert "images      " not in add_dataset(project, "mine", "cirr", images, "demo_cirr", check=False)
 
 
 def test_a_benchmark_is_linked_and_gets_settings_alone(project, tmp_path):

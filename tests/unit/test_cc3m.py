@@ -75,7 +75,7 @@ def test_names_resolve_with_and_without_suffix_and_folder(root: Path) -> None:
     assert pool.image_path("unknown.jpg") == root / "unknown.jpg"
 
 
-@pytest.mark.parametrize("folder", ["images", "images/a/b", ".", "00000", "pictures"])
+@pytest.mark.parametrize("folder", ["images", "images/a/b", ".", "00000", "photos"])
 @pytest.mark.parametrize("image", ["/far/away/{}.jpg", "{}.jpg", "{}", "C:\\far\\{}.jpg", "images/{}.jpeg"])
 def test_part_files_name_images_by_any_path(tmp_path: Path, folder: str, image: str) -> None:
     """Found in the image folder or beside the part files, in sub-folders too."""
@@ -161,11 +161,11 @@ def test_an_id_of_two_files_is_refused_with_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["folders", "tars"])
 def test_an_id_in_two_shards_is_refused_with_both_places(tmp_path: Path, form: str) -> None:
     WRITERS[form](tmp_path)
-    picture = draw(tmp_path / "drawn" / f"{EVERY[0]}.jpg", 5)
+    image = draw(tmp_path / "drawn" / f"{EVERY[0]}.jpg", 5)
     if form == "tars":
-        write_tar(tmp_path / "00007.tar", [picture])
+        write_tar(tmp_path / "00007.tar", [image])
     else:
-        draw(tmp_path / "00007" / picture.name, 5)
+        draw(tmp_path / "00007" / image.name, 5)
     shard = r"00000.tar|00000" if form == "tars" else "00000"
     with pytest.raises(
         InputError, match=rf"'{EVERY[0]}' is used twice, at .*(?:{shard})/{EVERY[0]}\.jpg and at .*00007"

@@ -65,7 +65,7 @@ def test_what_is_missing_broken_and_unlisted_is_named(fashion: Path) -> None:
 
 
 def test_the_cost_is_told_by_category(fashion: Path) -> None:
-    """A picture is the reference of one triplet and the target of another; a gallery image is one less to be found."""
+    """An image is the reference of one triplet and the target of another; a gallery image is one less to be found."""
     costs = {(cost.split, cost.category): cost for cost in check("fashioniq", fashion).costs}
     lost = {key: (cost.triplets_lost, cost.missing, cost.broken) for key, cost in costs.items() if cost.triplets_lost}
     assert lost == {
@@ -192,7 +192,7 @@ def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.ico", ".hidden/3.png"])
 def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
-    """Training looks names up in the folder's pictures: that a file lies there is not enough."""
+    """Training looks names up in the folder's images: that a file lies there is not enough."""
     shop = tmp_path / "shop"
     for place in (shop / "0.png", shop / "1.png", shop / name):
         draw(place, 0)

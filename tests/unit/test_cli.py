@@ -131,7 +131,7 @@ def test_validate_measures_shortcuts_on_request(data):
 
 
 def test_a_table_is_read_by_the_columns_that_are_named(data, tmp_path):
-    """validate, check-data and dedup; its rows hold the pictures."""
+    """validate, check-data and dedup; its rows hold the images."""
     root = write_table(tmp_path / "published", 12)
     columns = ["--table", "reference=reference_image", "--table", "target=target_image"]
     where = ["--layout", "table", "--root", root, *columns, "--workers", 0]

@@ -409,7 +409,7 @@ def test_absent_or_broken_files_are_named(tmp_path: Path, layout: str, file: str
 
 
 def test_a_root_without_images(fiq_root: Path) -> None:
-    (fiq_root / "images").rename(fiq_root / "pictures")
+    (fiq_root / "images").rename(fiq_root / "photos")
     with pytest.raises(InputError, match="images: no such folder"):
         fashioniq(fiq_root).training_triplets()
 

@@ -183,6 +183,6 @@ def test_rgb_is_given_back_itself() -> None:
 
 
 def test_the_network_sees_no_white_in_the_place_of_16_bits() -> None:
-    """A picture that a program made and did not save."""
+    """An image that a program made and did not save."""
     pixels = Preprocess(8).crop(Image.fromarray(np.full((8, 8), 300 * 64, dtype=np.uint16)))
     assert (pixels == 300 * 64 >> 8).all()

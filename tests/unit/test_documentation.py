@@ -96,7 +96,7 @@ def test_the_named_tests_are_there_and_still_needed():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:
-    """A folder with everything that the pages name: settings, checkpoints, pictures, and data sets in `~`."""
+    """A folder with everything that the pages name: settings, checkpoints, images, and data sets in `~`."""
     folder = tmp_path_factory.mktemp("typed")
     home = folder / "home"
     for name in ("params.yaml", "dvc.yaml"):
@@ -110,9 +110,7 @@ def place(tmp_path_factory) -> Iterator[Path]:
     for number in range(12):
         draw(home / "images" / f"{number}.png", number)
     shutil.copytree(home / "images", folder / "images")
-    for root in (home, folder):
-        shutil.copytree(home / "images", root / "pictures", dirs_exist_ok=True)
-    for number, name in enumerate(("dress.png", "new/hat.png", "pictures/old.png")):
+    for number, name in enumerate(("dress.png", "new/hat.png", "images/old.png")):
         draw(folder / name, 100 + number)
     write_checkpoint(folder / "best.pt", 2)
     write_published(home / "bert" / "blip.pt", "blip").rename(folder / "blip.pt")

@@ -1,4 +1,4 @@
-"""The layout `folder`: pictures named by their paths, with a table of annotations or without."""
+"""The layout `folder`: images named by their paths, with a table of annotations or without."""
 
 import csv
 from pathlib import Path
@@ -24,11 +24,11 @@ ROW = {"reference": "mug/0.png", "target": "mug/1.png", "text": "is red"}
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Twenty pictures in two sub-folders, and what is none of them."""
+    """Twenty images in two sub-folders, and what is none of them."""
     for number, name in enumerate(NAMES):
         draw(tmp_path / "shop" / name, number)
     draw(tmp_path / "shop" / ".thumbnails" / "0.png", 0)
-    (tmp_path / "shop" / "notes.txt").write_text("no picture")
+    (tmp_path / "shop" / "notes.txt").write_text("no image")
     return tmp_path / "shop"
 
 
@@ -41,7 +41,7 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def chain(**more: Any) -> list[dict[str, Any]]:
-    """Each picture with the next as its target."""
+    """Each image with the next as its target."""
     pairs = zip(NAMES, [*NAMES[1:], NAMES[0]], strict=True)
     return [{"reference": one, "target": two, "text": f"as {two}, please", **more} for one, two in pairs]
 
@@ -156,7 +156,7 @@ def test_without_a_split_column_a_share_of_the_references_is_for_validation(root
 
 
 def test_pictures_that_queries_alone_name_are_not_learnt_from(root: Path) -> None:
-    """With queries and no training row, the others are: a small table scores what the pictures alone taught."""
+    """With queries and no training row, the others are: a small table scores what the images alone taught."""
     layout = annotated(root, chain(split="val")[:3])
     learnt = tuple(NAMES[4:])
     assert layout.training_gallery().names == learnt

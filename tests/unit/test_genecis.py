@@ -86,7 +86,7 @@ def test_the_condition_may_stand_in_a_template(root: Path) -> None:
 def test_a_part_is_grown_cut_and_padded_to_a_square(
     tmp_path: Path, box: tuple[int, ...], place: tuple[int, ...]
 ) -> None:
-    """Pixel by pixel, of a picture whose colours tell where they stood."""
+    """Pixel by pixel, of an image whose colours tell where they stood."""
     pixels = np.zeros((30, 40, 3), dtype=np.uint8)
     pixels[..., 0], pixels[..., 1], pixels[..., 2] = np.arange(30)[:, None] + 1, np.arange(40) + 1, 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -184,11 +184,11 @@ def test_it_is_neither_trained_on_nor_submitted(root: Path) -> None:
 
 
 def test_a_part_reaches_the_network(root: Path) -> None:
-    """The stub's mean colours of the part, of its own crop of the picture."""
+    """The stub's mean colours of the part, of its own crop of the image."""
     stub, split = StubComposer(), GeneCis(root, "error").evaluation_splits()[0]
     images = encode_splits(stub, [split], PROTOCOL, 0, CPU)
-    with Image.open(root / "VG_100K_all" / "1.jpg") as picture:
-        pixels = stub.preprocess(Crop(5, 4, 10, 8, 0.7)(picture))
+    with Image.open(root / "VG_100K_all" / "1.jpg") as image:
+        pixels = stub.preprocess(Crop(5, 4, 10, 8, 0.7)(image))
     torch.testing.assert_close(
         images.references(images.rows(["1@5,4,10,8"])), stub.encode_image(pixels[None]).reference
     )

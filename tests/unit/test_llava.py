@@ -48,7 +48,7 @@ def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def pictures(count: int) -> list[Image.Image]:
+def drawn_images(count: int) -> list[Image.Image]:
     generator = np.random.default_rng(0)
     return [Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)) for _ in range(count)]
 
@@ -58,7 +58,7 @@ def test_the_prompt_is_sent_as_a_user_turn(captioner):
 
 
 def test_inputs_hold_one_start_token_and_an_image_token_for_every_patch(captioner):
-    inputs = captioner.prepare(pictures(1), [LONG])
+    inputs = captioner.prepare(drawn_images(1), [LONG])
     tokens = inputs["input_ids"][0].tolist()
     assert tokens.count(captioner.tokenizer.bos_token_id) == 1
     assert tokens.count(captioner.processor.image_token_id) == (16 // 8) ** 2
@@ -69,12 +69,12 @@ def test_a_template_that_writes_the_start_token_gets_no_second_one(folder):
     template = folder / "chat_template.jinja"
     template.write_text("{{ bos_token }}" + template.read_text())
     captioner = load_captioner(str(folder), None, torch.float32, CPU, "none")
-    tokens = captioner.prepare(pictures(1), [LONG])["input_ids"][0].tolist()
+    tokens = captioner.prepare(drawn_images(1), [LONG])["input_ids"][0].tolist()
     assert tokens.count(captioner.tokenizer.bos_token_id) == 1
 
 
 def test_a_batch_of_unequal_prompts_gives_the_captions_of_each_alone(captioner):
-    images, prompts = pictures(6), [LONG, SHORT] * 3
+    images, prompts = drawn_images(6), [LONG, SHORT] * 3
     inputs = captioner.prepare(images, prompts)
     assert inputs["attention_mask"][1, 0] == 0, "shorter prompts are padded on the left"
     batch = captioner.generate(inputs, 12)
@@ -85,7 +85,7 @@ def test_a_batch_of_unequal_prompts_gives_the_captions_of_each_alone(captioner):
 
 def test_only_new_words_are_returned_and_no_special_tokens(captioner, monkeypatch):
     monkeypatch.setattr(captioner.model.generation_config, "eos_token_id", None)
-    for caption in captioner.generate(captioner.prepare(pictures(4), [LONG] * 4), 5):
+    for caption in captioner.generate(captioner.prepare(drawn_images(4), [LONG] * 4), 5):
         assert caption == caption.strip() != ""
         assert len(caption.split()) <= 5
         assert "<" not in caption
@@ -93,7 +93,7 @@ def test_only_new_words_are_returned_and_no_special_tokens(captioner, monkeypatc
 
 def test_decoding_is_greedy(captioner):
     """Each next word is the most likely one of a plain forward pass over all words before it."""
-    inputs = captioner.prepare(pictures(1), [LONG])
+    inputs = captioner.prepare(drawn_images(1), [LONG])
     expected = []
     ids = inputs["input_ids"]
     for _ in range(4):
@@ -110,14 +110,14 @@ def test_decoding_is_greedy(captioner):
 def test_half_precision_takes_the_pixels_along(saved, dtype):
     captioner = load_captioner(str(saved), None, dtype, CPU, "none")
     assert {p.dtype for p in captioner.model.parameters()} == {dtype}
-    assert len(captioner.generate(captioner.prepare(pictures(2), [LONG] * 2), 4)) == 2
+    assert len(captioner.generate(captioner.prepare(drawn_images(2), [LONG] * 2), 4)) == 2
 
 
 def test_a_resumed_run_with_the_real_model_gives_the_same_captions(captioner, tmp_path, monkeypatch):
     monkeypatch.setattr(captioner.model.generation_config, "eos_token_id", None)
     images = []
-    for i, picture in enumerate(pictures(7)):
-        picture.save(tmp_path / f"{i}.png")
+    for i, image in enumerate(drawn_images(7)):
+        image.save(tmp_path / f"{i}.png")
         images.append(CaptionedImage(str(i), tmp_path / f"{i}.png", ("dress", "shirt")[i % 2]))
 
     def make(store: str):
@@ -210,7 +210,7 @@ def test_a_folder_of_an_earlier_transformers_gives_the_captions_of_a_full_one(
     captioner, folder, capsys, change, filled
 ):
     """What its processor lacks comes from the model's configuration, and is said."""
-    images, prompts = pictures(4), [LONG] * 4
+    images, prompts = drawn_images(4), [LONG] * 4
     expected = captioner.generate(captioner.prepare(images, prompts), 8)
     change(folder)
     capsys.readouterr()
@@ -226,7 +226,7 @@ def test_the_strategy_and_the_class_token_are_those_of_the_model(folder):
     edit(folder / "config.json", lambda c: c.update(vision_feature_select_strategy="full"))
     without("num_additional_image_tokens", "vision_feature_select_strategy")(folder)
     loaded = load_captioner(str(folder), None, torch.float32, CPU, "none")
-    inputs = loaded.prepare(pictures(1), [LONG])
+    inputs = loaded.prepare(drawn_images(1), [LONG])
     assert inputs["input_ids"][0].tolist().count(loaded.processor.image_token_id) == 5
     assert len(loaded.generate(inputs, 4)) == 1
 
@@ -255,7 +255,7 @@ def test_a_processor_of_another_model_is_one_line(folder):
     with pytest.raises(
         InputError, match=r"the model cannot generate \(.*do not match.*; let model and processor"
     ) as raised:
-        loaded.generate(loaded.prepare(pictures(1), [LONG]), 4)
+        loaded.generate(loaded.prepare(drawn_images(1), [LONG]), 4)
     assert "\n" not in str(raised.value)
 
 
@@ -269,7 +269,7 @@ def test_a_processor_that_fails_is_one_line(captioner, monkeypatch):
 
     monkeypatch.setattr(captioner, "processor", Fails())
     with pytest.raises(InputError, match=r"cannot prepare 2 images \(unsupported operand\); let model and processor"):
-        captioner.prepare(pictures(2), [LONG] * 2)
+        captioner.prepare(drawn_images(2), [LONG] * 2)
 
 
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path):
@@ -370,4 +370,4 @@ def test_too_little_memory_is_one_line_with_a_remedy(captioner, monkeypatch):
     with pytest.raises(
         InputError, match=r"a batch of 2 images does not fit on cpu; lower caption\.<dataset>\.batch_size"
     ):
-        captioner.generate(captioner.prepare(pictures(2), [LONG] * 2), 4)
+        captioner.generate(captioner.prepare(drawn_images(2), [LONG] * 2), 4)

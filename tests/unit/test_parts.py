@@ -42,7 +42,7 @@ def dresses(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def objects(tmp_path: Path) -> Path:
-    """The tasks whose pictures are COCO's."""
+    """The tasks whose images are COCO's."""
     root = write_genecis(tmp_path / "genecis")
     for path in (root / "genecis").glob("*_attribute.json"):
         path.unlink()
@@ -197,14 +197,14 @@ def test_a_task_without_its_images_names_the_setting(tmp_path: Path, missing: Mi
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: str) -> None:
-    """The annotations come whole, whatever pictures one has. A few that are absent are named themselves."""
+    """The annotations come whole, whatever images one has. A few that are absent are named themselves."""
     layout = lambda: open_layout("fashioniq", whole, "error")  # noqa: E731
     read = lambda: layout().training_triplets() if split == "train" else layout().evaluation_splits()  # noqa: E731
-    pictures = sorted((whole / "images").glob("shirt-*"))
+    images = sorted((whole / "images").glob("shirt-*"))
     (whole / "images" / f"shirt-{split}-0.png").unlink()
     with pytest.raises(InputError, match=rf"shirt-{split}-0"):
         read()
-    for path in pictures:
+    for path in images:
         path.unlink(missing_ok=True)
     with pytest.raises(InputError) as raised:
         read()

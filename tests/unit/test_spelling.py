@@ -108,7 +108,7 @@ def test_circo(tmp_path: Path, said: str, there: str) -> None:
 
 @FORMS
 def test_a_folder(tmp_path: Path, said: str, there: str) -> None:
-    """Triplets and groups have the names of the folder's pictures, generated triplets of a file too."""
+    """Triplets and groups have the names of the folder's images, generated triplets of a file too."""
     root = tmp_path / "shop"
     for name in (f"{there}/1", f"{there}/2", "3", "4"):
         draw(root / f"{name}.png", len(name) + int(name[-1]))
@@ -164,7 +164,7 @@ def test_a_pool(tmp_path: Path, said: str, there: str) -> None:
 
 
 def test_a_folder_of_categories_has_a_hint(tmp_path: Path) -> None:
-    """A picture that is a folder further down, or in another one."""
+    """An image that is a folder further down, or in another one."""
     root = write_fashioniq(tmp_path)
     (root / "images" / "dress").mkdir()
     (root / "images" / "dress-val-1.png").rename(root / "images" / "dress" / "dress-val-1.jpg")

@@ -160,13 +160,13 @@ def test_the_lot_decides_where_no_row_is_for_validation() -> None:
 
 
 def write_files(root: Path, files: dict[str, int], **columns: list[Any]) -> Table:
-    """Tables of so many rows each, row n of pictures n and n + 1; further `columns` in each."""
+    """Tables of so many rows each, row n of images n and n + 1; further `columns` in each."""
     total = sum(files.values())
     for number in range(total + 1):
-        draw(root / f"pictures/{number}.png", number)
+        draw(root / f"images/{number}.png", number)
     first = 0
     for name, count in files.items():
-        names = [f"pictures/{number}.png" for number in range(first, first + count + 1)]
+        names = [f"images/{number}.png" for number in range(first, first + count + 1)]
         rows = {"reference": names[:-1], "target": names[1:], "text": ["is red"] * count, **columns}
         if name.endswith(".arrow"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -369,14 +369,14 @@ def test_class_labels_are_read_by_their_names(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """Sixty pictures for a CSV beside them."""
+    """Sixty images for a CSV beside them."""
     for number in range(60):
         draw(tmp_path / f"{number}.png", number)
     return tmp_path
 
 
 def annotate(root: Path, splits: list[str] | None) -> Any:
-    """The layout `folder` with a row for each picture; None: without a column of splits."""
+    """The layout `folder` with a row for each image; None: without a column of splits."""
     rows = [f"{number}.png,{(number + 1) % 60}.png,is red" for number in range(60)]
     lines = ["reference,target,text" + (",split" if splits else "")]
     lines += [f"{row},{split}" for row, split in zip(rows, splits, strict=True)] if splits else rows

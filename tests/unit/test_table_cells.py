@@ -1,4 +1,4 @@
-"""Pictures in the rows of parquet and arrow files, read in place."""
+"""Images in the rows of parquet and arrow files, read in place."""
 
 import multiprocessing
 import random
@@ -17,7 +17,7 @@ from spn4cir.images.table_cells import cell_path, open_rows
 from tests.helpers.layouts import draw
 
 ROWS = 50
-BYTES = [f"picture {row}".encode() * (row + 1) for row in range(ROWS)]
+BYTES = [f"image {row}".encode() * (row + 1) for row in range(ROWS)]
 KIND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 

@@ -1,4 +1,4 @@
-"""The layout `table`: pictures inside the rows of parquet and arrow files, by name, or in a table of their own."""
+"""The layout `table`: images inside the rows of parquet and arrow files, by name, or in a table of their own."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, pr
 
 
 def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
-    """As are those whose paths do not tell them apart; equal bytes are one picture in any column."""
+    """As are those whose paths do not tell them apart; equal bytes are one image in any column."""
     cells = image_cells(tmp_path, 4)
     for label in (None, "image.png"):
         own = [cell | {"path": label} for cell in cells]
@@ -116,11 +116,11 @@ def test_queries_a_corpus_and_their_relevance(tmp_path: Path, protocol: Validate
 
 
 def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
-    """Rows of names, groups and categories beside a table of pictures; arrow files do as well."""
+    """Rows of names, groups and categories beside a table of images; arrow files do as well."""
     cells = image_cells(tmp_path, 6)
     ids = [f"p{number}" for number in range(6)]
     with pa.ipc.new_stream(
-        tmp_path / "pictures.arrow", pa.schema([("id", pa.string()), ("image", IMAGE_CELL)])
+        tmp_path / "images.arrow", pa.schema([("id", pa.string()), ("image", IMAGE_CELL)])
     ) as writer:
         writer.write_table(pa.table({"id": ids, "image": pa.array(cells, IMAGE_CELL)}))
     rows = {
@@ -133,7 +133,7 @@ def test_names_that_a_table_of_images_resolves(tmp_path: Path) -> None:
         "query": [7, 8, 9, 10],
     }
     write_parquet(tmp_path / "rows.parquet", rows)
-    layout = table(tmp_path, images="pictures.arrow")
+    layout = table(tmp_path, images="images.arrow")
     assert layout.training_triplets()[0].captions == ("is red", "is longer")
     assert {(image.name, image.noun) for image in layout.caption_images("triplets")} == {
         ("p0", "dress"),
@@ -179,7 +179,7 @@ def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) ->
 
 
 def test_both_stages_learn_from_the_rows(published: Path, tmp_path: Path, bank_settings: BankSettings) -> None:
-    """The bank is that of the pictures written out, and stage 1 decodes them in any order, in processes."""
+    """The bank is that of the images written out, and stage 1 decodes them in any order, in processes."""
     layout = table(published, columns=COLUMNS)
     unique = deduplicate(layout.training_gallery(), 2)
     files = [tmp_path / "files" / name for name in unique.gallery.names]

@@ -30,13 +30,13 @@ END = 2 * tarfile.BLOCKSIZE
 
 @pytest.fixture
 def plain(tmp_path: Path) -> list[Path]:
-    """Seven pictures in a folder."""
+    """Seven images in a folder."""
     return [draw(tmp_path / "plain" / f"{number}.png", number) for number in range(7)]
 
 
 @pytest.fixture
 def tar(tmp_path: Path, plain: list[Path]) -> Path:
-    """The same pictures in a tar, the last one first."""
+    """The same images in a tar, the last one first."""
     return write_tar(tmp_path / "00000.tar", plain[::-1])
 
 
@@ -76,7 +76,7 @@ def test_an_empty_tar_holds_nothing(tmp_path: Path) -> None:
 def test_long_names_folders_and_links_within_a_tar(tmp_path: Path, form: int) -> None:
     """A folder and a link are no files; a leading ./ is no part of a name."""
     long = "é" * 40 + ".png"
-    picture = draw(tmp_path / "a.png", 1).read_bytes()
+    image = draw(tmp_path / "a.png", 1).read_bytes()
     with tarfile.open(tmp_path / "x.tar", "w", format=form) as tar:
         for name, kind in (("./in", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE)):
             info = tarfile.TarInfo(name)
@@ -84,10 +84,10 @@ def test_long_names_folders_and_links_within_a_tar(tmp_path: Path, form: int) ->
             tar.addfile(info)
         for name in ("./in/a.png", long):
             info = tarfile.TarInfo(name)
-            info.size = len(picture)
-            tar.addfile(info, BytesIO(picture))
+            info.size = len(image)
+            tar.addfile(info, BytesIO(image))
     assert member_names(tmp_path / "x.tar") == ["in/a.png", long]
-    assert read_bytes(tmp_path / "x.tar" / "in" / "a.png") == read_bytes(tmp_path / "x.tar" / long) == picture
+    assert read_bytes(tmp_path / "x.tar" / "in" / "a.png") == read_bytes(tmp_path / "x.tar" / long) == image
     assert not is_there(tmp_path / "x.tar" / "link")
 
 

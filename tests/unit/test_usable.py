@@ -127,7 +127,7 @@ def test_circo(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_genecis(tmp_path: Path, how: str) -> None:
-    """Of whole pictures and of parts; each distractor is needed."""
+    """Of whole images and of parts; each distractor is needed."""
     root = write_genecis(tmp_path)
     damage(root / "val2017" / f"{4:012d}.jpg", how)
     damage(root / "VG_100K_all" / "13.jpg", how)
@@ -143,7 +143,7 @@ def test_genecis(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_folder(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A picture that no row names leaves the gallery too, where it would be encoded."""
+    """An image that no row names leaves the gallery too, where it would be encoded."""
     root = write_folder(tmp_path)
     damage(root / "mugs" / "3.png", how)
     damage(root / "pots" / "15.png", how)
@@ -161,7 +161,7 @@ def test_a_folder(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_cell_of_a_table(tmp_path: Path, how: str) -> None:
-    """An empty cell holds no picture; one of other bytes none that can be decoded."""
+    """An empty cell holds no image; one of other bytes none that can be decoded."""
     cells = image_cells(tmp_path, 12)
     cells[5]["bytes"] = DAMAGE[how](cells[5]["bytes"])
     columns = {"reference": cells, "target": cells[1:] + cells[:1], "text": ["is red"] * 12}

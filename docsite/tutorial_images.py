@@ -1,4 +1,4 @@
-"""The tutorial's pictures, from a finished demo: `python -m docsite.pictures` after `make demo`.
+"""The tutorial's images, from a finished demo: `python -m docsite.tutorial_images` after `make demo`.
 
 They are committed, and small: this is run anew when the demo's data change.
 """
@@ -48,13 +48,13 @@ class Demo:
             raise InputError(f"{path}: no such file; run make demo first")
         return path
 
-    def picture(self, name: str, *lines: str, frame: bool = False) -> Tile:
-        """A training picture with lines under it."""
+    def image(self, name: str, *lines: str, frame: bool = False) -> Tile:
+        """A training image with lines under it."""
         return Tile(self.images.paths[self.images.index[name]], lines, frame)
 
 
 def duplicates(demo: Demo) -> list[TileRow]:
-    """Pictures under two names."""
+    """Images under two names."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, row in read_json(demo.file("dedup", "optimized_images.json"))[2].items():
         names[row].append(name)
@@ -63,7 +63,7 @@ def duplicates(demo: Demo) -> list[TileRow]:
         TileRow(
             "",
             [
-                demo.picture(name, name, note)
+                demo.image(name, name, note)
                 for twins in pairs
                 for name, note in zip(twins, ("kept", "left out"), strict=False)
             ],
@@ -72,14 +72,14 @@ def duplicates(demo: Demo) -> list[TileRow]:
 
 
 def captions(demo: Demo) -> list[TileRow]:
-    """Pictures with what the captioner says."""
+    """Images with what the captioner says."""
     records = read_json(demo.file("caption", "fashioniq_it_llava_5.json"))
     chosen = records[:: len(records) // _SHOWN][:_SHOWN]
-    return [TileRow("", [demo.picture(each["image_id"], each["caption"]) for each in chosen])]
+    return [TileRow("", [demo.image(each["image_id"], each["caption"]) for each in chosen])]
 
 
 def ranks(demo: Demo) -> list[TileRow]:
-    """What lies at which similarity rank of one picture: the nearest, and the middle of the window."""
+    """What lies at which similarity rank of one image: the nearest, and the middle of the window."""
     found = read_samples(demo.file("match", "ranks.json"))
     sample = found.samples[0]
     window = ranks_of(demo.params.match[DATASET].window[FAMILY], found.images)
@@ -88,10 +88,10 @@ def ranks(demo: Demo) -> list[TileRow]:
 
     def tiles(place: str, count: int) -> list[Tile]:
         chosen = [by_rank[rank] for rank in strips(window, found.images)[place]][:count]
-        return [demo.picture(each.name, f"rank {each.rank}", f"similarity {each.similarity:.2f}") for each in chosen]
+        return [demo.image(each.name, f"rank {each.rank}", f"similarity {each.similarity:.2f}") for each in chosen]
 
     return [
-        TileRow("reference and its nearest", [demo.picture(sample.reference, "rank 0"), *tiles("nearest", _SHOWN - 1)]),
+        TileRow("reference and its nearest", [demo.image(sample.reference, "rank 0"), *tiles("nearest", _SHOWN - 1)]),
         TileRow(f"the middle of the window, ranks {window[0]} to {window[1]}", tiles("middle of the window", _SHOWN)),
     ]
 
@@ -113,7 +113,7 @@ def _triplet(demo: Demo, triplet: Triplet, left: str, right: str) -> TileRow:
     assert triplet.target_name is not None
     text = Tile(None, (" / ".join(triplet.captions),))
     return TileRow(
-        "", [demo.picture(triplet.reference_name, left), text, demo.picture(triplet.target_name, right, frame=True)]
+        "", [demo.image(triplet.reference_name, left), text, demo.image(triplet.target_name, right, frame=True)]
     )
 
 
@@ -156,7 +156,7 @@ SHEETS: dict[str, Any] = {
 
 
 def main(root: Path, out: Path) -> None:
-    """Writes every picture. Raises InputError when the demo has not run."""
+    """Writes every image. Raises InputError when the demo has not run."""
     demo = Demo(root)
     for name, make in SHEETS.items():
         draw_rows(make(demo), out / f"{name}.png")
