@@ -15,17 +15,17 @@ _SHOWN = 3
 
 
 def read_captions(path: Path) -> dict[str, str]:
-    """Captions by image name, from a published file or one of ours; other keys and the image paths are ignored.
+    """Reads captions by image name from a caption file; other keys and the image paths are ignored.
 
-    Of an image that the file holds twice the last caption counts, as in the original code: FashionIQ's split files
-    share 1,180 names between shirt and toptee, and the published captions hold each under both. A blank caption is the
-    empty string, and counts only where the file has no other one of the image.
+    If an image occurs twice, the last caption is used, as in the original code: FashionIQ's split files share 1,180
+    names between shirt and toptee, and the published captions contain each under both. A blank caption becomes the
+    empty string, and is used only if the file has no other caption of the image.
 
-    Raises InputError that names the record which lacks a field.
+    Raises InputError that names a record without a required field.
     """
     records = read_json(path)
     if not isinstance(records, list):
-        raise InputError(f"{path}: holds a {type(records).__name__}, expected a list of {{image_id, caption}}")
+        raise InputError(f"{path}: contains a {type(records).__name__}, expected a list of {{image_id, caption}}")
     captions: dict[str, str] = {}
     for position, record in enumerate(records):
         name, caption = (record.get(field) if isinstance(record, dict) else None for field in ("image_id", "caption"))
@@ -33,19 +33,19 @@ def read_captions(path: Path) -> dict[str, str]:
             field = "caption" if isinstance(name, str) and name.strip() else "image_id"
             raise InputError(
                 f"{path}: record {position} has no {field} (got {str(record)[:80]}); "
-                "write the file again with caption.<dataset>.source: make, or mend the record"
+                "write the file again with caption.<dataset>.source: make, or correct the record"
             )
         captions[name] = caption.strip() or captions.get(name, "")
     return captions
 
 
 def write_captions(records: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Writes the records of `spn4cir.positives.captions.make_captions`, whole or not at all."""
+    """Writes the records of `spn4cir.positives.captions.make_captions` atomically."""
     write_json(path, list(records))
 
 
 def count_empty(captions: Mapping[str, str], file: str) -> int:
-    """How many images have an empty caption; they are counted and the first named on stderr.
+    """Counts the images with an empty caption, and reports the count and the first names on stderr.
 
     Args:
         captions: by image name, as `read_captions` returns them.
@@ -62,11 +62,11 @@ def count_empty(captions: Mapping[str, str], file: str) -> int:
 
 
 def check_answered(captions: int, empty: int) -> None:
-    """Raises InputError when all captions of a data set are empty.
+    """Raises InputError if all captions of a data set are empty.
 
     Args:
-        captions: how many there are.
-        empty: how many of them are empty.
+        captions: number of captions.
+        empty: number of empty captions.
     """
     if captions and captions == empty:
         raise InputError(

@@ -1,15 +1,14 @@
-"""Captions of images: made by a captioner, and kept as they come.
+"""Captions of images: made by a captioner, and stored as they are made.
 
-Each word count has an append-only file in a work folder, to which every batch is added as soon as it is there, so that
-a killed run loses at most one batch. A record counts only for the image content and the prompt it was made from.
+Each word count has an append-only file in a work folder. Every batch is appended when it is finished, so that a killed
+run loses at most one batch. A record is used only for the image content and the prompt from which it was made.
 
-Batches are cut from the whole job, not from what is still missing, and hold one prompt each: a resumed run gives every
-image the same batch mates, and so bit for bit the same captions, as an uninterrupted one. With another batch size the
-sums inside the model round differently, and a caption changes where two words are equally likely to within that
-rounding; this is why the batch size is no part of `caption_key`.
+Batches are cut from the whole job, not from the missing captions, and contain one prompt each. A resumed run therefore
+has the same batches as an uninterrupted one, and makes the same captions bit for bit. With another batch size, sums in
+the model round differently, and a caption changes only where two words are equally likely up to rounding; for this
+reason `caption_key` does not include the batch size.
 
-A captioner may answer nothing about an image, and gives the same answer when it is asked again. Such an answer is kept
-as any other.
+A captioner may return an empty caption, and returns it again for the same image. Empty captions are stored like others.
 """
 
 import json
@@ -33,7 +32,7 @@ from spn4cir.types import CaptionedImage
 
 Record = dict[str, str]
 
-# So many empty answers without a single other one come from a broken model.
+# A model whose first answers are all empty, this many, is broken.
 _MANY = 100
 
 
@@ -41,10 +40,10 @@ class Captioner(Protocol):
     """Describes batches of images; `prepare` runs in the background while `generate` works on the batch before."""
 
     def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
-        """The inputs of `generate` for RGB images and a prompt for each."""
+        """Returns the inputs of `generate` for RGB images and a prompt for each."""
 
     def generate(self, inputs: Any, max_new_tokens: int) -> list[str]:
-        """One caption for each image."""
+        """Returns one caption for each image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +52,24 @@ class _Job:
     prompt: str
 
     def inputs(self) -> str:
-        """Hash of what the caption is made from: the file's bytes and the prompt."""
+        """Returns a hash of the inputs of the caption: the file's bytes and the prompt."""
         return value_hash([self.prompt, content_hash(self.image.path)])
 
 
 def caption_key(
     model: str, revision: str | None, prompt: str, dtype: torch.dtype, quantization: str, max_new_tokens: int
 ) -> dict[str, object]:
-    """What determines a caption besides the image and the word count; its hash names the work folder.
+    """Returns the settings that determine a caption besides the image and the word count.
+
+    The hash of the returned dict is the name of the work folder.
 
     Args:
-        model: a folder, which counts by its content, or a hub name.
-        revision: of the hub repository; ignored for a folder.
+        model: a folder, which is identified by its content, or a hub name.
+        revision: revision of the hub repository; ignored for a folder.
         prompt: the template, with the fields {noun} and {words}.
-        dtype: the number type that `auto` came to.
+        dtype: number type of the model, after `auto` is resolved.
         quantization: none, 8bit or 4bit.
-        max_new_tokens: where a caption is cut.
+        max_new_tokens: maximum number of tokens of a caption.
     """
     is_folder = Path(model).is_dir()
     return {
@@ -90,21 +91,21 @@ def make_captions(
     max_new_tokens: int,
     workers: int,
 ) -> list[Record]:
-    """A caption for every image, in their order; only those that `store` lacks are made.
+    """Returns a caption for every image, in order, and makes those that are not in `store`.
 
     Args:
-        images: what to describe; a name that stands there with two nouns gets a caption for each.
-        words: the word count that the prompt asks for.
+        images: the images; a name that occurs with two nouns gets a caption for each.
+        words: number of words in the prompt.
         prompt: the template, with the fields {noun} and {words}.
-        load: returns the captioner; called at most once, and only when a caption is missing.
-        store: the work folder; captions of all else than `caption_key` says do not belong there.
-        batch_size: images in one call of the captioner.
-        max_new_tokens: where a caption is cut.
-        workers: threads that decode images (0 counts as 1).
+        load: returns the captioner; called at most once, and only if a caption is missing.
+        store: the work folder; all its captions must have one `caption_key`.
+        batch_size: images per call of the captioner.
+        max_new_tokens: maximum number of tokens of a caption.
+        workers: threads that decode images (0 means 1).
 
     Returns:
-        Records `{image_id, caption, image_path}`, as the published files hold them; the caption is empty where the
-        captioner answered nothing.
+        Records `{image_id, caption, image_path}`, in the form of the published files; the caption is empty if the
+        captioner returned nothing.
 
     Raises:
         InputError: an image cannot be decoded, or the first 100 answers are all empty.
@@ -130,12 +131,12 @@ def make_captions(
 
 
 def _finished(jobs: list[_Job], stored: dict[tuple[str, str], str], workers: int) -> list[str | None]:
-    """The caption of each job, None where none was made from the same image and prompt."""
+    """Returns the stored caption of each job, or None if none was made from the same image and prompt."""
     names = {name for name, _ in stored}
 
     def lookup(job: _Job) -> str | None:
         if job.image.name not in names or not is_there(job.image.path):
-            return None  # decoding an absent file says best what is wrong
+            return None  # decoding the absent file raises the error that names it
         return stored.get((job.image.name, job.inputs()))
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -143,7 +144,7 @@ def _finished(jobs: list[_Job], stored: dict[tuple[str, str], str], workers: int
 
 
 def _missing_batches(jobs: list[_Job], captions: list[str | None], batch_size: int) -> list[list[int]]:
-    """Positions of the jobs, cut into batches of one prompt each; those in which no caption is missing left out."""
+    """Returns batches of job positions, each with one prompt, without the batches in which no caption is missing."""
     positions: dict[str, list[int]] = {}
     for position, job in enumerate(jobs):
         positions.setdefault(job.prompt, []).append(position)
@@ -154,7 +155,7 @@ def _missing_batches(jobs: list[_Job], captions: list[str | None], batch_size: i
 def _make(
     jobs: list[_Job], batches: list[list[int]], captioner: Captioner, path: Path, max_new_tokens: int, workers: int
 ) -> Iterator[tuple[int, str]]:
-    """Positions with their captions, batch after batch; a batch is on disk before its first one is given out."""
+    """Yields positions with their captions; a batch is written to disk before its first caption is yielded."""
     for batch, hashes, inputs in _prepared(jobs, batches, captioner, workers):
         captions = [caption.strip() for caption in captioner.generate(inputs, max_new_tokens)]
         records = []
@@ -167,7 +168,7 @@ def _make(
 def _prepared(
     jobs: list[_Job], batches: list[list[int]], captioner: Captioner, workers: int
 ) -> Iterator[tuple[list[int], list[str], Any]]:
-    """Each batch with the hash of every job and the captioner's inputs, made one batch ahead in the background."""
+    """Yields each batch with its hashes and the captioner's inputs, prepared one batch ahead in the background."""
 
     def decode(position: int) -> tuple[Image.Image, str]:
         return open_rgb(jobs[position].image.path), jobs[position].inputs()
@@ -185,7 +186,7 @@ def _prepared(
 
 
 def _read_store(path: Path) -> dict[tuple[str, str], str]:
-    """Captions by image name and hash of what they were made from; a last line torn by a kill is cut off the file."""
+    """Reads captions by image name and hash of their inputs; removes an incomplete last line from the file."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -205,7 +206,7 @@ def _read_store(path: Path) -> dict[tuple[str, str], str]:
 
 
 def _append(path: Path, records: list[Record]) -> None:
-    """Adds the records and returns when they are on disk."""
+    """Appends the records and returns when they are on disk."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as stream:

@@ -15,14 +15,15 @@ from spn4cir.types import Gallery, UniqueImages
 def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
     """Keeps the first of the images whose decoded pixels are equal.
 
-    Equal means the same width, height and RGB values, whatever the file format or colour mode. Linear in the number
-    of images; of each only a digest of 32 bytes is held.
+    Images are equal if they have the same width, height and RGB values, in any file format and colour mode. The time is
+    linear in the number of images, and memory contains a digest of 32 bytes of each image.
 
     Args:
-        gallery: the images, in the order that decides which of two equal ones is kept.
-        workers: processes that decode; 0 decodes in this one.
+        gallery: the images; the first of several equal images is kept.
+        workers: processes that decode images; 0 decodes in this one.
 
-    Raises InputError when the gallery is empty or an image cannot be decoded.
+    Raises:
+        InputError: the gallery is empty or an image cannot be decoded.
     """
     if not len(gallery):
         raise InputError("dedup: there are no images (0 names); check the data folder and its annotation files")
@@ -44,7 +45,7 @@ def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
 
 
 def write_optimized_images(unique: UniqueImages, path: Path) -> None:
-    """Writes the published form, atomically: a JSON list of kept names, their paths, and the row of every name."""
+    """Writes the published form atomically: a JSON list of the kept names, their paths, and the row of every name."""
     paths = [image.as_posix() for image in unique.gallery.paths]
     write_json(path, [list(unique.gallery.names), paths, dict(unique.row)])
 
@@ -54,9 +55,10 @@ def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueI
 
     Args:
         path: the JSON file.
-        resolve: where the image of a name lies here; the paths of the file may be those of another machine.
+        resolve: returns the path of the image of a name; the paths in the file may be those of another machine.
 
-    Raises InputError when the file is absent, does not parse, or is not of that form.
+    Raises:
+        InputError: the file is absent, does not parse, or is not of that form.
     """
     content = read_json(path)
     if problem := _form_problem(content):
@@ -69,7 +71,7 @@ def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueI
 
 
 def _form_problem(content: Any) -> str | None:
-    """What is wrong with the parsed file, or None."""
+    """Returns the fault of the parsed file, or None."""
     if not isinstance(content, list) or len(content) != 3:
         return f"got {type(content).__name__}{f' of {len(content)}' if isinstance(content, list) else ''}"
     names, paths, row = content

@@ -1,9 +1,9 @@
-"""Listings: the generated triplets that a recipe learns from first, with the content of every image they name.
+"""Listings: the generated triplets that a recipe trains on first, with the hash of every image in them.
 
-Where a data set has no annotated queries, those that were held out of the generated triplets stand beside them.
+For a data set without annotated queries, a listing also contains the generated triplets that were held out as queries.
 
-A stage that depends on a listing depends on just those triplets and images. Families that begin with annotated
-triplets have an empty one, which no change of captions touches.
+A stage that depends on a listing depends only on these triplets and images. Families that train on annotated triplets
+first have an empty listing, which does not change with the captions.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from spn4cir.types import Gallery, Triplet, UniqueImages
 
 @dataclass(frozen=True)
 class Listing:
-    """What a listing holds.
+    """The content of a listing.
 
     Attributes:
         triplets: the generated triplets.
-        unique: the images that they name, equal files once.
-        queries: generated triplets that were held out; their images are none of those.
+        unique: the images in `triplets`, equal files once.
+        queries: generated triplets that were held out; none of their images is in `unique`.
     """
 
     triplets: tuple[Triplet, ...]
@@ -40,17 +40,17 @@ def write_listing(
     workers: int = 1,
     queries: Sequence[Triplet] = (),
 ) -> None:
-    """Writes the triplets with the place and the hash of every image they name; nothing but braces for no triplets.
+    """Writes the triplets with the path and the hash of every image in them; an empty JSON object without triplets.
 
     Args:
         triplets: generated triplets.
-        image_path: where the image of a name lies, seen from the folder that the stages run in.
+        image_path: returns the path of the image of a name, relative to the folder in which the stages run.
         path: the JSON file.
         workers: threads that hash images.
-        queries: triplets that were held out; none where the data set has queries of its own.
+        queries: triplets that were held out; empty if the data set has annotated queries.
 
     Raises:
-        InputError: an image is not there.
+        InputError: an image does not exist.
     """
     names = list(dict.fromkeys(name for t in triplets for name in (t.reference_name, str(t.target_name))))
     places = [image_path(name) for name in names]
@@ -69,7 +69,7 @@ def _plain(triplets: Sequence[Triplet]) -> list[list[object]]:
 
 
 def read_listing(path: Path) -> Listing:
-    """Reads what `write_listing` wrote. Raises InputError when it is empty or of another form."""
+    """Reads a file of `write_listing`. Raises InputError if it is empty or of another form."""
     content = read_json(path)
     if not isinstance(content, dict) or not content.get("triplets"):
         raise InputError(
@@ -93,7 +93,7 @@ def read_listing(path: Path) -> Listing:
 
 
 def read_queries(path: Path) -> tuple[tuple[Triplet, ...], int]:
-    """The queries that were held out, and how many triplets the listing has with them; none where it is empty."""
+    """Returns the held-out queries, and the number of triplets with them; no queries and 0 for an empty listing."""
     if not read_json(path):
         return (), 0
     listing = read_listing(path)

@@ -1,4 +1,4 @@
-"""LLaVA through transformers: describes a batch of images, each as its prompt asks."""
+"""LLaVA through transformers: a captioner that describes a batch of images, each by its prompt."""
 
 import importlib.util
 import re
@@ -20,8 +20,8 @@ _REMEDY = "let model and processor come from one folder (models.<dataset>.captio
 class LlavaCaptioner:
     """A LLaVA model with its processor, for batches of any size.
 
-    The processor's chat template, preprocessing and number of image tokens are used as they are saved with the model,
-    see `complete_processor`.
+    The chat template, the preprocessing and the number of image tokens are those of the saved processor; see
+    `complete_processor`.
     """
 
     def __init__(self, model: Any, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
@@ -30,19 +30,19 @@ class LlavaCaptioner:
         self.device = device
         self.dtype = dtype
         self.tokenizer = processor.tokenizer
-        self.tokenizer.padding_side = "left"  # generation goes on from the last position
+        self.tokenizer.padding_side = "left"  # generation continues from the last position
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
-        """The model's inputs, on the CPU; may run in another thread than `generate`.
+        """Returns the model's inputs, on the CPU; may run in another thread than `generate`.
 
         Args:
-            images: RGB images, one a caption.
-            prompts: what to ask about each image; sent as a user turn.
+            images: RGB images, one per caption.
+            prompts: one prompt per image, sent as a user turn.
 
         Raises:
-            InputError: the processor fails, as one of another model does.
+            InputError: the processor fails, for example because it belongs to another model.
         """
         turns = {prompt: self.user_turn(prompt) for prompt in dict.fromkeys(prompts)}
         bos = self.tokenizer.bos_token
@@ -61,11 +61,11 @@ class LlavaCaptioner:
             ) from None
 
     def user_turn(self, prompt: str) -> str:
-        """The text that the model reads: the chat template around one image and the prompt.
+        """Returns the text that the model reads: the chat template around one image and the prompt.
 
-        Templates of earlier versions take a text in which the image is a token, those of today a list of parts.
+        Current templates take a list of parts; templates of earlier versions take a text in which the image is a token.
 
-        Raises InputError where the template makes no turn of them.
+        Raises InputError if the template makes no turn of one image and the prompt.
         """
         image = self.processor.image_token
         reason = ""
@@ -73,7 +73,7 @@ class LlavaCaptioner:
             turns = [{"role": "user", "content": content}]
             try:
                 turn = str(self.processor.apply_chat_template(turns, add_generation_prompt=True))
-            except Exception as error:  # a template raises what it likes
+            except Exception as error:  # a template may raise any error
                 reason = reason or first_line(error)
                 continue
             if turn.count(image) == 1 and prompt.strip() in turn:
@@ -83,9 +83,10 @@ class LlavaCaptioner:
 
     @torch.inference_mode()
     def generate(self, inputs: Any, max_new_tokens: int) -> list[str]:
-        """The captions of what `prepare` returned: at every step the most likely token (the original samples at 0.01).
+        """Returns the captions for the result of `prepare`.
 
-        Raises InputError when the device has too little memory for the batch, or model and processor do not fit.
+        Every step takes the most likely token; the original code samples with temperature 0.01. Raises InputError if
+        the batch does not fit into the device's memory, or the processor does not fit the model.
         """
         length = inputs["input_ids"].shape[1]
         try:
@@ -111,17 +112,17 @@ class LlavaCaptioner:
 def load_captioner(
     name_or_folder: str, revision: str | None, dtype: torch.dtype, device: torch.device, quantization: Quantization
 ) -> LlavaCaptioner:
-    """A captioner by hub name or from a folder that `save_pretrained` wrote.
+    """Loads a captioner from the hub or from a folder that `save_pretrained` wrote.
 
     Args:
-        name_or_folder: as `llava-hf/llava-1.5-7b-hf`; an existing folder is read without the network.
-        revision: branch, tag or commit of the hub repository; None: its main branch.
+        name_or_folder: a hub name such as `llava-hf/llava-1.5-7b-hf`, or a folder, which is read without the network.
+        revision: branch, tag or commit of the hub repository; None selects its main branch.
         dtype: number type of the weights and of the pixels.
-        device: where the model runs.
+        device: device of the model.
         quantization: `8bit` and `4bit` need bitsandbytes and a CUDA device.
 
     Raises:
-        InputError: the model cannot be had, is no LLaVA, lacks weights, its processor or its chat template.
+        InputError: the model cannot be loaded, is not a LLaVA, or lacks weights, its processor or its chat template.
     """
     options = quantization_options(quantization, dtype, device)
     if is_folder(name_or_folder):
@@ -132,14 +133,14 @@ def load_captioner(
     model = load_model(name_or_folder, dtype, {**settings, **options, "device_map": device})
     complete_processor(processor, model, name_or_folder)
     captioner = LlavaCaptioner(model, processor, device, dtype)
-    captioner.user_turn("describe the image")  # refuses a template that will not do before the work
+    captioner.user_turn("describe the image")  # refuses an unusable template before the work
     return captioner
 
 
 def is_folder(name_or_folder: str) -> bool:
-    """Whether a model is a folder here, rather than a hub name.
+    """Returns whether a model is a folder, rather than a hub name.
 
-    Raises InputError for what is neither: transformers would ask the hub for a misspelt folder.
+    Raises InputError if it is neither, because transformers would ask the hub for a misspelt folder.
     """
     if Path(name_or_folder).is_dir():
         return True
@@ -152,21 +153,21 @@ def is_folder(name_or_folder: str) -> bool:
 
 
 def _hub_answers(name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached; without one question first, transformers retries every file for half a minute."""
+    """Returns whether the hub can be reached; without this check, transformers retries each file for half a minute."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         HfApi().model_info(name, revision=revision, timeout=10)
     except HfHubHTTPError:
-        return True  # it does, and loading will say what it answers
+        return True  # it answers, and loading reports its refusal
     except Exception:  # no route, a proxy's refusal, offline mode: only a copy in the cache can serve
         return False
     return True
 
 
 def quantization_options(quantization: Quantization, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` needs to quantise. Raises InputError where bitsandbytes or CUDA is absent."""
+    """Returns the arguments of `from_pretrained` that quantise. Raises InputError if bitsandbytes or CUDA is absent."""
     if quantization == "none":
         return {}
     if device.type != "cuda":

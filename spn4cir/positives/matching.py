@@ -1,4 +1,4 @@
-"""Matching: for each image, partners whose similarity to it ranks within a window."""
+"""Matching: finds, for each image, partners whose similarity rank is in a window."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,14 @@ from spn4cir.positives.unicom import Unicom, encode_images
 from spn4cir.progress import progress
 from spn4cir.types import UniqueImages
 
-# FAISS keeps the best of each row and never a whole row: good as long as few are wanted. Windows that end further out
-# are selected from whole rows.
+# FAISS keeps only the best entries of each row, which is fast for few entries. Windows that end at a larger rank are
+# selected from whole rows.
 _NEAR = 2048
 _BLOCK_BYTES = 1 << 28
 
 
 class Matched(NamedTuple):
-    """The partners in each distinct window, and what lies at which rank for a few images."""
+    """The partners in each distinct window, and samples of the images at similarity ranks."""
 
     partners: list[Partners]
     samples: RankSamples
@@ -47,21 +47,21 @@ def match(
     sampled: int,
     work: Path,
 ) -> Matched:
-    """Partners of every unique image in each distinct window, and samples of ranks; each image is encoded once.
+    """Finds partners of every unique image in each distinct window, and samples ranks; encodes each image once.
 
-    The features are kept in `work`, so that a further window encodes nothing.
+    The features are stored in `work`, so that a further window needs no encoding.
 
     Args:
         unique: the images.
         model: the encoder.
-        windows: those of the families; windows of the same ranks are computed once.
-        partners: how many to draw for each image.
-        seed: decides the draw.
-        batch_size: images in one encode.
-        workers: processes that decode images.
-        device: where features and similarities are computed.
-        sampled: how many images the samples of ranks have.
-        work: a folder of what the encoder, the images, the batch size and the device determine.
+        windows: windows of the families; windows of equal ranks are computed once.
+        partners: number of partners to draw for each image.
+        seed: determines the draw.
+        batch_size: images per batch.
+        workers: processes that decode images; 0 decodes in this one.
+        device: device on which features and similarities are computed.
+        sampled: number of images in the samples of ranks.
+        work: a folder for this encoder, these images, this batch size and this device.
 
     Raises:
         InputError: a window does not fit the number of images (found before any is encoded), or an image cannot be
@@ -79,7 +79,7 @@ def match(
 def _kept_features(
     model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device, work: Path
 ) -> Float32[Tensor, "images dim"]:
-    """The features of every image: those of `work`, or encoded and kept there."""
+    """Returns the features of every image, read from `work` or encoded and stored there."""
     kept = work / "features.npy"
     if not kept.exists():
         features = encode_images(model, paths, batch_size, workers, device)
@@ -91,7 +91,7 @@ def _kept_features(
 def sample_ranks(
     features: Float32[Tensor, "images dim"], names: Sequence[str], windows: Sequence[Window | None], sampled: int
 ) -> RankSamples:
-    """What lies at the ranks worth a look of each window, for `sampled` images at even distances."""
+    """Samples the neighbours at the shown ranks of each window, for `sampled` evenly spaced images."""
     images = len(features)
     rows = np.unique(np.arange(sampled) * images // sampled)
     wanted = sampled_ranks(windows, images)
@@ -110,19 +110,19 @@ def sample_ranks(
 
 
 def find_partners(features: Float32[Tensor, "images dim"], window: Window | None, partners: int, seed: int) -> Partners:
-    """Draws partners uniformly, without repetition, from the images whose rank lies in the window.
+    """Draws partners uniformly, without repetition, from the images whose rank is in the window.
 
-    Rank 0 is the image itself. The rank of another is one more than the number of other images that are more
-    similar; of equally similar ones, the lower row ranks first.
+    Rank 0 is the image itself. The rank of another image is one more than the number of other images that are more
+    similar; of equally similar images, the lower row ranks first.
 
     Args:
-        features: unit norm, on the device that is to compute similarities.
-        window: [lo, hi) of ranks or of shares of the images; None: any other image.
-        partners: how many to draw for each image.
-        seed: decides the draw; ranks are drawn, so that the draw depends on the number of images alone.
+        features: features with unit norm, on the device that computes similarities.
+        window: [lo, hi) of ranks or of shares of the images; None for any other image.
+        partners: number of partners to draw for each image.
+        seed: determines the draw; ranks are drawn, so that the draw depends only on the number of images.
 
     Raises InputError when a feature is not finite, or when the window begins beyond the images or holds fewer ranks
-    than `partners`. A window that ends beyond them is cut, with a word on stderr.
+    than `partners`. A window that ends beyond them is cut, with a line on stderr.
     """
     images = len(features)
     lo, hi = _cut(window, images, partners)
@@ -132,7 +132,7 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
             f"match: window {list(ranks_asked)} ends beyond the {images} images; cut to [{lo}, {hi}]", file=sys.stderr
         )
     if not torch.isfinite(features).all():
-        raise InputError("match: the encoder's features hold values that are not finite; download its weights again")
+        raise InputError("match: the encoder's features contain values that are not finite; download its weights again")
     ranks = _draw_ranks(images, lo, hi, partners, seed)
     select = partial(_select_far, features)
     if hi < min(_NEAR, images):
@@ -151,7 +151,7 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
 
 
 def _cut(window: Window | None, images: int, partners: int) -> Ranks:
-    """The window's ranks, cut to the images. Raises InputError when it does not hold `partners` of them."""
+    """Returns the window's ranks, cut to the images. Raises InputError if it contains fewer than `partners` ranks."""
     lo, hi = ranks_of(window, images) or (1, images)
     if window and not is_shares(window) and lo >= images:
         raise InputError(
@@ -169,7 +169,7 @@ def _cut(window: Window | None, images: int, partners: int) -> Ranks:
 
 
 def _draw_ranks(images: int, lo: int, hi: int, partners: int, seed: int) -> Int64[ndarray, "images partners"]:
-    """Distinct ranks of [lo, hi) for each image, ascending.
+    """Draws distinct ranks of [lo, hi) for each image, ascending.
 
     Floyd's sampling: the step for `top` adds a number of 0 .. top, or `top` itself where that one is taken.
     Source: Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987.
@@ -188,7 +188,7 @@ Selected = tuple[Int64[ndarray, "rows partners"], Float32[ndarray, "rows partner
 
 
 def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.Index:
-    """An exact index; on the features' own GPU where faiss-gpu is installed in place of faiss-cpu."""
+    """Returns an exact index, on the GPU of the features if faiss-gpu is installed instead of faiss-cpu."""
     index: faiss.Index = faiss.IndexFlatIP(features.shape[1])
     if features.is_cuda and hasattr(faiss, "StandardGpuResources"):
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), features.device.index or 0, index)
@@ -199,7 +199,7 @@ def _faiss_index(features: Float32[Tensor, "images dim"]) -> faiss.Index:
 def _select_far(
     features: Float32[Tensor, "images dim"], rows: Int64[ndarray, " rows"], ranks: Int64[ndarray, "rows partners"]
 ) -> Selected:
-    """Columns and similarities at `ranks`, from whole rows of similarities."""
+    """Selects columns and similarities at `ranks` from whole rows of similarities."""
     values = (features[torch.from_numpy(rows)] @ features.T).cpu().numpy()
     values[np.arange(len(rows)), rows] = np.inf
     return _pick(values, np.broadcast_to(np.arange(len(features)), values.shape), ranks)
@@ -212,7 +212,9 @@ def _select_near(
     rows: Int64[ndarray, " rows"],
     ranks: Int64[ndarray, "rows partners"],
 ) -> Selected:
-    """As `_select_far`, from the `count` most similar images of each row; every rank is below `count` - 1.
+    """Selects columns and similarities at `ranks` from the `count` most similar images of each row.
+
+    Every rank is below `count` - 1.
 
     Where the similarity picked equals the last of the list, images of the same similarity may be missing from the
     list: such rows are selected from whole rows.

@@ -37,11 +37,11 @@ class Partners:
     """The partners of every image in one window, by reference and then by rank.
 
     Attributes:
-        window: [lo, hi) of ranks, as asked or of the shares that were asked; None: any other image.
+        window: [lo, hi) of ranks; None for any other image.
         reference: rows of the images.
         target: rows of their partners.
-        rank: of the target among the images by similarity to the reference, which itself has rank 0.
-        similarity: cosine.
+        rank: rank of the target among the images by similarity to the reference, which has rank 0.
+        similarity: cosine similarity of reference and target.
     """
 
     window: Ranks | None
@@ -62,19 +62,19 @@ class Partner:
 
 
 def is_shares(window: Window) -> bool:
-    """Whether a window is given as shares of the images; if not, its ends are ranks."""
+    """Returns whether a window is given as shares of the images; otherwise, its ends are ranks."""
     return isinstance(window[1], float)
 
 
 def ranks_of(window: Window | None, images: int) -> Ranks | None:
-    """The ranks of a window.
+    """Returns the ranks of a window.
 
     A share s of n images is the rank s * n, rounded to the nearest whole number (a half is rounded up), and at least 1:
     rank 0 is the image itself.
 
     Args:
         window: [lo, hi) of ranks, which are returned as they are, or of shares; None: any other image.
-        images: how many there are.
+        images: number of images.
     """
     if window is None or not is_shares(window):
         return window  # type: ignore[return-value]
@@ -108,11 +108,12 @@ def _columns(partners: Partners, names: pa.StringArray) -> dict[str, pa.Array]:
 
 
 def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
-    """The partners of one window, in the order written.
+    """Reads the partners of one window, in the order of the file.
 
-    A window of shares is that of as many images as the file has references: every image has partners in each window.
+    The shares of a window refer to the number of references in the file, because every image has partners in each
+    window.
 
-    Raises InputError when the file is absent, is no partners file, or holds no partners of that window.
+    Raises InputError if the file is absent, is not a partners file, or contains no partners of the window.
     """
     try:
         table = pq.read_table(path)
@@ -139,16 +140,16 @@ def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
 
 
 def random_pairs(names: Sequence[str], seed: int) -> list[tuple[str, str]]:
-    """Each image as the reference with one other image as its target, drawn uniformly.
+    """Returns a pair for each image: the image as reference, and a uniformly drawn other image as target.
 
     Args:
         names: the images, each once.
-        seed: decides the draw, which depends on the number of images alone besides.
+        seed: determines the draw, together with the number of images.
 
     Raises InputError for fewer than two images.
     """
     if len(names) < 2:
-        raise InputError(f"pairs: {len(names)} images, but a pair takes two; choose more parts of the pool")
+        raise InputError(f"pairs: {len(names)} images, but a pair needs two; choose more parts of the pool")
     drawn = np.random.default_rng(seed).integers(len(names) - 1, size=len(names))
-    drawn += drawn >= np.arange(len(names))  # passes over the image itself
+    drawn += drawn >= np.arange(len(names))  # skips the image itself
     return [(name, names[target]) for name, target in zip(names, drawn.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""What lies at which similarity rank, for a few images: by it a person judges whether a window is sensible."""
+"""Samples of images at similarity ranks, by which a person judges whether a window is sensible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An image at some rank of another one's similarities."""
+    """An image at a rank of another image's similarities."""
 
     rank: int
     name: str
@@ -22,7 +22,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class RankSample:
-    """An image with those at the sampled ranks, by rank."""
+    """An image with its neighbours at the sampled ranks, by rank."""
 
     reference: str
     neighbours: tuple[Neighbour, ...]
@@ -30,18 +30,18 @@ class RankSample:
 
 @dataclass(frozen=True)
 class RankSamples:
-    """What the file holds: how many images there are, and the sampled ones."""
+    """The content of a file of samples: the number of all images, and the sampled ones."""
 
     images: int
     samples: tuple[RankSample, ...]
 
 
 def strips(window: Window | None, images: int) -> dict[str, range]:
-    """Ranks worth a look, by what they are: the nearest, the window's start, middle and end, and what lies beyond.
+    """Returns ranks to show, by label: the nearest, the window's start, middle and end, and ranks beyond the window.
 
     Args:
-        window: [lo, hi) of ranks or of shares of the images; None: any other image.
-        images: how many there are; ranks beyond them are left out.
+        window: [lo, hi) of ranks or of shares of the images; None for any other image.
+        images: number of images; ranks beyond it are left out.
     """
     lo, hi = ranks_of(window, images) or (1, images)
     hi = min(hi, images)
@@ -58,7 +58,7 @@ def strips(window: Window | None, images: int) -> dict[str, range]:
 
 
 def sampled_ranks(windows: Sequence[Window | None], images: int) -> list[int]:
-    """Every rank that the strips of some window need, ascending."""
+    """Returns all ranks in the strips of the windows, ascending."""
     return sorted({rank for window in windows for ranks in strips(window, images).values() for rank in ranks})
 
 
@@ -72,7 +72,7 @@ def write_samples(samples: RankSamples, path: Path) -> None:
 
 
 def read_samples(path: Path) -> RankSamples:
-    """Reads what `write_samples` wrote. Raises InputError when it is absent or of another form."""
+    """Reads a file of `write_samples`. Raises InputError if it is absent or of another form."""
     content = read_json(path)
     try:
         samples = tuple(

@@ -25,14 +25,14 @@ class Written(NamedTuple):
 def modification_texts(
     reference: str, target: str, templates: Iterable[int], max_tokens: int, count_tokens: Callable[[str], int]
 ) -> tuple[str, ...]:
-    """One text a template; one that is longer than `max_tokens` falls back to the target's caption.
+    """Returns one text per template; a text longer than `max_tokens` is replaced by the target's caption.
 
     Args:
         reference: caption of the reference.
         target: caption of the target.
         templates: positions in `TEMPLATES`.
-        max_tokens: tokens that the text tower reads, start and end included.
-        count_tokens: tokens of a text, start and end included.
+        max_tokens: maximum number of tokens that the text tower reads, start and end included.
+        count_tokens: returns the number of tokens of a text, start and end included.
     """
     texts = (TEMPLATES[number].format(reference, target) for number in templates)
     return tuple(text if count_tokens(text) <= max_tokens else target for text in texts)
@@ -46,17 +46,17 @@ def write_triplets(
     seed: int,
     count_tokens: Callable[[str], int],
 ) -> list[Written]:
-    """The generated triplets of matched pairs, in their order.
+    """Writes the generated triplets of matched pairs, in order.
 
-    A pair with an image whose caption is empty is left out; the images are counted and the first named on stderr.
+    A pair with an empty caption is left out; the count and the first names of such images are reported on stderr.
 
     Args:
         pairs: names of reference and target.
-        captions: caption of every image, empty where the captioner answered nothing.
+        captions: caption of every image; empty if the captioner returned nothing.
         settings: templates, `refer`, `sample`, the text limit.
-        references: names that annotated triplets have as their reference; with `refer` no other image is one.
-        seed: decides which triplets a `sample` keeps.
-        count_tokens: tokens of a text, start and end included.
+        references: names of the references of annotated triplets; with `refer`, only these are references.
+        seed: determines which triplets a `sample` keeps.
+        count_tokens: returns the number of tokens of a text, start and end included.
 
     Raises:
         InputError: an image has no caption, or nothing is left.
@@ -81,7 +81,7 @@ def write_triplets(
 
 
 def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The pairs of which both images have a caption that is not empty."""
+    """Returns the pairs whose images both have a caption that is not empty."""
     empty = list(dict.fromkeys(name for pair in pairs for name in pair if not captions[name]))
     if not empty:
         return pairs
@@ -97,7 +97,7 @@ def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> lis
 def _report_long_texts(
     written: Iterable[Written], settings: TripletSettings, count_tokens: Callable[[str], int]
 ) -> None:
-    """Says how many texts fell back to the target's caption, and how many are too long even so."""
+    """Reports how many texts were replaced by the target's caption, and how many captions are too long themselves."""
     fallen = long = 0
     for triplet, own, wanted in written:
         for number, text in zip(settings.templates, triplet.captions, strict=True):
@@ -112,7 +112,7 @@ def _report_long_texts(
 
 
 def _sample(pairs: list[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:
-    """`size` of the pairs, in their order; all where there are no more."""
+    """Returns a random sample of `size` pairs, in order, or all pairs if there are no more."""
     if size >= len(pairs):
         print(f"triplets: sample {size} keeps all {len(pairs)} pairs", file=sys.stderr)
         return pairs

@@ -31,7 +31,7 @@ class UnicomSizes:
         patch_size: side of a patch, in pixels.
         width: dimension of the patch tokens.
         depth: number of transformer blocks.
-        heads: attention heads a block; a file does not tell them: width / 64, as published (1 below 64).
+        heads: attention heads per block. Files do not contain it; it is width / 64, as published (1 below 64).
         mlp_width: hidden dimension of the blocks' feed-forward layers.
         hidden_dim: dimension between the two linear layers of the head.
         dim: dimension of the feature.
@@ -50,7 +50,7 @@ class UnicomSizes:
 class Unicom(nn.Module):
     """A vision transformer without class token whose head reads every patch token.
 
-    Its parameters bear the names of the published `.pt` files: timm's, and `feature.{0,1,2,3}` for the head.
+    Its parameters have the names of the published `.pt` files: timm's, and `feature.{0,1,2,3}` for the head.
     Source: An et al., "Unicom: Universal and Compact Representation Learning for Image Retrieval", ICLR 2023,
     https://github.com/deepglint/unicom.
     """
@@ -73,11 +73,11 @@ class Unicom(nn.Module):
 
     @property
     def preprocess(self) -> Preprocess:
-        """CLIP's own: short side resized to the input size, centre crop, no padding, CLIP mean and std."""
+        """CLIP's preprocessing: short side resized to the input size, centre crop, no padding, CLIP mean and std."""
         return Preprocess(size=self.sizes.image_size, target_ratio=None)
 
     def forward(self, images: Float[Tensor, "images 3 image_size image_size"]) -> Float[Tensor, "images dim"]:
-        """The features of preprocessed images, not normalised."""
+        """Returns the features of preprocessed images, not normalised."""
         tokens = self.patch_embed(images) + self.pos_embed
         tokens = self.norm(self.blocks(tokens))
         features: Tensor = self.feature(tokens.flatten(1))
@@ -85,7 +85,7 @@ class Unicom(nn.Module):
 
 
 def _trunk(sizes: UnicomSizes) -> Any:
-    """The transformer under the head, as timm builds it."""
+    """Returns timm's transformer without a head."""
     return VisionTransformer(
         img_size=sizes.image_size,
         patch_size=sizes.patch_size,
@@ -103,7 +103,7 @@ def _trunk(sizes: UnicomSizes) -> Any:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
-    """The sizes that a state dict's shapes tell. Raises KeyError or ValueError when it is not of a Unicom network."""
+    """Reads the sizes from the shapes of a state dict. Raises KeyError or ValueError if it is not of a Unicom."""
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
     if width > HEAD_WIDTH and width % HEAD_WIDTH:
         raise ValueError(f"width {width}: it is no multiple of the head width {HEAD_WIDTH}")
@@ -122,9 +122,9 @@ def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
 
 
 def load_unicom(path: Path) -> Unicom:
-    """The network of a published `.pt` file, in float32 and in eval mode; any size, read off the shapes.
+    """Loads the network of a published `.pt` file, in float32 and eval mode, with sizes read from the shapes.
 
-    Raises InputError when the file is absent, is no checkpoint, holds code, or has missing, unexpected or misshapen
+    Raises InputError if the file is absent, is not a checkpoint, contains code, or has missing, unexpected or misshapen
     tensors, which it lists.
     """
     state = _read_state(path)
@@ -152,9 +152,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def encode_images(
     model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
 ) -> Float32[Tensor, "images dim"]:
-    """Unit-norm features of every image on the CPU, one encode an image.
+    """Returns the unit-norm features of every image, on the CPU.
 
-    Raises InputError for an image that cannot be decoded, or when the GPU cannot hold a batch.
+    Raises InputError if an image cannot be decoded, or a batch does not fit into the GPU's memory.
     """
     model = model.to(device).eval()
     features = torch.empty(len(paths), model.sizes.dim)

@@ -264,7 +264,7 @@ def test_a_blank_caption_of_a_published_file_is_empty_and_yields_to_another_of_t
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"B1": "red"}, "holds a dict, expected a list"),
+        ({"B1": "red"}, "contains a dict, expected a list"),
         ([{"image_id": "B1", "caption": "red"}, {"image_id": "B2"}], "record 1 has no caption"),
         ([{"image_id": "B1", "caption": None}], "record 0 has no caption"),
         ([{"image_id": " ", "caption": "red"}], "record 0 has no image_id"),

@@ -305,5 +305,5 @@ def test_pairs_follow_the_seed_and_keep_the_order() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_image_has_no_partner(count: int) -> None:
-    with pytest.raises(InputError, match=rf"pairs: {count} images, but a pair takes two; choose more parts"):
+    with pytest.raises(InputError, match=rf"pairs: {count} images, but a pair needs two; choose more parts"):
         random_pairs(EVERY[:count], 0)
