@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: each compares with a bare operation in the same run, so that its limit fits any machine."""
+"""Shared by the benchmarks. Each compares with a bare operation in the same run, so that its limit fits any machine."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 RatioToBare = Callable[..., float]
 PeakMemory = Callable[..., float]
 
-# Peak of this process and of its largest child, in MB. VmHWM and not ru_maxrss of the process itself: that one
-# survives exec and would tell the size of the pytest process.
+# Peak of this process and of its largest child, in MB. VmHWM instead of ru_maxrss of the process itself, which
+# survives exec and would be the size of the pytest process.
 REPORT_PEAK = """
 import resource
 own = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
@@ -26,7 +26,7 @@ print(int(own) / 1e3, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1
 
 @pytest.fixture
 def ratio_to_bare(benchmark: BenchmarkFixture) -> RatioToBare:
-    """Times an operation and the bare one in turns; returns the ratio of their fastest rounds."""
+    """Times an operation and the bare one alternately. Returns the ratio of their fastest rounds."""
 
     def measure(operation: Callable[[], Any], bare: Callable[[], Any], rounds: int = 3, warmup: int = 1) -> float:
         seconds = []

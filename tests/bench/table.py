@@ -10,7 +10,7 @@ from tests.real.page import section_of, with_section
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench` (`pytest tests/bench`), which also checks the limits: each test compares with the bare operation
+`make bench` (`pytest tests/bench`) writes this page and checks the limits: each test compares with the bare operation
 in the same run. Machine: {cpu}, {cores} cores; Python {python}; {date}.
 
 | benchmark | seconds (fastest) | figures |
@@ -19,7 +19,7 @@ in the same run. Machine: {cpu}, {cores} cores; Python {python}; {date}.
 
 
 def render(report: dict[str, Any]) -> str:
-    """The Markdown of a pytest-benchmark report."""
+    """Returns the Markdown of a pytest-benchmark report."""
     machine = report["machine_info"]
     cpu = machine["cpu"]
     head = _HEAD.format(

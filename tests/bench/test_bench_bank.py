@@ -26,11 +26,11 @@ from tests.helpers.checkpoints import tiny_state
 
 IMAGES, BATCH = 256, 32
 CPU = torch.device("cpu")
-# BLIP's rows; fewer of them where the disk is short.
+# Number of BLIP's rows; fewer if the disk lacks space.
 ROW = (577, 768)
 ROW_BYTES = 577 * 768 * 2
 ROWS, READ, STEP = 2_000, 512, 32
-# Stands for a step on a GPU, during which this process waits.
+# Duration of a step on a GPU, during which this process waits.
 STEP_SECONDS = 0.2
 
 
@@ -50,9 +50,9 @@ def test_writing_costs_little(
     draw_photos: Callable[..., tuple[Path, ...]],
     tmp_path: Path,
 ) -> None:
-    """Maps, flushes after every batch, the note of what is done, the manifest: at most half on top.
+    """Maps, flushes after every batch, progress notes and manifest add at most half to the encoding.
 
-    The network is tiny, so that this is the worst case; how many encodes a build makes is counted in the unit tests.
+    The network is tiny, so this is the worst case. The unit tests count the encodes of a build.
     """
     paths = draw_photos(tmp_path, IMAGES, 128, 128)
     unique = gallery_of(paths)
@@ -88,9 +88,9 @@ def large_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forget(path: Path) -> float:
-    """Drops a file that nobody maps from this system's page cache; returns the share of it that stayed, by samples.
+    """Drops an unmapped file from the page cache of this system. Returns the share that stayed, estimated by samples.
 
-    A virtual machine's host may hold it all the same: rates are comparable within a run, not between machines.
+    The host of a virtual machine may still cache it: rates are comparable within a run, not between machines.
     """
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -118,7 +118,7 @@ def test_rows_are_read_at_the_rate_of_the_disk(benchmark: BenchmarkFixture, larg
     """512 random rows of 0.9 MB, 32 a step, from a cold page cache: steps wait no longer than for bare reads.
 
     Bare: one `pread` a row in the same order; sequential: the same number of bytes from the start of the file. Each
-    step sleeps as if a GPU worked; what it takes beyond that is the waiting, in which processes that read ahead help.
+    step sleeps for the time of a GPU. The remaining time of a step is waiting, which processes that read ahead reduce.
     """
     total = (large_rows.stat().st_size - 128) // ROW_BYTES
     chosen = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:READ]
@@ -165,9 +165,9 @@ def test_rows_are_read_at_the_rate_of_the_disk(benchmark: BenchmarkFixture, larg
 def test_recomputing_costs_the_encoding_alone(
     benchmark: BenchmarkFixture, draw_photos: Callable[..., tuple[Path, ...]], tmp_path: Path
 ) -> None:
-    """An epoch with references encoded in the step: that of stored ones and the encoding, and a quarter on top.
+    """An epoch with references encoded in the step takes at most 1.25 times an epoch of stored ones plus the encoding.
 
-    Tiny network, images of 128 px: what recomputing costs in practice is the image tower's forward pass and the
+    The network is tiny, the images have 128 px. In practice recomputing costs the image tower's forward pass and the
     decoding of a step's unique images.
     """
     unique = gallery_of(draw_photos(tmp_path, IMAGES, 128, 128))

@@ -21,7 +21,7 @@ DRAWN = 64
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, draw_photos: Callable[..., tuple[Path, ...]]) -> Path:
-    """FashionIQ's layout; its images are hard links of a few, so that they take no room."""
+    """Writes FashionIQ's layout; its images are hard links of a few, so they take no space."""
     folder = tmp_path_factory.mktemp("fashion")
     (folder / "drawn").mkdir()
     (folder / "images").mkdir()

@@ -52,12 +52,12 @@ def seconds_per_image(paths: tuple[Path, ...], rounds: int) -> float:
 
 
 def test_costs_hardly_more_than_decoding(ratio_to_bare: Callable[..., float], photos: tuple[Path, ...]) -> None:
-    """At most 1.2 times a decode of the same files in the same executor, with as many processes and chunks alike."""
+    """At most 1.2 times a decode of the same files in the same executor, with equal processes and chunks."""
     assert ratio_to_bare(lambda: deduplicate(gallery(photos), WORKERS), lambda: decode_all(photos), rounds=5) <= 1.2
 
 
 def test_time_grows_linearly(benchmark: BenchmarkFixture, thumbnails: tuple[Path, ...]) -> None:
-    """Ten times the images take at most 1.3 times as long an image."""
+    """With ten times the images the time per image is at most 1.3 times as long."""
     few = seconds_per_image(thumbnails[:FEW], rounds=5)
     benchmark.pedantic(lambda: deduplicate(gallery(thumbnails), WORKERS), rounds=3)
     many = benchmark.stats.stats.min / MANY
@@ -71,7 +71,7 @@ def test_memory_is_flat(
 ) -> None:
     """Peak memory, workers included, grows by names, paths and digests: at most 2 kB an image, whose pixels are 12 kB.
 
-    Workers are forked, so that names and paths are counted once in the parent and once in each worker.
+    Workers are forked, so names and paths count once in the parent and once in each worker.
     """
     code = (
         "from pathlib import Path; from spn4cir.positives.dedup import deduplicate; from spn4cir.types import Gallery\n"

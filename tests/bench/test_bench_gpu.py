@@ -33,7 +33,7 @@ from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
 from tests.helpers.words import WORDS
 
-# FashionIQ's bank.
+# Size of FashionIQ's bank.
 IMAGES = 25_136
 ROUNDS = 5
 TEXT = "is blue and has longer sleeves"
@@ -47,7 +47,7 @@ def _clip(model: str) -> tuple[CLIP, int]:
 
 
 def _words(added: tuple[str, ...], embeddings: int) -> BertWords:
-    """The tests' few words, filled up to the published number."""
+    """Returns the few words of the tests, filled up to the published number."""
     fill = tuple(f"[{number}]" for number in range(embeddings - len(added) - len(WORDS)))
     return BertWords(Options(vocabulary=(*WORDS, *fill)), added, embeddings, "full size")
 
@@ -73,14 +73,14 @@ FULL: dict[str, Callable[[], Any]] = {
 
 
 def published(family: str) -> Train:
-    """The settings of FashionIQ's second stage."""
+    """Returns the settings of FashionIQ's second stage."""
     return load_params(Path(__file__).parents[2] / "params.yaml").train["fiq"][family]
 
 
 def step_of(
     network: Any, settings: Train, rows: int, device: torch.device
 ) -> tuple[Callable[[], None], Callable[[], Any]]:
-    """A step of the second stage against so many bank rows, as the training loop makes it; a batch encoded."""
+    """Returns a training step of the second stage against `rows` bank rows, and an encoding step."""
     run = TrainingRun.begin(network, settings, 2, 1, device)
     set_dropout(network, settings.dropout, 0)
     pixels = images(network, settings.batch_size).to(device)
@@ -103,7 +103,7 @@ def step_of(
 
 
 def waited(operation: Callable[[], Any], device: torch.device) -> float:
-    """Seconds until the device has done it."""
+    """Returns the seconds until the device has finished."""
     started = perf_counter()
     operation()
     if device.type == "cuda":
@@ -132,7 +132,7 @@ def test_a_step_at_real_sizes(benchmark: BenchmarkFixture, family: str) -> None:
 
 @pytest.mark.parametrize("family", FULL)
 def test_the_same_path_with_a_tiny_network(tmp_path: Path, family: str) -> None:
-    """On the CPU: what a GPU would measure is a step that trains the query side."""
+    """On the CPU: the measured step trains the query side."""
     torch.manual_seed(0)
     settings = published(family).model_copy(update={"batch_size": 2})
     network = Subject(family, 1, tmp_path).load()

@@ -1,4 +1,4 @@
-"""State dicts of full size become networks: beside the bare assignment of their tensors, and without a second copy."""
+"""Loading of full-size state dicts, beside the bare assignment of their tensors, and without a second copy."""
 
 from time import perf_counter
 
@@ -17,7 +17,7 @@ from spn4cir.composers.protocol import PUBLISHED
 from tests.bench.conftest import PeakMemory, RatioToBare
 
 WORDS = 30524
-# Freed tensors go back to the system at once: what is held is measured, not the allocator's holes.
+# Freed tensors return to the system at once, so that the peak does not contain free memory of the allocator.
 BUILT = """
 import ctypes
 ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
@@ -29,7 +29,7 @@ LOADED = 'network = cls.from_state(state, 1, "full size", PUBLISHED)\n'
 
 
 def empty_network(family: str) -> nn.Module:
-    """Of the published sizes, on the meta device: BLIP ViT-B/16 at 384 px with BERT base, or CLIP RN50x4."""
+    """Returns a network of full size on the meta device: BLIP ViT-B/16 at 384 px with BERT base, or CLIP RN50x4."""
     with torch.device("meta"):
         if family == "blip":
             vision = BlipVisionModel(BlipVisionConfig(image_size=384, patch_size=16))
@@ -41,7 +41,7 @@ def empty_network(family: str) -> nn.Module:
 
 
 def full_state(family: str, dtype: str = "float32") -> dict[str, Tensor]:
-    """Ones in the published names and shapes, every page of them in memory."""
+    """Returns tensors of ones in the published names and shapes, with all pages in memory."""
     state = empty_network(family).state_dict()
     named = KEYS[1].to_published(state) if family == "blip" else state
     wanted = getattr(torch, dtype)
@@ -52,14 +52,14 @@ def full_state(family: str, dtype: str = "float32") -> dict[str, Tensor]:
 
 
 def megabytes(values: int, dtype: str = "float32") -> float:
-    """What so many values take."""
+    """Returns the memory of that many values."""
     size: int = getattr(torch, dtype).itemsize
     return values * size / 1e6
 
 
 @pytest.mark.parametrize("family", ["blip", "clip"])
 def test_reading_names_costs_little(benchmark: BenchmarkFixture, ratio_to_bare: RatioToBare, family: str) -> None:
-    """From published names to a network, beside building the same one empty and assigning its tensors by our names.
+    """From published names to a network, beside building an empty network and assigning its tensors by our names.
 
     `assign seconds` are those of the assignment alone.
     """
@@ -87,7 +87,7 @@ def test_reading_names_costs_little(benchmark: BenchmarkFixture, ratio_to_bare: 
 
 @pytest.mark.parametrize(("family", "dtype"), [("blip", "float32"), ("clip", "float32"), ("clip", "float16")])
 def test_no_second_copy_is_held(benchmark: BenchmarkFixture, peak_memory: PeakMemory, family: str, dtype: str) -> None:
-    """The peak above the state dict itself: what float32 takes more, and at most the largest tensor twice."""
+    """The peak above the state dict: the additional memory of float32, and at most twice the largest tensor."""
     built = BUILT.format(family=family, dtype=dtype)
     peaks: dict[str, float] = {}
 

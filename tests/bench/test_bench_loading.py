@@ -40,7 +40,7 @@ def load(paths: tuple[Path, ...]) -> None:
 def test_loads_as_fast_as_a_bare_loop(
     benchmark: BenchmarkFixture, ratio_to_bare: Callable[..., float], photos: tuple[Path, ...]
 ) -> None:
-    """Images per second with two workers are at least 0.9 of those of a plain decode-and-resize loop."""
+    """Images per second with two workers are at least 0.9 times those of a plain decode-and-resize loop."""
     one = 1 / ratio_to_bare(lambda: load(photos), lambda: decode_and_resize(photos))
     started = perf_counter()
     in_processes(photos)

@@ -14,8 +14,8 @@ from tests.bench.conftest import RatioToBare
 
 # FashionIQ's bank: unique images and width of CLIP RN50x4; the published batch and temperature.
 IMAGES, DIM, BATCH, TAU = 25_136, 640, 256, 0.02
-# A step of the whole text tower at batch 256 holds 12 GB of activations and takes minutes on a CPU. Both the tower's
-# time and the loss's grow with the batch, so that the share is taken at a sixteenth of it.
+# A step of the whole text tower at batch 256 needs 12 GB for activations and takes minutes on a CPU. The times of the
+# tower and of the loss both grow with the batch, so the share is measured at a sixteenth of it.
 STEP_BATCH = 16
 
 

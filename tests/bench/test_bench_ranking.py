@@ -1,4 +1,4 @@
-"""Ranking beside the matrix product that it cannot do without."""
+"""Ranking beside the matrix product that it needs."""
 
 import torch
 import torch.nn.functional as F

@@ -94,10 +94,10 @@ def test_lists_of_many_vectors(ratio_to_bare: RatioToBare, benchmark: BenchmarkF
     assert ratio < 1
 
 
-def test_adding_a_picture(
+def test_adding_an_image(
     checkpoint: Path, tmp_path: Path, ratio_to_bare: RatioToBare, benchmark: BenchmarkFixture
 ) -> None:
-    """One image more in a folder of 1,000: at most a tenth of what indexing the folder costs."""
+    """One more image in a folder of 1,000: at most a tenth of what indexing the folder costs."""
     for number in range(1_000):
         draw(tmp_path / "gallery" / f"{number}.png", number, (64, 64))
     retriever = Retriever.from_checkpoint(checkpoint, device="cpu", workers=0).index(tmp_path / "gallery")

@@ -12,7 +12,7 @@ from tests.bench.conftest import PeakMemory, RatioToBare
 IMAGES, TOKENS, DIM, BATCH, TAU = 25_136, 32, 256, 32, 0.05
 QUERIES, GALLERY = 4_181, 2_297
 
-# In float16 the bank takes half the memory; the loss is computed in float32 all the same.
+# In float16 the bank takes half the memory; the loss is still computed in float32.
 STEP = f"""
 import torch
 import torch.nn.functional as F

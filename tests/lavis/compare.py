@@ -10,7 +10,7 @@ TOLERANCE = 1e-5
 
 
 def largest_difference(new: Path, committed: Path) -> float:
-    """The largest absolute difference of any value; exits with one line where more than floats differ."""
+    """Returns the largest absolute difference of the values; exits with a message if other than floats differ."""
     with np.load(new) as made, np.load(committed) as kept:
         if sorted(made) != sorted(kept):
             sys.exit(f"{committed}: holds {sorted(kept)}, LAVIS's run gave {sorted(made)}; commit the new file")

@@ -1,4 +1,4 @@
-"""Runs LAVIS's own BLIP and BLIP-2 on small drawn weights and writes what goes in and comes out (see the README).
+"""Runs LAVIS's own BLIP and BLIP-2 with small drawn weights; writes inputs and outputs (see tests/golden/lavis).
 
 Usage, in LAVIS's environment: `python -m tests.lavis.generate FOLDER`.
 """
@@ -31,7 +31,7 @@ NOT_IN_A_GOLDEN = ("position_ids", ".cls.")
 
 
 def bert_config(encoder_width: int, layers: int, **more: int) -> BertConfig:
-    """LAVIS's settings of its text encoder at the small size; the eps and the activation are the published ones."""
+    """LAVIS's settings of its text encoder at the small size, with the published eps and activation."""
     return BertConfig(
         vocab_size=WORDS,
         hidden_size=BERT_WIDTH,
@@ -116,7 +116,7 @@ class Blip2(nn.Module):
         return output.last_hidden_state[:, :QUERIES]
 
     def _second_pass(self, fusion: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """`query_length=0` sends the fusion, too, through the text's feed-forward layers, as SPRC does."""
+        """With `query_length=0` the fusion also passes the text's feed-forward layers, as in SPRC."""
         bert = self.Qformer.bert
         hidden = bert.embeddings(input_ids=ids, query_embeds=fusion)
         extended = bert.get_extended_attention_mask(_with_queries(mask), hidden.shape[:2], hidden.device, False)
@@ -139,7 +139,7 @@ def texts(first: int) -> tuple[Tensor, Tensor]:
 def draw_weights(model: nn.Module) -> dict[str, np.ndarray]:
     """Loads the drawn weights and returns the names and shapes that a golden file stores.
 
-    What a published file may hold besides (buffers of positions, the tied language head) keeps LAVIS's own values.
+    Further tensors of a published file (buffers of positions, the tied language head) keep LAVIS's own values.
     """
     shapes = {
         name: json.dumps(list(tensor.shape))
@@ -153,7 +153,7 @@ def draw_weights(model: nn.Module) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def golden(model: nn.Module, image_size: int, first_token: int) -> dict[str, np.ndarray]:
-    """All that one golden file holds."""
+    """Returns the content of one golden file."""
     fields = draw_weights(model.eval())
     pixels = np.random.RandomState(1).standard_normal((2, 3, image_size, image_size)).astype(np.float32)
     ids, mask = texts(first_token)

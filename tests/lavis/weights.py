@@ -1,4 +1,4 @@
-"""Weights that both environments draw alike, so that the golden files need hold no weights. NumPy alone is imported."""
+"""Weights that both environments draw equally, so the golden files contain none. Imports only NumPy."""
 
 import json
 import zlib
@@ -11,7 +11,7 @@ EMBEDDINGS = ("_token", "_tokens", "pos_embed", "_embeddings.weight")
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The float32 values of one tensor, from its name and shape alone.
+    """Returns the float32 values of one tensor, which depend only on its name and shape.
 
     Embeddings have unit variance, matrices and kernels one over their fan-in, biases a standard deviation of 0.1, norm
     weights the same around 1; a scalar is the temperature. `RandomState` is used because its stream is frozen.
@@ -27,7 +27,7 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def state(names: Iterable[str], shapes: Iterable[str]) -> dict[str, np.ndarray]:
-    """The state dict of a golden file: its `names`, and its `shapes` as the JSON lists that stand beside them."""
+    """Returns the state dict of a golden file, from its `names` and the JSON lists of its `shapes`."""
     return {
         str(name): weight(str(name), tuple(json.loads(str(shape)))) for name, shape in zip(names, shapes, strict=True)
     }

@@ -1,4 +1,4 @@
-"""The real data sets with drawn images, once a session, and a tiny checkpoint; skipped where they are not there."""
+"""Fixtures: the real data sets with drawn images, once per session, and a tiny checkpoint. Absent data skip."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """Draws a layout; what the tests of a file drew goes when they end."""
+    """Draws a layout, which is removed after the tests of a file."""
     drawn: list[Path] = []
 
     def make(layout: str) -> Path:
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP of one layer a tower, untrained."""
+    """An untrained CLIP of one layer per tower."""
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "stage1.pt")
 
 

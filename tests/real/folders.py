@@ -1,4 +1,4 @@
-"""Data sets under their real annotations, with a drawn image for every name: read in place beside the repository."""
+"""Data sets with their real annotations, read in place beside the repository, and a drawn image for every name."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "real"
-# Where each layout's annotations lie.
+# Folder of each layout's annotations.
 ANNOTATIONS = {"fashioniq": "fashion-iq", "cirr": "cirr", "circo": "circo", "genecis": "genecis"}
 ABSENT = f"the real annotation files are not at {REAL} (beside the repository)"
 _MEMBERS = 6
 
 
 def draw(layout: str, out: Path, size: str) -> Path:
-    """The data set's root: its annotation files, and an image of `size` (W or WxH) under every name."""
+    """Writes the data set's root: its annotation files, and an image of `size` (W or WxH) for every name."""
     command = [sys.executable, REAL / "draw.py", layout, REAL / ANNOTATIONS[layout], out, "--size", size]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     if layout == "cirr":
@@ -24,10 +24,10 @@ def draw(layout: str, out: Path, size: str) -> Path:
 
 
 def write_train_captions(root: Path) -> None:
-    """CIRR's train captions in the form of val's, with their texts: those of the data set are not beside the others.
+    """Makes train captions of CIRR from val's, with their texts: CIRR's own are not among the annotation files.
 
-    Each group of six images of val is given six images of the train split, in the order of its file; the reference and
-    the target are those at the same places in the group.
+    Six images of the train split, in the order of its file, replace each group of six images of val; the reference
+    and the target are those at the same positions in the group.
     """
     captions, splits = root / "cirr" / "captions", root / "cirr" / "image_splits"
     records: list[dict[str, Any]] = json.loads((captions / "cap.rc2.val.json").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ _CLIP = {
 
 
 def write_models(folder: Path) -> None:
-    """A LLaVA, a Unicom and a CLIP, where `params.yaml` looks for the demo's local models."""
+    """Writes a LLaVA, a Unicom and a CLIP to the paths of the demo's local models in `params.yaml`."""
     _always_answering(save_tiny_llava(folder / "captioner"))
     (folder / "encoder").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def write_models(folder: Path) -> None:
 
 
 def _always_answering(captioner: Path) -> None:
-    """Random weights end some answers at once: the first token is a word."""
+    """Makes the first token of an answer a word, as random weights end some answers at once."""
     path = captioner / "generation_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings |= {"min_new_tokens": 1, "suppress_tokens": [0, 1, 3, 4]}

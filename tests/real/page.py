@@ -1,4 +1,4 @@
-"""The section of docs/benchmarks.md that `make real` writes, and `make bench` leaves as it is."""
+"""The section of docs/benchmarks.md that `make real` writes, and `make bench` does not change."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ START, END = "<!-- written by make real -->", "<!-- end -->"
 _TEXT = """\
 ## The pipeline on real annotations
 
-Written by `make real`: `dvc repro` on the annotation files of FashionIQ (all three categories) and of CIRR (its train
-captions made of val's, in the same form), with a drawn image of {size} pixels under every name. The networks are tiny
-and train one epoch, so that the table says what reading, decoding, hashing and ranking at real sizes cost, and nothing
-of the published networks. Captions are made of all train images. Seconds are those of DVC's stage with its hashing of
-inputs and outputs. The peak is the resident memory of the stage's processes together; pages that they share, such as
-those of libraries, count in each.
+`make real` writes this section. It runs `dvc repro` on the annotation files of FashionIQ (all three categories) and of
+CIRR (train captions made of val's, in the same form), with a drawn image of {size} pixels for every name. The networks
+are tiny and train one epoch, so the table shows the costs of reading, decoding, hashing and ranking at real sizes, and
+not those of the published networks. Captions are made of all train images. Seconds are those of the stage and of DVC's
+hashing of inputs and outputs. The peak is the resident memory of the stage's processes together; pages that they share,
+such as those of libraries, count in each.
 Machine: {cpu}, {cores} cores, load average {load:.1f} (over 15 minutes, others' work included); Python
 {python}; {date}.
 
@@ -30,11 +30,11 @@ In all {minutes:.1f} minutes; DVC itself took up to {dvc:,.0f} MB.
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage took.
+    """The cost of a stage.
 
     Attributes:
-        name: as DVC names it, `dedup@real_fiq`.
-        seconds: from its start to that of the next stage.
+        name: DVC's name of the stage, such as `dedup@real_fiq`.
+        seconds: time from its start to that of the next stage.
         megabytes: the peak of its processes' resident memory together.
     """
 
@@ -44,13 +44,13 @@ class StageCost:
 
 
 def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, minutes: float, dvc: float) -> str:
-    """The section in Markdown, markers included.
+    """Returns the section in Markdown, with its markers.
 
     Args:
-        costs: of the stages, in the order of the run.
-        datasets: titles of the columns by the names that DVC's stages bear.
-        size: of the images, as in `96x128`.
-        minutes: of the whole run.
+        costs: costs of the stages, in the order of the run.
+        datasets: titles of the columns by the names of data sets in DVC's stages.
+        size: size of the images, such as `96x128`.
+        minutes: duration of the whole run.
         dvc: peak memory of DVC's own process, in MB.
     """
     found = {_place(cost.name, datasets): cost for cost in costs}
@@ -76,7 +76,7 @@ def render(costs: Sequence[StageCost], datasets: Mapping[str, str], size: str, m
 
 
 def _place(name: str, datasets: Mapping[str, str]) -> tuple[str, str]:
-    """The row and the column of a stage."""
+    """Returns the row and the column of a stage."""
     stage, _, key = name.rpartition(":")[2].partition("@")
     return stage, next((dataset for dataset in datasets if key == dataset or key.startswith(f"{dataset}-")), "")
 
@@ -86,12 +86,12 @@ def _cells(cost: StageCost | None) -> str:
 
 
 def section_of(page: str) -> str:
-    """The section of a page, markers included; empty where it has none."""
+    """Returns the section of a page, with its markers; empty if there is none."""
     start = page.find(START)
     return "" if start < 0 else page[start : page.index(END, start) + len(END)] + "\n"
 
 
 def with_section(page: str, section: str) -> str:
-    """The page with the section in the place of its own, or at its end; without one where the section is empty."""
+    """Returns the page with its section replaced, or appended if it has none; an empty section removes it."""
     own = section_of(page)
     return page.replace(own, section) if own else f"{page.rstrip()}\n\n{section}".rstrip() + "\n"

@@ -22,14 +22,14 @@ DATASETS = {"real_fiq": "FashionIQ", "real_cirr": "CIRR"}
 _LAYOUTS = {"real_fiq": "fashioniq", "real_cirr": "cirr"}
 _RUNNING = re.compile(r"Running stage '([^']+)'")
 _INTERVAL = 0.2
-# What FashionIQ is published with; CIRR's train images are fewer here than its window begins at.
+# FashionIQ's published window; CIRR has fewer train images here than the start of its window.
 _WINDOW = [10_000, 20_000]
 
 
 def main() -> None:
-    """Draws, runs and writes the table."""
+    """Draws the data sets, runs the pipeline and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="96x128", help="of the images, WxH (default 96x128)")
+    parser.add_argument("--size", default="96x128", help="size of the images, WxH (default 96x128)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write into")
     arguments = parser.parse_args()
     if not REAL.is_dir():
@@ -42,11 +42,11 @@ def main() -> None:
         section = render(costs, DATASETS, arguments.size, minutes, dvc)
         page: Path = arguments.page
         page.write_text(with_section(page.read_text(encoding="utf-8"), section), encoding="utf-8")
-        print(f"{section}\n{page}: written", flush=True)  # before 100,000 files go, which takes minutes
+        print(f"{section}\n{page}: written", flush=True)  # before 100,000 files are removed, which takes minutes
 
 
 def prepare(scratch: Path, size: str) -> Project:
-    """A copy of the project that holds both data sets, with tiny models and one epoch."""
+    """Makes a copy of the project with both data sets, tiny models and one epoch."""
     project = copy_repository(scratch / "project")
     for dataset, layout in _LAYOUTS.items():
         print(f"draw {DATASETS[dataset]}", flush=True)
@@ -71,9 +71,9 @@ def _choose(params: dict) -> None:
 
 
 def measure(project: Project) -> tuple[list[StageCost], float]:
-    """Runs the pipeline; the cost of each stage, and the peak of DVC's own process in MB."""
+    """Runs the pipeline. Returns the cost of each stage, and the peak of DVC's own process in MB."""
     command = ("dvc", "repro", "dvc.yaml")
-    # Line by line; and without DVC's look for updates, a process that would hold the pipe after it.
+    # Line by line; without DVC's check for updates, whose process would keep the pipe open.
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1", "CI": "1"}
     with subprocess.Popen(
         command, cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -100,9 +100,9 @@ def _ended(name: str, started: float, peaks: Callable[[str], float]) -> list[Sta
 
 @contextmanager
 def _watched(pid: int) -> Iterator[Callable[[str], float]]:
-    """Samples the memory of a process and of those below it; gives the peak, in MB, since it was last asked.
+    """Samples the memory of a process and of its descendants; returns the peak since the last call, in MB.
 
-    The kind `stage` is all that runs below the process; any other is the process itself.
+    The kind `stage` is all descendants of the process; any other kind is the process itself.
     """
     peak = {"stage": 0.0, "": 0.0}
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""CIRCO's own annotation files; its list of images holds those that queries and the authors' examples name."""
+"""CIRCO's own annotation files; its list contains the images that queries and the authors' examples name."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_submit(root: Path, weights: Path, call: Call, project: Path) -> None:
 
 
 def test_the_examples_of_the_authors(root: Path, call: Call) -> None:
-    """That of val is for their script; the server takes test's alone, and the line says so."""
+    """The file of val is for the authors' script; the server accepts only that of test, and the line says so."""
     where = ("--layout", "circo", "--root", root)
     test, val = root / EXAMPLE, root / "submission_examples" / "submission_val.json"
     assert call("check-submission", test, *where).stdout == (

@@ -1,4 +1,4 @@
-"""CIRR's own annotation files, its train captions made of val's."""
+"""CIRR's own annotation files, with train captions made of val's."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_validate(root: Path, weights: Path, call: Call, project: Path) -> None:
 
 
 def test_submit(root: Path, weights: Path, call: Call, project: Path) -> None:
-    """All queries of test1 are answered, that with the empty text included, and the files pass their check."""
+    """All queries of test1 are answered, also the one with the empty text, and the files pass their check."""
     call("submit", "--root", root, "--checkpoint", weights, "--name", "mine", "--out", "out")
     known = read(root / "cirr/image_splits/split.rc2.test1.json").keys()
     assert len(known) == 2_315
@@ -147,7 +147,7 @@ def test_damaged_copies_of_them(
 
 
 def test_the_two_metrics_are_told_apart(root: Path, call: Call, tmp_path: Path) -> None:
-    """Lists of 50 under the subset's metric."""
+    """Lists of 50 for the metric of the subset."""
     content = read(root / "demo_files" / EXAMPLES[0]) | {"metric": "recall_subset"}
     (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
     said = call("check-submission", tmp_path / "a.json", "--root", root, status=1).stderr

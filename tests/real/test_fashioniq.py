@@ -14,7 +14,7 @@ from spn4cir.datasets import open_layout
 from spn4cir.datasets.texts import training_texts
 from tests.real.conftest import Call
 
-# Of each split: triplets, images, triplets with an empty text.
+# By split: triplets, images, triplets with an empty text.
 SPLITS = {
     "train dress": (5_985, 11_452, 1),
     "train shirt": (5_988, 19_036, 0),
@@ -57,7 +57,7 @@ def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
 
 
 def test_add_dataset(root: Path, call: Call, project: Path) -> None:
-    """Nothing is to be heeded but the models that are not there yet."""
+    """The only warnings are about the models, which are not there yet."""
     said = call("add-dataset", "real", "--layout", "fashioniq", "--path", root, "--no-check").stdout
     assert "  training    18000 triplets, 25136 images\n" in said
     assert "  validation  2017 dress, 2038 shirt, 1961 toptee queries\n" in said
@@ -66,7 +66,7 @@ def test_add_dataset(root: Path, call: Call, project: Path) -> None:
 
 
 def test_dedup(root: Path, layout: Any, call: Call, project: Path) -> None:
-    """All names of the 18,000 triplets; kept are as many as their images are different."""
+    """All names of the 18,000 triplets; it keeps as many as there are different images."""
     names = layout.training_gallery().names
     assert len(layout.training_triplets()) == 18_000
     pixels = {Image.open(root / "images" / f"{name}.jpg").convert("RGB").tobytes() for name in names}
@@ -77,14 +77,14 @@ def test_dedup(root: Path, layout: Any, call: Call, project: Path) -> None:
 
 
 def test_the_images_to_caption(layout: Any) -> None:
-    """An entry of a split file each, under its category: a name of two categories stands there twice."""
+    """One row for each entry of a split file, with its category: a name of two categories occurs twice."""
     assert len(layout.caption_images("split")) == 46_609
     assert len({image.name for image in layout.caption_images("split")}) == 45_429
     assert len(layout.caption_images("triplets")) == 25_136
 
 
 def test_validate(root: Path, weights: Path, call: Call, project: Path) -> None:
-    """None of the queries is left out, those with an empty text included."""
+    """No query is left out, also none with an empty text."""
     call("validate", "--layout", "fashioniq", "--root", root, "--checkpoint", weights, "--json", "m.json")
     metrics = json.loads(Path("m.json").read_text(encoding="utf-8"))
     counts = metrics["counts"]
@@ -111,7 +111,7 @@ def test_what_is_trained_on_with_an_empty_half(layout: Any) -> None:
 
 
 def test_generated_triplets_of_its_own_names(layout: Any, tmp_path: Path) -> None:
-    """A published file: what the adapter writes of its own triplets, it reads."""
+    """The adapter reads the published form that it writes of its own triplets."""
     triplets = layout.training_triplets()[:500]
     records = [layout.generated_record(triplet, "a red dress", "a blue one") for triplet in triplets]
     path = tmp_path / layout.names.triplets_name("clip")

@@ -39,7 +39,7 @@ def test_wrong_and_missing_words_read_back_as_such():
 def test_prompt_is_the_productions_one():
     garment = Garment("toptee", "red", "plain", "sleeveless", "long", "v-neck")
     scene = Scene("one", "small", "solid", "red", "cross", "tan")
-    assert nouns(garment) == ("toptee", "image")  # its data set's own word, and a pool's
+    assert nouns(garment) == ("toptee", "image")  # the word of its data set, and that of a pool
     assert nouns(scene) == ("image",)
     assert prompt("toptee", 4) == "please briefly describe the toptee in 4 words"
     assert prompt("image", 10) == "please briefly describe the image in 10 words"

@@ -1,4 +1,4 @@
-"""What `make demo-models-check` runs, keeps and writes."""
+"""The runs of `make demo-models-check`, their file and the page."""
 
 import subprocess
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The drawn data sets hold what their annotations promise."""
+"""The images of the drawn data sets match their annotations."""
 
 import json
 import random
@@ -109,7 +109,7 @@ def test_cirr_groups_hold_six_images_with_reference_and_target(drawn, split, fol
 
 
 def test_circo_targets_are_all_that_show_what_is_asked_for(drawn):
-    """By the plan's own scenes; the layout reads it, and the test split has no targets but a gallery of lists of 50."""
+    """By the scenes of the plan. The layout reads it; the test split has no targets, and a gallery for lists of 50."""
     plan = plan_dataset("demo_circo", DEFAULT)
     shown = {int(Path(drawn.path).stem): drawn.thing for drawn in plan.images}
     rows = plan.texts["annotations/val.json"]

@@ -1,6 +1,6 @@
-"""Compares the demo's scores in README.md and docs/ with the committed metrics files.
+"""The demo's scores in README.md and docs/ equal those of the committed metrics files.
 
-Both are read from git's index, so metrics that `make demo` writes on another machine do not fail these tests.
+Both are read from git's index: `make demo` on another machine writes other metrics, which do not fail these tests.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def committed(path: str) -> str:
-    """A file's text in git's index; skips the test where there is no repository."""
+    """Returns a file's text in git's index; skips the test without a repository."""
     command = ["git", "show", f":{path}"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
@@ -33,7 +33,7 @@ def metrics(path: str) -> dict[str, Any]:
 
 
 def prose(path: str) -> str:
-    """A page's text with single spaces."""
+    """Returns a page's text with single spaces."""
     return re.sub(r"\s+", " ", committed(path))
 
 

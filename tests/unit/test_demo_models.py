@@ -1,4 +1,4 @@
-"""Two steps of each training give folders and files that the production code loads."""
+"""Two steps of each training give folders and files that the package loads."""
 
 import math
 import random
@@ -37,7 +37,7 @@ QUESTION = [
 
 
 def tiny():
-    """The default settings, cut down to two steps of the smallest networks."""
+    """Returns the default settings with two steps of the smallest networks."""
     sections = {
         "images": {"image_size": 32, "train_per_kind": 8, "held_out_per_kind": 4},
         "clip": {"steps": 2, "batch_size": 4, "vision_width": 64, "vision_layers": 2, "text_layers": 1},
@@ -173,7 +173,7 @@ def test_measurements_are_written(made):
 
 @pytest.mark.parametrize(("wanted", "below"), [(100.1, ["mean", "min"]), (0.0, [])])
 def test_a_weak_captioner_is_reported_and_used(made, tmp_path, capsys, wanted, below):
-    """No accuracy is above 100 or below 0, so how well the model does decides nothing here."""
+    """No accuracy is above 100 or below 0, so the quality of the model does not matter."""
     settings = strict(tiny(), "captioner", rounds=1, wanted_mean_accuracy=wanted, wanted_attribute_accuracy=wanted)
     make_captioner(settings, made / "images", made / "clip", [tmp_path / "out"], tmp_path / "m.json")
     assert read_json(tmp_path / "m.json")["below"] == below
@@ -226,7 +226,7 @@ def test_the_images_tokens_are_those_that_the_language_model_is_given():
 
 
 def test_the_language_model_begins_with_wide_weights():
-    """With the spread of published widths attention begins uniform, and some attributes stay unlearnt."""
+    """With the spread for published widths attention is uniform at first, and some attributes are not learnt."""
     torch.manual_seed(0)
     settings = tiny()
     clip = open_clip.CLIP(**model_config(settings.clip, 32))

@@ -1,4 +1,4 @@
-"""The drawn pools are CC3M folders of images that no data set holds."""
+"""The drawn pools are CC3M folders of images that are in no data set."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_the_same_settings_draw_the_same_pool(root: Path, dataset: str, tmp_path
 def test_no_image_is_one_of_a_data_set(
     settings: DemoParams, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal seeds give equal images and others give others; at the default sizes none is drawn twice."""
+    """Equal seeds give equal images, other seeds other ones; at the default sizes no image is drawn twice."""
     seeds: list[str] = []
 
     def rendered(thing: Thing, seed: str) -> Image.Image:

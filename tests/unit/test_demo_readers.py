@@ -1,4 +1,4 @@
-"""The small BLIP and BLIP-2: what they learn by, and that the families' composers read them as they were taught."""
+"""The small BLIP and BLIP-2: their training, and the equality of their outputs with those of the composers."""
 
 import math
 import random
@@ -29,7 +29,7 @@ TEXTS = ["is red and has no sleeves", "show two large solid green stars on tan b
 
 
 def tiny(**values):
-    """The default settings, cut down to two steps of small networks."""
+    """Returns the default settings with two steps of small networks."""
     sections = {"images": {"image_size": 32, "train_per_kind": 24, "held_out_per_kind": 20}}
     small = {
         "image_steps": 2,
@@ -62,7 +62,7 @@ def drawn(kind, count, seed=0):
 @pytest.mark.parametrize("family", READERS)
 @torch.no_grad()
 def test_the_composer_sees_and_composes_as_the_reader_was_taught(made, family):
-    """So that what training teaches is what the stages begin with."""
+    """So the stages start from the outputs that were trained."""
     composer = composer_class(family).from_base(str(made / family), None, Options(tokenizer=str(made / family)))
     settings = tiny()
     reader = READERS[family](getattr(settings, family), 32)
@@ -99,7 +99,7 @@ def test_a_reader_repeats_itself_and_says_what_it_reached(made, family, tmp_path
 
 @pytest.mark.parametrize(("wanted", "count"), [(100.1, 4), (0.0, 0)])
 def test_a_weak_reader_is_reported_and_used(made, tmp_path, capsys, wanted, count):
-    """No recall is above 100 or below 0, so how well the model does decides nothing here."""
+    """No recall is above 100 or below 0, so the quality of the model does not matter."""
     make_reader("blip", tiny(wanted_recall=wanted), made / "images", tmp_path / "out")
     measured = read_json(tmp_path / "out/measured.json")
     assert len(measured["below"]) == count

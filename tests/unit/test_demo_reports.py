@@ -1,4 +1,4 @@
-"""What `make demo`, `make demo-all` and `make ablation` print."""
+"""The output of `make demo`, `make demo-all` and `make ablation`."""
 
 import json
 import shutil
@@ -117,7 +117,7 @@ def test_a_summary_without_metrics_says_what_to_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ablation.ROWS)
 def test_ablation_commands_are_what_dvc_takes(row: str, tmp_path: Path) -> None:
-    """DVC's own parser accepts each command, and what it sets is what the pair then runs with."""
+    """DVC's own parser accepts each command, and the pair has the settings of the command."""
     command = ablation.command(row, 7)
     arguments = get_main_parser().parse_args(command[1:])
     assert arguments.tmp_dir
@@ -142,7 +142,7 @@ def test_ablation_report_gives_mean_and_spread() -> None:
 
 
 def measured(dataset: str, removed: bool) -> dict[str, Any]:
-    """A metrics file in which stage 1 has 20 % everywhere and stage 2 has 30 %."""
+    """Returns metrics in which all scores of stage 1 are 20 % and those of stage 2 are 30 %."""
     keys = [key for key, *_ in families.SCORES[dataset]]
     galleries = {"demo_fiq": {"dress": 401, "shirt": 401}, "demo_cirr": {"val": 501}, "demo_circo": {"val": 501}}
     protocol = {"reference": "removed from the ranking" if removed else "kept in the ranking"}

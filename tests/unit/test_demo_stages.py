@@ -15,7 +15,7 @@ def paths(stage, key):
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
-def test_params_exist_and_outs_stand_in_the_command(name):
+def test_params_exist_and_outs_are_in_the_command(name):
     stage = STAGES[name]
     for entry in stage.get("params", []):
         for key in entry["demo/params.yaml"]:
