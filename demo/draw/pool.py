@@ -62,7 +62,7 @@ def _record(name: str, thing: Thing, rng: random.Random) -> dict[str, object]:
     """Returns the content of one line of a part file."""
     text = rng.choice(ALT_TEXTS[type(thing)]).format(caption=caption(thing, rng.choice((4, 5))))
     return {
-        "url": f"https://images.example/{name}.jpg",
+        "url": f"https://pictures.example/{name}.jpg",
         "image": f"images/{name}.jpg",
         "caption": {"en": text},
     }
