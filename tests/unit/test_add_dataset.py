@@ -237,7 +237,7 @@ def test_a_place_that_git_ignores_is_refused(project, images):
         ("mine", "coco", None, f"layout 'coco' is not known; choose one of: {', '.join(LAYOUTS)}"),
         ("mine", "cirr", "nobody", r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, fiq, cirr\)"),
         ("fiq", "cirr", None, "data set 'fiq' has layout fashioniq, not cirr"),
-        ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the root"),
+        ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the path"),
     ],
 )
 def test_what_is_not_known_or_does_not_fit_is_refused(project, images, name, layout, like, message):

@@ -212,7 +212,7 @@ def test_a_subset_without_its_target(data, weights):
 def test_a_duplicate_pair_id_in_test1(data, weights):
     place = data / "cirr" / "cirr" / "captions" / "cap.rc2.test1.json"
     twice = change(place, lambda t: t[1].update(pairid=t[0]["pairid"])) and json.loads(place.read_text())[0]["pairid"]
-    line = f"{place}: pair id {twice} stands there twice; each query has its own"
+    line = f"{place}: pair id {twice} occurs twice; give each query an id of its own"
     assert refused(*submit(data / "cirr", weights)) == line
     Path("x.json").write_text("{}")
     assert refused("check-submission", "x.json", "--root", data / "cirr") == line
@@ -402,7 +402,7 @@ def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, fa
     """Said before any image is encoded."""
     folder = tmp_path / "tok"
     folder.mkdir() if words is None else write_vocabulary(folder, words)
-    for encodes in ("evaluation.evaluate.encode_gallery", "search.gallery.encode_new"):
+    for encodes in ("evaluation.evaluate.encode_gallery", "search.indexer.encode_new"):
         monkeypatch.setattr(f"spn4cir.{encodes}", lambda *_, **__: pytest.fail("worked in vain"))
     for call in network_calls(data, published / f"{family}-1.pt", "--tokenizer", folder):
         assert re.search(message, refused(*call))

@@ -166,7 +166,7 @@ def test_a_folder_without_annotations_is_refused(tmp_path: Path, layout: str) ->
     root = WRITERS[layout](tmp_path)
     for path in annotation_files(root):
         path.unlink()
-    with pytest.raises(InputError, match=r"\.json: no such file.*; check the root folder and the layout"):
+    with pytest.raises(InputError, match=r"\.json: no such file.*; check the path, or the root folder and the layout"):
         check_data(open_benchmark(layout, root, "error"), 0)
 
 

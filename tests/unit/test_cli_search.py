@@ -97,7 +97,7 @@ def test_broken_images_stop_it_or_are_left_out(weights, gallery):
         (gallery / name).write_text("no image")
     said = index(weights, "--gallery", gallery, status=1).stderr
     assert said.startswith("error: 2 images cannot be decoded: bad.png, worse.jpg; replace or remove them, or ")
-    assert said.endswith(" The first: gallery/bad.png: cannot be decoded (no known picture format)\n")
+    assert said.endswith(" The first: gallery/bad.png: cannot be decoded (no known image format)\n")
     assert said.count("replace") == 1
     assert not Path("index").exists()
     lines = index(weights, "--gallery", gallery, "--skip-broken").stdout.splitlines()

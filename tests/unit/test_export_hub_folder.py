@@ -223,7 +223,7 @@ def test_an_index_of_a_folder_holds_what_it_takes(folder, gallery):
     assert {path.name for path in Path("index/weights").iterdir()} == {CONFIG, WEIGHTS}
     wanted = call("search", "--index", "bare", *QUERY).stdout
     folder.rename("moved")
-    assert "name the weights of" in call("search", "--index", "bare", *QUERY, status=1).stderr
+    assert "give the weights of" in call("search", "--index", "bare", *QUERY, status=1).stderr
     assert call("search", "--index", "bare", "--checkpoint", "moved", *QUERY).stdout == wanted
     assert call("search", "--index", "index", *QUERY).stdout == wanted
     retriever = Retriever.load("index", workers=0)
@@ -272,7 +272,7 @@ def test_a_published_file_is_not_written_into_the_folder(folder, given):
     assert said.startswith("error: model/model.safetensors: ")
     call("inspect", folder)
     assert (
-        "lies in model, which is read" in call("export", "--checkpoint", given, "--out", "model/p.pt", status=1).stderr
+        "is inside model, which is read" in call("export", "--checkpoint", given, "--out", "model/p.pt", status=1).stderr
     )
 
 

@@ -155,7 +155,7 @@ def test_no_setting_is_named_where_all_categories_lack_a_split(whole: Path) -> N
     with pytest.raises(InputError) as raised:
         open_layout("fashioniq", whole, "error").training_triplets()
     assert str(raised.value) == (
-        f"{whole}/captions/cap.dress.train.json: no such file; check the root folder and the layout"
+        f"{whole}/captions/cap.dress.train.json: no such file; check the path, or the root folder and the layout"
     )
 
 

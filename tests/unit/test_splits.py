@@ -163,10 +163,10 @@ def write_files(root: Path, files: dict[str, int], **columns: list[Any]) -> Tabl
     """Tables of so many rows each, row n of images n and n + 1; further `columns` in each."""
     total = sum(files.values())
     for number in range(total + 1):
-        draw(root / f"images/{number}.png", number)
+        draw(root / f"pictures/{number}.png", number)
     first = 0
     for name, count in files.items():
-        names = [f"images/{number}.png" for number in range(first, first + count + 1)]
+        names = [f"pictures/{number}.png" for number in range(first, first + count + 1)]
         rows = {"reference": names[:-1], "target": names[1:], "text": ["is red"] * count, **columns}
         if name.endswith(".arrow"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

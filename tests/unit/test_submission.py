@@ -193,7 +193,7 @@ def test_a_second_entry_of_a_pair_in_test1_is_an_error(tmp_path: Path) -> None:
     path = root / "cirr/captions/cap.rc2.test1.json"
     change(path, lambda records: [*records, records[0]])
     for read in (Cirr(root, "error").test_queries, Cirr(root, "skip").test_split):
-        with pytest.raises(InputError, match="stands there twice"):
+        with pytest.raises(InputError, match="occurs twice"):
             read()
 
 

@@ -29,12 +29,12 @@ def call(*arguments: object, status: int = 0) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two of them equal: they share a vector."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(NAMES):
-        draw(Path("pictures") / name, max(number, 1))
-    return Path("pictures")
+        draw(Path("images") / name, max(number, 1))
+    return Path("images")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -44,10 +44,10 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path("my-model")
 
 
-def test_an_image_is_a_row_and_the_schema_has_metadata(model, pictures, monkeypatch):
+def test_an_image_is_a_row_and_the_schema_has_metadata(model, images, monkeypatch):
     encoder = Encoder.from_checkpoint(model)
     monkeypatch.setattr(spn4cir.search.export, "GROUP_NUMBERS", 2 * encoder.tokens * encoder.dim)
-    Retriever.from_checkpoint(model, workers=0).index(pictures).save("index")
+    Retriever.from_checkpoint(model, workers=0).index(images).save("index")
     said = call("export", "--to", "vectors", "--index", "index", "--out", "v.parquet").stdout
     shape = f"{encoder.dim}" if encoder.tokens == 1 else f"{encoder.tokens} x {encoder.dim}"
     assert said == f"v.parquet: written, 5 images, {shape} figures each, unit norm, for the inner product\n"
@@ -55,8 +55,8 @@ def test_an_image_is_a_row_and_the_schema_has_metadata(model, pictures, monkeypa
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [2, 2, 1]
     rows = file.read().to_pylist()
     assert [row["name"] for row in rows] == NAMES
-    assert [row["path"] for row in rows] == [str((pictures / name).absolute()) for name in NAMES]
-    wanted = encoder.encode_document([pictures / name for name in NAMES])
+    assert [row["path"] for row in rows] == [str((images / name).absolute()) for name in NAMES]
+    wanted = encoder.encode_document([images / name for name in NAMES])
     assert np.allclose([row["vector"] for row in rows], wanted, atol=1e-6)
     assert rows[0]["vector"] == rows[1]["vector"]
     assert json.loads(file.schema_arrow.metadata[b"spn4cir"]) == {
@@ -74,12 +74,12 @@ def test_an_image_is_a_row_and_the_schema_has_metadata(model, pictures, monkeypa
     assert np.allclose(np.linalg.norm([row["vector"] for row in rows], axis=-1), 1, atol=1e-5)
 
 
-def test_an_approximate_index_gives_the_same_file(pictures, tmp_path, monkeypatch):
+def test_an_approximate_index_gives_the_same_file(images, tmp_path, monkeypatch):
     write_published(tmp_path / "a.pt", "clip")
-    retriever = Retriever.from_checkpoint("a.pt", workers=0).index(pictures)
+    retriever = Retriever.from_checkpoint("a.pt", workers=0).index(images)
     retriever.save("exact")
     monkeypatch.setattr("spn4cir.search.vectors.EXACT_BELOW", 2)
-    again = Retriever.from_checkpoint("a.pt", workers=0).index(pictures)
+    again = Retriever.from_checkpoint("a.pt", workers=0).index(images)
     assert again.approximate
     again.save("lists")
     for name in ("exact", "lists"):
@@ -87,9 +87,9 @@ def test_an_approximate_index_gives_the_same_file(pictures, tmp_path, monkeypatc
     assert pq.read_table("exact.parquet").equals(pq.read_table("lists.parquet"))
 
 
-def test_what_is_no_index_and_options_of_other_forms_are_refused(pictures):
-    said = call("export", "--to", "vectors", "--index", pictures, "--out", "v.parquet", status=1).stderr
-    assert said.startswith("error: pictures: is no index")
+def test_what_is_no_index_and_options_of_other_forms_are_refused(images):
+    said = call("export", "--to", "vectors", "--index", images, "--out", "v.parquet", status=1).stderr
+    assert said.startswith("error: images: is no index")
     assert not Path("v.parquet").exists()
     for options, reason in (
         (["--to", "vectors"], "--to vectors needs --index"),
@@ -102,19 +102,19 @@ def test_what_is_no_index_and_options_of_other_forms_are_refused(pictures):
 
 
 @pytest.mark.parametrize("place", ["index/index.json", "index/v.parquet", "index/in/v.parquet"])
-def test_a_file_in_the_index_is_refused(pictures, tmp_path, place):
+def test_a_file_in_the_index_is_refused(images, tmp_path, place):
     """It would take the place of one of its own, or keep the index from being written again."""
     write_published(tmp_path / "a.pt", "clip")
-    Retriever.from_checkpoint("a.pt", workers=0).index(pictures).save("index")
+    Retriever.from_checkpoint("a.pt", workers=0).index(images).save("index")
     before = {path.name: file_hash(path) for path in Path("index").iterdir()}
     said = call("export", "--to", "vectors", "--index", "index", "--out", place, status=1).stderr
     assert said == f"error: {place}: is inside index, which is read; name a file outside it\n"
     assert {path.name: file_hash(path) for path in Path("index").iterdir()} == before
 
 
-def test_the_page_finds_in_the_database_what_the_retriever_finds(model, pictures, capsys):
+def test_the_page_finds_in_the_database_what_the_retriever_finds(model, images, capsys):
     """docs/vector-database.md as written, with the library's local mode."""
-    (pictures / "again.png").unlink()
+    (images / "again.png").unlink()
     names = run_page("vector-database.md")
     assert len(capsys.readouterr().out.splitlines()) == 3
     retriever = Retriever.load("catalogue.index", workers=0)
