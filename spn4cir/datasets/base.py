@@ -38,5 +38,7 @@ def annotated_in(files: Mapping[str, Path]) -> tuple[str, ...]:
     if not there:
         first, *others = files.values()
         names = ", ".join(path.name for path in others)
-        raise InputError(f"{first}: no such file, nor is {names} beside it; check the path, or the root folder and the layout")
+        raise InputError(
+            f"{first}: no such file, nor is {names} beside it; check the path, or the root folder and the layout"
+        )
     return there

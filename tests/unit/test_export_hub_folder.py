@@ -272,7 +272,8 @@ def test_a_published_file_is_not_written_into_the_folder(folder, given):
     assert said.startswith("error: model/model.safetensors: ")
     call("inspect", folder)
     assert (
-        "is inside model, which is read" in call("export", "--checkpoint", given, "--out", "model/p.pt", status=1).stderr
+        "is inside model, which is read"
+        in call("export", "--checkpoint", given, "--out", "model/p.pt", status=1).stderr
     )
 
 
