@@ -38,7 +38,14 @@ def prose(path: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("page", "dataset"), [("README.md", "demo_cirr"), ("README.md", "demo_fiq"), ("docs/tutorial.md", "demo_fiq")]
+    ("page", "dataset"),
+    [
+        ("README.md", "demo_cirr"),
+        ("README.md", "demo_fiq"),
+        ("docs/demo-results.md", "demo_cirr"),
+        ("docs/demo-results.md", "demo_fiq"),
+        ("docs/tutorial.md", "demo_fiq"),
+    ],
 )
 def test_the_tables_of_scores_are_the_committed_ones(page, dataset):
     assert "\n".join(table(metrics(f"metrics/{dataset}/clip.json"))) in committed(page)
