@@ -23,25 +23,26 @@ LAYOUTS = {
 
 
 def open_layout(layout: str, root: Path, missing: "Missing", options: Mapping[str, Any] | None = None) -> Layout:
-    """The adapter of a folder that can be trained on; as `open_benchmark`.
+    """Opens a data set that can be trained on; the arguments are those of `open_benchmark`.
 
-    Raises InputError as it does, and for a layout that has no training split.
+    Raises:
+        InputError: the layout has no training split, or `open_benchmark` raises.
     """
     require_training(layout)
     return cast(Layout, open_benchmark(layout, root, missing, options))
 
 
 def open_benchmark(layout: str, root: Path, missing: "Missing", options: Mapping[str, Any] | None = None) -> Benchmark:
-    """The adapter of a folder, for all that needs no training split.
+    """Opens a data set for evaluation, which needs no training split.
 
     Args:
-        layout: its name.
-        root: the folder.
-        missing: what becomes of triplets whose image is not there.
-        options: settings that this layout takes beside them, as in `Dataset.options`.
+        layout: name of the annotation layout, a key of `LAYOUTS`.
+        root: the folder of the data set.
+        missing: whether a triplet with an absent image is an error or is left out.
+        options: further settings of this layout, as in `Dataset.options`.
 
     Raises:
-        InputError: the layout is not known, does not take an option, or the folder is not there.
+        InputError: the layout is unknown, does not take an option, or the folder is absent.
     """
     adapter = adapter_class(layout)
     if not root.is_dir():
@@ -54,21 +55,21 @@ def open_benchmark(layout: str, root: Path, missing: "Missing", options: Mapping
 
 
 def find_parts(layout: str, root: Path) -> dict[str, Any]:
-    """The setting of a layout of several parts by which a folder that holds some of them alone is read.
+    """Finds the setting that a folder with only some of a layout's parts (categories, tasks) needs.
 
-    Empty where it holds all or none, or the layout has no parts.
+    The result is empty if the folder contains all parts or none, or if the layout has no parts.
     """
     find = getattr(adapter_class(layout), "find_parts", None)
     return find(root) if find else {}
 
 
 def is_trained_on(layout: str) -> bool:
-    """Whether a layout has a training split. Raises InputError for one that is not known."""
+    """Whether a layout has a training split. Raises InputError for an unknown layout."""
     return hasattr(adapter_class(layout), "training_triplets")
 
 
 def require_training(layout: str) -> None:
-    """Raises InputError for a layout that is not known or has no training split."""
+    """Raises InputError for a layout that is unknown or has no training split."""
     if not is_trained_on(layout):
         raise InputError(
             f"layout {layout} has no training split: it is only scored: name it under run.benchmarks of "
@@ -77,7 +78,7 @@ def require_training(layout: str) -> None:
 
 
 def adapter_class(layout: str) -> type[Any]:
-    """The class behind a name. Raises InputError for one that is not known."""
+    """Returns the adapter class of a layout. Raises InputError for an unknown layout."""
     if layout not in LAYOUTS:
         raise InputError(f"layout '{layout}' is not known; choose one of: {', '.join(LAYOUTS)}")
     module, name = LAYOUTS[layout].split(":")
@@ -85,19 +86,19 @@ def adapter_class(layout: str) -> type[Any]:
 
 
 def submittable(layout: str, opened: Benchmark) -> Submittable:
-    """The benchmark, whose server takes files. Raises InputError where there is no such server."""
+    """Returns the benchmark typed as submittable. Raises InputError if no test server accepts files of the layout."""
     if not has_server(layout):
         raise InputError(f"{opened.root}: layout {layout} has no submission files; take one of: {with_server()}")
     return cast(Submittable, opened)
 
 
 def has_server(layout: str) -> bool:
-    """Whether a test server takes files of a layout. Raises InputError for a layout that is not known."""
+    """Whether a test server accepts files of a layout. Raises InputError for an unknown layout."""
     return hasattr(adapter_class(layout), "test_split")
 
 
 def has_test_queries(opened: Benchmark) -> TypeGuard[Submittable]:
-    """Whether a server takes files of the benchmark, and the test queries are there."""
+    """Whether a test server accepts files of the benchmark and its test queries are in the folder."""
     if not hasattr(opened, "test_split"):
         return False
     test = cast(Submittable, opened).submission[0].split
@@ -105,5 +106,5 @@ def has_test_queries(opened: Benchmark) -> TypeGuard[Submittable]:
 
 
 def with_server() -> str:
-    """The layouts whose files a test server takes, as a list in words."""
+    """Names of the layouts for which a test server accepts files, joined by commas."""
     return ", ".join(layout for layout in LAYOUTS if has_server(layout))

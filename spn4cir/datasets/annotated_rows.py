@@ -36,10 +36,11 @@ class AnnotatedRows(AnnotatedQueries):
     """Adapter of annotation rows and the images that they name.
 
     Attributes:
-        root: the folder.
+        root: the folder of the data set.
         missing: whether a row with an absent image is an error or is left out.
-        held_out: the share of references whose rows become validation rows where the annotations have none.
-        layout: name of the layout, with which the names of caption files begin.
+        held_out: share of the references that are drawn for validation, with all their rows, if the annotations have
+            no validation rows.
+        layout: name of the layout; the names of caption files begin with it.
     """
 
     root: Path
@@ -55,12 +56,12 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def _every(self) -> Gallery:
-        """All images that are on disk."""
+        """All images on disk."""
         raise NotImplementedError
 
     @cached_property
     def _usable(self) -> Gallery:
-        """All images that are on disk and, under `skip`, can be decoded."""
+        """All images on disk; under `missing=skip`, those of them that can be decoded."""
         return usable_gallery(self._every, self.missing, self.root)
 
     @cached_property
@@ -68,28 +69,31 @@ class AnnotatedRows(AnnotatedQueries):
         return Spellings(self._every.names, self.root)
 
     def _spelled(self, name: str) -> str:
-        """The name in the spelling of the image's file; unchanged for an absent image."""
+        """Returns a name in the spelling of the image's file; the name of an absent image is unchanged."""
         return name if name in self._every.index else self._spellings.find(name) or name
 
     def _read(self) -> Sequence[Row]:
-        """The rows, in file order."""
+        """Reads the rows, in file order."""
         raise NotImplementedError
 
     def _place(self) -> Path:
-        """The file or folder of the rows, for messages."""
+        """Returns the file or folder of the rows, for messages."""
         raise NotImplementedError
 
     def image_path(self, name: str) -> Path:
-        """Path of the image of a name; the file may be absent."""
+        """Returns the path of an image; the file may be absent."""
         raise NotImplementedError
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:  # noqa: ARG002 - for other layouts
-        """The gallery of some queries, with images that cannot be decoded."""
+        """Returns the gallery of some queries, including images that cannot be decoded."""
         return self._every
 
     @cached_property
     def protocol(self) -> EvaluationProtocol:
-        """Recalls, within subsets too where the queries have groups; selects as CIRR with groups, else as FashionIQ."""
+        """Recalls over the gallery and, if the queries have groups, within these.
+
+        The best epoch is selected by CIRR's score if the queries have groups, else by FashionIQ's.
+        """
         return EvaluationProtocol(
             gallery=self._gallery_rule,
             captions=self._captions_rule,
@@ -102,27 +106,27 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def _gallery_rule(self) -> str:
-        """Which images a gallery contains."""
+        """The rule that says which images a gallery contains."""
         raise NotImplementedError
 
     @property
     def _query_source(self) -> str:
-        """Who wrote the queries."""
+        """The origin of the queries: annotated or generated."""
         return "annotated"
 
     @property
     def _assigned(self) -> Sequence[Assigned]:
-        """How rows came into a split that they do not state."""
+        """The rows that state no split, with the rule that assigned one."""
         return self._rows.assigned
 
     @cached_property
     def _has_groups(self) -> bool:
-        """Whether queries have groups, in which their target is sought besides."""
+        """Whether queries have groups; recalls within a group are reported beside those over the gallery."""
         return any(row.group for _, row in self._rows.of("val", "test"))
 
     @property
     def _all_scored(self) -> bool:
-        """Whether rows that state no split are queries to score."""
+        """Whether rows that state no split are validation queries."""
         return False
 
     @cached_property
@@ -137,23 +141,27 @@ class AnnotatedRows(AnnotatedQueries):
         return present(self._rows.triplets("train"), self._every.path, self.missing, str(self._place()))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
-        """The rows of split train."""
+        """Returns the triplets of the train rows."""
         return self._training_triplets
 
     @cached_property
     def _learnable(self) -> Gallery:
-        """All images but those that rows of val and test alone name."""
+        """All images except those that only val and test rows name."""
         queries = {name for _, row in self._rows.of("val", "test") for name in (row.reference, row.target, *row.group)}
         training = {name for _, row in self._rows.of("train") for name in (row.reference, row.target)}
         return self._usable.restrict(frozenset(self._usable.names) - (queries - training))
 
     def training_gallery(self) -> Gallery:
-        """The images that training rows name; where there are no such rows, all that no query names."""
+        """Returns the images that train rows name; without train rows, all images that no query names."""
         triplets = self.training_triplets()
         return unique_gallery(triplets, self.image_path) if triplets else self._learnable
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """All images that no query alone names, or the training gallery; the prompt's noun is their category."""
+        """Returns the images to caption; the prompt's noun is the category of their row, else `image`.
+
+        Args:
+            scope: `split` for all images except those that only queries name, `triplets` for the training gallery.
+        """
         gallery = self._learnable if scope == "split" else self.training_gallery()
         nouns: dict[str, str] = {}
         for _, row in self._rows.of(*SPLITS):
@@ -166,11 +174,14 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def names(self) -> PublishedNames:
-        """Names in the form of the published ones: captions are in `mm_data/{layout}`, triplets are in the root."""
+        """Names in the published form: captions are in `mm_data/{layout}`, triplets are in the root."""
         return PublishedNames(self.root, f"mm_data/{self.layout}", f"{self.layout}_it_llava_{{words}}.json")
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """FashionIQ's record with the columns' names; caption1 describes the reference, caption2 the target."""
+        """Returns FashionIQ's record under the names of the columns: reference, target.
+
+        `caption1` describes the reference, `caption2` the target.
+        """
         return {
             "reference": triplet.reference_name,
             "target": triplet.target_name,
@@ -180,7 +191,7 @@ class AnnotatedRows(AnnotatedQueries):
         }
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
-        """The generated triplets of a file."""
+        """Reads the generated triplets of a file."""
         triplets = [
             Triplet(
                 reference_name=self._spelled(field(record, "reference", str, path, position)),
@@ -195,9 +206,10 @@ class AnnotatedRows(AnnotatedQueries):
         return present(triplets, self._every.path, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """Val, and test where rows have it; the alternative gallery is what the queries name.
+        """Returns the val split, and the test split if rows have it.
 
-        Test rows are scored beside those of val and choose nothing.
+        The alternative gallery `named_by_queries` contains the images that the queries name. Test scores are reported
+        beside those of val and do not select the epoch.
         """
         self._check_groups()
         return tuple(
@@ -222,33 +234,40 @@ class AnnotatedRows(AnnotatedQueries):
         )
 
     def _answerable(self, queries: Sequence[Triplet], candidates: Gallery) -> tuple[Triplet, ...]:
-        """The queries whose targets are candidates. Raises InputError for the first of the others unless skipping."""
+        """Returns the queries that have all targets in the gallery.
+
+        Raises InputError for the first other query, unless `missing` is skip.
+        """
         kept = tuple(query for query in queries if candidates.index.keys() >= set(query.target_names))
         if len(kept) < len(queries):
             if self.missing == "error":
                 lacking = next(name for query in queries for name in query.target_names if name not in candidates.index)
                 raise InputError(
-                    f"{self._place()}: target '{lacking}' is not among the images in which queries are sought; add it "
-                    f"to their table, or leave such queries out by {SKIP}"
+                    f"{self._place()}: target '{lacking}' is not in the gallery; add it to the table of images, or "
+                    f"leave such queries out by {SKIP}"
                 )
             count = f"{len(queries) - len(kept)} of {len(queries)}"
-            print(f"{self._place()}: left out {count} queries whose target is no candidate", file=sys.stderr)
+            print(f"{self._place()}: left out {count} queries whose target is not in the gallery", file=sys.stderr)
         return kept
 
     def _check_groups(self) -> None:
-        """A group holds its query's reference and target and (unless skipping) images that are there; all or none."""
+        """Checks the groups of the queries: either all queries have one, or none.
+
+        Raises InputError for a group that lacks the reference or the target and, unless `missing` is skip, for one
+        with an absent image.
+        """
         for position, row in self._rows.of("val", "test") if self._has_groups else ():
             place = f"{self._place()}: row {position + 1}"
             if not row.group:
                 raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
             if lacking := {row.reference, row.target} - set(row.group):
-                raise InputError(f"{place}: its group lacks {sorted(lacking)}; it holds the reference and the target")
+                raise InputError(f"{place}: its group lacks {sorted(lacking)}; add the reference and the target")
             absent = [name for name in row.group if name not in self._usable.index]
             if absent and self.missing == "error":
-                raise InputError(f"{place}: '{absent[0]}' of its group is not there; add it, or leave it out by {SKIP}")
+                raise InputError(f"{place}: '{absent[0]}' of its group is absent; add it, or leave it out by {SKIP}")
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """The recalls of val with the mean that selects; those of test likewise, under `test_...`."""
+        """Returns the recalls of val with the mean that selects the epoch; the keys of test begin with `test_`."""
         flat: Scores = {}
         for split, values in scores.items():
             other = "recall_subset_at1" if self._has_groups else "recall_at50"
@@ -258,7 +277,7 @@ class AnnotatedRows(AnnotatedQueries):
         return flat
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """The rows of each split, with what its queries are sought in."""
+        """Returns the rows of each split with the images of its gallery."""
         splits = []
         for split in self._rows.splits:
             triplets = tuple(self._rows.triplets(split))
@@ -273,10 +292,10 @@ class AnnotatedRows(AnnotatedQueries):
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """The root."""
+        """The root folder alone."""
         return (self.root,)
 
 
 def names_of(triplet: Triplet) -> set[str]:
-    """The images that a triplet names."""
+    """Returns the names of a triplet's reference and targets."""
     return {triplet.reference_name, *triplet.target_names}

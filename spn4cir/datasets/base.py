@@ -1,4 +1,4 @@
-"""What layouts with annotated queries share."""
+"""Base class and helpers of layouts with annotated queries."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from spn4cir.types import Gallery, Triplet
 
 
 class AnnotatedQueries:
-    """Base of layouts whose queries are all annotated: nothing is held out of generated triplets."""
+    """Base of layouts with annotated queries only: no generated triplets are held out for validation."""
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Holds out nothing: all generated triplets are there to learn from."""
+        """Returns all generated triplets as training triplets, and no queries."""
         return tuple(generated), ()
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
-        """Returns the layout itself, which is scored by its annotated queries."""
+        """Returns the layout itself: its annotated queries are scored."""
         return self
 
 
 def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path]) -> Gallery:
-    """The images that `triplets` name, each once: in their order, reference before target."""
+    """Returns the images that `triplets` name, each once: in triplet order, reference before target."""
     names = dict.fromkeys(
         name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
     )
@@ -29,7 +29,7 @@ def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path
 
 
 def annotated_in(files: Mapping[str, Path]) -> tuple[str, ...]:
-    """The splits whose file is there. Raises InputError that lists the files, where none is.
+    """Returns the splits that have an annotation file. Raises InputError, which lists the files, if none has.
 
     Args:
         files: the annotation file of each split.
@@ -39,6 +39,6 @@ def annotated_in(files: Mapping[str, Path]) -> tuple[str, ...]:
         first, *others = files.values()
         names = ", ".join(path.name for path in others)
         raise InputError(
-            f"{first}: no such file, nor is {names} beside it; check the path, or the root folder and the layout"
+            f"{first}: no such file, and none of {names} beside it; check the path, or the root folder and the layout"
         )
     return there

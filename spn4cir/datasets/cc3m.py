@@ -1,4 +1,4 @@
-"""CC3M: a pool of further images without annotations, of which triplets are generated.
+"""CC3M: a pool of further images without annotations, from which triplets are generated.
 
 Source: https://github.com/google-research-datasets/conceptual-captions.
 """
@@ -30,11 +30,11 @@ _GENERATED = {"fiq": "cap.cc.train.json", "cirr": "cap.rc2.train.cc.json"}
 
 @dataclass(frozen=True)
 class Cc3m:
-    """A folder of CC3M, in any of the forms of `spn4cir.datasets.shards`; it is only read.
+    """A folder of CC3M, in any of the forms of `spn4cir.datasets.shards`. The folder is never written to.
 
     Attributes:
-        root: the folder.
-        parts: numbers of the part files, folders or tars that are read; None: all.
+        root: the folder of CC3M.
+        parts: numbers of the part files, folders or tars to read; None reads all.
         missing: whether absent images, and lines of a part file that name no image, are an error or are left out.
     """
 
@@ -44,13 +44,13 @@ class Cc3m:
 
     @cached_property
     def _listed(self) -> Mapping[str, Listed]:
-        """The images of the chosen parts by id, in their order."""
+        """The images of the chosen parts by id, in part order."""
         found = find_parts(self.root, self.missing)
         numbers = list(found.places) if self.parts is None else list(dict.fromkeys(self.parts))
         if absent := [number for number in numbers if number not in found.places]:
             raise InputError(
                 f"{self.root}: has no part {', '.join(map(str, absent))}; "
-                f"it has {', '.join(map(str, found.places))}: choose of these, or add the part"
+                f"it has {', '.join(map(str, found.places))}: choose from these, or add the part"
             )
         listed: dict[str, Listed] = {}
         for image in found.read({number: found.places[number] for number in numbers}):
@@ -68,20 +68,24 @@ class Cc3m:
         return present_images(images, self.missing, self.root)
 
     def images(self) -> tuple[CaptionedImage, ...]:
-        """The images of the chosen parts, part after part; the prompt's noun is `image`.
+        """Returns the images of the chosen parts, part after part; the prompt's noun is `image`.
 
-        Raises InputError as `find_parts` does, for a part that is not there or cannot be read, an id that two
-        images have, and images that are absent, unless `missing` is skip.
+        Raises:
+            InputError: `find_parts` raises, a part is absent or cannot be read, two images have one id or, unless
+                `missing` is skip, images are absent.
         """
         return self._images
 
     def image_path(self, name: str) -> Path:
-        """Path of the image of an id or a file name; a path without a file for a name that no chosen part lists."""
+        """Returns the path of an image by its id or file name.
+
+        No file exists at the path if no chosen part lists the name.
+        """
         found = self._listed.get(self._spelled(image_id(name)))
         return found.path if found else self.root / name
 
     def part_of(self, name: str) -> int:
-        """The part that lists the image. Raises KeyError for an id that no chosen part lists."""
+        """Returns the number of the part that lists the image. Raises KeyError for an id that no chosen part lists."""
         return self._listed[name].part
 
     @cached_property
@@ -89,25 +93,28 @@ class Cc3m:
         return Spellings(self._listed, self.root)
 
     def _spelled(self, name: str) -> str:
-        """The id as the parts write it; one that they do not list as it is."""
+        """Returns an id in the spelling of the parts; an id that they do not list is unchanged."""
         return name if name in self._listed else self._spellings.find(name) or name
 
     def captions_name(self, part: int, words: int) -> str:
-        """As published: `cc_it_{part}_llava_{words}.json`."""
+        """Returns the published file name of a part's captions: `cc_it_{part}_llava_{words}.json`."""
         return f"cc_it_{part}_llava_{words}.json"
 
     def published_captions(self, part: int, words: int) -> Path:
-        """As published: `mm_data/zs/` under the root."""
+        """Returns the path of a part's published captions: under the root, in `mm_data/zs`."""
         return self.root / "mm_data" / "zs" / self.captions_name(part, words)
 
     def generated_name(self, published: str) -> str:
-        """As published, for the layout of that published name. Raises InputError for one that has no such file."""
+        """Returns the published file name of CC3M's triplets for the data set that is published as `published`.
+
+        Raises InputError for a data set without such a file.
+        """
         if published not in _GENERATED:
             raise InputError(f"no triplets of CC3M are named for '{published}'; choose one of: {', '.join(_GENERATED)}")
         return _GENERATED[published]
 
     def generated_record(self, triplet: Triplet) -> dict[str, Any]:
-        """A generated triplet as the original code reads it: paths and ids of both images."""
+        """Returns a generated triplet's record for the original code: paths and ids of both images."""
         return {
             "reference": str(self.image_path(triplet.reference_name)),
             "target": str(self.image_path(str(triplet.target_name))),
@@ -117,10 +124,10 @@ class Cc3m:
         }
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
-        """The generated triplets of a file; its paths may be those of another machine.
+        """Reads the generated triplets of a file; its paths may be those of another machine.
 
-        Raises InputError for a malformed record, and for an image that is absent or in no chosen part, unless `missing`
-        is skip.
+        Raises:
+            InputError: a record is malformed or, unless `missing` is skip, an image is absent or in no chosen part.
         """
         triplets = [
             Triplet(
@@ -136,7 +143,7 @@ class Cc3m:
         return present(triplets, self._find, self.missing, str(path))
 
     def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:
-        """The id that a record gives; where no part lists it, that of the file which the record's path ends in."""
+        """Returns the image id of a record; if no part lists that id, the id of the file in the record's path."""
         name = self._spelled(image_id(field(record, f"{role}_name", str, path, position)))
         file = field(record, role, str, path, position)
         return name if name in self._listed else self._spelled(image_id(file))

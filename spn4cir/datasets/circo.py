@@ -1,4 +1,4 @@
-"""CIRCO: queries with several targets each, sought among all images of COCO 2017 unlabeled; it is only scored.
+"""CIRCO: queries with several targets each, ranked against all images of COCO 2017 unlabeled; it has no training split.
 
 Source: https://github.com/miccunifi/CIRCO.
 """
@@ -37,7 +37,7 @@ class Circo:
     """Adapter of a CIRCO folder; an image's name is its COCO id.
 
     Attributes:
-        root: the folder.
+        root: the folder of the data set.
         missing: whether a query with an absent image is an error or is left out.
         query_text: the text of a query, with the fields `{relative_caption}` and `{shared_concept}`.
     """
@@ -66,7 +66,7 @@ class Circo:
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """Mean average precision over all targets of a query, and recalls of the first one."""
+        """Mean average precision over all targets of a query, and recalls of its first target."""
         return EvaluationProtocol(
             gallery="all images that image_info_unlabeled2017.json lists",
             captions=self.query_text,
@@ -125,11 +125,11 @@ class Circo:
         return Triplet(reference, text, str(first), query_id=number, other_targets=others, aspects=aspects)
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The val split."""
+        """Returns the val split."""
         return (self._evaluation_split("val"),)
 
     def test_split(self) -> EvaluationSplit:
-        """The test split, which a server scores."""
+        """Returns the test split, which a server scores."""
         return self._evaluation_split("test")
 
     def _evaluation_split(self, split: str) -> EvaluationSplit:
@@ -141,15 +141,15 @@ class Circo:
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
 
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """The test queries and image names, from the annotation files alone."""
+        """Returns the test queries and image names, from the annotation files alone."""
         return self._read("test"), tuple(self._paths)
 
     def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
-        """Those of val, where its file is there."""
+        """Returns the val queries, which share the gallery of test, if their file is in the folder."""
         return {"val": self._read("val")} if self._annotations("val").is_file() else {}
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """mAP@k over all targets, and R@k of the one that the text was written for."""
+        """Returns mAP@k over all targets, and R@k of the target that the text was written for."""
         (flat,) = scores.values()
         return dict(flat)
 
@@ -159,11 +159,11 @@ class Circo:
 
     @property
     def absent_splits(self) -> tuple[str, ...]:
-        """Those of val and test without a file."""
+        """The splits among val and test that have no annotation file."""
         return tuple(split for split, path in self._files.items() if not path.is_file())
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Those of val and test that have a file."""
+        """Returns the splits among val and test that have an annotation file."""
         return tuple(AnnotatedSplit(split, self._read(split), self._paths) for split in annotated_in(self._files))
 
     @property

@@ -95,7 +95,7 @@ class Cirr(AnnotatedQueries):
         return self._paths("train")
 
     def image_path(self, name: str) -> Path:
-        """Path of a training image, from the split file."""
+        """Returns the path of a training image, from the split file."""
         return self._training_paths.get(name, self.root / "train" / f"{name}.png")
 
     def _read(self, path: Path, with_target: bool, generated: bool = False) -> list[Triplet]:
@@ -125,15 +125,15 @@ class Cirr(AnnotatedQueries):
         return present(self._read(path, with_target=True), on_disk(self._training_paths), self.missing, str(path))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
-        """The annotated training triplets."""
+        """Returns the annotated training triplets."""
         return self._training_triplets
 
     def training_gallery(self) -> Gallery:
-        """The images that annotated training triplets name."""
+        """Returns the images that annotated training triplets name."""
         return unique_gallery(self.training_triplets(), self.image_path)
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """The images to caption; the prompt's noun is `image`."""
+        """Returns the images to caption; the prompt's noun is `image`."""
         names = list(self._training_paths) if scope == "split" else list(self.training_gallery().names)
         images = [CaptionedImage(name, self.image_path(name), "image") for name in names]
         return present_images(images, self.missing, self._split_path("train"))
@@ -150,7 +150,7 @@ class Cirr(AnnotatedQueries):
         )
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """A generated triplet's record, with the pair id and the group that the original code expects and ignores."""
+        """Returns a generated triplet's record, with a pair id and a group that the original code needs and ignores."""
         return {
             "target_hard": triplet.target_name,
             "reference": triplet.reference_name,
@@ -162,13 +162,13 @@ class Cirr(AnnotatedQueries):
         }
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
-        """The generated triplets of a file."""
+        """Reads the generated triplets of a file."""
         triplets = self._read(path, with_target=True, generated=True)
         report_empty_texts(triplets, path)
         return present(triplets, on_disk(self._training_paths), self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The val split, scored over all its images."""
+        """Returns the val split; its gallery is all images of the split file."""
         return (self._evaluation_split("val", with_target=True),)
 
     def _evaluation_split(self, split: str, with_target: bool) -> EvaluationSplit:
@@ -184,13 +184,16 @@ class Cirr(AnnotatedQueries):
         return EvaluationSplit(split, triplets, gallery, {}, len(annotated) - len(triplets), absent)
 
     def _check_subset(self, triplet: Triplet, gallery: Gallery, path: Path) -> None:
-        """A query's group must hold its reference and its target, and (unless skipping) be in the gallery."""
+        """Raises InputError for a group that lacks the query's reference or target, or has an absent image.
+
+        An absent image is allowed if `missing` is skip.
+        """
         members = set(triplet.subset_names)
         needed = {triplet.reference_name, triplet.target_name} - {None}
         if not needed <= members:
             raise InputError(
                 f"{path}: pair {triplet.query_id}: members of img_set lack {sorted(str(n) for n in needed - members)}; "
-                "the group holds the reference and the target"
+                "the group must contain the reference and the target"
             )
         absent = [name for name in triplet.subset_names if name not in gallery.index]
         if absent and self.missing == "error":
@@ -200,11 +203,11 @@ class Cirr(AnnotatedQueries):
             )
 
     def test_split(self) -> EvaluationSplit:
-        """The test1 split, which a server scores."""
+        """Returns the test1 split, which a server scores."""
         return self._evaluation_split("test1", with_target=False)
 
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """The test1 queries and image names, from the annotation files alone."""
+        """Returns the test1 queries and image names, from the annotation files alone."""
         path = self._captions_path("test1")
         triplets = self._read(path, with_target=False)
         check_query_ids(triplets, "pair id", path)
@@ -215,7 +218,7 @@ class Cirr(AnnotatedQueries):
         return {}
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
+        """Returns R@k, R_subset@k, and the mean of R@5 and R_subset@1."""
         (flat,) = scores.values()
         return {**flat, "mean_recall5_subset1": (flat["recall_at5"] + flat["recall_subset_at1"]) / 2}
 
@@ -225,11 +228,11 @@ class Cirr(AnnotatedQueries):
 
     @property
     def absent_splits(self) -> tuple[str, ...]:
-        """Those of train, val and test1 without a caption file."""
+        """The splits among train, val and test1 that have no caption file."""
         return tuple(split for split, path in self._caption_files.items() if not path.is_file())
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Those of train, val and test1 that have a caption file."""
+        """Returns the splits among train, val and test1 that have a caption file."""
         return tuple(
             AnnotatedSplit(split, tuple(self._read(self._captions_path(split), split != "test1")), self._paths(split))
             for split in annotated_in(self._caption_files)

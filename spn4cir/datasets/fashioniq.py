@@ -52,9 +52,9 @@ class FashionIQ(AnnotatedQueries):
     """Adapter of a FashionIQ folder; images may have any ending of `spn4cir.images.endings`.
 
     Attributes:
-        root: the folder.
+        root: the folder of the data set.
         missing: whether a triplet with an absent image is an error or is left out.
-        categories: the categories that are read and scored.
+        categories: the categories to read and score.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class FashionIQ(AnnotatedQueries):
 
     @property
     def official(self) -> Mapping[str, int]:
-        """Totals of all categories, or those of the galleries alone where some categories are left out."""
+        """Published totals of all categories; if some are left out, only the gallery sizes of the others."""
         everything = self._is_whole
         return {what: total for what, total in _OFFICIAL.items() if everything or what.split()[1] in self._categories}
 
@@ -90,7 +90,7 @@ class FashionIQ(AnnotatedQueries):
 
     @staticmethod
     def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
-        """The setting for the categories of which a folder contains captions, where these are not all three."""
+        """Returns the setting `categories` for a folder that contains captions of only some categories, else empty."""
         found = _annotated_in(root)
         return {} if found in ((), CATEGORIES) else {"categories": found}
 
@@ -98,14 +98,14 @@ class FashionIQ(AnnotatedQueries):
     def _images(self) -> ImagesByName:
         folder = self.root / "images"
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; a fashioniq root holds captions, image_splits and images")
+            raise InputError(f"{folder}: no such folder; a fashioniq root contains captions, image_splits and images")
         return ImagesByName(folder)
 
     def _find(self, name: str) -> Path | None:
         return self._images.find(name)
 
     def image_path(self, name: str) -> Path:
-        """Path of an image, with its ending on disk; with `.png` for an absent image."""
+        """Returns the path of an image, with the ending that it has on disk; an absent image gets `.png`."""
         return self._find(name) or self.root / "images" / f"{name}.png"
 
     def _split_names(self, category: str, split: str) -> list[str]:
@@ -132,7 +132,11 @@ class FashionIQ(AnnotatedQueries):
         ]
 
     def _annotated(self, category: str, split: str) -> list[Triplet]:
-        """The triplets of a split. Raises InputError, which names the setting where other categories have all files."""
+        """Reads the triplets of a split.
+
+        Raises InputError for an absent file; the message names the setting `categories` if other categories have
+        all their files.
+        """
         path = self._captions_path(category, split)
         there = [other for other in self._complete if self._captions_path(other, split).is_file()]
         if there and not path.is_file():
@@ -141,7 +145,7 @@ class FashionIQ(AnnotatedQueries):
 
     @cached_property
     def _annotated_splits(self) -> Mapping[str, set[str]]:
-        """Those of train and val of which each category has captions."""
+        """The splits among train and val that have captions, by category."""
         return {
             category: {split for split in ("train", "val") if self._captions_path(category, split).is_file()}
             for category in CATEGORIES
@@ -149,13 +153,13 @@ class FashionIQ(AnnotatedQueries):
 
     @cached_property
     def _complete(self) -> tuple[str, ...]:
-        """The categories that are read and have the captions of each of train and val that any category has."""
+        """The chosen categories that lack no caption file: they have every split that any category has."""
         found = self._annotated_splits
         needed = set().union(*found.values())
         return tuple(category for category in self._categories if needed and found[category] == needed)
 
     def _require_images(self, category: str, split: str, place: Path) -> None:
-        """Raises InputError that names the setting, where a category has no images and others have theirs."""
+        """Raises InputError, which names the setting, if a category lacks its images and others have theirs."""
 
         def has_images(other: str) -> bool:
             names = [triplet.reference_name for triplet in self._annotated(other, split)]
@@ -173,18 +177,19 @@ class FashionIQ(AnnotatedQueries):
         return tuple(kept)
 
     def training_triplets(self) -> tuple[Triplet, ...]:
-        """The annotated training triplets: dress, shirt, toptee."""
+        """Returns the annotated training triplets, in the order dress, shirt, toptee."""
         return self._training_triplets
 
     def training_gallery(self) -> Gallery:
-        """The images that annotated training triplets name."""
+        """Returns the images that annotated training triplets name."""
         return unique_gallery(self.training_triplets(), self.image_path)
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """The images to caption; the prompt's noun is their category.
+        """Returns the images to caption; the prompt's noun is the image's category.
 
-        Of the split files, each entry is one: a name under two categories is captioned under both nouns, as in the
-        published files. Of the triplets, each name is one, under the category of the first triplet that names it.
+        With scope `split`, each entry of the split files is captioned: a name in two categories is captioned under
+        both nouns, as in the published files. With scope `triplets`, each name is captioned once, under the category
+        of the first triplet that names it.
         """
         if scope == "split":
             nouns = [(name, category) for category in self._categories for name in self._split_names(category, "train")]
@@ -206,7 +211,7 @@ class FashionIQ(AnnotatedQueries):
         return PublishedNames(self.root, "mm_data/fiq", "fashioniq_it_llava_{words}.json", triplets_folder="captions")
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """A generated triplet's record: caption1 describes the reference (`candidate`), caption2 the target."""
+        """Returns a generated triplet's record: caption1 describes the reference (`candidate`), caption2 the target."""
         return {
             "target": triplet.target_name,
             "candidate": triplet.reference_name,
@@ -216,13 +221,13 @@ class FashionIQ(AnnotatedQueries):
         }
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
-        """The generated triplets of a file."""
+        """Reads the generated triplets of a file."""
         triplets = self._read(path, "", generated=True)
         report_empty_texts(triplets, path)
         return present(triplets, self._find, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """One split a category; the alternative gallery `val_triplets` holds the images that its triplets name."""
+        """Returns one split per category; its alternative gallery `val_triplets` has only images that triplets name."""
         return tuple(self._evaluation_split(category) for category in self._categories)
 
     def _evaluation_split(self, category: str) -> EvaluationSplit:
@@ -245,7 +250,7 @@ class FashionIQ(AnnotatedQueries):
         )
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """Per category R@10 and R@50, their averages, and the mean of the two averages."""
+        """Returns R@10 and R@50 of each category, their averages, and the mean of the two averages."""
         flat = {f"{category}_{key}": value for category, values in scores.items() for key, value in values.items()}
         averages = {
             f"average_recall_at{k}": mean(values[f"recall_at{k}"] for values in scores.values()) for k in (10, 50)
@@ -253,9 +258,11 @@ class FashionIQ(AnnotatedQueries):
         return {**flat, **averages, "average_recall": mean(averages.values())}
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Each category of train and val, unless no category has captions of the split, and of test where it has them.
+        """Returns one entry per split and category.
 
-        A training triplet needs no entry in the split file; a query does, as its gallery holds no other images.
+        Train and val are left out only if no category has captions of them; test is left out for each category
+        without test captions. A training triplet needs no entry in the split file. A query does, because its gallery
+        contains no other images.
         """
         absent = self.absent_splits if self._complete else ()
         return tuple(
@@ -267,7 +274,7 @@ class FashionIQ(AnnotatedQueries):
 
     @property
     def absent_splits(self) -> tuple[str, ...]:
-        """Those of train and val of which no category has captions."""
+        """The splits among train and val for which no category has captions."""
         found = set().union(*self._annotated_splits.values())
         return tuple(split for split in ("train", "val") if split not in found)
 
@@ -286,5 +293,5 @@ class FashionIQ(AnnotatedQueries):
 
 
 def _annotated_in(root: Path) -> tuple[str, ...]:
-    """The categories of which a folder holds captions, of whatever split."""
+    """Returns the categories with a caption file of any split in the folder."""
     return tuple(category for category in CATEGORIES if any((root / "captions").glob(f"cap.{category}.*.json")))

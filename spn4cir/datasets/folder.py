@@ -1,8 +1,8 @@
-"""A folder of images, sub-folders too, with a table of annotations or without any.
+"""A folder of images, sub-folders included, with or without a table of annotations.
 
-Without annotations the network learns from triplets generated of the images' captions. Some of those are held out
-with their images, to choose the epoch by and to be scored: what they measure is how well texts like the captioner's
-are answered, not texts of people.
+Without annotations, the network is trained on triplets that are generated from the images' captions. Some of these are
+held out with their images. They select the epoch and are scored. Their scores measure how well texts like the
+captioner's are answered, not texts that people write.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 @dataclass(frozen=True)
 class Folder(AnnotatedRows):
-    """Adapter of a folder of images, whose names are their paths from there.
+    """Adapter of a folder of images; an image's name is its path relative to the folder.
 
     Attributes:
-        held_out: without annotations, the share of the images that the queries held out of generated triplets name.
-        annotations: a CSV or parquet file, its path from the folder; None: there are none.
-        queries: generated triplets that were held out.
-        held_out_of: of how many.
+        held_out: without annotations, the share of the images that held-out queries name.
+        annotations: path of a CSV or parquet file, relative to the folder; None for no annotations.
+        queries: the generated triplets that are held out.
+        held_out_of: number of generated triplets before some were held out.
     """
 
     annotations: str | None = None
@@ -37,12 +37,12 @@ class Folder(AnnotatedRows):
     layout: ClassVar[str] = "folder"
     _captions_rule: ClassVar[str] = "the one text as written"
     _gallery_rule: ClassVar[str] = "all images of the folder"
-    _absent: ClassVar[str] = f"is no image of the folder: write its path from there, which ends in {EXPECTED_ENDINGS}"
-    _to_state: ClassVar[str] = "a column 'split' decides it otherwise"
+    _absent: ClassVar[str] = f"is not an image of the folder: write its path from there, ending in {EXPECTED_ENDINGS}"
+    _to_state: ClassVar[str] = "a column 'split' overrides this"
 
     @property
     def _query_source(self) -> str:
-        """Who wrote the queries."""
+        """The origin of the queries: annotated or generated."""
         if self.annotations is not None:
             return "annotated"
         return "generated from captions, held out: their images are in no training triplet"
@@ -57,7 +57,7 @@ class Folder(AnnotatedRows):
         return [self._renamed(row) for row in read_table(self.root / self.annotations)]
 
     def _renamed(self, row: Row) -> Row:
-        """The row with the names of images as the folder has them."""
+        """Returns the row with the names of its images in the spelling of the folder."""
         group, others = (tuple(map(self._spelled, names)) for names in (row.group, row.others))
         reference, target = self._spelled(row.reference), self._spelled(row.target)
         return replace(row, reference=reference, target=target, group=group, others=others)
@@ -66,11 +66,15 @@ class Folder(AnnotatedRows):
         return self.root / (self.annotations or "")
 
     def image_path(self, name: str) -> Path:
-        """The name is a path from the folder."""
+        """Returns the path of an image; its name is the path relative to the folder."""
         return self.root / name
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """Without annotations: queries whose images make up the share, and the triplets that name none of these."""
+        """Divides generated triplets into training triplets and held-out queries.
+
+        The images of the queries make up the share `held_out`; no training triplet names one of them. With
+        annotations, all generated triplets are training triplets.
+        """
         if self.annotations is not None:
             return tuple(generated), ()
         names = {name for triplet in generated for name in names_of(triplet)}
@@ -84,12 +88,12 @@ class Folder(AnnotatedRows):
         return training, queries
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> "Folder":
-        """Without annotations: scored by these."""
+        """Returns the layout with these generated triplets as its queries; with annotations, the layout itself."""
         return self if self.annotations is not None else replace(self, queries=tuple(generated), held_out_of=of)
 
     @property
     def _assigned(self) -> Sequence[Assigned]:
-        """Without annotations: the generated queries that were held out."""
+        """The rows that state no split; without annotations, the generated queries that are held out."""
         if self.annotations is not None or not self.queries:
             return super()._assigned
         rule = (
@@ -99,13 +103,13 @@ class Folder(AnnotatedRows):
         return (Assigned("val", len(self.queries), self.held_out_of, rule),)
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """Without annotations, the queries that were held out, over all images."""
+        """Returns the annotated splits; without annotations, the held-out queries, ranked against all images."""
         if self.annotations is not None:
             return super().evaluation_splits()
         return (self._split("val", list(self.queries)),) if self.queries else ()
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """Without annotations, all images are there to learn from."""
+        """Returns the rows of each split; without annotations, a train split of all images and no triplets."""
         if self.annotations is not None:
             return super().annotated_splits()
         return (AnnotatedSplit("train", (), dict(zip(self._every.names, self._every.paths, strict=True))),)

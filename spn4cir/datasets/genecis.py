@@ -1,4 +1,4 @@
-"""GeneCIS: four tasks, each query with a small gallery of its own; it is only scored.
+"""GeneCIS: four tasks, each query with a small gallery of its own; it has no training split.
 
 Source: https://github.com/facebookresearch/genecis.
 """
@@ -30,16 +30,16 @@ from spn4cir.images.crops import Crop, split_view
 from spn4cir.images.reading import is_there
 from spn4cir.types import EvaluationSplit, Triplet
 
-# Whether a task's images are parts of Visual Genome's, or COCO's val2017 as they are.
+# True if a task's images are crops of Visual Genome images; False if they are whole images of COCO's val2017.
 TASKS = {"focus_attribute": True, "change_attribute": True, "focus_object": False, "change_object": False}
 _KS = (1, 2, 3)
-# The share by which the authors' evaluation enlarges the boxes.
+# Share by which the authors' evaluation enlarges the boxes.
 _GROW = 0.7
-# An upper bound of an image's side in pixels; numbers that are not finite are above it.
+# An upper bound of an image's side in pixels; it also excludes numbers that are not finite.
 _FAR = 1_000_000
-# Ids have at most eight digits; the images of the object tasks are named by twelve.
+# Ids have at most eight digits; file names of the object tasks have twelve.
 _NUMBER = re.compile(r"[0-9]{1,12}")
-# Visual Genome comes in two folders; the authors hold all of it in one.
+# Visual Genome is published in two folders; the authors use one with all images.
 _GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
 
 
@@ -47,13 +47,13 @@ _GENOME = ("VG_100K_all", "VG_100K", "VG_100K_2")
 class GeneCis:
     """Adapter of a GeneCIS folder.
 
-    An image of the object tasks is named by its COCO id, one of the attribute tasks by its Visual Genome id and box.
+    In the object tasks an image's name is its COCO id, in the attribute tasks its Visual Genome id and box.
 
     Attributes:
-        root: the folder.
+        root: the folder of the data set.
         missing: whether a query with an absent image, distractors included, is an error or is left out.
         query_text: the text of a query, with the field `{condition}`.
-        tasks: the tasks that are scored.
+        tasks: the tasks to score.
     """
 
     root: Path
@@ -90,12 +90,12 @@ class GeneCis:
 
     @staticmethod
     def find_parts(root: Path) -> dict[str, tuple[str, ...]]:
-        """The setting for the tasks of which a folder contains the queries, where these are not all four."""
+        """Returns the setting `tasks` for a folder that contains the queries of only some tasks, else empty."""
         found = _tasks_in(root)
         return {} if found in ((), tuple(TASKS)) else {"tasks": found}
 
     def _read(self, task: str) -> tuple[tuple[Triplet, ...], dict[str, Path]]:
-        """The queries of a task, and the path of each image that they name."""
+        """Reads the queries of a task, and the path of each image that they name."""
         path, places, triplets = _annotations(self.root, task), dict[str, Path](), []
         there = _tasks_in(self.root)
         if there and task not in there:
@@ -137,7 +137,7 @@ class GeneCis:
         return next((place for place in places if is_there(place)), places[0])
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """A split a task; its gallery is all images of the task's queries, of which each query has its own."""
+        """Returns one split per task; its gallery is all images of the task, from which each query has its own."""
         return tuple(self._evaluation_split(task) for task in self._tasks)
 
     def _evaluation_split(self, task: str) -> EvaluationSplit:
@@ -155,17 +155,17 @@ class GeneCis:
         return EvaluationSplit(task, triplets, gallery, {}, left_out, absent, own_galleries=True)
 
     def _has_images(self, task: str) -> bool:
-        """Whether images of a task are on disk."""
+        """Whether enough images of a task are on disk (`are_enough`)."""
         return are_enough([is_there(place) for place in self._read(task)[1].values()], self.missing)
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """R@k of each task within the query's gallery, and their averages."""
+        """Returns R@k of each task within the queries' own galleries, and their averages."""
         flat = {f"{task}_{key}": value for task, values in scores.items() for key, value in values.items()}
         keys = [f"recall_subset_at{k}" for k in _KS]
         return flat | {f"average_{key}": mean(values[key] for values in scores.values()) for key in keys}
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """One a task; images are checked as the whole files that they are parts of."""
+        """Returns one split per task; a crop is checked as the whole image that it is cut from."""
         splits = []
         for task in self._tasks:
             triplets, places = self._read(task)
@@ -175,7 +175,7 @@ class GeneCis:
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """Returns no folder: those of Visual Genome and COCO contain many images that no query names."""
+        """Empty: the folders of Visual Genome and COCO contain many images that no query names."""
         return ()
 
 
@@ -184,12 +184,15 @@ def _annotations(root: Path, task: str) -> Path:
 
 
 def _tasks_in(root: Path) -> tuple[str, ...]:
-    """The tasks of which a folder holds the queries."""
+    """Returns the tasks with a file of queries in the folder."""
     return tuple(task for task in TASKS if _annotations(root, task).is_file())
 
 
 def _image_id(image: dict[str, Any], name: str, path: Path, position: int) -> int:
-    """The id of an image, which Visual Genome's files write as a number or as text. Raises InputError as `field`."""
+    """Reads the id of an image, which Visual Genome's files write as a number or as text.
+
+    Raises InputError for an absent id and for one that is not a number.
+    """
     value = image.get(name)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return int(value)

@@ -1,4 +1,4 @@
-"""The images of one folder by their file names without the ending."""
+"""The images of one folder by their file name without its ending."""
 
 import os
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from spn4cir.images.endings import image_endings, split_ending
 from spn4cir.images.spelling import Spellings
 from spn4cir.images.usable import unusable
 
-# Of several files of one name the first of these counts, then any other ending of an image, in their order.
+# The order of preference among several files of one name; other image endings follow alphabetically.
 _FIRST = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
 class ImagesByName:
-    """Finds images whatever their ending.
+    """Finds images by name, with any ending.
 
-    Of several files of one name, the first that can be decoded counts, in the order png, jpg, jpeg, other endings.
+    If several files have one name, the first that can be decoded is used, in the order png, jpg, jpeg, other endings.
 
     Attributes:
-        folder: the folder of the images; folders below it are not read.
+        folder: the folder of the images; its sub-folders are not read.
     """
 
     folder: Path
 
     def find(self, name: str) -> Path | None:
-        """The path of an image, with accents in whatever form its file name has them; None where it is absent."""
+        """Returns the path of an image, or None if it is absent; the Unicode form of accents makes no difference."""
         return self._paths.get(name) or self._paths.get(self._spellings.find(name) or name)
 
     @cached_property
@@ -45,7 +45,7 @@ class ImagesByName:
         return {name: paths[0] for name, paths in found.items()} | usable
 
     def _candidates(self) -> dict[str, list[Path]]:
-        """The files of each name, in the order in which they count."""
+        """Returns the files of each name, in order of preference."""
         with os.scandir(self.folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
         by_ending: dict[str, list[tuple[str, str]]] = {}

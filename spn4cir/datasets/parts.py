@@ -1,4 +1,4 @@
-"""Data sets of several parts (categories, tasks), of which a folder may contain some alone."""
+"""Data sets of several parts (categories, tasks); a folder may contain only some of them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,33 +8,33 @@ from spn4cir.errors import InputError
 
 
 def choose_parts(chosen: Sequence[str], known: Sequence[str], setting: str, root: Path) -> tuple[str, ...]:
-    """The parts of a data set that a setting names, in the data set's own order.
+    """Returns the parts of a data set that a setting names, in the data set's own order.
 
-    Raises InputError where it names none, or one that is not known.
+    Raises InputError if the setting names no part or an unknown one.
     """
     if not chosen or (strange := [part for part in chosen if part not in known]):
         found = f"'{strange[0]}' is not known" if chosen else "names none"
-        raise InputError(f"{root}: {setting}: {found}; choose of: {', '.join(known)}")
+        raise InputError(f"{root}: {setting}: {found}; choose from: {', '.join(known)}")
     return tuple(part for part in known if part in chosen)
 
 
 def naming_parts(setting: str, there: Sequence[str]) -> str:
-    """What to do where some parts of a data set are not there, for messages."""
+    """Returns the advice of messages about absent parts of a data set."""
     return (
-        f"add what is absent, or name what is there: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
+        f"add the absent parts, or choose the others: {setting}: [{', '.join(there)}] in params.yaml, or --{setting} "
         f"{','.join(there)}"
     )
 
 
 def are_enough(there: Sequence[bool], missing: Missing) -> bool:
-    """Whether images are there to read a part: at least half of them, or under `skip` any."""
+    """Whether enough images of a part are on disk to read it: at least half of them or, under `skip`, one."""
     return any(there) if missing == "skip" else 2 * sum(there) >= len(there)
 
 
 def require_images(
     part: str, parts: Sequence[str], has_images: Callable[[str], bool], setting: str, place: Path
 ) -> None:
-    """Raises InputError that names the setting, where a part has no images and other parts have theirs.
+    """Raises InputError, which names the setting, if a part lacks its images and other parts have theirs.
 
     Args:
         part: the part that is read.

@@ -1,4 +1,4 @@
-"""Protocols of annotation layouts. Only layouts know the file names of a data set."""
+"""Protocols that annotation layouts implement. Only layouts know the file names of a data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 @dataclass(frozen=True)
 class SubmissionFile:
-    """One file of a server: a JSON object of its header and, by query id, a list of image names.
+    """A file for a test server: a JSON object with header keys and, by query id, a list of image names.
 
     Attributes:
         metric: the metric that the server computes.
-        pattern: its name, with the field `{name}`.
-        count: how many names a query has.
-        query: the noun of a query id, as in `pair`.
+        pattern: file name, with the field `{name}`.
+        count: number of names per query.
+        query: noun for a query, used before its id in messages, e.g. `pair`.
         split: name of the test split.
         header: further keys and values of the file.
-        of_subset: the names are of the query's subset alone.
-        integers: names are written as integers.
-        own_reference: a query may list its own reference.
-        max_bytes: how large it may be; None: no limit is known.
+        of_subset: whether a query lists only names of its subset.
+        integers: whether names are written as integers.
+        own_reference: whether a query may list its own reference.
+        max_bytes: largest size that the server accepts; None if no limit is known.
     """
 
     metric: str
@@ -44,18 +44,18 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """Which figures the queries of a data set are scored by, and the rules that the metrics file states.
+    """The metrics of a data set's queries, and the rules that the metrics file states.
 
     Attributes:
-        gallery: which images a gallery contains.
-        captions: how the captions of a query become one text.
-        recall_ks: the k of the recalls over the whole gallery; empty where there are none.
-        subset_ks: the k of the recalls within each query's subset; empty where there are none.
-        map_ks: the k of the mean average precision over all targets of a query; empty where there is none.
-        selection: key of the score by which the best epoch is kept; empty for a data set without a training split.
-        queries: who wrote the queries.
-        parts: the categories or tasks that are read, by the setting's name; empty where all are, or there are none.
-        assigned: how rows or queries that state no split came into theirs; empty where all state it.
+        gallery: rule that says which images a gallery contains.
+        captions: rule that turns the captions of a query into one text.
+        recall_ks: values of k for recalls over the whole gallery; empty for no such recalls.
+        subset_ks: values of k for recalls within each query's subset; empty for no such recalls.
+        map_ks: values of k for the mean average precision over all targets of a query; empty for none.
+        selection: key of the score that selects the best epoch; empty for a data set without a training split.
+        queries: origin of the queries, e.g. `annotated`.
+        parts: categories or tasks that are read, by the setting's name; empty if all are read or the layout has none.
+        assigned: rows or queries that state no split, with the rule that assigned one; empty if all state it.
     """
 
     gallery: str
@@ -74,14 +74,14 @@ class AnnotatedSplit:
     """The content of a split's annotation files, whether or not its images are on disk.
 
     Attributes:
-        split: `train`, `val`, `test`, `test1`.
-        triplets: its triplets.
-        images: paths of the images that the split needs; a triplet that names another image is of no use.
-        listed: the names that the annotation files say; None: all of `images`.
-        category: FashionIQ's dress, shirt or toptee; empty where there is none.
-        setting: the setting that chooses this category or task; empty where none does.
-        absent: the fault that is reported for a name that a triplet has and `images` lacks.
-        whole_subsets: whether a triplet is of use only with every image of its subset.
+        split: name of the split: `train`, `val`, `test`, `test1` or a task.
+        triplets: the triplets of the split.
+        images: paths of the images that the split needs; a triplet that names another image cannot be used.
+        listed: names that the annotation files list; None for all of `images`.
+        category: FashionIQ's dress, shirt or toptee; empty for no category.
+        setting: the setting that chooses this category or task; empty for none.
+        absent: fault that is reported for an image that a triplet names and `images` lacks.
+        whole_subsets: whether a triplet can be used only if all images of its subset are on disk.
     """
 
     split: str
@@ -95,85 +95,86 @@ class AnnotatedSplit:
 
 
 class Benchmark(Protocol):
-    """Queries with their galleries over one root folder, as evaluation and check-data read them.
+    """Queries and their galleries in one root folder, as evaluation and check-data read them.
 
     Attributes:
-        published: name of this layout's published settings in `params.yaml`.
+        published: name of the layout's published settings in `params.yaml`.
     """
 
     published: ClassVar[str]
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """Which figures the queries are scored by, and the rules that the metrics file states."""
+        """The metrics of the queries, and the rules that the metrics file states."""
 
     @property
     def official(self) -> Mapping[str, int]:
-        """Totals of the data set as published, by what they count (`val triplets`, `val dress images`, ...)."""
+        """Published totals of the data set, by name (`val triplets`, `val dress images`, ...)."""
 
     @property
     def root(self) -> Path:
-        """The folder of the data set; it is only read."""
+        """The folder of the data set; nothing is written to it."""
 
     @property
     def image_folders(self) -> tuple[Path, ...]:
-        """The folders of its images; empty where they contain images of other data sets too."""
+        """The folders of the data set's images; empty if they also contain images of other data sets."""
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
-        """The validation queries with their galleries; none where none are annotated and none were held out.
+        """Returns the validation queries with their galleries; empty if none are annotated or held out.
 
-        A query whose target is its own reference, or that lacks an image, is an InputError, or left out under `skip`.
+        Raises InputError for a query that has its reference as its target or lacks an image; under `missing=skip`
+        such queries are left out.
         """
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
-        """The flat scores of the metrics file, from those of each split (`recall_at10`, `map_at10`, ...)."""
+        """Returns the flat scores of the metrics file, from those of each split (`recall_at10`, `map_at10`, ...)."""
 
     @property
     def absent_splits(self) -> tuple[str, ...]:
-        """The published splits that a stage reads and whose annotation files are not in the folder."""
+        """The published splits that a stage reads and that have no annotation files in the folder."""
 
     def annotated_splits(self) -> tuple[AnnotatedSplit, ...]:
-        """The splits whose annotation files are in the folder, whatever `missing`.
+        """Returns the splits that have annotation files in the folder, with all triplets, whatever `missing` says.
 
-        Raises InputError for a damaged file, and where there are no annotation files.
+        Raises InputError for a damaged file, and if there are no annotation files.
         """
 
 
 class Submittable(Benchmark, Protocol):
-    """A benchmark whose test queries a server scores.
+    """A benchmark with test queries that a server scores.
 
     Attributes:
-        submission: the files that the server takes.
+        submission: the files that the server accepts.
     """
 
     submission: ClassVar[tuple[SubmissionFile, ...]]
 
     def test_split(self) -> EvaluationSplit:
-        """The test queries, which have no targets."""
+        """Returns the test queries, which have no targets, and their gallery."""
 
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
-        """The test queries and the names of the test gallery, from the annotation files alone."""
+        """Returns the test queries and the names of the test gallery, from the annotation files alone."""
 
     def other_queries(self) -> Mapping[str, tuple[Triplet, ...]]:
-        """Queries of other splits over the same gallery, by split; the authors' scripts score files of them."""
+        """Returns the queries of other splits over the test gallery, by split; the authors' scripts can score them."""
 
 
 class Layout(Benchmark, Protocol):
     """A benchmark with a training split."""
 
     def image_path(self, name: str) -> Path:
-        """Path of the training image `name`; the file may be absent."""
+        """Returns the path of the training image `name`; the file may be absent."""
 
     def training_triplets(self) -> tuple[Triplet, ...]:
-        """The annotated training triplets, in file order; those with a missing image left out under `skip`."""
+        """Returns the annotated training triplets, in file order; under `skip`, without those that lack an image."""
 
     def training_gallery(self) -> Gallery:
-        """The images that annotated training triplets name: in file order, reference before target."""
+        """Returns the images that annotated training triplets name: in file order, reference before target."""
 
     def caption_images(self, scope: Literal["split", "triplets"]) -> tuple[CaptionedImage, ...]:
-        """The images to caption: all of the train split files, or those that triplets name.
+        """Returns the images to caption: all images of the train split files, or those that triplets name.
 
-        A name that comes twice is captioned twice, and the last caption counts.
+        A name that occurs twice is captioned twice, and its last caption is used.
         """
 
     @property
@@ -181,13 +182,18 @@ class Layout(Benchmark, Protocol):
         """Names of the files of captions, unique images and generated triplets."""
 
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
-        """A generated triplet as the original code reads it."""
+        """Returns the record of a generated triplet in the form that the original code reads."""
 
     def read_generated(self, path: Path) -> tuple[Triplet, ...]:
-        """The generated triplets of a file."""
+        """Reads the generated triplets of a file."""
 
     def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
-        """The generated triplets to learn from, and those that are held out as queries where none are annotated."""
+        """Divides generated triplets into training triplets and, if no queries are annotated, held-out queries."""
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:
-        """The layout scored by these queries, held out of so many generated triplets, where none are annotated."""
+        """Returns the layout with these held-out queries, or the layout itself if queries are annotated.
+
+        Args:
+            generated: the held-out queries.
+            of: number of generated triplets before some were held out.
+        """

@@ -6,13 +6,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PublishedNames:
-    """What the files of a data set are called, and where published ones are searched for.
+    """File names of a data set's captions, unique images and generated triplets, and paths of published ones.
 
     Attributes:
         root: the folder of the data set.
-        captions_folder: the folder of published captions, from the root.
+        captions_folder: folder of published captions, relative to the root.
         captions_pattern: file name of captions, with the field `{words}`.
-        triplets_folder: the folder of published generated triplets, from the root.
+        triplets_folder: folder of published generated triplets, relative to the root.
         triplets_pattern: file name of generated triplets, with the field `{family}`.
     """
 
@@ -23,11 +23,11 @@ class PublishedNames:
     triplets_pattern: str = "cap.extend_{family}.train.json"
 
     def captions_name(self, words: int) -> str:
-        """File name of the captions of that many words."""
+        """Returns the file name of the captions of that many words."""
         return self.captions_pattern.format(words=words)
 
     def captions(self, words: int) -> Path:
-        """Path of the published captions of that many words."""
+        """Returns the path of the published captions of that many words."""
         return self.root / self.captions_folder / self.captions_name(words)
 
     @property
@@ -36,9 +36,9 @@ class PublishedNames:
         return self.root / "optimized_images.json"
 
     def triplets_name(self, family: str) -> str:
-        """File name of the generated triplets of a family."""
+        """Returns the file name of the generated triplets of a family."""
         return self.triplets_pattern.format(family=family)
 
     def triplets(self, family: str) -> Path:
-        """Path of the published generated triplets of a family."""
+        """Returns the path of the published generated triplets of a family."""
         return self.root / self.triplets_folder / self.triplets_name(family)

@@ -1,4 +1,4 @@
-"""Reading annotation records: fields that must be there, and images that may be missing."""
+"""Reads fields of annotation records, and leaves out triplets and images that are absent or broken."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ _LISTED = "spn4cir check-data lists them all"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """A JSON list of objects. Raises InputError for anything else."""
+    """Reads a JSON list of objects. Raises InputError for anything else."""
     records = read_json(path)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file")
@@ -28,9 +28,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
-    """The value of a field; a string must not be blank. `text_field` reads annotators' texts, which may be blank.
+    """Reads a field. A string must not be blank; `text_field` reads annotators' texts, which may be blank.
 
-    Raises InputError when it is absent, null, blank or of another type.
+    Raises InputError if the field is absent, null, blank or of another type.
     """
     if name not in record:
         raise InputError(f"{path}: triplet {position} lacks the field '{name}'; add it or remove the triplet")
@@ -43,7 +43,7 @@ def field(record: dict[str, Any], name: str, kind: type, path: Path, position: i
 
 
 def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> str:
-    """An annotated text, unchanged; published files contain blank ones. Raises InputError for anything but a string."""
+    """Reads an annotated text, unchanged; published files contain blank ones. Raises InputError if it is not text."""
     text = field(record, name, object, path, position)
     if not isinstance(text, str):
         raise InputError(f"{path}: triplet {position}: field '{name}' is {text!r}, expected text")
@@ -51,7 +51,7 @@ def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> 
 
 
 def integer_field(record: dict[str, Any], name: str, path: Path, position: int) -> int:
-    """An integer. Raises InputError for anything else, also for true and false."""
+    """Reads an integer. Raises InputError for anything else, including true and false."""
     value = field(record, name, int, path, position)
     if isinstance(value, bool):
         raise InputError(f"{path}: triplet {position}: field '{name}' is {value}, expected an int")
@@ -59,7 +59,7 @@ def integer_field(record: dict[str, Any], name: str, path: Path, position: int) 
 
 
 def list_field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> list[Any]:
-    """A list of values of one kind. Raises InputError for anything else."""
+    """Reads a list of values of one type. Raises InputError for anything else."""
     values: list[Any] = field(record, name, list, path, position)
     if not all(type(value) is kind for value in values):
         raise InputError(
@@ -69,7 +69,7 @@ def list_field(record: dict[str, Any], name: str, kind: type, path: Path, positi
 
 
 def check_query_ids(triplets: Sequence[Triplet], what: str, path: Path) -> None:
-    """Raises InputError for a query id that occurs twice; `what` is its name, as in `pair id`."""
+    """Raises InputError for a query id that occurs twice; `what` names the id in the message, e.g. `pair id`."""
     seen: set[int] = set()
     for triplet in triplets:
         if triplet.query_id in seen:
@@ -78,7 +78,7 @@ def check_query_ids(triplets: Sequence[Triplet], what: str, path: Path) -> None:
 
 
 def fill_template(template: str, fields: Mapping[str, str]) -> str:
-    """The template with its fields filled in. Raises InputError for one with other fields, or with none of these."""
+    """Fills in a template. Raises InputError if it contains none of the fields, or others."""
     try:
         parts = [part for _, *part in Formatter().parse(template) if part[0] is not None]
     except ValueError:
@@ -90,9 +90,9 @@ def fill_template(template: str, fields: Mapping[str, str]) -> str:
 
 
 def captions_field(record: dict[str, Any], name: str, path: Path, position: int) -> tuple[str, ...]:
-    """Modification texts: a string or a list of strings, as they are; published files hold empty ones too.
+    """Reads modification texts, a string or a list of strings, unchanged; published files contain empty ones too.
 
-    Raises InputError when the field is absent or of another type, as null is, and for a list without a text.
+    Raises InputError if the field is absent, null, of another type, or an empty list.
     """
     value = field(record, name, object, path, position)
     captions = [value] if isinstance(value, str) else value
@@ -109,13 +109,13 @@ def report_empty_texts(generated: Sequence[Triplet], path: Path) -> None:
     if empty := sum(triplet.has_empty_text for triplet in generated):
         print(
             f"{path}: {empty} of {len(generated)} generated triplets have an empty text, which is used as it is; "
-            "check the captions that they were made of",
+            "check the captions that they were made from",
             file=sys.stderr,
         )
 
 
 def on_disk(paths: Mapping[str, Path]) -> Callable[[str], Path | None]:
-    """A function from a name to its path; it returns None for a name that `paths` lacks or whose image is absent."""
+    """Returns a function from a name to its path; the result is None for an unknown name or an absent file."""
 
     def find(name: str) -> Path | None:
         path = paths.get(name)
@@ -127,15 +127,18 @@ def on_disk(paths: Mapping[str, Path]) -> Callable[[str], Path | None]:
 def present(
     triplets: Sequence[Triplet], find: Callable[[str], Path | None], missing: Missing, place: str
 ) -> tuple[Triplet, ...]:
-    """The triplets whose images are all there and, under `skip`, can be decoded.
+    """Returns the triplets that have all images on disk; under `skip`, the images must also be decodable.
 
-    Raises InputError for the first that lacks one, unless `missing` is skip: then it says how many were left out.
+    Under `skip`, the number of triplets that are left out is reported on stderr.
 
     Args:
-        triplets: of one file.
-        find: where the image of a name is; None where it is not there.
-        missing: whether the others are an error.
-        place: their file, for messages.
+        triplets: triplets of one file.
+        find: function from an image name to its path, None for an absent image.
+        missing: whether the other triplets are an error or are left out.
+        place: the file of the triplets, for messages.
+
+    Raises:
+        InputError: a triplet lacks an image, and `missing` is error.
     """
     places = {name: find(name) for triplet in triplets for name in (triplet.reference_name, *triplet.target_names)}
     absent = {name for name, path in places.items() if path is None}
@@ -154,13 +157,13 @@ def present(
 
 
 def _absent(triplet: Triplet, names: Collection[str]) -> tuple[str, str] | None:
-    """The first of a triplet's images that is one of the names, with its role."""
+    """Returns the first of a triplet's images that is one of the names, with its role."""
     roles = [("reference", triplet.reference_name), *(("target", name) for name in triplet.target_names)]
     return next(((role, name) for role, name in roles if name in names), None)
 
 
 def _broken(places: Mapping[str, Path | None]) -> set[str]:
-    """The names whose images cannot be decoded."""
+    """Returns the names of images that cannot be decoded."""
     faults = unusable(path for path in places.values() if path is not None)
     return {name for name, path in places.items() if path is not None and split_view(path)[0] in faults}
 
@@ -170,9 +173,10 @@ def _causes(absent: int, broken: int) -> str:
 
 
 def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list[Triplet]:
-    """The queries whose targets are other images than their reference, which is removed from the ranking.
+    """Returns the queries that do not have their reference, which is removed from the ranking, as a target.
 
-    Raises InputError for the first of the others, unless `missing` is skip: then it says how many were left out.
+    Raises InputError for the first other query, unless `missing` is skip: then the number of queries that are left out
+    is reported on stderr.
     """
     kept = [triplet for triplet in triplets if triplet.reference_name not in triplet.target_names]
     if len(kept) < len(triplets):
@@ -188,10 +192,12 @@ def findable(triplets: Sequence[Triplet], missing: Missing, place: Path) -> list
 
 
 def present_gallery(names: Sequence[str], paths: Sequence[Path], missing: Missing, place: Path) -> tuple[Gallery, int]:
-    """The images that are on disk and, under `skip`, can be decoded; and how many are not.
+    """Returns the gallery of the images on disk, and the number of images that are left out.
 
-    Raises InputError for the first absent one unless `missing` is skip: then it says how many were left out; and for a
-    gallery without images.
+    Under `skip`, images that are absent or cannot be decoded are left out, and their number is reported on stderr.
+
+    Raises:
+        InputError: an image is absent and `missing` is error, or no image is left.
     """
     there = _usable(paths, missing, place, "images of the gallery")
     if not any(there):
@@ -200,7 +206,10 @@ def present_gallery(names: Sequence[str], paths: Sequence[Path], missing: Missin
 
 
 def usable_gallery(gallery: Gallery, missing: Missing, place: Path) -> Gallery:
-    """Images that are all on disk; under `skip` those that can be decoded, and a line that says how many cannot."""
+    """Leaves out images that cannot be decoded, under `skip`, and reports their number on stderr.
+
+    All images must be on disk. With `missing=error` the gallery is returned unchanged.
+    """
     faults = unusable(gallery.paths) if missing == "skip" else {}
     if not faults:
         return gallery
@@ -210,10 +219,12 @@ def usable_gallery(gallery: Gallery, missing: Missing, place: Path) -> Gallery:
 
 
 def present_images(images: Sequence[CaptionedImage], missing: Missing, place: Path) -> tuple[CaptionedImage, ...]:
-    """The images to caption that are on disk and, under `skip`, can be decoded.
+    """Returns the images to caption that are on disk; under `skip`, they must also be decodable.
 
-    Raises InputError for the first absent one, unless `missing` is skip: then it says how many were left out; and where
-    none is left.
+    Under `skip`, the number of images that are left out is reported on stderr.
+
+    Raises:
+        InputError: an image is absent and `missing` is error, or no image is left.
     """
     there = _usable([image.path for image in images], missing, place, "images to caption")
     if not any(there):

@@ -1,4 +1,4 @@
-"""Annotations as a table: CSV (UTF-8, comma, a header) or parquet, one row a triplet."""
+"""Annotations as a table: CSV (UTF-8, comma, a header) or parquet, one row per triplet."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -25,12 +25,12 @@ class Row:
     Attributes:
         reference: name of the query image.
         target: name of the image to find.
-        texts: what is to be different, as written: an empty one too.
-        split: train, val, test or eval as the table states; empty where it states none.
-        group: the images among which the target is sought besides (CIRR's subset); empty for none.
-        category: what the images show, for the prompt of captions; empty where the table does not say.
-        query: its number; None: its position.
-        others: further images that answer it.
+        texts: modification texts, unchanged; they may be empty.
+        split: train, val, test or eval as the table states; empty if it states none.
+        group: images of a smaller gallery that the query is also ranked against (CIRR's subset); empty for none.
+        category: noun for the images, used in the captioner's prompt; empty if the table states none.
+        query: number of the query; None to use the row's position.
+        others: further targets of the query.
     """
 
     reference: str
@@ -44,26 +44,27 @@ class Row:
 
 
 def read_table(path: Path) -> tuple[Row, ...]:
-    """The rows of a file, in its order.
+    """Reads the rows of a file, in file order.
 
-    A column of splits without a value counts as absent.
+    A column `split` without any value is ignored.
 
-    A group is a key that rows share (its images are those that these rows name), or the names of its images: a list in
-    parquet, joined by `;` in CSV.
+    A group is either a key that rows share, and contains the images that these rows name, or a list of image names:
+    a list in parquet, joined by `;` in CSV.
 
-    Raises InputError that names the first row which lacks a value, and for a file that is absent, of another kind, or
-    without one of the columns reference, target and text.
+    Raises:
+        InputError: the file is absent, is not CSV or parquet, lacks one of the columns reference, target and text, or
+            has a row that lacks a value; the message names the first such row.
     """
     records = list(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
     if not records:
-        raise InputError(f"{path}: holds no row; annotate some triplets, or leave the file out")
+        raise InputError(f"{path}: has no rows; annotate some triplets, or leave the file out")
     if not states_splits(record.get("split") for record in records):
         records = [{key: value for key, value in record.items() if key != "split"} for record in records]
     return rows_of((f"{path}: row {number}", record) for number, record in enumerate(records, start=1))
 
 
 def rows_of(records: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Row, ...]:
-    """The rows of records, each with the place that messages name. Raises InputError for an invalid value."""
+    """Converts records, each with its place for messages, to rows. Raises InputError for an invalid value."""
     rows = [_cells(record, place) for place, record in records]
     keyed: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -86,14 +87,14 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
             for record in reader:
                 if None in record or None in record.values():
                     raise InputError(
-                        f"{path}: line {reader.line_num} has another number of cells than the header; put a text "
-                        'that holds a comma in quotes ("...")'
+                        f"{path}: line {reader.line_num} does not have as many cells as the header; put a text "
+                        'that contains a comma in quotes ("...")'
                     )
                 yield record
     except FileNotFoundError:
         raise _absent(path) from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8 ({error}); save it as one, or as parquet") from None
+        raise InputError(f"{path}: is not a CSV file in UTF-8 ({error}); save it as one, or as parquet") from None
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
@@ -102,7 +103,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         raise _absent(path) from None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is no parquet file ({str(error).splitlines()[0]}); write it again") from None
+        raise InputError(f"{path}: is not a parquet file ({str(error).splitlines()[0]}); write it again") from None
     _check_columns(table.schema.names, path)
     yield from table.select([name for name in (*NEEDED, *OPTIONAL) if name in table.schema.names]).to_pylist()
 
@@ -120,7 +121,7 @@ def _check_columns(found: Any, path: Path) -> None:
 
 
 def _cells(record: dict[str, Any], place: str) -> dict[str, Any]:
-    """The values of a row. Raises InputError for an invalid one."""
+    """Returns the values of a row. Raises InputError for an invalid value."""
     texts = record["text"] if isinstance(record["text"], list) and record["text"] else [record["text"]]
     for name, value in [*((name, record[name]) for name in ("reference", "target")), *(("text", t) for t in texts)]:
         if not isinstance(value, str) or (name != "text" and not value.strip()):

@@ -13,8 +13,8 @@ class RowsBySplit:
     """The rows of each split.
 
     Attributes:
-        rows: the rows of each of `SPLITS`, with their positions in the file.
-        assigned: how rows came into a split that they do not state.
+        rows: rows of each of `SPLITS`, with their positions in the file.
+        assigned: rows that state no split, with the rule that assigned one.
     """
 
     rows: Mapping[str, Sequence[tuple[int, Row]]]
@@ -26,11 +26,11 @@ class RowsBySplit:
         return tuple(split for split in SPLITS if self.rows[split])
 
     def of(self, *splits: str) -> list[tuple[int, Row]]:
-        """The rows of some splits, with their positions."""
+        """Returns the rows of some splits, with their positions."""
         return [row for split in splits for row in self.rows[split]]
 
     def triplets(self, split: str) -> list[Triplet]:
-        """The rows of a split as triplets. Those of train have no subsets, which only evaluation uses."""
+        """Returns the rows of a split as triplets. Train triplets have no subsets, which only evaluation uses."""
         return [
             Triplet(
                 row.reference,
@@ -46,7 +46,7 @@ class RowsBySplit:
 
 
 def divide(rows: Sequence[Row], held_out: float, all_scored: bool) -> RowsBySplit:
-    """Divides rows by the split that they state; `assign_splits` says what becomes of the others."""
+    """Divides rows by the split that they state; `assign_splits` assigns the others."""
     stated, references = [row.split for row in rows], [row.reference for row in rows]
     splits, assigned = assign_splits(stated, references, held_out, all_scored)
     found: dict[str, list[tuple[int, Row]]] = {split: [] for split in SPLITS}

@@ -1,8 +1,8 @@
-"""The three forms in which people hold CC3M, read as numbered parts of named images.
+"""Reads CC3M, in any of the three forms in which it is stored, as numbered parts of named images.
 
-- The authors': files `part_{n}.data` of JSON lines `{url, image, caption: {en}}` beside a folder of images.
-- img2dataset's folders: `00000/000000001.jpg` with a `.json` and a `.txt` of the same name.
-- webdataset's tars: `00000.tar` with the same files as members.
+- Part files of the authors: `part_{n}.data` with JSON lines `{url, image, caption: {en}}`, beside a folder of images.
+- Folders of img2dataset: `00000/000000001.jpg` with a `.json` and a `.txt` of the same name.
+- Tars of webdataset: `00000.tar` with files as in the folders.
 """
 
 import json
@@ -35,9 +35,9 @@ class Listed(NamedTuple):
 
     Attributes:
         name: the image id.
-        path: its path, with or without a file there; a member of a tar is `00000.tar/000000001.jpg`.
-        part: number of its part file, folder or tar.
-        place: where it is named, for messages.
+        path: path of the image, which may be absent; a member of a tar is `00000.tar/000000001.jpg`.
+        part: number of the part file, folder or tar.
+        place: file and line, or path, that names the image, for messages.
     """
 
     name: str
@@ -47,28 +47,29 @@ class Listed(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of a folder, and how the images of some of them are read."""
+    """The parts of a folder by number, and the function that reads the images of some of them."""
 
     places: Mapping[int, Path]
     read: Callable[[Mapping[int, Path]], Iterator[Listed]]
 
 
 def image_id(file: str) -> str:
-    """The id of an image by its file name or a path on any machine: the name without an image's suffix."""
+    """Returns the id of an image: the last part of a file name or path, of any machine, without an image ending."""
     name = PureWindowsPath(file).name  # splits at both kinds of slash
     stem, ending = split_ending(name)
     return stem if ending in image_endings() else name
 
 
 def find_parts(root: Path, missing: Missing) -> Parts:
-    """The parts of the folder, by number.
+    """Finds the parts of a folder of CC3M, by number.
 
     Args:
         root: the folder.
-        missing: what to do with lines of part files that name no image.
+        missing: whether lines of part files that name no image are an error or are left out.
 
-    Raises InputError when the folder is absent, of none or of two of the three forms, compressed, or numbers two parts
-    alike.
+    Raises:
+        InputError: the folder is absent, has none or several of the three forms, contains compressed tars, or has two
+            parts of one number.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; link the folder of CC3M there")
@@ -80,7 +81,7 @@ def find_parts(root: Path, missing: Missing) -> Parts:
     files, tars = _numbered(root, names, _PART_FILE, Path.is_file), _numbered(root, names, _TAR, Path.is_file)
     folders = _numbered(root, names, _FOLDER, Path.is_dir)
     if files and not any(_has_sidecars(folder) for folder in folders.values()):
-        folders = {}  # they hold the images of the part files
+        folders = {}  # they contain the images of the part files
     forms = (
         Parts(files, partial(_read_part_files, root, missing)),
         Parts(folders, _read_folders),
@@ -90,20 +91,20 @@ def find_parts(root: Path, missing: Missing) -> Parts:
 
 
 def _only(root: Path, found: list[Parts]) -> Parts:
-    """The one form that the folder has."""
+    """Returns the one form that the folder has. Raises InputError for none or several."""
     if not found:
         raise InputError(
-            f"{root}: holds neither part_{{n}}.data files with an image folder, nor numbered folders of images, "
+            f"{root}: contains neither part_{{n}}.data files with an image folder, nor numbered folders of images, "
             "nor numbered .tar files; link the folder of CC3M there"
         )
     if len(found) > 1:
         firsts = " and ".join(next(iter(form.places.values())).name for form in found)
-        raise InputError(f"{root}: holds CC3M in {len(found)} forms ({firsts}); keep one, move the other elsewhere")
+        raise InputError(f"{root}: contains CC3M in {len(found)} forms ({firsts}); keep one, move the other elsewhere")
     return found[0]
 
 
 def _numbered(root: Path, names: list[str], pattern: re.Pattern[str], kind: Callable[[Path], bool]) -> dict[int, Path]:
-    """The paths of the names that match, by their number and in its order."""
+    """Returns the paths of the names that match, by number and in number order."""
     places: dict[int, Path] = {}
     for name in names:
         found = pattern.fullmatch(name)
@@ -117,7 +118,7 @@ def _numbered(root: Path, names: list[str], pattern: re.Pattern[str], kind: Call
 
 
 def _has_sidecars(folder: Path) -> bool:
-    """Whether img2dataset wrote the folder."""
+    """Whether img2dataset wrote the folder: it contains a `.json` or `.txt` file."""
     with os.scandir(folder) as entries:
         return any(entry.name.endswith((".json", ".txt")) for entry in entries)
 
@@ -134,9 +135,10 @@ def _read_part_files(root: Path, missing: Missing, places: Mapping[int, Path]) -
 
 
 def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
-    """The number of each line, and the image file that it names; empty lines are passed over.
+    """Yields the number of each line and the image file that it names; empty lines are skipped.
 
-    Raises InputError for a line that names none, unless `missing` is skip: then it says how many were left out.
+    Raises InputError for a line that names no image, unless `missing` is skip: then the number of lines that are left
+    out is reported on stderr.
     """
     left_out = []
     with path.open("rb") as stream:
@@ -158,7 +160,7 @@ def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
 
 
 def _named_image(line: bytes) -> str:
-    """The image file that a line of a part file names. Raises ValueError that says what is wrong with the line."""
+    """Returns the image file that a line of a part file names. Raises ValueError, with the fault, for another line."""
     try:
         record: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -170,7 +172,7 @@ def _named_image(line: bytes) -> str:
 
 
 def _find_images(folder: Path, wanted: frozenset[str]) -> dict[str, Path]:
-    """Paths of the wanted images in the folder and below it; the paths in part files are those of other machines."""
+    """Finds the wanted images in the folder and its sub-folders; the paths in part files are from other machines."""
     found: dict[str, Path] = {}
     others: dict[str, Path] = {}
     for place, _, files in walk_once(folder):
@@ -201,7 +203,7 @@ def _read_tars(places: Mapping[int, Path]) -> Iterator[Listed]:
 
 
 def _listed(parts: Iterable[tuple[int, Path, list[str]]]) -> Iterator[Listed]:
-    """The images among the files of folders or tars, and a line on what else there is than their captions."""
+    """Yields the images of folders or tars; a line on stderr counts files that are neither images nor captions."""
     passed: Counter[str] = Counter()
     for part, place, files in parts:
         passed += passed_over(file for file in files if not file.endswith(".txt"))

@@ -1,4 +1,4 @@
-"""Which split a row belongs to: what its cell or its file's name states, and what becomes of rows that state none."""
+"""Finds the split of annotation rows: as a cell or a file name states it, or assigned by a rule."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from spn4cir.errors import InputError
 
 SPLITS = ("train", "val", "test")
-# The keywords of the Hugging Face hub. To the hub `eval` is test; here it is val where nothing else is.
+# The keywords of the Hugging Face hub. The hub reads `eval` as test; here it is val if no row states val.
 _KEYWORDS = {
     "train": ("train", "training"),
     "val": ("validation", "valid", "val", "dev"),
@@ -31,13 +31,13 @@ _LOT = "held out by lot, a share of {:g} of the references by a hash of their na
 
 
 class Assigned(NamedTuple):
-    """How rows came into a split that they do not state.
+    """A split that was assigned to rows which do not state it, and the rule.
 
     Attributes:
-        split: train or val.
-        rows: how many came into it.
-        of: of how many.
-        rule: why these.
+        split: the assigned split, train or val.
+        rows: number of rows that were assigned.
+        of: number of rows that they were chosen from.
+        rule: the rule that chose them, in words.
     """
 
     split: str
@@ -46,45 +46,45 @@ class Assigned(NamedTuple):
     rule: str
 
     def __str__(self) -> str:
-        """One sentence without its stop."""
+        """Returns a sentence without a full stop."""
         return f"{self.rows:,} of {self.of:,} rows are split {self.split}: {self.rule}"
 
 
 def _keywords_in(text: str) -> set[str]:
-    """The splits whose keywords are in a text, between separators; not eval where val or test is there too."""
+    """Returns the splits that have a keyword, between separators, in a text; eval only if neither val nor test has."""
     found = {_SPLIT_OF[word.lower()] for word in _KEYWORD.findall(text)}
     return found if "train" in found else most_exact(found)
 
 
 def most_exact(splits: set[str]) -> set[str]:
-    """Splits without eval, where there is another one: eval only says that rows are not for training."""
+    """Removes eval from several splits: eval only means that rows are not for training."""
     return splits - {"eval"} or splits
 
 
 def _the_one(text: str, place: object) -> str:
-    """The split that a text states; empty for none. Raises InputError, with `place` in front, for several."""
+    """Returns the split that a text states; empty for none. Raises InputError, which begins with `place`, for two."""
     found = _keywords_in(text)
     if len(found) > 1:
         raise InputError(
             f"{place}: '{text}' states {' and '.join(sorted(found))}; rename it, or state the split of each row in a "
-            "column (of layout table also that of all rows: --table split=val, in params.yaml table.split)"
+            "column (layout table: or of all rows by --table split=val, in params.yaml table.split)"
         )
     return next(iter(found), "")
 
 
 def split_named(word: str) -> str:
-    """The split that one keyword names: train, val or test; empty for another word. Here eval names val."""
+    """Returns the split that a keyword names, with eval as val: train, val or test; empty for another word."""
     split = _SPLIT_OF.get(word.lower(), "")
     return "val" if split == "eval" else split
 
 
 def split_of_path(path: PurePath, place: object) -> str:
-    """The split that a file's name states, else the folder nearest to it: train, val, test or eval; empty for none.
+    """Returns the split that the name of a file states, or else that of the nearest folder above it.
 
-    Below a folder that states another split alone, train is that split: the library `datasets` calls files train
-    where their author gave no split.
+    The result is train, val, test or eval, or empty for none. If the nearest name states train, another split that a
+    folder above states is used instead: the library `datasets` names files train if their author gave no split.
 
-    Raises InputError, with `place` in front, for a name that decides and states several splits.
+    Raises InputError, which begins with `place`, if the name that decides states several splits.
     """
     parts = [part for part in reversed(path.parts) if _keywords_in(part)]
     stated = _the_one(parts[0], place) if parts else ""
@@ -95,18 +95,18 @@ def split_of_path(path: PurePath, place: object) -> str:
 
 
 def split_of_cell(value: Any, place: str) -> str:
-    """The split that a cell states. Raises InputError for a cell that states none, or several."""
+    """Returns the split that a cell states. Raises InputError for a cell that states none, or several."""
     split = _the_one(value, place) if isinstance(value, str) else ""
     if not split:
         raise InputError(
             f"{place}: split is {value!r}, expected one of {', '.join(SPLITS)}; write one, or rename the column "
-            "where it means something else"
+            "if it means something else"
         )
     return split
 
 
 def states_splits(cells: Iterable[Any]) -> bool:
-    """Whether a column of splits has a cell that is not blank; one without any is as good as absent."""
+    """Whether a column of splits has a cell that is not blank; a column of blank cells counts as absent."""
     return not all(_is_blank(cell) for cell in cells)
 
 
@@ -115,24 +115,27 @@ def _is_blank(cell: Any) -> bool:
 
 
 def lot(name: str) -> float:
-    """A number in [0, 1) that the name decides, so that another image in the folder changes no other's lot."""
+    """Returns a number in [0, 1) that depends on the name alone, so that adding images changes no other's number."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
 
 
 def assign_splits(
     stated: Sequence[str], references: Sequence[str], held_out: float, all_scored: bool = False
 ) -> tuple[list[str], list[Assigned]]:
-    """The split of each row, and how rows that do not state it came into theirs.
+    """Assigns a split to each row.
 
-    Rows that state eval are test where others state val, else they are val. Rows that state nothing are val where all
-    are scored; else they are train. Rows that state test are val where no row is val or train. Where no row is val
-    after that, a share of the references of training rows is drawn, whose rows are val.
+    Rows that state eval are test if other rows state val, else val. Rows that state no split are val if `all_scored`,
+    else train. Rows that state test are val if all rows are test. If no row is val after that, a share of the
+    references of train rows is drawn, and the rows of these references are val.
 
     Args:
-        stated: what each row states: train, val, test or eval; empty for nothing.
+        stated: the split that each row states: train, val, test or eval; empty for none.
         references: the name of each row's reference.
-        held_out: the share that is drawn.
-        all_scored: whether rows that state nothing are queries to score.
+        held_out: share of the references that is drawn.
+        all_scored: whether rows that state no split are queries to score.
+
+    Returns:
+        The split of each row, and the assignments of rows that do not state it.
     """
     splits = ["test" if split == "eval" and "val" in stated else split for split in stated]
     assigned: list[Assigned] = []
@@ -154,7 +157,7 @@ def assign_splits(
         return splits, assigned
     pool = stating("train", "")
     drawn = {row: lot(references[row]) for row in pool}
-    first = min(drawn.values(), default=0.0)  # one query there must be
+    first = min(drawn.values(), default=0.0)  # at least one query is needed
     held = [row for row in pool if drawn[row] < held_out or drawn[row] == first]
     assign("val", held, len(pool), _LOT.format(held_out))
     return [split or "train" for split in splits], assigned

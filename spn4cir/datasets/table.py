@@ -1,7 +1,7 @@
-"""Tables as the hub holds them: parquet or arrow files with a reference image, a text and a target image a row.
+"""Tables as on the Hugging Face hub: parquet or arrow files with a reference image, a text and a target image per row.
 
 Images are encoded bytes in the rows, or names that a second table or the folder resolves. Files are read in place
-(`spn4cir.images.table_cells`); to find equal images, the bytes of each are hashed when the data set is opened.
+(`spn4cir.images.table_cells`). The bytes of each image are hashed when the data set is opened, to find equal images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.table_cells import CELL_SUFFIXES
 from spn4cir.types import Gallery, Triplet
 
-# What the columns are called where the settings do not say: of the rows, of the images, of the queries' targets.
+# Default names of the columns: first those of the rows, then of the images, then of the queries' targets.
 COLUMNS = {
     "reference": "reference",
     "target": "target",
@@ -54,29 +54,30 @@ _WORDS = ("split", "category")
 class Table(AnnotatedRows):
     """Adapter of a folder of parquet or arrow files.
 
-    A row's split is what the column `split` states, else what its file's name does, or a folder's above it
-    (`train-00000-of-00001`, `validation/0.parquet`), else what the name of the file with its query's targets does.
-    What becomes of other rows, and where no row is for validation: `spn4cir.datasets.splits.assign_splits`.
+    The split of a row is read from the column `split`, else from the name of its file or a folder above it
+    (`train-00000-of-00001`, `validation/0.parquet`), else from the name of the file with its query's targets.
+    `spn4cir.datasets.splits.assign_splits` assigns a split to the other rows.
 
     Attributes:
-        table: `files`, `images` and `targets`, the files of rows, of named images and of the queries' targets, as
-            patterns of paths from the root; `split`, that of all rows; and `columns`, what they are called where it is
-            not as `COLUMNS` says. `files` not given: all that neither of the others matches. `images` not given:
-            images are in the rows or below the root. `targets` not given: the column `target` names the target.
+        table: settings of the layout. `files`, `images` and `targets` are patterns, relative to the root, for the
+            files of rows, of named images and of the queries' targets. `split` is the split of all rows. `columns`
+            contains the names of columns that differ from `COLUMNS`. Without `files`, all files that neither of the
+            other patterns matches are read. Without `images`, images are in the rows or below the root. Without
+            `targets`, the column `target` names the target.
     """
 
     table: Mapping[str, Any] = field(default_factory=dict)
     layout: ClassVar[str] = "table"
     _captions_rule: ClassVar[str] = "the text as written; of several, joined by ' and '"
-    _absent: ClassVar[str] = "is no image of the tables, and no file of the folder"
+    _absent: ClassVar[str] = "is neither an image of the tables nor a file of the folder"
     _to_state: ClassVar[str] = (
-        "names of files, or a column of splits, decide it otherwise; or --table split=val for all rows (in params.yaml "
+        "names of files or a column of splits override this, or --table split=val for all rows (in params.yaml "
         "table.split)"
     )
 
     @property
     def _gallery_rule(self) -> str:
-        """Named images where there is a table of them."""
+        """The rule that says which images a gallery contains: all named images, if a table names them."""
         return "all named images" if self.table.get("images") else "the images that the rows of the split name"
 
     @cached_property
@@ -103,7 +104,7 @@ class Table(AnnotatedRows):
         return columns
 
     def _matching(self, which: str) -> list[Path]:
-        """The files of a pattern. Raises InputError for one that matches none."""
+        """Finds the files of a pattern. Raises InputError if no file matches."""
         pattern = self.table.get(which)
         if pattern is None:
             return []
@@ -120,14 +121,14 @@ class Table(AnnotatedRows):
 
     @cached_property
     def _files(self) -> list[Path]:
-        """The files of rows."""
+        """The files that contain the rows."""
         if self.table.get("files") is not None:
             return self._matching("files")
         others = {*self._matching("images"), *self._matching("targets")}
         every = (path for suffix in CELL_SUFFIXES for path in self.root.rglob(f"*{suffix}"))
         found = sorted(path for path in every if path not in others and not path.name.startswith("."))
         if not found:
-            raise InputError(f"{self.root}: holds no {' or '.join(CELL_SUFFIXES)} file of rows; name another folder")
+            raise InputError(f"{self.root}: contains no {' or '.join(CELL_SUFFIXES)} file of rows; name another folder")
         return found
 
     def _open(self, path: Path, *needed: str) -> TableFile:
@@ -135,7 +136,7 @@ class Table(AnnotatedRows):
 
     @cached_property
     def _found(self) -> tuple[TableImages, list[tuple[str, dict[str, Any]]]]:
-        """The images by name, and the records with their places."""
+        """The images by name, and the records, each with its place for messages."""
         own = ("reference",) if self.table.get("targets") else ("reference", "target")
         named = [key for key in _OPTIONAL if key in (self.table.get("columns") or {})]
         images = [self._open(path, "image_name", "image") for path in self._matching("images")]
@@ -151,7 +152,7 @@ class Table(AnnotatedRows):
     def _records(
         self, table: TableFile, cells: list[dict[str, Embedded | str | None]], images: TableImages
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """A table's rows, with the names of their images instead of the images."""
+        """Yields the records of a table, with the names of images instead of the images."""
         stated = {key: table.words(key) if key in _WORDS else table.values(key) for key in _PLAIN if table.has(key)}
         if "split" in stated and (self.table.get("split") or not states_splits(stated["split"])):
             del stated["split"]
@@ -162,12 +163,12 @@ class Table(AnnotatedRows):
             yield f"{table.path}: row {number}", record | named
 
     def _named_splits(self, path: Path) -> set[str]:
-        """The split of all rows, or the one that the names of a file and of the folders above it state."""
+        """Returns the split of all rows, or the split that the names of a file and of the folders above it state."""
         return {self.table.get("split") or split_of_path(path.relative_to(self.root), path)} - {""}
 
     @property
     def _all_scored(self) -> bool:
-        """Queries with a table of targets, as benchmarks publish them, are there to be scored."""
+        """True with a table of targets: benchmarks publish their queries in this form."""
         return self.table.get("targets") is not None
 
     @property
@@ -175,7 +176,7 @@ class Table(AnnotatedRows):
         return self._found[0].gallery
 
     def _candidates(self, triplets: Sequence[Triplet]) -> Gallery:
-        """All named images, or without such a table the images that the queries name."""
+        """Returns all named images or, without a table of images, the images that the queries name."""
         if self.table.get("images"):
             return self._found[0].named
         return self._every.restrict(
@@ -183,10 +184,10 @@ class Table(AnnotatedRows):
         )
 
     def _read(self) -> Sequence[Row]:
-        """The rows, in the order of their files."""
+        """Reads the rows, in the order of their files."""
         records = self._found[1] if self.table.get("targets") is None else self._with_targets()
         if not records:
-            raise InputError(f"{self._place()}: the tables hold no row; name other files")
+            raise InputError(f"{self._place()}: the tables have no rows; name other files")
         numbers = query_numbers([record.get("query") for _, record in records])
         return rows_of(
             (place, record | {"query": number, "category": _noun(record)} | _named_split(record, place))
@@ -194,7 +195,7 @@ class Table(AnnotatedRows):
         )
 
     def _with_targets(self) -> list[tuple[str, dict[str, Any]]]:
-        """The records with the images that the table of targets gives their query, the best first."""
+        """Adds the targets of each record's query, from the table of targets, with the highest score first."""
         (found, splits), records = self._answers(), []
         for place, record in self._found[1]:
             query = identity(record.get("query"))
@@ -210,7 +211,7 @@ class Table(AnnotatedRows):
         return records
 
     def _answers(self) -> tuple[dict[str, list[tuple[float, str]]], dict[str, set[str]]]:
-        """The images that answer each query, each with its score turned round; and the splits that its files state."""
+        """Returns each query's targets with their negated scores, and the splits that the names of its files state."""
         found: dict[str, list[tuple[float, str]]] = {}
         splits: dict[str, set[str]] = {}
         for path in self._matching("targets"):
@@ -228,12 +229,12 @@ class Table(AnnotatedRows):
         return self.root
 
     def image_path(self, name: str) -> Path:
-        """The cell that holds the image, or a path from the folder."""
+        """Returns the path of the image's cell; the path of another name is relative to the folder."""
         return self._found[0].paths.get(name, self.root / name)
 
 
 def _number(score: Any, place: str) -> float:
-    """A score, which some tables hold as text. Raises InputError for what is no number."""
+    """Converts a score, which some tables store as text. Raises InputError if it is not a number."""
     try:
         number = float(score)
     except (TypeError, ValueError):
@@ -244,21 +245,21 @@ def _number(score: Any, place: str) -> float:
 
 
 def _named_split(record: dict[str, Any], place: str) -> dict[str, str]:
-    """The split that the names of a row's files state. A row that any of them names for evaluation is not for training.
+    """Returns the split that the names of a row's files state; train only if no name states another split.
 
-    Raises InputError where they name it for two.
+    Raises InputError if they state two splits besides train.
     """
     named = record.get("named", set())
     split, *others = sorted(most_exact(named - {"train"} or named)) or [""]
     if others:
         raise InputError(
-            f"{place}: the names of its files state {split} and {others[0]}; rename one, or say what all rows are by "
-            "--table split=val (in params.yaml table.split)"
+            f"{place}: the names of its files state {split} and {others[0]}; rename one, or give the split of all rows "
+            "by --table split=val (in params.yaml table.split)"
         )
     return {"split": split} if split else {}
 
 
 def _noun(record: dict[str, Any]) -> str:
-    """The category; a number, which is no word for a prompt, is none."""
+    """Returns the category of a record; empty for a number, which cannot be used in a prompt."""
     category = record.get("category")
     return category if isinstance(category, str) else ""

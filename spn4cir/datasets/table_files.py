@@ -1,4 +1,4 @@
-"""The files of layout `table`: the images inside them, what these are called, and the ids of their rows."""
+"""Reads the files of layout `table`: their images, the names of these, and the ids of rows."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
 from spn4cir.types import Gallery
 
 _DIGITS = 32
-# As many digits as always fit into 64 bits.
+# Any number of this many digits fits into 64 bits.
 _ID_DIGITS = 18
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
@@ -29,8 +29,8 @@ class Embedded:
 
     Attributes:
         path: path of the cell (`spn4cir.images.table_cells`).
-        digest: of its bytes; empty where it holds none.
-        label: the path that the table gives beside the bytes; empty for none.
+        digest: digest of the cell's bytes; empty for a cell without bytes.
+        label: path that the table stores beside the bytes; empty for none.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Embedded:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file of rows whose columns go by the keys of the layout.
+    """A file of rows; its columns are accessed by the keys of the layout.
 
     Attributes:
         path: the file.
-        rows: its content.
-        columns: names by key; some may be absent from the file.
+        rows: content of the file.
+        columns: column names by key; some may be absent from the file.
     """
 
     path: Path
@@ -54,15 +54,15 @@ class TableFile:
 
     @classmethod
     def open(cls, path: Path, columns: Mapping[str, str], needed: Sequence[str]) -> "TableFile":
-        """Opens a file. Raises InputError for a needed column that it lacks, listing those there, and for one twice."""
+        """Opens a file. Raises InputError for a needed column that is absent, and for two columns of one name."""
         rows = open_rows(path)
         for key in needed:
             if columns[key] not in rows.schema.names:
                 there = ", ".join(rows.schema.names) or "none"
                 raise InputError(
-                    f"{path}: lacks the column '{columns[key]}' (columns there: {there}); say what it is called by "
-                    f"--table {key}=NAME (in params.yaml columns.{key} of the data set's table), or which files are "
-                    "meant by files, images and targets"
+                    f"{path}: lacks the column '{columns[key]}' (columns there: {there}); give its name by "
+                    f"--table {key}=NAME (in params.yaml columns.{key} of the data set's table), or choose the files "
+                    "by files, images and targets"
                 )
         if twice := [name for name in columns.values() if rows.schema.names.count(name) > 1]:
             raise InputError(f"{path}: has the column '{twice[0]}' twice; give each column a name of its own")
@@ -73,11 +73,11 @@ class TableFile:
         return self.columns[key] in self.rows.schema.names
 
     def values(self, key: str) -> list[Any]:
-        """A column without images, whole."""
+        """Returns all values of a column that contains no images."""
         return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
 
     def words(self, key: str) -> list[Any]:
-        """A column, whole; the numbers of a `ClassLabel` of the library `datasets` as the names that they mean."""
+        """Returns all values of a column; numbers of a `ClassLabel` (library `datasets`) become their names."""
         described = (self.rows.schema.metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(described).get("info", {}).get("features") or {}
         names = dict(enumerate(features.get(self.columns[key], {}).get("names") or ()))
@@ -85,7 +85,7 @@ class TableFile:
 
 
 def read_images(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:
-    """The images of each row, by key: what a cell holds, or a name as it is written. A pass over their bytes."""
+    """Returns the images of each row, by key: a cell, or a name in the table's spelling. Reads and hashes all bytes."""
     found: list[dict[str, Embedded | str | None]] = []
     for batch in table.rows.batches([table.columns[key] for key in keys]):
         columns = {key: batch.column(place) for place, key in enumerate(keys)}
@@ -119,10 +119,10 @@ class TableImages:
     """The images of a data set.
 
     Attributes:
-        root: the folder.
-        paths: path of each image that is there, by name.
-        digests: the name of each by the digest of its bytes.
-        ids: the names of the table of images.
+        root: the folder of the data set.
+        paths: paths of the images that exist, by name.
+        digests: names of embedded images, by the digest of their bytes.
+        ids: names of the images in the table of images.
     """
 
     root: Path
@@ -131,7 +131,7 @@ class TableImages:
     ids: frozenset[str]
 
     def name(self, cell: Embedded | str | None) -> str | None:
-        """What the image of a cell is called; of one that is not there, what it would be."""
+        """Returns the name of a cell's image; the name of an absent image is the cell's label or path."""
         if not isinstance(cell, Embedded):
             return cell
         if cell.digest:
@@ -140,27 +140,27 @@ class TableImages:
 
     @cached_property
     def gallery(self) -> Gallery:
-        """All that are there."""
+        """All images that exist."""
         return Gallery(tuple(self.paths), tuple(self.paths.values()))
 
     @cached_property
     def named(self) -> Gallery:
-        """Those of the table of images."""
+        """The images in the table of images."""
         return self.gallery.restrict(self.ids)
 
 
 def name_images(
     root: Path, images: Sequence[tuple[str, Embedded | str | None]], cells: Iterable[Embedded | str | None]
 ) -> TableImages:
-    """Names every image, equal ones alike.
+    """Names every image; equal images get one name.
 
-    An image of the table of images has its id. Another one has the label that the table gives it, where no two
-    different images of the data set share one; else the digest of its bytes.
+    The name of an image in the table of images is its id. The name of another image is its label, if no two different
+    images of the data set share a label; else the digest of its bytes.
 
     Args:
-        root: the folder.
+        root: the folder of the data set.
         images: ids and images of the table of images.
-        cells: the images of the rows.
+        cells: images of the rows.
 
     Raises:
         InputError: two different images have one id.
@@ -170,7 +170,7 @@ def name_images(
     content: dict[str, str] = {}
     for name, cell in images:
         if isinstance(cell, Embedded) and content.setdefault(name, cell.digest) != cell.digest:
-            raise InputError(f"{cell.path}: another image is called '{name}' too; give each image an id of its own")
+            raise InputError(f"{cell.path}: another image also has the id '{name}'; give each image an id of its own")
         if (place := _place(root, cell)) is not None:
             paths.setdefault(name, place)
         if isinstance(cell, Embedded) and cell.digest:
@@ -189,7 +189,7 @@ def name_images(
 
 
 def _place(root: Path, cell: Embedded | str | None) -> Path | None:
-    """Path of the image of a cell; None for an absent image."""
+    """Returns the path of a cell's image; None for an absent image."""
     if isinstance(cell, Embedded) and cell.digest:
         return cell.path
     name = cell.label if isinstance(cell, Embedded) else cell
@@ -197,14 +197,14 @@ def _place(root: Path, cell: Embedded | str | None) -> Path | None:
 
 
 def identity(value: Any) -> str:
-    """An id as text, empty for none; of a whole number without a point, as pandas makes floats of ids with gaps."""
+    """Returns an id as text, empty for none; 3.0 becomes `3`, because pandas converts integers with gaps to floats."""
     if value is None or (isinstance(value, float) and isnan(value)):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def identities(table: TableFile, key: str) -> list[str]:
-    """The ids of a column. Raises InputError that names the first row without one."""
+    """Returns the ids of a column. Raises InputError, which names the row, for the first row without an id."""
     found = [identity(value) for value in table.values(key)]
     if "" in found:
         raise InputError(
@@ -215,7 +215,7 @@ def identities(table: TableFile, key: str) -> list[str]:
 
 
 def query_numbers(ids: Sequence[Any]) -> list[int | None]:
-    """The ids of queries as numbers, where each is a number of its own that 64 bits hold; else None for all."""
+    """Returns the ids of queries as numbers if all are distinct numbers of at most 18 digits, else None for each."""
     texts = [identity(value) for value in ids]
     whole = all(text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS for text in texts)
     numbers = [int(text) for text in texts] if whole else []

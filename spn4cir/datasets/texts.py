@@ -1,4 +1,4 @@
-"""From a triplet's captions to the one text that the network reads."""
+"""Turns a triplet's captions into the one text that the network reads."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ _ENDS = ".?, "
 
 
 def training_texts(triplet: Triplet) -> tuple[str, ...]:
-    """The texts that a training step chooses from, each as likely as the others.
+    """Returns the texts that a training step chooses from with equal probability.
 
-    An annotated pair of captions (FashionIQ) gives "c1 and c2", "c2 and c1", "c1", "c2", both stripped of ".?, " at
-    their ends. Other triplets give their captions, of which there is at least one.
+    For an annotated pair of captions (FashionIQ) these are "c1 and c2", "c2 and c1", "c1", "c2", with ".?, " stripped
+    from both ends of each caption. For other triplets they are the captions, of which there is at least one.
     """
     if triplet.generated or len(triplet.captions) != 2:
         return triplet.captions
@@ -20,17 +20,17 @@ def training_texts(triplet: Triplet) -> tuple[str, ...]:
 
 
 def training_text(triplet: Triplet, draw: float) -> str:
-    """The text of one training step; `draw`, uniform in [0, 1), says which of `training_texts`."""
+    """Returns the text of one training step; `draw`, uniform in [0, 1), selects one of `training_texts`."""
     texts = training_texts(triplet)
     return texts[int(draw * len(texts))]
 
 
 def evaluation_text(captions: Sequence[str], capitalise: bool) -> str:
-    """The text of a validation or test query: the caption, or "c1 and c2" for a pair.
+    """Returns the text of a validation or test query: the caption, or "c1 and c2" for a pair.
 
     Args:
-        captions: one as annotated, or several, stripped of ".?, " at their ends.
-        capitalise: the family's rule: the first letter of several upper case, the rest of c1 lower.
+        captions: one caption, which is used unchanged, or several, from whose ends ".?, " is stripped.
+        capitalise: whether the first of several captions begins with a capital letter and continues in lower case.
     """
     if len(captions) == 1:
         return captions[0]

@@ -62,7 +62,7 @@ def test_chosen_parts_are_read_in_the_order_asked(root: Path) -> None:
 
 
 def test_a_part_that_is_not_there_is_refused_with_those_that_are(root: Path) -> None:
-    with pytest.raises(InputError, match=r"pool: has no part 7, 9; it has 0, 64: choose of these, or add"):
+    with pytest.raises(InputError, match=r"pool: has no part 7, 9; it has 0, 64: choose from these, or add"):
         open_pool(root, (64, 7, 9)).images()
 
 
@@ -202,13 +202,13 @@ def test_compressed_tars_are_refused(tmp_path: Path, name: str) -> None:
 def test_mixed_forms_are_refused(tmp_path: Path, writers: tuple, named: str) -> None:
     for writer in writers:
         writer(tmp_path)
-    with pytest.raises(InputError, match=rf"holds CC3M in {named}; keep one, move the other elsewhere"):
+    with pytest.raises(InputError, match=rf"contains CC3M in {named}; keep one, move the other elsewhere"):
         open_pool(tmp_path).images()
 
 
 def test_a_folder_of_none_of_the_forms_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "images" / "a.jpg", 1)
-    with pytest.raises(InputError, match=r"holds neither part_\{n\}\.data files .* nor numbered folders .*\.tar files"):
+    with pytest.raises(InputError, match=r"contains neither part_\{n\}\.data files .* nor numbered folders .*\.tar"):
         open_pool(tmp_path).images()
     with pytest.raises(InputError, match=r"absent: no such folder; link the folder of CC3M there"):
         open_pool(tmp_path / "absent").images()

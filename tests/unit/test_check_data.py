@@ -202,7 +202,7 @@ def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name
         layout.training_triplets()
     found = check_data(layout, 0)
     assert list(reasons(found.missing)) == [name]
-    assert reasons(found.missing)[name].startswith("is no image of the folder: write its path from there")
+    assert reasons(found.missing)[name].startswith("is not an image of the folder: write its path from there")
     assert [cost.triplets_lost for cost in found.costs] == [1, 0]
 
 

@@ -201,7 +201,7 @@ def test_an_empty_generated_text_is_read_and_said(
     assert [triplet.captions for triplet in opened.read_generated(path)] == [(" ",), ("a blue one",)]
     assert capsys.readouterr().err == (
         f"{path}: 1 of 2 generated triplets have an empty text, which is used as it is; "
-        "check the captions that they were made of\n"
+        "check the captions that they were made from\n"
     )
 
 

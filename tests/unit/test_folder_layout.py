@@ -200,12 +200,12 @@ def test_annotations_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     [
         ("reference,text\na,b\n", r"a.csv: lacks the column target \(columns there: reference, text\); it needs"),
         ("", r"a.csv: lacks the column reference \(columns there: none\)"),
-        ("reference,target,text\n", "a.csv: holds no row; annotate some triplets"),
-        ("reference,target,text\na,b,red, long\n", r"a.csv: line 2 has another number of cells .*in quotes"),
-        ("reference,target,text\na,b\n", "a.csv: line 2 has another number of cells"),
+        ("reference,target,text\n", "a.csv: has no rows; annotate some triplets"),
+        ("reference,target,text\na,b,red, long\n", r"a.csv: line 2 does not have as many cells .*in quotes"),
+        ("reference,target,text\na,b\n", "a.csv: line 2 does not have as many cells"),
         ("reference,target,text\na,b,x\n,b,x\n", "a.csv: row 2: reference is ''; write it, or remove the row"),
         ("reference,target,text,split\na,b,x,all\n", "row 1: split is 'all', expected one of train, val, test"),
-        ('reference,target,text\na,b,"x\n', "a.csv: is no CSV file in UTF-8"),
+        ('reference,target,text\na,b,"x\n', "a.csv: is not a CSV file in UTF-8"),
     ],
 )
 def test_a_table_that_will_not_do(tmp_path: Path, text: str, message: str) -> None:
@@ -216,7 +216,7 @@ def test_a_table_that_will_not_do(tmp_path: Path, text: str, message: str) -> No
 
 def test_a_table_that_is_absent_or_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("no")
-    with pytest.raises(InputError, match=r"a.parquet: is no parquet file \(.*\); write it again"):
+    with pytest.raises(InputError, match=r"a.parquet: is not a parquet file \(.*\); write it again"):
         read_table(tmp_path / "a.parquet")
     for name in ("b.parquet", "b.csv"):
         with pytest.raises(InputError, match=rf"{name}: no such file; give the CSV or parquet file"):
@@ -229,7 +229,7 @@ def test_a_table_that_is_absent_or_no_parquet(tmp_path: Path) -> None:
         ({"target": "mug/99.png"}, "target 'mug/99.png' has no image on disk"),
         ({"target": "mug/0.png"}, "query 0 has its reference 'mug/0.png' as its target"),
         ({"group": "mug/0.png;mug/5.png"}, r"row 1: its group lacks \['mug/1.png'\]"),
-        ({"group": "mug/0.png;mug/1.png;gone.png"}, "row 1: 'gone.png' of its group is not there"),
+        ({"group": "mug/0.png;mug/1.png;gone.png"}, "row 1: 'gone.png' of its group is absent"),
     ],
 )
 def test_queries_that_will_not_do(root: Path, row: dict[str, str], message: str) -> None:

@@ -90,9 +90,9 @@ def test_the_object_tasks_alone(objects: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "options", "message"),
     [
-        ("fashioniq", {"categories": ("skirt",)}, "categories: 'skirt' is not known; choose of: dress, shirt, toptee"),
-        ("fashioniq", {"categories": ()}, "categories: names none; choose of: dress, shirt, toptee"),
-        ("genecis", {"tasks": ("objects",)}, "tasks: 'objects' is not known; choose of: focus_attribute, change_attr"),
+        ("fashioniq", {"categories": ("skirt",)}, "categories: 'skirt' is not known; choose from: dress, shirt, topt"),
+        ("fashioniq", {"categories": ()}, "categories: names none; choose from: dress, shirt, toptee"),
+        ("genecis", {"tasks": ("objects",)}, "tasks: 'objects' is not known; choose from: focus_attribute, change"),
         ("genecis", {"categories": ("dress",)}, "layout genecis takes no 'categories'; leave it out"),
         ("fashioniq", {"tasks": ("focus_object",)}, "layout fashioniq takes no 'tasks'; leave it out"),
     ],
@@ -114,7 +114,7 @@ def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) ->
 
     layout = open_layout("fashioniq", dresses, "skip")
     hint = (
-        "no such file; add what is absent, or name what is there: categories: [dress] in params.yaml, or "
+        "no such file; add the absent parts, or choose the others: categories: [dress] in params.yaml, or "
         "--categories dress"
     )
     assert message(layout.training_triplets) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
@@ -122,7 +122,7 @@ def test_a_part_without_files_names_the_setting(dresses: Path, objects: Path) ->
     assert message(layout.annotated_splits) == f"{dresses}/captions/cap.shirt.train.json: {hint}"
     tasks = open_benchmark("genecis", objects, "error")
     assert message(tasks.annotated_splits) == (
-        f"{objects}/genecis/focus_attribute.json: no such file; add what is absent, or name what is there: "
+        f"{objects}/genecis/focus_attribute.json: no such file; add the absent parts, or choose the others: "
         "tasks: [focus_object, change_object] in params.yaml, or --tasks focus_object,change_object"
     )
 
@@ -137,7 +137,7 @@ def test_a_category_that_lacks_a_caption_file_names_the_setting(whole: Path, spl
         with pytest.raises(InputError) as raised:
             work()
         assert str(raised.value) == (
-            f"{path}: no such file; add what is absent, or name what is there: categories: [dress, toptee] in "
+            f"{path}: no such file; add the absent parts, or choose the others: categories: [dress, toptee] in "
             "params.yaml, or --categories dress,toptee"
         )
 
@@ -177,7 +177,7 @@ def test_check_data_names_the_setting_where_images_of_a_part_are_absent(whole: P
         path.unlink()
     found = check_data(open_layout("fashioniq", whole, "error"), 0)
     assert found.advice == (
-        "most images of shirt cannot be used: add what is absent, or name what is there: categories: [dress, toptee] "
+        "most images of shirt cannot be used: add the absent parts, or choose the others: categories: [dress, toptee] "
         "in params.yaml, or --categories dress,toptee",
     )
     assert found.advice[0] in check_lines(found, whole=False)
@@ -209,7 +209,7 @@ def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: s
     with pytest.raises(InputError) as raised:
         read()
     assert str(raised.value).endswith(
-        "the images of 'shirt' are not on disk; add what is absent, or name what is there: categories: "
+        "the images of 'shirt' are not on disk; add the absent parts, or choose the others: categories: "
         "[dress, toptee] in params.yaml, or --categories dress,toptee"
     )
 

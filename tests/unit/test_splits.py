@@ -222,7 +222,7 @@ def test_what_is_held_out_by_lot_is_said_and_written(
     assert numbers(layout.training_triplets()) == [number for number in range(60) if number not in held]
     sentence = f"9 of 60 rows are split val: {LOT.format(0.1)}"
     assert capsys.readouterr().err == (
-        f"{tmp_path}: {sentence}; names of files, or a column of splits, decide it otherwise; or --table split=val for "
+        f"{tmp_path}: {sentence}; names of files or a column of splits override this, or --table split=val for "
         "all rows (in params.yaml table.split)\n"
     )
     content = scored(layout, protocol)
@@ -392,7 +392,7 @@ def test_a_csv_without_rows_for_validation(
     sentence = f"6 of 60 rows are split val: {LOT.format(0.1)}"
     assert content["counts"]["assigned"] == {"val": {"rows": 6, "of": 60}}
     assert content["protocol"]["splits"] == sentence
-    assert capsys.readouterr().err == f"{shop}/a.csv: {sentence}; a column 'split' decides it otherwise\n"
+    assert capsys.readouterr().err == f"{shop}/a.csv: {sentence}; a column 'split' overrides this\n"
 
 
 def test_a_csv_with_the_words_of_the_hub(shop: Path) -> None:

@@ -28,8 +28,8 @@ def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None
         table(published).training_triplets()
     assert str(raised.value) == (
         f"{published}/data/train-00000-of-00001.parquet: lacks the column 'reference' (columns there: reference_image, "
-        "target_image, text); say what it is called by --table reference=NAME (in params.yaml columns.reference of the "
-        "data set's table), or which files are meant by files, images and targets"
+        "target_image, text); give its name by --table reference=NAME (in params.yaml columns.reference of the "
+        "data set's table), or choose the files by files, images and targets"
     )
 
 
@@ -100,10 +100,10 @@ def test_settings_that_will_not_do(tmp_path: Path, settings: dict[str, Any], mes
 
 
 def test_a_folder_without_tables_and_tables_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no \.parquet or \.arrow file of rows"):
+    with pytest.raises(InputError, match=r"contains no \.parquet or \.arrow file of rows"):
         table(tmp_path).training_triplets()
     write_parquet(tmp_path / "t.parquet", dict.fromkeys(("reference", "target", "text"), pa.array([], pa.string())))
-    with pytest.raises(InputError, match="the tables hold no row; name other files"):
+    with pytest.raises(InputError, match="the tables have no rows; name other files"):
         table(tmp_path).training_triplets()
 
 
@@ -112,7 +112,7 @@ def test_images_of_one_id_that_differ(tmp_path: Path) -> None:
     cells = image_cells(tmp_path, 2)
     write_parquet(tmp_path / "corpus/test-00000-of-00001.parquet", {"id": ["c0", "c0"], "image": cells})
     settings = {"files": "query/*", "images": "corpus/*", "columns": {"reference": "image", "target": "id"}}
-    with pytest.raises(InputError, match=r"corpus/.*/1/image: another image is called 'c0' too"):
+    with pytest.raises(InputError, match=r"corpus/.*/1/image: another image also has the id 'c0'"):
         table(tmp_path, **settings).evaluation_splits()
 
 
@@ -162,11 +162,11 @@ def test_a_target_that_is_not_in_the_table_of_images(tmp_path: Path, capsys: pyt
     write_parquet(tmp_path / "corpus/t.parquet", {"id": ["c0", "c1"], "image": cells[:2]})
     rows = {"reference": cells[:2], "target": [cells[1], cells[3]], "text": ["a", "b"]}
     write_parquet(tmp_path / "rows/test.parquet", rows)
-    with pytest.raises(InputError, match=r"target '3\.png' is not among the images in which queries are sought"):
+    with pytest.raises(InputError, match=r"target '3\.png' is not in the gallery; add it to the table of images"):
         table(tmp_path, images="corpus/*").evaluation_splits()
     (test,) = table(tmp_path, "skip", images="corpus/*").evaluation_splits()
     assert ([t.target_name for t in test.triplets], test.left_out) == (["c1"], 1)
-    assert "left out 1 of 2 queries whose target is no candidate" in capsys.readouterr().err
+    assert "left out 1 of 2 queries whose target is not in the gallery" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["query-id", "corpus-id"])
