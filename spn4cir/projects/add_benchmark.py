@@ -1,4 +1,4 @@
-"""Adding a benchmark to the pipeline: the link to its folder, and its settings."""
+"""Adds a benchmark to the pipeline: the link to its folder, and its settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,24 +26,24 @@ def add_benchmark(
     check: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> str:
-    """Makes `path` the benchmark `name`; what is there already is kept, so that a second run changes nothing.
+    """Adds the folder `path` as benchmark `name`. Existing links and settings are kept: a second run changes nothing.
 
     Everything is checked before anything is written; missing or broken images are reported and do not stop the command.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
-        name: the new name, or one of `params.yaml` whose data are not linked yet.
-        layout: the annotation layout of `path`, one without a training split.
-        path: its folder; it is only read.
-        like: the benchmark whose settings are copied; None: the layout's published one.
-        check: decode every image that the annotations name.
-        settings: `tasks`, of a layout that takes it; not given, those that the folder holds.
+        name: a new name, or a name in `params.yaml` that has no data yet.
+        layout: annotation layout of `path`, without a training split.
+        path: folder of the benchmark; nothing is written to it.
+        like: benchmark to copy the settings from; None for the layout's published one.
+        check: whether to decode every image that the annotations name.
+        settings: `tasks`, for layouts that take it; without it, the tasks that the folder contains.
 
     Returns:
-        What was found and what to type next.
+        A report of the contents of the folder and the next commands.
 
     Raises:
-        InputError: the name, the project or the folder is not valid, or another file is at the data set's place.
+        InputError: the name, the project or the folder is invalid, or the place of the link is occupied.
     """
     text = read_project(project)
     check_name(name)
@@ -66,7 +66,7 @@ def add_benchmark(
 
 
 def _extend(text: str, other: str, name: str, layout: str, options: Mapping[str, Any]) -> tuple[str, Params]:
-    """The text of `params.yaml` with the new benchmark, and what it says."""
+    """Returns the text of `params.yaml` with the new benchmark, and its parsed settings."""
     known = parse_params(text, PARAMS_FILE).benchmarks
     like = of_dataset(known, other, "benchmarks")
     if (found := known.get(name, like).layout) != layout:
@@ -89,7 +89,7 @@ def _describe(opened: Benchmark) -> list[str]:
 
 
 def _next_steps(project: Path, name: str) -> list[str]:
-    """What to type: the link into git, then the weights of which data set are to be scored."""
+    """Returns the next commands: add the link to git, then choose the data set whose weights are scored."""
     chosen = f"run.benchmarks=[{{name:{name},weights:DATASET}}]"
     return [
         "",
@@ -99,5 +99,5 @@ def _next_steps(project: Path, name: str) -> list[str]:
         f'  git commit -m "Add the benchmark {name}"',
         f"  in {PARAMS_FILE} set run.benchmarks: [{{name: {name}, weights: DATASET}}], then: dvc repro benchmark",
         f"  or for once: dvc exp run -S '{chosen}' benchmark",
-        "DATASET is the data set of run.datasets whose trained weights are to be scored.",
+        "DATASET is a data set of run.datasets; its trained weights are scored.",
     ]

@@ -1,4 +1,4 @@
-"""Adding a data set to the pipeline: the link to its folder, the folders of its models, its settings."""
+"""Adds a data set to the pipeline: the link to its folder, the folders of its models, its settings."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from spn4cir.projects.models import PLACEHOLDER, add_models
 from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
 
 _NO_POOL = """\
-No pool. A CC3M folder linked here is what the family `zs_cc` draws its triplets from: give it to add-dataset by --pool.
+No pool. The family `zs_cc` draws its triplets from a CC3M folder that is linked here: give it to add-dataset by --pool.
 This folder is a declared dependency of the pipeline.
 """
 
@@ -38,29 +38,29 @@ def add_dataset(
     settings: Mapping[str, Any] | None = None,
     chosen: bool = False,
 ) -> str:
-    """Makes `path` the data set `name`; what is there already is kept, so that a second run changes nothing.
+    """Adds the folder `path` as data set `name`. Existing links and settings are kept: a second run changes nothing.
 
     Everything is checked before anything is written; missing or broken images are reported and do not stop the command.
 
     Args:
         project: the folder of `params.yaml` and `dvc.yaml`.
-        name: the new name, or one of `params.yaml` whose data are not linked yet.
-        layout: the annotation layout of `path`.
-        path: the folder of images and captions; it is only read.
-        like: the data set whose settings and local models are copied; None: the layout's published one.
-        pool: a CC3M folder of further images, from which the family `zs_cc` draws its triplets; None: none.
-        annotations: a CSV or parquet file, for layouts that take one.
-        check: decode every image that the annotations name.
-        settings: `table` or `categories`, of a layout that takes it, and `hub`, where the folder came from; categories
-            that are not given are those that the folder holds.
-        chosen: set the lists of `run` to this data set, so that `dvc repro` runs it; without annotated triplets, with
-            the families that need none.
+        name: a new name, or a name in `params.yaml` that has no data yet.
+        layout: annotation layout of `path`.
+        path: folder of images and captions; nothing is written to it.
+        like: data set to copy the settings and local models from; None for the layout's published one.
+        pool: CC3M folder of further images, from which the family `zs_cc` draws its triplets; None for no pool.
+        annotations: CSV or parquet file, for layouts that take one.
+        check: whether to decode every image that the annotations name.
+        settings: `table` or `categories`, for layouts that take them, and `hub`, the origin of the folder; without
+            `categories`, the categories that the folder contains.
+        chosen: whether to set the lists of `run` to this data set, so that `dvc repro` runs it. Without annotated
+            triplets, the families are those that need none.
 
     Returns:
-        What was found and what to type next.
+        A report of the contents of the folder and the next commands.
 
     Raises:
-        InputError: the name, the project or the folder is not valid, or another file is at the data set's place.
+        InputError: the name, the project or the folder is invalid, or the place of the link is occupied.
     """
     text = read_project(project)
     check_name(name)
@@ -95,22 +95,26 @@ def add_dataset(
 def fetch_dataset(
     project: Path, name: str, layout: str, repository: str | None, revision: str, options: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of a data set of the hub, fetched, and the options with where it came from.
+    """Downloads a data set from the hub.
 
     Args:
         project: the folder of `params.yaml`.
-        name: the data set; where no repository is given, its settings say which and at which commit.
-        layout: must be the one that reads what the hub holds.
-        repository: as `owner/name`; None: as the settings say.
-        revision: branch, tag or commit of a repository that is given.
-        options: `table`, if it is given.
+        name: name of the data set; without `repository`, its settings give the repository and the commit.
+        layout: annotation layout; only `table` is read from the hub.
+        repository: repository as `owner/name`; None to use the settings.
+        revision: branch, tag or commit of `repository`.
+        options: settings of the layout; may contain `table`.
+
+    Returns:
+        The folder of the files, and the options with the repository and commit under `hub`.
 
     Raises:
-        InputError: no place of the data is given, or the hub does not serve them.
+        InputError: neither a repository nor settings of one are given, the layout is not `table`, or the download
+            fails.
     """
     known = load_params(project / PARAMS_FILE).datasets.get(name)
     if repository is None and (known is None or known.hub is None):
-        raise InputError("no data given: name them by --path FOLDER, or for layout table by --hub OWNER/NAME")
+        raise InputError("no data given: give --path FOLDER or, for layout table, --hub OWNER/NAME")
     if layout != "table":
         raise InputError(f"layout {layout} is not read from the hub; download it and name its folder by --path")
     if repository is None and known is not None and known.hub is not None:
@@ -123,7 +127,7 @@ def fetch_dataset(
 
 
 def _options(folder: Path, annotations: Path | None) -> dict[str, Any]:
-    """The settings of the layout: annotations by their path from the folder, where they are inside it."""
+    """Returns the setting `annotations`, relative to the folder if the file is inside it; empty without annotations."""
     if annotations is None:
         return {}
     file = absolute(annotations)
@@ -131,7 +135,7 @@ def _options(folder: Path, annotations: Path | None) -> dict[str, Any]:
 
 
 def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
-    """DVC watches the data set's folder alone."""
+    """Returns a remark if the annotations are outside the data set's folder, the only place that DVC watches."""
     if not Path(options.get("annotations", "")).is_absolute():
         return []
     return [
@@ -147,7 +151,7 @@ def _check(params: Params, name: str, folder: Path) -> list[str]:
 
 
 def _extend(text: str, other: str, name: str, layout: str, options: dict[str, Any]) -> tuple[str, Params]:
-    """The text of `params.yaml` with the new data set, and what it says."""
+    """Returns the text of `params.yaml` with the new data set, and its parsed settings."""
     of_dataset(parse_params(text, PARAMS_FILE).datasets, other, "datasets")
     text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
     params = parse_params(text, PARAMS_FILE)
@@ -158,7 +162,7 @@ def _extend(text: str, other: str, name: str, layout: str, options: dict[str, An
 
 
 def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list[str]:
-    """A line on what the pool holds. Raises InputError when it cannot be read, or something else has its place."""
+    """Returns a line that counts the pool's images. Raises InputError for an unreadable pool or an occupied place."""
     if pool is None:
         return []
     folder, settings = absolute(pool), params.datasets[name]
@@ -175,7 +179,7 @@ def _is_placeholder(place: Path) -> bool:
 
 
 def _add_pool(place: Path, pool: Path | None) -> None:
-    """Links the pool, or writes a placeholder where there is none: stages declare the place as a dependency."""
+    """Links the pool, or writes a placeholder without a pool: stages declare the place as a dependency."""
     if pool is not None:
         if _is_placeholder(place):
             shutil.rmtree(place)
@@ -187,9 +191,9 @@ def _add_pool(place: Path, pool: Path | None) -> None:
 
 
 def parts_lines(section: str, name: str, options: Mapping[str, Any]) -> list[str]:
-    """What is said of a data set of which some categories or tasks alone are read."""
+    """Returns the report lines about a data set with only some categories or tasks."""
     return [
-        f"  {setting:<12}{', '.join(options[setting])} alone: written as {section}.{name}.{setting}"
+        f"  {setting:<12}only {', '.join(options[setting])}: written to {section}.{name}.{setting}"
         for setting in ("categories", "tasks")
         if setting in options
     ]
@@ -212,19 +216,19 @@ def _attention(remarks: list[str]) -> list[str]:
 
 
 def _run_lists(name: str, contents: Contents, families: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The lists of `run` that a data set needs; `families` are those that can be run, where not all can."""
+    """Returns the lists of `run` for a data set; `families` is empty if all families can be run."""
     submit = [name] if contents.test is not None else []
     return {"datasets": [name], "submit": submit} | ({"models": families} if families else {})
 
 
 def _next_steps(project: Path, name: str, lists: Mapping[str, Sequence[str]], chosen: bool) -> list[str]:
-    """What to type: the models into DVC's cache, the link into git (queued experiments start from a commit), a run.
+    """Returns the next commands: add the models to DVC and the link to git, from which queued experiments start; run.
 
     Args:
         project: the folder of `params.yaml`.
-        name: of the data set.
-        lists: those of `run` that the data set needs.
-        chosen: they are set already.
+        name: name of the data set.
+        lists: lists of `run` for the data set.
+        chosen: whether `params.yaml` already contains these lists.
     """
     place = project / "data" / "raw" / name
     data = f"data/raw/{name}" if place.is_symlink() else f"data/raw/{name}.dvc data/raw/.gitignore"
@@ -243,7 +247,7 @@ def _next_steps(project: Path, name: str, lists: Mapping[str, Sequence[str]], ch
 
 
 def _choices(lists: Mapping[str, Sequence[str]]) -> list[str]:
-    """The ways to run with these lists of `run`."""
+    """Returns the commands that run the pipeline with these lists of `run`."""
     texts = {f"run.{key}": ", ".join(names) for key, names in lists.items()}
     flags = " ".join(f"-S '{key}=[{names}]'" for key, names in texts.items())
     *first, last = (f"{key}: [{names}]" for key, names in texts.items())

@@ -1,6 +1,6 @@
-"""Checking a data set's images: what its annotations name and is missing or broken, and what that costs the score.
+"""Checks a data set's images: which of those that the annotations name are missing or broken, and what is lost.
 
-Every image is decoded to its last pixel: a header may be whole where the rest was cut off.
+Every image is decoded to its last pixel, because a truncated file can have an intact header.
 """
 
 import os
@@ -24,10 +24,10 @@ class Fault:
     """An image that the annotations name and that cannot be used.
 
     Attributes:
-        name: as the annotations name it.
-        path: expected path; empty where no split file names one.
-        splits: whose annotations name it, as in `val dress`.
-        reason: what is wrong with it.
+        name: name of the image in the annotations.
+        path: expected path; empty if no split file gives one.
+        splits: splits that name the image, e.g. `val dress`.
+        reason: the fault, as a phrase that follows the name.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a split loses.
+    """The triplets and images that a split loses.
 
     Attributes:
-        split: `train`, `val`, ...
-        category: FashionIQ's; empty elsewhere.
-        triplets: as annotated: queries but for `train`.
-        triplets_lost: those of them that name an image which cannot be used.
-        images: that the split needs: the gallery but for `train`.
-        missing: those of them that are not there.
-        broken: those of them that cannot be decoded.
-        empty_texts: triplets of which a text holds no word; they are used as they are.
+        split: name of the split, e.g. `train`.
+        category: FashionIQ's category; empty for other layouts.
+        triplets: number of annotated triplets; these are queries, except in `train`.
+        triplets_lost: number of triplets that need an image which cannot be used.
+        images: number of images that the split needs; these are its gallery, except in `train`.
+        missing: number of absent images.
+        broken: number of images that cannot be decoded.
+        empty_texts: number of triplets with a text that contains no word; such texts are used unchanged.
     """
 
     split: str
@@ -63,19 +63,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Check:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        root: the folder.
-        checked: how many images were looked for.
-        missing: images that are not there, by name.
-        broken: images that cannot be decoded, by name.
-        unlisted: image files that no annotation names, as paths from the root.
-        passed_over: how many files in the folders of images are no images, by ending (`spn4cir.images.endings`).
-        costs: what each split loses.
+        root: the folder of the data set.
+        checked: number of images that the annotations need.
+        missing: absent images, sorted by name.
+        broken: images that cannot be decoded, sorted by name.
+        unlisted: image files that no annotation names, as paths relative to the root.
+        passed_over: number of files in the image folders that are not images, by ending (`spn4cir.images.endings`).
+        costs: the losses of each split.
         absent_splits: published splits without annotation files, which are not checked.
         advice: settings that leave out categories or tasks without images.
-        totals: what was found of the layout's official totals, and these: for comparison alone.
+        totals: the number found and the official number, by name of the total; they are compared for information only.
     """
 
     root: Path
@@ -91,11 +91,11 @@ class Check:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that the annotations need is there and can be decoded."""
+        """Whether all images that the annotations need are on disk and can be decoded."""
         return not self.missing and not self.broken
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; nothing is cut."""
+        """Returns plain values for JSON, with complete lists."""
         return {
             "root": self.root.as_posix(),
             "ok": self.is_whole,
@@ -111,11 +111,11 @@ class Check:
 
 
 def check_data(layout: Benchmark, workers: int) -> Check:
-    """Looks for every image that the annotations name, and decodes it.
+    """Searches for every image that the annotations name, and decodes it.
 
     Args:
         layout: the data set.
-        workers: processes that decode; 0 decodes in this one.
+        workers: number of processes that decode; 0 decodes in the calling process.
 
     Raises:
         InputError: an annotation file is absent or damaged.
@@ -151,7 +151,7 @@ class _Found:
 
     @cached_property
     def places(self) -> dict[Path, tuple[str, list[str]]]:
-        """The name of each expected path, and the splits that need its image."""
+        """The image name of each expected path, and the splits that need the image."""
         places: dict[Path, tuple[str, list[str]]] = {}
         for split in self.splits:
             for name, path in split.images.items():
@@ -160,7 +160,7 @@ class _Found:
 
     @cached_property
     def there(self) -> list[Path]:
-        """The paths of `places` that have an image."""
+        """The expected paths at which an image exists."""
         return [path for path in self.places if is_there(path)]
 
     @cached_property
@@ -180,16 +180,16 @@ class _Found:
 
     @cached_property
     def scans(self) -> dict[Path, Scan]:
-        """What the layout's folders hold."""
+        """The contents of the layout's image folders."""
         return _scan(self.layout.image_folders)
 
     def fault(self, path: Path, reason: str) -> Fault:
-        """The fault of an image."""
+        """Returns the fault of an image with this reason."""
         name, splits = self.places[path]
         return Fault(name, path.as_posix(), tuple(splits), reason)
 
     def missing(self) -> Iterator[Fault]:
-        """The images that are not there, with the file of another case, ending or folder where there is one."""
+        """Yields the absent images; the reason names a file that differs in case, ending or folder, if there is one."""
         absent = self.places.keys() - set(self.there)
         shared = () if self.layout.image_folders else sorted({path.parent for path in absent})
         nearby = self._not_named(_scan(shared)) if shared else self.unlisted
@@ -212,7 +212,7 @@ def _scan(folders: Iterable[Path]) -> dict[Path, Scan]:
 
 
 def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
-    """Images that triplets name and their split does not have."""
+    """Yields the images that triplets name and that their split does not list."""
     for split in splits:
         named = (name for triplet in split.triplets for name in (*_names(triplet), *triplet.subset_names))
         for name in dict.fromkeys(named):
@@ -221,7 +221,7 @@ def _not_listed(splits: Iterable[AnnotatedSplit]) -> Iterator[Fault]:
 
 
 def _loosely(path: Path) -> str:
-    """A key that paths share which differ in case or ending only."""
+    """Returns a key that is equal for paths that differ only in case or ending."""
     return path.with_suffix("").as_posix().lower()
 
 
@@ -234,7 +234,7 @@ def _names(triplet: Triplet) -> Iterable[str]:
 
 
 def _needed(triplet: Triplet, split: AnnotatedSplit) -> Iterable[str]:
-    """The images without which a triplet is of no use."""
+    """Returns the names of the images without which a triplet cannot be used."""
     return (*_names(triplet), *triplet.subset_names) if split.whole_subsets else _names(triplet)
 
 
@@ -254,7 +254,7 @@ def _cost(split: AnnotatedSplit, unusable: Collection[Path], broken: Collection[
 
 
 def _advice(splits: Iterable[AnnotatedSplit], unusable: Collection[Path]) -> Iterator[str]:
-    """The setting that leaves out the categories or tasks of which most images cannot be used, where others can."""
+    """Yields advice to leave out the categories or tasks with mostly unusable images, if others can be used."""
     there: dict[str, dict[str, list[bool]]] = {}
     for split in splits:
         if split.setting:
@@ -267,7 +267,7 @@ def _advice(splits: Iterable[AnnotatedSplit], unusable: Collection[Path]) -> Ite
 
 
 def _totals(splits: Iterable[AnnotatedSplit]) -> list[tuple[str, int]]:
-    """What official totals may count: of each split and of each category."""
+    """Counts triplets and images of each split and category, under the names of official totals."""
     totals: dict[str, int] = {}
     named: dict[str, set[str]] = {}
     for split in splits:

@@ -1,4 +1,4 @@
-"""The printed lines of a check of a data set's images."""
+"""Formats the result of a check of a data set's images as lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ _HEADS = ("split", "triplets", "lost", "images", "missing", "broken")
 
 
 def check_lines(check: Check, whole: bool) -> list[str]:
-    """The lists, what they cost, the official totals and the outcome; long lists are cut unless `whole`."""
+    """Returns the lists of faults, the losses, the official totals and a summary; long lists are cut unless `whole`."""
     return [
         *_listed("missing", [_fault_line(fault) for fault in check.missing], whole),
         *_listed("broken", [_fault_line(fault) for fault in check.broken], whole),
@@ -27,7 +27,7 @@ def check_lines(check: Check, whole: bool) -> list[str]:
 
 
 def summary(check: Check) -> str:
-    """One line: what is missing or broken, and what that costs."""
+    """Returns one line that counts missing and broken images and the losses."""
     unlisted = f"; {len(check.unlisted)} unlisted" if check.unlisted else ""
     if check.is_whole:
         return f"ok: all {check.checked:,} images are there and can be decoded{unlisted}"
@@ -37,7 +37,7 @@ def summary(check: Check) -> str:
 
 
 def images_lines(name: str, check: Check) -> list[str]:
-    """The lines on images that adding a data set prints."""
+    """Returns the lines about images that add-dataset prints."""
     more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
     return [f"  images      {summary(check)}", *more]
 
@@ -85,11 +85,11 @@ def _empty_texts(costs: Iterable[Cost]) -> Iterator[str]:
 
 def _absent_splits(check: Check) -> Iterator[str]:
     if check.absent_splits:
-        yield f"not checked: {', '.join(check.absent_splits)}, of which no annotation file is there"
+        yield f"not checked: {', '.join(check.absent_splits)} (no annotation files)"
 
 
 def _official(check: Check) -> Iterator[str]:
-    """For comparison: mirrors and one's own selections differ without being wrong."""
+    """Yields official totals for comparison; mirrors and selections can differ without being wrong."""
     if check.totals:
         yield "official totals, for information:"
     for what, (here, total) in check.totals.items():

@@ -1,4 +1,4 @@
-"""Edits of the text of `params.yaml`: a data set's settings copied, the lists of `run` set; every other byte stays."""
+"""Edits the text of `params.yaml`: copies a data set's settings, sets the lists of `run`, keeps every other byte."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from spn4cir.config.defaults import DEFAULTS
 from spn4cir.errors import InputError
 
-# Settings of a data set or benchmark that another one's are not copied to.
+# Settings that belong to one data set or benchmark and are not copied to another.
 OWN = ("annotations", "table", "categories", "tasks", "hub")
-# The sections whose entries say how a folder is read.
+# The sections with settings for the reading of folders.
 _FOLDERS = ("datasets", "benchmarks")
 _Entry = dict[str, tuple[Node, Node]]
 
 
 @dataclass(frozen=True)
 class _Copy:
-    """Lines to insert, and where."""
+    """Lines to insert, and the position in the text."""
 
     position: int
     lines: str
@@ -31,21 +31,24 @@ class _Copy:
 def copy_settings(
     text: str, other: str, name: str, layout: str, place: str, options: Mapping[str, Any] | None = None
 ) -> str:
-    """The text with `other`'s block repeated under `name` below it, in every section that holds one.
+    """Copies the entry of `other` to an entry `name` below it, in every section that contains `other`.
 
-    Sections that hold `name` already stay as they are. `datasets.<name>.layout` becomes `layout`, and the settings of
-    `OWN` there what is given; so does a benchmark's entry.
+    Sections that already contain `name` are unchanged. In `datasets.<name>`, or `benchmarks.<name>`, `layout` and the
+    settings of `OWN` get the given values.
 
     Args:
-        text: the file's content.
+        text: content of the file.
         other: the data set to copy.
         name: the new data set.
-        layout: its layout.
-        place: the file's name, for errors.
-        options: those settings of the new data set, each of `OWN`.
+        layout: layout of the new data set.
+        place: name of the file, for error messages.
+        options: settings of the new data set; the keys are among `OWN`.
+
+    Returns:
+        The new content of the file.
 
     Raises:
-        InputError: a section is not written with one line or more a data set, so that no line can be copied.
+        InputError: a section does not have lines of its own for each data set, so that no lines can be copied.
     """
     if not text.endswith("\n"):
         text += "\n"
@@ -62,7 +65,7 @@ def copy_settings(
 
 
 def require_given(written: BaseModel, options: Mapping[str, Any], place: str) -> None:
-    """Raises InputError where the settings of an entry are other than the options that were given."""
+    """Raises InputError if an entry's settings differ from the given options."""
     found = written.model_dump(exclude_none=True)
     for key, given in options.items():
         if found.get(key) != given:
@@ -77,12 +80,15 @@ def _shown(value: Any) -> Any:
 
 
 def set_run(text: str, lists: Mapping[str, Sequence[str]], place: str) -> str:
-    """The text with lists of the section `run` replaced.
+    """Replaces lists of the section `run`.
 
     Args:
-        text: the file's content.
-        lists: the new names, by the key below `run`.
-        place: the file's name, for errors.
+        text: content of the file.
+        lists: the new names, by key of `run`.
+        place: name of the file, for error messages.
+
+    Returns:
+        The new content of the file.
 
     Raises:
         InputError: the file has no section `run`, or one of the keys is not a list there.
@@ -99,7 +105,7 @@ def set_run(text: str, lists: Mapping[str, Sequence[str]], place: str) -> str:
 
 
 def _content_end(node: Node) -> int:
-    """Where the content of a node ends; the mark of one that is written a line an item is behind what follows it."""
+    """Returns the index after a node's content; the end mark of a block node includes the comments that follow."""
     while isinstance(node, SequenceNode | MappingNode) and not node.flow_style and node.value:
         node = node.value[-1] if isinstance(node, SequenceNode) else node.value[-1][1]
     end: int = node.end_mark.index
@@ -112,14 +118,14 @@ def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
     except YAMLError as error:
         raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
     if not isinstance(root, MappingNode):
-        raise InputError(f"{place}: holds no sections; take the params.yaml of this project")
+        raise InputError(f"{place}: contains no sections; use the params.yaml of this project")
     return [(key, section) for key, section in root.value if isinstance(section, MappingNode)]
 
 
 def _copy_block(
     text: str, section: MappingNode, other: str, name: str, data: tuple[str, Mapping[str, Any]], place: str
 ) -> _Copy:
-    """The lines of `other`'s entry with the name, and where it has them layout and settings (`data`), replaced."""
+    """Returns the lines of `other`'s entry under the new name, with layout and options (`data`) replaced."""
     if section.flow_style:
         raise InputError(f"{place} is written as {{...}}; give each data set its own line, then run again")
     number = next(i for i, (key, _) in enumerate(section.value) if key.value == other)
@@ -141,7 +147,7 @@ def _copy_block(
 
 
 def _data_changes(entry: _Entry, flow: bool, layout: str, options: Mapping[str, Any]) -> list[tuple[Node, str]]:
-    """The layout's new value, and those of the options: after it where the entry has no such key yet."""
+    """Returns the new values of layout and options; options that the entry lacks are added after the layout."""
     key, node = entry["layout"]
     between = ", " if flow else f"\n{' ' * key.start_mark.column}"
     written = {name: json.dumps(options.get(name), ensure_ascii=False) for name in OWN}
@@ -155,7 +161,7 @@ def _line_start(text: str, index: int) -> int:
 
 
 def _without_what_follows(lines: str, column: int) -> str:
-    """Without the final blank lines, and comments there that are indented no deeper than the key at `column`."""
+    """Removes the final blank lines, and final comments that are not indented deeper than the key at `column`."""
     kept = lines.splitlines(keepends=True)
     while kept:
         content = kept[-1].strip()
@@ -167,7 +173,7 @@ def _without_what_follows(lines: str, column: int) -> str:
 
 
 def _data_entry(value: Node, place: str) -> _Entry | None:
-    """Keys and values of an entry of the sections of folders, by key; None in other sections."""
+    """Returns an entry's key and value nodes, by key, for the sections in `_FOLDERS`; None for other sections."""
     if not place.endswith(tuple(f": {section}" for section in _FOLDERS)):
         return None
     entry = {key.value: (key, inner) for key, inner in value.value} if isinstance(value, MappingNode) else {}

@@ -1,4 +1,4 @@
-"""The tables of a data set of the Hugging Face hub, in the hub's own cache; each file is resumed and checked."""
+"""Downloads the tables of a data set from the Hugging Face hub to the hub's own cache."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -13,18 +13,18 @@ _BY_HAND = "or download the data set by hand and name its folder with --path"
 
 
 def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tuple[Path, str]:
-    """Downloads the parquet and arrow files of a data set that are not there yet.
+    """Downloads the parquet and arrow files of a data set that are not in the cache; each is resumed and checked.
 
     Args:
-        repository: as `owner/name`.
+        repository: repository as `owner/name`.
         revision: branch, tag or commit.
-        patterns: which files, as paths with `*`; none: all of them.
+        patterns: paths of the files, with `*` for any part; empty for all files.
 
     Returns:
-        The folder of the files, which is to be read and not changed, and the commit that they are of.
+        The folder of the files, which must not be changed, and their commit.
 
     Raises:
-        InputError: the hub cannot be asked, has no such data set or no such file, or a download broke off.
+        InputError: the hub cannot be reached, has no such data set or file, or a download stops before its end.
     """
     commit, names = _listed(repository, revision)
     tables = [name for name in names if PurePosixPath(name).suffix in CELL_SUFFIXES]
@@ -37,7 +37,7 @@ def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tup
 
 
 def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
-    """The commit of a revision, and the files there."""
+    """Returns the commit of a revision and its files."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
         HFValidationError,
@@ -48,7 +48,7 @@ def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
     try:
         found = HfApi().dataset_info(repository, revision=revision)
     except HFValidationError:
-        raise InputError(f"repository '{repository}': is no name on the hub; write it as owner/name") from None
+        raise InputError(f"repository '{repository}': is not a valid name on the hub; write it as owner/name") from None
     except (HTTPError, OfflineModeIsEnabled) as error:
         raise refusal(HubRequest(repository, "its list of files", revision, _BY_HAND, "dataset"), error) from error
     return str(found.sha), [file.rfilename for file in found.siblings or []]

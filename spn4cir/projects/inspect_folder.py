@@ -1,4 +1,4 @@
-"""What a data folder holds, and what in it or in its settings would stop the pipeline later."""
+"""Reports the contents of a data folder, and faults of it or its settings that would stop the pipeline later."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ _WINDOW_SHARE = [0.4, 0.8]
 
 @dataclass(frozen=True)
 class Contents:
-    """What was found in a data folder.
+    """The contents of a data folder.
 
     Attributes:
-        triplets: annotated training triplets with both images.
-        images: images to learn from: those that they name, or of a folder without annotations all.
-        queries: annotated validation queries of each split.
-        missing: validation images that are not on disk or, under `skip`, cannot be decoded.
-        test: test queries; None where there are none to submit.
-        test_fault: why there are none.
+        triplets: number of annotated training triplets that have both images.
+        images: number of training images: those that the triplets name or, without annotations, all.
+        queries: number of annotated validation queries, by split.
+        missing: number of validation images that are absent or, under `skip`, cannot be decoded.
+        test: number of test queries; None if there are none to submit.
+        test_fault: the reason why there are none; empty otherwise.
     """
 
     triplets: int
@@ -37,9 +37,9 @@ class Contents:
 
 
 def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, list[str]]:
-    """What the folder holds, and what the pipeline would stop at although the rest can be used.
+    """Returns the contents of the folder, and remarks on faults that do not prevent its use.
 
-    Raises InputError for a folder that is not of the data set's layout or has nothing to learn from.
+    Raises InputError for a folder that does not have the data set's layout or contains no training images.
     """
     settings = of_dataset(params.datasets, name, "datasets")
     scope = of_dataset(params.caption, name, "caption").images
@@ -81,7 +81,10 @@ def _count_test(layout: Layout, name: str) -> tuple[int | None, str]:
 
 
 def _link_remarks(folder: Path) -> list[str]:
-    """DVC follows the link at the top and links to files; it passes over links to folders further down."""
+    """Returns a remark on links to folders inside the data folder, which DVC does not follow.
+
+    DVC follows the link to the data folder itself, and links to files.
+    """
     links = list(_inner_links(folder))
     if not links:
         return []
@@ -100,7 +103,10 @@ def _inner_links(folder: Path) -> Iterator[Path]:
 
 
 def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
-    """Copied settings that are too large for this data set; without annotations, of the families that need none."""
+    """Yields remarks on copied settings that are too large for this data set.
+
+    Without annotations, only settings of the families that need none are checked.
+    """
     families = tuple(params.train.get(name, {})) if contents.triplets else generated_families(params, name)
     windows = of_dataset(params.match, name, "match").window
     for family in families:
@@ -114,10 +120,10 @@ def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[
 
 
 def _batch_remarks(params: Params, name: str, contents: Contents, families: Sequence[str]) -> Iterator[str]:
-    """Batches that no epoch fills."""
+    """Yields remarks on batch sizes that exceed the number of triplets of an epoch."""
     limit = f"{contents.triplets} annotated training triplets"
     if not contents.triplets:
-        limit = f"{contents.images} images that triplets are generated of"
+        limit = f"{contents.images} images that triplets are generated from"
     most = contents.triplets or contents.images
     for family in families:
         stage1 = params.checkpoint.get(name, {}).get(family)
@@ -132,7 +138,7 @@ def _too_large(key: str, size: int, limit: str) -> str:
 
 
 def generated_families(params: Params, name: str) -> tuple[str, ...]:
-    """The families that learn from triplets generated of the data set's own images alone."""
+    """Returns the families that are trained only on triplets generated from the data set's own images."""
     pooled = of_dataset(params.caption, name, "caption").pool
     return tuple(
         family

@@ -1,4 +1,4 @@
-"""The folders of a data set's models: what is copied from another data set, and what is left to put there."""
+"""Makes the folders of a data set's models: copies local models, and reports those that the user must add."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ Source = HubModel | LocalModel | OpenClipModel
 
 
 def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
-    """Makes the folders of the models with local files copied from `other`; yields what is left to put there."""
+    """Makes the folders of the models, copies local files from `other`, and yields remarks on files to add."""
     own = of_dataset(params.models, name, "models")
     sources: dict[str, Source] = {"captioner": own.captioner, "encoder": own.encoder}
     sources |= {f"stage1/{family}": source for family, source in own.stage1.items()}
@@ -30,14 +30,14 @@ def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[
 
 
 def _has_model(folder: Path, source: LocalModel) -> bool:
-    """Whether the file is there; of a whole folder, any file but a placeholder."""
+    """Whether the model's file exists; for a model that is the whole folder, any file other than the placeholder."""
     if source.local != ".":
         return (folder / source.local).exists()
     return folder.is_dir() and any(file.name != PLACEHOLDER for file in folder.iterdir())
 
 
 def _copy_model(origin: Path, folder: Path, source: LocalModel) -> bool:
-    """Copies a local model, whole or not at all; False where `origin` does not hold it."""
+    """Copies a local model atomically; returns False if `origin` does not contain it."""
     if not _has_model(origin, source):
         return False
     model = origin / source.local
@@ -54,12 +54,12 @@ def _copy_model(origin: Path, folder: Path, source: LocalModel) -> bool:
 def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> None:
     key = f"models.{name}.{kind.replace('/', '.')}"
     if isinstance(source, HubModel):
-        text = f"The Hugging Face hub serves {source.hub}; nothing need be put here."
+        text = f"The Hugging Face hub serves {source.hub}; no files are needed here."
     elif isinstance(source, OpenClipModel):
-        text = f"open_clip serves {source.open_clip} ({source.tag}); nothing need be put here."
+        text = f"open_clip serves {source.open_clip} ({source.tag}); no files are needed here."
     else:
         text = f"Put {'the files of the model' if source.local == '.' else source.local} here."
-    text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} says what it holds.\n"
+    text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} names its content.\n"
     place = folder / PLACEHOLDER
     if not place.exists():
         with atomic_file(place) as temporary:

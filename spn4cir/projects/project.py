@@ -1,4 +1,4 @@
-"""A project that data are added to: its settings, the names that data may have, the links to their folders."""
+"""Reads and changes a user's project: its settings, valid names of data sets, links to their folders."""
 
 import os
 import re
@@ -11,12 +11,12 @@ from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors
 
-# What YAML, or the overrides of `dvc exp run -S`, would not read as a name.
+# Words that YAML, or the overrides of `dvc exp run -S`, do not read as names.
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})
 
 
 def read_project(project: Path) -> str:
-    """The text of `params.yaml`. Raises InputError where the folder is not the root of a pipeline."""
+    """Reads the text of `params.yaml`. Raises InputError if the folder is not the root of a pipeline."""
     for file in (PARAMS_FILE, "dvc.yaml"):
         if not (project / file).is_file():
             raise InputError(
@@ -37,7 +37,7 @@ def check_name(name: str) -> None:
 
 
 def is_linked(place: Path, folder: Path) -> bool:
-    """Whether the folder is at its place already. Raises InputError when something else is, or git would ignore it."""
+    """Whether `place` is the folder or a link to it. Raises InputError if it is anything else or if git ignores it."""
     if place.exists() and place.resolve() == folder.resolve():
         return True
     if os.path.lexists(place):
@@ -52,7 +52,7 @@ def is_linked(place: Path, folder: Path) -> bool:
 
 
 def _ignored_by_git(place: Path) -> bool:
-    """False too where there is no git, or no repository."""
+    """Whether git ignores the place; False without git or outside a repository."""
     standing = next(folder for folder in place.absolute().parents if folder.is_dir())
     try:
         command = ["git", "check-ignore", "--quiet", str(place.absolute())]
@@ -62,7 +62,7 @@ def _ignored_by_git(place: Path) -> bool:
 
 
 def change_folder(project: Path) -> list[str]:
-    """The command, if any, after which paths are those from the project."""
+    """Returns the command, if one is needed, that changes to the project's folder."""
     return [] if project == Path() else [f"  cd {shlex.quote(str(project))}"]
 
 
@@ -74,5 +74,5 @@ def link(place: Path, folder: Path) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root of the file system; links stay."""
+    """Returns the absolute path, without resolving links."""
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links

@@ -33,7 +33,7 @@ def test_check_data(root: Path, call: Call, tmp_path: Path) -> None:
 
 def test_add_dataset_writes_the_tasks(root: Path, call: Call, project: Path) -> None:
     said = call("add-dataset", "real", "--layout", "genecis", "--path", root).stdout
-    assert "  tasks       focus_object, change_object alone: written as benchmarks.real.tasks\n" in said
+    assert "  tasks       only focus_object, change_object: written to benchmarks.real.tasks\n" in said
     assert "  validation  1960 focus_object, 1960 change_object queries\n" in said
     assert "  images      ok: all 3,033 images are there and can be decoded\n" in said
     assert load_params(project / "params.yaml").benchmarks["real"].tasks == TASKS

@@ -307,7 +307,7 @@ def test_a_folder_of_pictures_alone_is_for_recipes_that_need_no_annotations(proj
     assert "set run.datasets: [mine], run.submit: [] and run.models: [zs] (add-dataset --run does so), then:" in report
     assert "match.mine.window" not in report, "zs draws any other image"
     assert "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[]' -S 'run.models=[zs]'" in report
-    assert "train.mine.zs.batch_size: 64 exceeds the 8 images that triplets are generated of" in report
+    assert "train.mine.zs.batch_size: 64 exceeds the 8 images that triplets are generated from" in report
     assert "train.mine.clip.batch_size" not in report
     assert load_params(project / "params.yaml").datasets["mine"].options == {}
 

@@ -154,7 +154,7 @@ def test_the_splits_that_are_there_are_checked(
     assert found.absent_splits == absent
     assert found.as_dict()["absent_splits"] == list(absent)
     assert found.is_whole
-    line = f"not checked: {', '.join(absent)}, of which no annotation file is there"
+    line = f"not checked: {', '.join(absent)} (no annotation files)"
     assert line in check_lines(found, whole=False)
     outcome = CliRunner().invoke(app, ["check-data", "--layout", layout, "--root", str(root), "--workers", "0"])
     assert outcome.exit_code == 0

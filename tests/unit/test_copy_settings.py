@@ -107,7 +107,7 @@ def test_what_dvc_makes_of_the_file_can_be_copied_too():
         ("x: &y {layout: cirr}\ndatasets:\n  a: *y\n", "its layout is written elsewhere"),
         ("datasets:\n  a: {missing: skip}\n", "has no layout of its own"),
         ("datasets: [\n", "p: is not valid YAML"),
-        ("- a\n", "p: holds no sections"),
+        ("- a\n", "p: contains no sections"),
     ],
 )
 def test_a_form_that_cannot_be_copied_line_by_line_is_refused(text, message):

@@ -63,7 +63,7 @@ def test_what_the_hub_does_not_have(hub: Hub, files: dict[str, bytes], monkeypat
         fetch_tables(REPOSITORY, "main", ["corpus/*"])
     with pytest.raises(InputError, match="has no revision 'v9'; name a branch, a tag or a whole commit hash"):
         fetch_tables(REPOSITORY, "v9", [])
-    with pytest.raises(InputError, match="is no name on the hub; write it as owner/name"):
+    with pytest.raises(InputError, match="is not a valid name on the hub; write it as owner/name"):
         fetch_tables("a b", "main", [])
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set; unset it, or download the data set by hand"):
@@ -105,7 +105,7 @@ def test_a_data_set_is_added_from_the_hub_and_pinned(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--layout", "table"], "no data given: name them by --path FOLDER, or for layout table by --hub OWNER/NAME"),
+        (["--layout", "table"], "no data given: give --path FOLDER or, for layout table, --hub OWNER/NAME"),
         (["--layout", "cirr", "--hub", "a/b"], "layout cirr is not read from the hub; download it and name its folder"),
         (["--layout", "table", "--hub", "a/b", "--path", "."], "give --path or --hub, not both"),
         (["--layout", "table", "--path", ".", "--table", "a"], "--table 'a': write it as KEY=VALUE"),

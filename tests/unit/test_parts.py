@@ -264,7 +264,7 @@ def project(tmp_path: Path) -> Path:
 def test_adding_writes_the_categories_that_are_there(project: Path, dresses: Path, whole: Path) -> None:
     """And says so; a second run changes nothing; the next data set like it does not take them over."""
     said = add_dataset(project, "mine", "fashioniq", dresses, None)
-    assert "  categories  dress alone: written as datasets.mine.categories" in said.splitlines()
+    assert "  categories  only dress: written to datasets.mine.categories" in said.splitlines()
     text = (project / "params.yaml").read_text(encoding="utf-8")
     assert load_params(project / "params.yaml").datasets["mine"].categories == ("dress",)
     assert add_dataset(project, "mine", "fashioniq", dresses, None) == said
@@ -284,7 +284,7 @@ def test_adding_under_a_name_that_stands_there_without_them(project: Path, dress
 
 def test_adding_a_benchmark_writes_the_tasks(project: Path, objects: Path) -> None:
     said = add_benchmark(project, "mine", "genecis", objects, None)
-    assert "  tasks       focus_object, change_object alone: written as benchmarks.mine.tasks" in said.splitlines()
+    assert "  tasks       only focus_object, change_object: written to benchmarks.mine.tasks" in said.splitlines()
     assert load_params(project / "params.yaml").benchmarks["mine"].tasks == OBJECTS
     assert add_benchmark(project, "mine", "genecis", objects, None) == said
     add_benchmark(project, "one", "genecis", objects, None, settings={"tasks": ("focus_object",)})
