@@ -1,1 +1,1 @@
-"""What `params.yaml` may hold, and how it is read."""
+"""The settings in `params.yaml`: their models, and their reading and checking."""

@@ -1,4 +1,4 @@
-"""What the settings' sections are made of: frozen models without unknown keys, and outs that the hub may hold."""
+"""Base models of the settings: frozen, without unknown keys; and stages whose output may come from the hub."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -10,13 +10,13 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys."""
+    """Base of all settings: frozen models that reject unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class HubFile(Settings):
-    """A file of the hub's repository; `sha256` refuses any other content, null takes what the hub says."""
+    """A file in the hub repository. With `sha256`, other content is refused; null trusts the hub's own hash."""
 
     file: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -26,7 +26,7 @@ Origin = Literal["make", "path", "hub"]
 
 
 class FromHub(Settings):
-    """A stage whose out may come from the hub."""
+    """A stage whose output may come from the hub."""
 
     _hub_is_file: ClassVar[bool] = True
 
@@ -42,13 +42,13 @@ class FromHub(Settings):
 
 
 class Published(FromHub):
-    """Where a stage's out comes from: made here, a published file under the data set's root, or one of the hub."""
+    """The source of a stage's output: made by the stage, a published file under the data set's root, or a hub file."""
 
     source: Origin
     hub: HubFile | None
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of an error's problems, as `counts.queries: field required`; of the whole content without a place."""
+    """Returns an error's first problem, e.g. `counts.queries: field required`; without a key if it has no place."""
     problem = error.errors()[0]
     return ": ".join(part for part in (".".join(map(str, problem["loc"])), problem["msg"].lower()) if part)

@@ -1,4 +1,4 @@
-"""Settings that contradict each other across sections: found when params are read, not after hours of work."""
+"""Finds settings of different sections that contradict each other. They are reported when params are read."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ _BY_FAMILY = ("triplets", "checkpoint", "bank", "train")
 
 
 def conflicts(params: Params) -> Iterator[str]:
-    """What cannot be meant, each as a line that names the keys and what to change."""
+    """Yields the contradictions, each as a line that names the keys and what to change."""
     if both := params.benchmarks.keys() & params.datasets.keys():
         yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw, so rename one"
     yield from _undefined(params)
@@ -27,7 +27,7 @@ def conflicts(params: Params) -> Iterator[str]:
 
 
 def _undefined(params: Params) -> Iterator[str]:
-    """Entries for data sets that `datasets` does not define."""
+    """Yields entries for data sets that `datasets` does not define."""
     sections: dict[str, Mapping[str, Any]] = {name: getattr(params, name) for name in (*_SHARED, *_BY_FAMILY)}
     for name, section in (sections | {"validate": params.validate_}).items():
         for dataset in section:
@@ -37,7 +37,7 @@ def _undefined(params: Params) -> Iterator[str]:
 
 
 def _repeated(params: Params) -> Iterator[str]:
-    """Names that a list of `run` contains twice."""
+    """Yields names that a list of `run` contains twice."""
     run = params.run
     pairs = [f"{benchmark.name} with the weights of {benchmark.weights}" for benchmark in run.benchmarks]
     lists = {"datasets": run.datasets, "models": run.models, "submit": run.submit, "benchmarks": pairs}
@@ -47,7 +47,7 @@ def _repeated(params: Params) -> Iterator[str]:
 
 
 def _pair_conflicts(params: Params, dataset: str, family: str) -> Iterator[str]:
-    """Triplets to train on that the bank, or the captions, of a data set and family do not have."""
+    """Yields settings of a pair that train on triplets which its bank or its captions do not cover."""
     images = params.bank[dataset][family].images
     train = params.train.get(dataset, {}).get(family)
     triplets = params.triplets.get(dataset, {}).get(family)
@@ -67,7 +67,7 @@ def _pair_conflicts(params: Params, dataset: str, family: str) -> Iterator[str]:
 
 
 def _base_models(params: Params) -> Iterator[str]:
-    """Published files of stage 1 whose place no local model names."""
+    """Yields stage-1 checkpoints with source `path` that no local model names."""
     for dataset, families in params.checkpoint.items():
         models = params.models[dataset].stage1 if dataset in params.models else {}
         for family, settings in families.items():
@@ -79,7 +79,7 @@ def _base_models(params: Params) -> Iterator[str]:
 
 
 def _run_data_sets(params: Params) -> Iterator[str]:
-    """Data sets and families of `run` that a section does not define, and submissions of weights nothing trains."""
+    """Yields data sets and families of `run` that a section does not define, and submissions of untrained weights."""
     for dataset in params.run.datasets:
         if dataset not in params.datasets:
             known = ", ".join(params.datasets)
@@ -95,7 +95,7 @@ def _run_data_sets(params: Params) -> Iterator[str]:
 
 
 def _run_benchmarks(params: Params) -> Iterator[str]:
-    """Benchmarks of `run` that are not defined, and those whose weights nothing trains."""
+    """Yields benchmarks of `run` that are not defined or need weights that no pair trains."""
     for benchmark in params.run.benchmarks:
         if benchmark.name not in params.benchmarks:
             known = ", ".join(params.benchmarks)
@@ -108,7 +108,7 @@ def _run_benchmarks(params: Params) -> Iterator[str]:
 
 
 def _lacking(params: Params, dataset: str) -> Iterator[str]:
-    """Entries that are absent and that the stages of a data set read, with the families of `run`."""
+    """Yields absent entries that the stages of a data set read for the families of `run`."""
     shared: Mapping[str, Mapping[str, Any]] = {name: getattr(params, name) for name in _SHARED}
     by_family: Mapping[str, _Families] = {name: getattr(params, name) for name in _BY_FAMILY} | {
         "validate": params.validate_

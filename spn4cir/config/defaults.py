@@ -1,4 +1,4 @@
-"""Settings that are written once: the section `defaults` of `params.yaml`, merged with what each entry changes."""
+"""Merges the section `defaults` of `params.yaml` into the entries, which contain only values that differ."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ALL = "all"
 # Sections that may have defaults: dvc.yaml lists their defaults beside the entries, so that a change reruns the stages.
 SHARED = ("dedup", "caption", "match", "shortcuts", "benchmarks")
 BY_FAMILY = ("triplets", "checkpoint", "bank", "train", "validate")
-# Keys that have no defaults: stages of another section depend on them one by one, and DVC refuses a key that is absent.
+# Keys without defaults: stages of other sections depend on them individually, and DVC fails for an absent key.
 WATCHED = {"caption": ("words", "pool"), "match": ("window",), "checkpoint": ("positives",), "bank": ("images",)}
 
 KeyPath = tuple[str, ...]
@@ -26,38 +26,38 @@ class Merged:
     """The content of a settings file after the merge.
 
     Attributes:
-        values: the sections without `defaults`, every entry complete.
-        origins: the entry that each value is written in, as in `defaults.train.clip` or `train.fiq.clip`, by the path
-            of the value in `values`; sections without defaults are left out.
+        values: the sections except `defaults`, with complete entries.
+        origins: the entry that contains each value, e.g. `defaults.train.clip` or `train.fiq.clip`, by the value's
+            path in `values`; sections without defaults are not included.
     """
 
     values: Any
     origins: dict[KeyPath, str]
 
     def origin(self, path: KeyPath) -> str | None:
-        """The entry that the value at `path`, or the value around it, is written in; None where no entry has it."""
+        """Returns the entry that contains the value at `path`, or a value around it; None if no entry contains it."""
         ends = range(len(path), 0, -1)
         return next((self.origins[path[:end]] for end in ends if path[:end] in self.origins), None)
 
     def written(self, path: KeyPath) -> str:
-        """The key in the file at which the value at `path` is written."""
+        """Returns the key in the file that contains the value at `path`."""
         origin = self.origin(path)
         return ".".join(path) if origin is None else ".".join((origin, *path[_depth(path[0]) :]))
 
 
 def merge_defaults(content: Any, place: str) -> Merged:
-    """Completes every entry of a data set by the defaults of its section, or of its section and family.
+    """Completes every entry of a data set with the defaults of its section, or of its section and family.
 
-    A data set has the families that its entry names: `{}` takes all of the defaults. Mappings of settings, and those by
-    family, are merged key by key. All else is replaced whole: numbers and texts, lists, null (a value as any other),
-    and a choice of one of several kinds (a schedule, a file of the hub).
+    A data set has the families that its entry names; `{}` as entry takes all defaults. Settings and mappings by family
+    are merged key by key. All other values are replaced whole: numbers, texts, lists, null, and values that can have
+    several forms (a schedule, a hub file).
 
     Args:
-        content: what the YAML file contains.
-        place: the file's name, for errors.
+        content: content of the YAML file.
+        place: name of the file, for error messages.
 
     Raises:
-        InputError: `defaults` is not a mapping of sections that may have defaults, has values of a family that no data
+        InputError: `defaults` is not a mapping of sections that may have defaults, has values for a family that no data
             set has, or an entry has the reserved name `all`.
     """
     if not isinstance(content, dict):
@@ -76,7 +76,7 @@ def merge_defaults(content: Any, place: str) -> Merged:
 
 
 def _entries(values: dict[str, Any], defaults: dict[str, Any]) -> Iterator[tuple[KeyPath, list[_Source]]]:
-    """Every entry that is a mapping, by its path: its defaults, the general ones first, and then itself."""
+    """Yields the path of every entry that is a mapping, with its sources: general defaults, defaults, the entry."""
     for section in (*SHARED, *BY_FAMILY):
         general = defaults.get(section, {})
         for path, own in list(_leaves(values.get(section), _depth(section) - 1, (section,))):
@@ -97,7 +97,7 @@ def _leaves(value: Any, depth: int, path: KeyPath) -> Iterator[tuple[KeyPath, di
 
 
 def _merge(kind: Any, path: KeyPath, sources: list[_Source], origins: dict[KeyPath, str]) -> Any:
-    """The value at `path`; of several sources the last one that has it decides."""
+    """Merges the sources of the value at `path`; the last source that contains a value is used."""
     kind_of = _members(kind)
     if kind_of is None or not all(isinstance(value, dict) for value, _ in sources):
         value, origins[path] = sources[-1]
@@ -111,7 +111,7 @@ def _merge(kind: Any, path: KeyPath, sources: list[_Source], origins: dict[KeyPa
 
 
 def _members(kind: Any) -> Callable[[str], Any] | None:
-    """The kind of each value of a mapping that is merged key by key; None for what is replaced whole."""
+    """Returns a function from a key to its type, for mappings that are merged key by key; None for other types."""
     if get_origin(kind) is dict:
         return lambda _: get_args(kind)[1]
     if isinstance(kind, type) and issubclass(kind, Settings):
@@ -121,7 +121,7 @@ def _members(kind: Any) -> Callable[[str], Any] | None:
 
 
 def _kind(section: str) -> Any:
-    """The kind of an entry of a section: a model of settings."""
+    """Returns the type of a section's entries: a model of settings."""
     kind = _FIELDS[section]
     for _ in range(_depth(section) - 1):
         kind = get_args(kind)[1]
@@ -129,7 +129,7 @@ def _kind(section: str) -> Any:
 
 
 def _depth(section: str) -> int:
-    """How many names lead to an entry: section and data set, and in some sections the family."""
+    """Returns the number of names in the path of an entry: section, data set and, in some sections, family."""
     return 3 if section in BY_FAMILY else 2
 
 
@@ -139,7 +139,7 @@ def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
         raise InputError(f"{place}: {DEFAULTS}: expected sections with their values, got {defaults!r}")
     for section, general in defaults.items():
         if section not in known:
-            raise InputError(f"{place}: {DEFAULTS}.{section}: no such defaults; there are those of {', '.join(known)}")
+            raise InputError(f"{place}: {DEFAULTS}.{section}: no such defaults; choose from: {', '.join(known)}")
         entries = general.items() if section in BY_FAMILY and isinstance(general, dict) else [("", general)]
         for name, entry in entries:
             _check_entry(section, ".".join(filter(None, (DEFAULTS, section, str(name)))), entry, place)
@@ -148,7 +148,10 @@ def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
 
 
 def _check_families(section: str, general: dict[str, Any], entries: Any, place: str) -> None:
-    """A default of a misspelt family would never be read, and the family would run with the values of all."""
+    """Raises InputError for defaults of unknown families and for entries with the reserved name.
+
+    Without this check, a misspelt family in `defaults` would be ignored.
+    """
     paths = [path for path, _ in _leaves(entries, 2, (section,))]
     if reserved := [path for path in paths if path[-1] == ALL]:
         key = ".".join(reserved[0])
@@ -167,6 +170,6 @@ def _check_entry(section: str, key: str, entry: Any, place: str) -> None:
     for name in WATCHED.get(section, ()):
         if name in entry:
             raise InputError(
-                f"{place}: {key}.{name}: has no default, as DVC watches this key of each data set; write it in the "
-                f"entries of {section}"
+                f"{place}: {key}.{name}: has no default, because DVC watches this key of each data set; write it in "
+                f"the entries of {section}"
             )

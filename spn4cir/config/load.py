@@ -1,4 +1,4 @@
-"""Reading settings: a file's, those of the file in reach, or the published ones."""
+"""Reads settings from a file, from the nearest project, or from the file that the package ships."""
 
 import sys
 from functools import reduce
@@ -21,16 +21,15 @@ _SHOWN = 5
 
 
 def parse_params(text: str, place: str) -> Params:
-    """The settings in `text`, defaults merged.
+    """Parses the settings in `text` and merges the defaults.
 
-    Raises InputError that names the first bad keys with their values, as they are written, or the settings that
-    contradict each other.
+    Raises InputError, which names the first invalid keys with their values, or the contradictory settings.
     """
     return parse_merged(text, place)[0]
 
 
 def parse_merged(text: str, place: str) -> tuple[Params, Merged]:
-    """The settings in `text`, and the entry that each value comes from. Raises InputError as `parse_params` does."""
+    """Parses settings like `parse_params`, with its errors, and also returns the entry that contains each value."""
     merged = merge_defaults(_parse_yaml(text, place), place)
     try:
         params = Params.model_validate(merged.values)
@@ -47,13 +46,13 @@ def _parse_yaml(text: str, place: str) -> Any:
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); mend it") from None
+        raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
 
 
 def _explain(error: ValidationError, merged: Merged) -> str:
-    """The problems in a line, each once: a default that is wrong is one mistake, however many data sets take it.
+    """Returns the problems as one line, without repetitions: an invalid default can affect several data sets.
 
-    Unknown keys are first: one that is misspelt leaves others missing.
+    Unknown keys come first, because a misspelt key also causes a missing one.
     """
     items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     found = [_find(item, merged.values) for item in items]
@@ -71,12 +70,12 @@ def _explain(error: ValidationError, merged: Merged) -> str:
 
 
 class _Place(NamedTuple):
-    """Where a problem is.
+    """The place of a problem.
 
     Attributes:
-        path: its keys.
-        form: which of several forms the value was read as (`HubModel`, `tuple[int, int]`); empty for one of a kind.
-        around: the keys of the value of several forms.
+        path: path of the value.
+        form: the form, of several, that the value was parsed as (`HubModel`, `tuple[int, int]`); empty if there is one.
+        around: path of the value that has several forms.
     """
 
     path: tuple[Any, ...]
@@ -85,7 +84,7 @@ class _Place(NamedTuple):
 
 
 def _find(item: ErrorDetails, values: Any) -> _Place:
-    """The place of a problem; pydantic names the form between the keys, where the content has nothing of that name."""
+    """Finds the place of a problem. Pydantic lists forms among the keys; the content has no key of that name."""
     path: list[Any] = []
     form, around = "", ()
     for place, part in enumerate(item["loc"], 1):
@@ -109,16 +108,16 @@ def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; check its spelling"
     if item["type"] == "missing":
-        is_whole = merged.origin(path) is not None  # it belongs to a value that defaults replace as a whole
+        is_whole = merged.origin(path) is not None  # it is part of a value that is replaced whole
         return f"{key}: is missing; add it{'' if is_whole else _or_default(path)}"
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
-        return f"{key}: is empty; write {{}} where nothing differs from the defaults"
+        return f"{key}: is empty; write {{}} if nothing differs from the defaults"
     said = item["msg"].removeprefix("Value error, ")
     return f"{key}: {said} (got {_short(item['input'])})" if key else said
 
 
 def _or_default(path: tuple[str, ...]) -> str:
-    """The default that could give a value that is missing; "" where there is none."""
+    """Returns advice to add a default for a missing value; empty if the value cannot have a default."""
     names = 3 if path[0] in BY_FAMILY else 2
     if path[0] not in (*BY_FAMILY, *SHARED) or len(path) <= names or path[names] in WATCHED.get(path[0], ()):
         return ""
@@ -131,7 +130,7 @@ def _short(value: Any) -> str:
 
 
 def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
-    """The settings of a file. Raises InputError when it is absent or contains a bad value."""
+    """Reads the settings of a file. Raises InputError if it is absent or contains an invalid value."""
     return parse_params(_read(path), str(path))
 
 
@@ -139,20 +138,20 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that holds it") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run from the folder that contains it") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as such") from None
 
 
 def find_params(start: Path) -> Params:
-    """The settings in reach of `start`, as `find_merged` finds them."""
+    """Returns the settings of the nearest project at or above `start`, or else those that the package ships."""
     return find_merged(start)[0]
 
 
 def find_merged(start: Path) -> tuple[Params, Merged]:
-    """The settings in reach of `start`, else the published ones of the package; and where each value comes from.
+    """Returns the settings like `find_params`, and the entry that contains each value.
 
-    Errors are those of `find_project` and `load_params`.
+    Raises InputError for a project file that cannot be read or contains an invalid value.
     """
     project = find_project(start)
     if project is None:
@@ -162,10 +161,10 @@ def find_merged(start: Path) -> tuple[Params, Merged]:
 
 
 def find_project(start: Path) -> Path | None:
-    """The folder of the settings in reach of `start`: this one or the nearest above it; None where there is none.
+    """Returns the nearest folder at or above `start` that contains settings of this package; None if there is none.
 
-    Many programs read a `params.yaml`: one without the section `datasets` is another program's and is passed over. So
-    is, with a warning, one above `start` that is no YAML, such as a template.
+    Other programs also use a `params.yaml`. A file without the section `datasets` is skipped. A file above `start` that
+    is not valid YAML, e.g. a template, is skipped with a warning.
     """
     for folder in (start, *start.parents):
         path = folder / PARAMS_FILE
@@ -180,13 +179,13 @@ def _is_foreign(path: Path, above: bool) -> bool:
     except InputError as error:
         if not above:
             raise
-        print(f"warning: passed over: {error}", file=sys.stderr)
+        print(f"warning: skipped: {error}", file=sys.stderr)
         return True
     return isinstance(content, dict) and "datasets" not in content
 
 
 def _published() -> tuple[str, str]:
-    """The text of the file that the package ships, and what errors call it."""
+    """Returns the text of the file that the package ships, and its name for error messages."""
     package = resources.files("spn4cir")
     shipped = package / PARAMS_FILE
     source = shipped if shipped.is_file() else Path(str(package)).parent / PARAMS_FILE

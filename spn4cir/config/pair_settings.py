@@ -1,4 +1,4 @@
-"""What a data set and family run with: the settings of the pair, and the entry that each value is written in."""
+"""The settings of one data set and family (a pair), and the entry that contains each value."""
 
 import json
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from spn4cir.config.params import Params, entry, of_dataset, of_family
 
 
 def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, Any]:
-    """The settings that the stages of a pair read, by the path of their keys, as in `("train", "fiq", "clip", "tau")`.
+    """Returns the settings that the stages of a pair read, by path, e.g. `("train", "fiq", "clip", "tau")`.
 
-    Raises InputError where a section has no entry of the data set or family.
+    Raises InputError if a section has no entry for the data set or family.
     """
     names = ("datasets", "models", "dedup", "caption", "match", "shortcuts")
     shared: dict[str, dict[str, Settings]] = {name: getattr(params, name) for name in names}
@@ -35,14 +35,14 @@ def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, An
 
 
 def short_key(path: KeyPath, family: str) -> KeyPath:
-    """A path without the names of the data set and family, as in `("train", "tau")`."""
+    """Returns a path without the names of the data set and family, e.g. `("train", "tau")`."""
     return tuple(name for place, name in enumerate(path) if place != 1 and (name != family or place < 2))
 
 
 def describe_pair(params: Params, merged: Merged, dataset: str, family: str) -> Iterator[tuple[str, str, str]]:
-    """Each value of a pair that the file contains: its key, the value as YAML, and the entry that it is written in.
+    """Yields each value of a pair that the file contains: its key, the value as YAML, and the entry that contains it.
 
-    Raises InputError where a section has no entry of the data set or family.
+    Raises InputError if a section has no entry for the data set or family.
     """
     for path in sorted(pair_settings(params, dataset, family), key=lambda path: list(merged.values).index(path[0])):
         if not _is_written(merged.values, path):
@@ -61,7 +61,7 @@ def _is_written(values: Any, path: KeyPath) -> bool:
 
 
 def _leaves(merged: Merged, path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
-    """The value, or where it was merged key by key, those inside."""
+    """Yields the value, or the values inside it if it was merged key by key."""
     if isinstance(value, dict) and value and merged.origin(path) is None and merged.origin((*path, next(iter(value)))):
         for name, inner in value.items():
             yield from _leaves(merged, (*path, name), inner)

@@ -1,4 +1,4 @@
-"""The settings: `params.yaml` as frozen models. Unknown keys are errors; values have no defaults here."""
+"""Models of `params.yaml`. They are frozen and reject unknown keys; default values are in the file, not here."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,14 +14,14 @@ PARAMS_FILE = "params.yaml"
 
 
 class ScoredBenchmark(Settings):
-    """A benchmark, and the data set whose trained weights are scored on it."""
+    """A benchmark to score; `weights` is the data set that the scored weights are trained on."""
 
     name: str
     weights: str
 
 
 class RunSettings(Settings):
-    """Which pipelines exist."""
+    """The data sets, families, submissions and benchmarks that `dvc repro` runs."""
 
     datasets: tuple[str, ...]
     models: tuple[str, ...]
@@ -30,23 +30,23 @@ class RunSettings(Settings):
 
 
 class Machine(Settings):
-    """Where the work runs; not part of any result, so no stage depends on it."""
+    """The device and the number of worker processes. They do not affect results, so no stage depends on them."""
 
     device: str
     workers: Annotated[int, Field(ge=0)]
 
 
 class Hub(Settings):
-    """The hub repository of the published files."""
+    """The hub repository with the published files."""
 
     repository: str
     revision: str
 
 
 class TableSettings(Settings):
-    """Of layout `table`: which files hold what, as patterns of paths, and what their columns are called.
+    """Settings of layout `table`: patterns of its files (`files`, `images`, `targets`) and the names of their columns.
 
-    `split` is that of all rows, whatever files and columns state.
+    `split` is the split of all rows; it overrides the names of files and a column of splits.
     """
 
     files: str | None = None
@@ -57,17 +57,18 @@ class TableSettings(Settings):
 
 
 class HubData(Settings):
-    """The repository of a data set on the hub, which `add-dataset` fetches; `revision` is a commit."""
+    """The hub repository that `add-dataset` downloads a data set from; `revision` is a commit."""
 
     repository: str
     revision: str
 
 
 class Dataset(Settings):
-    """How the folder `data/raw/<dataset>` is read; `pool`: the parts of `data/pool/<dataset>`, null all of them.
+    """Settings for reading the folder `data/raw/<dataset>`.
 
-    `annotations` (a file, its path from that folder), `held_out` (a share of the queries), `table` and `categories` are
-    for layouts that take them; what is absent or null is left to the layout. `hub` says where the folder came from.
+    `pool` lists the parts of `data/pool/<dataset>` to read; null reads all. `annotations` (path of a file relative to
+    the folder), `held_out` (share that is held out for validation), `table` and `categories` are for layouts that take
+    them; if they are absent or null, the layout's own default is used. `hub` is the origin of a downloaded folder.
     """
 
     layout: str
@@ -81,7 +82,7 @@ class Dataset(Settings):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings that not every layout takes, those that are set."""
+        """The settings that are set and that only some layouts take."""
         return self.model_dump(include={"annotations", "held_out", "table", "categories"}, exclude_none=True)
 
 
@@ -93,20 +94,20 @@ class HubModel(Settings):
 
 
 class OpenClipModel(Settings):
-    """A model that open_clip knows by architecture and pretraining tag."""
+    """A model of open_clip, named by architecture and pretraining tag."""
 
     open_clip: str
     tag: str
 
 
 class LocalModel(Settings):
-    """A file or folder under `data/models/<dataset>/...`; `.` is that folder itself."""
+    """A file or folder, relative to the model's folder in `data/models/<dataset>`; `.` is that folder itself."""
 
     local: str
 
 
 class Models(Settings):
-    """Where each model of a data set comes from; a local tokenizer is in the folder of each family's model."""
+    """The source of each model of a data set; a local tokenizer is in the folder of each family's model."""
 
     captioner: HubModel | LocalModel
     encoder: LocalModel
@@ -115,7 +116,7 @@ class Models(Settings):
 
 
 class Validate(Settings):
-    """The evaluation protocol and what is kept of each query."""
+    """The evaluation protocol, and the number of queries on a contact sheet."""
 
     remove_reference: bool
     capitalise: bool
@@ -124,9 +125,10 @@ class Validate(Settings):
 
 
 class BenchmarkSettings(Settings):
-    """How the folder `data/raw/<benchmark>` is read and scored. `query_text`: of layouts that make texts of fields.
+    """Settings for reading and scoring the folder `data/raw/<benchmark>`.
 
-    `tasks` is for layouts of several tasks; absent or null: all of them.
+    `query_text` is the template of query texts, for layouts that build them from fields. `tasks` is for layouts with
+    several tasks; if it is absent or null, all tasks are scored.
     """
 
     layout: str
@@ -137,15 +139,16 @@ class BenchmarkSettings(Settings):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The settings that not every layout takes."""
+        """The settings that are set and that only some layouts take."""
         return self.model_dump(include={"query_text", "tasks"}, exclude_none=True)
 
 
 class Shortcuts(Settings):
-    """What `validate` measures beside the scores where `enabled`: parts of queries alone, paraphrases, hard negatives.
+    """Settings of the shortcut tests of `validate`: parts of queries alone, paraphrases and hard negatives.
 
-    `paraphrases` is a JSON file below the data set's root: other texts by text; null: the templates alone. `lookalikes`
-    and `text_matches`: how many images most like the reference, and best for the text alone, count as hard negatives.
+    The tests run if `enabled`. `paraphrases` is a JSON file, relative to the data set's root, that maps each text to
+    other texts; null uses only `templates`. The hard negatives of a query are the `lookalikes` images most similar to
+    its reference and the `text_matches` images that match its text alone best.
     """
 
     enabled: bool
@@ -167,7 +170,7 @@ class Shortcuts(Settings):
 
 
 class Report(Settings):
-    """How much the report shows of what there is."""
+    """The number of items of each kind that the report shows, and the size of its thumbnails in pixels."""
 
     examples: Positive
     queries: Positive
@@ -178,7 +181,7 @@ class Report(Settings):
 
 
 class Params(Settings):
-    """The whole file."""
+    """The content of `params.yaml`."""
 
     run: RunSettings
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
@@ -203,7 +206,7 @@ Value = TypeVar("Value")
 
 
 def of_dataset(section: Mapping[str, Value], dataset: str, name: str) -> Value:
-    """The settings of one data set. Raises InputError when there are none."""
+    """Returns a section's settings of one data set. Raises InputError if there are none."""
     if dataset not in section:
         known = ", ".join(section) or "none"
         raise InputError(
@@ -214,12 +217,12 @@ def of_dataset(section: Mapping[str, Value], dataset: str, name: str) -> Value:
 
 
 def of_family(section: Mapping[str, Mapping[str, Value]], dataset: str, family: str, name: str) -> Value:
-    """The settings of one data set and family. Raises InputError when there are none."""
+    """Returns a section's settings of one data set and family. Raises InputError if there are none."""
     return entry(of_dataset(section, dataset, name), family, f"{name}.{dataset}")
 
 
 def entry(families: Mapping[str, Value], family: str, name: str) -> Value:
-    """The entry of a family under the key `name`. Raises InputError when there is none."""
+    """Returns the entry of a family under the key `name`. Raises InputError if there is none."""
     if family not in families:
         raise InputError(
             f"{PARAMS_FILE}: {name}.{family} is not set (families there: {', '.join(families) or 'none'}); "
@@ -229,7 +232,7 @@ def entry(families: Mapping[str, Value], family: str, name: str) -> Value:
 
 
 def protocol_of(params: Params, name: str, family: str) -> Validate:
-    """The evaluation protocol of a benchmark, or of a data set and family. Raises InputError if there is none."""
+    """Returns the evaluation protocol of a benchmark, or of a data set and family. Raises InputError for neither."""
     if name in params.benchmarks:
         return params.benchmarks[name].validate_
     return of_family(params.validate_, name, family, "validate")

@@ -1,4 +1,4 @@
-"""The settings of the stages that make positives: duplicates, captions, partners and texts."""
+"""The settings of the stages dedup, caption, match and triplets, which make positives."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -8,7 +8,7 @@ from spn4cir.config.base import FromHub, Origin, Positive, Published, Settings
 
 
 def _whole_ranks(window: Any) -> Any:
-    """Ranks that are written as floats (`-S ...=[1e4,2e4]`) as whole numbers; shares do not exceed 1."""
+    """Converts ranks that are written as floats (`-S ...=[1e4,2e4]`) to integers; shares, at most 1, are unchanged."""
     if isinstance(window, list | tuple) and all(isinstance(end, float) and end.is_integer() for end in window):
         return [int(end) for end in window] if max(window, default=0) > 1 else window
     return window
@@ -22,14 +22,14 @@ Window = Annotated[
 
 
 class Dedup(Published):
-    """The unique images."""
+    """Settings of the unique images."""
 
 
 class Caption(FromHub):
-    """Captioning by a multi-modal LLM.
+    """Settings of captioning by a multi-modal LLM.
 
-    `words` maps each family to the word count its triplets read; `pool` those families that read captions of the
-    data set's pool instead of its own images. `hub` is a folder of published files.
+    `words` maps each family to the word count of the captions that its triplets use. `pool` does so for families that
+    use captions of the data set's pool instead of its own images. `hub` is a folder of published files.
     """
 
     _hub_is_file: ClassVar[bool] = False
@@ -58,12 +58,12 @@ class Caption(FromHub):
         try:
             self.prompt.format(words=1, noun="image")
         except (LookupError, ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"prompt knows the fields {{noun}} and {{words}} only, got {error}") from None
+            raise ValueError(f"prompt can have only the fields {{noun}} and {{words}}, got {error}") from None
         return self
 
 
 class Match(Settings):
-    """Partners by similarity; `window` maps each family to its ranks or shares of the images, null: any other image."""
+    """Settings of partners. `window` maps families to similarity ranks or shares of the images; null is any image."""
 
     window: Annotated[dict[str, Window | None], Field(min_length=1)]
     partners: Positive
@@ -82,7 +82,7 @@ class Match(Settings):
 
 
 class Triplets(Published):
-    """Modification texts; `sample` keeps a random number of triplets, null all."""
+    """Settings of generated triplets; `sample` is the number of triplets that are kept at random, null keeps all."""
 
     refer: bool
     templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]

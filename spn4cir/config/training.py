@@ -1,4 +1,4 @@
-"""The settings of stage 1, bank and stage 2."""
+"""The settings of stage 1, of the bank and of stage 2."""
 
 from typing import Annotated, Literal
 
@@ -8,13 +8,13 @@ from spn4cir.config.base import FromHub, HubFile, Positive, Rate, Settings, Shar
 
 
 class Constant(Settings):
-    """The learning rate stays as it is."""
+    """A constant learning rate."""
 
     name: Literal["constant"]
 
 
 class Decay(Settings):
-    """The rate is multiplied by `factor` after every `every` epochs, until that many epochs are done."""
+    """A learning rate that is multiplied by `factor` after every `every` epochs, until epoch `until`."""
 
     name: Literal["decay"]
     factor: Rate
@@ -23,16 +23,16 @@ class Decay(Settings):
 
 
 class Cosine(Settings):
-    """Half a cosine from the rate to zero over so many epochs, set at each epoch; beyond them it rises again."""
+    """A learning rate that falls to zero along half a cosine over `epochs` epochs and then rises; set at each epoch."""
 
     name: Literal["cosine"]
     epochs: Positive
 
 
 class OneCycle(Settings):
-    """Up from `start` times the rate, at its peak after so many epochs, then down to nearly zero; set each step.
+    """A learning rate that rises from `start` times `lr` to `lr` after `peak` epochs, then falls to nearly zero.
 
-    A run of fewer than twice as many epochs has its peak half way.
+    It is set at each step. A run of fewer than twice `peak` epochs has its peak half way.
     """
 
     name: Literal["one_cycle"]
@@ -44,9 +44,10 @@ Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="
 
 
 class Optimisation(Settings):
-    """What both training stages share. `precision` applies to training on a GPU (CPU: bfloat16 or float32).
+    """Settings of an optimisation, for both training stages.
 
-    `learn_tau`: tau is where a learned temperature begins. `backbone_lr`: of the pretrained towers; null: `lr`.
+    `tau` is the temperature; with `learn_tau` it is the start value of a learned one. `backbone_lr` is the learning
+    rate of the pretrained towers; null uses `lr`. `precision` applies to training on a GPU (CPU: bfloat16 or float32).
     """
 
     tau: Rate
@@ -64,7 +65,7 @@ class Optimisation(Settings):
 
 
 class CheckpointSettings(FromHub):
-    """Stage 1: a published file (`path`, `hub`), or training from a base model (`train`), on triplets of one kind."""
+    """Settings of stage 1: a published file (`path`, `hub`) or training from a base model on one kind of triplets."""
 
     source: Literal["path", "hub", "train"]
     hub: HubFile | None
@@ -73,10 +74,10 @@ class CheckpointSettings(FromHub):
 
 
 class BankSettings(Settings):
-    """The features of the unique training images, or of those that generated triplets name.
+    """Settings of the bank: features of the unique training images, or of the images that generated triplets name.
 
-    `dtype`: of the reference rows; targets are always float32. `reference`: rows stored on disk, or encoded again in
-    each step.
+    `dtype` is the number type of reference rows; targets are always float32. `reference` says whether these rows are
+    stored on disk or encoded again in each step.
     """
 
     dtype: Literal["float16", "float32"]
@@ -86,7 +87,7 @@ class BankSettings(Settings):
 
 
 class Train(Optimisation):
-    """Stage 2: the query side against the bank, or for comparison against the batch."""
+    """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch."""
 
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None

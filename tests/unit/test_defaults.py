@@ -99,7 +99,7 @@ def test_a_file_that_writes_every_value_needs_no_defaults() -> None:
         (
             "defaults:\n  dedup:",
             "defaults:\n  dedupe:",
-            r"defaults\.dedupe: no such defaults; there are those of dedup,",
+            r"defaults\.dedupe: no such defaults; choose from: dedup,",
         ),
         ("  match: {partners: 1", "  models: {partners: 1", r"defaults\.models: no such defaults"),
         (
@@ -111,7 +111,7 @@ def test_a_file_that_writes_every_value_needs_no_defaults() -> None:
         (
             "  match: {partners: 1",
             "  match: {window: {}, partners: 1",
-            r"defaults\.match\.window: has no default, as DVC",
+            r"defaults\.match\.window: has no default, because DVC",
         ),
         (
             "all: {source: path",

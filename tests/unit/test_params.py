@@ -151,10 +151,10 @@ def test_published_pools() -> None:
         ("clip: [10000, 20000]", "clip: [0, 5]", r"window\.clip is \[lo, hi\) with 1 <= lo < hi, got \[0, 5\]"),
         ("clip: [10000, 20000]", "clip: [7, 7]", r"window\.clip is \[lo, hi\)"),
         ("in {words} words", "in few words", "prompt lacks the field {words}"),
-        ("describe the {noun}", "describe the {thing}", "prompt knows the fields {noun} and {words} only"),
-        ("describe the {noun}", "describe the {", "prompt knows the fields"),
-        ("describe the {noun}", "describe the {noun[a]}", "prompt knows the fields"),
-        ("describe the {noun}", "describe the {words.x}", "prompt knows the fields"),
+        ("describe the {noun}", "describe the {thing}", "prompt can have only the fields {noun} and {words}"),
+        ("describe the {noun}", "describe the {", "prompt can have only the fields"),
+        ("describe the {noun}", "describe the {noun[a]}", "prompt can have only the fields"),
+        ("describe the {noun}", "describe the {words.x}", "prompt can have only the fields"),
         ("seed: 42", "seed: -1", "seed: .*greater than or equal to 0"),
         ("seed: 42", "seed: 4294967296", "seed: .*less than 4294967296"),
         ("weight_decay: 0.01", "weight_decay: .inf", "weight_decay: .*finite number"),
@@ -226,7 +226,7 @@ def test_a_template_above_is_passed_over_with_a_word(
     (tmp_path / "params.yaml").write_bytes(content)
     (tmp_path / "a").mkdir()
     assert find_params(tmp_path / "a") == published_params()
-    assert capsys.readouterr().err.startswith(f"warning: passed over: {tmp_path}/params.yaml:")
+    assert capsys.readouterr().err.startswith(f"warning: skipped: {tmp_path}/params.yaml:")
     with pytest.raises(InputError):
         find_params(tmp_path)
 
