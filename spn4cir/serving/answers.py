@@ -30,6 +30,7 @@ class Health(BaseModel):
 
     status: str = Field(description="`ok`.")
     family: str = Field(description="The family of the network.")
+    weights: str = Field(description="The file of its weights.")
     images: int = Field(description="Number of images in the gallery.")
 
 

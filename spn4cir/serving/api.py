@@ -96,7 +96,9 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
 def _add_gallery(app: FastAPI, service: SearchService) -> None:
     @app.get("/api/health", summary="Whether the server works")
     async def health() -> Health:
-        return Health(status="ok", family=service.retriever.family, images=len(service.retriever))
+        return Health(
+            status="ok", family=service.retriever.family, weights=service.weights, images=len(service.retriever)
+        )
 
     @app.get("/api/images", summary="Names of the images in the gallery", responses=problems(422))
     async def images(
@@ -113,8 +115,11 @@ def _add_gallery(app: FastAPI, service: SearchService) -> None:
         response_class=Response,
         responses=WEBP | problems(404, 422, 503),
     )
-    async def thumbnail(name: Annotated[str, Query(description="Its name in the gallery.")]) -> Response:
-        small = await service.thumbnail(name)
+    async def thumbnail(
+        name: Annotated[str, Query(description="Its name in the gallery.")],
+        large: Annotated[bool, Query(description="At most 1,024 pixels a side instead of 256.")] = False,
+    ) -> Response:
+        small = await service.thumbnail(name, large)
         return Response(small, media_type="image/webp", headers={"Cache-Control": "private, max-age=300"})
 
 

@@ -34,6 +34,7 @@ _DECODERS = 2
 # A narrow image is padded for the network; an image of 50 megapixels and sides 2:1 has this many pixels then.
 _MAX_PADDED = 80_000_000
 _THUMBNAIL = 256
+_LARGE = 1_024
 _THUMBNAILS_KEPT = 2_048
 
 
@@ -101,15 +102,27 @@ class SearchService:
             query, warning = await self._decode(self._prepare, image, text)
             return Found(await self._batcher.ask(_Question(query, k)), warning)
 
-    async def thumbnail(self, name: str) -> bytes:
-        """A WebP of at most 256 pixels a side of an image of the gallery. Raises Refusal for an unknown name."""
+    async def thumbnail(self, name: str, large: bool = False) -> bytes:
+        """A WebP of an image of the gallery. Raises Refusal for an unknown name.
+
+        Args:
+            name: its name in the gallery.
+            large: at most 1,024 pixels a side instead of 256. The server does not keep it.
+        """
         with self._counted():
+            if large:
+                return await self._decode(lambda: self._draw_thumbnail(name, _LARGE))
             return await self._decode(self._cached_thumbnail, name)
 
     async def preview(self, data: bytes) -> bytes:
         """A WebP of at most 256 pixels a side of an upload. Raises Refusal as `decode_upload` does."""
         with self._counted():
-            return await self._decode(lambda: _small(decode_upload(data)))
+            return await self._decode(lambda: _small(decode_upload(data), _THUMBNAIL))
+
+    @property
+    def weights(self) -> str:
+        """The file of the network's weights, without the folders that clients must not see."""
+        return str(_shown_path(self.retriever.weights.path))
 
     def names(self, part: str = "") -> list[str]:
         """The names in the gallery that contain `part`, ignoring case, sorted."""
@@ -142,9 +155,9 @@ class SearchService:
             raise Refusal(422, f"the image is too narrow ({image.width:,} x {image.height:,} pixels); crop it")
         return image
 
-    def _draw_thumbnail(self, name: str) -> bytes:
+    def _draw_thumbnail(self, name: str, side: int = _THUMBNAIL) -> bytes:
         try:
-            return _small(open_image(self._path(name)))
+            return _small(open_image(self._path(name)), side)
         except Refusal:
             raise
         except InputError:
@@ -166,9 +179,9 @@ class SearchService:
         return [tuple(hits[: question.k]) for hits, question in zip(found, questions, strict=True)]
 
 
-def address(name: str) -> str:
+def address(name: str, large: bool = False) -> str:
     """The address of the thumbnail of an image of the gallery."""
-    return f"/api/thumbnail?{urlencode({'name': name})}"
+    return f"/api/thumbnail?{urlencode({'name': name} | ({'large': 'true'} if large else {}))}"
 
 
 def leads_into(path: Path, folder: Path) -> bool:
@@ -188,9 +201,14 @@ def _without_folder(message: str, folder: Path) -> str:
     return message.replace(f"{folder}/", "")
 
 
-def _small(image: Image.Image) -> bytes:
+def _shown_path(path: Path) -> Path:
+    """A path that clients may see: from the working directory, else the file and its folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(*path.parts[-2:])
+
+
+def _small(image: Image.Image, side: int) -> bytes:
     image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    image.thumbnail((side, side))
     stream = BytesIO()
     image.save(stream, "WEBP", quality=80)
     return stream.getvalue()

@@ -253,8 +253,16 @@ def test_a_text_that_is_cut_is_searched_for_with_a_warning(client):
     assert "92 tokens" in answer["warning"]
 
 
-def test_health_and_names(client):
-    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "images": len(NAMES)}
+def test_health_names_the_network_without_the_folders_of_the_server(client, place, monkeypatch):
+    shown = f"{place.name}/best.pt"
+    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "weights": shown, "images": 8}
+    monkeypatch.chdir(place.parent)
+    assert client.get("/api/health").json()["weights"] == shown
+    monkeypatch.chdir(place)
+    assert client.get("/api/health").json()["weights"] == "best.pt"
+
+
+def test_names_are_paged_and_filtered(client):
     names = sorted(NAMES)
     assert client.get("/api/images").json() == {"total": 8, "names": names}
     assert client.get("/api/images", params={"offset": 3, "limit": 2}).json() == {"total": 8, "names": names[3:5]}
@@ -267,6 +275,18 @@ def test_a_thumbnail_is_a_small_webp(client, name):
     answer = client.get("/api/thumbnail", params={"name": name})
     assert answer.headers["content-type"] == "image/webp"
     assert max(Image.open(BytesIO(answer.content)).size) <= 256
+
+
+def test_a_large_thumbnail_has_at_most_1024_pixels_a_side(tmp_path, place):
+    Image.new("RGB", (3000, 1500), "red").save(tmp_path / "wide.png")
+    made = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu").index(tmp_path)
+    with TestClient(create_app(SearchService(made, tmp_path), HOSTS), "http://127.0.0.1") as opened:
+        sizes = [
+            Image.open(BytesIO(opened.get("/api/thumbnail", params={"name": "wide.png"} | large).content)).size
+            for large in ({}, {"large": "true"})
+        ]
+        assert sizes == [(256, 128), (1024, 512)]
+        refused(opened.get("/api/thumbnail", params={"name": "wide.png", "large": "huge"}), 422, "'large': ")
 
 
 def test_the_description_names_every_answer(client):
