@@ -1,7 +1,6 @@
 """Plain HTML elements of the page; texts and names are never interpreted as HTML."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
@@ -25,10 +24,9 @@ def image(address: str, description: str) -> ui.element:
     return element
 
 
-@contextmanager
-def panel(title: str) -> Iterator[None]:
-    """A titled part of the page, a landmark for screen readers."""
+def panel(title: str) -> ui.element:
+    """A titled part of the page, a landmark for screen readers; enter it to fill it."""
     with ui.element("section").classes("panel") as section:
         section.props["aria-label"] = title
         text_element("h2", title)
-        yield
+    return section

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 
-from spn4cir.search.hits import Hit
 from spn4cir.serving.service import Found
 
 # A step may contain an upload of 10 MB.
@@ -23,31 +22,53 @@ class Reference:
     image: str | bytes = field(repr=False)
     preview: str = field(repr=False)
 
+    @property
+    def gallery_name(self) -> str | None:
+        """The name in the gallery; None for an upload."""
+        return self.image if isinstance(self.image, str) else None
+
+
+@dataclass(frozen=True)
+class PastSearch:
+    """A search and its result.
+
+    Attributes:
+        reference: the query image.
+        text: the change that was searched for.
+        k: the number of hits that were asked for.
+        found: the hits, and a warning about the text.
+    """
+
+    reference: Reference
+    text: str
+    k: int
+    found: Found
+
 
 @dataclass(frozen=True)
 class PageState:
     """The state of the page after a step.
 
     Attributes:
-        reference: the query image; None: not chosen yet.
-        text: the change that was searched for; empty before a search.
-        hits: the hits of the search, best first.
-        warning: a warning about the text; None if there is none.
+        reference: the query image of the next search; None: not chosen yet.
+        search: the search whose ranking is shown; None before the first search.
     """
 
     reference: Reference | None = None
-    text: str = ""
-    hits: tuple[Hit, ...] = ()
-    warning: str | None = None
+    search: PastSearch | None = None
 
     @property
-    def searched(self) -> bool:
-        """Whether the step is a search; choosing a query image is another step."""
-        return bool(self.text)
+    def pending(self) -> bool:
+        """Whether a query image was chosen after the search."""
+        return self.reference is not None and (self.search is None or self.search.reference != self.reference)
 
 
 class PageHistory:
-    """The last `_KEPT` steps; the first step of a visit is an empty page."""
+    """The last `_KEPT` steps; the first step of a visit is an empty page.
+
+    A choice of a query image that follows another choice replaces it. A search that follows a choice replaces it too,
+    except for the first search: an undo of a later search returns to the search before it.
+    """
 
     def __init__(self) -> None:
         self.steps = [PageState()]
@@ -57,18 +78,25 @@ class PageHistory:
         """The latest step."""
         return self.steps[-1]
 
-    def choose(self, reference: Reference) -> None:
-        """Adds a step with another query image and without hits."""
-        self._append(PageState(reference))
+    @property
+    def searches(self) -> list[PastSearch]:
+        """The searches, oldest first."""
+        return [step.search for step in self.steps if step.search and not step.pending]
 
-    def record(self, text: str, found: Found) -> None:
-        """Adds a step with the hits of a search for the current query image."""
-        self._append(replace(self.current, text=text, hits=found.hits, warning=found.warning))
+    def choose(self, reference: Reference) -> None:
+        """Adds a step with another query image; the ranking of the last search stays."""
+        self._add(replace(self.current, reference=reference), instead=self.current.pending)
+
+    def record(self, search: PastSearch) -> None:
+        """Adds a step with a search and its ranking."""
+        self._add(PageState(search.reference, search), instead=self.current.pending and self.current.search is not None)
 
     def undo(self) -> None:
         """Removes the latest step, unless it is the only one."""
         if len(self.steps) > 1:
             self.steps.pop()
 
-    def _append(self, step: PageState) -> None:
-        self.steps = [*self.steps, step][-_KEPT:]
+    def _add(self, step: PageState, instead: bool) -> None:
+        """Adds a step, or replaces the latest one by it. A step that changes nothing is not added."""
+        kept = self.steps[:-1] if instead else self.steps
+        self.steps = (kept if kept[-1] == step else [*kept, step])[-_KEPT:]

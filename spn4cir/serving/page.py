@@ -1,7 +1,7 @@
 """The search page: choose an image, describe the change, see the ranking, refine, undo."""
 
+import json
 from base64 import b64encode
-from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -11,13 +11,14 @@ from nicegui.events import UploadEventArguments
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
 from spn4cir.serving.elements import button, image, panel, text_element
-from spn4cir.serving.history import PageHistory, PageState, Reference
+from spn4cir.serving.history import PageHistory, PastSearch, Reference
+from spn4cir.serving.page_address import SharedSearch, query_string, read_search
+from spn4cir.serving.ranking import Ranking, summary
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 from spn4cir.serving.uploads import MAX_BYTES
 
 _TITLE = "Search by an image and a change"
 _STYLE = Path(__file__).with_name("page.css")
-_HITS = 12
 _RECONNECT = 30.0
 
 
@@ -25,10 +26,10 @@ def add_page(app: FastAPI, service: SearchService) -> None:
     """Adds the page at `/`. Call it once in a process, as the framework of the page has one application."""
 
     @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT)
-    def search_page() -> None:
+    def search_page(reference: str = "", text: str = "", k: str = "") -> None:
         ui.add_css(_STYLE)
         ui.colors(primary="#1d5fa6")
-        SearchPage(service).build()
+        SearchPage(service, read_search(reference, text, k)).build()
 
     ui.run_with(app, tailwind=False, show_welcome_message=False)
 
@@ -36,8 +37,15 @@ def add_page(app: FastAPI, service: SearchService) -> None:
 class SearchPage:
     """The page of one visitor, with the history of the visit."""
 
-    def __init__(self, service: SearchService) -> None:
+    def __init__(self, service: SearchService, shared: SharedSearch) -> None:
+        """Creates the page.
+
+        Args:
+            service: the gallery.
+            shared: the search that the address contains; it is repeated as soon as the page is open.
+        """
         self._service = service
+        self._shared = shared
         self._history = PageHistory()
         self._busy = False
 
@@ -45,22 +53,21 @@ class SearchPage:
         """Draws the page."""
         with ui.element("header"):
             text_element("h1", _TITLE)
-            count = len(self._service.retriever)
-            text_element(
-                "p", f"{count:,} images. Choose one, describe what should differ, and refine from the results."
-            )
+            family, count = self._service.retriever.family, len(self._service.retriever)
+            text_element("p", f"{count:,} images, network {family} from {self._service.weights}.")
+            text_element("p", "Choose an image, describe what should differ, and refine from the results.")
         with ui.element("div").classes("columns") as content:
             with panel("1. The image"):
-                self._build_reference()
+                self._build_gallery()
             with ui.element("div").classes("stack"):
-                with panel("2. The change"):
+                with panel("2. The change").classes("sticky"):
                     self._build_change()
                 with panel("3. The ranking"):
                     self._build_ranking()
         ui.skip_link("Skip to the search", target=content)
+        self._open_shared()
 
-    def _build_reference(self) -> None:
-        self._reference = ui.element("div").classes("reference")
+    def _build_gallery(self) -> None:
         uploader = ui.upload(
             on_upload=self._upload,
             on_rejected=lambda: self._fail(f"only images of at most {MAX_BYTES / 1e6:.0f} MB can be uploaded"),
@@ -70,30 +77,48 @@ class SearchPage:
         uploader.props("accept=image/*").classes("hidden")
         self._uploader = uploader
         button("Upload an image", lambda: uploader.run_method("pickFiles")).props("outline")
+        note = "The address of this page contains the search and can be shared. An uploaded image is not part of it."
+        text_element("p", note).classes("note")
         self._browser = Browser(self._service, self._choose)
         self._browser.build()
-        self._show_reference(None)
 
     def _build_change(self) -> None:
         with ui.element("div").classes("change"):
-            self._text = ui.input("What should be different", placeholder="is red with long sleeves")
-            self._text.props(f"outlined maxlength={MAX_TEXT} autocomplete=off").on("keydown.enter", self._search)
-            self._k = ui.number("Results", value=_HITS, min=1, max=MAX_HITS, precision=0).props("outlined")
+            self._reference = ui.element("div").classes("reference")
+            self._text = ui.input("What should be different", value=self._shared.text)
+            self._text.props["placeholder"] = "is red with long sleeves"
+            self._text.props(f"outlined stack-label maxlength={MAX_TEXT} autocomplete=off")
+            self._text.on("keydown.enter", self._search)
             self._button = button("Search", self._search).classes("search")
         self._problem = text_element("p", "").props("role=alert").classes("problem")
+        self._show_reference(None)
 
     def _build_ranking(self) -> None:
         self._status = text_element("p", "Nothing searched yet.").props("role=status").classes("status")
         with ui.element("div").classes("trail"):
             self._undo = button("Undo", self._go_back).props("outline")
             self._steps = ui.element("ol").props('aria-label="Searches so far"')
+            self._k = ui.number("Results", value=self._shared.k, min=1, max=MAX_HITS, precision=0)
+            self._k.props("outlined dense").on("keydown.enter", self._search)
         self._undo.disable()
-        self._hits = ui.element("ol").classes("hits").props('aria-label="Images found, best first"')
+        self._ranking = Ranking(self._choose)
+        self._ranking.build()
+
+    def _open_shared(self) -> None:
+        """Chooses the image that the address names, and searches when the browser is connected."""
+        name = self._shared.reference
+        if not name:
+            return
+        if name not in self._service.retriever:
+            self._fail(f"the gallery contains no image called {name!r}; choose another image")
+            return
+        self._history.choose(Reference(name, name, address(name)))
+        self._show(summary(self._history.current))
+        if self._shared.text:
+            ui.timer(0, self._search, once=True)
 
     def _choose(self, name: str) -> None:
-        self._history.choose(Reference(name, name, address(name)))
-        self._show(f"{name} is chosen: describe what should be different.")
-        self._text.run_method("focus")
+        self._take(Reference(name, name, address(name)))
 
     async def _upload(self, event: UploadEventArguments) -> None:
         self._uploader.reset()
@@ -103,13 +128,19 @@ class SearchPage:
         except InputError as error:
             self._fail(str(error))
             return
-        address = f"data:image/webp;base64,{b64encode(small).decode()}"
-        self._history.choose(Reference(event.file.name, data, address))
-        self._show(f"{event.file.name} is uploaded: describe what should be different.")
+        preview = f"data:image/webp;base64,{b64encode(small).decode()}"
+        self._take(Reference(event.file.name, data, preview))
+
+    def _take(self, reference: Reference) -> None:
+        """Makes an image the next query image, and selects the text, so that typing replaces it."""
+        self._history.choose(reference)
+        self._show(f"{summary(self._history.current)} Describe what should be different.")
+        self._store_address()
         self._text.run_method("focus")
+        self._text.run_method("select")
 
     async def _search(self) -> None:
-        reference, text = self._history.current.reference, self._text.value or ""
+        reference, text, k = self._history.current.reference, self._text.value or "", int(self._k.value or 0)
         if self._busy:
             return
         if reference is None:
@@ -117,21 +148,23 @@ class SearchPage:
             return
         self._set_busy(True)
         try:
-            found = await self._service.search(reference.image, text, int(self._k.value or 0))
+            found = await self._service.search(reference.image, text, k)
         except InputError as error:
             self._fail(str(error))
             return
         finally:
             self._set_busy(False)
-        self._history.record(text, found)
-        self._show(_summary(self._history.current))
-        ui.run_javascript(f'getHtmlElement({self._hits.id}).firstElementChild?.scrollIntoView({{block: "nearest"}})')
+        self._history.record(PastSearch(reference, text, k, found))
+        self._show(summary(self._history.current))
+        self._store_address()
+        self._ranking.bring_into_view()
 
     def _go_back(self) -> None:
         self._history.undo()
         step = self._history.current
-        self._show(f"Undone. {_summary(step)}")
-        self._text.set_value(step.text)
+        self._show(f"Undone. {summary(step)}")
+        self._text.set_value(step.search.text if step.search else "")
+        self._store_address()
 
     def _set_busy(self, busy: bool) -> None:
         self._busy = busy
@@ -141,7 +174,12 @@ class SearchPage:
 
     def _fail(self, sentence: str) -> None:
         self._problem.text = sentence[0].upper() + sentence[1:] + "."
-        self._status.text = _summary(self._history.current)
+        self._status.text = summary(self._history.current)
+
+    def _store_address(self) -> None:
+        """Writes the current step into the address; the browser's own history gets no entry."""
+        fields = json.dumps(query_string(self._history.current))
+        ui.run_javascript(f'history.replaceState({{}}, "", location.pathname + {fields})')
 
     def _show(self, status: str) -> None:
         """Shows the current step."""
@@ -150,47 +188,22 @@ class SearchPage:
         self._problem.text = ""
         self._undo.set_enabled(len(self._history.steps) > 1)
         self._show_reference(step.reference)
-        self._show_hits(step)
+        self._ranking.show(step.search.found.hits if step.search else ())
         self._show_trail()
 
     def _show_reference(self, reference: Reference | None) -> None:
-        self._browser.mark(reference.name if reference else None)
+        self._browser.mark(reference.gallery_name if reference else None)
         self._reference.clear()
         with self._reference:
             if reference is None:
+                ui.element("div").classes("empty")
                 text_element("p", "No image is chosen yet.")
                 return
             image(reference.preview, f"The chosen image: {reference.name}")
             text_element("p", reference.name)
 
-    def _show_hits(self, step: PageState) -> None:
-        self._hits.clear()
-        with self._hits:
-            for rank, hit in enumerate(step.hits, start=1):
-                with ui.element("li"):
-                    image(address(hit.name), f"Rank {rank}: {hit.name}")
-                    text_element("p", f"{rank}. {hit.name}").classes("name")
-                    text_element("p", f"score {hit.score:.3f}").classes("score")
-                    refine = button("Refine", partial(self._choose, hit.name)).props("flat dense")
-                    refine.props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
-
     def _show_trail(self) -> None:
         self._steps.clear()
         with self._steps:
-            for step in self._history.steps:
-                if step.searched and step.reference:
-                    text_element("li", f"{step.reference.name}: {step.text}")
-
-
-def _summary(step: PageState) -> str:
-    """A summary of a step in a sentence, which screen readers read out."""
-    if step.reference is None:
-        return "No image is chosen."
-    if not step.searched:
-        return f"{step.reference.name} is chosen."
-    if not step.hits:
-        return "The gallery contains no other image."
-    best = step.hits[0]
-    note = f" Note: {step.warning}." if step.warning else ""
-    found = f"{len(step.hits):,} image{'s' if len(step.hits) > 1 else ''}"
-    return f'{found} for "{step.text}" from {step.reference.name}; the best is {best.name}, {best.score:.3f}.{note}'
+            for search in self._history.searches:
+                text_element("li", f"{search.reference.name}: {search.text}")

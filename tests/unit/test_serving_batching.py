@@ -1,17 +1,11 @@
-"""Questions of many clients in few calls, and the steps of a visitor."""
+"""Questions of many clients in few calls."""
 
 import asyncio
 from threading import get_ident
 
 import pytest
 
-from spn4cir.search.hits import Hit
 from spn4cir.serving.batching import Batcher
-from spn4cir.serving.history import PageHistory, PageState, Reference
-from spn4cir.serving.service import Found
-
-GREEN, BLUE = Reference("green.png", "green.png", "/g"), Reference("blue.png", b"...", "data:")
-FOUND = Found((Hit("red.png", 0.5, "/red.png"),), None)
 
 
 def ask_all(questions, answer, largest=32):
@@ -60,27 +54,3 @@ def test_a_client_that_leaves_holds_up_nobody():
             return await staying
 
     assert asyncio.run(leave()) == 1
-
-
-def test_undo_goes_back_step_by_step_to_an_empty_page():
-    history = PageHistory()
-    history.choose(GREEN)
-    history.record("is red", FOUND)
-    history.choose(BLUE)
-    history.record("is longer", FOUND)
-    seen = []
-    while len(history.steps) > 1:
-        history.undo()
-        seen.append((history.current.reference, history.current.text, history.current.hits))
-    assert seen == [(BLUE, "", ()), (GREEN, "is red", FOUND.hits), (GREEN, "", ()), (None, "", ())]
-    history.undo()
-    assert history.steps == [PageState()]
-
-
-def test_the_oldest_steps_are_forgotten():
-    history = PageHistory()
-    for number in range(50):
-        history.choose(Reference(str(number), b"", ""))
-    names = [step.reference.name for step in history.steps if step.reference]
-    assert names == [str(number) for number in range(50 - len(names), 50)]
-    assert 2 < len(names) < 20

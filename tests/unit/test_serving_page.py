@@ -90,15 +90,98 @@ def test_pick_type_see_refine_undo(server, open_page):
     assert page.get_by_text(re.compile(r"^score -?0\.\d{3}$")).count() == 12
     page.get_by_role("button", name=f"Refine from {first[2]}, rank 3").click()
     page.get_by_role("img", name=f"The chosen image: {first[2]}").wait_for()
-    assert ranking(page) == []
-    ask(page, "has stripes")
+    page.get_by_role("status").get_by_text('The ranking is still that of "is red" from 01.png').wait_for()
+    assert ranking(page) == first
+    page.wait_for_function("getSelection().toString() === 'is red'")
+    page.keyboard.type("has stripes")
+    page.keyboard.press("Enter")
+    page.get_by_text(f'for "has stripes" from {first[2]}').wait_for()
     assert ranking(page) == found_by(server, first[2], "has stripes", 12)
-    for _ in range(2):
-        page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Undo").click()
     page.get_by_text('Undone. 12 images for "is red" from 01.png').wait_for()
     assert ranking(page) == first
     assert page.get_by_label(CHANGE).input_value() == "is red"
     assert page.get_by_label("Searches so far").get_by_role("listitem").all_inner_texts() == ["01.png: is red"]
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_the_label_of_the_change_is_above_its_placeholder(server, open_page, undo):
+    page = open_page(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    if undo:
+        choose(page, "01.png")
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_text("Undone. No image is chosen.").wait_for()
+        page.get_by_role("heading", name="3. The ranking").click()
+    label, field = page.get_by_text(CHANGE, exact=True).bounding_box(), page.get_by_label(CHANGE).bounding_box()
+    text_top = field["y"] + page.get_by_label(CHANGE).evaluate(
+        "field => parseFloat(getComputedStyle(field).paddingTop)"
+    )
+    assert page.get_by_label(CHANGE).input_value() == ""
+    assert label["y"] + label["height"] <= text_top + 1
+
+
+def test_a_result_is_enlarged_with_its_name_and_score(server, open_page):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    ask(page, "is red")
+    name = ranking(page)[1]
+    score = page.get_by_text(re.compile(r"^score ")).nth(1).inner_text()
+    page.get_by_role("button", name=f"Enlarge {name}, rank 2").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("heading", name=name).wait_for()
+    dialog.get_by_text(f"rank 2, {score}").wait_for()
+    page.wait_for_function("document.querySelector('.enlarged img').naturalWidth > 0")
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    page.get_by_role("button", name=f"Enlarge {name}, rank 2").click()
+    dialog.get_by_role("button", name="Refine").click()
+    page.get_by_role("img", name=f"The chosen image: {name}").wait_for()
+    dialog.wait_for(state="hidden")
+
+
+def test_a_reload_and_a_shared_address_show_the_search(server, open_page):
+    page = open_page(server.address)
+    page.get_by_label("Filter by name").fill("in/12")
+    choose(page, "in/12.png")
+    page.wait_for_url("**/?reference=in%2F12.png")
+    page.get_by_label("Results").fill("5")
+    ask(page, "is red & blue")
+    page.wait_for_url("**/?reference=in%2F12.png&text=is+red+%26+blue&k=5")
+    found = ranking(page)
+    assert len(found) == 5
+    page.reload()
+    for each in (page, open_page(page.url)):
+        each.get_by_text('5 images for "is red & blue" from in/12.png').wait_for()
+        assert ranking(each) == found
+        assert each.get_by_label(CHANGE).input_value() == "is red & blue"
+        assert each.get_by_role("img", name="The chosen image: in/12.png").is_visible()
+        for _ in range(2):
+            each.get_by_role("button", name="Undo").click()
+        each.wait_for_url(f"{server.address}/")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            "reference=%3Cb%3Enone.png&text=x",
+            "The gallery contains no image called '<b>none.png'; choose another image.",
+        ),
+        ("reference=01.png&text=is+red&k=2000", "K is 2000; ask for 1 to 1,000 images."),
+        ("reference=01.png&text=is+red&k=x", "K is 0; ask for 1 to 1,000 images."),
+    ],
+)
+def test_an_address_that_cannot_be_followed_is_reported(server, open_page, fields, sentence):
+    page = open_page(f"{server.address}/?{fields}")
+    page.get_by_role("alert").get_by_text(sentence).wait_for()
+    assert ranking(page) == []
+
+
+def test_the_page_names_the_network_and_says_what_its_address_leaves_out(server, open_page):
+    page = open_page(server.address)
+    page.get_by_text("30 images, network clip from best.pt.").wait_for()
+    page.get_by_text("An uploaded image is not part of it.").wait_for()
 
 
 def test_an_upload_is_searched_with(server, open_page):
@@ -111,6 +194,7 @@ def test_an_upload_is_searched_with(server, open_page):
     files = {"image": (server.folder / "upload.png").read_bytes()}
     hits = httpx.post(f"{server.address}/api/search", data={"text": "is red", "k": "12"}, files=files).json()["hits"]
     assert ranking(page) == [hit["name"] for hit in hits]
+    page.wait_for_url(f"{server.address}/?text=is+red")
 
 
 def test_invalid_requests_are_reported_on_the_page(server, open_page):
@@ -166,6 +250,9 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 27)"
     assert page.evaluate("document.documentElement.lang") == "en-GB"
+    page.get_by_role("button", name=re.compile("^Refine from .*, rank 12$")).scroll_into_view_if_needed()
+    reference = page.get_by_role("img", name="The chosen image: 01.png").bounding_box()
+    assert 0 <= reference["y"] < 100
     unnamed = "[...document.querySelectorAll('img:not([alt]), button:not([aria-label])')].filter(e => !e.innerText)"
     assert page.evaluate(f"{unnamed}.length") == 0
 
