@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +49,9 @@ def _existing(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    Parent folders are created; temporary files that killed runs left are removed. Raises InputError when the disk is
-    full or the place cannot be written.
+    Parent folders are created; temporary files that killed runs left are removed. The file has at least the mode that
+    the umask gives, also if the library that writes it makes a private one. Raises InputError when the disk is full or
+    the place cannot be written.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
@@ -58,7 +60,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path)
+            mode = _mode_of_new(temporary)
             yield temporary
+            _widen(temporary, mode)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -68,7 +72,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; replaces `path` by it when the block ends without an error.
 
-    Raises InputError when the disk is full or the place cannot be written.
+    Its files have at least the mode that the umask gives, as in `atomic_file`. Raises InputError when the disk is full
+    or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
@@ -76,10 +81,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             _remove_stale(path)
+            mode = _mode_of_new(temporary / path.name)
             yield temporary
+            for place, _, names in os.walk(temporary):
+                for name in names:
+                    _widen(Path(place, name), mode)
             replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mode_of_new(path: Path) -> int:
+    """The mode that a new file at `path` gets, from the umask or an access list of the folder; no file stays there."""
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
+
+
+def _widen(path: Path, mode: int) -> None:
+    """Adds the bits of `mode` to the mode of a file, unless it is a link or has other names: those files are shared."""
+    status = path.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_mode | mode != status.st_mode:
+        path.chmod(stat.S_IMODE(status.st_mode | mode))
 
 
 def _remove_stale(path: Path) -> None:

@@ -78,6 +78,13 @@ def test_what_lies_in_the_folder(weights):
     assert config["protocol"] is None
 
 
+def test_every_file_has_the_mode_of_the_umask(folder):
+    """The library of the weights writes a private file."""
+    expected = folder / "expected"
+    expected.touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {expected.stat().st_mode}
+
+
 def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_path):
     write_cirr(tmp_path / "cirr")
     call("validate", "--layout", "cirr", "--root", "cirr", "--checkpoint", weights, "--json", "m.json", "--workers", 0)

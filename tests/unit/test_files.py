@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections import namedtuple
@@ -58,6 +59,34 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         half_write(temporary / "x")
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "x").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_private_file_gets_the_mode_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    """As safetensors writes it; a mode that is wider already is kept."""
+    before = os.umask(umask)
+    try:
+        with atomic_file(tmp_path / "file") as temporary:
+            temporary.touch(0o600)
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / "in").mkdir()
+            (temporary / "in" / "private").touch(0o600)
+            (temporary / "program").touch()
+            (temporary / "program").chmod(0o755)
+    finally:
+        os.umask(before)
+    places = ("file", "folder/in/private", "folder/program")
+    assert [stat.S_IMODE((tmp_path / place).stat().st_mode) for place in places] == [mode, mode, 0o755 | mode]
+
+
+def test_the_mode_of_a_linked_file_is_kept(tmp_path: Path) -> None:
+    """A cache makes its files read-only, and shares them by hard and symbolic links."""
+    cached = tmp_path / "cached"
+    cached.touch(0o444)
+    with atomic_folder(tmp_path / "folder") as temporary:
+        os.link(cached, temporary / "hard")
+        (temporary / "symbolic").symlink_to(cached)
+    assert stat.S_IMODE(cached.stat().st_mode) == 0o444
 
 
 @pytest.mark.parametrize("before", ["nothing", "folder", "file", "link"])
