@@ -1,22 +1,17 @@
 """The page: sections and charts put into the template, with style, script and thumbnails inside."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file
 from spn4cir.report import content
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_length, rank_bins
 from spn4cir.report.charts import Chart, bar_chart
 from spn4cir.report.curves import curve_charts
 from spn4cir.report.run import RunResults
+from spn4cir.report.template import LARGEST, read_part, render_page, save_page
 from spn4cir.report.thumbnails import Thumbnails
-
-LARGEST = 10_000_000
 
 
 def write_page(run: RunResults, settings: Report, path: Path) -> int:
@@ -24,33 +19,19 @@ def write_page(run: RunResults, settings: Report, path: Path) -> int:
 
     Raises InputError when it would be larger than 10 MB, or an image cannot be decoded.
     """
-    page = render(run, settings).encode()
-    if len(page) > LARGEST:
+    page = render(run, settings)
+    size = len(page.encode())
+    if size > LARGEST:
         raise InputError(
-            f"{path}: the page has {len(page) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; lower report.thumbnail, "
+            f"{path}: the page has {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; lower report.thumbnail, "
             "report.triplets or report.queries in params.yaml"
         )
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(page)
-    return len(page)
+    return save_page(page, path)
 
 
 def render(run: RunResults, settings: Report) -> str:
     """The page's text; the same run and settings give the same."""
-    environment = Environment(
-        loader=PackageLoader("spn4cir.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    values = _values(run, settings)
-    return environment.get_template("page.html").render(style=_text("style.css"), script=_text("script.js"), **values)
-
-
-def _text(name: str) -> str:
-    return (resources.files("spn4cir.report") / name).read_text(encoding="utf-8")
+    return render_page(read_part("page.html"), read_part("script.js"), **_values(run, settings))
 
 
 def _values(run: RunResults, settings: Report) -> dict[str, Any]:
@@ -96,9 +77,3 @@ def _share_chart(name: str, shares: list[Share], place: int, k: int) -> Chart:
     bars = {"stage 1": [share.stage1[place] for share in shares], "stage 2": [share.stage2[place] for share in shares]}
     labels, counts = [share.label for share in shares], [share.queries for share in shares]
     return bar_chart(f"R@{k} by {name}", name, "percent", labels, bars, counts)
-
-
-def _percent(value: float | None, sign: bool = False) -> str:
-    if value is None:
-        return "-"
-    return f"{value:+.2f}" if sign else f"{value:.2f}"
