@@ -46,6 +46,15 @@ class Difference(NamedTuple):
         """Whether the interval contains 0."""
         return self.low <= 0 <= self.high
 
+    @property
+    def verdict(self) -> str:
+        """Whether b is `better` or `worse`, or why that is not known: `within noise` or `too few queries`."""
+        if self.within_noise:
+            return "within noise"
+        if self.few:
+            return "too few queries"
+        return "better" if self.difference > 0 else "worse"
+
     def as_dict(self) -> dict[str, float]:
         """The values that are written to a file."""
         return {name: getattr(self, name) for name in ("a", "b", "difference", "low", "high")}

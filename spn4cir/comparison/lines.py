@@ -22,6 +22,11 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
     yield f"{'':<{width}}{'A':>8}{'B':>8}{'B - A':>8}   {'95 % interval':<18}{'won':>6}{'lost':>6}"
     for score, found in comparison.scores.items():
         yield _score_line(score, found, width)
+    yield from remark_lines(comparison)
+
+
+def remark_lines(comparison: Comparison) -> Iterator[str]:
+    """Lines on the comparison as a whole: the ranks, and how much of it is noise."""
     same = comparison.queries - comparison.better - comparison.worse
     yield f"ranks: B is better at {comparison.better} queries, worse at {comparison.worse}, the same at {same}"
     noisy = sum(found.within_noise for found in comparison.scores.values())
@@ -36,11 +41,9 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
 def _score_line(score: str, found: Difference, width: int) -> str:
     interval = f"{found.low:+.2f} to {found.high:+.2f}"
     moved = [f"{'' if count is None else count:>6}" for count in (found.won, found.lost)]
-    beyond = "too few queries" if found.few else "better" if found.difference > 0 else "worse"
-    verdict = "within noise" if found.within_noise else beyond
     return (
         f"{score:<{width}}{found.a:8.2f}{found.b:8.2f}{found.difference:+8.2f}   {interval:<18}"
-        f"{moved[0]}{moved[1]}   {verdict}"
+        f"{moved[0]}{moved[1]}   {found.verdict}"
     )
 
 
