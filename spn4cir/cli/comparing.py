@@ -1,14 +1,17 @@
-"""The command `compare`."""
+"""The command `compare`: tables on stdout, and files of the figures and of a page."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import command
 from spn4cir.errors import InputError
+
+if TYPE_CHECKING:
+    from spn4cir.report.compare_page import ComparedRuns
 
 
 @command("spn4cir compare main warm-tau --json differences.json")
@@ -23,6 +26,18 @@ def compare(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures into this file.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write a page of two runs, with their queries and images."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="Folder of the images of --html. Default: the data sets of the project in reach.",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME", help="Compare only this data set of a revision.")
     ] = None,
@@ -35,16 +50,19 @@ def compare(
     Reads metrics files and the tables of queries that they name; those of a revision or an experiment are read
     through DVC. Compares each run after the first with the first and prints, for each score, the difference in
     percentage points with a 95 % interval (paired bootstrap over the queries), how many queries were won and lost, and
-    whether the difference is within noise. With --to paper, prints the paper's figures for the run's family and data
-    set, both protocols, and whether the two are comparable.
+    whether the difference is within noise. With --html, also writes one HTML file with the settings that differ, the
+    scores, and for each query the best candidates of both runs. With --to paper, prints the paper's figures for the
+    run's family and data set, both protocols, and whether the two are comparable.
     """
-    if json is not None:
-        check_place(json)
-    if to is None and len(runs) < 2:
-        raise InputError("compare takes two or more runs, or one run with --to paper")
-    if to is not None and len(runs) > 1:
-        raise InputError(f"--to paper takes one run, got {len(runs)}; compare them one by one")
-    content = _beside_paper(runs[0], dataset, family) if to else _beside_first(runs, dataset, family)
+    _check_call(runs, to, html, images)
+    for place in filter(None, (json, html)):
+        check_place(place)
+    if to:
+        content = _beside_paper(runs[0], dataset, family)
+    else:
+        content, compared = _beside_first(runs, dataset, family)
+        if html is not None:
+            _write_page((runs[0], runs[1]), compared, html, images)
     if json is not None:
         from spn4cir.files import write_json
 
@@ -52,13 +70,32 @@ def compare(
         print(f"{json}: written")
 
 
-def _beside_first(names: list[str], dataset: str | None, family: str | None) -> dict[str, object]:
-    """Prints the comparisons; returns the content of the JSON file: by score, or by run and score for several runs."""
+def _check_call(runs: list[str], to: str | None, html: Path | None, images: Path | None) -> None:
+    """Raises InputError for options that do not go together."""
+    if to is None and len(runs) < 2:
+        raise InputError("compare takes two or more runs, or one run with --to paper")
+    if to is not None and len(runs) > 1:
+        raise InputError(f"--to paper takes one run, got {len(runs)}; compare them one by one")
+    if html is not None and len(runs) != 2:
+        raise InputError(f"--html takes two runs, got {len(runs)}; write a page for each pair")
+    if images is not None and html is None:
+        raise InputError("--images is for the page of --html; give both, or neither")
+
+
+def _beside_first(
+    names: list[str], dataset: str | None, family: str | None
+) -> tuple[dict[str, object], list["ComparedRuns"]]:
+    """Prints the comparisons; returns the content of the JSON file, and the compared runs.
+
+    The content is by score, or by run and score for several runs.
+    """
     from spn4cir.comparison.compare import compare_runs, find_pairs
     from spn4cir.comparison.lines import comparison_lines, merge
+    from spn4cir.report.compare_page import ComparedRuns
 
     first, *others = names
     parts: dict[str, dict[str, dict[str, object]]] = {name: {} for name in others}
+    compared = []
     for place, (a, *rest) in find_pairs(names, dataset, family):
         title = "/".join(place)
         for name, b in zip(others, rest, strict=True):
@@ -67,8 +104,22 @@ def _beside_first(names: list[str], dataset: str | None, family: str | None) -> 
                 print(f"warning: the protocols of {a.label} and {b.label} differ, {warning}", file=sys.stderr)
             print("\n".join(comparison_lines(title, first, name, found)), end="\n\n")
             parts[name][title] = {score: difference.as_dict() for score, difference in found.scores.items()}
+            compared.append(ComparedRuns(place, a, b, found))
     merged = {name: merge(content) for name, content in parts.items()}
-    return next(iter(merged.values())) if len(others) == 1 else dict(merged)
+    return next(iter(merged.values())) if len(others) == 1 else dict(merged), compared
+
+
+def _write_page(names: tuple[str, str], compared: list["ComparedRuns"], path: Path, images: Path | None) -> None:
+    """Writes the page of two runs, and prints its size and what it lacks."""
+    from spn4cir.config.load import find_params, find_project
+    from spn4cir.report.compare_page import write_compare_page
+    from spn4cir.report.image_lookup import ImageSource
+
+    source = ImageSource(find_params(Path.cwd()), find_project(Path.cwd()), images)
+    page, size = write_compare_page(names, compared, source, path)
+    for note in page.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    print(f"{path}: written, {size / 1e6:.1f} MB, {page.shown} of {page.queries} queries")
 
 
 def _beside_paper(name: str, dataset: str | None, family: str | None) -> dict[str, object]:

@@ -22,7 +22,7 @@ class PageImage:
     """An image in the page.
 
     Attributes:
-        style: its CSS class.
+        style: its CSS class; empty for an image that cannot be shown: the page shows `alt`.
         alt: what it is, for those who do not see it.
         note: a line under it.
         framed: it is the target.

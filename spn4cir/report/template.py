@@ -55,4 +55,5 @@ def save_page(page: str, path: Path) -> int:
 def _percent(value: float | None, sign: bool = False) -> str:
     if value is None:
         return "-"
+    value = round(value, 2) + 0.0  # never -0.00
     return f"{value:+.2f}" if sign else f"{value:.2f}"

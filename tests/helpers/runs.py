@@ -18,6 +18,23 @@ Outcome = Mapping[str, Sequence[int | tuple[int, int]]]
 CAPTIONS = {"fashioniq": "first and second caption, joined by ' and '", "cirr": "the one caption as annotated"}
 
 
+def _row(split: str, query: int, queries: int, rank: int, subset_rank: int | None) -> dict[str, Any]:
+    """A query from image i to image i + 1; `top` contains the target at its rank, if that is at most 11."""
+    names = [f"{split}-val-{(query + 1 + step) % max(queries, 12)}" for step in range(11)]
+    target, *others = names
+    top = [*others[: rank - 1], target, *others[rank - 1 :]] if rank <= len(names) else others
+    return {
+        "split": split,
+        "query": query,
+        "reference": f"{split}-val-{query}",
+        "text": f"is number {query}",
+        "target": target,
+        "rank": rank,
+        "subset_rank": subset_rank,
+        "top": top,
+    }
+
+
 def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: Any) -> Path:
     """Writes the metrics file `path` and its table; `changes` are made to the protocol."""
     assert layout in LAYOUTS
@@ -25,14 +42,12 @@ def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: 
     rows, recalls = [], {}
     for split, places in outcome.items():
         pairs = [place if isinstance(place, tuple) else (place, None) for place in places]
-        rows += [
-            {"split": split, "query": i, "reference": f"r{i}", "target": f"t{i}", "rank": rank, "subset_rank": subset}
-            for i, (rank, subset) in enumerate(pairs)
-        ]
+        rows += [_row(split, i, len(pairs), *pair) for i, pair in enumerate(pairs)]
         whole, within = (tensor([pair[i] or 0 for pair in pairs]) - 1 for i in (0, 1))
         recalls[split] = {f"recall_at{k}": recall_of_ranks(whole, k) for k in adapter.protocol.recall_ks}
         recalls[split] |= {f"recall_subset_at{k}": recall_of_ranks(within, k) for k in adapter.protocol.subset_ks}
-    columns = dict.fromkeys(("split", "reference", "target"), pa.string())
+    columns = dict.fromkeys(("split", "reference", "text", "target"), pa.string())
+    columns |= {"top": pa.list_(pa.string())}
     columns |= dict.fromkeys(("query", "rank", "subset_rank"), pa.int64())
     schema = pa.schema(list(columns.items()), {RECIPE_KEY: write_recipe(score_recipe(adapter, list(outcome)))})
     path.parent.mkdir(parents=True, exist_ok=True)
