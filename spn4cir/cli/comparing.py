@@ -1,4 +1,4 @@
-"""The command `compare`: tables on stdout, and files of the figures and of a page."""
+"""The commands that compare runs: `compare` and `runs`."""
 
 import sys
 from pathlib import Path
@@ -143,3 +143,34 @@ def _beside_paper(name: str, dataset: str | None, family: str | None) -> dict[st
     for reason in failed:
         print(f"warning: {reason}", file=sys.stderr)
     return merge(parts)
+
+
+@command("spn4cir runs --dataset demo_fiq")
+def runs(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Metrics files, git revisions, names of experiments, or workspace. Default: those of --commits.",
+        ),
+    ] = None,
+    commits: Annotated[
+        int,
+        typer.Option(
+            "--commits", metavar="N", min=-1, help="List the last N commits and their experiments; -1: all commits."
+        ),
+    ] = 1,
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="List only this data set.")] = None,
+    family: Annotated[str | None, typer.Option("--family", metavar="NAME", help="List only this family.")] = None,
+) -> None:
+    """List experiments and revisions, the best first.
+
+    Prints a table for each data set and family: the score that selects the best epoch, and the settings of params.yaml
+    that differ between the runs. Lists the files on disk as workspace, the last commit and its experiments.
+    """
+    from spn4cir.comparison.run_table import list_runs, run_tables
+
+    tables, reasons = run_tables(names or list_runs(commits), dataset, family)
+    print("\n\n".join("\n".join(table.lines()) for table in tables))
+    for reason in reasons:
+        print(f"warning: {reason}", file=sys.stderr)

@@ -4,9 +4,11 @@ import glob
 import io
 import json
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from spn4cir.config.load import find_project
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.files import read_json
@@ -22,6 +25,8 @@ from spn4cir.files import read_json
 _IDENTITY = ("split", "query", "reference", "target")
 # Larger than any rank: the subset rank of a query without a subset.
 _NOWHERE = 1 << 40
+# The name of the files on disk, as DVC calls them.
+WORKSPACE = "workspace"
 Place = tuple[str, str]
 
 
@@ -107,6 +112,8 @@ def _padded(rows: list[list[int]]) -> Int[np.ndarray, "queries targets"]:
 def read_runs(name: str) -> dict[Place, Run]:
     """Reads the run of a metrics file, or the runs of a revision or an experiment, one for each data set and family.
 
+    The name `workspace` reads the files on disk of the project that contains this folder.
+
     Raises:
         InputError: there is nothing of that name, or it contains no metrics file.
     """
@@ -115,7 +122,20 @@ def read_runs(name: str) -> dict[Place, Run]:
         return {run.place: run}
     if name.endswith(".json"):
         raise InputError(f"{name}: no such metrics file; spn4cir validate --json writes one")
-    return _read_revision(name)
+    return _read_workspace() if name == WORKSPACE else _read_revision(name)
+
+
+def _read_workspace() -> dict[Place, Run]:
+    """The runs of the metrics files on disk. Raises InputError if there are none."""
+    project = find_project(Path.cwd())
+    files = [] if project is None else sorted((project / "metrics").glob("*/*.json"))
+    runs = {run.place: run for run in (_read_file(path) for path in files if _is_metrics(read_json(path)))}
+    if not runs:
+        raise InputError(
+            f"{WORKSPACE}: there is no project in reach with metrics/<data set>/<family>.json; change into its folder, "
+            "or run dvc repro"
+        )
+    return runs
 
 
 def _read_file(path: Path) -> Run:
@@ -158,19 +178,28 @@ def _open_revision(name: str) -> tuple[Any, str]:
 
     The path is empty, or ends with `/` if the project is in a folder of a repository (`dvc init --subdir`).
     """
-    try:
+    with dvc_errors(name):
         from dvc.api import DVCFileSystem
-        from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
+
+        project = Repo.find_root()
+        files = DVCFileSystem(project, rev=name, subrepos=True)
+        root = Path(project).resolve().relative_to(Path(files.repo.scm.root_dir).resolve()).as_posix()
+        return files, "" if root == "." else f"{root}/"
+
+
+@contextmanager
+def dvc_errors(name: str) -> Iterator[None]:
+    """Turns the errors of a block that reads a revision through DVC, which may not be installed, into InputErrors."""
+    try:
+        import_module("dvc.api")
+        from dvc.exceptions import DvcException, NotDvcRepoError
     except ImportError:
         raise InputError(
             f"{name}: no such metrics file; a revision or an experiment needs DVC: pip install 'spn4cir[dvc]'"
         ) from None
     try:
-        project = Repo.find_root()
-        files = DVCFileSystem(project, rev=name, subrepos=True)
-        root = Path(project).resolve().relative_to(Path(files.repo.scm.root_dir).resolve()).as_posix()
-        return files, "" if root == "." else f"{root}/"
+        yield
     except NotDvcRepoError:
         raise InputError(
             f"{name}: no such metrics file, and this folder is not in a DVC repository; name a file, or change into "

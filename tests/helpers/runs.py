@@ -1,12 +1,14 @@
-"""Metrics files and their tables of queries, as validate writes them, from ranks alone."""
+"""Metrics files and their tables of queries, as validate writes them, from ranks alone; and commits of them."""
 
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from dvc.repo import Repo
 from torch import tensor
 
 from spn4cir.datasets import LAYOUTS, open_layout
@@ -15,6 +17,10 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_reci
 
 # Split -> rank of each query from 1, or (rank, subset rank).
 Outcome = Mapping[str, Sequence[int | tuple[int, int]]]
+FIQ_A = {"dress": [1, 11, 60, 5], "shirt": [10, 51, 2], "toptee": [50, 1]}
+FIQ_B = {"dress": [1, 9, 10, 70], "shirt": [10, 51, 2], "toptee": [50, 3]}
+CIRR_A = {"val": [(1, 1), (6, 2), (2, 1), (60, 5)]}
+CIRR_B = {"val": [(1, 1), (5, 1), (7, 3), (60, 5)]}
 CAPTIONS = {"fashioniq": "first and second caption, joined by ' and '", "cirr": "the one caption as annotated"}
 
 
@@ -68,3 +74,32 @@ def write_run(path: Path, layout: str, outcome: Outcome, root: Path, **changes: 
     }
     path.write_text(json.dumps(content))
     return path
+
+
+def commit_runs(top: Path, project: str) -> Path:
+    """Two commits, `first` and main, with two data sets in metrics and their tables under DVC; the project's folder."""
+    root = top / project
+    root.mkdir(parents=True, exist_ok=True)
+
+    def git(*command: str) -> None:
+        subprocess.run(["git", *command], cwd=top, check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("config", "user.email", "t@example.org")
+    git("config", "user.name", "t")
+    repo = Repo.init(str(root), subdir=root != top)
+    for tag, fiq, cirr in (("first", FIQ_A, CIRR_A), ("second", FIQ_B, CIRR_B)):
+        for name, layout, outcome in (("fiq", "fashioniq", fiq), ("cirr", "cirr", cirr)):
+            path = write_run(root / "metrics" / name / "clip.json", layout, outcome, root)
+            (root / "data" / name).mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".parquet").replace(root / "data" / name / "queries.parquet")
+            content = json.loads(path.read_text()) | {"queries": f"../../data/{name}/queries.parquet"}
+            path.write_text(json.dumps(content))
+        (root / "metrics" / "demo").mkdir(exist_ok=True)
+        (root / "metrics" / "demo" / "encoder.json").write_text('{"gain": 1.0}')
+        repo.add([str(root / "data" / name / "queries.parquet") for name in ("fiq", "cirr")])
+        git("add", "-A")
+        git("commit", "-q", "-m", tag)
+        git("tag", tag)
+    repo.close()
+    return root

@@ -14,12 +14,7 @@ from demo.experiments import metrics_at
 from spn4cir.cli import app
 from spn4cir.comparison.runs import read_runs
 from tests.helpers.layouts import write
-from tests.helpers.runs import write_run
-
-FIQ_A = {"dress": [1, 11, 60, 5], "shirt": [10, 51, 2], "toptee": [50, 1]}
-FIQ_B = {"dress": [1, 9, 10, 70], "shirt": [10, 51, 2], "toptee": [50, 3]}
-CIRR_A = {"val": [(1, 1), (6, 2), (2, 1), (60, 5)]}
-CIRR_B = {"val": [(1, 1), (5, 1), (7, 3), (60, 5)]}
+from tests.helpers.runs import CIRR_A, CIRR_B, FIQ_A, FIQ_B, commit_runs, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -180,35 +175,6 @@ def inner_project(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixt
         subprocess.run(["git", "init", "-q", "-b", "main"], cwd=top, check=True)
         Repo.init(str(top)).close()
     return commit_runs(top, "apps/my [shop]")
-
-
-def commit_runs(top: Path, project: str) -> Path:
-    """Two commits, `first` and main, with two data sets in metrics and their tables under DVC; the project's folder."""
-    root = top / project
-    root.mkdir(parents=True, exist_ok=True)
-
-    def git(*command: str) -> None:
-        subprocess.run(["git", *command], cwd=top, check=True, capture_output=True)
-
-    git("init", "-q", "-b", "main")
-    git("config", "user.email", "t@example.org")
-    git("config", "user.name", "t")
-    repo = Repo.init(str(root), subdir=root != top)
-    for tag, fiq, cirr in (("first", FIQ_A, CIRR_A), ("second", FIQ_B, CIRR_B)):
-        for name, layout, outcome in (("fiq", "fashioniq", fiq), ("cirr", "cirr", cirr)):
-            path = write_run(root / "metrics" / name / "clip.json", layout, outcome, root)
-            (root / "data" / name).mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".parquet").replace(root / "data" / name / "queries.parquet")
-            content = json.loads(path.read_text()) | {"queries": f"../../data/{name}/queries.parquet"}
-            path.write_text(json.dumps(content))
-        (root / "metrics" / "demo").mkdir(exist_ok=True)
-        (root / "metrics" / "demo" / "encoder.json").write_text('{"gain": 1.0}')
-        repo.add([str(root / "data" / name / "queries.parquet") for name in ("fiq", "cirr")])
-        git("add", "-A")
-        git("commit", "-q", "-m", tag)
-        git("tag", tag)
-    repo.close()
-    return root
 
 
 def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
