@@ -21,7 +21,7 @@ def read_captions(path: Path) -> dict[str, str]:
     names between shirt and toptee, and the published captions contain each under both. A blank caption becomes the
     empty string, and is used only if the file has no other caption of the image.
 
-    Raises InputError that names a record without a required field.
+    Raises InputError, which names the record, for a record without a required field.
     """
     records = read_json(path)
     if not isinstance(records, list):
@@ -48,14 +48,14 @@ def count_empty(captions: Mapping[str, str], file: str) -> int:
     """Counts the images with an empty caption, and reports the count and the first names on stderr.
 
     Args:
-        captions: by image name, as `read_captions` returns them.
-        file: the name of their file, for the message.
+        captions: captions by image name, as `read_captions` returns them.
+        file: name of the caption file, for the message.
     """
     empty = [name for name, caption in captions.items() if not caption]
     if empty:
         print(
             f"{file}: {len(empty)} of {len(captions)} images have an empty caption ({some_names(empty, _SHOWN)}); "
-            "no triplet is made of them",
+            "no triplet is made from them",
             file=sys.stderr,
         )
     return len(empty)

@@ -1,4 +1,4 @@
-"""Captions of images: made by a captioner, and stored as they are made.
+"""Makes captions of images with a captioner, and stores each batch when it is finished.
 
 Each word count has an append-only file in a work folder. Every batch is appended when it is finished, so that a killed
 run loses at most one batch. A record is used only for the image content and the prompt from which it was made.
@@ -32,12 +32,12 @@ from spn4cir.types import CaptionedImage
 
 Record = dict[str, str]
 
-# A model whose first answers are all empty, this many, is broken.
+# If this many first answers are all empty, the model is broken.
 _MANY = 100
 
 
 class Captioner(Protocol):
-    """Describes batches of images; `prepare` runs in the background while `generate` works on the batch before."""
+    """Describes batches of images; `prepare` runs in the background while `generate` works on the previous batch."""
 
     def prepare(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Any:
         """Returns the inputs of `generate` for RGB images and a prompt for each."""

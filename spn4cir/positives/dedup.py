@@ -1,4 +1,4 @@
-"""Deduplication: images whose decoded pixels are equal are one image."""
+"""Deduplication: images with equal decoded pixels count as one image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ from spn4cir.types import Gallery, UniqueImages
 
 
 def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
-    """Keeps the first of the images whose decoded pixels are equal.
+    """Keeps the first image of each set of images with equal decoded pixels.
 
     Images are equal if they have the same width, height and RGB values, in any file format and colour mode. The time is
     linear in the number of images, and memory contains a digest of 32 bytes of each image.
 
     Args:
         gallery: the images; the first of several equal images is kept.
-        workers: processes that decode images; 0 decodes in this one.
+        workers: number of processes that decode images; 0 decodes in the calling process.
 
     Raises:
         InputError: the gallery is empty or an image cannot be decoded.
@@ -55,10 +55,10 @@ def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueI
 
     Args:
         path: the JSON file.
-        resolve: returns the path of the image of a name; the paths in the file may be those of another machine.
+        resolve: returns the path of an image by its name; the paths in the file may be those of another machine.
 
     Raises:
-        InputError: the file is absent, does not parse, or is not of that form.
+        InputError: the file is absent, does not parse, or does not have this form.
     """
     content = read_json(path)
     if problem := _form_problem(content):

@@ -44,7 +44,7 @@ def write_listing(
 
     Args:
         triplets: generated triplets.
-        image_path: returns the path of the image of a name, relative to the folder in which the stages run.
+        image_path: returns the path of an image by its name, relative to the folder in which the stages run.
         path: the JSON file.
         workers: threads that hash images.
         queries: triplets that were held out; empty if the data set has annotated queries.
@@ -56,7 +56,7 @@ def write_listing(
     places = [image_path(name) for name in names]
     for name, place in zip(names, places, strict=True):
         if not is_there(place):
-            raise InputError(f"{place}: the image '{name}' of a generated triplet is not there; run caption again")
+            raise InputError(f"{place}: the image '{name}' of a generated triplet is absent; run caption again")
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         hashes = list(pool.map(content_hash, places))
     images = {name: [place.as_posix(), digest] for name, place, digest in zip(names, places, hashes, strict=True)}
@@ -69,7 +69,7 @@ def _plain(triplets: Sequence[Triplet]) -> list[list[object]]:
 
 
 def read_listing(path: Path) -> Listing:
-    """Reads a file of `write_listing`. Raises InputError if it is empty or of another form."""
+    """Reads a file of `write_listing`. Raises InputError if it lists no triplets."""
     content = read_json(path)
     if not isinstance(content, dict) or not content.get("triplets"):
         raise InputError(

@@ -1,4 +1,4 @@
-"""LLaVA through transformers: a captioner that describes a batch of images, each by its prompt."""
+"""LLaVA through transformers: a captioner that describes a batch of images, with one prompt per image."""
 
 import importlib.util
 import re

@@ -1,7 +1,7 @@
-"""The processor and the model of a LLaVA, loaded through transformers from a folder or the hub.
+"""Loads the processor and the model of a LLaVA through transformers, from a folder or the hub.
 
-Folders that earlier versions of transformers saved lack values of the processor that the model's configuration knows,
-and have the chat template among the tokenizer's settings.
+In folders that earlier versions of transformers saved, the processor lacks values that the model's configuration
+contains, and the chat template is among the tokenizer's settings.
 """
 
 import importlib
@@ -12,24 +12,24 @@ import torch
 
 from spn4cir.errors import InputError, first_line
 
-# What a vision tower calls the embedding of its class token, by its kind.
+# Names of the class token's embedding in the supported vision towers.
 _CLASS_TOKENS = ("class_embedding", "cls_token")
 
 
 def transformers() -> Any:
-    """The package, imported late: that takes seconds, and a run whose captions are all there needs no model."""
+    """Imports transformers on first use: it takes seconds, and a run without missing captions needs no model."""
     return importlib.import_module("transformers")
 
 
 def load_processor(place: str, settings: dict[str, Any]) -> Any:
-    """The processor, whose chat template may be the tokenizer's.
+    """Loads the processor; without a chat template of its own, it gets the tokenizer's.
 
     Args:
         place: a folder or a hub name.
         settings: further arguments of `from_pretrained`.
 
     Raises:
-        InputError: it cannot be had, is of another kind of model or has no chat template.
+        InputError: the processor cannot be loaded, belongs to another kind of model, or there is no chat template.
     """
     try:
         processor = transformers().AutoProcessor.from_pretrained(place, **settings)
@@ -37,7 +37,7 @@ def load_processor(place: str, settings: dict[str, Any]) -> Any:
         raise _unreadable(place, "processor", error, settings) from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise InputError(
-            f"{place}: holds no LLaVA processor (got {type(processor).__name__}); save it there with "
+            f"{place}: contains no LLaVA processor (got {type(processor).__name__}); save it there with "
             "AutoProcessor.from_pretrained(...).save_pretrained(folder)"
         )
     processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
@@ -47,10 +47,10 @@ def load_processor(place: str, settings: dict[str, Any]) -> Any:
 
 
 def complete_processor(processor: Any, model: Any, place: str) -> None:
-    """Fills what the processor lacks to count an image's tokens, from the model; a line on stderr says what.
+    """Copies values that the processor lacks from the model, and lists them on stderr.
 
-    These are the patch size, the strategy by which features are selected, and the number of tokens that the vision
-    tower has beside the patches.
+    The processor needs these values to count an image's tokens: the patch size, the strategy that selects features,
+    and the number of tokens that the vision tower has beside the patches.
     """
     config = model.config
     known = {
@@ -65,19 +65,19 @@ def complete_processor(processor: Any, model: Any, place: str) -> None:
         setattr(processor, name, value)
     if lacking:
         found = ", ".join(f"{name} {value}" for name, value in lacking.items())
-        print(f"{place}: its processor lacks what the model knows; taken from there: {found}", file=sys.stderr)
+        print(f"{place}: its processor lacks values; taken from the model: {found}", file=sys.stderr)
 
 
 def load_model(place: str, dtype: torch.dtype, settings: dict[str, Any]) -> Any:
-    """The model in eval mode.
+    """Loads the model, in eval mode.
 
     Args:
         place: a folder or a hub name.
-        dtype: number type of its weights.
+        dtype: number type of the weights.
         settings: further arguments of `from_pretrained`.
 
     Raises:
-        InputError: it cannot be had, is no LLaVA or lacks weights, or the device has too little memory.
+        InputError: the model cannot be loaded, is not a LLaVA, lacks weights, or does not fit into the device's memory.
     """
     library = transformers()
     if not sys.stderr.isatty():

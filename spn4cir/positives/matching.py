@@ -58,7 +58,7 @@ def match(
         partners: number of partners to draw for each image.
         seed: determines the draw.
         batch_size: images per batch.
-        workers: processes that decode images; 0 decodes in this one.
+        workers: number of processes that decode images; 0 decodes in the calling process.
         device: device on which features and similarities are computed.
         sampled: number of images in the samples of ranks.
         work: a folder for this encoder, these images, this batch size and this device.
@@ -121,8 +121,10 @@ def find_partners(features: Float32[Tensor, "images dim"], window: Window | None
         partners: number of partners to draw for each image.
         seed: determines the draw; ranks are drawn, so that the draw depends only on the number of images.
 
-    Raises InputError when a feature is not finite, or when the window begins beyond the images or holds fewer ranks
-    than `partners`. A window that ends beyond them is cut, with a line on stderr.
+    A window that ends beyond the images is cut, with a line on stderr.
+
+    Raises InputError if a feature is not finite, or if the window begins beyond the images or contains fewer than
+    `partners` ranks.
     """
     images = len(features)
     lo, hi = _cut(window, images, partners)
@@ -162,7 +164,7 @@ def _cut(window: Window | None, images: int, partners: int) -> Ranks:
     if hi - lo < partners:
         asked = list(window) if window else "null"
         raise InputError(
-            f"match: window {asked} of {images} images holds {max(0, hi - lo)} ranks, but partners is {partners}; "
+            f"match: window {asked} of {images} images contains {max(0, hi - lo)} ranks, but partners is {partners}; "
             "widen match.<dataset>.window.<family>, or lower match.<dataset>.partners"
         )
     return lo, hi
@@ -171,7 +173,7 @@ def _cut(window: Window | None, images: int, partners: int) -> Ranks:
 def _draw_ranks(images: int, lo: int, hi: int, partners: int, seed: int) -> Int64[ndarray, "images partners"]:
     """Draws distinct ranks of [lo, hi) for each image, ascending.
 
-    Floyd's sampling: the step for `top` adds a number of 0 .. top, or `top` itself where that one is taken.
+    Floyd's sampling: the step for `top` adds a random number of 0 .. top or, if it is already chosen, `top` itself.
     Source: Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -214,10 +216,8 @@ def _select_near(
 ) -> Selected:
     """Selects columns and similarities at `ranks` from the `count` most similar images of each row.
 
-    Every rank is below `count` - 1.
-
-    Where the similarity picked equals the last of the list, images of the same similarity may be missing from the
-    list: such rows are selected from whole rows.
+    Every rank is below `count` - 1. If a selected similarity equals the last of the list, images of equal similarity
+    may be missing from the list; such rows are selected from whole rows.
     """
     values, columns = index.search(features[torch.from_numpy(rows)].cpu().numpy(), count)
     last = values[:, -1:].copy()
@@ -236,7 +236,7 @@ def _pick(
     columns: Int64[ndarray, "rows images"],
     ranks: Int64[ndarray, "rows partners"],
 ) -> Selected:
-    """The columns and values at the given ranks by descending value, in threads; the lower column breaks ties."""
+    """Selects the columns and values at ranks by descending value, in threads; the lower column ranks first in ties."""
     targets, similarities = np.empty_like(ranks), np.empty(ranks.shape, dtype=np.float32)
 
     def pick_rows(part: Int64[ndarray, " part"]) -> None:

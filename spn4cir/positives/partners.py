@@ -1,4 +1,4 @@
-"""Partners of images, windows of their ranks, and the file that contains them; free of torch."""
+"""Partners of images, windows of their ranks, and the file that contains them; does not import torch."""
 
 import math
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def ranks_of(window: Window | None, images: int) -> Ranks | None:
     rank 0 is the image itself.
 
     Args:
-        window: [lo, hi) of ranks, which are returned as they are, or of shares; None: any other image.
+        window: [lo, hi) of ranks, which are returned unchanged, or of shares; None for any other image.
         images: number of images.
     """
     if window is None or not is_shares(window):
@@ -85,8 +85,8 @@ def ranks_of(window: Window | None, images: int) -> Ranks | None:
 def write_partners(found: Sequence[Partners], gallery: Gallery, path: Path) -> None:
     """Writes the partners of all windows as one parquet file, atomically.
 
-    Columns: reference and target (names), rank, similarity, window_start and window_end (ranks, also of a window of
-    shares; null: no window).
+    The columns are reference and target (names), rank, similarity, window_start and window_end. The last two are ranks,
+    also for a window of shares, and null for no window.
     """
     names = pa.array(gallery.names, pa.string())
     tables = [pa.table(_columns(partners, names), schema=_SCHEMA) for partners in found]

@@ -1,4 +1,4 @@
-"""Samples of images at similarity ranks, by which a person judges whether a window is sensible."""
+"""Samples of images at similarity ranks, which show whether a window is sensible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def write_samples(samples: RankSamples, path: Path) -> None:
 
 
 def read_samples(path: Path) -> RankSamples:
-    """Reads a file of `write_samples`. Raises InputError if it is absent or of another form."""
+    """Reads a file of `write_samples`. Raises InputError if it is absent or has another form."""
     content = read_json(path)
     try:
         samples = tuple(

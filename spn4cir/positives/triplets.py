@@ -1,4 +1,4 @@
-"""New triplets from captions: a modification text for every matched pair of images."""
+"""Generates triplets from captions: a modification text for every matched pair of images."""
 
 import random
 import sys
@@ -15,7 +15,7 @@ _SHOWN = 3
 
 
 class Written(NamedTuple):
-    """A generated triplet with the captions it was written from."""
+    """A generated triplet and the captions from which its texts are written."""
 
     triplet: Triplet
     reference_caption: str
@@ -81,7 +81,7 @@ def write_triplets(
 
 
 def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Returns the pairs whose images both have a caption that is not empty."""
+    """Returns the pairs in which both images have a caption that is not empty."""
     empty = list(dict.fromkeys(name for pair in pairs for name in pair if not captions[name]))
     if not empty:
         return pairs

@@ -1,4 +1,4 @@
-"""Unicom: the image encoder whose similarities rank images for matching, and its features of images."""
+"""Unicom: the image encoder that computes the similarities for matching."""
 
 import math
 import re
@@ -48,7 +48,7 @@ class UnicomSizes:
 
 
 class Unicom(nn.Module):
-    """A vision transformer without class token whose head reads every patch token.
+    """A vision transformer without class token; its head reads every patch token.
 
     Its parameters have the names of the published `.pt` files: timm's, and `feature.{0,1,2,3}` for the head.
     Source: An et al., "Unicom: Universal and Compact Representation Learning for Image Retrieval", ICLR 2023,
@@ -106,7 +106,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> UnicomSizes:
     """Reads the sizes from the shapes of a state dict. Raises KeyError or ValueError if it is not of a Unicom."""
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
     if width > HEAD_WIDTH and width % HEAD_WIDTH:
-        raise ValueError(f"width {width}: it is no multiple of the head width {HEAD_WIDTH}")
+        raise ValueError(f"width {width}: it is not a multiple of the head width {HEAD_WIDTH}")
     side = math.isqrt(state["pos_embed"].shape[1])
     blocks = {int(found[1]) for name in state if (found := re.match(r"blocks\.(\d+)\.", name))}
     return UnicomSizes(
@@ -133,7 +133,7 @@ def load_unicom(path: Path) -> Unicom:
     except (KeyError, ValueError, IndexError) as error:
         held = some_names(sorted(state), _LISTED)
         raise InputError(
-            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it holds {held}); "
+            f"{path}: is not a Unicom checkpoint (no usable {str(error)[:80]}; it contains {held}); "
             "give a file as https://github.com/deepglint/unicom releases them, such as FP16-ViT-L-14.pt"
         ) from None
     check_tensors(state, model.state_dict(), str(path))
@@ -145,7 +145,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     state = read_plain(path)
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         found = some_names([str(name) for name in state], _LISTED) or "nothing"
-        raise InputError(f"{path}: is not a Unicom checkpoint (it holds {found}, expected a tensor under each name)")
+        raise InputError(f"{path}: is not a Unicom checkpoint (it contains {found}, expected a tensor under each name)")
     return unwrapped(state, str(path))
 
 

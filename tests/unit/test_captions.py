@@ -206,7 +206,7 @@ def test_captions_that_are_all_empty_are_refused():
 def test_empty_captions_are_counted_and_the_first_are_named(capsys):
     assert count_empty({"a": "red", "b": ""}, "captions.json") == 1
     assert capsys.readouterr().err == (
-        "captions.json: 1 of 2 images have an empty caption (b); no triplet is made of them\n"
+        "captions.json: 1 of 2 images have an empty caption (b); no triplet is made from them\n"
     )
     count_empty(dict.fromkeys("abcde", ""), "captions.json")
     assert "5 of 5 images have an empty caption (a, b, c and 2 more)" in capsys.readouterr().err

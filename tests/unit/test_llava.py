@@ -216,7 +216,7 @@ def test_a_folder_of_an_earlier_transformers_gives_the_captions_of_a_full_one(
     capsys.readouterr()
     loaded = load_captioner(str(folder), None, torch.float32, CPU, "none")
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith(str(folder))]
-    line = f"{folder}: its processor lacks what the model knows; taken from there: {', '.join(filled)}"
+    line = f"{folder}: its processor lacks values; taken from the model: {', '.join(filled)}"
     assert said == ([line] if filled else [])
     assert loaded.generate(loaded.prepare(images, prompts), 8) == expected
 

@@ -124,7 +124,7 @@ def test_shares_are_ranks_of_the_images(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_shares_that_hold_too_few_ranks_are_refused_as_written() -> None:
-    with pytest.raises(InputError, match=r"window \[0.99, 1.0\] of 10 images holds 0 ranks, but partners is 1; widen"):
+    with pytest.raises(InputError, match=r"window \[0.99, 1.0\] of 10 images contains 0 ranks, but partners is 1"):
         find_partners(random_features(10), (0.99, 1.0), 1, seed=0)
 
 

@@ -137,7 +137,7 @@ def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"CLIP": {"visual.proj": torch.ones(2, 2)}}, tmp_path / "nested.pt")
     torch.save({}, tmp_path / "empty.pt")
     for name, found in (("clip.pt", "visual.proj"), ("nested.pt", "CLIP"), ("empty.pt", "nothing")):
-        with pytest.raises(InputError, match=rf"{name}: is not a Unicom checkpoint.*it holds {found}"):
+        with pytest.raises(InputError, match=rf"{name}: is not a Unicom checkpoint.*it contains {found}"):
             load_unicom(tmp_path / name)
 
 
