@@ -11,7 +11,7 @@ from spn4cir.cli.groups import command
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
-    from spn4cir.report.compare_page import ComparedRuns
+    from spn4cir.comparison.compare import ComparedRuns
 
 
 @command("spn4cir compare main warm-tau --json differences.json")
@@ -89,9 +89,8 @@ def _beside_first(
 
     The content is by score, or by run and score for several runs.
     """
-    from spn4cir.comparison.compare import compare_runs, find_pairs
+    from spn4cir.comparison.compare import ComparedRuns, compare_runs, find_pairs
     from spn4cir.comparison.lines import comparison_lines, merge
-    from spn4cir.report.compare_page import ComparedRuns
 
     first, *others = names
     parts: dict[str, dict[str, dict[str, object]]] = {name: {} for name in others}

@@ -78,6 +78,27 @@ class Comparison(NamedTuple):
     warnings: tuple[str, ...]
 
 
+class ComparedRuns(NamedTuple):
+    """Two runs of one data set and family.
+
+    Attributes:
+        place: data set and family.
+        a: the first run.
+        b: the second run.
+        comparison: the comparison of the two.
+    """
+
+    place: Place
+    a: Run
+    b: Run
+    comparison: Comparison
+
+    @property
+    def title(self) -> str:
+        """Data set and family, as in `fiq/clip`."""
+        return "/".join(self.place)
+
+
 def compare_runs(a: Run, b: Run) -> Comparison:
     """Compares run b with run a.
 

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from spn4cir.comparison.compare import Comparison, Difference
+from spn4cir.comparison.compare import ComparedRuns, Difference
 from spn4cir.comparison.lines import remark_lines
 from spn4cir.comparison.query_pairs import QueryPair, measures, pair_queries
-from spn4cir.comparison.runs import Place, Run
 from spn4cir.comparison.settings import differing, protocol_values, run_settings
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
@@ -18,27 +17,6 @@ from spn4cir.report.content import score_label
 from spn4cir.report.image_lookup import ImageSource
 from spn4cir.report.template import LARGEST, environment, read_part, render_page, save_page
 from spn4cir.report.thumbnails import Thumbnails
-
-
-class ComparedRuns(NamedTuple):
-    """Two runs of one data set and family.
-
-    Attributes:
-        place: data set and family.
-        a: the first run.
-        b: the second run.
-        comparison: the comparison of the two.
-    """
-
-    place: Place
-    a: Run
-    b: Run
-    comparison: Comparison
-
-    @property
-    def title(self) -> str:
-        """Data set and family, as in `fiq/clip`."""
-        return "/".join(self.place)
 
 
 class ComparePage(NamedTuple):
@@ -125,7 +103,7 @@ def _images(runs: ComparedRuns, source: ImageSource, thumbnails: Thumbnails) -> 
 
 def _notes(images: QueryImages, reason: str) -> Iterator[str]:
     if reason:
-        yield f"The images are not at hand; their names are shown. {reason}"
+        yield f"The images are not at hand; their names are shown. {reason}."
     elif images.absent:
         name = min(images.absent)[1]
         yield f"{len(images.absent)} images were not found or cannot be decoded; their names are shown. One is {name}."

@@ -13,13 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
-from spn4cir.comparison.compare import compare_runs
+from spn4cir.comparison.compare import ComparedRuns, compare_runs
 from spn4cir.comparison.query_pairs import pair_queries
 from spn4cir.comparison.runs import Run, read_runs
 from spn4cir.comparison.settings import differing, run_settings
 from spn4cir.config.load import find_params
 from spn4cir.errors import InputError
-from spn4cir.report.compare_page import ComparedRuns, ComparePage, render_compare_page
+from spn4cir.report.compare_page import ComparePage, render_compare_page
 from spn4cir.report.image_lookup import ImageSource, images_in_folder
 from spn4cir.report.thumbnails import Thumbnails
 from tests.helpers.layouts import draw, write_fashioniq
@@ -208,7 +208,7 @@ def test_names_stand_in_for_images_that_are_not_at_hand(runs: tuple[Path, Path],
     assert '<span class="thumb absent">reference: dress-val-0</span>' in found.text
     assert "background-image" not in found.text
     (outside,) = page(runs).notes
-    assert outside.endswith("there is no params.yaml in reach, whose data sets contain the images")
+    assert outside.endswith("there is no params.yaml in reach, whose data sets contain the images.")
 
 
 def test_an_image_that_cannot_be_decoded_is_named(runs: tuple[Path, Path], project: Path) -> None:
