@@ -25,6 +25,11 @@ def encode_pixels(
     return features
 
 
+def encode_black(composer: Composer, device: torch.device) -> ImageFeatures:
+    """Features of one black image on the device, which show the shapes. Raises InputError as `encode_pixels` does."""
+    return encode_pixels(composer, torch.zeros(1, 3, *(composer.preprocess.size,) * 2, dtype=torch.uint8), device)
+
+
 def compose(
     composer: Composer, reference: Float[Tensor, "batch ..."], texts: Sequence[str]
 ) -> Float[Tensor, "batch dim"]:

@@ -3,7 +3,7 @@
 A **query** is composed of an image and a text. A query without a text is composed with the empty text ("the reference
 alone"); a query without an image, with reference features of zeros ("the text alone", as `shortcuts` measures it). A
 **document** is an image without a text. `encode` treats an input with a text as a query, and an image alone as a
-document.
+document. A string that names an existing file is an image; other strings are texts.
 """
 
 import os
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 
 from spn4cir.checkpoints.open import fetch_folder, load_network
@@ -24,7 +23,7 @@ from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
-from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
+from spn4cir.search.encode import BATCH_SIZE, compose, encode_black, encode_pixels
 from spn4cir.search.image_files import read_image
 from spn4cir.search.inputs import ImageInput, Input, Item, read_items
 
@@ -61,6 +60,9 @@ class Encoder:
     def __init__(self, composer: Composer, device: torch.device) -> None:
         self.composer = composer
         self.device = device
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(family={self.composer.family!r}, device={str(self.device)!r})"
 
     @classmethod
     def from_checkpoint(
@@ -207,8 +209,8 @@ class Encoder:
     def _black(self) -> tuple[Tensor, Tensor]:
         """Reference and target features of a black image, which give the shapes."""
         with torch.inference_mode():
-            references, targets = self._features([Image.new("RGB", (self.composer.preprocess.size,) * 2)])
-        return references[0], targets[0]
+            features = encode_black(self.composer, self.device)
+        return features.reference[0], features.target[0].float().cpu()
 
     def similarity(self, queries: Embeddings, documents: Embeddings) -> Float[Tensor, "queries documents"]:
         """Scores all queries with all documents: the dot product, of the best token if a document has several.

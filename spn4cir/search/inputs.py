@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from spn4cir.errors import InputError
+from spn4cir.images.endings import is_image
 
 ImageInput = str | os.PathLike[str] | Image.Image
-# A text, an image, or `{"image": ..., "text": ...}` with one of them or both.
+# A text, an image (also as the path of a file), or `{"image": ..., "text": ...}` with one of them or both.
 Input = str | os.PathLike[str] | Image.Image | Mapping[str, Any]
 
 
@@ -21,12 +22,17 @@ class Item(NamedTuple):
 
 
 def read_item(given: Input) -> Item:
-    """Splits an input into image and text. A string is a text; under the key `image` it is a path.
+    """Splits an input into image and text.
 
-    Raises InputError for an input that is neither an image, nor a text, nor a dict of them.
+    A string that names an existing file is an image, and any other string is a text. In a dict, the key decides:
+    `image` is a path, `text` is a text.
+
+    Raises:
+        InputError: the input is neither an image, nor a text, nor a dict of them, or the string looks like the path of
+            an image and there is no such file.
     """
     if isinstance(given, str):
-        return Item(None, given)
+        return Item(given, None) if _names_image(given) else Item(None, given)
     if isinstance(given, (os.PathLike, Image.Image)):
         return Item(given, None)
     if not isinstance(given, Mapping) or not given or not given.keys() <= {"image", "text"}:
@@ -38,6 +44,15 @@ def read_item(given: Input) -> Item:
     if (text is not None and not isinstance(text, str)) or (text is None and image is None):
         raise InputError(f"'text' is a string, not {type(text).__name__}")
     return Item(image, text)
+
+
+def _names_image(given: str) -> bool:
+    """Whether a string names an existing file. Raises InputError for the path of an image that does not exist."""
+    if os.path.isfile(given):  # noqa: PTH113 - Path.is_file raises OSError for a long text
+        return True
+    if is_image(given) and ("/" in given or os.sep in given or not any(map(str.isspace, given))):
+        raise InputError(f"{given}: no such image; check the path, or give {{'text': ...}} if it is a text")
+    return False
 
 
 def read_items(given: Sequence[Input] | Input) -> tuple[list[Item], bool]:

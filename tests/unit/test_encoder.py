@@ -12,6 +12,7 @@ import spn4cir.search.encoder
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from spn4cir.search.encoder import Encoder
+from spn4cir.search.inputs import Item, read_item
 from tests.conftest import CPU, StubComposer
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
@@ -66,6 +67,29 @@ def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
         *[encoder.composer.compose(torch.zeros_like(image), ["is red"])] * 2,
     ]
     assert torch.allclose(found, torch.cat(wanted), atol=1e-6)
+
+
+def test_a_string_that_names_a_file_is_an_image(encoder, pictures, tmp_path, monkeypatch):
+    """Any other string is a text, and so is every string under the key `text`."""
+    wanted = encoder.encode_query(pictures[0])
+    assert np.allclose(encoder.encode_query(str(pictures[0])), wanted)
+    assert np.allclose(encoder.encode_document([str(pictures[0])]), encoder.encode_document([pictures[0]]))
+    monkeypatch.chdir(tmp_path)
+    assert np.allclose(encoder.encode_query([pictures[0].name])[0], wanted)
+    assert read_item({"text": "0.png"}) == Item(None, "0.png")
+    for text in ("is red", "as in cat.png", "version 2.0", "a" * 5_000, "either/or", "no\0thing", ""):
+        assert read_item(text) == Item(None, text)
+
+
+@pytest.mark.parametrize("path", ["cat.png", "/path/cat.PNG", "my images/a cat.jpeg", "./cat.webp"])
+def test_the_path_of_an_image_that_does_not_exist_is_no_text(encoder, path):
+    with pytest.raises(InputError, match=r"no such image; check the path, or give \{'text': ...\} if it is a text"):
+        encoder.encode_query([path])
+    assert read_item({"text": path}) == Item(None, path)
+
+
+def test_it_shows_what_it_is(encoder):
+    assert repr(encoder) == "Encoder(family='stub', device='cpu')"
 
 
 def test_encode_takes_texts_for_queries_and_images_for_documents(encoder, pictures):
