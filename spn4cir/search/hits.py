@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.search.encode import BATCH_SIZE, compose, encode_pixels
+from spn4cir.search.encode import BATCH_SIZE, compose, encode_black, encode_pixels
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.query import Query
 from spn4cir.search.vectors import Best
@@ -63,7 +63,8 @@ def find_hits(
 
 def _reference_names(index: ImageIndex, query: Query) -> frozenset[str]:
     own = () if query.name is None else (query.name,)
-    return frozenset((*own, *index.table.with_digest(query.digest)))
+    copies = () if query.digest is None else index.table.with_digest(query.digest)
+    return frozenset((*own, *copies))
 
 
 def _compose(composer: Composer, device: torch.device, queries: Sequence[Query]) -> Float[Tensor, "queries dim"]:
@@ -71,9 +72,16 @@ def _compose(composer: Composer, device: torch.device, queries: Sequence[Query])
     composed = []
     for start in range(0, len(queries), BATCH_SIZE):
         batch = queries[start : start + BATCH_SIZE]
-        features = encode_pixels(composer, torch.stack([query.pixels for query in batch]), device)
-        composed.append(compose(composer, features.reference, [query.text for query in batch]))
+        composed.append(compose(composer, _references(composer, device, batch), [query.text for query in batch]))
     return torch.cat(composed)
+
+
+def _references(composer: Composer, device: torch.device, queries: Sequence[Query]) -> Float[Tensor, "queries ..."]:
+    """Reference features on the device: zeros, "no information about the image", for a query without an image."""
+    pixels = [query.pixels for query in queries if query.pixels is not None]
+    features = encode_pixels(composer, torch.stack(pixels), device) if pixels else encode_black(composer, device)
+    missing, given = torch.zeros_like(features.reference[0]), iter(features.reference)
+    return torch.stack([missing if query.pixels is None else next(given) for query in queries])
 
 
 def _score(

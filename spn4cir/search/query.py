@@ -1,7 +1,9 @@
-"""Queries of a search: an image and a text, decoded and checked."""
+"""Queries of a search: an image, a text or both, decoded and checked."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import UInt8
 from PIL import Image
@@ -10,6 +12,11 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.search.image_files import read_image
+from spn4cir.search.index import ImageIndex
+
+# A file, the name of an image of the gallery, or an image.
+QueryImage = str | os.PathLike[str] | Image.Image
+QueryPair = tuple[QueryImage | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -17,29 +24,67 @@ class Query:
     """A query whose image is decoded.
 
     Attributes:
-        pixels: the cropped pixels of the query image, before normalisation.
-        text: the change to search for.
-        digest: hash of all decoded pixels of the query image.
+        pixels: the cropped pixels of the query image, before normalisation; None for a text alone.
+        text: the change to search for; empty for an image alone.
+        digest: hash of all decoded pixels of the query image; None for a text alone.
         name: the name of the query image if it is an image of the gallery; None otherwise.
     """
 
-    pixels: UInt8[Tensor, "3 size size"]
+    pixels: UInt8[Tensor, "3 size size"] | None
     text: str
-    digest: bytes
+    digest: bytes | None
     name: str | None = None
 
 
-def read_query(composer: Composer, image: Path | Image.Image, text: str, name: str | None = None) -> Query:
-    """Decodes the query image. Raises InputError if that fails or the text is empty."""
-    if not text.strip():
-        raise InputError(f"the text is empty ({text!r}); describe the change, as in 'is red with long sleeves'")
+def read_query(
+    composer: Composer, image: Path | Image.Image | None, text: str | None, name: str | None = None
+) -> Query:
+    """Decodes the query image.
+
+    Raises InputError if that fails, the text is no string or is empty, or both the image and the text are None.
+    """
+    if image is None and text is None:
+        raise InputError("a query needs an image, a text or both, and both are None; give one of them")
+    if text is not None and not isinstance(text, str):
+        raise InputError(
+            f"the text has the type {type(text).__name__}, expected a string; give None to use the image alone"
+        )
+    if text is not None and not text.strip():
+        raise InputError(
+            f"the text is empty ({text!r}); describe the change, as in 'is red with long sleeves', or give none"
+        )
+    if image is None:
+        return Query(None, text or "", None)
     decoded = read_image(image, composer.preprocess)
-    return Query(decoded.pixels, text, decoded.digests.digest, name)
+    return Query(decoded.pixels, text or "", decoded.digests.digest, name)
 
 
-def text_warning(composer: Composer, text: str) -> str | None:
+def prepare_query(composer: Composer, index: ImageIndex, image: QueryImage | None, text: str | None) -> Query:
+    """Finds and decodes the query image: an image of the index by its name, else a file or a PIL image.
+
+    Raises InputError as `read_query` does, and for an image that does not exist or has another type.
+    """
+    if isinstance(image, str) and image in index:
+        return read_query(composer, index.path(image), text, image)
+    if image is None or isinstance(image, Image.Image):
+        return read_query(composer, image, text)
+    if not isinstance(image, (str, os.PathLike)):
+        raise InputError(f"the image has the type {type(image).__name__}, expected a path, a name or a PIL image")
+    if not Path(image).exists():
+        raise InputError(f"{image}: no such image; name a file, or an image of the gallery")
+    return read_query(composer, Path(image), text)
+
+
+def as_pair(query: object) -> tuple[Any, Any]:
+    """A query of `Retriever.search_many` as an image and a text. Raises InputError for anything else than a pair."""
+    if not isinstance(query, (tuple, list)) or len(query) != 2:
+        raise InputError(f"a query is a pair (image, text), with None for a missing part, not {str(query)[:80]!r}")
+    return query[0], query[1]
+
+
+def text_warning(composer: Composer, text: str | None) -> str | None:
     """A warning about a text that is longer than the network reads; None for other texts."""
-    tokens = composer.count_tokens(text)
+    tokens = composer.count_tokens(text or "")
     if tokens <= composer.max_tokens:
         return None
     return (

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-from PIL import Image
+from numpy import ndarray
 
 from spn4cir.checkpoints.open import fetch_folder, load_network
 from spn4cir.composers.protocol import Composer, Options
@@ -15,12 +16,13 @@ from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.images.processes import default_workers
 from spn4cir.search import index_folder
+from spn4cir.search.encoder import Encoder
 from spn4cir.search.hits import Hit, find_hits
-from spn4cir.search.image_files import padded_pixels
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import Weights
 from spn4cir.search.indexer import Changes, Indexer, StrPath, remove_images
-from spn4cir.search.query import Query, read_query, text_warning
+from spn4cir.search.inputs import Input
+from spn4cir.search.query import Query, QueryImage, QueryPair, as_pair, prepare_query, text_warning
 
 
 class Retriever:
@@ -48,6 +50,8 @@ class Retriever:
         >>> hits = retriever.search("dress.png", "is red", k=2)
         >>> sorted(hit.name for hit in hits)
         ['coat.png', 'in/shirt.png']
+        >>> len(retriever.search(None, "a red dress")), len(retriever.search("dress.png", None))
+        (3, 2)
         >>> retriever.save("catalogue")
         >>> Retriever.load("catalogue").search("dress.png", "is red", k=2) == hits
         True
@@ -216,6 +220,10 @@ class Retriever:
     def __contains__(self, name: object) -> bool:
         return name in self.image_index
 
+    def __repr__(self) -> str:
+        path = str(self.weights.path)
+        return f"Retriever(family={self.family!r}, weights={path!r}, device='{self.device}', images={len(self)})"
+
     def path(self, name: str) -> Path:
         """The path of an image of the gallery. Raises InputError for a name that is not in it."""
         return self.image_index.path(name)
@@ -235,49 +243,43 @@ class Retriever:
         """The measured recall of an approximate index against an exact search, 0 to 1; None for an exact index."""
         return None if self.image_index.vectors is None else self.image_index.vectors.recall
 
-    def search(self, image: StrPath | Image.Image, text: str, k: int = 10, exclude_reference: bool = True) -> list[Hit]:
+    def encode(self, inputs: Sequence[Input] | Input, **options: Any) -> torch.Tensor | ndarray:
+        """Encodes queries and images with the network; see `Encoder.encode` for arguments, result and errors."""
+        return Encoder(self.composer, self.device).encode(inputs, **options)
+
+    def search(
+        self, image: QueryImage | None, text: str | None, k: int = 10, exclude_reference: bool = True
+    ) -> list[Hit]:
         """Finds the best images, best first; equal scores are sorted by name.
 
         A text that is longer than the network reads is cut, with a warning on stderr.
 
         Args:
             image: a file, a PIL image, or the name of an image of the gallery. A string that is both is the name; a
-                `Path` is always a file.
-            text: the change to search for.
+                `Path` is always a file. None: search with the text alone, by reference features of zeros.
+            text: the change to search for. None: search with the image alone, composed with the empty text.
             k: number of hits, at least 1; a smaller gallery is returned whole.
             exclude_reference: leave out the query image, and each image with equal decoded pixels.
 
         Raises:
-            InputError: the text is empty, the image cannot be decoded, `k` is below 1, nothing is indexed, or the
-                network returns numbers that are not finite.
+            InputError: both are None or have another type, the text is empty, the image cannot be decoded, `k` is
+                below 1, nothing is indexed, or the network returns numbers that are not finite.
         """
         query = self.prepare(image, text)
         if warning := self.text_warning(text):
             print(f"warning: {warning}", file=sys.stderr)
         return self.search_many([query], k, exclude_reference)[0]
 
-    def prepare(self, image: StrPath | Image.Image, text: str) -> Query:
+    def prepare(self, image: QueryImage | None, text: str | None) -> Query:
         """Decodes and checks a query for `search_many`. Raises InputError as `search` does."""
-        if isinstance(image, str) and image in self:
-            return read_query(self.composer, self.path(image), text, image)
-        source = image if isinstance(image, Image.Image) else Path(image)
-        if isinstance(source, Path) and not source.exists():
-            raise InputError(f"{image}: no such image; name a file, or an image of the gallery")
-        return read_query(self.composer, source, text)
+        return prepare_query(self.composer, self.image_index, image, text)
 
-    def padded_pixels(self, image: Image.Image) -> float:
-        """The largest number of pixels of an image while it is padded and resized for the network."""
-        return padded_pixels(image, self.composer.preprocess)
-
-    def text_warning(self, text: str) -> str | None:
+    def text_warning(self, text: str | None) -> str | None:
         """A warning about a text that is longer than the network reads; None for other texts."""
         return text_warning(self.composer, text)
 
     def search_many(
-        self,
-        queries: Sequence[Query | tuple[StrPath | Image.Image, str]],
-        k: int = 10,
-        exclude_reference: bool = True,
+        self, queries: Sequence[Query | QueryPair], k: int = 10, exclude_reference: bool = True
     ) -> list[list[Hit]]:
         """Runs `search` for several queries, which are encoded and composed in batches.
 
@@ -289,10 +291,10 @@ class Retriever:
             >>> len(first), len(second)
             (1, 1)
         """
-        if k < 1:
-            raise InputError(f"k is {k}; ask for at least 1 image")
+        if not isinstance(k, Integral) or k < 1:
+            raise InputError(f"k is {k!r}; ask for at least 1 image")
         self.image_index.require_vectors()
-        read = [query if isinstance(query, Query) else self.prepare(*query) for query in queries]
+        read = [query if isinstance(query, Query) else self.prepare(*as_pair(query)) for query in queries]
         if not read:
             return []
         return find_hits(self.image_index, self.composer, self.device, read, k, exclude_reference)

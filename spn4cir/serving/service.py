@@ -16,6 +16,7 @@ from PIL import Image
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
 from spn4cir.search.hits import Hit
+from spn4cir.search.image_files import padded_pixels
 from spn4cir.search.query import Query
 from spn4cir.search.retriever import Retriever
 from spn4cir.serving.batching import Batcher
@@ -151,7 +152,7 @@ class SearchService:
 
     def _uploaded(self, data: bytes) -> Image.Image:
         image = decode_upload(data)
-        if self.retriever.padded_pixels(image) > _MAX_PADDED:
+        if padded_pixels(image, self.retriever.composer.preprocess) > _MAX_PADDED:
             raise Refusal(422, f"the image is too narrow ({image.width:,} x {image.height:,} pixels); crop it")
         return image
 

@@ -57,6 +57,23 @@ def test_hits_are_those_of_the_full_score(
         assert each.search("07.png", "is red", k=5) == hits[:5]
 
 
+def test_a_text_alone_has_no_information_about_the_image(first: Subject, gallery: Path) -> None:
+    """As the shortcuts measure it: reference features of zeros."""
+    network, names = first.network, sorted(path.name for path in gallery.iterdir())
+    pixels = torch.stack([network.preprocess(open_image(gallery / each)) for each in names])
+    with torch.no_grad():
+        features = network.encode_image(pixels)
+        query = network.compose(torch.zeros_like(features.reference[:1]), ["is red"])
+        wanted = dict(zip(names, network.score(query, features.target)[0].tolist(), strict=True))
+    hits = indexed(first, gallery).search(None, "is red", k=99)
+    assert {hit.name: hit.score for hit in hits} == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_image_alone_is_composed_with_the_empty_text(first: Subject, gallery: Path) -> None:
+    hits = indexed(first, gallery).search("07.png", None, k=99)
+    assert {hit.name: hit.score for hit in hits} == pytest.approx(full_scores(first, gallery, "07.png", ""), abs=1e-5)
+
+
 def test_an_image_has_as_many_vectors_as_its_targets_have_tokens(first: Subject, gallery: Path) -> None:
     vectors = indexed(first, gallery).image_index.vectors
     assert isinstance(vectors, Vectors)

@@ -12,8 +12,9 @@ from PIL import Image
 
 import spn4cir.search.encode
 import spn4cir.search.retriever
-from spn4cir import Hit, Retriever
+from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import open_image
 from tests.helpers import blip
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
@@ -64,6 +65,18 @@ def encoded(monkeypatch) -> list[int]:
     return counts
 
 
+def expected_scores(retriever: Retriever, folder: Path, query: torch.Tensor) -> dict[str, float]:
+    composer = retriever.composer
+    with torch.inference_mode():
+        pixels = torch.stack([composer.preprocess(open_image(folder / name)) for name in NAMES])
+        scores = composer.score(query[None], composer.encode_image(pixels).target)[0]
+    return dict(zip(NAMES, scores.tolist(), strict=True))
+
+
+def scores_of(hits: list[Hit]) -> dict[str, float]:
+    return {hit.name: hit.score for hit in hits}
+
+
 def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -101,6 +114,43 @@ def test_the_query_may_be_a_file_an_image_or_a_name(held, folder):
     assert held.search(str(folder / "in" / "d.png"), "is red") == wanted
     assert held.search("in/d.png", "is red") == wanted
     assert "in/d.png" not in names(wanted)
+
+
+def test_a_text_alone_is_searched_with_reference_features_of_zeros(held, folder):
+    composer = held.composer
+    with torch.inference_mode():
+        shape = composer.encode_image(torch.zeros(1, 3, 32, 32)).reference
+        query = composer.compose(torch.zeros_like(shape), ["a red coat"])[0]
+    assert scores_of(held.search(None, "a red coat", k=99)) == pytest.approx(
+        expected_scores(held, folder, query), abs=1e-5
+    )
+
+
+def test_an_image_alone_is_composed_with_the_empty_text(held, folder):
+    composer = held.composer
+    with torch.inference_mode():
+        pixels = composer.preprocess(open_image(folder / "a.png"))[None]
+        query = composer.compose(composer.encode_image(pixels).reference, [""])[0]
+    expected = expected_scores(held, folder, query)
+    hits = held.search("a.png", None, k=99)
+    assert scores_of(hits) == pytest.approx({name: expected[name] for name in NAMES[1:]}, abs=1e-5)
+
+
+def test_queries_with_and_without_images_are_answered_together(held, folder):
+    queries = [(None, "is red"), ("a.png", None), (folder / "b.png", "is red"), (None, "has stripes")]
+    for query, hits in zip(queries, held.search_many(queries, k=99), strict=True):
+        assert scores_of(hits) == pytest.approx(scores_of(held.search(*query, k=99)), abs=1e-5)
+
+
+def test_it_shows_what_it_is(held, weights):
+    assert repr(held) == f"Retriever(family='clip', weights='{weights}', device='cpu', images=6)"
+    assert len(held) == 6
+
+
+def test_it_encodes_as_the_encoder_of_its_network_does(held, folder, weights):
+    inputs = [{"image": folder / "a.png", "text": "is red"}, "a red coat"]
+    expected = Encoder.from_checkpoint(weights, device="cpu").encode(inputs)
+    assert held.encode(inputs) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_reference_is_kept_when_asked(held):
@@ -239,7 +289,16 @@ def test_a_gallery_of_broken_images_alone_is_refused(empty, tmp_path):
 def test_wrong_calls(held, tmp_path):
     for call, message in (
         (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 image"),
+        (lambda: held.search("a.png", "is red", k="3"), "k is '3'; ask for at least 1 image"),
+        (lambda: held.search("a.png", "is red", k=2.5), "k is 2.5; ask for at least 1 image"),
         (lambda: held.search("a.png", " "), "the text is empty"),
+        (lambda: held.search(None, ""), "the text is empty"),
+        (lambda: held.search(None, None), "a query needs an image, a text or both, and both are None"),
+        (lambda: held.search("a.png", 3), "the text has the type int, expected a string"),
+        (lambda: held.search(b"a.png", "is red"), "the image has the type bytes, expected a path"),
+        (lambda: held.search("a red dress", None), "a red dress: no such image"),
+        (lambda: held.search_many(["a red dress"]), r"a query is a pair \(image, text\), .*, not 'a red dress'"),
+        (lambda: held.search_many([("a.png",)]), "a query is a pair"),
         (lambda: held.search("no.png", "is red"), "no.png: no such image; name a file, or an image of the gallery"),
         (lambda: held.search(Path("a.png"), "is red"), "a.png: no such image"),
         (lambda: held.path("no.png"), "'no.png' is not in the gallery"),
