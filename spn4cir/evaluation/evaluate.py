@@ -79,14 +79,19 @@ def encode_splits(
 
     Raises InputError if there is no split.
     """
+    require_queries(splits)
+    gallery = union_gallery(splits)
+    references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
+    return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
+
+
+def require_queries(splits: Sequence[EvaluationSplit]) -> None:
+    """Raises InputError if there is no split, so that a network has no queries to score by."""
     if not splits:
         raise InputError(
             "there is no query to score by: there are no annotations, and no generated triplets were held out; "
             "annotate some, or choose a family whose first stage learns from generated triplets (zs)"
         )
-    gallery = union_gallery(splits)
-    references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
-    return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
 
 
 def compose_queries(

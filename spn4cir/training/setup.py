@@ -13,7 +13,7 @@ from spn4cir.config.params import Validate
 from spn4cir.config.training import Optimisation
 from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.datasets.texts import training_texts
-from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.evaluate import encode_splits, evaluate, require_queries
 from spn4cir.training.batches import Source, TripletRows, triplet_rows
 from spn4cir.training.trainer import History, Score, Trainer, Watch, unwatched
 from spn4cir.types import EvaluationSplit, Triplet
@@ -73,6 +73,10 @@ class TrainingSetup:
         return evaluate(composer, self.layout, self.splits, images, self.protocol, self.device).scores
 
     def fit(self, composer: Composer, source: Source, settings: Optimisation, stage: int, score: Score) -> History:
-        """Trains the network; see `Trainer.fit`."""
+        """Trains the network; see `Trainer.fit`.
+
+        The validation queries are read before the first epoch, so that an error in them does not waste it.
+        """
+        require_queries(self.splits)
         selection = self.layout.protocol.selection
         return Trainer(composer, source, settings, stage, score, selection, self.work, self.device, self.watch).fit()

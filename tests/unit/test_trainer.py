@@ -452,6 +452,18 @@ def test_a_killed_run_of_a_real_network(tmp_path: Path, monkeypatch: pytest.Monk
     assert "clip.logit_scale" not in moved
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_fault_in_the_validation_queries_is_found_before_the_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int
+) -> None:
+    write_cirr(tmp_path / "cirr", train_groups=2, val_groups=1)
+    write_checkpoint(tmp_path / "clip.pt")
+    (tmp_path / "cirr" / "cirr" / "captions" / "cap.rc2.val.json").unlink()
+    monkeypatch.setattr(Trainer, "fit", lambda self: pytest.fail("an epoch was trained"))
+    with pytest.raises(InputError, match=r"cap\.rc2\.val\.json: no such file"):
+        clip_stage(stage, tmp_path)
+
+
 def test_positives_are_annotated_generated_or_both(tmp_path: Path) -> None:
     """The file of generated triplets is not read if it is not needed."""
     layout = open_layout("cirr", write_cirr(tmp_path), "error")
