@@ -13,7 +13,7 @@ from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, machi
 from demo.draw.images import write_images
 from demo.settings import ImagesSettings, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import write_json
+from spn4cir.files import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 PARAMS = YAML(typ="safe").load(ROOT / "demo/params.yaml")
@@ -74,6 +74,16 @@ def test_finished_runs_are_kept_as_long_as_their_settings(tmp_path):
     changed["blip"]["wanted_recall"] += 1
     assert finished(runs, PARAMS, tmp_path / "kept.json") == kept
     assert set(finished(runs, changed, tmp_path / "kept.json")) == {run.key for run in runs if run.model == "blip"}
+
+
+def test_the_committed_runs_have_the_committed_settings_and_make_the_page(monkeypatch):
+    """Else `make demo-models-check` would train all of them again."""
+    path = ROOT / check_models.RESULTS
+    kept = read_json(path)
+    (trained_on,) = {run["machine"] for run in kept.values()}
+    monkeypatch.setattr(check_models, "machine", lambda: trained_on)
+    assert finished(matrix(MODELS, SEEDS), PARAMS, path) == kept
+    assert page(kept, PARAMS) == (ROOT / check_models.OUT).read_text(encoding="utf-8")
 
 
 def test_all_runs_are_carried_out(monkeypatch, tmp_path):
