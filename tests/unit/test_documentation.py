@@ -86,6 +86,15 @@ def test_every_block_names_its_language():
     assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
 
 
+def test_a_class_with_its_file_is_defined_there():
+    """A page that names a class and, in parentheses, a module means a class of that module."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = [pair for page in pages for pair in re.findall(r"`([A-Z]\w+)` \(`([\w/]+\.py)`\)", page.read_text())]
+    assert len(named) > 3
+    for name, path in named:
+        assert re.search(rf"^ *class {name}\b", (ROOT / path).read_text(), re.MULTILINE), f"{name} in {path}"
+
+
 def test_the_named_tests_are_there_and_still_needed():
     for page, start, test in COVERED:
         path, name = test.split("::")
