@@ -19,7 +19,7 @@ class Description:
 
     Attributes:
         family: family of its network.
-        stage: training stage, 1 or 2.
+        stage: training stage, 1 or 2; None for a pretrained network.
         container: key of the state dict in the file, and prefix of its names.
         epoch: epoch after which it was written; None if the file does not contain it.
         sizes: sizes of the network; None if the family does not report them.
@@ -30,7 +30,7 @@ class Description:
     """
 
     family: str
-    stage: int
+    stage: int | None
     container: tuple[str, str]
     epoch: int | None
     sizes: Sizes | None
@@ -54,7 +54,7 @@ class Description:
         may_fit = f"{', '.join(self.may_fit)} (params.yaml does not contain the sizes of these base models)"
         return [
             ("family", self.family),
-            ("stage", str(self.stage)),
+            ("stage", "none, pretrained" if self.stage is None else str(self.stage)),
             ("container", place),
             ("epoch", "unknown" if self.epoch is None else str(self.epoch)),
             *(_size_lines(self.sizes) if self.sizes else []),
@@ -84,7 +84,7 @@ def describe(path: Path, params: Params, family: str | None = None, options: Opt
     """Reads a checkpoint once and describes it; this needs no tokenizer.
 
     Args:
-        path: a published file, a file of this package, or a hub folder.
+        path: a published file, a file of this package, a hub folder, or the name of a pretrained network.
         params: the settings whose pipelines are compared with the checkpoint.
         family: the expected family, or a recipe of it; None detects the family.
         options: head widths that differ from the published ones.
@@ -92,12 +92,13 @@ def describe(path: Path, params: Params, family: str | None = None, options: Opt
     Raises:
         InputError: the file cannot be read or is of another family.
     """
-    checkpoint, composer, *_ = open_checkpoint(path, family, options)
+    opened = open_checkpoint(path, family, options)
+    checkpoint, composer = opened.checkpoint, opened.composer
     sizes = composer.sizes()
     rows = dict(_rows(params, checkpoint.family))
     return Description(
         family=checkpoint.family,
-        stage=checkpoint.stage,
+        stage=checkpoint.stage if opened.pretrained is None else None,
         container=(checkpoint.container.key, checkpoint.container.prefix),
         epoch=checkpoint.epoch,
         sizes=sizes,

@@ -22,7 +22,7 @@ from spn4cir.checkpoints.hub_folder import (
     weights_file,
 )
 from spn4cir.checkpoints.model_card import CardScores, Facts, check_facts, read_measured, write_card
-from spn4cir.checkpoints.open import Opened, open_checkpoint
+from spn4cir.checkpoints.open import Opened, open_checkpoint, weights_hash
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_replaceable, file_hash, write_json
@@ -36,7 +36,7 @@ def export_folder(
     """Writes the folder atomically and replaces an earlier export.
 
     Args:
-        checkpoint: a published file, a file of this package, or a hub folder.
+        checkpoint: a published file, a file of this package, a hub folder, or the name of a pretrained network.
         out: the folder to write; it contains the files in `FILES`.
         facts: facts for the model card.
         family: the expected family, or a recipe of it; None detects the family.
@@ -53,7 +53,8 @@ def export_folder(
     check_facts(facts)
     opened = open_checkpoint(checkpoint, family, options)
     stage, name = opened.checkpoint.stage, family or (opened.config.name if opened.config else opened.checkpoint.family)
-    measured = read_measured(facts, name, stage, weights_file(checkpoint))
+    sha256 = weights_hash(checkpoint, opened.composer) if facts.metrics else ""
+    measured = read_measured(facts, name, stage, checkpoint, sha256)
     with atomic_folder(out) as temporary:
         words = opened.composer.vocabulary
         if words is not None:
@@ -100,6 +101,7 @@ def _config(opened: Opened, name: str, shared: dict[str, str], measured: CardSco
         recipe=None if name == checkpoint.family else name,
         stage=checkpoint.stage,
         epoch=checkpoint.epoch,
+        pretrained=None if opened.pretrained is None else str(opened.pretrained),
         vision_head_width=opened.options.vision_head_width,
         text_head_width=opened.options.text_head_width,
         tokenizer=WORDS if WORDS in files else _OWN_TOKENIZER,

@@ -42,7 +42,8 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
     Published first-stage files contain BLIP-2's ViT matrices in float16; the original module also loads float32.
 
     Args:
-        path: a published file, a file of this package, or a hub folder.
+        path: a published file, a file of this package, a hub folder, or the name of a pretrained network, which is
+            written as a file of the first stage.
         out: the file to write; it must differ from `path`.
         family: the expected family, or a recipe of it; None detects the family.
         options: head widths that differ from the published ones.
@@ -50,15 +51,16 @@ def export_checkpoint(path: Path, out: Path, family: str | None = None, options:
     Raises:
         InputError: the file cannot be read, or `out` is the same file, is in the hub folder or cannot be written.
     """
-    if out.exists() and out.samefile(path):
+    if out.exists() and path.exists() and out.samefile(path):
         raise InputError(f"{out}: is the checkpoint itself; give the name of another file to write")
     if is_hub_folder(path):
         check_outside(out, weights_file(path).parent)
-    checkpoint, composer, _, widened, _ = open_checkpoint(path, family, options)
+    opened = open_checkpoint(path, family, options)
+    checkpoint, composer = opened.checkpoint, opened.composer
     container, stage = checkpoint.container, checkpoint.stage
     content = composer.published(stage, checkpoint.epoch or 0)
     state = content[container.key]
     extras = {container.prefix + name: tensor for name, tensor in composer.extras(stage).items()}
     filled = {name: tensor for name, tensor in extras.items() if name not in state}
     save_tensors(content | {container.key: state | filled}, out)
-    return Export(checkpoint.family, stage, container.key, len(state) + len(filled), tuple(filled), widened)
+    return Export(checkpoint.family, stage, container.key, len(state) + len(filled), tuple(filled), opened.widened)

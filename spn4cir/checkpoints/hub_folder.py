@@ -38,6 +38,7 @@ class Config(BaseModel):
         recipe: training recipe, if its name differs from the family's.
         stage: training stage, 1 or 2.
         epoch: epoch after which the weights were written; null if unknown.
+        pretrained: name of the pretrained network, if the weights were not trained further; null for trained weights.
         sizes: sizes of the network; null if the family does not report them.
         vision_head_width: width of an attention head of the image tower; null for the published one.
         text_head_width: width of an attention head of the text tower; null for the published one.
@@ -58,6 +59,7 @@ class Config(BaseModel):
     recipe: str | None
     stage: Annotated[int, Field(ge=1, le=2)]
     epoch: int | None
+    pretrained: str | None = None
     sizes: dict[str, Any] | None
     vision_head_width: Annotated[int, Field(ge=1)] | None
     text_head_width: Annotated[int, Field(ge=1)] | None

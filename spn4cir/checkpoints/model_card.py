@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from spn4cir.checkpoints.hub_folder import LIBRARY, Config
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, read_json
+from spn4cir.files import read_json
 
 UNKNOWN = "unknown"
 # Names of data sets on the hub; other descriptions of data appear only in the text of the card.
@@ -88,7 +88,7 @@ class _Metrics(BaseModel):
     weights: _Weights | None = None
 
 
-def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> CardScores | None:
+def read_measured(facts: Facts, name: str, stage: int, checkpoint: Path, sha256: str) -> CardScores | None:
     """Reads the scores of the network from a metrics file; returns None if no file is given.
 
     A metrics file of the pipeline contains the scores of stage 2 and, under `stage1`, those of stage 1.
@@ -97,7 +97,8 @@ def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> CardSco
         facts: contain the metrics file and its data set.
         name: the recipe or family of the network.
         stage: stage of the network.
-        weights: the file of its weights.
+        checkpoint: file, folder or name of the network, for messages.
+        sha256: the hash that identifies its weights.
 
     Raises:
         InputError: the file is not a metrics file, is of another family or of other weights, contains no scores, or its
@@ -117,9 +118,9 @@ def read_measured(facts: Facts, name: str, stage: int, weights: Path) -> CardSco
         ) from None
     if (found := metrics.protocol.get("family")) != name:
         raise InputError(f"{facts.metrics}: contains scores of '{found}', the network is '{name}'; name the right file")
-    if metrics.weights is not None and metrics.weights.sha256 != file_hash(weights):
+    if metrics.weights is not None and metrics.weights.sha256 != sha256:
         raise InputError(
-            f"{facts.metrics}: contains scores of other weights than {weights}; score these with `validate`"
+            f"{facts.metrics}: contains scores of other weights than {checkpoint}; score these with `validate`"
         )
     scores = metrics.stage1 if stage == 1 and metrics.stage1 is not None else content
     flat = {key: float(value) for key, value in scores.items() if isinstance(value, (int, float))}

@@ -9,6 +9,7 @@ import typer
 
 from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import NetworkOptions, command
+from spn4cir.cli.options import PRETRAINED
 
 if TYPE_CHECKING:
     from spn4cir.checkpoints.model_card import Facts
@@ -28,7 +29,11 @@ def export(
     ] = "published",
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="published, hub-folder: the weights, .pt."),
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|NAME",
+            help=f"published, hub-folder: the weights, .pt, or a pretrained network: {PRETRAINED}.",
+        ),
     ] = None,
     index: Annotated[
         Path | None, typer.Option("--index", metavar="INDEX", help="vectors: an index that `spn4cir index` wrote.")
@@ -63,7 +68,7 @@ def export(
     and listed.
 
     --to hub-folder writes model.safetensors, config.json, the vocabulary if the family needs one, and a model card. The
-    option --checkpoint takes the folder instead of a file.
+    option --checkpoint takes the folder instead of a file. A pretrained network must be a CLIP with quick GELU.
 
     --to vectors writes the names and vectors of an index into a parquet file, for a vector database.
     """
@@ -120,4 +125,5 @@ def _to_folder(checkpoint: Path, out: Path, facts: "Facts", network: NetworkOpti
     written = export_folder(checkpoint, out, facts, network.family, network.options)
     if facts.licence is None:
         print("the model card states an unknown licence; set it with --licence ID")
-    print(f"{out}: written, family {written.name}, stage {written.stage}")
+    stage = "pretrained" if written.pretrained else f"stage {written.stage}"
+    print(f"{out}: written, family {written.name}, {stage}")

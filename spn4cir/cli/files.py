@@ -7,13 +7,20 @@ import typer
 
 from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import FamilyOptions, command
+from spn4cir.cli.options import PRETRAINED
 
 _LABEL_WIDTH = 14
 
 
 @command("spn4cir inspect best.pt")
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Weights, .pt, published or your own; or a hub folder.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help=f"Weights, .pt, published or your own; a hub folder; or a pretrained network: {PRETRAINED}.",
+        ),
+    ],
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the description into this file.")
     ] = None,

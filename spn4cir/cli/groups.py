@@ -11,6 +11,7 @@ from spn4cir.cli.application import app, example
 from spn4cir.cli.options import (
     Annotations,
     Categories,
+    Composition,
     Dataset,
     Device,
     Family,
@@ -54,6 +55,13 @@ class NetworkOptions(FamilyOptions):
     def options(self) -> "Options":
         """The values that a checkpoint does not contain, with the vocabulary."""
         return replace(super().options, tokenizer=self.tokenizer)
+
+
+@dataclass(frozen=True)
+class QueryNetworkOptions(NetworkOptions):
+    """The network of a checkpoint that composes queries."""
+
+    composition: Composition = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import typer
 from spn4cir.composers import COMPOSERS
 from spn4cir.datasets import LAYOUTS
 
+# The forms of the names of pretrained networks.
+PRETRAINED = "open_clip:ARCHITECTURE/TAG, hf-hub:OWNER/NAME or local-dir:FOLDER"
+
 LayoutName = Annotated[str, typer.Option("--layout", metavar="|".join(LAYOUTS), help="How the folder is laid out.")]
 Root = Annotated[Path, typer.Option("--root", metavar="FOLDER", help="Root folder of the data set; it is only read.")]
 Annotations = Annotated[
@@ -48,8 +51,9 @@ Weights = Annotated[
     Path,
     typer.Option(
         "--checkpoint",
-        metavar="FILE",
-        help="Weights, .pt: a published file of either stage, or your own; or a folder of `export --to hub-folder`.",
+        metavar="FILE|NAME",
+        help="Weights, .pt: a published file of either stage, or your own; or a folder of `export --to hub-folder`; or "
+        f"a pretrained network: {PRETRAINED}.",
     ),
 ]
 Family = Annotated[
@@ -85,6 +89,14 @@ TextHeadWidth = Annotated[
         metavar="N",
         min=1,
         help="Width of an attention head of the text tower. Default: the published width.",
+    ),
+]
+Composition = Annotated[
+    Literal["sum", "text", "image", "slerp"] | None,
+    typer.Option(
+        "--composition",
+        help="For a CLIP network: compose queries by this rule of the image and the text feature. Default: as the "
+        "family composes; sum for a pretrained network.",
     ),
 ]
 Missing = Annotated[

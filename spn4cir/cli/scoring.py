@@ -1,12 +1,13 @@
 """Commands that score a network: `validate` and `submit`; and `check-submission`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from spn4cir.cli.context import check_place, find_benchmark, find_machine
-from spn4cir.cli.groups import LayoutOptions, MachineOptions, NetworkOptions, SettingsOptions, command
+from spn4cir.cli.groups import LayoutOptions, MachineOptions, QueryNetworkOptions, SettingsOptions, command
 from spn4cir.cli.options import LayoutName, QueryText, Root, Weights
 from spn4cir.errors import InputError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from spn4cir.composers.protocol import Composer
     from spn4cir.config.params import Validate
-    from spn4cir.datasets.protocol import Benchmark
+    from spn4cir.datasets.protocol import Benchmark, Scores
     from spn4cir.evaluation.evaluate import Evaluation
     from spn4cir.evaluation.shortcuts import Probe, ShortcutScores
 
@@ -40,23 +41,30 @@ def validate(
             help="JSON, other texts by text, used beside the templates of params.yaml. Implies --shortcuts.",
         ),
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="For a CLIP network: also score the text alone, the image alone, their sum and slerp."
+        ),
+    ] = False,
     *,
-    network: NetworkOptions,
+    network: QueryNetworkOptions,
     query_text: QueryText = None,
     how: LayoutOptions,
     whose: SettingsOptions,
     machine: MachineOptions,
 ) -> None:
-    """Score a checkpoint on the validation split.
+    """Score a checkpoint or a pretrained network on the validation split.
 
     Reads the val captions, split files and images. Writes a JSON file: recalls in percent under flat keys, protocol,
     counts, and the scores over alternative galleries. The result of each query is written into a table beside it,
     FILE.queries.parquet. Prints the recalls. With --shortcuts, the entry `shortcuts` contains the scores of a part of
-    the query and of other wordings, and which images rank above the targets.
+    the query and of other wordings, and which images rank above the targets. With --baselines, the entry `baselines`
+    contains the scores of the network's features composed without training.
     """
     from spn4cir.checkpoints.open import load_network, weights_entry
     from spn4cir.config.params import of_dataset, protocol_of
-    from spn4cir.evaluation.evaluate import metrics_file
+    from spn4cir.evaluation.baselines import baselines_of, score_lines
     from spn4cir.evaluation.query_table import queries_entry, write_queries
     from spn4cir.evaluation.shortcuts import probe_of, require_gallery
     from spn4cir.files import atomic_file, write_json
@@ -70,25 +78,31 @@ def validate(
     if shortcuts or paraphrases is not None:
         require_gallery(opened)
         probe = probe_of(of_dataset(params.shortcuts, name, "shortcuts"), paraphrases)
-    composer = load_network(checkpoint, network.family, network.options, place)
+    composer = load_network(checkpoint, network.family, network.options, place, network.composition)
+    rules = baselines_of(composer) if baselines else {}
     settings = protocol_of(params, name, network.family or composer.family)
-    evaluation, measured = _score(composer, opened, settings, processes, place, probe)
-    content = metrics_file(evaluation, opened, settings, composer, network.family)
-    content |= queries_entry(queries, json) | weights_entry(checkpoint)
-    if measured is not None:
-        content["shortcuts"] = measured.scores
+    found = _score(composer, opened, settings, processes, place, probe, rules)
+    content = _content(found, opened, settings, composer, network.family)
+    content |= queries_entry(queries, json) | weights_entry(checkpoint, composer)
     with atomic_file(queries) as temporary:
-        write_queries(opened, evaluation.splits, temporary, counts=measured.counts if measured else ())
+        counts = found.shortcuts.counts if found.shortcuts else ()
+        write_queries(opened, found.evaluation.splits, temporary, counts=counts)
         write_json(json, content, indent=2)
-    width = max(24, *map(len, evaluation.scores))
-    for key, value in evaluation.scores.items():
-        print(f"{key:<{width}} {value:6.2f}")
+    print("\n".join(score_lines(found.evaluation.scores, found.baselines)))
     print(f"{json}: written, with its queries in {queries}")
 
 
 def _query_text(template: str | None) -> dict[str, Any]:
     """The layout's setting of that name, where it was given."""
     return {} if template is None else {"query_text": template}
+
+
+class _Scored(NamedTuple):
+    """The scores on the validation splits; shortcuts and baselines if they were requested."""
+
+    evaluation: "Evaluation"
+    shortcuts: "ShortcutScores | None"
+    baselines: "dict[str, Scores]"
 
 
 def _score(
@@ -98,8 +112,13 @@ def _score(
     workers: int,
     device: "torch.device",
     probe: "Probe | None",
-) -> "tuple[Evaluation, ShortcutScores | None]":
-    """The scores on the validation splits and, with a probe, the shortcuts."""
+    rules: "Mapping[str, Composer]",
+) -> _Scored:
+    """The scores on the validation splits, with the shortcuts of a probe and the baselines of rules.
+
+    Images are encoded once.
+    """
+    from spn4cir.evaluation.baselines import measure_baselines
     from spn4cir.evaluation.evaluate import encode_splits, evaluate
     from spn4cir.evaluation.shortcuts import measure_shortcuts, wordings_of
 
@@ -107,11 +126,28 @@ def _score(
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
     images = encode_splits(composer, splits, settings, workers, device)
     evaluation = evaluate(composer, opened, splits, images, settings, device)
-    if probe is None:
-        return evaluation, None
-    return evaluation, measure_shortcuts(
-        composer, opened, evaluation, images, settings, wordings, probe.nearest, device
-    )
+    baselines = measure_baselines(rules, opened, splits, images, settings, device)
+    shortcuts = None
+    if probe is not None:
+        shortcuts = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, probe.nearest, device)
+    return _Scored(evaluation, shortcuts, baselines)
+
+
+def _content(
+    found: _Scored, opened: "Benchmark", settings: "Validate", composer: "Composer", family: str | None
+) -> dict[str, Any]:
+    """The content of the metrics file, but for the weights and the table of queries."""
+    from spn4cir.composers.compositions import composition_of
+    from spn4cir.evaluation.evaluate import metrics_file
+
+    content = metrics_file(found.evaluation, opened, settings, composer, family)
+    if (rule := composition_of(composer)) is not None:
+        content["protocol"]["composition"] = rule
+    if found.shortcuts is not None:
+        content["shortcuts"] = found.shortcuts.scores
+    if found.baselines:
+        content["baselines"] = found.baselines
+    return content
 
 
 Served = Annotated[
@@ -130,7 +166,7 @@ def submit(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
     layout: Served = "cirr",
     *,
-    network: NetworkOptions,
+    network: QueryNetworkOptions,
     query_text: QueryText = None,
     whose: SettingsOptions,
     machine: MachineOptions,
@@ -151,7 +187,7 @@ def submit(
     params, place, processes = find_machine(machine)
     opened, settings_name = find_benchmark(params, layout, root, whose, _query_text(query_text))
     served = submittable(layout, opened)
-    composer = load_network(checkpoint, network.family, network.options, place)
+    composer = load_network(checkpoint, network.family, network.options, place, network.composition)
     settings = protocol_of(params, settings_name, network.family or composer.family)
     found = predict(composer, served.test_split(), served.submission, settings, processes, place)
     queries, names = served.test_queries()

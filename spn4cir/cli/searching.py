@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spn4cir.cli.context import check_place, find_machine
-from spn4cir.cli.groups import MachineOptions, NetworkOptions, command
-from spn4cir.cli.options import Weights
+from spn4cir.cli.groups import MachineOptions, QueryNetworkOptions, command
+from spn4cir.cli.options import PRETRAINED, Weights
 
 if TYPE_CHECKING:
     from spn4cir.search.hits import Hit
@@ -27,10 +27,13 @@ def index(
     checkpoint: Weights,
     gallery: GalleryFolder,
     out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="The folder to write or to update.")],
-    weights: Annotated[bool, typer.Option(help="Copy the checkpoint into INDEX, or store only its path.")] = True,
+    weights: Annotated[
+        bool,
+        typer.Option(help="Copy the checkpoint into INDEX, or store only its path; of a pretrained network, the name."),
+    ] = True,
     skip_broken: SkipBroken = False,
     *,
-    network: NetworkOptions,
+    network: QueryNetworkOptions,
     machine: MachineOptions,
 ) -> None:
     """Encode the images of a folder, so that searches need not read them.
@@ -66,7 +69,11 @@ def search(
     text: Annotated[str, typer.Option("--text", help="The wanted change, as in 'is red with long sleeves'.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="FILE", help="Weights, .pt; with --index: only if they have moved."),
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|NAME",
+            help=f"Weights, .pt, or a pretrained network: {PRETRAINED}. With --index: only if they have moved.",
+        ),
     ] = None,
     gallery: Annotated[
         Path | None, typer.Option("--gallery", metavar="FOLDER", help="Images to search, sub-folders too.")
@@ -84,7 +91,7 @@ def search(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the results into this file.")
     ] = None,
     *,
-    network: NetworkOptions,
+    network: QueryNetworkOptions,
     machine: MachineOptions,
 ) -> None:
     """Find the images of a folder that match an image and a text.
@@ -94,7 +101,7 @@ def search(
     """
     if (index is None) == (gallery is None) or (index is None and checkpoint is None):
         raise typer.BadParameter("give --index INDEX, or --checkpoint FILE and --gallery FOLDER")
-    if index is not None and (skip_broken or network != NetworkOptions()):
+    if index is not None and (skip_broken or network != QueryNetworkOptions()):
         raise typer.BadParameter("with --index, leave out what INDEX contains: the network's options and --skip-broken")
     if out is not None and out.suffix.lower() != ".png":
         raise typer.BadParameter(f"--out {out}: a PNG is written; give a name that ends in .png")
@@ -128,7 +135,7 @@ def _write_hits(found: "Sequence[Hit]", query: Path, text: str, path: Path) -> N
     print(f"{path}: written")
 
 
-def open_network(checkpoint: Path, network: NetworkOptions, machine: MachineOptions, gallery: Path) -> "Retriever":
+def open_network(checkpoint: Path, network: QueryNetworkOptions, machine: MachineOptions, gallery: Path) -> "Retriever":
     """The network of a checkpoint, without a gallery yet.
 
     Raises InputError when the folder `gallery` contains no image, before the weights are read.

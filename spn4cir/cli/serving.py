@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spn4cir.cli.groups import MachineOptions, NetworkOptions, command
+from spn4cir.cli.groups import MachineOptions, QueryNetworkOptions, command
 from spn4cir.cli.options import Weights
 from spn4cir.cli.searching import GalleryFolder, open_network
 
@@ -27,7 +27,7 @@ def serve(
             "--index", metavar="INDEX", help="An index that `spn4cir index` wrote: its images are not encoded again."
         ),
     ] = None,
-    network: NetworkOptions,
+    network: QueryNetworkOptions,
     machine: MachineOptions,
 ) -> None:
     """Serve a search page for the browser, and its JSON endpoint.

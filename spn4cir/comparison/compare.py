@@ -14,7 +14,7 @@ _SEED = 0
 # The number of queries from which a percentile interval is reliable: with 8 it covers the truth in 3 cases of 4.
 _FEW = 50
 # Entries of the protocol that may differ without a warning, because they belong to the network.
-_OF_THE_NETWORK = ("family", "preprocess")
+_OF_THE_NETWORK = ("family", "preprocess", "composition")
 
 
 class Difference(NamedTuple):

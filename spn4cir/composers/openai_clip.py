@@ -143,16 +143,44 @@ def base_clip(model: str, tag: str | None) -> tuple[CLIP, int]:
     known = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag) if tag else {}
     if known and not known.get("quick_gelu", False):
         raise InputError(f"{place}: {_NOT_QUICK}")
+    # open_clip builds RN50x4 and others without quick GELU, even for OpenAI's weights, with only a warning.
+    return openai_form(create_open_clip(place, name, pretrained=tag, force_quick_gelu=bool(known)), place)
+
+
+def create_open_clip(place: str, name: str, **options: Any) -> torch.nn.Module:
+    """Creates an open_clip model with its weights, in eval mode.
+
+    Args:
+        place: the model, for messages.
+        name: a name that `open_clip.create_model` takes.
+        options: further arguments of `open_clip.create_model`.
+
+    Raises:
+        InputError: the model cannot be created, or its weights cannot be loaded.
+    """
     try:
-        # open_clip builds RN50x4 and others without quick GELU, even for OpenAI's weights, with only a warning.
-        base = open_clip.create_model(
-            name, pretrained=tag, require_pretrained=True, force_quick_gelu=bool(known)
-        ).eval()
+        model: torch.nn.Module = open_clip.create_model(name, require_pretrained=True, **options)
     except Exception as error:  # the libraries raise many kinds of errors for a damaged model
         raise InputError(f"{place}: cannot be loaded: {first_line(error)}") from None
+    return model.eval()
+
+
+def openai_form(base: torch.nn.Module, place: str) -> tuple[CLIP, int]:
+    """Builds a CLIP with quick GELU from the tensors of an open_clip model, as the published formats describe it.
+
+    Args:
+        base: the open_clip model.
+        place: the model, for messages.
+
+    Returns:
+        The network, and the side of its input in pixels.
+
+    Raises:
+        InputError: the model is of another kind, or the network would compute other features.
+    """
     if not isinstance(base, CLIP) or not any(isinstance(module, QuickGELU) for module in base.modules()):
         raise InputError(f"{place}: {_NOT_QUICK}")
-    network, image_size = read_clip(base.state_dict(), model, Options())
+    network, image_size = read_clip(base.state_dict(), place, Options())
     _check_same(network, image_size, base, place)
     return network, image_size
 

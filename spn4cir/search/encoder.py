@@ -19,6 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from spn4cir.checkpoints.open import fetch_folder, load_network
+from spn4cir.checkpoints.pretrained import require_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
@@ -73,12 +74,19 @@ class Encoder:
         *,
         vision_head_width: int | None = None,
         text_head_width: int | None = None,
+        composition: str | None = None,
         device: str = "auto",
     ) -> Self:
-        """Opens a checkpoint or a hub folder; arguments and errors are those of `Retriever.from_checkpoint`."""
+        """Opens a network; arguments and errors are those of `Retriever.from_checkpoint`."""
         place = choose_device(device)
         options = Options(tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
-        return cls(load_network(Path(path), family, options, place), place)
+        return cls(load_network(Path(path), family, options, place, composition), place)
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, composition: str | None = None, device: str = "auto") -> Self:
+        """Opens a pretrained network by name; arguments and errors are those of `Retriever.from_pretrained`."""
+        require_name(name)
+        return cls.from_checkpoint(name, composition=composition, device=device)
 
     @classmethod
     def from_hub(cls, repository: str, revision: str = "main", *, device: str = "auto") -> Self:

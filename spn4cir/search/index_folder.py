@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from spn4cir.checkpoints.open import load_network
+from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_hash, check_replaceable, file_hash, read_json, write_json
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
-from spn4cir.search.index_weights import FILE, FOLDER, Weights, find_weights
+from spn4cir.search.index_weights import FILE, FOLDER, Weights, check_weights, find_weights, load_weights
 from spn4cir.search.vectors import Vectors
 
 FORMAT: Literal[1] = 1
@@ -30,8 +33,10 @@ class Manifest(BaseModel):
         family: family of the network.
         vision_head_width: head width of the image tower's attention as given; null: the published one.
         text_head_width: head width of the text tower's attention as given; null: the published one.
-        weights: sha256 of the checkpoint.
-        weights_path: path of the checkpoint; null: it is in the folder.
+        composition: rule that composes the queries; null: the family's composition, for a pretrained network `sum`.
+        weights: sha256 of the checkpoint, or of the pretrained network.
+        weights_path: path of the checkpoint; null: it is in the folder, or the network is a pretrained one.
+        pretrained: name of the pretrained network; null: the network is a checkpoint.
         root: the folder from which the names are paths.
         whole: whether all images of `root` are indexed, instead of a list of images.
         target: shape of an image's targets.
@@ -45,8 +50,10 @@ class Manifest(BaseModel):
     family: str
     vision_head_width: int | None
     text_head_width: int | None
+    composition: str | None = None
     weights: str
     weights_path: str | None
+    pretrained: str | None = None
     root: str
     whole: bool
     target: tuple[int, ...]
@@ -76,8 +83,8 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
         folder: the folder to write.
         index: the images and their targets.
         composer: the network, for its family and its vocabulary.
-        weights: the file of the network.
-        copy_weights: whether to copy that file into the folder.
+        weights: the weights of the network.
+        copy_weights: whether to copy their file into the folder; a pretrained network is never copied.
 
     Raises:
         InputError: nothing is indexed, the folder contains other files or cannot be written, or the weights changed
@@ -104,8 +111,10 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
             family=composer.family,
             vision_head_width=weights.head_widths[0],
             text_head_width=weights.head_widths[1],
+            composition=weights.composition,
             weights=sha256,
-            weights_path=None if copy_weights else str(weights.path),
+            weights_path=None if copy_weights or weights.path is None else str(weights.path),
+            pretrained=weights.pretrained,
             root=str(index.root),
             whole=index.whole_folder,
             target=index.target_shape,
@@ -145,21 +154,34 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
     return ImageIndex(table, vectors, manifest.target, Path(manifest.root), manifest.whole)
 
 
-def find_network(folder: Path, manifest: Manifest, checkpoint: Path | None) -> Weights:
-    """Finds the weights that an index was made with.
+def open_network(
+    folder: Path, manifest: Manifest, checkpoint: Path | None, device: torch.device
+) -> tuple[Composer, Weights]:
+    """Opens the network that an index was made with.
 
     Args:
         folder: the index.
         manifest: its manifest.
-        checkpoint: the file of the weights; None: the copy in the folder, else the file that was used.
+        checkpoint: file of the weights or name of a pretrained network; None: the copy in the folder, else the file or
+            the pretrained network that was used.
+        device: where the network runs.
 
     Raises:
-        InputError: the file is missing, or contains other weights.
+        InputError: the weights are missing, or are not those of the index.
     """
-    return find_weights(folder, manifest.weights, manifest.weights_path, manifest.head_widths, checkpoint)
+    place = checkpoint or (Path(manifest.pretrained) if manifest.pretrained else None)
+    if place is not None and pretrained_name(place) is not None:
+        composer, named = load_weights(place, manifest.family, Options(), device, manifest.composition)
+        check_weights(named, folder, manifest.weights)
+        return composer, named
+    weights = find_weights(
+        folder, manifest.weights, manifest.weights_path, manifest.head_widths, manifest.composition, checkpoint
+    )
+    options = _network_options(folder, manifest)
+    return load_network(weights.path, manifest.family, options, device, manifest.composition), weights
 
 
-def network_options(folder: Path, manifest: Manifest) -> Options:
+def _network_options(folder: Path, manifest: Manifest) -> Options:
     """The options to open the network of an index with; the tokenizer is the folder's, if it contains one."""
     vision, text = manifest.head_widths
     tokenizer = str((folder / _WORDS).parent) if _WORDS in manifest.files else None
@@ -168,7 +190,7 @@ def network_options(folder: Path, manifest: Manifest) -> Options:
 
 def check_network(folder: Path, manifest: Manifest, weights: Weights) -> None:
     """Raises InputError for a network that an index was not made with."""
-    weights.check(folder, manifest.weights)
+    check_weights(weights, folder, manifest.weights)
     if weights.head_widths != manifest.head_widths:
         raise InputError(
             f"{folder}: was made with head widths {manifest.head_widths}, not {weights.head_widths} (image, text); "

@@ -1,12 +1,17 @@
-"""The weights of an index: a copy in its folder, or a file elsewhere; identified by their hash."""
+"""The weights of an index, known by their hash: a copy in its folder, a file elsewhere, or a pretrained network."""
 
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from spn4cir.checkpoints.hub_folder import CONFIG, WEIGHTS, WORDS, is_hub_folder, weights_file
-from spn4cir.composers.protocol import Options
+from spn4cir.checkpoints.open import load_network
+from spn4cir.checkpoints.pretrained import PretrainedName, network_hash, pretrained_name
+from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
 from spn4cir.search.image_files import Stamp, stamp
@@ -16,23 +21,24 @@ FILE, FOLDER = "weights.pt", "weights"
 
 
 @dataclass(frozen=True)
-class Weights:
+class FileWeights:
     """A file of weights when its network was opened.
 
     Attributes:
         stamp: path, size and time of the file.
         head_widths: head widths of the attention (image tower, text tower) as given; None: the published one.
+        composition: rule that composes the queries as given; None: the family's composition.
         sha256: hash of the file; None: not computed yet.
     """
 
     stamp: Stamp
     head_widths: tuple[int | None, int | None]
+    composition: str | None
     sha256: str | None = None
 
-    @classmethod
-    def of(cls, checkpoint: Path, options: Options) -> "Weights":
-        """The weights of a checkpoint file or a hub folder, opened with these options."""
-        return cls(stamp(weights_file(checkpoint)), (options.vision_head_width, options.text_head_width))
+    @property
+    def pretrained(self) -> None:
+        """None, because the weights are in a file."""
 
     @property
     def path(self) -> Path:
@@ -66,13 +72,74 @@ class Weights:
             if (source := self.path.with_name(name)).exists():
                 _copy(source, folder / FOLDER / name, link)
 
-    def check(self, index: Path, wanted: str) -> None:
-        """Raises InputError if an index was made with other weights."""
-        if (found := self.hashed()) != wanted:
-            raise InputError(
-                f"{self.path}: contains other weights than those of {index} (sha256 {found[:12]}, expected "
-                f"{wanted[:12]}); give the right file, or write an index to another folder"
-            )
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """The weights of a pretrained network. An index contains the name instead of a copy.
+
+    Attributes:
+        name: name of the network.
+        composer: the network.
+        composition: rule that composes the queries as given; None: `sum`.
+    """
+
+    name: PretrainedName
+    composer: Composer
+    composition: str | None
+
+    @property
+    def pretrained(self) -> str:
+        """The name of the network, with the absolute path of a folder."""
+        return str(self.name)
+
+    @property
+    def path(self) -> None:
+        """None, because an index does not refer to the files."""
+
+    @property
+    def head_widths(self) -> tuple[None, None]:
+        """None for both towers, because open_clip's configuration contains the head widths."""
+        return None, None
+
+    @cached_property
+    def _sha256(self) -> str:
+        return network_hash(self.name, self.composer)
+
+    def hashed(self) -> str:
+        """The sha256 of the network."""
+        return self._sha256
+
+    def is_in(self, index: Path) -> bool:
+        """False: no index contains the files."""
+        del index
+        return False
+
+    def copy_into(self, folder: Path, link: bool) -> None:
+        """Copies nothing."""
+
+
+Weights = FileWeights | PretrainedWeights
+
+
+def check_weights(weights: Weights, index: Path, wanted: str) -> None:
+    """Raises InputError if an index was made with other weights."""
+    if (found := weights.hashed()) != wanted:
+        raise InputError(
+            f"{weights.pretrained or weights.path}: contains other weights than those of {index} (sha256 {found[:12]}, "
+            f"expected {wanted[:12]}); give the right file, or write an index to another folder"
+        )
+
+
+def load_weights(
+    checkpoint: Path, family: str | None, options: Options, device: torch.device, composition: str | None
+) -> tuple[Composer, Weights]:
+    """Loads a network; returns it with its weights. Arguments and errors are those of `load_network`."""
+    if (name := pretrained_name(checkpoint)) is None:
+        file = stamp(weights_file(checkpoint))  # before it is read
+        composer = load_network(checkpoint, family, options, device, composition)
+        return composer, FileWeights(file, (options.vision_head_width, options.text_head_width), composition)
+    composer = load_network(checkpoint, family, options, device, composition)
+    return composer, PretrainedWeights(name, composer, composition)
 
 
 def find_weights(
@@ -80,15 +147,17 @@ def find_weights(
     wanted: str,
     recorded: str | None,
     head_widths: tuple[int | None, int | None],
+    composition: str | None,
     checkpoint: Path | None,
-) -> Weights:
-    """Finds the weights of an index.
+) -> FileWeights:
+    """Finds the file of the weights of an index.
 
     Args:
         index: the folder of the index.
         wanted: the expected sha256.
         recorded: the file that the index was made with; None: the copy in the folder.
         head_widths: head widths that the index was made with.
+        composition: rule that composes the queries; None: the family's composition.
         checkpoint: the file to take instead; None: `recorded`.
 
     Raises:
@@ -98,8 +167,8 @@ def find_weights(
     path = weights_file(checkpoint or (Path(recorded) if recorded else inside)).absolute()
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the weights of {index} with checkpoint (--checkpoint FILE)")
-    weights = Weights(stamp(path), head_widths, file_hash(path))
-    weights.check(index, wanted)
+    weights = FileWeights(stamp(path), head_widths, composition, file_hash(path))
+    check_weights(weights, index, wanted)
     return weights
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from spn4cir.checkpoints.hub_folder import weights_file
+from spn4cir.checkpoints.open import weights_hash
+from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash
 from spn4cir.progress import progress
 from spn4cir.search.encoder import Embeddings, Encoder
 from spn4cir.search.inputs import Item
@@ -32,10 +32,11 @@ class MtebModel:
     the network is not trained with any.
 
     Args:
-        model_name: path of a checkpoint or a hub folder; else a repository on the hub, `owner/name`.
+        model_name: path of a checkpoint or a hub folder, or name of a pretrained network; else a repository on the hub,
+            `owner/name`.
         revision: branch, tag or commit of the repository; None: `main`.
         device: `auto`, `cpu`, `cuda` or `cuda:0`; None: `auto`.
-        settings: further arguments of `Encoder.from_checkpoint`, for a checkpoint.
+        settings: further arguments of `Encoder.from_checkpoint`, for a checkpoint or a pretrained network.
 
     Raises:
         InputError: the checkpoint or the repository cannot be opened, or settings are given for a repository.
@@ -46,10 +47,12 @@ class MtebModel:
     ) -> None:
         place = Path(model_name)
         self.encoder: Encoder
-        if place.exists():
+        pretrained = pretrained_name(place)
+        if pretrained is not None or place.exists():
             self.encoder = Encoder.from_checkpoint(place, device=device or "auto", **settings)
-            self._name = f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9._-]+', '-', place.absolute().name)}"
-            self._revision = file_hash(weights_file(place))[:_REVISION_LENGTH]
+            shown = pretrained.short if pretrained else place.absolute().name
+            self._name = f"{ORGANISATION}/{re.sub(r'[^A-Za-z0-9._-]+', '-', shown)}"
+            self._revision = weights_hash(place, self.encoder.composer)[:_REVISION_LENGTH]
         else:
             if settings:
                 raise InputError(

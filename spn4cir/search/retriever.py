@@ -10,7 +10,8 @@ from typing import Any, Self
 import torch
 from numpy import ndarray
 
-from spn4cir.checkpoints.open import fetch_folder, load_network
+from spn4cir.checkpoints.open import fetch_folder
+from spn4cir.checkpoints.pretrained import require_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
@@ -19,7 +20,7 @@ from spn4cir.search import index_folder
 from spn4cir.search.encoder import Encoder
 from spn4cir.search.hits import Hit, find_hits
 from spn4cir.search.index import ImageIndex
-from spn4cir.search.index_weights import Weights
+from spn4cir.search.index_weights import Weights, load_weights
 from spn4cir.search.indexer import Changes, Indexer, StrPath, remove_images
 from spn4cir.search.inputs import Input
 from spn4cir.search.query import Query, QueryImage, QueryPair, as_pair, prepare_query, text_warning
@@ -35,7 +36,7 @@ class Retriever:
 
     Args:
         composer: the network, on the device.
-        weights: the file of its weights, and its head widths.
+        weights: its weights: the file and the head widths, or the name of a pretrained network.
         device: the device of the network.
         workers: number of processes that decode images; None: one a core, at most eight.
 
@@ -74,27 +75,49 @@ class Retriever:
         *,
         vision_head_width: int | None = None,
         text_head_width: int | None = None,
+        composition: str | None = None,
         device: str = "auto",
         workers: int | None = None,
     ) -> Self:
-        """Opens the network of a checkpoint, published or trained here, without a gallery.
+        """Opens the network of a checkpoint, published or trained here, or a pretrained one, without a gallery.
 
         Args:
-            path: the `.pt` file, or a folder of `export --to hub-folder`.
+            path: the `.pt` file, a folder of `export --to hub-folder`, or a name that `from_pretrained` takes.
             family: the expected family, or a recipe of it; None: the family of the file.
             tokenizer: folder or hub id of BLIP's tokenizer; None: the vocabulary in the file, else the published one.
             vision_head_width: head width of the image tower's attention, not in the file; None: the published one.
             text_head_width: head width of the text tower's attention; None: the published one.
+            composition: for a CLIP network, how queries are composed: `sum`, `text`, `image` or `slerp`; None: as the
+                family composes, for a pretrained network `sum`.
             device: `auto`, `cpu`, `cuda` or `cuda:0`.
             workers: number of processes that decode images in `index`; None: one a core, at most eight.
 
         Raises:
-            InputError: the file, the family, the tokenizer or the device is missing or not usable.
+            InputError: the file, the family, the tokenizer or the device is missing or not usable, the family does not
+                take the composition, or the pretrained network cannot be downloaded or composed.
         """
         place = choose_device(device)
         options = Options(tokenizer, vision_head_width=vision_head_width, text_head_width=text_head_width)
-        weights = Weights.of(Path(path), options)
-        return cls(load_network(Path(path), family, options, place), weights, place, workers)
+        composer, weights = load_weights(Path(path), family, options, place, composition)
+        return cls(composer, weights, place, workers)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, composition: str | None = None, device: str = "auto", workers: int | None = None
+    ) -> Self:
+        """Opens a pretrained CLIP network, downloaded into the hub's cache unless that contains it, without a gallery.
+
+        Args:
+            name: `open_clip:ARCHITECTURE/TAG`, or in open_clip's form `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+            composition: as in `from_checkpoint`.
+            device: as in `from_checkpoint`.
+            workers: as in `from_checkpoint`.
+
+        Raises:
+            InputError: there is no such network, it cannot be downloaded, or it is no CLIP with CLIP's tokenizer.
+        """
+        require_name(name)
+        return cls.from_checkpoint(name, composition=composition, device=device, workers=workers)
 
     @classmethod
     def from_hub(
@@ -121,7 +144,8 @@ class Retriever:
 
         Args:
             folder: the index.
-            checkpoint: the file of the weights; None: the copy in the folder, else the file that was used.
+            checkpoint: the file of the weights, or the name of a pretrained network; None: the copy in the folder, else
+                the file or the pretrained network that was used.
             device: as in `from_checkpoint`.
             workers: as in `from_checkpoint`.
 
@@ -130,8 +154,8 @@ class Retriever:
         """
         source, place = Path(folder).absolute(), choose_device(device)
         manifest = index_folder.read_manifest(source)
-        weights = index_folder.find_network(source, manifest, None if checkpoint is None else Path(checkpoint))
-        composer = load_network(weights.path, manifest.family, index_folder.network_options(source, manifest), place)
+        given = None if checkpoint is None else Path(checkpoint)
+        composer, weights = index_folder.open_network(source, manifest, given, place)
         retriever = cls(composer, weights, place, workers)
         retriever.image_index = index_folder.read_index(source, manifest)
         return retriever
@@ -152,7 +176,8 @@ class Retriever:
 
         Args:
             folder: the folder to write, with `vectors.faiss`, `pictures.parquet` (the images) and `index.json`.
-            weights: copy the checkpoint too; without it, `load` looks for the file that was used and checks its hash.
+            weights: copy the checkpoint too; without it, `load` looks for the file that was used and checks its hash. A
+                pretrained network is never copied: `load` opens it by its name and checks its hash.
 
         Raises:
             InputError: nothing is indexed, the folder contains other files or cannot be written, or the checkpoint

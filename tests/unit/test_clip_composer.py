@@ -1,6 +1,5 @@
 """CLIP's composition against the network's formulas written out in plain tensor operations."""
 
-import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,8 +16,8 @@ from spn4cir.errors import InputError
 from spn4cir.losses import info_nce
 from tests.helpers import plain_clip
 from tests.helpers.checkpoints import Tower, tiny_state
+from tests.helpers.open_clip_folders import HEAD, base_config, wide_state, write_base
 
-HEAD = 64
 TEXTS = ["is red", "has no sleeves and a much longer, pleated skirt", ""]
 
 
@@ -29,24 +28,6 @@ def image_feature(state: dict[str, Tensor], images: Tensor) -> Tensor:
 def text_feature(state: dict[str, Tensor], texts: list[str]) -> Tensor:
     tokens = open_clip.SimpleTokenizer()(texts)
     return plain_clip.text_feature(state, tokens, plain_clip.text_sequence(state, tokens, HEAD))
-
-
-def wide_state(vision_layers: int = 2, text_layers: int = 3) -> dict[str, Tensor]:
-    """A CLIP with two heads a tower, so that a wrong number of heads shows; vision and text widths differ."""
-    vision = open_clip.model.CLIPVisionCfg(
-        layers=vision_layers, width=128, head_width=HEAD, patch_size=8, image_size=24
-    )
-    text = open_clip.model.CLIPTextCfg(context_length=77, vocab_size=49408, width=192, heads=3, layers=text_layers)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        network = open_clip.model.CLIP(48, vision, text, quick_gelu=True)
-        for name, parameter in network.named_parameters():
-            # Fresh networks have zeros and ones where a mistake would not show.
-            if parameter.ndim == 1:
-                parameter.data += 0.2 * torch.randn(parameter.shape)
-            elif "embedding" in name:
-                parameter.data *= 20
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def images(size: int, count: int = 3, seed: int = 0) -> Tensor:
@@ -167,33 +148,6 @@ def test_no_damage_ends_in_a_traceback(tower: Tower, name: str, damage: str) -> 
         return
     with pytest.raises(InputError, match=r"^a\.pt: "):
         ClipComposer.from_state(state, 1, "a.pt")
-
-
-def base_config() -> dict[str, Any]:
-    """The architecture of `wide_state`, with GELU, as open_clip's own files describe one."""
-    return {
-        "embed_dim": 48,
-        "vision_cfg": {"image_size": 24, "layers": 2, "width": 128, "head_width": HEAD, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 3},
-    }
-
-
-def write_base(
-    folder: Path,
-    state: dict[str, Tensor],
-    quick_gelu: bool = True,
-    preprocess: dict[str, Any] | None = None,
-    **tower: dict[str, Any],
-) -> Path:
-    """A folder as open_clip's `local-dir:` reads it; `vision_cfg` and `text_cfg` may be added to."""
-    config = base_config() | {"quick_gelu": quick_gelu}
-    for name, more in tower.items():
-        config[name] |= more
-    folder.mkdir()
-    content = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
-    (folder / "open_clip_config.json").write_text(json.dumps(content))
-    save_file(state, folder / "open_clip_model.safetensors")
-    return folder
 
 
 def test_a_base_model_of_a_folder(tmp_path: Path) -> None:
