@@ -17,6 +17,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
 from spn4cir.search.hits import Hit
 from spn4cir.search.image_files import padded_pixels
+from spn4cir.search.index_weights import FileWeights
 from spn4cir.search.query import Query
 from spn4cir.search.retriever import Retriever
 from spn4cir.serving.batching import Batcher
@@ -122,8 +123,12 @@ class SearchService:
 
     @property
     def weights(self) -> str:
-        """The file of the network's weights, without the folders that clients must not see."""
-        return str(_shown_path(self.retriever.weights.path))
+        """The name of a pretrained network, or the file of the weights without folders that clients must not see."""
+        weights = self.retriever.weights
+        if isinstance(weights, FileWeights):
+            return str(_shown_path(weights.path))
+        kind, _, place = weights.pretrained.partition(":")
+        return f"{kind}:{_shown_path(Path(place))}" if Path(place).is_absolute() else weights.pretrained
 
     def names(self, part: str = "") -> list[str]:
         """The names in the gallery that contain `part`, ignoring case, sorted."""
