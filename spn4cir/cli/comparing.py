@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Metrics files, git revisions, or names of experiments."),
+        typer.Argument(metavar="RUN", help="Metrics files, git revisions, names of experiments, or workspace."),
     ],
     to: Annotated[
         Literal["paper"] | None, typer.Option("--to", help="Compare one run with the figures of the paper.")
@@ -149,8 +149,8 @@ def runs(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
-            help="Metrics files, git revisions, names of experiments, or workspace. Default: those of --commits.",
+            metavar="RUN",
+            help="Metrics files, git revisions, names of experiments, or workspace. Default: see --commits.",
         ),
     ] = None,
     commits: Annotated[

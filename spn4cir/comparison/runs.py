@@ -221,7 +221,7 @@ def _reader(files: Any, root: str, revision: str, folder: str) -> Callable[[str]
         except (OSError, DvcException):
             raise InputError(
                 f"{revision}: {path} is neither in DVC's cache nor in a remote; run dvc fetch --all-commits if a "
-                f"remote has it, or run {revision} again"
+                f"remote has it, or run {revision} again and commit metrics with dvc.lock"
             ) from None
 
     return read

@@ -103,7 +103,7 @@ def _images(runs: ComparedRuns, source: ImageSource, thumbnails: Thumbnails) -> 
 
 def _notes(images: QueryImages, reason: str) -> Iterator[str]:
     if reason:
-        yield f"The images are not at hand; their names are shown. {reason}."
+        yield f"The images are not available; their names are shown. {reason}."
     elif images.absent:
         name = min(images.absent)[1]
         yield f"{len(images.absent)} images were not found or cannot be decoded; their names are shown. One is {name}."

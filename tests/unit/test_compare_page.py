@@ -198,12 +198,12 @@ def test_the_cost_of_thumbnails_is_what_they_add(tmp_path: Path) -> None:
     assert thumbnails.cost(paths) == 0
 
 
-def test_names_stand_in_for_images_that_are_not_at_hand(runs: tuple[Path, Path], project: Path) -> None:
+def test_names_are_shown_for_images_that_are_not_available(runs: tuple[Path, Path], project: Path) -> None:
     (project / "data/raw/demo_fiq").rename(project / "elsewhere")
     found = page(runs, project=project)
     assert found.shown == 8
     (note,) = found.notes
-    assert note.startswith("The images are not at hand; their names are shown. demo_fiq/clip: ")
+    assert note.startswith("The images are not available; their names are shown. demo_fiq/clip: ")
     assert "no such folder" in note
     assert '<span class="thumb absent">reference: dress-val-0</span>' in found.text
     assert "background-image" not in found.text
@@ -257,7 +257,7 @@ def test_the_command_writes_the_page(runs: tuple[Path, Path], tmp_path: Path) ->
     assert len(articles(out.read_text(encoding="utf-8"))) == 8
     assert "dress_recall_at10" in json.loads((tmp_path / "o.json").read_text())
     warned = call(*runs, "--html", out, "--images", runs[0].parent, status=0).stderr
-    assert "warning: The images are not at hand" in warned
+    assert "warning: The images are not available" in warned
 
 
 def test_wrong_calls_are_one_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
