@@ -29,7 +29,7 @@ Submission: data/submit/demo_cirr/clip/
 Next, with the environment active (. .venv/bin/activate):
   dvc repro                                                  nothing to do: everything is cached
   make demo-all                                              every family, in one table: docs/families.md
-  dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; dvc exp show compares
+  dvc exp run -S train.demo_fiq.clip.tau=0.05                another temperature; spn4cir runs lists it
   spn4cir add-dataset fiq --layout fashioniq --path FOLDER   your own FashionIQ folder (cirr: likewise)
 """
 # A complete run on another machine changes these files: it trains other weights, which have other scores.

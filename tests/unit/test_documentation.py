@@ -46,8 +46,13 @@ COVERED = (
         "tests/unit/test_demo_reports.py::test_a_lock_that_a_run_changed_is_to_be_committed",
     ),
     ("experiments.md", "dvc exp run -S", "tests/pipeline/test_dag.py::test_a_temperature_reruns_its_pair_alone"),
-    ("experiments.md", "git checkout", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
+    (
+        "experiments.md",
+        "git checkout",
+        "tests/pipeline/test_experiments.py::test_what_this_machine_changed_is_committed_first",
+    ),
     ("experiments.md", "dvc exp", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
+    ("experiments.md", "spn4cir runs", "tests/pipeline/test_experiments.py::test_a_sweep_is_run_compared_and_plotted"),
     ("remotes.md", "dvc remote", "tests/pipeline/test_sharing.py::test_a_clone_pulls_and_reruns_nothing"),
     ("remotes.md", "dvc push", "tests/pipeline/test_sharing.py::test_a_clone_pulls_and_reruns_nothing"),
     (
