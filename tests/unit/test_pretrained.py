@@ -21,7 +21,7 @@ from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.cli import app
 from spn4cir.cli.groups import QueryNetworkOptions
-from spn4cir.composers.compositions import COMPOSITIONS, RuleComposer, compose_by
+from spn4cir.composers.compositions import COMPOSITIONS, compose_by
 from spn4cir.composers.protocol import PUBLISHED, Composer
 from spn4cir.errors import InputError
 from tests.conftest import CPU
@@ -29,7 +29,7 @@ from tests.helpers.checkpoints import container, write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, point_at, serve
 from tests.helpers.layouts import draw, write_fashioniq
 from tests.helpers.open_clip_folders import base_config, wide_state, write_base
-from tests.helpers.published import flags, write_published
+from tests.helpers.published import write_published
 
 TEXTS = ["is red", "has no sleeves", ""]
 PIXELS = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -326,63 +326,13 @@ def test_it_is_exported_and_described(base: Path, trained: Path, tmp_path: Path)
     assert "No such option" in said
 
 
-@pytest.fixture(scope="module")
-def fiq(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_fashioniq(tmp_path_factory.mktemp("data") / "fiq")
-
-
-def validate(root: Path, checkpoint: object, *more: object, status: int = 0) -> Result:
-    where = ["--layout", "fashioniq", "--root", root, "--checkpoint", checkpoint, "--json", root.parent / "m.json"]
-    return call("validate", *where, "--workers", 0, *more, status=status)
-
-
-def test_baselines_are_scored_from_one_encoding(
-    fiq: Path, base: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each baseline equals a run with its composition; the printed table has a column for each."""
-    name, encoded = f"local-dir:{base}", []
-    encode = RuleComposer.encode_image
-    monkeypatch.setattr(
-        RuleComposer, "encode_image", lambda self, images: encoded.append(len(images)) or encode(self, images)
-    )
-    table = validate(fiq, name, "--baselines").stdout.splitlines()
-    once = sum(encoded)
-    content = json.loads((fiq.parent / "m.json").read_text())
-    assert list(content["baselines"]) == list(COMPOSITIONS)
-    assert content["protocol"]["composition"] == "sum"
-    assert content["weights"]["name"] == name
-    assert table[0].split() == ["query", *COMPOSITIONS]
-    row = next(line.split() for line in table if line.startswith("average_recall "))
-    columns = [content, *content["baselines"].values()]
-    assert row[1:] == [f"{column['average_recall']:.2f}" for column in columns]
-    for rule in COMPOSITIONS:
-        encoded.clear()
-        assert "query" not in validate(fiq, name, "--composition", rule).stdout.splitlines()[0]
-        assert sum(encoded) == once
-        alone = json.loads((fiq.parent / "m.json").read_text())
-        assert alone["protocol"]["composition"] == rule
-        assert {key: alone[key] for key in content["baselines"][rule]} == content["baselines"][rule]
-    validate(fiq, trained, "--baselines")
-    content = json.loads((fiq.parent / "m.json").read_text())
-    assert {key: content[key] for key in content["baselines"]["sum"]} == content["baselines"]["sum"]
-    assert "composition" not in content["protocol"]
-
-
-def test_the_text_baseline_is_the_text_alone_of_the_shortcuts(fiq: Path, trained: Path) -> None:
-    validate(fiq, trained, "--baselines", "--shortcuts")
-    content = json.loads((fiq.parent / "m.json").read_text())
-    assert content["baselines"]["text"] == content["shortcuts"]["text_alone"]
-
-
-def test_baselines_of_another_family_are_refused_before_any_image_is_read(fiq: Path, tmp_path: Path) -> None:
-    path = write_published(tmp_path / "tgcir.pt", "tgcir")
-    said = validate(fiq, path, "--baselines", *flags("tgcir", tmp_path), status=1).stderr
-    assert "family 'tgcir' composes with layers of its own; leave out --composition and --baselines" in said
-
-
-def test_scores_of_other_weights_are_refused_by_the_card(fiq: Path, base: Path, tmp_path: Path) -> None:
-    validate(fiq, f"local-dir:{base}")
-    facts = Facts("mine", metrics=fiq.parent / "m.json", scored_on="FashionIQ")
+def test_scores_name_the_network_and_the_card_refuses_those_of_others(base: Path, tmp_path: Path) -> None:
+    root, json_path = write_fashioniq(tmp_path / "fiq"), tmp_path / "m.json"
+    where = ["--layout", "fashioniq", "--root", root, "--json", json_path, "--workers", 0]
+    call("validate", "--checkpoint", f"local-dir:{base}", "--composition", "slerp", *where)
+    content = json.loads(json_path.read_text())
+    assert (content["protocol"]["composition"], content["weights"]["name"]) == ("slerp", f"local-dir:{base}")
+    facts = Facts("mine", metrics=json_path, scored_on="FashionIQ")
     assert export_folder(Path(f"local-dir:{base}"), tmp_path / "m", facts).pretrained == f"local-dir:{base}"
     other = write_base(tmp_path / "other", wide_state(vision_layers=1), vision_cfg={"layers": 1})
     with pytest.raises(InputError, match=f"contains scores of other weights than local-dir:{other}; score these"):
