@@ -64,9 +64,11 @@ def index(
 @command('spn4cir search --index dresses.index --image a.jpg --text "is longer" --out sheet.png')
 def search(
     image: Annotated[
-        str, typer.Option("--image", metavar="FILE", help="The query image: a file, or a name in the gallery.")
-    ],
-    text: Annotated[str, typer.Option("--text", help="The wanted change, as in 'is red with long sleeves'.")],
+        str | None, typer.Option("--image", metavar="FILE", help="The query image: a file, or a name in the gallery.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="The wanted change, as in 'is red with long sleeves'.")
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -94,11 +96,14 @@ def search(
     network: QueryNetworkOptions,
     machine: MachineOptions,
 ) -> None:
-    """Find the images of a folder that match an image and a text.
+    """Find the images of a folder that match an image and a text, or one of them.
 
     Reads the images (.png, .jpg, .webp, .tif and other formats that Pillow reads), or an index of them. Prints rank,
-    name and score, best first. The query image and copies of it are left out.
+    name and score, best first. The query image and copies of it are left out. Without --text, the image is composed
+    with the empty text; without --image, the text is searched for alone.
     """
+    if image is None and text is None:
+        raise typer.BadParameter("give --image FILE, --text TEXT, or both")
     if (index is None) == (gallery is None) or (index is None and checkpoint is None):
         raise typer.BadParameter("give --index INDEX, or --checkpoint FILE and --gallery FOLDER")
     if index is not None and (skip_broken or network != QueryNetworkOptions()):
@@ -127,11 +132,11 @@ def search(
         print(f"{out}: written")
 
 
-def _write_hits(found: "Sequence[Hit]", query: Path, text: str, path: Path) -> None:
+def _write_hits(found: "Sequence[Hit]", query: Path | None, text: str | None, path: Path) -> None:
     from spn4cir.files import write_json
 
     hits = [{"name": each.name, "score": each.score, "path": each.path} for each in found]
-    write_json(path, {"image": str(query), "text": text, "hits": hits}, indent=2)
+    write_json(path, {"image": None if query is None else str(query), "text": text, "hits": hits}, indent=2)
     print(f"{path}: written")
 
 

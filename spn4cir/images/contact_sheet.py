@@ -22,7 +22,7 @@ class SheetRow:
     """A query and its best candidates.
 
     Attributes:
-        reference: the query image.
+        reference: the query image; None leaves its place empty.
         text: the modification text.
         note: a short line under the text, such as `target at 3 of 180`.
         results: candidates, best first.
@@ -30,7 +30,7 @@ class SheetRow:
         targets: positions of the candidates that are targets; empty if none is, or the targets are unknown.
     """
 
-    reference: Path
+    reference: Path | None
     text: str
     note: str
     results: Sequence[Path]
@@ -54,8 +54,9 @@ def draw_sheet(rows: Sequence[SheetRow], title: str, path: Path) -> None:
 
 def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, row: SheetRow, top: int) -> None:
     small = ImageFont.load_default(12)
-    sheet.paste(_thumbnail(row.reference), (_GAP, top))
-    pen.text((_GAP, top + _CELL + 2), "reference", _PALE, font=small)
+    if row.reference is not None:
+        sheet.paste(_thumbnail(row.reference), (_GAP, top))
+        pen.text((_GAP, top + _CELL + 2), "reference", _PALE, font=small)
     left = _GAP + _CELL + _GAP
     lines = wrap(row.text, 32)[:6]
     pen.multiline_text((left, top + 4), "\n".join(lines), _INK, font=ImageFont.load_default(14), spacing=4)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from spn4cir import Retriever
@@ -72,6 +73,29 @@ def test_hits_are_written_as_json(weights, gallery):
     assert (written["image"], written["text"]) == (str((gallery / "2.png").absolute()), "is red")
     assert [f"{rank:>4}  {hit['name']}  {hit['score']:7.4f}" for rank, hit in enumerate(written["hits"], 1)] == lines
     assert all(Path(hit["path"]) == (gallery / hit["name"]).absolute() for hit in written["hits"])
+
+
+def test_a_text_or_an_image_alone_is_searched_with(weights, gallery):
+    index(weights, "--gallery", gallery)
+    for options, query, count in (
+        (["--text", "is red"], (None, "is red"), 5),
+        (["--image", "2.png"], (str((gallery / "2.png").absolute()), None), 4),
+    ):
+        result = call("search", "--index", "index", *options, "--json", "h.json", "--out", "sheet.png")
+        *lines, json_line, sheet_line = result.stdout.splitlines()
+        assert (len(lines), json_line, sheet_line) == (count, "h.json: written", "sheet.png: written")
+        written = json.loads(Path("h.json").read_text())
+        assert (written["image"], written["text"]) == query
+        found = Retriever.load("index").search(query[0] and "2.png", query[1])
+        assert [hit["name"] for hit in written["hits"]] == [hit.name for hit in found]
+        with Image.open("sheet.png") as sheet:
+            left = sheet.crop((0, 44, 140, 190)).getcolors()
+            assert (left is not None and len(left) == 1) == (query[0] is None)
+
+
+def test_a_search_without_image_and_text_is_refused(weights, gallery):
+    said = call("search", "--checkpoint", weights, "--gallery", gallery, status=2).stderr
+    assert "give --image FILE, --text TEXT, or both" in said
 
 
 @pytest.mark.parametrize("name", ["sheet.xyz", "sheet.jpg", "sheet"])
