@@ -1,7 +1,7 @@
-"""The bytes of the hub's files: resumed where an earlier run broke off, received whole or not at all.
+"""Downloads files of the hub atomically, and resumes downloads that stopped before their end.
 
-They come by plain HTTP into `blobs/<etag>.incomplete` of the hub's own cache. huggingface_hub's own download deletes
-what had come when it gives up, so that a file of gigabytes would start again from the beginning.
+The bytes are received by plain HTTP into `blobs/<etag>.incomplete` of the hub's own cache. huggingface_hub's own
+download deletes the received bytes when it fails, so that a file of several gigabytes would start from the beginning.
 """
 
 import errno
@@ -13,12 +13,12 @@ from spn4cir.errors import InputError, first_line
 from spn4cir.files import disk_errors, require_space
 from spn4cir.hub.refusals import HubRequest
 
-_ATTEMPTS = 3  # without a new byte, each of several tries of the library's own
+_ATTEMPTS = 3  # attempts in a row without a new byte; the library retries several times in each
 _SECONDS_BETWEEN_ATTEMPTS = 2.0
 
 
 def download(wanted: HubRequest, url: str, etag: str, size: int | None) -> None:
-    """Brings the bytes to the place in the cache where the library expects them, one process at a time."""
+    """Downloads the bytes to the place in the cache where the library expects them, one process at a time."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def download(wanted: HubRequest, url: str, etag: str, size: int | None) -> None:
 
 
 def _receive(wanted: HubRequest, url: str, blob: Path, size: int | None) -> None:
-    """Downloads to the partial file beside `blob`, from where it ends; renames it when all is there."""
+    """Continues the partial file beside `blob`, and renames it when it is complete."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     partial = blob.with_name(f"{blob.name}.incomplete")
@@ -64,12 +64,12 @@ def _receive(wanted: HubRequest, url: str, blob: Path, size: int | None) -> None
 
 
 def _request(wanted: HubRequest, url: str, partial: Path, size: int | None) -> None:
-    """Asks for what the partial file lacks. A mirror's answer of another size is not kept."""
+    """Requests the bytes that the partial file lacks. A response of another size is removed."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # a compressed answer has other lengths
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # a compressed response has another length
     try:
         with partial.open("ab") as stream:
             http_get(
@@ -85,8 +85,8 @@ def _request(wanted: HubRequest, url: str, partial: Path, size: int | None) -> N
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"{partial}: the disk is full; the {_length(partial) / 1e6:,.1f} MB of {wanted} that came are kept: "
-                "free some room, or let HF_HOME name a folder on a larger disk, and run again"
+                f"{partial}: the disk is full; the {_length(partial) / 1e6:,.1f} MB of {wanted} that were received are "
+                "kept: free some space, or set HF_HOME to a folder on a larger disk, and run again"
             ) from error
         if error.errno is not None:
             raise
@@ -105,6 +105,6 @@ def _length(path: Path) -> int:
 def _broken_off(wanted: HubRequest, have: int, size: int | None, error: Exception) -> InputError:
     total = f" of {size / 1e6:,.1f}" if size else ""
     return InputError(
-        f"{wanted}: the download broke off at {have / 1e6:,.1f}{total} MB ({first_line(error)}); what came is kept: "
-        "run again to go on from there"
+        f"{wanted}: the download stopped at {have / 1e6:,.1f}{total} MB ({first_line(error)}); the received bytes are "
+        "kept: run again to resume"
     )

@@ -1,7 +1,7 @@
-"""Published files from the Hugging Face hub, kept in the hub's own cache and checked.
+"""Fetches published files from the Hugging Face hub into the hub's own cache, and checks them.
 
-huggingface_hub looks them up, authorises and links them; it reads `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and
-`HF_TOKEN` when it is first imported.
+huggingface_hub looks files up, authorises the requests and links the files. It reads `HF_HOME`, `HF_ENDPOINT`,
+`HF_HUB_OFFLINE` and `HF_TOKEN` when it is first imported.
 """
 
 import re
@@ -24,13 +24,13 @@ class Fetched:
     """A file of the hub in the cache.
 
     Attributes:
-        path: where; to be read, not to be changed.
-        repository: as `owner/name`.
-        revision: the branch, tag or commit that was asked for.
-        commit: the commit that it stood for.
-        file: its path within the repository.
+        path: path in the cache; the file must not be changed.
+        repository: repository as `owner/name`.
+        revision: the requested branch, tag or commit.
+        commit: the commit that the revision refers to.
+        file: path within the repository.
         sha256: sha256 of the cached bytes, in hex.
-        size: bytes.
+        size: number of bytes.
     """
 
     path: Path
@@ -50,26 +50,26 @@ def fetch(
     remedy: str = BY_HAND,
     kind: Literal["model", "dataset"] = "model",
 ) -> Fetched:
-    """Downloads a file unless the cache holds it, goes on where an earlier run broke off, and checks the bytes.
+    """Downloads a file unless it is in the cache, resumes an earlier download, and checks the bytes.
 
-    A commit's file is taken from the cache without a question; a branch or a tag is looked up, and the cached copy
-    serves when the hub does not answer.
+    A file of a commit is read from the cache without a request. A branch or a tag is looked up; the cached copy is used
+    if the hub does not respond.
 
     Args:
-        repository: as `owner/name`.
-        file: its path within the repository.
+        repository: repository as `owner/name`.
+        file: path within the repository.
         revision: branch, tag or commit.
-        sha256: what the bytes must hash to; None takes the hub's word, which it gives for large files.
-        remedy: how to do without the hub, for messages.
-        kind: of the repository.
+        sha256: expected sha256 of the bytes; None trusts the hash that the hub publishes for large files.
+        remedy: advice for a user without the hub, for messages.
+        kind: kind of the repository.
 
     Raises:
-        InputError: the hub cannot be reached or refuses, the file is not there, the download broke off, the disk is
+        InputError: the hub cannot be reached or refuses, the file does not exist, the download stopped, the disk is
             full, or the bytes have another hash.
     """
     wanted = HubRequest(repository, file, revision, remedy, kind)
     if not {"", ".", ".."}.isdisjoint(file.split("/")):
-        raise InputError(f"file '{file}': is no path within {repository}; write it as on its page, as folder/name.pt")
+        raise InputError(f"file '{file}': is not a path within {repository}; write it as on its page: folder/name.pt")
     pinned = sha256.lower() if sha256 else None
     path = _locate(wanted, pinned)
     digest = file_hash(path)
@@ -79,12 +79,12 @@ def fetch(
 
 
 def record(fetched: Fetched) -> dict[str, Any]:
-    """What a stage writes down of where a file came from: all but its place on this machine."""
+    """Returns the origin of a file as a stage records it: everything except the path on this machine."""
     return {name: value for name, value in asdict(fetched).items() if name != "path"}
 
 
 def _locate(wanted: HubRequest, pinned: str | None) -> Path:
-    """The file's path in the cache, downloaded if need be."""
+    """Returns the file's path in the cache, and downloads the file if necessary."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
         EntryNotFoundError,
         HFValidationError,
@@ -101,14 +101,14 @@ def _locate(wanted: HubRequest, pinned: str | None) -> Path:
         return _look_up_and_download(wanted, pinned)
     except HFValidationError:
         raise InputError(
-            f"repository '{wanted.repository}': is no name on the hub; write it as owner/name, of letters, digits, "
-            "'-', '_' and '.'"
+            f"repository '{wanted.repository}': is not a valid name on the hub; write it as owner/name, of letters, "
+            "digits, '-', '_' and '.'"
         ) from None
     except (HTTPError, EntryNotFoundError, OfflineModeIsEnabled) as error:
         if cached is None or isinstance(error, (EntryNotFoundError, RevisionNotFoundError)):
             raise refusal(wanted, error) from error
         if not isinstance(error, OfflineModeIsEnabled):
-            print(f"{wanted}: taking the cached copy ({first_line(error)})", file=sys.stderr, flush=True)
+            print(f"{wanted}: using the cached copy ({first_line(error)})", file=sys.stderr, flush=True)
         return cached
 
 
@@ -128,8 +128,8 @@ def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
     commit, etag = found.commit_hash or "", found.etag or ""
     if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
         raise InputError(
-            f"{constants.ENDPOINT}: answers for {wanted} as no Hugging Face hub does (X-Repo-Commit '{commit}', ETag "
-            f"'{etag}'); check HF_ENDPOINT, and whether the network requires a login page"
+            f"{constants.ENDPOINT}: its response for {wanted} is not that of a Hugging Face hub (X-Repo-Commit "
+            f"'{commit}', ETag '{etag}'); check HF_ENDPOINT, and whether the network requires a login page"
         )
     if _SHA256.fullmatch(etag):
         _require_pinned(wanted, etag, pinned)
@@ -141,7 +141,7 @@ def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
 
 
 def _require_intact(wanted: HubRequest, path: Path, digest: str, pinned: str | None) -> None:
-    """Removes bytes that are not what was published from the cache, and says so."""
+    """Removes a file with an unexpected hash from the cache. Raises InputError for it, and for a wrong pinned hash."""
     link = path.readlink() if path.is_symlink() else None
     name = link.name if link else ""
     published = name if _SHA256.fullmatch(name) else None
@@ -158,7 +158,7 @@ def _require_intact(wanted: HubRequest, path: Path, digest: str, pinned: str | N
 
 
 def _require_pinned(wanted: HubRequest, published: str, pinned: str | None) -> None:
-    """Refuses a file that is what the hub publishes, and yet another than the settings name."""
+    """Raises InputError for a file that the hub publishes with another hash than the settings name."""
     if pinned and published != pinned:
         raise InputError(
             f"{wanted}: expected sha256 {pinned}, got {published}, which is what the hub publishes there; "

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub's refusals, and its silence, mean for the user."""
+"""Turns refusals of the Hugging Face hub, and network failures, into messages for the user."""
 
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -13,14 +13,14 @@ BY_HAND = "or download the file by hand and name it with source: path"
 
 @dataclass(frozen=True)
 class HubRequest:
-    """A file that is asked for.
+    """A requested file.
 
     Attributes:
-        repository: as `owner/name`.
-        file: its path within the repository.
+        repository: repository as `owner/name`.
+        file: path within the repository.
         revision: branch, tag or commit.
-        remedy: how to do without the hub, for messages.
-        kind: of the repository.
+        remedy: advice for a user without the hub, for messages.
+        kind: kind of the repository.
     """
 
     repository: str
@@ -34,7 +34,7 @@ class HubRequest:
 
 
 def refusal(wanted: HubRequest, error: Exception) -> InputError:
-    """The line for an error of huggingface_hub or of its HTTP client."""
+    """Returns the InputError for an error of huggingface_hub or of its HTTP client."""
     from huggingface_hub import constants, errors
 
     repository = wanted.repository
@@ -63,14 +63,14 @@ def refusal(wanted: HubRequest, error: Exception) -> InputError:
 
 
 def _others(wanted: HubRequest) -> str:
-    """The repository's files, those of the most similar names first."""
+    """Returns a phrase that lists the repository's files, most similar names first."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         names = HfApi().list_repo_files(wanted.repository, revision=wanted.revision, repo_type=wanted.kind)
     except HTTPError:
-        return "its files could not be listed: look at its page"
+        return "its files cannot be listed: look at its page"
     names.sort(key=lambda name: SequenceMatcher(None, name, wanted.file).ratio(), reverse=True)
     more = f" and {len(names) - _ALTERNATIVES} more" if len(names) > _ALTERNATIVES else ""
     return f"it has {', '.join(names[:_ALTERNATIVES]) or 'none'}{more}"

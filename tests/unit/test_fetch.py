@@ -153,8 +153,8 @@ def test_a_later_run_goes_on_where_the_first_gave_up(hub: Hub, cache: Path, caps
     hub.publish({FILE: LARGE})
     hub.cuts = [Cut(700_000), *[Cut(0)] * 100]
     line = refused(REPOSITORY, FILE, "main")
-    assert line.startswith(f"{REPOSITORY}/{FILE} at revision main: the download broke off at 0.7 of 1.0 MB (")
-    assert line.endswith("what came is kept: run again to go on from there")
+    assert line.startswith(f"{REPOSITORY}/{FILE} at revision main: the download stopped at 0.7 of 1.0 MB (")
+    assert line.endswith("the received bytes are kept: run again to resume")
     assert len(hub.downloads()) < 30
     hub.cuts.clear()
     hub.requests.clear()
@@ -296,7 +296,7 @@ def test_an_endpoint_that_is_no_hub(hub: Hub) -> None:
     hub.headers = False
     line = refused(REPOSITORY, FILE, "main")
     assert line.startswith(
-        f"{hub.endpoint}: answers for {REPOSITORY}/{FILE} at revision main as no Hugging Face hub does"
+        f"{hub.endpoint}: its response for {REPOSITORY}/{FILE} at revision main is not that of a Hugging Face hub"
     )
     assert "check HF_ENDPOINT" in line
 
@@ -319,7 +319,7 @@ def test_without_a_network_the_cached_copy_serves(
     point_at(monkeypatch, closed_port())
     capsys.readouterr()
     assert fetch(REPOSITORY, FILE, "main") == first
-    assert f"{REPOSITORY}/{FILE} at revision main: taking the cached copy (" in capsys.readouterr().err
+    assert f"{REPOSITORY}/{FILE} at revision main: using the cached copy (" in capsys.readouterr().err
 
 
 def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,10 +369,10 @@ def test_a_cache_that_cannot_be_written(hub: Hub, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("repository", "file", "message"),
     [
-        ("no name", FILE, "repository 'no name': is no name on the hub; write it as owner/name"),
-        (REPOSITORY, "../secret", "file '../secret': is no path within author/published"),
-        (REPOSITORY, "/etc/passwd", "file '/etc/passwd': is no path within author/published"),
-        (REPOSITORY, "", "file '': is no path within author/published"),
+        ("no name", FILE, "repository 'no name': is not a valid name on the hub; write it as owner/name"),
+        (REPOSITORY, "../secret", "file '../secret': is not a path within author/published"),
+        (REPOSITORY, "/etc/passwd", "file '/etc/passwd': is not a path within author/published"),
+        (REPOSITORY, "", "file '': is not a path within author/published"),
     ],
 )
 def test_bad_names(hub: Hub, repository: str, file: str, message: str) -> None:
