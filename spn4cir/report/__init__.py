@@ -1,1 +1,1 @@
-"""The report: one HTML page a data set and family, which holds everything that it shows."""
+"""The report: a self-contained HTML page per data set and family."""

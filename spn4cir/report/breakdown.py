@@ -1,4 +1,4 @@
-"""Queries counted: outcomes, ranks, recall by length of the text and by category."""
+"""Counts of queries: outcomes, ranks, and recall by text length and by category."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from spn4cir.report.run import Outcome
 
 Item = TypeVar("Item")
 HIT, NEAR_MISS, FAILURE = "hit", "near miss", "failure"
-# Upper ends of the bins of ranks, of which those within the gallery count.
+# Upper ends of the bins of ranks; those beyond the worst rank are not used.
 _RANKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _WORDS = (0, 4, 8, 12, 16)
 
 
 @dataclass(frozen=True)
 class Share:
-    """Some queries, and the share of them found within each k, in percent, by the weights of both stages."""
+    """The recall of some queries at each k, in percent, with the weights of both stages."""
 
     label: str
     queries: int
@@ -24,20 +24,23 @@ class Share:
 
 
 def outcome(query: Outcome, ks: Sequence[int]) -> str:
-    """A hit is within the smallest k of the layout's recalls, a near miss within the largest."""
+    """Returns the outcome of a query: hit, near miss or failure.
+
+    The rank of a hit is at most the smallest k of the layout's recalls, that of a near miss at most the largest.
+    """
     if query.rank <= ks[0]:
         return HIT
     return NEAR_MISS if query.rank <= ks[-1] else FAILURE
 
 
 def spread_out(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of the items, at even distances."""
+    """Returns at most `count` evenly spaced items."""
     count = min(count, len(items))
     return [items[place * len(items) // count] for place in range(count)]
 
 
 def examples(queries: Sequence[Outcome], ks: Sequence[int], kind: str, count: int) -> list[Outcome]:
-    """Hits at even distances through all of them, the nearest of the near misses, the worst of the failures."""
+    """Returns examples of one outcome: evenly spaced hits, the best near misses, or the worst failures."""
     chosen = [query for query in queries if outcome(query, ks) == kind]
     if kind == HIT:
         return spread_out(chosen, count)
@@ -45,7 +48,7 @@ def examples(queries: Sequence[Outcome], ks: Sequence[int], kind: str, count: in
 
 
 def rank_bins(queries: Sequence[Outcome]) -> tuple[list[str], list[int], list[int]]:
-    """Labels of bins of ranks, and how many queries of stage 1 and of stage 2 fall into each."""
+    """Returns labels of bins of ranks, and the number of queries in each bin for stage 1 and for stage 2."""
     last = max(max(query.rank, query.stage1_rank) for query in queries)
     ends = [end for end in _RANKS if end < last] + [last]
     starts = [1, *(end + 1 for end in ends[:-1])]
@@ -58,7 +61,7 @@ def rank_bins(queries: Sequence[Outcome]) -> tuple[list[str], list[int], list[in
 
 
 def by_length(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
-    """Shares by the number of words of the text."""
+    """Returns recalls by the number of words of the text."""
     starts = [0, *(end + 1 for end in _WORDS)]
     bins = [f"{start}-{end}" if start < end else f"{end}" for start, end in zip(starts, _WORDS, strict=False)]
     labels = [*bins, f"{starts[-1]} or more"]
@@ -71,14 +74,14 @@ def by_length(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
 
 
 def by_category(queries: Sequence[Outcome], ks: Sequence[int]) -> list[Share]:
-    """Shares by split: FashionIQ's categories."""
+    """Returns recalls by split, which is FashionIQ's category."""
     return _shares(queries, ks, lambda query: query.split, list(dict.fromkeys(query.split for query in queries)))
 
 
 def _shares(
     queries: Sequence[Outcome], ks: Sequence[int], label: Callable[[Outcome], str], labels: Sequence[str]
 ) -> list[Share]:
-    """Shares of the labels that some query has."""
+    """Returns the recalls of each label that a query has."""
     groups = {name: [query for query in queries if label(query) == name] for name in labels}
     return [
         Share(name, len(group), _within([q.stage1_rank for q in group], ks), _within([q.rank for q in group], ks))

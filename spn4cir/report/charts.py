@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours and its font from the page around it."""
+"""Charts as SVG with the colours and the font of the page that contains them."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,20 +32,20 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 _DASHES = ("-", "--")
-# So many labels find room side by side.
+# Number of labels that fit side by side; more are rotated.
 _LEVEL = 5
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with the same figures as a table.
+    """A chart and a table of its values.
 
     Attributes:
-        title: what it shows.
-        svg: the chart itself.
-        head: the table's columns.
-        rows: its rows.
+        title: title of the chart.
+        svg: SVG element of the chart.
+        head: column names of the table.
+        rows: rows of the table.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Chart:
 def line_chart(
     title: str, x: str, y: str, lines: Mapping[str, Sequence[tuple[float, float]]], table: bool = True
 ) -> Chart:
-    """Lines of (x, y) points by name, at most two; with a table of them unless they are too many to read."""
+    """Draws at most two lines of (x, y) points, by name; `table=False` leaves out the table, for many points."""
 
     def draw(axes: Axes) -> None:
         for (name, points), colour, dashes in zip(lines.items(), _SERIES, _DASHES, strict=False):
@@ -75,7 +75,7 @@ def line_chart(
 def bar_chart(
     title: str, x: str, y: str, labels: Sequence[str], bars: Mapping[str, Sequence[float]], counts: Sequence[int] = ()
 ) -> Chart:
-    """Bars side by side at each label, by name, at most two; the table also contains `counts`, by label."""
+    """Draws at most two bars side by side at each label, by name; the table also contains `counts`, by label."""
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(bars)
@@ -98,7 +98,7 @@ def _number(value: float | None) -> str:
 
 
 def _draw(title: str, draw: Callable[[Axes], None], legend: bool) -> str:
-    """The SVG of a figure that `draw` fills; the same figures give the same bytes."""
+    """Returns the SVG of a figure that `draw` fills; equal values give equal bytes."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=(5.2, 3.1), layout="constrained")
         figure.patch.set_visible(False)
@@ -113,7 +113,7 @@ def _draw(title: str, draw: Callable[[Axes], None], legend: bool) -> str:
 
 
 def _inline(svg: str, title: str) -> str:
-    """The element alone, of the page's width and colours; ids that nothing refers to would come twice in a page."""
+    """Returns the SVG element with the page's width and colours; removes unused ids, which could repeat in a page."""
     svg = svg[svg.index("<svg") :]
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)

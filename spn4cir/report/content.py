@@ -1,4 +1,4 @@
-"""What the sections of a report hold, as plain values for the template."""
+"""The content of a report's sections, as plain values for the template."""
 
 import json
 import re
@@ -22,10 +22,10 @@ class PageImage:
     """An image in the page.
 
     Attributes:
-        style: its CSS class; empty for an image that cannot be shown: the page shows `alt`.
-        alt: what it is, for those who do not see it.
-        note: a line under it.
-        framed: it is the target.
+        style: CSS class of the image; empty for an image that cannot be shown, instead of which the page shows `alt`.
+        alt: alternative text.
+        note: caption under the image; empty for none.
+        framed: whether the image gets a frame, which marks the target.
     """
 
     style: str
@@ -36,7 +36,7 @@ class PageImage:
 
 @dataclass(frozen=True)
 class Strip:
-    """Images in a row, under a heading of their own."""
+    """A row of images with a heading."""
 
     title: str
     images: tuple[PageImage, ...]
@@ -44,7 +44,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Example:
-    """A query as the contact sheets show it."""
+    """A query with its reference, its target and its best results."""
 
     query: Outcome
     reference: PageImage
@@ -53,7 +53,7 @@ class Example:
 
 
 def recall_rows(run: RunResults) -> list[dict[str, Any]]:
-    """A row a score: of stage 1, of stage 2, the gain, and the paper's where they apply."""
+    """Returns one row per score: stage 1, stage 2, the gain, and the paper's score if there is one."""
     before = run.metrics.get("stage1", {})
     paper = run.paper.figures if run.paper else {}
     return [
@@ -69,12 +69,12 @@ def recall_rows(run: RunResults) -> list[dict[str, Any]]:
 
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The recalls of a metrics file."""
+    """Returns the recalls of a metrics file."""
     return {key: value for key, value in metrics.items() if isinstance(value, float) and "recall" in key}
 
 
 def score_label(key: str) -> str:
-    """As in `dress R@10`."""
+    """Returns the label of a score, e.g. `dress R@10`."""
     key = re.sub(r"recall_subset_at(\d+)", r"R_subset@\1", key)
     key = re.sub(r"recall_at(\d+)", r"R@\1", key)
     return (
@@ -85,7 +85,7 @@ def score_label(key: str) -> str:
 
 
 def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys as `params.yaml` has them, dots between, and their values."""
+    """Yields the keys of settings, joined by dots, and their values as JSON."""
     for key, value in settings.items():
         if isinstance(value, dict) and value:
             yield from ((f"{key}.{inner}", shown) for inner, shown in settings_rows(value))
@@ -94,7 +94,7 @@ def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def sheets(run: RunResults, settings: Report, thumbnails: Thumbnails) -> dict[str, list[Example]]:
-    """Examples of each outcome."""
+    """Returns examples of each outcome."""
     kinds = (HIT, NEAR_MISS, FAILURE)
     return {
         kind: [
@@ -126,12 +126,12 @@ def _example(run: RunResults, query: Outcome, thumbnails: Thumbnails) -> Example
 
 
 def query_rows(run: RunResults, settings: Report) -> list[tuple[Outcome, str]]:
-    """Queries at even distances, with their outcomes."""
+    """Returns evenly spaced queries with their outcomes."""
     return [(query, outcome(query, run.recall_ks)) for query in spread_out(run.queries, settings.queries)]
 
 
 def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """Generated triplets at even distances: both images with their captions, and the text."""
+    """Returns evenly spaced generated triplets: both images with their captions, and the texts."""
     rows = []
     for triplet in spread_out(run.triplets, settings.triplets):
         names = (triplet.reference_name, str(triplet.target_name))
@@ -144,7 +144,7 @@ def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> l
 
 
 def duplicate_strips(run: RunResults, settings: Report, thumbnails: Thumbnails) -> tuple[list[Strip], int]:
-    """Groups of equal images, the largest first, and how many groups there are."""
+    """Returns groups of equal images, largest first, and the number of all groups."""
     members: dict[int, list[str]] = {}
     for name, row in run.unique.row.items():
         members.setdefault(row, []).append(name)
@@ -160,7 +160,7 @@ def duplicate_strips(run: RunResults, settings: Report, thumbnails: Thumbnails) 
 
 
 def window_strips(run: RunResults, thumbnails: Thumbnails) -> list[tuple[str, PageImage, list[Strip]]]:
-    """For each sampled image, the images at the ranks of the family's window, before it and beyond."""
+    """Returns, for each sampled image, the images at ranks in, before and beyond the family's window."""
     shown = strips(run.window, run.samples.images)
     found = []
     for sample in run.samples.samples:
@@ -200,7 +200,7 @@ def _training_image(run: RunResults, name: str, what: str, note: str, thumbnails
 
 
 def shortcut_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row a score: whole queries, the reference alone, the text alone, and the spread over paraphrases."""
+    """Returns one row per score: whole queries, reference alone, text alone, and the spread over paraphrases."""
     found = metrics.get("shortcuts")
     if not found:
         return []
@@ -218,7 +218,7 @@ def shortcut_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def hard_negatives(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ranks above the targets: a row a kind of image, and one for both kinds together; None: not measured."""
+    """Returns the hard negatives above the targets: a row per kind and one for both; None if they were not measured."""
     found = metrics.get("shortcuts", {}).get("hard_negatives")
     if not found:
         return None

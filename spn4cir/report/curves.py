@@ -1,4 +1,4 @@
-"""The curves of both training stages as charts."""
+"""Charts of the training curves of both stages."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,12 @@ Points = list[tuple[float, float]]
 
 
 def curve_charts(curves: Mapping[str, Path]) -> list[Chart]:
-    """Loss a step, loss and score an epoch, of each stage; none for weights that were not trained here.
+    """Returns charts of the loss per step, and the loss and score per epoch, of each stage.
+
+    Weights that were not trained here have no charts.
 
     Args:
-        curves: the folders of figures that `checkpoint` and `train` wrote, by what was trained.
+        curves: folders of values that the stages `checkpoint` and `train` wrote, by the name of the training.
     """
     return [chart for name, folder in curves.items() for chart in _charts(name, folder)]
 
@@ -29,7 +31,7 @@ def _charts(name: str, folder: Path) -> Iterator[Chart]:
 
 
 def _read(path: Path) -> Points:
-    """The rows of a file of figures; none where there is no file."""
+    """Reads the rows of a file of values; an absent file has no rows."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""Hashes of what a run was made of: of contents alone, so that they are the same on every machine."""
+"""Hashes of a run's inputs. Only contents are hashed, so that the hashes are equal on all machines."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ _ANNOTATIONS = (".json", ".csv", ".parquet")
 
 
 def input_hashes(root: Path, paths: Mapping[str, Path]) -> dict[str, str]:
-    """sha256 of the annotation files below `root`, and of each path.
+    """Returns sha256 hashes of the annotation files below `root` (one for all) and of each path.
 
-    Images are not read: the file of the unique images names those of training, and the scored queries the others.
+    Images are not hashed: the file of unique images names the training images, and the scored queries name the others.
     """
     found = sorted(
         Path(place, name).relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""The page: sections and charts put into the template, with style, script and thumbnails inside."""
+"""Renders the report's page: the template with its sections, charts, style, script and thumbnails."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from spn4cir.report.thumbnails import Thumbnails
 def write_page(run: RunResults, settings: Report, path: Path) -> int:
     """Writes the report as one file and returns its size in bytes.
 
-    Raises InputError when it would be larger than 10 MB, or an image cannot be decoded.
+    Raises InputError if the file would be larger than 10 MB, or if an image cannot be decoded.
     """
     page = render(run, settings)
     size = len(page.encode())
@@ -30,12 +30,12 @@ def write_page(run: RunResults, settings: Report, path: Path) -> int:
 
 
 def render(run: RunResults, settings: Report) -> str:
-    """The page's text; the same run and settings give the same."""
+    """Returns the page's text, which depends only on the run and the settings."""
     return render_page(read_part("page.html"), read_part("script.js"), **_values(run, settings))
 
 
 def _values(run: RunResults, settings: Report) -> dict[str, Any]:
-    """What the template names; the thumbnails come last, when all of them are known."""
+    """Returns the values of the template; thumbnails are added last, when all of them are known."""
     thumbnails = Thumbnails(settings.thumbnail)
     duplicates, groups = content.duplicate_strips(run, settings, thumbnails)
     values = {

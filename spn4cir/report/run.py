@@ -1,4 +1,4 @@
-"""What a report is about, as its stage collects it."""
+"""The results of a run that a report shows, as its stage collects them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -17,12 +17,17 @@ from spn4cir.types import Triplet, UniqueImages
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A query with what came out; ranks count from 1.
+    """A query with its results; ranks start at 1.
 
     Attributes:
-        query: its id within the split.
-        stage1_rank: of its target by the stage-1 weights.
-        top: the best candidates by the stage-2 weights, best first.
+        split: name of the split.
+        query: id of the query within the split.
+        reference: name of the reference.
+        text: text of the query.
+        target: name of the target.
+        rank: rank of the target with the stage-2 weights.
+        stage1_rank: rank of the target with the stage-1 weights.
+        top: names of the best candidates with the stage-2 weights, best first.
     """
 
     split: str
@@ -40,20 +45,22 @@ class RunResults:
     """A pipeline's results for one data set and family.
 
     Attributes:
-        settings: what `params.yaml` says of it, by section.
-        inputs: sha256 by what was hashed.
-        metrics: the metrics file.
-        paper: the paper's figures beside the run's; None: none apply.
-        recall_ks: the k of the layout's recalls, ascending.
-        queries: every scored query.
-        curves: the folders of figures, by what was trained.
+        dataset: name of the data set.
+        family: name of the family.
+        settings: settings of the data set and family, by section of `params.yaml`.
+        inputs: sha256 hashes of the inputs, by name.
+        metrics: content of the metrics file.
+        paper: the paper's scores beside those of the run; None if the paper has none for it.
+        recall_ks: values of k of the layout's recalls, ascending.
+        queries: all scored queries.
+        curves: folders of training curves, by the name of the training.
         triplets: the generated triplets.
-        captions: by image name.
+        captions: captions by image name.
         unique: the unique training images.
-        samples: the images at some similarity ranks.
-        window: of the family's partners; None: any other image.
-        gallery_path: gives the path of a candidate image.
-        triplet_path: gives the path of an image of a generated triplet.
+        samples: sampled images at similarity ranks.
+        window: window of the family's partners; None for any other image.
+        gallery_path: function from the name of a candidate image to its path.
+        triplet_path: function from the name of an image of a generated triplet to its path.
     """
 
     dataset: str
@@ -75,7 +82,7 @@ class RunResults:
 
 
 def read_outcomes(path: Path) -> tuple[Outcome, ...]:
-    """The queries of a table that `validate` wrote. Raises InputError when it is absent or of another form."""
+    """Reads the table of queries that `validate` wrote. Raises InputError if it is absent or has another form."""
     names = [field.name for field in fields(Outcome)]
     try:
         rows = pq.read_table(path, columns=names).to_pylist()

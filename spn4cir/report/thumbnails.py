@@ -1,4 +1,4 @@
-"""Small copies of images, each in the page once however often it is shown."""
+"""Small copies of images; the page contains each one once, even if it is shown several times."""
 
 import base64
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ _RULE = ".{}{{background-image:url(data:image/webp;base64,{})}}"
 class Thumbnails:
     """Collects images as CSS classes.
 
-    An `img` element with such a class shows its image as the background: the element has the alt text, the style
-    sheet the bytes, once.
+    An `img` element with such a class shows its image as the background. The element has the alternative text; the
+    style sheet contains the bytes, once.
 
     Args:
-        side: what the longer side of an image is scaled down to, in pixels.
+        side: longer side of a thumbnail, in pixels.
     """
 
     def __init__(self, side: int) -> None:
@@ -27,11 +27,11 @@ class Thumbnails:
         self._of_bytes: dict[str, str] = {}
 
     def add(self, path: Path) -> str:
-        """The class of an image's thumbnail; equal ones share it. Raises InputError for a file that does not decode."""
+        """Returns the CSS class of an image's thumbnail; equal ones share it. Raises InputError for a broken image."""
         return self._of_bytes.setdefault(self._bytes(path), f"t{len(self._of_bytes)}")
 
     def cost(self, paths: Iterable[Path]) -> int:
-        """The size of the rules that these images would add. Raises InputError for a file that does not decode."""
+        """Returns the size of the CSS rules that these images would add. Raises InputError for a broken image."""
         new = {self._bytes(path) for path in paths} - self._of_bytes.keys()
         return sum(len(_RULE.format("t00000", encoded)) + 1 for encoded in new)
 
@@ -48,5 +48,5 @@ class Thumbnails:
         return base64.b64encode(stream.getvalue()).decode()
 
     def css(self) -> str:
-        """The rules of all classes."""
+        """Returns the CSS rules of all classes."""
         return "\n".join(_RULE.format(name, encoded) for encoded, name in self._of_bytes.items())
