@@ -1,4 +1,4 @@
-"""Values that dataset adapters yield and every other module reads."""
+"""Value types that dataset adapters return and all other modules use."""
 
 import re
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ _WORDLESS = re.compile(r"[\s.?,]*")
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """A composed query, with its target where the split contains it.
+    """A composed query and its target, if the split contains it.
 
     Attributes:
         reference_name: name of the query image.
-        captions: the modification texts as annotated (FashionIQ: two, CIRR: one, generated: one a template).
+        captions: modification texts, unchanged (FashionIQ: two, CIRR: one, generated triplets: one per template).
         target_name: name of the image to find; None in test splits.
-        other_targets: further images that answer the query; empty when only one is known.
-        aspects: what kinds of change its text asks for, CIRCO's semantic aspects; empty elsewhere.
-        query_id: CIRR's pair id, elsewhere the position in its file.
-        category: FashionIQ's dress, shirt or toptee; empty where there is none.
-        subset_names: CIRR's group of similar images, reference and target among them; empty elsewhere.
-        generated: True for triplets written from captions, False for annotated ones.
+        query_id: id that the data set gives the query (CIRR's pair id), else its position in the file.
+        category: FashionIQ's dress, shirt or toptee; empty for no category.
+        subset_names: CIRR's group of similar images, which contains reference and target; empty for no group.
+        generated: whether the triplet is generated from captions rather than annotated.
+        other_targets: names of further targets; empty if only one is known.
+        aspects: kinds of change that the text describes (CIRCO's semantic aspects); empty for other data sets.
     """
 
     reference_name: str
@@ -37,12 +37,12 @@ class Triplet:
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """All images that answer the query, the one to find first; empty in test splits."""
+        """Names of all targets, beginning with `target_name`; empty in test splits."""
         return () if self.target_name is None else (self.target_name, *self.other_targets)
 
     @property
     def has_empty_text(self) -> bool:
-        """Whether one of its texts holds nothing but spaces and the marks `.`, `?` and `,`."""
+        """Whether one of the texts contains only spaces and the marks `.`, `?` and `,`."""
         return any(_WORDLESS.fullmatch(caption) for caption in self.captions)
 
 
@@ -51,8 +51,8 @@ class Gallery:
     """Named images, in file order. Names are unique.
 
     Attributes:
-        names: one name an image.
-        paths: the path of each image; same length as `names`.
+        names: names of the images.
+        paths: paths of the images, in the order of `names`.
     """
 
     names: tuple[str, ...]
@@ -63,23 +63,23 @@ class Gallery:
 
     @cached_property
     def index(self) -> Mapping[str, int]:
-        """Position of each name."""
+        """The position of each name."""
         return {name: position for position, name in enumerate(self.names)}
 
     def path(self, name: str) -> Path | None:
-        """The path of the image of a name; None for an unknown name."""
+        """Returns the path of an image; None for an unknown name."""
         position = self.index.get(name)
         return None if position is None else self.paths[position]
 
     def restrict(self, names: frozenset[str]) -> "Gallery":
-        """The images whose name is in `names`, order kept."""
+        """Returns the gallery of the images in `names`, in unchanged order."""
         kept = [position for position, name in enumerate(self.names) if name in names]
         return Gallery(tuple(self.names[i] for i in kept), tuple(self.paths[i] for i in kept))
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image to caption, with the word that the prompt uses for it (`dress`, or `image`)."""
+    """An image to caption, and the noun for it in the prompt (`dress`, or `image`)."""
 
     name: str
     path: Path
@@ -91,14 +91,15 @@ class EvaluationSplit:
     """Queries that share one gallery.
 
     Attributes:
-        name: `dress`, `shirt`, `toptee` for FashionIQ; the split's name for CIRR.
+        name: name of the split, or of FashionIQ's category or GeneCIS's task.
         triplets: the queries.
         gallery: the candidate images.
-        alternatives: further galleries over which the same queries are scored, by name (subsets of `gallery`).
-        left_out: queries dropped because an image is missing or the target is the reference (`missing: skip`).
-        missing: images of the annotation files that are not on disk or, under `skip`, cannot be decoded.
-        outside: images that queries start from and that are no candidates.
-        own_galleries: whether a query's candidates are its subset alone.
+        alternatives: further galleries for the same queries, by name; they are subsets of `gallery`.
+        left_out: number of queries that are left out under `missing: skip`, because an image is missing or the target
+            is the reference.
+        missing: number of images of the annotation files that are absent or, under `skip`, cannot be decoded.
+        outside: references that are not candidates.
+        own_galleries: whether each query is ranked only against its subset.
     """
 
     name: str
@@ -112,7 +113,7 @@ class EvaluationSplit:
 
     @cached_property
     def places(self) -> Mapping[str, Path]:
-        """The paths of the candidates and of the images outside them, by name."""
+        """The paths of the candidates and of the images in `outside`, by name."""
         galleries = (self.gallery, self.outside)
         return {name: path for own in galleries for name, path in zip(own.names, own.paths, strict=True)}
 
@@ -122,15 +123,18 @@ class UniqueImages:
     """Images without duplicates, as `optimized_images.json` contains them.
 
     Attributes:
-        gallery: the kept images, the first met of each set of equal ones.
-        row: for every name, kept or not, the position of its kept image in `gallery`.
+        gallery: the kept images: the first of each set of equal images.
+        row: position in `gallery` of the kept image, for every name, kept or not.
     """
 
     gallery: Gallery
     row: Mapping[str, int]
 
     def restrict(self, usable: Gallery) -> "UniqueImages":
-        """The images that a gallery contains; of each set of equal images, the first name that is in the gallery."""
+        """Returns the unique images among those of a gallery.
+
+        The kept image of a set may be absent from the gallery; then its first other name in the gallery is kept.
+        """
         kept: dict[int, str] = {}
         for name in (*self.gallery.names, *self.row):
             if name in usable.index:

@@ -1,7 +1,7 @@
-"""A name and a home folder for a user id that has none, as in a container that was started with `--user 12345`.
+"""Provides a name and a home folder for a user id without them, e.g. in a container started with `--user 12345`.
 
-Libraries ask for both while they are used: DVC and DVCLive for the name, Matplotlib and the hub's client for the folder
-of their caches. Called by what starts a process: the command line and the stages.
+Libraries need both: DVC and DVCLive the name, Matplotlib and the hub's client a folder for their caches. The command
+line and the stages call `name_user` when they start.
 """
 
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 
-# Where `getpass` looks before it asks for the name of the user id.
+# The variables that `getpass` reads before it looks up the name of the user id.
 _NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 def name_user() -> None:
-    """Sets LOGNAME to the user id, and HOME to a temporary folder, where the user id has neither a name nor a home.
+    """Sets LOGNAME to the user id, and HOME to a temporary folder, if the user id has no name.
 
-    Values of the environment are kept, except a HOME that is not writable. Does nothing for a user id that has a name.
+    Values in the environment are kept, except a HOME that is not writable. A user id with a name changes nothing.
 
     Raises:
         InputError: the temporary folder belongs to another user.
@@ -36,8 +36,8 @@ def name_user() -> None:
     if not (os.path.isabs(home) and os.access(home, os.W_OK | os.X_OK)):  # noqa: PTH117 - an empty Path is `.`
         os.environ["HOME"] = str(_temporary_home(user))
         print(
-            f"user id {user} has no home folder that can be written to: caches go to {os.environ['HOME']}; let HOME "
-            "name another folder to keep them",
+            f"user id {user} has no home folder that can be written to: caches go to {os.environ['HOME']}; set "
+            "HOME to another folder to keep them",
             file=sys.stderr,
         )
 
@@ -46,5 +46,5 @@ def _temporary_home(user: int) -> Path:
     home = Path(tempfile.gettempdir(), f"spn4cir-{user}")
     home.mkdir(mode=0o700, exist_ok=True)
     if home.is_symlink() or home.stat().st_uid != user:
-        raise InputError(f"{home}: belongs to another user; let HOME name a folder that user id {user} can write to")
+        raise InputError(f"{home}: belongs to another user; set HOME to a folder that user id {user} can write to")
     return home

@@ -1,4 +1,7 @@
-"""Weight files, read without running their code and compared with a network; and the widths of attention heads."""
+"""Reads weight files without running code in them, and compares their tensors with those of a network.
+
+Also defines the widths of attention heads, which files do not contain.
+"""
 
 import sys
 import warnings
@@ -15,7 +18,7 @@ from spn4cir.errors import InputError
 HEAD_WIDTH = 64
 # Width of an attention head of BLIP-2's ViT.
 EVA_HEAD_WIDTH = 88
-# Attributes that hold the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
+# Attributes of the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _LISTED = 10
 
@@ -23,11 +26,11 @@ _LISTED = 10
 def read_plain(path: Path) -> dict[str, Any]:
     """Reads a `.pt` file of plain tensors, on the CPU.
 
-    Raises InputError when the file is absent, damaged, no checkpoint, or a pickle with code or objects in it.
+    Raises InputError if the file is absent, damaged, not a checkpoint, or a pickle that contains code or objects.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols: the error below says it all
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: the error below suffices
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check the path") from None
@@ -40,33 +43,33 @@ def read_plain(path: Path) -> dict[str, Any]:
     except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
         if _holds_objects(path, str(error).lower()):
             raise InputError(
-                f"{path}: refused: it holds code or objects beside tensors; only files of plain tensors are loaded"
+                f"{path}: refused: it contains code or objects beside tensors; only files of plain tensors are loaded"
             ) from None
         if "torchscript" in str(error).lower():
             raise InputError(
-                f"{path}: is a TorchScript archive, as OpenAI publishes CLIP, no fine-tuned checkpoint; a base "
-                "model is named {open_clip: NAME, tag: openai} in params.yaml"
+                f"{path}: is a TorchScript archive, as OpenAI publishes CLIP, not a fine-tuned checkpoint; name a "
+                "base model as {open_clip: NAME, tag: openai} in params.yaml"
             ) from None
-        raise InputError(f"{path}: is no checkpoint, or is cut short; download or write it again") from None
+        raise InputError(f"{path}: is not a checkpoint, or is cut short; download or write it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is no checkpoint: holds a {type(content).__name__}, expected a dict with weights")
+        raise InputError(f"{path}: is not a checkpoint: got a {type(content).__name__}, expected a dict with weights")
     return content
 
 
 def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A state dict under the names that the network has without the modules that wrapped it or a part of it.
+    """Removes the prefixes of wrapper modules (`module.`, `_orig_mod.`, ...) from the names of a state dict.
 
-    `module.` and `_orig_mod.` are taken off wherever they are in a name, in any order; a line on stderr says so.
+    They are removed at every place in a name, in any order, and a line on stderr reports them.
 
     Args:
         named: tensors by name.
         place: the file, for messages.
 
     Raises:
-        InputError: some names have a wrapper where others of the same module have none.
+        InputError: only some names of a module have its wrapper.
     """
     names = list(map(str, named))
-    wrapped: dict[str, str] = {}  # a module's prefix, and what wraps it
+    wrapped: dict[str, str] = {}  # the prefix of a module, and its wrapper
     for name in names:
         parts = name.split(".")
         wrapped |= {_prefix(parts[:i]): part for i, part in enumerate(parts) if part in _WRAPPERS}
@@ -80,12 +83,12 @@ def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
                 f"'{bare[0]}'; write the weights of one network into it"
             )
     found = ", ".join(f"'{wrapper}.'" for wrapper in _WRAPPERS if wrapper in wrapped.values())
-    print(f"{place}: was saved from a wrapped network; {found} is taken off the names", file=sys.stderr)
+    print(f"{place}: was saved from a wrapped network; removed {found} from the names", file=sys.stderr)
     return {_own_name(name): tensor for name, tensor in zip(names, named.values(), strict=True)}
 
 
 def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], place: str) -> None:
-    """Compares the tensors of a file with those of a network of the sizes that the file's shapes describe.
+    """Compares the tensors of a file with those of the network that is built from the file's shapes.
 
     Args:
         state: tensors of the file, by name.
@@ -93,7 +96,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], p
         place: the file, for messages.
 
     Raises:
-        InputError: names are missing or unexpected, shapes differ, or whole numbers are given for weights.
+        InputError: names are missing or unexpected, shapes differ, or weights are integers.
     """
     common = sorted(expected.keys() & state.keys())
     faults = {
@@ -127,12 +130,12 @@ def _own_name(name: str) -> str:
 
 
 def _prefix(parts: Sequence[str]) -> str:
-    """What the names below a module begin with."""
+    """Returns the prefix of all names in a module."""
     return "".join(f"{part}." for part in parts)
 
 
 def _holds_objects(path: Path, reason: str) -> bool:
-    """Whether a file that torch refused is a pickle of more than tensors, rather than a broken or a foreign one."""
+    """Whether a file that torch refused is a pickle with objects other than tensors, rather than a broken file."""
     if "unsupported global" in reason or "unsupported class" in reason:
         return True
     with path.open("rb") as stream:

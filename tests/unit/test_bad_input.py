@@ -337,9 +337,9 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
             r"missing \['text_projection'|'tgcir', not 'clip'",
         ),
         (lambda: {"model": {"a": torch.zeros(1)}}, "is not a known checkpoint: contains model"),
-        (lambda: [torch.zeros(1)], "is no checkpoint: holds a list"),
+        (lambda: [torch.zeros(1)], "is not a checkpoint: got a list"),
         (lambda: {"CLIP": {"a": "b"}}, "CLIP|clip"),
-        (lambda: {"CLIP": _Code()}, "holds code or objects beside tensors"),
+        (lambda: {"CLIP": _Code()}, "contains code or objects beside tensors"),
     ],
 )
 @pytest.mark.parametrize("family", [(), ("--family", "clip")])

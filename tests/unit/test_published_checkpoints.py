@@ -109,7 +109,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) ->
         path.write_bytes(pickle.dumps(value, protocol=int(form[-1])))
     else:
         torch.save(value, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(InputError, match="refused: it holds code") as raised:
+    with pytest.raises(InputError, match="refused: it contains code") as raised:
         read_checkpoint(path)
     assert not (tmp_path / "ran").exists()
     assert "weights_only" not in str(raised.value)
@@ -118,12 +118,12 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) ->
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "is no checkpoint"),
-        (b"<html>not found</html>", "is no checkpoint"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is no checkpoint"),
-        (b"\0" * 1000, "is no checkpoint"),
-        (b"PK\x03\x04" + b"\0" * 100, "is no checkpoint"),
-        ([1, 2], "holds a list, expected a dict"),
+        (b"", "is not a checkpoint"),
+        (b"<html>not found</html>", "is not a checkpoint"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is not a checkpoint"),
+        (b"\0" * 1000, "is not a checkpoint"),
+        (b"PK\x03\x04" + b"\0" * 100, "is not a checkpoint"),
+        ([1, 2], "got a list, expected a dict"),
         ({"model": {}, "epoch": 3}, "contains model, epoch; expected one of 'BLIP_Retrieval', .*'CLIP'"),
         ({"CLIP": {}}, "is not a known checkpoint: 'CLIP' contains no weights of a family; check the file"),
         ({"CLIP": {"a": 3}}, r"unexpected \['a'\]"),

@@ -143,14 +143,14 @@ def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_file_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"norm.weight": Pickled()}, tmp_path / "code.pt")
-    with pytest.raises(InputError, match=r"code\.pt: refused: it holds code or objects"):
+    with pytest.raises(InputError, match=r"code\.pt: refused: it contains code or objects"):
         load_unicom(tmp_path / "code.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n" + bytes(64), b"PK\x03\x04"])
 def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.pt").write_bytes(content)
-    with pytest.raises(InputError, match=r"file\.pt: is no checkpoint") as raised:
+    with pytest.raises(InputError, match=r"file\.pt: is not a checkpoint") as raised:
         load_unicom(tmp_path / "file.pt")
     assert "\n" not in str(raised.value)
 
@@ -158,7 +158,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, content: byte
 def test_truncated_checkpoint_is_refused(model: Unicom, tmp_path: Path) -> None:
     path = saved(model, tmp_path / "unicom.pt")
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match=r"unicom\.pt: is no checkpoint"):
+    with pytest.raises(InputError, match=r"unicom\.pt: is not a checkpoint"):
         load_unicom(path)
 
 

@@ -46,7 +46,7 @@ def test_a_name_and_a_home_are_given(nameless: None, tmp_path: Path, capsys: pyt
     home = Path.home()
     assert home.parent == tmp_path
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert f"caches go to {home}; let HOME name another folder" in capsys.readouterr().err
+    assert f"caches go to {home}; set HOME to another folder" in capsys.readouterr().err
     name_user()
     assert Path.home() == home
     assert capsys.readouterr().err == ""
@@ -84,7 +84,7 @@ def test_a_user_with_a_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_folder_of_another_user_is_refused(nameless: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spn4cir-777").mkdir()
     monkeypatch.setattr("os.getuid", lambda: 777)
-    with pytest.raises(InputError, match=r"spn4cir-777: belongs to another user; let HOME name a folder"):
+    with pytest.raises(InputError, match=r"spn4cir-777: belongs to another user; set HOME to a folder"):
         name_user()
 
 

@@ -48,7 +48,7 @@ def test_a_wrapped_network_of_each_family_and_stage(
     assert same(read.state, plain.state)
     (line,) = capsys.readouterr().err.splitlines()
     found = ", ".join(f"'{name}.'" for name in ("module", "_orig_mod") if name in prefix)
-    assert line == f"{path}: '{key}': was saved from a wrapped network; {found} is taken off the names"
+    assert line == f"{path}: '{key}': was saved from a wrapped network; removed {found} from the names"
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.module."])
@@ -94,7 +94,7 @@ def test_the_command_says_what_a_wrapped_file_holds(tmp_path: Path) -> None:
     rewrite(path, lambda name: f"module.{name}")
     result = CliRunner().invoke(app, ["inspect", str(path)])
     assert (result.exit_code, result.stdout) == (0, plain.stdout)
-    assert "was saved from a wrapped network; 'module.' is taken off" in result.stderr
+    assert "was saved from a wrapped network; removed 'module.' from" in result.stderr
 
 
 def test_a_wrapped_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
