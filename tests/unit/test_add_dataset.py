@@ -136,13 +136,13 @@ def test_without_a_test_split_nothing_is_submitted(project, images):
     assert "-S 'run.submit=[]'" in report
 
 
-def test_a_window_beyond_the_images_is_said_with_a_proposal_that_holds(project, images):
+def test_a_window_beyond_the_images_is_reported_with_a_valid_proposal(project, images):
     report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [0.4, 0.8]" in report
     assert "train.mine.clip.batch_size: 64 exceeds the 18 annotated training triplets" in report
 
 
-def test_a_missing_image_is_said_and_the_rest_counted(project, images, capsys):
+def test_a_missing_image_is_reported_and_the_rest_counted(project, images, capsys):
     next(images.rglob("train-0-0-img3.png")).unlink()
     next(images.rglob("dev-0-0-img3.png")).unlink()
     report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
@@ -152,7 +152,7 @@ def test_a_missing_image_is_said_and_the_rest_counted(project, images, capsys):
     assert "left out 2 of 18 triplets" in capsys.readouterr().err
 
 
-def test_a_link_to_a_folder_further_down_is_said(project, images, tmp_path):
+def test_a_link_to_a_folder_further_down_is_reported(project, images, tmp_path):
     shutil.move(images / "dev", tmp_path / "elsewhere")
     (images / "dev").symlink_to(tmp_path / "elsewhere")
     image = next((images / "train").rglob("*.png"))
@@ -298,7 +298,7 @@ def test_a_pool_that_is_none_is_refused_before_anything_is_written(project, imag
     assert state(project) == before
 
 
-def test_a_folder_of_pictures_alone_is_for_recipes_that_need_no_annotations(project, tmp_path):
+def test_a_folder_of_images_alone_is_for_recipes_that_need_no_annotations(project, tmp_path):
     for number in range(8):
         draw(tmp_path / "shop" / "new" / f"{number}.png", number)
     report = add_dataset(project, "mine", "folder", tmp_path / "shop", "demo_cirr")
@@ -330,7 +330,7 @@ def test_the_lists_of_run_are_set(project, images):
     assert state(project) == before
 
 
-def test_a_folder_of_pictures_alone_is_run_with_the_families_that_need_no_annotations(project, tmp_path):
+def test_a_folder_of_images_alone_is_run_with_the_families_that_need_no_annotations(project, tmp_path):
     for number in range(8):
         draw(tmp_path / "shop" / f"{number}.png", number)
     add_dataset(project, "mine", "folder", tmp_path / "shop", "demo_cirr", chosen=True)
@@ -379,7 +379,7 @@ def test_other_layouts_have_no_annotations(project, images, tmp_path):
     assert state(project) == before
 
 
-def test_the_check_is_told_and_refuses_nothing(project, images):
+def test_the_check_is_reported_and_refuses_nothing(project, images):
     (images / "dev" / "dev-0-0-img0.png").write_bytes(b"")
     report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
     assert "images      0 missing, 1 broken of 84 images; lost: val 2 of 12 queries and 1 of 12 gallery" in report
@@ -411,7 +411,7 @@ def test_a_benchmark_is_linked_and_gets_settings_alone(project, tmp_path):
     assert state(project) == before
 
 
-def test_a_benchmark_that_lacks_pictures_is_told(project, tmp_path, capsys):
+def test_a_benchmark_that_lacks_images_is_reported(project, tmp_path, capsys):
     folder = write_genecis(tmp_path / "genecis")
     (folder / "val2017" / "000000000002.jpg").unlink()
     report = add_benchmark(project, "genecis", "genecis", folder, None)

@@ -145,7 +145,7 @@ class Wide(StubComposer):
 
 
 @pytest.mark.parametrize("reference", ["stored", "recomputed"])
-def test_the_size_of_both_parts_is_told_after_one_image(
+def test_the_size_of_both_parts_is_reported_after_one_image(
     unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], reference: str
 ) -> None:
     """Rows of 577 x 768 in 16 bit have 0.886 MB, targets of 32 x 256 in 32 bit 0.033 MB; also when resumed."""
@@ -324,7 +324,7 @@ def test_an_absent_bank_is_named(stub: StubComposer, unique: UniqueImages, tmp_p
         open_bank(tmp_path, stub, unique, settings())
 
 
-def test_a_disk_without_room_is_told_after_one_image(
+def test_a_disk_without_room_is_reported_after_one_image(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten rows of 12 values of 4 bytes, twice, are 960 bytes. Nothing is written, and no batch is encoded."""
@@ -460,7 +460,7 @@ def test_only_references_of_queries_are_kept(
     assert torch.equal(encoded.target, whole.target)
 
 
-def test_reference_features_that_nobody_keeps_stay_where_they_are(unique: UniqueImages) -> None:
+def test_reference_features_that_are_not_kept_stay_where_they_are(unique: UniqueImages) -> None:
     """Batches of 4, 4 and 2, resumed after the first, with images 5 and 9 wanted."""
     keep = torch.zeros(10, dtype=torch.bool)
     keep[[0, 5, 9]] = True

@@ -60,7 +60,7 @@ def test_without_test_queries_it_only_scores(job: Job) -> None:
 
 
 @pytest.mark.parametrize("missing", ["skip", "error"])
-def test_a_test_query_without_its_picture_costs_the_submission_alone(
+def test_a_test_query_without_its_image_costs_the_submission_alone(
     job: Job, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If images may be missing; otherwise it is an error."""

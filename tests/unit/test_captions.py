@@ -306,7 +306,7 @@ def test_the_key_follows_all_that_determines_captions(tmp_path):
     assert len(set(keys)) == len(changes) + 2
 
 
-def test_the_key_does_not_follow_where_a_model_folder_lies(tmp_path):
+def test_the_key_does_not_depend_on_the_path_of_a_model_folder(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").write_text("same")

@@ -64,7 +64,7 @@ def test_what_is_missing_broken_and_unlisted_is_named(fashion: Path) -> None:
     assert found.checked == 54
 
 
-def test_the_cost_is_told_by_category(fashion: Path) -> None:
+def test_the_cost_is_reported_by_category(fashion: Path) -> None:
     """An image is the reference of one triplet and the target of another; a gallery image is one less to be found."""
     costs = {(cost.split, cost.category): cost for cost in check("fashioniq", fashion).costs}
     lost = {key: (cost.triplets_lost, cost.missing, cost.broken) for key, cost in costs.items() if cost.triplets_lost}
@@ -82,7 +82,7 @@ def test_processes_find_the_same(fashion: Path, monkeypatch: pytest.MonkeyPatch)
     assert check("fashioniq", fashion, workers=2) == check("fashioniq", fashion)
 
 
-def test_a_picture_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None:
+def test_an_image_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None:
     """Its header is whole: decoding to the end finds it."""
     root = write_fashioniq(tmp_path, suffix=".jpg")
     path = root / "images" / "shirt-val-0.jpg"
@@ -175,7 +175,7 @@ def annotation_files(root: Path) -> list[Path]:
     return [*root.rglob("cap.*.json"), *(root / "annotations").glob("*.json")]
 
 
-def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_needed_whole(tmp_path: Path) -> None:
     """The gallery is all of it; with a table, what it does not name is unlisted besides."""
     for number in range(4):
         draw(tmp_path / "shop" / f"{number}.png", number)
@@ -191,7 +191,7 @@ def test_a_folder_of_pictures_is_needed_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.ico", ".hidden/3.png"])
-def test_a_file_that_is_no_picture_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_an_image_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
     """Training looks names up in the folder's images: that a file lies there is not enough."""
     shop = tmp_path / "shop"
     for place in (shop / "0.png", shop / "1.png", shop / name):
@@ -259,7 +259,7 @@ def test_the_command_ends_with_zero_where_all_is_well(tmp_path: Path) -> None:
         (["--layout", "fashioniq", "--root", "."], "cap.dress.train.json: no such file"),
     ],
 )
-def test_a_wrong_call_is_told(
+def test_a_wrong_call_is_reported(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -291,7 +291,7 @@ def test_every_fault_of_a_submission_is_found(root: Path, edit: Any, problem: st
     assert problem in found
 
 
-def test_an_image_id_that_stands_for_two_files(tmp_path: Path) -> None:
+def test_an_image_id_with_two_files(tmp_path: Path) -> None:
     """The same record twice is one image."""
     root = write_circo(tmp_path, images=10)
     listing = root / "COCO2017_unlabeled/annotations/image_info_unlabeled2017.json"

@@ -68,7 +68,7 @@ def test_comments_quotes_and_spacing_of_the_block_are_copied():
     assert block == original.replace("old:", "new:", 1)
 
 
-def test_the_copy_of_a_last_block_stands_before_the_comment_of_the_next_section():
+def test_the_copy_of_a_last_block_is_before_the_comment_of_the_next_section():
     text = copy_settings(TEXT, "last", "new", "fashioniq", "p")
     assert text.index("  new: {layout") < text.index("# about caption")
     assert text.count("# about caption") == text.count("# shallow remark") == 1

@@ -305,7 +305,7 @@ def test_a_generated_triplet_of_an_absent_image_is_an_error_or_left_out(cirr_roo
 
 
 @pytest.mark.parametrize("split", ["val", "test1"])
-def test_a_pair_id_that_stands_there_twice(cirr_root: Path, split: str) -> None:
+def test_a_pair_id_that_occurs_twice(cirr_root: Path, split: str) -> None:
     """Both the scored split and the annotation files alone refuse it; training ids (0 for all generated) may repeat."""
     path = cirr_root / "cirr" / "captions" / f"cap.rc2.{split}.json"
     change(path, lambda records: records[3].update(pairid=records[2]["pairid"]))

@@ -150,7 +150,7 @@ def type_in(command: str) -> None:
 
 
 @pytest.mark.parametrize("block", list(filter(is_run, BLOCKS)), ids=str)
-def test_what_is_neither_covered_nor_marked_runs_as_it_stands(place, block):
+def test_what_is_neither_covered_nor_marked_runs_unchanged(place, block):
     if block.language == "python":
         exec(compile(block.text, str(block), "exec"), {"__name__": "typed"})
         return
@@ -285,6 +285,6 @@ def settings_in(annotation: object) -> Iterator[type[Settings]]:
         yield from settings_in(part)
 
 
-def test_every_key_of_params_stands_in_the_page_of_settings():
+def test_every_key_of_params_is_on_the_page_of_settings():
     named = set(re.findall(r"\w+", (ROOT / "docs/settings.md").read_text()))
     assert set(fields(Params)) - named == set()

@@ -186,7 +186,7 @@ def test_validation_scores_and_counts_them(
 
 
 @pytest.mark.parametrize("layout", ["fashioniq", "cirr", "folder"])
-def test_an_empty_generated_text_is_read_and_said(
+def test_an_empty_generated_text_is_read_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
 ) -> None:
     """A published file is read whole, and its user hears of it."""
@@ -205,7 +205,7 @@ def test_an_empty_generated_text_is_read_and_said(
     )
 
 
-def test_an_empty_text_of_a_pool_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_text_of_a_pool_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pool = Cc3m(write_folders(tmp_path / "pool"), None, "error")
     one, two = pool.images()[:2]
     record = pool.generated_record(Triplet(one.name, ("",), two.name))

@@ -29,7 +29,7 @@ def installed(ending: str) -> bool:
 
 
 @pytest.mark.parametrize("ending", SAVED)
-def test_what_pillow_reads_is_a_picture(tmp_path: Path, ending: str) -> None:
+def test_what_pillow_reads_is_an_image(tmp_path: Path, ending: str) -> None:
     """In both cases of letters; the file is found in a folder and can be decoded."""
     if not installed(ending):
         pytest.skip(f"this Pillow was built without {ending}")
@@ -58,7 +58,7 @@ def test_a_format_that_pillow_was_built_without_is_none(monkeypatch: pytest.Monk
     image_endings.cache_clear()
 
 
-def test_what_is_passed_over_is_said_by_ending() -> None:
+def test_what_is_passed_over_is_reported_by_ending() -> None:
     """The most frequent first; annotations and hidden files do not count."""
     found = passed_over(["1.TXT", "2.txt", "a.psd", "b.png", "README", "t.csv", "t.json", "t.parquet", ".DS_Store"])
     assert found == {".txt": 2, ".psd": 1, "": 1}
@@ -152,7 +152,7 @@ def test_a_pool_reads_other_endings(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "passed over 1 file that is not an image: 1 .heic" in capsys.readouterr().err
 
 
-def test_ids_lose_every_ending_of_a_picture(tmp_path: Path) -> None:
+def test_ids_lose_every_ending_of_an_image(tmp_path: Path) -> None:
     assert [image_id(f"/far/{name}") for name in ("7.jfif", "7.TIFF", "7.v2", "7")] == ["7", "7", "7.v2", "7"]
     root = write_part_files(tmp_path, parts=(0,), image="{}.jfif".format)
     for path in (root / "images").iterdir():

@@ -274,7 +274,7 @@ def test_only_the_features_of_references_are_kept(tmp_path: Path, monkeypatch: p
     assert torch.equal(first.splits[0].ranking.top, second.splits[0].ranking.top)
 
 
-def test_queries_that_will_be_cut_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_queries_that_will_be_cut_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Long texts are reported once for each split, however often it is scored."""
     gallery = Case(20).gallery()
     triplets = tuple(Triplet("i001", ("3 " + "red " * words,), "i002") for words in (1, 74, 75, 90))

@@ -60,7 +60,7 @@ def folder(weights) -> Path:
     return Path("model")
 
 
-def test_what_lies_in_the_folder(weights):
+def test_the_content_of_the_folder(weights):
     """The published names without their prefix, settings, and a card; no pickle."""
     said = export("--checkpoint", weights, "--family", "zs").stdout.splitlines()
     assert said == [
@@ -174,7 +174,7 @@ def test_metrics_that_are_not_of_this_network_are_refused(weights, content, said
         ({"dress": 1, "shirt": 2}, "average_recall", "validation", 3),
     ],
 )
-def test_a_score_stands_with_its_own_queries(weights, queries, key, split, count):
+def test_a_score_has_its_own_queries(weights, queries, key, split, count):
     content = {key: 1.0, "protocol": {"family": "clip", "captions": "{a} | {b}"}, "counts": {"queries": queries}}
     Path("m.json").write_text(json.dumps(content))
     export("--checkpoint", weights, "--metrics", "m.json", "--scored-on", "\u6570\u636e")

@@ -120,7 +120,7 @@ def test_a_second_stage_of_tgcir_has_no_name_that_marks_the_first(tmp_path: Path
     assert export_checkpoint(tmp_path / "out.pt", tmp_path / "b.pt", "tgcir", tgcir.OPTIONS).stage == 2
 
 
-def test_half_precision_becomes_float32_and_is_said(tmp_path: Path) -> None:
+def test_half_precision_becomes_float32_and_is_reported(tmp_path: Path) -> None:
     """As BLIP-2's ViT matrices stand in the published first-stage files."""
     content = blip2.container(blip2.published_state())
     state = content["Blip2QformerCirAlignPrompt"]

@@ -335,7 +335,7 @@ def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert capsys.readouterr().err == ""
 
 
-def test_a_disk_without_room_is_said_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_reported_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.publish({FILE: LARGE})
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 1000))

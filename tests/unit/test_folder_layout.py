@@ -53,7 +53,7 @@ def annotated(root: Path, rows: list[dict[str, Any]], missing: str = "error", **
     return layout
 
 
-def test_without_annotations_all_pictures_are_learnt_from(root: Path) -> None:
+def test_without_annotations_all_images_are_trained_on(root: Path) -> None:
     layout = open_layout("folder", root, "error")
     assert layout.training_gallery().names == tuple(NAMES)
     assert [image.name for image in layout.caption_images("split")] == NAMES
@@ -68,7 +68,7 @@ def generated(count: int) -> list[Triplet]:
     return [Triplet(name, ("red",), names[(7 * n + 3) % count], generated=True) for n, name in enumerate(names)]
 
 
-def test_held_out_queries_share_no_picture_with_what_is_learnt(root: Path) -> None:
+def test_held_out_queries_share_no_image_with_training_triplets(root: Path) -> None:
     """Whatever the share: every generated triplet is learnt from, a query, or touches both and is neither."""
     triplets = generated(200)
     for share in (0.05, 0.1, 0.4):
@@ -155,7 +155,7 @@ def test_without_a_split_column_a_share_of_the_references_is_for_validation(root
     assert len(fewer.triplets) == 1, "one at least"
 
 
-def test_pictures_that_queries_alone_name_are_not_learnt_from(root: Path) -> None:
+def test_images_that_only_queries_name_are_not_trained_on(root: Path) -> None:
     """With queries and no training row, the others are: a small table scores what the images alone taught."""
     layout = annotated(root, chain(split="val")[:3])
     learnt = tuple(NAMES[4:])
@@ -244,7 +244,7 @@ def test_all_queries_have_groups_or_none(root: Path) -> None:
         annotated(root, rows).evaluation_splits()
 
 
-def test_missing_pictures_are_left_out_when_skipping(root: Path) -> None:
+def test_missing_images_are_left_out_when_skipping(root: Path) -> None:
     rows = [*chain(split="val")[:2], ROW | {"split": "val", "target": "gone.png"}, *chain(split="train")[5:7]]
     (val,) = annotated(root, rows, "skip").evaluation_splits()
     assert (len(val.triplets), val.left_out, val.missing) == (2, 1, 1)

@@ -99,7 +99,7 @@ def test_a_part_is_grown_cut_and_padded_to_a_square(
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_grey_picture_stays_grey(tmp_path: Path) -> None:
+def test_a_grey_image_stays_grey(tmp_path: Path) -> None:
     Image.new("L", (20, 10), 90).save(tmp_path / "a.png")
     part = open_image(Crop(0, 0, 20, 10, 0.7).of(tmp_path / "a.png"))
     assert (part.mode, part.size) == ("L", (20, 20))
@@ -168,7 +168,7 @@ def test_a_query_that_lacks_a_distractor_is_left_out(tmp_path: Path, capsys: pyt
     assert [cost.triplets_lost for cost in check.costs] == [1, 1, 1, 1]  # those two are a distractor and a reference
 
 
-def test_pictures_of_both_published_folders_are_found(tmp_path: Path) -> None:
+def test_images_of_both_published_folders_are_found(tmp_path: Path) -> None:
     write_genecis(tmp_path)
     (tmp_path / "VG_100K_2").mkdir()
     (tmp_path / "VG_100K_all" / "1.jpg").rename(tmp_path / "VG_100K_2" / "1.jpg")

@@ -40,7 +40,7 @@ def test_equal_files_are_one_image(images: Path, tmp_path: Path) -> None:
     assert unique.row == {"a": 0, "b": 1, "twin": 0}
 
 
-def test_another_picture_under_the_same_name_changes_the_listing(images: Path, tmp_path: Path) -> None:
+def test_another_image_under_the_same_name_changes_the_listing(images: Path, tmp_path: Path) -> None:
     """So that stages which depend on it alone run again."""
     hashes = []
     for number in (0, 7):

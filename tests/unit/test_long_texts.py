@@ -15,7 +15,7 @@ from tests.helpers.checkpoints import tiny_state
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
+def no_lines_printed_yet() -> None:
     """A line is said once a process."""
     spn4cir.progress.say_once.cache_clear()
 
@@ -45,13 +45,13 @@ def test_texts_beyond_the_limit_are_counted_once_each(capsys: pytest.CaptureFixt
     )
 
 
-def test_nothing_is_said_of_texts_at_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_about_texts_at_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     for texts in (["a b c d", "e f g h"], [""], []):
         report_long_texts(Counting(), texts, "x")
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_is_not_said_again_but_for_another_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_printed_again_only_for_another_count(capsys: pytest.CaptureFixture[str]) -> None:
     """As after every epoch."""
     for extra in (0, 0, 1):
         report_long_texts(Counting(), ["a b c d e", *["a b c d e f"] * extra], "x")

@@ -32,7 +32,7 @@ def test_a_constant_rate_stays() -> None:
     assert rates({"name": "constant"}, 3) == [1.0] * 12
 
 
-def test_decay_ends_where_it_is_told() -> None:
+def test_decay_ends_at_the_epoch_that_is_set() -> None:
     """TG-CIR's rate is a tenth after 5 epochs, a hundredth after 10, and then constant."""
     found = rates({"name": "decay", "factor": 0.1, "every": 5, "until": 10}, 16)
     assert found[:: STEPS * 5] == pytest.approx([1.0, 0.1, 0.01, 0.01])

@@ -196,7 +196,7 @@ def test_a_task_without_its_images_names_the_setting(tmp_path: Path, missing: Mi
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_category_without_its_pictures_names_the_setting(whole: Path, split: str) -> None:
+def test_a_category_without_its_images_names_the_setting(whole: Path, split: str) -> None:
     """The annotations come whole, whatever images one has. A few that are absent are named themselves."""
     layout = lambda: open_layout("fashioniq", whole, "error")  # noqa: E731
     read = lambda: layout().training_triplets() if split == "train" else layout().evaluation_splits()  # noqa: E731
@@ -274,7 +274,7 @@ def test_adding_writes_the_categories_that_are_there(project: Path, dresses: Pat
     assert load_params(project / "params.yaml").datasets["other"].categories is None
 
 
-def test_adding_under_a_name_that_stands_there_without_them(project: Path, dresses: Path) -> None:
+def test_adding_under_a_name_that_exists_without_them(project: Path, dresses: Path) -> None:
     with pytest.raises(InputError) as raised:
         add_dataset(project, "fiq", "fashioniq", dresses, None)
     assert str(raised.value) == (

@@ -130,7 +130,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) ->
         ({"state_dict": {"other.weight": torch.zeros(1)}}, "is not a known checkpoint"),
     ],
 )
-def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, content: Any, problem: str) -> None:
+def test_what_is_not_a_checkpoint_is_reported_in_one_line(tmp_path: Path, content: Any, problem: str) -> None:
     path = tmp_path / "a.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -144,7 +144,7 @@ def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, content: Any,
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
-def test_a_torchscript_archive_is_told_from_a_broken_file(tmp_path: Path) -> None:
+def test_a_torchscript_archive_is_distinguished_from_a_broken_file(tmp_path: Path) -> None:
     """OpenAI publishes CLIP as such; to download it again would not help."""
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"is a TorchScript archive, .*open_clip: NAME, tag: openai"):

@@ -11,7 +11,7 @@ COSTS = [
 ]
 
 
-def test_a_stage_is_a_row_whatever_file_it_stands_in() -> None:
+def test_a_stage_is_a_row_whatever_file_it_is_in() -> None:
     rows = [line for line in render(COSTS, DATASETS, "96x128", 21.0, 300.0).splitlines() if line.startswith("| ")]
     assert rows == [
         "| stage | FashionIQ: seconds | peak MB | CIRR: seconds | peak MB |",

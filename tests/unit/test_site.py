@@ -56,7 +56,7 @@ def test_formulas_are_set_when_the_site_is_built(site):
     assert "\\frac" not in re.sub(r"<annotation.*?</annotation>", "", text)
 
 
-def test_every_module_stands_on_one_page_of_the_reference(site):
+def test_every_module_is_on_one_page_of_the_reference(site):
     """Those that no page names are gathered on the last one."""
     named = [
         name

@@ -22,7 +22,7 @@ LOT = "held out by lot, a share of {} of the references by a hash of their names
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
+def no_lines_printed_yet() -> None:
     """A line is said once a process."""
     spn4cir.progress.say_once.cache_clear()
 
@@ -211,7 +211,7 @@ def numbers(triplets: Any) -> list[int]:
 @pytest.mark.parametrize(
     "files", [{"triplets.parquet": 60}, {"train.parquet": 60}, {"train.parquet": 40, "a.parquet": 20}]
 )
-def test_what_is_held_out_by_lot_is_said_and_written(
+def test_what_is_held_out_by_lot_is_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], protocol: Validate, files: dict[str, int]
 ) -> None:
     """9 of 60 references are below 0.1; the line is printed once, the metrics file has the counts and the rule."""
@@ -239,7 +239,7 @@ def scored(layout: Any, protocol: Validate) -> dict[str, Any]:
     return metrics_file(evaluate(stub, layout, splits, images, protocol, CPU), layout, protocol, stub)
 
 
-def test_where_all_is_stated_nothing_is_said(tmp_path: Path, capsys: Any, protocol: Validate) -> None:
+def test_where_all_is_stated_nothing_is_printed(tmp_path: Path, capsys: Any, protocol: Validate) -> None:
     layout = write_files(tmp_path, {"train.parquet": 4, "val.parquet": 2})
     content = scored(layout, protocol)
     assert "splits" not in content["protocol"]
@@ -247,7 +247,7 @@ def test_where_all_is_stated_nothing_is_said(tmp_path: Path, capsys: Any, protoc
     assert capsys.readouterr().err == ""
 
 
-def test_rows_of_test_alone_are_scored_in_the_place_of_val_and_it_is_said(tmp_path: Path, protocol: Validate) -> None:
+def test_rows_of_test_alone_are_scored_instead_of_val_and_it_is_reported(tmp_path: Path, protocol: Validate) -> None:
     """The recalls have no prefix, and an epoch may be chosen by them."""
     layout = write_files(tmp_path, {"test.parquet": 3})
     content = scored(layout, protocol)

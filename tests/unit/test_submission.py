@@ -122,7 +122,7 @@ def test_the_whole_list_need_not_lie_in_the_subset() -> None:
     ]
 
 
-def test_a_pair_that_stands_there_twice(tmp_path: Path) -> None:
+def test_a_pair_that_occurs_twice(tmp_path: Path) -> None:
     """JSON readers silently keep the last of repeated keys."""
     text = json.dumps(subset_file())
     (tmp_path / "a.json").write_text(text[:-1] + ', "7": ["a", "b", "c"]}')

@@ -113,7 +113,7 @@ def test_a_damaged_file(tmp_path: Path, name: str) -> None:
         is_there(cell_path(tmp_path / name, 0, "image"))
 
 
-def test_a_picture_is_decoded_from_its_row(tmp_path: Path) -> None:
+def test_an_image_is_decoded_from_its_row(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 5)
     content = (tmp_path / "a.png").read_bytes()
     pq.write_table(pa.table({"image": [content, content[:50]]}), tmp_path / "t.parquet")

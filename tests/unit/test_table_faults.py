@@ -50,7 +50,7 @@ def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: 
 
 
 @pytest.mark.parametrize("path", [None, "gone.png"])
-def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None) -> None:
+def test_a_row_without_the_bytes_of_its_image(tmp_path: Path, path: str | None) -> None:
     """It is named by its row, left out when skipping, and missing to check-data."""
     cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[{"bytes": None, "path": path}, cells[0]])
@@ -63,14 +63,14 @@ def test_a_row_without_the_bytes_of_its_picture(tmp_path: Path, path: str | None
     assert [fault.name for fault in found.missing] == [name]
 
 
-def test_a_broken_picture_is_named_by_its_row(tmp_path: Path) -> None:
+def test_a_broken_image_is_named_by_its_row(tmp_path: Path) -> None:
     cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[cells[1], cells[0] | {"bytes": cells[0]["bytes"][:60], "path": "broken.png"}])
     found = check_data(table(tmp_path), 0)
     assert [(fault.name, fault.path) for fault in found.broken] == [("broken.png", f"{tmp_path}/t.parquet/1/target")]
 
 
-def test_a_cell_that_is_no_picture(tmp_path: Path) -> None:
+def test_a_cell_that_is_not_an_image(tmp_path: Path) -> None:
     cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[cells[1], {"bytes": b"words", "path": "words.png"}])
     (fault,) = check_data(table(tmp_path), 0).broken
@@ -140,7 +140,7 @@ def test_an_image_without_a_name(tmp_path: Path, name: str | None) -> None:
         table(tmp_path, **settings).evaluation_splits()
 
 
-def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+def test_a_column_that_occurs_twice(tmp_path: Path) -> None:
     cells = pa.array(image_cells(tmp_path, 2), IMAGE_CELL)
     columns = pa.table([cells, cells, cells, pa.array(["a", "b"])], names=["reference", "target", "reference", "text"])
     pq.write_table(columns, tmp_path / "t.parquet")
@@ -149,7 +149,7 @@ def test_a_column_that_stands_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["category", "split"])
-def test_a_column_that_may_be_there_and_stands_twice(tmp_path: Path, key: str) -> None:
+def test_an_optional_column_that_occurs_twice(tmp_path: Path, key: str) -> None:
     cells, words = pa.array(image_cells(tmp_path, 2), IMAGE_CELL), pa.array(["val", "train"])
     names = ["reference", "target", "text", key, key]
     pq.write_table(pa.table([cells, cells[::-1], words, words, words], names=names), tmp_path / "t.parquet")
@@ -178,7 +178,7 @@ def test_a_relevance_without_an_id(tmp_path: Path, key: str) -> None:
         table(tmp_path, **settings).evaluation_splits()
 
 
-def test_a_message_does_not_print_a_picture(tmp_path: Path) -> None:
+def test_a_message_does_not_print_an_image(tmp_path: Path) -> None:
     write_rows(tmp_path, text=image_cells(tmp_path, 2))
     with pytest.raises(InputError, match="row 0: text is ") as raised:
         table(tmp_path).evaluation_splits()

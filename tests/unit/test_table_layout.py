@@ -32,7 +32,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("published"))
 
 
-def test_rows_with_pictures_inside(published: Path) -> None:
+def test_rows_with_images_inside(published: Path) -> None:
     """Named by the paths that lie beside the bytes; the file's name tells the split."""
     layout = table(published, columns=COLUMNS)
     training = layout.training_triplets()
@@ -47,7 +47,7 @@ def test_rows_with_pictures_inside(published: Path) -> None:
     assert layout.image_path("5.png") in (place / "5/reference_image", place / "4/target_image")
 
 
-def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, protocol: Validate) -> None:
+def test_an_image_is_encoded_once_however_many_rows_contain_it(published: Path, protocol: Validate) -> None:
     layout, stub = table(published, columns=COLUMNS), StubComposer()
     splits = layout.evaluation_splits()
     images: EncodedGallery = encode_splits(stub, splits, protocol, 0, CPU)
@@ -57,7 +57,7 @@ def test_a_picture_is_encoded_once_however_many_rows_hold_it(published: Path, pr
     assert layout.protocol.selection in content
 
 
-def test_pictures_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
+def test_images_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
     """As are those whose paths do not tell them apart; equal bytes are one image in any column."""
     cells = image_cells(tmp_path, 4)
     for label in (None, "image.png"):
@@ -222,7 +222,7 @@ def test_relevance_may_be_written_as_text(tmp_path: Path, scores: list[Any], ord
     assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == order
 
 
-def test_an_answer_that_is_told_twice_is_one(tmp_path: Path) -> None:
+def test_an_answer_that_is_stated_twice_is_one(tmp_path: Path) -> None:
     settings = write_benchmark(tmp_path)
     write_relevance(tmp_path, ["c1", "c2", "c2"], [1, 1, 2])
     assert table(tmp_path, **settings).evaluation_splits()[0].triplets[1].target_names == ("c2",)

@@ -166,7 +166,7 @@ def test_a_compressed_tar_is_refused_whatever_its_name(tmp_path: Path, plain: li
         is_there(tmp_path / "0.tar" / "0.png")
 
 
-def test_a_name_that_stands_twice_is_refused(tmp_path: Path, plain: list[Path]) -> None:
+def test_a_name_that_occurs_twice_is_refused(tmp_path: Path, plain: list[Path]) -> None:
     write_tar(tmp_path / "0.tar", [plain[0], plain[1], plain[0]])
     with pytest.raises(InputError, match=r"0\.tar: contains '0\.png' twice; write the tar again"):
         member_names(tmp_path / "0.tar")
@@ -241,7 +241,7 @@ def test_members_count_as_on_disk(inside: list[Path], tmp_path: Path, capsys: py
         present_images(images, "error", tmp_path)
 
 
-def test_a_broken_picture_in_a_tar_is_named(tmp_path: Path, plain: list[Path]) -> None:
+def test_a_broken_image_in_a_tar_is_named(tmp_path: Path, plain: list[Path]) -> None:
     plain[1].write_bytes(plain[1].read_bytes()[:60])
     write_tar(tmp_path / "0.tar", plain)
     with pytest.raises(InputError, match=r"0\.tar/1\.png: cannot be decoded"):
