@@ -339,7 +339,7 @@ def test_a_folder_of_images_alone_is_run_with_the_families_that_need_no_annotati
 
 
 def test_the_entries_contain_what_differs_from_the_defaults(project, images):
-    """Those of the other data set, line by line."""
+    """The new entries have the lines of the other data set's."""
     add_dataset(project, "mine", "cirr", images, "demo_cirr")
     written = YAML(typ="safe").load(project / "params.yaml")
     assert "mine" not in written["defaults"]

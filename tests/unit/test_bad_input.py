@@ -168,7 +168,7 @@ def test_a_split_file_that_does_not_parse_or_is_of_another_form(data, weights, l
 )
 @pytest.mark.parametrize("value", ["absent", None, 3.5, ""])
 def test_a_triplet_without_a_field(data, layout, name, value):
-    """Of its texts alone an empty one is meant."""
+    """Only an empty text is valid."""
     place = data / layout / TRAIN_CAPTIONS[layout]
     if name in ("caption", "captions") and value == "":
         value = []
@@ -623,7 +623,7 @@ def test_a_layout_that_is_not_known(project, monkeypatch, capsys):
     ],
 )
 def test_layouts_that_the_last_stages_would_stop_at(project, monkeypatch, capsys, old, new, message):
-    """The first stage says so, before hours of training."""
+    """The first stage reports it, before hours of training."""
     file = project / "params.yaml"
     text = file.read_text().replace("  circo: {layout: circo", "  circo: {layout: coco")
     assert old in text

@@ -16,7 +16,7 @@ PROMPT = "please briefly describe the {noun} in {words} words"
 
 
 class FakeCaptioner:
-    """Describes an image by its red value, remembers what it was asked, and dies when told to."""
+    """Describes an image by its red value, records its inputs, and stops at a chosen call."""
 
     def __init__(self, dies_at: int | None = None, answer: str = "{prompt} {red}") -> None:
         self.batches: list[list[str]] = []

@@ -215,7 +215,7 @@ def test_a_folder_of_none_of_the_forms_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_tars_of_one_number_are_refused(tmp_path: Path) -> None:
-    """As the published splits of training and validation, when both lie in one folder."""
+    """The published splits of training and validation in one folder are such a case."""
     for split in ("train", "validation"):
         write_tar(tmp_path / f"cc3m-{split}-0003.tar", [draw(tmp_path / "drawn" / f"{split}.jpg", 1)])
     with pytest.raises(

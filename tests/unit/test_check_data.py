@@ -1,4 +1,4 @@
-"""check-data: what is missing, broken or unlisted, what that costs, and how it is told."""
+"""check-data: missing, broken and unlisted images, the losses, and the printed report."""
 
 import json
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_an_image_that_is_truncated_by_a_byte_is_broken(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One without permission, or on a bad disk, is listed like the others; the check goes on."""
+    """A file without permission, or on a bad disk, is listed like the others; the check continues."""
     root = write_fashioniq(tmp_path)
     (root / "images" / "toptee-val-5.png").write_bytes(b"x")
 
@@ -171,12 +171,12 @@ def test_a_folder_without_annotations_is_refused(tmp_path: Path, layout: str) ->
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """The files that hold triplets, and not the lists of images."""
+    """Returns the files that contain triplets, without the lists of images."""
     return [*root.rglob("cap.*.json"), *(root / "annotations").glob("*.json")]
 
 
 def test_a_folder_of_images_is_needed_whole(tmp_path: Path) -> None:
-    """The gallery is all of it; with a table, what it does not name is unlisted besides."""
+    """All images are in the gallery; with a table, images that it does not name are also unlisted."""
     for number in range(4):
         draw(tmp_path / "shop" / f"{number}.png", number)
     (tmp_path / "shop" / "3.png").write_bytes(b"")
@@ -192,7 +192,7 @@ def test_a_folder_of_images_is_needed_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./1.png", "../other.png", "2.ico", ".hidden/3.png"])
 def test_a_file_that_is_not_an_image_of_the_folder_is_missing(tmp_path: Path, name: str) -> None:
-    """Training looks names up in the folder's images: that a file lies there is not enough."""
+    """Training looks names up in the folder's images: a file on disk alone is not enough."""
     shop = tmp_path / "shop"
     for place in (shop / "0.png", shop / "1.png", shop / name):
         draw(place, 0)
@@ -269,7 +269,7 @@ def test_a_wrong_call_is_reported(
 
 
 def test_a_name_outside_the_folder_has_a_hint_as_well(tmp_path: Path) -> None:
-    """An annotation that holds the path of another machine."""
+    """An annotation contains the path of another machine."""
     for name in ("0", "1", "2"):
         draw(tmp_path / f"{name}.png", int(name))
     (tmp_path / "a.csv").write_text("reference,target,text,split\n0.png,/far/2.png,red,train\n0.png,1.png,blue,val\n")

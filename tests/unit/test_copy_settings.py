@@ -93,7 +93,7 @@ def test_a_file_without_a_last_line_end_gets_one():
 
 
 def test_what_dvc_makes_of_the_file_can_be_copied_too():
-    """`dvc exp run -S` writes the file anew, with long lines folded and lists spread."""
+    """`dvc exp run -S` writes the file again, with long lines folded and lists spread."""
     text = (
         "datasets:\n  a: {layout: cirr, missing: \n      error}\ntrain:\n  a:\n    betas:\n    - 0.9\n    - 1\n    k:\n"
     )
@@ -117,7 +117,7 @@ def test_a_form_that_cannot_be_copied_line_by_line_is_refused(text, message):
 
 
 def test_annotations_are_written_into_the_entry() -> None:
-    """After the layout, in the entry's own style; in the place of those that the other has; null for none."""
+    """They are written after the layout, in the entry's own style, or replace the other entry's; null for none."""
     for entry in ("{layout: cirr, pool: null}", "\n    layout: cirr\n    pool: null"):
         text = f"datasets:\n  a: {entry}\n"
         once = copy_settings(text, "a", "b", "folder", "p", {"annotations": 'x, "y".csv'})

@@ -75,7 +75,7 @@ def test_fashioniq_images_of_any_suffix(tmp_path: Path, suffix: str) -> None:
 
 
 def test_of_two_files_of_one_name_the_png_counts(fiq_root: Path) -> None:
-    """Whatever the order of the folder; a link to nowhere is no image."""
+    """The order of the folder does not matter; a broken link is not an image."""
     images = fiq_root / "images"
     png = images / "dress-train-0.png"
     for suffix in (".jpg", ".jpeg", ".PNG"):
@@ -183,7 +183,7 @@ def test_a_missing_training_image_is_named_or_its_triplets_left_out(
 
 @pytest.mark.parametrize("layout", ["fashioniq", "cirr"])
 def test_a_missing_gallery_image_is_counted(tmp_path: Path, layout: str) -> None:
-    """Under skip: the image leaves the gallery, queries that need it are left out, both are told."""
+    """Under skip, the image and the queries that need it are left out, and both are reported."""
     if layout == "fashioniq":
         root, gone, total = write_fashioniq(tmp_path), "images/dress-val-2.png", 6
     else:
@@ -199,7 +199,7 @@ def test_a_missing_gallery_image_is_counted(tmp_path: Path, layout: str) -> None
 
 
 def test_an_image_outside_the_split_file_is_missing(cirr_root: Path) -> None:
-    """It lies on disk, but the gallery does not list it."""
+    """It is on disk, but the gallery does not list it."""
     change(cirr_root / "cirr/captions/cap.rc2.val.json", lambda records: records[0].update(reference="train-0-0-img0"))
     with pytest.raises(InputError, match="reference 'train-0-0-img0' has no image on disk or no entry"):
         cirr(cirr_root).evaluation_splits()
@@ -260,7 +260,7 @@ def test_images_to_caption_that_are_missing_are_counted(
 def test_a_query_that_asks_for_its_own_reference(
     tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It cannot be found where the reference is removed: told at reading, before any network is trained."""
+    """It cannot be found if the reference is removed; it is reported when read, before any network is trained."""
     if layout == "fashioniq":
         root, place, fields = write_fashioniq(tmp_path), "captions/cap.dress.val.json", ("candidate", "target")
     else:

@@ -48,7 +48,7 @@ def test_16_bit_grey_becomes_the_high_byte(tmp_path: Path, kind: str) -> None:
 
 
 def test_8_bit_values_that_were_widened_come_back(tmp_path: Path) -> None:
-    """By repeating the byte, and by a shift."""
+    """The values were widened by repeating the byte, or by a shift."""
     values = np.arange(256, dtype=np.uint16).reshape(16, 16)
     for factor in (257, 256):
         image = open_image(saved(Image.fromarray(values * np.uint16(factor)), tmp_path / "a.png"))
@@ -121,7 +121,7 @@ def test_a_refused_mode_is_broken_in_the_check(tmp_path: Path) -> None:
 
 
 def test_different_16_bit_images_stay_different(tmp_path: Path) -> None:
-    """As many are kept as of the same images at 8 bits."""
+    """The same number is kept as of these images at 8 bits."""
     generator = np.random.default_rng(1)
     images = [generator.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(9)]
     images.append(images[0])
@@ -147,7 +147,7 @@ def test_8_bit_modes_are_as_pillow_opens_them(tmp_path: Path, mode: str) -> None
 
 
 def test_transparency_is_dropped_without_blending(tmp_path: Path) -> None:
-    """Of RGBA, LA and a palette with a transparent entry."""
+    """The images are RGBA, LA and a palette with a transparent entry."""
     colour = noise()
     clear = colour.copy()
     clear.putalpha(0)

@@ -254,7 +254,7 @@ def test_programs_that_are_marked_compile_and_import_what_exists():
 
 
 def test_links_of_the_readme_lead_somewhere():
-    """Those of docs/ are checked when the site is built."""
+    """Links of docs/ are checked when the site is built."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / "README.md").read_text())
     assert len(links) > 20
     for path, anchor in links:
@@ -272,7 +272,7 @@ def test_every_command_has_its_section():
 
 
 def fields(model: type[Settings]) -> Iterator[str]:
-    """Names of a model's fields and of those below, as they stand in the file."""
+    """Returns the names of a model's fields and of nested ones, as in the file."""
     for name, field in model.model_fields.items():
         yield field.alias or name
         yield from (below for each in settings_in(field.annotation) for below in fields(each))

@@ -105,7 +105,7 @@ def lookup(values: Any, key: str) -> bool:
 
 
 def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
-    """What the matrix of a stage stands for; for the data sets that no default run names too."""
+    """Returns the items of a stage's matrix, also for data sets that no default run names."""
     matrix = content.get("matrix", {})
     known = {**{f"run.{name}": values for name, values in params["run"].items()}, "drawn": DRAWN}
     lists = {
@@ -121,7 +121,7 @@ def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize(("file", "content"), list(stages()))
 def test_declared_params_exist(file: str, content: Any) -> None:
-    """For every item of the matrix; a file of its own where one is named."""
+    """They exist for every item of the matrix, in another file if one is named."""
     params = load(ROOT / "params.yaml")
     for entry in content.get("params", []):
         named = entry.items() if isinstance(entry, dict) else [("params.yaml", [entry])]

@@ -1,4 +1,4 @@
-"""Empty texts of annotations, as published files hold them: used as they are, counted, never an error."""
+"""Empty texts of annotations, which published files contain: used unchanged, counted, never an error."""
 
 from pathlib import Path
 from typing import Any

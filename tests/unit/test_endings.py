@@ -49,7 +49,7 @@ def test_other_files_are_none(name: str) -> None:
 
 
 def test_a_format_that_pillow_was_built_without_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are passed over and counted, rather than found to be broken one by one."""
+    """Its files are skipped and counted, rather than reported as broken one by one."""
     image_endings.cache_clear()
     monkeypatch.setattr(endings.features, "check", lambda feature: feature != "webp")
     assert not is_image("a.webp")

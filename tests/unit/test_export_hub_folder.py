@@ -125,7 +125,7 @@ def test_what_has_no_name_is_refused(weights):
 
 
 def test_each_stage_takes_its_own_scores(tmp_path):
-    """A metrics file of the pipeline holds stage 2's, and those before it under `stage1`."""
+    """A metrics file of the pipeline contains the scores of stage 2, and those of stage 1 under `stage1`."""
     content = {"recall_at1": 2.0, "stage1": {"recall_at1": 1.0}, "protocol": {"family": "clip"}, "counts": {}}
     Path("m.json").write_text(json.dumps(content))
     for stage in (1, 2):

@@ -121,7 +121,7 @@ def test_a_second_stage_of_tgcir_has_no_name_that_marks_the_first(tmp_path: Path
 
 
 def test_half_precision_becomes_float32_and_is_reported(tmp_path: Path) -> None:
-    """As BLIP-2's ViT matrices stand in the published first-stage files."""
+    """The published first-stage files contain BLIP-2's ViT matrices in half precision."""
     content = blip2.container(blip2.published_state())
     state = content["Blip2QformerCirAlignPrompt"]
     name = "visual_encoder.blocks.0.mlp.fc1.weight"

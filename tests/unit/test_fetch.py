@@ -82,7 +82,7 @@ def refused(*arguments: Any) -> str:
 def test_a_published_checkpoint_is_fetched_and_loads(
     hub: Hub, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the redirect, which the token does not follow to the other host; the record tells all but the place."""
+    """The redirect is followed without the token; the record contains everything except the path."""
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     published = write_checkpoint(tmp_path / "published.pt").read_bytes()
     commit = hub.publish({FILE: published})
@@ -116,7 +116,7 @@ def test_a_second_fetch_downloads_nothing(hub: Hub) -> None:
 
 
 def test_a_small_file_comes_from_the_hub_itself(hub: Hub, cache: Path) -> None:
-    """It has git's hash in the place of sha256, and an upright pin holds all the same."""
+    """It has git's hash instead of sha256, and a correct pin is still accepted."""
     content = json.dumps({"names": ["a", "b"]}).encode()
     hub.publish({"cc3m.json": content}, small=frozenset({"cc3m.json"}))
     fetched = fetch(REPOSITORY, "cc3m.json", "main", sha256(content))
@@ -230,7 +230,7 @@ def test_a_copy_that_changed_on_the_disk_is_removed(hub: Hub) -> None:
 
 
 def test_a_pin_that_the_hub_contradicts_costs_no_download(hub: Hub) -> None:
-    """Nor the copy that is here: it is what the hub publishes."""
+    """The cached copy is kept: it is what the hub publishes."""
     commit = hub.publish({FILE: LARGE})
     pin = "0" * 64
     line = refused(REPOSITORY, FILE, "main", pin)
@@ -313,7 +313,7 @@ def test_no_network(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_network_the_cached_copy_serves(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And the run says so: the branch may have moved."""
+    """The run reports it, because the branch may have moved."""
     hub.publish({FILE: LARGE})
     first = fetch(REPOSITORY, FILE, "main")
     point_at(monkeypatch, closed_port())

@@ -137,7 +137,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, number: int) -> None:
 
 
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
-    """And a folder where a file is to go."""
+    """A folder where a file is needed is refused too."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         write_json(tmp_path / "file" / "a.json", 1)
@@ -288,7 +288,7 @@ def test_a_listing_ends_where_links_go_round(tmp_path: Path) -> None:
 
 
 def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
-    """The same values find the same folder; each changed one another."""
+    """Equal values give the same folder; each changed value gives another one."""
     base = {"settings": {"lr": 1e-3, "betas": (0.9, 0.999)}, "seed": 1, "weights": "a", "code": "b"}
     folder = work_folder(tmp_path / "train", base)
     assert folder.is_dir()

@@ -84,7 +84,7 @@ def test_held_out_queries_share_no_image_with_training_triplets(root: Path) -> N
 
 
 def test_held_out_queries_are_the_same_when_other_triplets_come(root: Path) -> None:
-    """The lot of a triplet lies in its reference's name."""
+    """The lot of a triplet depends on its reference's name alone."""
     layout = open_layout("folder", root, "error")
     fewer = [t for t in generated(200) if t.reference_name not in ("5.png", "77.png")]
     kept = {t.reference_name for t in layout.hold_out(fewer)[1]}

@@ -47,7 +47,7 @@ def test_queries_and_galleries_of_each_task(root: Path) -> None:
 
 
 def test_scores_are_of_the_query_and_its_own_gallery(root: Path, tmp_path: Path) -> None:
-    """As one scores five images at a time, with no other image near."""
+    """The scores equal those of five images at a time, without other images."""
     layout, stub = GeneCis(root, "error"), StubComposer()
     splits = layout.evaluation_splits()
     images = encode_splits(stub, splits, PROTOCOL, 0, CPU)
@@ -86,7 +86,7 @@ def test_the_condition_may_stand_in_a_template(root: Path) -> None:
 def test_a_part_is_grown_cut_and_padded_to_a_square(
     tmp_path: Path, box: tuple[int, ...], place: tuple[int, ...]
 ) -> None:
-    """Pixel by pixel, of an image whose colours tell where they stood."""
+    """The pixels are compared; the colours of the image encode their position."""
     pixels = np.zeros((30, 40, 3), dtype=np.uint8)
     pixels[..., 0], pixels[..., 1], pixels[..., 2] = np.arange(30)[:, None] + 1, np.arange(40) + 1, 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -153,7 +153,7 @@ def test_annotations_that_will_not_do(tmp_path: Path, task: str, edit: Any, mess
 
 
 def test_a_query_that_lacks_a_distractor_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With fewer of them it would be easier. One file may be part of many crops."""
+    """With fewer distractors the query would be easier. Many crops may be cut from one file."""
     write_genecis(tmp_path)
     (tmp_path / "VG_100K_all" / "15.jpg").unlink()
     (tmp_path / "val2017" / "000000000001.jpg").write_bytes(b"<html>")
@@ -210,7 +210,7 @@ def test_a_query_is_ranked_among_its_own_gallery(root: Path, tmp_path: Path) -> 
 
 
 def test_ids_that_are_written_as_text(root: Path, tmp_path: Path) -> None:
-    """As Visual Genome's own files have them; the images are the same."""
+    """Visual Genome's own files have such ids; the images are the same."""
     write_genecis(tmp_path)
     for task in TASKS:
 

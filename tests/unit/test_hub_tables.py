@@ -73,7 +73,7 @@ def test_what_the_hub_does_not_have(hub: Hub, files: dict[str, bytes], monkeypat
 def test_a_data_set_is_added_from_the_hub_and_pinned(
     hub: Hub, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commit and the columns stand in params.yaml, so that a colleague types the name alone."""
+    """The commit and the columns are in params.yaml, so that a colleague types only the name."""
     commit = hub.publish(files)
     project = tmp_path / "project"
     project.mkdir()

@@ -1,4 +1,4 @@
-"""Listings hold the triplets and the content of their images; equal files count once; none for supervised families."""
+"""Listings contain triplets and the hashes of their images; equal files count once; supervised families have none."""
 
 import shutil
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_equal_files_are_one_image(images: Path, tmp_path: Path) -> None:
 
 
 def test_another_image_under_the_same_name_changes_the_listing(images: Path, tmp_path: Path) -> None:
-    """So that stages which depend on it alone run again."""
+    """Stages that depend only on the listing therefore run again."""
     hashes = []
     for number in (0, 7):
         draw(images / "a.png", number)

@@ -209,7 +209,7 @@ EXTRA = "num_additional_image_tokens 1"
 def test_a_folder_of_an_earlier_transformers_gives_the_captions_of_a_full_one(
     captioner, folder, capsys, change, filled
 ):
-    """What its processor lacks comes from the model's configuration, and is said."""
+    """Values that its processor lacks are taken from the model's configuration, and are reported."""
     images, prompts = drawn_images(4), [LONG] * 4
     expected = captioner.generate(captioner.prepare(images, prompts), 8)
     change(folder)

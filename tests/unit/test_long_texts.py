@@ -16,7 +16,7 @@ from tests.helpers.checkpoints import tiny_state
 
 @pytest.fixture(autouse=True)
 def no_lines_printed_yet() -> None:
-    """A line is said once a process."""
+    """Resets the record of lines, each of which is printed once per process."""
     spn4cir.progress.say_once.cache_clear()
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_printed_about_texts_at_the_limit(capsys: pytest.CaptureFixtu
 
 
 def test_a_line_is_printed_again_only_for_another_count(capsys: pytest.CaptureFixture[str]) -> None:
-    """As after every epoch."""
+    """Validation runs after every epoch."""
     for extra in (0, 0, 1):
         report_long_texts(Counting(), ["a b c d e", *["a b c d e f"] * extra], "x")
     assert [line.split(" texts")[0] for line in capsys.readouterr().err.splitlines()] == [

@@ -83,7 +83,7 @@ def test_ranks_are_drawn_uniformly(partners: int) -> None:
 
 
 def test_no_window_draws_any_other_image_uniformly() -> None:
-    """Of four images, each of the three others is drawn for a third of 900 identical rows, and its rank is told."""
+    """Of four images, each of the three others is drawn for a third of 900 identical rows, and its rank is correct."""
     features = on_a_circle([0, 10, 30, 70])
     drawn = Counter(int(find_partners(features, None, 1, seed).target[0]) for seed in range(900))
     assert sorted(drawn) == [1, 2, 3]
@@ -136,7 +136,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
 
 
 class CountingUnicom(Unicom):
-    """Tells how many images it encoded."""
+    """Counts the encoded images."""
 
     encoded = 0
 

@@ -39,7 +39,7 @@ def test_each_value_has_the_entry_that_it_is_written_in(lines: dict[str, tuple[s
 
 
 def test_every_value_of_the_pair_is_there(lines: dict[str, tuple[str, str]]) -> None:
-    """And nothing of another family; optional keys that the file does not have are left out."""
+    """Values of other families, and optional keys that the file does not contain, are left out."""
     found = pair_settings(load_params(ROOT / "params.yaml"), "fiq", "blip")
     keys = {".".join(short_key(path, "blip")) for path in found}
     optional = {key for key in keys - lines.keys() if not any(line.startswith(f"{key}.") for line in lines)}

@@ -90,7 +90,7 @@ def shared(settings: Optimisation) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("dataset", "family"), list(STAGE2))
 def test_published_settings(dataset: str, family: str) -> None:
-    """As the paper's commands and the four first stages' repositories have them."""
+    """They equal those of the paper's commands and of the four first stages' repositories."""
     params = parse_params(TEXT, "params.yaml")
     train, first = params.train[dataset][family], params.checkpoint[dataset][family]
     assert shared(train) == STAGE2[dataset, family]

@@ -71,7 +71,7 @@ def test_absent_and_malformed_files_are_refused(tmp_path: Path) -> None:
 def test_shares_are_rounded_to_the_nearest_rank(
     window: Window | None, images: int, ranks: tuple[int, int] | None
 ) -> None:
-    """And never to rank 0, which is the image itself; ranks stay as they are."""
+    """They never give rank 0, which is the image itself; ranks are unchanged."""
     assert ranks_of(window, images) == ranks
 
 
@@ -85,7 +85,7 @@ def test_a_window_of_shares_is_found_by_its_ranks(tmp_path: Path) -> None:
 
 
 def test_no_windows_are_a_file_of_no_partners(tmp_path: Path) -> None:
-    """As of a run without families."""
+    """A run without families has no windows."""
     write_partners([], GALLERY, tmp_path / "partners.parquet")
     with pytest.raises(InputError, match="contains no partners of window null"):
         read_partners(tmp_path / "partners.parquet", None)

@@ -33,7 +33,7 @@ def whole(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dresses(tmp_path: Path) -> Path:
-    """The files of category dress alone."""
+    """Returns a folder with only the files of category dress."""
     root = write_fashioniq(tmp_path / "dresses")
     for path in [p for p in root.rglob("*") if p.is_file() and "dress" not in p.name]:
         path.unlink()
@@ -262,7 +262,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_adding_writes_the_categories_that_are_there(project: Path, dresses: Path, whole: Path) -> None:
-    """And says so; a second run changes nothing; the next data set like it does not take them over."""
+    """They are reported; a second run changes nothing; a copy of the data set's settings does not contain them."""
     said = add_dataset(project, "mine", "fashioniq", dresses, None)
     assert "  categories  only dress: written to datasets.mine.categories" in said.splitlines()
     text = (project / "params.yaml").read_text(encoding="utf-8")

@@ -76,7 +76,7 @@ def test_normalising_a_batch_is_what_torchvision_does_to_each_image(mean: tuple[
 
 
 def test_a_palette_file_becomes_rgb_after_the_crop() -> None:
-    """As in the original code: resized by nearest index, unlike an image that was RGB from the start."""
+    """Like the original code, it is resized by nearest index, unlike an RGB image."""
     palette = noise(64, 64).quantize(16)
     ours = Preprocess(16)(palette)
     nearest = transforms.to_tensor(palette.resize((16, 16), Image.Resampling.NEAREST).convert("RGB"))
@@ -87,7 +87,7 @@ def test_a_palette_file_becomes_rgb_after_the_crop() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "HSV", "LAB"])
 @pytest.mark.parametrize("size", [(40, 40), (40, 90)])
 def test_images_that_are_not_rgb_are_converted(mode: str, size: tuple[int, int]) -> None:
-    """With and without padding."""
+    """The images are preprocessed with and without padding."""
     wide = Image.fromarray(np.full(size[::-1], 300, dtype=np.uint16))
     image = wide if mode == "I;16" else noise(*size).convert(mode)
     pixels = Preprocess(32)(image)

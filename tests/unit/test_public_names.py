@@ -30,7 +30,7 @@ def test_the_package_alone_loads_nothing_else() -> None:
 
 
 def test_the_version_is_that_of_the_project() -> None:
-    """And that of the citation."""
+    """The citation has the same version."""
     root = Path(__file__).parents[2]
     assert spn4cir.__version__ == tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {spn4cir.__version__}\n" in (root / "CITATION.cff").read_text()

@@ -76,7 +76,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize(("family", "stage"), list(FOREIGN))
 def test_another_family_is_named(tmp_path: Path, family: str, stage: int) -> None:
-    """By the container, whatever else the file lacks."""
+    """The container names the family, even if the file lacks other things."""
     torch.save({"epoch": 1, **FOREIGN[family, stage]}, tmp_path / "a.pt")
     with pytest.raises(InputError, match=rf"a\.pt: is a stage-{stage} checkpoint of family '{family}', not 'clip'"):
         read_checkpoint(tmp_path / "a.pt", "clip")

@@ -1,4 +1,4 @@
-"""Samples of similarity ranks: which ranks are shown, and what lies there."""
+"""Samples of similarity ranks: the ranks that are shown, and the images there."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_the_ranks_of_a_window() -> None:
 @pytest.mark.parametrize("window", [None, (1, 2), (3, 4), (2, 90)])
 @pytest.mark.parametrize("images", [2, 4, 7])
 def test_no_rank_is_outside_the_images(window: Window | None, images: int) -> None:
-    """Nothing lies beyond a window that reaches to the last image, and rank 0 is the image itself."""
+    """No rank is beyond a window that reaches to the last image, and rank 0 is the image itself."""
     ranks = sampled_ranks([window], images)
     assert ranks
     assert 1 <= min(ranks) <= max(ranks) < images

@@ -119,7 +119,7 @@ def test_the_same_run_gives_the_same_bytes(run: RunResults, settings: Report, wr
 
 
 def test_each_image_is_in_the_page_once(written: Path) -> None:
-    """However often it is shown; equal images are one."""
+    """It may be shown several times; equal images are one."""
     text = written.read_text(encoding="utf-8")
     embedded = re.findall(r"\.(t\d+)\{background-image:url\((data:image/webp[^)]*)\)", text)
     shown = re.findall(r'class="thumb (t\d+)"', text)
@@ -162,7 +162,7 @@ def test_a_run_of_another_kind(run: RunResults, settings: Report, written: Path,
 
 
 def test_inputs_are_hashed_by_content(job: Job, run: RunResults, project: Path) -> None:
-    """All of sha256; another annotation changes that of the annotation files alone."""
+    """All hashes are sha256; another annotation changes only the hash of the annotation files."""
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in run.inputs.values())
     extra = project / "data/raw/demo_fiq/captions/extra.json"
     extra.write_text("[]")
@@ -184,7 +184,7 @@ def test_the_triplets_of_a_recipe_are_those_of_its_listing(job: Job) -> None:
 
 
 def test_the_papers_figures_are_those_of_the_family(tmp_path: Path, run: RunResults) -> None:
-    """It has none of a recipe."""
+    """The paper has none for a recipe."""
     protocol = run.metrics["protocol"]
     scores = {f"average_recall{end}": 50.0 for end in ("_at10", "_at50", "")}
     for family, found in (("clip", True), ("zs", False)):
@@ -246,7 +246,7 @@ def column(shown: Any, table: str, number: int) -> list[str]:
 
 
 def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
-    """By the mouse and by the keyboard; numbers."""
+    """They do so by mouse and by keyboard; numbers are sorted as numbers."""
     shown = open_page(written.as_uri())
     head = shown.locator("#queries-table thead th").nth(3)
     head.get_by_role("button").click()

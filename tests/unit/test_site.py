@@ -57,7 +57,7 @@ def test_formulas_are_set_when_the_site_is_built(site):
 
 
 def test_every_module_is_on_one_page_of_the_reference(site):
-    """Those that no page names are gathered on the last one."""
+    """Modules that no page names are on the last one."""
     named = [
         name
         for page in (ROOT / "docs/reference").glob("*.md")

@@ -23,7 +23,7 @@ LOT = "held out by lot, a share of {} of the references by a hash of their names
 
 @pytest.fixture(autouse=True)
 def no_lines_printed_yet() -> None:
-    """A line is said once a process."""
+    """Resets the record of lines, each of which is printed once per process."""
     spn4cir.progress.say_once.cache_clear()
 
 

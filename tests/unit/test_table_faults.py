@@ -1,4 +1,4 @@
-"""What the layout `table` refuses, and how it says so."""
+"""Input that the layout `table` refuses, and the messages."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: 
 
 @pytest.mark.parametrize("path", [None, "gone.png"])
 def test_a_row_without_the_bytes_of_its_image(tmp_path: Path, path: str | None) -> None:
-    """It is named by its row, left out when skipping, and missing to check-data."""
+    """The message names its row; it is left out when skipping, and check-data reports it as missing."""
     cells = image_cells(tmp_path, 2)
     write_rows(tmp_path, target=[{"bytes": None, "path": path}, cells[0]])
     name = path or "t.parquet/0/target"

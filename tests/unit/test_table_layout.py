@@ -33,7 +33,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_with_images_inside(published: Path) -> None:
-    """Named by the paths that lie beside the bytes; the file's name tells the split."""
+    """Images are named by the paths beside the bytes; the file's name states the split."""
     layout = table(published, columns=COLUMNS)
     training = layout.training_triplets()
     assert [(t.reference_name, t.target_name) for t in training[:2]] == [("0.png", "1.png"), ("1.png", "2.png")]
@@ -58,7 +58,7 @@ def test_an_image_is_encoded_once_however_many_rows_contain_it(published: Path, 
 
 
 def test_images_without_paths_are_named_by_their_bytes(tmp_path: Path) -> None:
-    """As are those whose paths do not tell them apart; equal bytes are one image in any column."""
+    """Images with ambiguous paths are too; equal bytes are one image in any column."""
     cells = image_cells(tmp_path, 4)
     for label in (None, "image.png"):
         own = [cell | {"path": label} for cell in cells]
@@ -158,7 +158,7 @@ def test_without_a_split_for_validation_a_share_of_the_training_references_is(tm
 
 
 def test_what_the_stages_write_is_read_again(published: Path, tmp_path: Path) -> None:
-    """Unique images lie in cells; generated triplets have the form of the other layouts'."""
+    """Unique images are in cells; generated triplets have the form of the other layouts'."""
     layout = table(published, columns=COLUMNS)
     unique = deduplicate(layout.training_gallery(), 0)
     assert len(unique.gallery) == 31

@@ -36,7 +36,7 @@ def plain(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def tar(tmp_path: Path, plain: list[Path]) -> Path:
-    """The same images in a tar, the last one first."""
+    """Returns a tar of the images, the last one first."""
     return write_tar(tmp_path / "00000.tar", plain[::-1])
 
 
@@ -47,7 +47,7 @@ def inside(tar: Path, plain: list[Path]) -> list[Path]:
 
 
 def ends(tar: Path) -> list[int]:
-    """Where the padded bytes of each member end."""
+    """Returns the end of each member's padded bytes."""
     with tarfile.open(tar) as opened:
         return [m.offset_data + -(-m.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE for m in opened]
 
@@ -132,7 +132,7 @@ def test_a_tar_cut_in_a_member_is_refused_with_the_count(tar: Path, whole: int, 
 
 @pytest.mark.parametrize("left", [0, tarfile.BLOCKSIZE, END - 1])
 def test_a_tar_cut_between_two_members_is_refused(tar: Path, left: int) -> None:
-    """Without two blocks of zeros at its end; every member that is left is whole."""
+    """It lacks the two blocks of zeros at its end; all its members are complete."""
     os.truncate(tar, ends(tar)[-1] + left)
     with pytest.raises(InputError, match=r"00000\.tar: is cut short or damaged after 7 whole files; download"):
         member_names(tar)

@@ -130,7 +130,7 @@ def test_a_sample_of_more_than_there_are_says_so(capsys: pytest.CaptureFixture[s
 
 
 def test_images_with_an_empty_caption_get_no_triplet(capsys: pytest.CaptureFixture[str]) -> None:
-    """As a reference and as a target; a sample is drawn of the other pairs."""
+    """They are neither references nor targets; a sample is drawn from the other pairs."""
     captions = {**CAPTIONS, "b": "", "f": "", "h": ""}
     written = write_triplets(PAIRS, captions, settings(), frozenset(), 1, words)
     assert [w.triplet.reference_name for w in written] == ["c", "d"]

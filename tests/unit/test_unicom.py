@@ -121,7 +121,7 @@ def test_whole_numbers_are_no_weights(model: Unicom, tmp_path: Path) -> None:
 
 
 def test_counters_of_any_kind_are_taken(model: Unicom, tmp_path: Path) -> None:
-    """A file that was cast as a whole holds the batches counted by its norms as floating-point numbers."""
+    """A file that was cast as a whole contains the batch counters of its norms as floating-point numbers."""
     path = saved(model, tmp_path / "unicom.pt", **{"feature.1.num_batches_tracked": torch.tensor(7.0)})
     assert load_unicom(path).feature[1].num_batches_tracked == 7
 

@@ -127,7 +127,7 @@ def test_circo(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_genecis(tmp_path: Path, how: str) -> None:
-    """Of whole images and of parts; each distractor is needed."""
+    """Whole images and crops are checked; each distractor is needed."""
     root = write_genecis(tmp_path)
     damage(root / "val2017" / f"{4:012d}.jpg", how)
     damage(root / "VG_100K_all" / "13.jpg", how)
@@ -161,7 +161,7 @@ def test_a_folder(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_cell_of_a_table(tmp_path: Path, how: str) -> None:
-    """An empty cell holds no image; one of other bytes none that can be decoded."""
+    """An empty cell contains no image; a cell of other bytes contains none that can be decoded."""
     cells = image_cells(tmp_path, 12)
     cells[5]["bytes"] = DAMAGE[how](cells[5]["bytes"])
     columns = {"reference": cells, "target": cells[1:] + cells[:1], "text": ["is red"] * 12}
@@ -215,7 +215,7 @@ class Project:
         monkeypatch.setattr(usable, "image_fault", lambda path: self.looked_at.append(path.name) or look(path))
 
     def faults(self) -> dict[Path, str]:
-        """As a fresh process finds them."""
+        """Returns the faults that a new process finds."""
         usable.SEEN.clear()
         usable._known.cache_clear()
         self.looked_at.clear()
@@ -240,7 +240,7 @@ def test_a_usable_image_is_decoded_once_for_all_stages(project: Project) -> None
 
 
 def test_an_image_that_changes_is_decoded_again(project: Project) -> None:
-    """By its size, or by its time alone."""
+    """A change of its size or of its time alone is noticed."""
     assert project.faults() == {}
     damage(project.paths[0], "truncated")
     status = project.paths[2].stat()

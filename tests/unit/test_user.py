@@ -19,7 +19,7 @@ from spn4cir.user import name_user
 ROOT = Path(__file__).parents[2]
 USER = 54321
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")
-# Another user id that may read the interpreter, which often lies in root's home.
+# Another user id that may read the interpreter, which is often in root's home.
 AS_USER = (
     *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
