@@ -354,7 +354,7 @@ def test_a_disk_that_fills_up_keeps_what_came(hub: Hub, monkeypatch: pytest.Monk
         patched.setattr(huggingface_hub.file_download, "http_get", fill)
         line = refused(REPOSITORY, FILE, "main")
     assert ".incomplete: the disk is full; the 0.5 MB of author/published/fiq/clip_stage1.pt" in line
-    assert "let HF_HOME name a folder on a larger disk" in line
+    assert "set HF_HOME to a folder on a larger disk" in line
     assert fetch(REPOSITORY, FILE, "main").path.read_bytes() == LARGE
     assert hub.downloads()[0].range == "bytes=500000-"
 
