@@ -11,6 +11,7 @@ from spn4cir.evaluation.score_recipe import Part, Recipe, part_values
 
 SHOWN = 5
 _LABELS = {"rank": "R@{}", "subset_rank": "R_subset@{}", "target_ranks": "mAP@{}"}
+_QUERY = ["split", "query", "reference", "text", "target"]
 _ANSWER = ("rank", "top", "target", "target_ranks")
 
 
@@ -74,15 +75,18 @@ def pair_queries(a: Run, b: Run) -> list[QueryPair]:
 
     Raises InputError for a table without texts or best candidates.
     """
-    answers = [_answers(run) for run in (a, b)]
-    columns = [a.table[name].to_pylist() for name in ("split", "query", "reference", "text", "target")]
+    first, second = (_answers(run) for run in (a, b))
     gains = {label: _gains(a, b, *measure) for label, measure in measures(a.recipe).items()}
-    pairs = []
-    for row, (identity, both) in enumerate(zip(zip(*columns, strict=True), zip(*answers, strict=True), strict=True)):
-        won = tuple(label for label, gain in gains.items() if gain[row] > 0)
-        lost = tuple(label for label, gain in gains.items() if gain[row] < 0)
-        pairs.append(QueryPair(*identity, *both, won, lost))
-    return pairs
+    return [
+        QueryPair(
+            **row,
+            a=first[place],
+            b=second[place],
+            won=tuple(label for label, gain in gains.items() if gain[place] > 0),
+            lost=tuple(label for label, gain in gains.items() if gain[place] < 0),
+        )
+        for place, row in enumerate(a.table.select(_QUERY).to_pylist())
+    ]
 
 
 def _answers(run: Run) -> list[Answer]:
