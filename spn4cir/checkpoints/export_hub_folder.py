@@ -101,7 +101,7 @@ def _config(opened: Opened, name: str, shared: dict[str, str], measured: CardSco
         recipe=None if name == checkpoint.family else name,
         stage=checkpoint.stage,
         epoch=checkpoint.epoch,
-        pretrained=None if opened.pretrained is None else str(opened.pretrained),
+        pretrained=None if opened.pretrained is None else opened.pretrained.public,
         vision_head_width=opened.options.vision_head_width,
         text_head_width=opened.options.text_head_width,
         tokenizer=WORDS if WORDS in files else _OWN_TOKENIZER,

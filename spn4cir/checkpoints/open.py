@@ -136,7 +136,7 @@ def weights_entry(checkpoint: Path, composer: Composer) -> dict[str, dict[str, s
     """
     name = pretrained_name(checkpoint)
     sha256 = {"sha256": weights_hash(checkpoint, composer)}
-    return {"weights": sha256 if name is None else {"name": str(name), **sha256}}
+    return {"weights": sha256 if name is None else {"name": name.public, **sha256}}
 
 
 def fetch_folder(repository: str, revision: str = "main") -> Path:

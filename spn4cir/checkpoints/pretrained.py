@@ -1,7 +1,7 @@
 """Pretrained CLIP networks by name: `open_clip:ARCHITECTURE/TAG`, `hf-hub:OWNER/NAME` and `local-dir:FOLDER`.
 
-The files are downloaded into the hub's cache, which is also open_clip's. They are fetched by `spn4cir.hub.fetch`
-instead of open_clip's own download, which retries for 20 seconds a file before it takes the cached copy.
+The files are downloaded into the hub's cache, which is also open_clip's, by `spn4cir.hub.fetch`. Without a network
+open_clip's own download retries each file for 23 seconds, with a line for each try, before it fails.
 """
 
 from collections.abc import Collection, Sequence
@@ -48,6 +48,11 @@ class PretrainedName(NamedTuple):
     def short(self) -> str:
         """The name without prefix, owner and parent folders, as in ViT-B-32-openai."""
         return "-".join(part for part in (Path(self.model).name, self.tag) if part)
+
+    @property
+    def public(self) -> str:
+        """The name for files that leave this machine: without the parent folders of a folder."""
+        return f"{self.prefix}{Path(self.model).name}" if self.prefix == _FOLDER else str(self)
 
     def __str__(self) -> str:
         return f"{self.prefix}{self.model}" + (f"/{self.tag}" if self.tag else "")

@@ -55,7 +55,7 @@ def test_baselines_are_scored_from_one_encoding(
     content = json.loads((fiq.parent / "m.json").read_text())
     assert list(content["baselines"]) == list(COMPOSITIONS)
     assert content["protocol"]["composition"] == "sum"
-    assert content["weights"]["name"] == name
+    assert content["weights"]["name"] == f"local-dir:{base.name}"
     assert table[0].split() == ["query", *COMPOSITIONS]
     row = next(line.split() for line in table if line.startswith("average_recall "))
     columns = [content, *content["baselines"].values()]

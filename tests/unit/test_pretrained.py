@@ -319,7 +319,7 @@ def test_it_is_exported_and_described(base: Path, trained: Path, tmp_path: Path)
         found = load(str(place)).state_dict()
         assert all(torch.equal(found[key], tensor) for key, tensor in wanted.items())
     card = (tmp_path / "m" / "README.md").read_text()
-    assert f"the pretrained network\n`{name}` without further training" in card
+    assert f"the pretrained network\n`local-dir:{base.name}` without further training" in card
     lines = call("inspect", name).stdout.splitlines()
     assert lines[:2] == ["family        clip", "stage         none, pretrained"]
     said = call("export", "--checkpoint", name, "--composition", "sum", "--out", tmp_path / "b.pt", status=2).stderr
@@ -331,9 +331,9 @@ def test_scores_name_the_network_and_the_card_refuses_those_of_others(base: Path
     where = ["--layout", "fashioniq", "--root", root, "--json", json_path, "--workers", 0]
     call("validate", "--checkpoint", f"local-dir:{base}", "--composition", "slerp", *where)
     content = json.loads(json_path.read_text())
-    assert (content["protocol"]["composition"], content["weights"]["name"]) == ("slerp", f"local-dir:{base}")
+    assert (content["protocol"]["composition"], content["weights"]["name"]) == ("slerp", f"local-dir:{base.name}")
     facts = Facts("mine", metrics=json_path, scored_on="FashionIQ")
-    assert export_folder(Path(f"local-dir:{base}"), tmp_path / "m", facts).pretrained == f"local-dir:{base}"
+    assert export_folder(Path(f"local-dir:{base}"), tmp_path / "m", facts).pretrained == f"local-dir:{base.name}"
     other = write_base(tmp_path / "other", wide_state(vision_layers=1), vision_cfg={"layers": 1})
     with pytest.raises(InputError, match=f"contains scores of other weights than local-dir:{other}; score these"):
         export_folder(Path(f"local-dir:{other}"), tmp_path / "n", facts)
