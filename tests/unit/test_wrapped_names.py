@@ -102,4 +102,4 @@ def test_a_wrapped_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     state = model.state_dict()
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "unicom.pt")
     assert same(load_unicom(tmp_path / "unicom.pt").state_dict(), state)
-    assert "unicom.pt: was saved from a wrapped network; 'module.'" in capsys.readouterr().err
+    assert "unicom.pt: was saved from a wrapped network; removed 'module.'" in capsys.readouterr().err
