@@ -254,15 +254,15 @@ def test_a_text_that_is_cut_is_searched_for_with_a_warning(client):
 
 
 def test_health_names_the_network_without_the_folders_of_the_server(client, place, monkeypatch):
-    shown = f"{place.name}/best.pt"
-    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "weights": shown, "images": 8}
     monkeypatch.chdir(place.parent)
-    assert client.get("/api/health").json()["weights"] == shown
+    assert client.get("/api/health").json()["weights"] == f"{place.name}/best.pt"
     monkeypatch.chdir(place)
     assert client.get("/api/health").json()["weights"] == "best.pt"
 
 
-def test_names_are_paged_and_filtered(client):
+def test_health_and_names(client, place):
+    shown = f"{place.name}/best.pt"
+    assert client.get("/api/health").json() == {"status": "ok", "family": "clip", "weights": shown, "images": 8}
     names = sorted(NAMES)
     assert client.get("/api/images").json() == {"total": 8, "names": names}
     assert client.get("/api/images", params={"offset": 3, "limit": 2}).json() == {"total": 8, "names": names[3:5]}
