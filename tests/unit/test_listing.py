@@ -58,5 +58,5 @@ def test_no_triplets_give_an_empty_listing_that_nothing_can_be_learned_from(tmp_
 
 
 def test_an_absent_image_is_named(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.png: the image 'gone' of a generated triplet is not there"):
+    with pytest.raises(InputError, match=r"gone\.png: the image 'gone' of a generated triplet is absent"):
         write_listing([triplet("a", "gone")], lambda name: images / f"{name}.png", tmp_path / "l.json")

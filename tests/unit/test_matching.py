@@ -109,7 +109,7 @@ def test_window_that_ends_beyond_the_images_is_cut_with_a_word(capsys: pytest.Ca
 
 @pytest.mark.parametrize(("images", "window"), [(10, (7, 9)), (3, None), (9, (7, 20)), (1, None)])
 def test_window_with_fewer_ranks_than_partners_is_refused(images: int, window: tuple[int, int] | None) -> None:
-    with pytest.raises(InputError, match=r"holds \d ranks, but partners is 3"):
+    with pytest.raises(InputError, match=r"contains \d ranks, but partners is 3"):
         find_partners(random_features(images), window, 3, seed=0)
 
 
