@@ -98,8 +98,8 @@ class AnnotatedRows(AnnotatedQueries):
             gallery=self._gallery_rule,
             captions=self._captions_rule,
             recall_ks=(1, 5, 10, 50),
-            subset_ks=(1, 2, 3) if self._has_groups else (),
-            selection="mean_recall5_subset1" if self._has_groups else "average_recall",
+            subset_ks=(1, 2, 3) if self._rows.has_groups else (),
+            selection="mean_recall5_subset1" if self._rows.has_groups else "average_recall",
             queries=self._query_source,
             assigned=self._assigned,
         )
@@ -118,11 +118,6 @@ class AnnotatedRows(AnnotatedQueries):
     def _assigned(self) -> Sequence[Assigned]:
         """The rows that state no split, with the rule that assigned one."""
         return self._rows.assigned
-
-    @cached_property
-    def _has_groups(self) -> bool:
-        """Whether queries have groups; recalls within a group are reported beside those over the gallery."""
-        return any(row.group for _, row in self._rows.of("val", "test"))
 
     @property
     def _all_scored(self) -> bool:
@@ -211,7 +206,8 @@ class AnnotatedRows(AnnotatedQueries):
         The alternative gallery `named_by_queries` contains the images that the queries name. Test scores are reported
         beside those of val and do not select the epoch.
         """
-        self._check_groups()
+        names = self._usable.index if self.missing == "error" else None
+        self._rows.check_groups(str(self._place()), names)
         return tuple(
             self._split(split, self._rows.triplets(split)) for split in ("val", "test") if split in self._rows.splits
         )
@@ -250,28 +246,12 @@ class AnnotatedRows(AnnotatedQueries):
             print(f"{self._place()}: left out {count} queries whose target is not in the gallery", file=sys.stderr)
         return kept
 
-    def _check_groups(self) -> None:
-        """Checks the groups of the queries: either all queries have one, or none.
-
-        Raises InputError for a group that lacks the reference or the target and, unless `missing` is skip, for one
-        with an absent image.
-        """
-        for position, row in self._rows.of("val", "test") if self._has_groups else ():
-            place = f"{self._place()}: row {position + 1}"
-            if not row.group:
-                raise InputError(f"{place} has no group; give every row of val and test one, or none of them")
-            if lacking := {row.reference, row.target} - set(row.group):
-                raise InputError(f"{place}: its group lacks {sorted(lacking)}; add the reference and the target")
-            absent = [name for name in row.group if name not in self._usable.index]
-            if absent and self.missing == "error":
-                raise InputError(f"{place}: '{absent[0]}' of its group is absent; add it, or leave it out by {SKIP}")
-
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """Returns the recalls of val with the mean that selects the epoch; the keys of test begin with `test_`."""
         flat: Scores = {}
         for split, values in scores.items():
-            other = "recall_subset_at1" if self._has_groups else "recall_at50"
-            first = "recall_at5" if self._has_groups else "recall_at10"
+            other = "recall_subset_at1" if self._rows.has_groups else "recall_at50"
+            first = "recall_at5" if self._rows.has_groups else "recall_at10"
             whole = {**values, self.protocol.selection: (values[first] + values[other]) / 2}
             flat |= {key if split == "val" else f"{split}_{key}": value for key, value in whole.items()}
         return flat

@@ -1,10 +1,13 @@
 """Annotation rows divided into train, val and test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from spn4cir.datasets.records import SKIP
 from spn4cir.datasets.rows import Row
 from spn4cir.datasets.splits import SPLITS, Assigned, assign_splits
+from spn4cir.errors import InputError
 from spn4cir.types import Triplet
 
 
@@ -43,6 +46,32 @@ class RowsBySplit:
             )
             for position, row in self.rows[split]
         ]
+
+    @cached_property
+    def has_groups(self) -> bool:
+        """Whether rows of val or test have groups, within which the target is ranked too."""
+        return any(row.group for _, row in self.of("val", "test"))
+
+    def check_groups(self, place: str, names: Container[str] | None) -> None:
+        """Checks the groups of the queries: either all queries have one, or none.
+
+        Args:
+            place: the file or folder of the rows, for messages.
+            names: the images that exist; None: absent images are no error.
+
+        Raises:
+            InputError: a group lacks the reference or the target, or contains an absent image.
+        """
+        for position, row in self.of("val", "test") if self.has_groups else ():
+            row_place = f"{place}: row {position + 1}"
+            if not row.group:
+                raise InputError(f"{row_place} has no group; give every row of val and test one, or none of them")
+            if lacking := {row.reference, row.target} - set(row.group):
+                raise InputError(f"{row_place}: its group lacks {sorted(lacking)}; add the reference and the target")
+            if names is not None and (absent := [name for name in row.group if name not in names]):
+                raise InputError(
+                    f"{row_place}: '{absent[0]}' of its group is absent; add it, or leave it out by {SKIP}"
+                )
 
 
 def divide(rows: Sequence[Row], held_out: float, all_scored: bool) -> RowsBySplit:
