@@ -1,1 +1,1 @@
-"""What `make docs` adds to the pages of `docs/`: formulas, diagrams, help of commands, the tutorial's images."""
+"""Additions of `make docs` to the pages of `docs/`: formulas, diagrams, help of commands, the tutorial's images."""

@@ -1,4 +1,4 @@
-"""The two npm packages that draw formulas and diagrams, fetched once, so that a reader's browser asks no other host."""
+"""Downloads the npm packages that draw formulas and diagrams, so that a reader's browser contacts no other host."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ class Bundle(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where the package's `dist` is kept."""
+        """The folder of the package's `dist` in the cache."""
         return CACHE / f"{self.name}-{self.version}"
 
 
@@ -44,9 +44,9 @@ MERMAID = Bundle(
 
 
 def fetch(bundle: Bundle) -> Path:
-    """The folder of the package's `dist`, downloaded when it is not in the cache.
+    """Returns the folder of the package's `dist`; downloads it if it is not in the cache.
 
-    Raises InputError when npm or its registry is not in reach, or the archive is another one than was pinned.
+    Raises InputError if npm or its registry is not available, or the archive has another hash than the pinned one.
     """
     if not bundle.folder.is_dir():
         with atomic_folder(bundle.folder) as temporary:
@@ -71,7 +71,7 @@ def _download(bundle: Bundle, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Puts what is needed of the archive's `dist` into the folder, and removes the archive."""
+    """Extracts the needed files of the archive's `dist` into the folder, and removes the archive."""
     with tarfile.open(archive) as stream:
         for member in stream:
             parts = PurePosixPath(member.name).parts

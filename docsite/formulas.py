@@ -1,4 +1,4 @@
-"""Formulas as HTML: KaTeX runs while the site is built, so that a page needs its style sheet and fonts alone."""
+"""Formulas as HTML: KaTeX runs during the build, so that a page needs only its style sheet and fonts."""
 
 import html
 import json
@@ -14,16 +14,16 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(\(|\[)(.*?)\\[)\]]</\1
 
 
 def render_formulas(content: str, page: str) -> str:
-    """A page's HTML with every marked formula set by KaTeX.
+    """Returns a page's HTML with every marked formula rendered by KaTeX.
 
-    Raises InputError, with the page, when a formula does not parse.
+    Raises InputError that names the page if a formula does not parse.
     """
     found = list(_FORMULA.finditer(content))
     if not found:
         return content
     formulas = [(html.unescape(match[3]).strip(), match[2] == "[") for match in found]
     rendered = iter(_katex(formulas, page))
-    # The search index holds words, and a formula's would be noise.
+    # The search index contains words; the parts of a formula are not useful there.
     return _FORMULA.sub(lambda match: f"<{match[1]} data-search-exclude>{next(rendered)}</{match[1]}>", content)
 
 
@@ -35,6 +35,6 @@ def _katex(formulas: list[tuple[str, bool]], page: str) -> list[str]:
     except FileNotFoundError:
         raise InputError("node is needed to set formulas; install the extra: pip install 'spn4cir[docs]'") from None
     if done.returncode:
-        raise InputError(f"docs/{page}: a formula does not parse ({done.stderr.strip()[-300:]}); mend it")
+        raise InputError(f"docs/{page}: a formula does not parse ({done.stderr.strip()[-300:]}); correct it")
     result: list[str] = json.loads(done.stdout)
     return result

@@ -1,7 +1,7 @@
-"""The text of the pages that is made from the code: the help of commands, and the contents of modules.
+"""Writes the parts of the pages that are generated from the code: the help of commands, and summaries of modules.
 
-`python -m docsite.generated` writes it into the pages, after the mark that names the command or module, so that it can
-be read on the web page of a code host too. A test compares the pages with the code.
+`python -m docsite.generated` writes them after the mark of the command or module, so that they can also be read on the
+web page of a code host. A test compares the pages with the code.
 """
 
 import ast
@@ -25,9 +25,9 @@ _MODULE = re.compile(r"<!-- module (\S+) -->")
 
 
 def write_pages(docs: Path) -> list[Path]:
-    """Brings the generated text below `docs` up to date; returns the pages that changed.
+    """Updates the generated text of the pages below `docs`; returns the pages that changed.
 
-    Raises InputError when a mark names no command or module.
+    Raises InputError if a mark names no command or module.
     """
     changed = []
     for path in sorted(docs.rglob("*.md")):
@@ -41,17 +41,17 @@ def write_pages(docs: Path) -> list[Path]:
 
 
 def generate(page: str, docs: Path) -> str:
-    """A page with the text after each mark as the code has it now. Raises InputError as `write_pages`."""
+    """Returns a page with current text after each mark. Raises InputError if a mark names no command or module."""
     return _BLOCK.sub(lambda found: f"{found[1]}\n{_text(found[1], docs)}{_END}\n", page)
 
 
 def directives(page: str, docs: Path) -> str:
-    """A page for the site: each mark of modules becomes directives of mkdocstrings, which shows them whole."""
+    """Returns a page for the site: directives of mkdocstrings, which show whole modules, replace their summaries."""
     return _BLOCK.sub(lambda found: _directives(found, docs), page)
 
 
 def other_modules(docs: Path) -> list[str]:
-    """Modules of the package that no page below `docs/reference` names."""
+    """Returns the modules of the package that no page below `docs/reference` names."""
     pages = (docs / "reference").glob("*.md")
     named = {name for page in pages for name in _MODULE.findall(page.read_text(encoding="utf-8"))}
     paths = (path.relative_to(docs.parent).with_suffix("") for path in (docs.parent / _PACKAGE).rglob("*.py"))
@@ -64,7 +64,7 @@ def _directives(found: re.Match[str], docs: Path) -> str:
 
 
 def _modules(mark: str, docs: Path) -> list[str]:
-    """The modules that a mark asks for; none for a mark of a command."""
+    """Returns the modules that a mark names; none for a mark of a command."""
     if module := _MODULE.fullmatch(mark):
         return [module[1]]
     return other_modules(docs) if "modules" in mark else []
@@ -77,7 +77,7 @@ def _text(mark: str, docs: Path) -> str:
 
 
 def _help(command: str) -> str:
-    """The output of `spn4cir COMMAND --help`, as a block of text."""
+    """Returns the output of `spn4cir COMMAND --help`, as a block of text."""
     done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command, "--help"], prog_name="spn4cir")
     if done.exit_code:
         raise InputError(f"'{command}' is no command of spn4cir; correct the mark in the page")
@@ -85,7 +85,7 @@ def _help(command: str) -> str:
 
 
 def _contents(module: str, root: Path) -> str:
-    """A link to the source of a module, its summary, and a line for each public class and function."""
+    """Returns a link to the source of a module, its summary, and a line for each public class and function."""
     place = root.joinpath(*module.split("."))
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     if not path.is_file():
@@ -102,7 +102,7 @@ def _public(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef]:
 
 
 def _summary(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
-    """The first paragraph of a docstring, in a line."""
+    """Returns the first paragraph of a docstring as one line."""
     return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
 
 

@@ -34,7 +34,7 @@ def on_page_markdown(markdown: str, config: MkDocsConfig, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Sets the formulas, and loads what formulas and diagrams need on the pages that have some."""
+    """Renders the formulas, and adds the style sheets and scripts to pages with formulas or diagrams."""
     try:
         rendered = render_formulas(html, page.file.src_uri)
     except InputError as error:

@@ -18,27 +18,27 @@ _INK, _PAPER, _FRAME, _FILL = "#1b1b1b", "#ffffff", "#0a7d33", "#eceff8"
 
 @dataclass(frozen=True)
 class Tile:
-    """An image with lines under it; without one, the lines themselves in a box."""
+    """An image with lines of text below it; without an image, the lines in a box."""
 
     path: Path | None
     lines: tuple[str, ...]
     frame: bool = False
 
     def wrapped(self) -> list[str]:
-        """The lines as they are drawn."""
+        """Returns the lines, wrapped to the width of the tile."""
         return [part for line in self.lines for part in wrap(line, _CHARACTERS)]
 
 
 @dataclass(frozen=True)
 class TileRow:
-    """Tiles side by side, under a title or none."""
+    """Tiles side by side, with an optional title above."""
 
     title: str
     tiles: Sequence[Tile]
 
     @property
     def height(self) -> int:
-        """In pixels, with the gap below."""
+        """Height in pixels, including the gap below."""
         under = max(len(tile.wrapped()) if tile.path else 0 for tile in self.tiles)
         return (_LINE + 6 if self.title else 0) + _CELL + 6 + under * _LINE + _GAP
 
@@ -74,6 +74,6 @@ def _draw_row(sheet: Image.Image, row: TileRow, top: int) -> None:
 
 
 def save_small(image: Image.Image, path: Path) -> None:
-    """Writes a PNG of few colours, which flat drawings do not miss."""
+    """Writes a PNG with a small palette, which is enough for flat drawings."""
     with atomic_file(path) as temporary:
         image.convert("RGB").quantize(_COLOURS).save(temporary, format="PNG", optimize=True)

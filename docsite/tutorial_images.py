@@ -1,6 +1,6 @@
 """The tutorial's images, from a finished demo: `python -m docsite.tutorial_images` after `make demo`.
 
-They are committed, and small: this is run anew when the demo's data change.
+They are small and committed; run it again after a change of the demo's data.
 """
 
 import csv
@@ -29,7 +29,7 @@ _SHEET_HEIGHT = 38 + 3 * 156
 
 
 class Demo:
-    """What a finished `make demo` left.
+    """The outs of a finished `make demo`.
 
     Args:
         root: the folder of its `params.yaml`.
@@ -42,7 +42,7 @@ class Demo:
         self.images = self.layout.training_gallery()
 
     def file(self, stage: str, *parts: str) -> Path:
-        """A file that a stage wrote. Raises InputError when it is not there."""
+        """Returns the path of a file that a stage wrote. Raises InputError if it does not exist."""
         path = self.data.joinpath(stage, DATASET, *parts)
         if not path.is_file():
             raise InputError(f"{path}: no such file; run make demo first")
@@ -54,7 +54,7 @@ class Demo:
 
 
 def duplicates(demo: Demo) -> list[TileRow]:
-    """Images under two names."""
+    """Images that occur under two names."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, row in read_json(demo.file("dedup", "optimized_images.json"))[2].items():
         names[row].append(name)
@@ -72,14 +72,14 @@ def duplicates(demo: Demo) -> list[TileRow]:
 
 
 def captions(demo: Demo) -> list[TileRow]:
-    """Images with what the captioner says."""
+    """Images with their captions."""
     records = read_json(demo.file("caption", "fashioniq_it_llava_5.json"))
     chosen = records[:: len(records) // _SHOWN][:_SHOWN]
     return [TileRow("", [demo.image(each["image_id"], each["caption"]) for each in chosen])]
 
 
 def ranks(demo: Demo) -> list[TileRow]:
-    """What lies at which similarity rank of one image: the nearest, and the middle of the window."""
+    """Images at similarity ranks of one image: the nearest, and the middle of the window."""
     found = read_samples(demo.file("match", "ranks.json"))
     sample = found.samples[0]
     window = ranks_of(demo.params.match[DATASET].window[FAMILY], found.images)
@@ -102,7 +102,7 @@ def annotated(demo: Demo) -> list[TileRow]:
 
 
 def generated(demo: Demo) -> list[TileRow]:
-    """A triplet that nobody annotated, with both captions."""
+    """A generated triplet, with both captions."""
     file = demo.file("triplets", FAMILY, f"cap.extend_{FAMILY}.train.json")
     record = read_json(file)[0]
     triplet = demo.layout.read_generated(file)[0]
