@@ -77,7 +77,7 @@ def _draw_all(images: list[DrawnImage], folder: Path, processes: int) -> Iterato
 
 
 def _write_image(drawn: DrawnImage, folder: Path) -> None:
-    draw_image(drawn).save(folder / drawn.path, quality=95)  # JPEG alone has a quality
+    draw_image(drawn).save(folder / drawn.path, quality=95)  # only JPEG uses quality
 
 
 def _write_copy(copy: Copy, folder: Path) -> None:

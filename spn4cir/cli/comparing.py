@@ -112,9 +112,9 @@ def _write_page(names: tuple[str, str], compared: list["ComparedRuns"], path: Pa
     """Writes the page of two runs, and prints its size and what it lacks."""
     from spn4cir.config.load import find_params, find_project
     from spn4cir.report.compare_page import write_compare_page
-    from spn4cir.report.image_lookup import ImageSource
+    from spn4cir.report.image_lookup import ImageLookup
 
-    source = ImageSource(find_params(Path.cwd()), find_project(Path.cwd()), images)
+    source = ImageLookup(find_params(Path.cwd()), find_project(Path.cwd()), images)
     page, size = write_compare_page(names, compared, source, path)
     for note in page.notes:
         print(f"warning: {note}", file=sys.stderr)

@@ -14,7 +14,7 @@ from spn4cir.cli.options import PRETRAINED
 if TYPE_CHECKING:
     from spn4cir.checkpoints.model_card import Facts
 
-# Options that belong to some of the forms alone, by form.
+# The options that only some forms accept, by form.
 _NETWORK = {"checkpoint", "family", "vision-head-width", "text-head-width"}
 _CARD = {"name", "licence", "data", "metrics", "scored-on"}
 _TAKEN = {"published": _NETWORK, "hub-folder": {*_NETWORK, *_CARD, "tokenizer"}, "vectors": {"index"}}

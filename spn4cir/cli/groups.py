@@ -66,7 +66,7 @@ class QueryNetworkOptions(NetworkOptions):
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """Where the work runs."""
+    """Device and number of worker processes."""
 
     device: Device = None
     workers: Workers = None

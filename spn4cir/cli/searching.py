@@ -100,7 +100,7 @@ def search(
 
     Reads the images (.png, .jpg, .webp, .tif and other formats that Pillow reads), or an index of them. Prints rank,
     name and score, best first. The query image and copies of it are left out. Without --text, the image is composed
-    with the empty text; without --image, the text is searched for alone.
+    with the empty text; without --image, only the text is used.
     """
     if image is None and text is None:
         raise typer.BadParameter("give --image FILE, --text TEXT, or both")

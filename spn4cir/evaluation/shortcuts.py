@@ -32,7 +32,7 @@ AS_WRITTEN = "as written"
 
 
 class Probe(NamedTuple):
-    """What is measured: other texts of the queries, and the number of hard negatives.
+    """Settings of the measurement: other texts of the queries, and the number of hard negatives.
 
     Attributes:
         nearest: number of hard negatives of each kind.

@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
     """Raises InputError for a name that a data set cannot have."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
         raise InputError(
-            f"'{name}' is not a valid name: it begins with a letter and contains letters, digits, '_' and '-' alone "
+            f"'{name}' is not a valid name: it begins with a letter and contains only letters, digits, '_' and '-' "
             f"(and is none of {', '.join(sorted(_WORDS))})"
         )
 

@@ -14,7 +14,7 @@ from spn4cir.errors import InputError
 from spn4cir.progress import progress
 from spn4cir.report.compared_queries import ComparedQuery, QueryImages, fitting
 from spn4cir.report.content import score_label
-from spn4cir.report.image_lookup import ImageSource
+from spn4cir.report.image_lookup import ImageLookup
 from spn4cir.report.template import LARGEST, environment, read_part, render_page, save_page
 from spn4cir.report.thumbnails import Thumbnails
 
@@ -36,7 +36,7 @@ class ComparePage(NamedTuple):
 
 
 def write_compare_page(
-    names: tuple[str, str], runs: Sequence[ComparedRuns], source: ImageSource, path: Path
+    names: tuple[str, str], runs: Sequence[ComparedRuns], source: ImageLookup, path: Path
 ) -> tuple[ComparePage, int]:
     """Writes the page as one file; returns the page and its size in bytes.
 
@@ -49,7 +49,7 @@ def write_compare_page(
 
 
 def render_compare_page(
-    names: tuple[str, str], runs: Sequence[ComparedRuns], source: ImageSource, largest: int
+    names: tuple[str, str], runs: Sequence[ComparedRuns], source: ImageLookup, largest: int
 ) -> ComparePage:
     """The page of at most `largest` bytes: it shows as many queries as fit, those that change most.
 
@@ -93,8 +93,8 @@ def render_compare_page(
     return ComparePage(page(articles, notes), len(articles), len(queries), notes)
 
 
-def _images(runs: ComparedRuns, source: ImageSource, thumbnails: Thumbnails) -> tuple[QueryImages, str]:
-    """What finds the images of two runs, and why it finds none; an empty reason if it finds them."""
+def _images(runs: ComparedRuns, source: ImageLookup, thumbnails: Thumbnails) -> tuple[QueryImages, str]:
+    """Returns the lookup of the images of two runs, and the reason if it finds none (empty if it finds them)."""
     try:
         return QueryImages(source.of_place(runs.place), thumbnails), ""
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Where the image of a name is: in a data set of the project, or in a folder of images."""
+"""Finds an image by its name, in a data set of the project or in a folder of images."""
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,8 @@ from spn4cir.positives.listing import read_queries
 Lookup = Callable[[str, str], Path | None]
 
 
-class ImageSource(NamedTuple):
-    """Where the images of a page come from.
+class ImageLookup(NamedTuple):
+    """The project or the folder in which the images of a page are looked up.
 
     Attributes:
         params: the settings in reach.

@@ -1,4 +1,4 @@
-"""What the pages share: the templates, the style, and writing a page as one file that loads nothing else."""
+"""Templates and style of all pages, and writing a page as one self-contained file."""
 
 from importlib import resources
 from pathlib import Path

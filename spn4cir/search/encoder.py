@@ -129,7 +129,7 @@ class Encoder:
 
         Args:
             inputs: one input or several.
-            options: those of `encode_query`.
+            options: further options; see `encode_query`.
 
         Returns:
             Unit-norm embeddings (inputs, dim), BLIP-2 (inputs, 32, dim); without the first axis for a single input.

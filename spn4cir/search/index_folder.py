@@ -21,6 +21,7 @@ from spn4cir.search.vectors import Vectors
 
 FORMAT: Literal[1] = 1
 # The names are part of the format.
+# Names of format 1: indexes of earlier versions have them.
 _MANIFEST, _VECTORS, _TABLE, _WORDS = "index.json", "vectors.faiss", "pictures.parquet", "vocabulary/vocab.txt"
 _OURS = {_MANIFEST, _VECTORS, _TABLE, FILE, FOLDER, "vocabulary"}
 
@@ -161,7 +162,7 @@ def open_network(
 
     Args:
         folder: the index.
-        manifest: its manifest.
+        manifest: the manifest of the index.
         checkpoint: file of the weights or name of a pretrained network; None: the copy in the folder, else the file or
             the pretrained network that was used.
         device: where the network runs.

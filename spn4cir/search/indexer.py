@@ -20,7 +20,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Changes:
-    """What an update changed, by name.
+    """The changes of an update, by image name.
 
     Attributes:
         added: images that are new.

@@ -12,8 +12,8 @@ from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
 from spn4cir.serving.elements import button, image, panel, text_element
 from spn4cir.serving.history import PageHistory, PastSearch, Reference
+from spn4cir.serving.hit_tiles import HitTiles, summary
 from spn4cir.serving.page_address import SharedSearch, query_string, read_search
-from spn4cir.serving.ranking import Ranking, summary
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 from spn4cir.serving.uploads import MAX_BYTES
 
@@ -101,7 +101,7 @@ class SearchPage:
             self._k = ui.number("Results", value=self._shared.k, min=1, max=MAX_HITS, precision=0)
             self._k.props("outlined dense").on("keydown.enter", self._search)
         self._undo.disable()
-        self._ranking = Ranking(self._choose)
+        self._ranking = HitTiles(self._choose)
         self._ranking.build()
 
     def _open_shared(self) -> None:

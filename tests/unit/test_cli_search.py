@@ -140,7 +140,7 @@ def test_an_index_of_other_weights_or_widths_is_left_alone(weights, gallery, tmp
 
 def test_a_folder_that_holds_other_things_is_not_replaced(weights, gallery):
     said = call("index", "--checkpoint", weights, "--gallery", gallery, "--out", gallery, status=1).stderr
-    assert said == "error: gallery: holds 0.png, which is of no index; name a new folder for the index\n"
+    assert said == "error: gallery: contains 0.png, which is not part of an index; name a new folder for the index\n"
     assert len(list(gallery.iterdir())) == 5
 
 

@@ -20,7 +20,7 @@ from spn4cir.comparison.settings import differing, run_settings
 from spn4cir.config.load import find_params
 from spn4cir.errors import InputError
 from spn4cir.report.compare_page import ComparePage, render_compare_page
-from spn4cir.report.image_lookup import ImageSource, images_in_folder
+from spn4cir.report.image_lookup import ImageLookup, images_in_folder
 from spn4cir.report.thumbnails import Thumbnails
 from tests.helpers.layouts import draw, write_fashioniq
 from tests.helpers.reports import HOSTILE, REPOSITORY
@@ -75,7 +75,7 @@ def compared(runs: tuple[Path, Path]) -> ComparedRuns:
 def page(
     runs: tuple[Path, Path], folder: Path | None = None, project: Path | None = None, largest: int = 10_000_000
 ) -> ComparePage:
-    source = ImageSource(find_params(Path.cwd()), project, folder)
+    source = ImageLookup(find_params(Path.cwd()), project, folder)
     return render_compare_page(NAMES, [compared(runs)], source, largest)
 
 
@@ -233,7 +233,7 @@ def test_texts_and_names_are_escaped(runs: tuple[Path, Path]) -> None:
     for path in runs:
         change_column(path, "text", [HOSTILE] * 8)
         change_column(path, "reference", [HOSTILE] * 8)
-    source = ImageSource(find_params(Path.cwd()), None, None)
+    source = ImageLookup(find_params(Path.cwd()), None, None)
     text = render_compare_page((HOSTILE, "b"), [compared(runs)], source, 10_000_000).text
     assert "<img src=x" not in text
     assert "<b>bold" not in text
@@ -243,7 +243,7 @@ def test_texts_and_names_are_escaped(runs: tuple[Path, Path]) -> None:
 def test_one_page_for_several_data_sets(runs: tuple[Path, Path], project: Path) -> None:
     first = compared(runs)
     second = first._replace(place=("other", "clip"), a=replace(first.a, place=("other", "clip")))
-    found = render_compare_page(NAMES, [first, second], ImageSource(find_params(project), project, None), 10_000_000)
+    found = render_compare_page(NAMES, [first, second], ImageLookup(find_params(project), project, None), 10_000_000)
     assert found.queries == 16
     assert "<h3>demo_fiq/clip dress 1:" in found.text
     assert "<option>other/clip shirt</option>" in found.text

@@ -255,7 +255,7 @@ def test_an_earlier_export_is_replaced_and_other_things_are_not(weights, folder)
     assert "# second" in (folder / "README.md").read_text()
     (folder / "mine.txt").write_text("x")
     said = export("--checkpoint", weights, status=1).stderr
-    assert said == "error: model: holds mine.txt, which is of no export; name a new folder for the export\n"
+    assert said == "error: model: contains mine.txt, which is not part of an export; name a new folder for the export\n"
     (folder / "mine.txt").unlink()
     for same in (folder, folder / WEIGHTS):
         assert "is the checkpoint itself" in export("--checkpoint", same, status=1).stderr

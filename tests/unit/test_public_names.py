@@ -1,8 +1,10 @@
 """The classes that users import from the package itself."""
 
+import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def test_the_version_is_that_of_the_project() -> None:
     assert spn4cir.__version__ == tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {spn4cir.__version__}\n" in (root / "CITATION.cff").read_text()
     assert CliRunner().invoke(app, ["--version"]).output == f"spn4cir {spn4cir.__version__}\n"
+
+
+def test_no_two_classes_share_a_name() -> None:
+    root = Path(__file__).parents[2]
+    paths = [path for folder in ("spn4cir", "stages", "demo") for path in (root / folder).rglob("*.py")]
+    names = [name for path in paths for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.M)]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
 def test_another_name_is_an_attribute_error() -> None:

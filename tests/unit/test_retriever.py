@@ -411,7 +411,7 @@ def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
     for place in (folder, tmp_path / "no"):
         with pytest.raises(InputError, match=r"is no index \(no index.json there\); make one with: spn4cir index"):
             Retriever.load(place)
-    with pytest.raises(InputError, match=r"gallery: holds a.png, which is of no index; name a new folder"):
+    with pytest.raises(InputError, match=r"gallery: contains a.png, which is not part of an index; name a new folder"):
         held.save(folder)
     with pytest.raises(InputError, match=r"a.png: is a file; name a folder for the index"):
         held.save(folder / "a.png")

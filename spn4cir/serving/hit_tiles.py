@@ -11,7 +11,7 @@ from spn4cir.serving.history import PageState, PastSearch
 from spn4cir.serving.service import address
 
 
-class Ranking:
+class HitTiles:
     """Tiles of the hits, best first; a click on one enlarges it."""
 
     def __init__(self, refine: Callable[[str], None]) -> None:
