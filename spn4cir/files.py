@@ -251,4 +251,6 @@ def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
         raise InputError(f"{folder}: is a file; name a folder for the {kind}")
     strangers = sorted({entry.name for entry in folder.iterdir()} - set(ours)) if folder.exists() else []
     if strangers:
-        raise InputError(f"{folder}: contains {strangers[0]}, which is not part of an {kind}; name a new folder for the {kind}")
+        raise InputError(
+            f"{folder}: contains {strangers[0]}, which is not part of an {kind}; name a new folder for the {kind}"
+        )

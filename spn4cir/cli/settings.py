@@ -15,12 +15,17 @@ def settings(
 ) -> None:
     """Print the settings of a data set and family, and where each value comes from.
 
-    Reads the params.yaml in reach. Prints a line for each value: the key, the value, and the entry of params.yaml that
-    contains it, as in train.fiq.clip or defaults.train.all.
+    Reads the params.yaml of the project, or outside a project the one that the package ships. Prints a line for each
+    value: the key, the value, and the entry of params.yaml that contains it, as in train.fiq.clip or
+    defaults.train.all.
     """
-    from spn4cir.config.load import find_merged
+    from spn4cir.config.load import find_merged, find_project
     from spn4cir.config.pair_settings import describe_pair
 
+    if (project := find_project(Path.cwd())) is None:
+        print("# no params.yaml in reach: the settings that the package ships")
+    else:
+        print(f"# {project / 'params.yaml'}")
     lines = [
         (f"{key}: {value}", origin) for key, value, origin in describe_pair(*find_merged(Path.cwd()), dataset, family)
     ]

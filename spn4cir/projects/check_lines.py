@@ -15,7 +15,7 @@ def check_lines(check: Check, whole: bool) -> list[str]:
     return [
         *_listed("missing", [_fault_line(fault) for fault in check.missing], whole),
         *_listed("broken", [_fault_line(fault) for fault in check.broken], whole),
-        *_listed("unlisted (no annotation names them)", check.unlisted, whole),
+        *_listed("unlisted (not named by the annotation files that were read)", check.unlisted, whole),
         *filter(None, [passed_over_line(Counter(check.passed_over))]),
         *_table(check.costs),
         *_empty_texts(check.costs),
@@ -85,7 +85,8 @@ def _empty_texts(costs: Iterable[Cost]) -> Iterator[str]:
 
 def _absent_splits(check: Check) -> Iterator[str]:
     if check.absent_splits:
-        yield f"not checked: {', '.join(check.absent_splits)} (no annotation files)"
+        use = "; enough to validate or submit, not to train" if "train" in check.absent_splits else ""
+        yield f"not checked: {', '.join(check.absent_splits)} (no annotation files){use}"
 
 
 def _official(check: Check) -> Iterator[str]:

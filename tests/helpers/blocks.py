@@ -12,7 +12,7 @@ WRITTEN = {"ablation.md", "benchmarks.md", "demo-models.md", "families.md"}
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # First lines of blocks that the tests do not run.
 _THING = "(?:the hub|a GPU|licensed data|a server of yours)"
-_MARK = re.compile(rf"# (?:needs {_THING}(?:, {_THING})*|takes minutes: run by make [a-z-]+(?:, make [a-z-]+)*)\n")
+_MARK = re.compile(rf"# (?:needs {_THING}(?:, {_THING})*|takes minutes(?:: run by make [a-z-]+(?:, make [a-z-]+)*)?)\n")
 # A first line that starts like a mark and is none is misspelt.
 _ALMOST = re.compile(r"# (?:needs|takes)\b")
 

@@ -154,7 +154,8 @@ def test_the_splits_that_are_there_are_checked(
     assert found.absent_splits == absent
     assert found.as_dict()["absent_splits"] == list(absent)
     assert found.is_whole
-    line = f"not checked: {', '.join(absent)} (no annotation files)"
+    use = "; enough to validate or submit, not to train" if "train" in absent else ""
+    line = f"not checked: {', '.join(absent)} (no annotation files){use}"
     assert line in check_lines(found, whole=False)
     outcome = CliRunner().invoke(app, ["check-data", "--layout", layout, "--root", str(root), "--workers", "0"])
     assert outcome.exit_code == 0
@@ -245,7 +246,7 @@ def test_the_command_ends_with_zero_where_all_is_well(tmp_path: Path) -> None:
     draw(write_cirr(tmp_path) / "dev" / "other.png", 77)
     run = CliRunner().invoke(app, ["check-data", "--layout", "cirr", "--root", str(tmp_path), "--workers", "0"])
     assert run.exit_code == 0
-    assert "unlisted (no annotation names them): 1\n  dev/other.png\n" in run.output
+    assert "unlisted (not named by the annotation files that were read): 1\n  dev/other.png\n" in run.output
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`spn4cir settings`: what a pair runs with, and where each value is written."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,14 @@ def test_a_pair_that_is_not_known(monkeypatch: pytest.MonkeyPatch, names: tuple[
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_command_names_the_file_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = CliRunner()
+    monkeypatch.chdir(tmp_path)
+    outside = run.invoke(app, ["settings", "fiq", "clip"]).output.splitlines()
+    assert outside[0] == "# no params.yaml in reach: the settings that the package ships"
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    inside = run.invoke(app, ["settings", "fiq", "clip"]).output.splitlines()
+    assert inside == [f"# {tmp_path / 'params.yaml'}", *outside[1:]]
