@@ -167,11 +167,19 @@ RUN = frozenset().union(
 # The registries; the public names of the package, which no stage takes from it; a library's module.
 IMPORTING_BY_NAME = {
     "spn4cir/__init__.py",
+    "spn4cir/comparison/runs.py",  # dvc.api alone
     "spn4cir/composers/__init__.py",
     "spn4cir/datasets/__init__.py",
     "spn4cir/positives/llava_files.py",
 }
-READ_BY_COMMANDS_ALONE = {"spn4cir/checkpoints/model_card.md", "spn4cir/serving/page.css"}
+READ_BY_COMMANDS_ALONE = {
+    "spn4cir/checkpoints/model_card.md",
+    "spn4cir/report/compare.css",
+    "spn4cir/report/compare.html",
+    "spn4cir/report/compare.js",
+    "spn4cir/report/compare_query.html",
+    "spn4cir/serving/page.css",
+}
 
 
 def test_stages_import_no_module_by_a_name_that_a_fingerprint_does_not_see() -> None:

@@ -216,7 +216,7 @@ def test_without_a_network_one_line_says_what_to_do(
         ("open_clip:coca_ViT-B-32/laion2b_s13b_b90k", "has another text tower or tokenizer than CLIP's"),
         ("open_clip:", "names no model; write it as open_clip:ViT-B-32/openai, "),
         ("local-dir:nowhere", "no such folder; expected a folder in open_clip's form"),
-        ("hf-hub:a b", "is no name on the hub; write it as owner/name"),
+        ("hf-hub:a b", "is not a valid name on the hub; write it as owner/name"),
     ],
 )
 def test_a_wrong_name_is_answered_with_what_is_expected(name: str, message: str) -> None:
