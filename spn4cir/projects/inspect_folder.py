@@ -56,6 +56,11 @@ def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, l
 
 
 def _count(layout: Layout, name: str, scope: Literal["split", "triplets"]) -> Contents:
+    if "train" in (absent := layout.absent_splits) and layout.annotated_splits():
+        raise InputError(
+            f"{layout.root}: the annotation files of train are absent (all of: {', '.join(absent)}), and a data set is "
+            "trained on; add them, or score the folder with --root alone (spn4cir validate, submit)"
+        )
     triplets = layout.training_triplets()
     gallery = layout.training_gallery()
     if not len(gallery):

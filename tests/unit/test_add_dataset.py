@@ -255,6 +255,13 @@ def test_a_folder_that_is_not_there_is_refused(project, tmp_path):
     assert state(project) == before
 
 
+def test_a_folder_without_the_training_annotations_is_refused(project, images):
+    (images / "cirr" / "captions" / "cap.rc2.train.json").unlink()
+    with pytest.raises(InputError, match=r"the annotation files of train are absent \(all of: train\).*--root alone"):
+        add_dataset(project, "mine", "cirr", images, "demo_cirr")
+    assert not (project / "data" / "raw" / "mine").exists()
+
+
 def test_a_folder_without_training_triplets_is_refused(project, images):
     change(images / "cirr" / "captions" / "cap.rc2.train.json", lambda triplets: [])
     with pytest.raises(InputError, match="no training triplet"):
