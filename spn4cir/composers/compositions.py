@@ -13,6 +13,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
 
 COMPOSITIONS = ("sum", "text", "image", "slerp")
+_A = {"image": "an image", "text": "a text"}
 
 
 class RuleComposer(AdditionComposer):
@@ -67,6 +68,19 @@ def compose_by(composer: Composer, composition: str) -> RuleComposer:
             f"'{composer.family}' composes with layers of its own; leave out --composition and --baselines"
         )
     return RuleComposer(composer.clip, composer.preprocess, composition).eval()
+
+
+def require_parts(composer: Composer, image: bool, text: bool) -> None:
+    """Raises InputError for a query that lacks the only part that the composer's rule reads.
+
+    Args:
+        composer: composes the query.
+        image: whether the query has an image.
+        text: whether the query has a text.
+    """
+    rule = composition_of(composer)
+    if (rule == "image" and not image) or (rule == "text" and not text):
+        raise InputError(f"composition '{rule}' reads only the {rule}, and a query has none; give {_A[rule]}")
 
 
 def composition_of(composer: Composer) -> str | None:

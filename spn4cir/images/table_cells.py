@@ -55,7 +55,7 @@ def read_cell(path: Path) -> bytes | None:
 
 
 def _place(path: Path) -> tuple[Path, int, str] | None:
-    """Returns the file, row and column of the path of a cell; None if there is no such cell."""
+    """Returns the file, row and column of the path of a cell; None if the file or the cell does not exist."""
     file = next((parent for parent in path.parents if parent.suffix in CELL_SUFFIXES), None)
     if file is None or not file.is_file():
         return None

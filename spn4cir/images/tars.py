@@ -55,7 +55,7 @@ class _Index:
 
 
 def find_member(path: Path) -> tuple[Path, int, int] | None:
-    """Returns the tar of a path, with offset and size of the member; None if there is no such member."""
+    """Returns the tar of a path, with offset and size of the member; None if the tar or the member does not exist."""
     tar = next((parent for parent in path.parents if parent.suffix == ".tar"), None)
     if tar is None or not tar.is_file():
         return None

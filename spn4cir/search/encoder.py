@@ -20,6 +20,7 @@ from torch import Tensor
 
 from spn4cir.checkpoints.open import fetch_folder, load_network
 from spn4cir.checkpoints.pretrained import require_name
+from spn4cir.composers.compositions import require_parts
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
@@ -182,7 +183,8 @@ class Encoder:
             The embeddings in order, on the CPU.
 
         Raises:
-            InputError: a document has a text or no image, or an image cannot be decoded.
+            InputError: a document has a text or no image, a query lacks the only part that the composition reads, or an
+                image cannot be decoded.
         """
         asked = [item.text is not None if queries is None else queries for item in items]
         if wrong := [item for item, query in zip(items, asked, strict=True) if not query and not _is_document(item)]:
@@ -192,6 +194,8 @@ class Encoder:
             references, targets = self._features([items[position].image for position in images])
             rows: dict[int, Tensor] = dict(zip(images, targets, strict=True))
             composed = [position for position, query in enumerate(asked) if query]
+            for position in composed:
+                require_parts(self.composer, items[position].image is not None, items[position].text is not None)
             if composed:
                 known = dict(zip(images, references, strict=True))
                 reference = torch.stack([known.get(position, self._no_reference) for position in composed])

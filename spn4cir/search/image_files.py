@@ -26,7 +26,7 @@ class Stamp:
 
     Attributes:
         path: absolute path.
-        size: size in bytes; -1 if there is no such file.
+        size: size in bytes; -1 if the file does not exist.
         modified: modification time in nanoseconds.
     """
 

@@ -37,6 +37,11 @@ class FileWeights:
     sha256: str | None = None
 
     @property
+    def source(self) -> str:
+        """The path of the file."""
+        return self.stamp.path
+
+    @property
     def pretrained(self) -> None:
         """None, because the weights are in a file."""
 
@@ -88,9 +93,14 @@ class PretrainedWeights:
     composition: str | None
 
     @property
-    def pretrained(self) -> str:
+    def source(self) -> str:
         """The name of the network, with the absolute path of a folder."""
         return str(self.name)
+
+    @property
+    def pretrained(self) -> str:
+        """The name of the network, as `source`."""
+        return self.source
 
     @property
     def path(self) -> None:
@@ -125,7 +135,7 @@ def check_weights(weights: Weights, index: Path, wanted: str) -> None:
     """Raises InputError if an index was made with other weights."""
     if (found := weights.hashed()) != wanted:
         raise InputError(
-            f"{weights.pretrained or weights.path}: contains other weights than those of {index} (sha256 {found[:12]}, "
+            f"{weights.source}: contains other weights than those of {index} (sha256 {found[:12]}, "
             f"expected {wanted[:12]}); give the right file, or write an index to another folder"
         )
 

@@ -29,7 +29,7 @@ def read_item(given: Input) -> Item:
 
     Raises:
         InputError: the input is neither an image, nor a text, nor a dict of them, or the string looks like the path of
-            an image and there is no such file.
+            an image that does not exist.
     """
     if isinstance(given, str):
         return Item(given, None) if _names_image(given) else Item(None, given)

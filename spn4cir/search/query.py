@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from spn4cir.composers.compositions import require_parts
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.search.image_files import read_image
@@ -41,7 +42,8 @@ def read_query(
 ) -> Query:
     """Decodes the query image.
 
-    Raises InputError if that fails, the text is no string or is empty, or both the image and the text are None.
+    Raises InputError if that fails, the text is not a string or is empty, both the image and the text are None, or the
+    composer's rule reads only the part that is None.
     """
     if image is None and text is None:
         raise InputError("a query needs an image, a text or both, and both are None; give one of them")
@@ -53,6 +55,7 @@ def read_query(
         raise InputError(
             f"the text is empty ({text!r}); describe the change, as in 'is red with long sleeves', or give none"
         )
+    require_parts(composer, image is not None, text is not None)
     if image is None:
         return Query(None, text or "", None)
     decoded = read_image(image, composer.preprocess)

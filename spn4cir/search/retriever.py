@@ -114,7 +114,7 @@ class Retriever:
             workers: as in `from_checkpoint`.
 
         Raises:
-            InputError: there is no such network, it cannot be downloaded, or it is no CLIP with CLIP's tokenizer.
+            InputError: the network does not exist, cannot be downloaded, or is not a CLIP with CLIP's tokenizer.
         """
         require_name(name)
         return cls.from_checkpoint(name, composition=composition, device=device, workers=workers)
@@ -246,8 +246,8 @@ class Retriever:
         return name in self.image_index
 
     def __repr__(self) -> str:
-        path = str(self.weights.path)
-        return f"Retriever(family={self.family!r}, weights={path!r}, device='{self.device}', images={len(self)})"
+        weights = self.weights.source
+        return f"Retriever(family={self.family!r}, weights={weights!r}, device='{self.device}', images={len(self)})"
 
     def path(self, name: str) -> Path:
         """The path of an image of the gallery. Raises InputError for a name that is not in it."""
@@ -287,8 +287,9 @@ class Retriever:
             exclude_reference: leave out the query image, and each image with equal decoded pixels.
 
         Raises:
-            InputError: both are None or have another type, the text is empty, the image cannot be decoded, `k` is
-                below 1, nothing is indexed, or the network returns numbers that are not finite.
+            InputError: both are None or have another type, the text is empty, the image cannot be decoded, the
+                composition reads only the part that is None, `k` is below 1, nothing is indexed, or the network returns
+                numbers that are not finite.
         """
         query = self.prepare(image, text)
         if warning := self.text_warning(text):

@@ -142,7 +142,7 @@ async def _nowhere(request: Request) -> None:
     allowed = sorted({method for route in known for method in route.methods or ()})
     if allowed:
         raise HTTPException(405, f"use {', '.join(allowed)} here", {"Allow": ", ".join(allowed)})
-    raise HTTPException(404, "there is no such endpoint; /openapi.json lists them")
+    raise HTTPException(404, "this endpoint does not exist; /openapi.json lists the endpoints")
 
 
 def _add_sentences(app: FastAPI) -> None:

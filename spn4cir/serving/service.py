@@ -127,8 +127,7 @@ class SearchService:
         weights = self.retriever.weights
         if isinstance(weights, FileWeights):
             return str(_shown_path(weights.path))
-        kind, _, place = weights.pretrained.partition(":")
-        return f"{kind}:{_shown_path(Path(place))}" if Path(place).is_absolute() else weights.pretrained
+        return weights.name.public
 
     def names(self, part: str = "") -> list[str]:
         """The names in the gallery that contain `part`, ignoring case, sorted."""

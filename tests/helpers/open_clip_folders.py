@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from tests.helpers.checkpoints import container
 
 HEAD = 64
 
@@ -55,3 +58,17 @@ def write_base(
     (folder / "open_clip_config.json").write_text(json.dumps(content))
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in open_clip's form with drawn weights."""
+    return write_base(tmp_path_factory.mktemp("base") / "clip", wide_state())
+
+
+@pytest.fixture(scope="session")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published file with the weights of `clip_folder`."""
+    path = tmp_path_factory.mktemp("trained") / "clip.pt"
+    torch.save(container(wide_state()), path)
+    return path

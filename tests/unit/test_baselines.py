@@ -4,28 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from spn4cir.cli import app
 from spn4cir.composers.compositions import COMPOSITIONS, RuleComposer
-from tests.helpers.checkpoints import container
 from tests.helpers.layouts import write_fashioniq
-from tests.helpers.open_clip_folders import wide_state, write_base
 from tests.helpers.published import flags, write_published
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base") / "clip", wide_state())
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published file with the weights of `base`."""
-    path = tmp_path_factory.mktemp("trained") / "clip.pt"
-    torch.save(container(wide_state()), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +26,10 @@ def validate(root: Path, checkpoint: object, *more: object, status: int = 0) -> 
 
 
 def test_baselines_are_scored_from_one_encoding(
-    fiq: Path, base: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    fiq: Path, clip_folder: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each baseline equals a run with its composition; the printed table has a column for each."""
-    name, encoded = f"local-dir:{base}", []
+    name, encoded = f"local-dir:{clip_folder}", []
     encode = RuleComposer.encode_image
     monkeypatch.setattr(
         RuleComposer, "encode_image", lambda self, images: encoded.append(len(images)) or encode(self, images)
@@ -55,7 +39,7 @@ def test_baselines_are_scored_from_one_encoding(
     content = json.loads((fiq.parent / "m.json").read_text())
     assert list(content["baselines"]) == list(COMPOSITIONS)
     assert content["protocol"]["composition"] == "sum"
-    assert content["weights"]["name"] == f"local-dir:{base.name}"
+    assert content["weights"]["name"] == f"local-dir:{clip_folder.name}"
     assert table[0].split() == ["query", *COMPOSITIONS]
     row = next(line.split() for line in table if line.startswith("average_recall "))
     columns = [content, *content["baselines"].values()]
@@ -67,14 +51,14 @@ def test_baselines_are_scored_from_one_encoding(
         alone = json.loads((fiq.parent / "m.json").read_text())
         assert alone["protocol"]["composition"] == rule
         assert {key: alone[key] for key in content["baselines"][rule]} == content["baselines"][rule]
-    validate(fiq, trained, "--baselines")
+    validate(fiq, clip_file, "--baselines")
     content = json.loads((fiq.parent / "m.json").read_text())
     assert {key: content[key] for key in content["baselines"]["sum"]} == content["baselines"]["sum"]
     assert "composition" not in content["protocol"]
 
 
-def test_the_text_baseline_is_the_text_alone_of_the_shortcuts(fiq: Path, trained: Path) -> None:
-    validate(fiq, trained, "--baselines", "--shortcuts")
+def test_the_text_baseline_is_the_text_alone_of_the_shortcuts(fiq: Path, clip_file: Path) -> None:
+    validate(fiq, clip_file, "--baselines", "--shortcuts")
     content = json.loads((fiq.parent / "m.json").read_text())
     assert content["baselines"]["text"] == content["shortcuts"]["text_alone"]
 

@@ -24,8 +24,9 @@ from spn4cir.cli.groups import QueryNetworkOptions
 from spn4cir.composers.compositions import COMPOSITIONS, compose_by
 from spn4cir.composers.protocol import PUBLISHED, Composer
 from spn4cir.errors import InputError
+from spn4cir.serving.service import SearchService
 from tests.conftest import CPU
-from tests.helpers.checkpoints import container, write_checkpoint
+from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, point_at, serve
 from tests.helpers.layouts import draw, write_fashioniq
 from tests.helpers.open_clip_folders import base_config, wide_state, write_base
@@ -33,19 +34,6 @@ from tests.helpers.published import write_published
 
 TEXTS = ["is red", "has no sleeves", ""]
 PIXELS = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base") / "clip", wide_state())
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published file with the weights of `base`."""
-    path = tmp_path_factory.mktemp("trained") / "clip.pt"
-    torch.save(container(wide_state()), path)
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +69,9 @@ def call(*arguments: object, status: int = 0) -> Result:
     return result
 
 
-def test_a_folder_is_composed_as_family_clip_composes_its_weights(base: Path, trained: Path) -> None:
+def test_a_folder_is_composed_as_family_clip_composes_its_weights(clip_folder: Path, clip_file: Path) -> None:
     """Equal bit for bit: the pixels, both features and the queries."""
-    ours, clip = load(f"local-dir:{base}"), load_composer(trained, "clip")
+    ours, clip = load(f"local-dir:{clip_folder}"), load_composer(clip_file, "clip")
     assert (ours.family, ours.preprocess) == (clip.family, clip.preprocess)
     with torch.inference_mode():
         features, wanted = ours.encode_image(PIXELS), clip.encode_image(PIXELS)
@@ -92,9 +80,9 @@ def test_a_folder_is_composed_as_family_clip_composes_its_weights(base: Path, tr
         assert torch.equal(ours.compose(features.reference, TEXTS), clip.compose(wanted.reference, TEXTS))
 
 
-def test_the_rules_are_their_formulas(trained: Path) -> None:
+def test_the_rules_are_their_formulas(clip_file: Path) -> None:
     """On a trained network too; slerp is the midpoint by the formula with angles."""
-    clip = load_composer(trained)
+    clip = load_composer(clip_file)
     assert isinstance(clip, torch.nn.Module)
     with torch.inference_mode():
         reference = clip.encode_image(PIXELS).reference
@@ -130,7 +118,7 @@ def test_a_network_with_gelu_and_other_pixels_is_composed(tmp_path: Path) -> Non
 
 
 def test_a_name_of_open_clips_list_gets_the_activation_of_its_tag(
-    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights come from the hub's cache, where open_clip's own download would put them."""
     monkeypatch.setattr(open_clip.factory, "get_model_config", lambda name: base_config())
@@ -144,7 +132,7 @@ def test_a_name_of_open_clips_list_gets_the_activation_of_its_tag(
         assert len(hub.downloads()) == 1
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         load("open_clip:ViT-B-32/openai")
-    clip = load_composer(trained)
+    clip = load_composer(clip_file)
     with torch.inference_mode():
         assert torch.equal(composer.encode_image(PIXELS).reference, clip.encode_image(PIXELS).reference)
 
@@ -155,14 +143,14 @@ def _published(model: str, tag: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_a_repository_of_the_hub(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gallery: Path, weights: str
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gallery: Path, weights: str
 ) -> None:
     """Downloaded once in either form; then the cache serves an index without the hub."""
-    content = (base / "open_clip_model.safetensors").read_bytes()
+    content = (clip_folder / "open_clip_model.safetensors").read_bytes()
     if weights.endswith(".bin"):
         torch.save(wide_state(), tmp_path / weights)
         content = (tmp_path / weights).read_bytes()
-    config = (base / "open_clip_config.json").read_bytes()
+    config = (clip_folder / "open_clip_config.json").read_bytes()
     name = f"hf-hub:{REPOSITORY}"
     with serve() as hub:
         hub.publish({"open_clip_config.json": config, weights: content}, frozenset({"open_clip_config.json"}))
@@ -223,9 +211,9 @@ def test_a_wrong_name_is_answered_with_what_is_expected(name: str, message: str)
     assert message in refused(name)
 
 
-def test_a_folder_that_is_not_in_open_clips_form(tmp_path: Path, base: Path) -> None:
+def test_a_folder_that_is_not_in_open_clips_form(tmp_path: Path, clip_folder: Path) -> None:
     folder = tmp_path / "broken"
-    shutil.copytree(base, folder)
+    shutil.copytree(clip_folder, folder)
     (folder / "open_clip_model.safetensors").unlink()
     assert "cannot be loaded" in refused(f"local-dir:{folder}")
     (folder / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 4}}')
@@ -244,8 +232,8 @@ def test_a_folder_that_is_not_in_open_clips_form(tmp_path: Path, base: Path) -> 
     ],
     ids=str,
 )
-def test_options_that_it_does_not_take(base: Path, options: dict[str, Any], message: str) -> None:
-    assert message in refused(f"local-dir:{base}", **options)
+def test_options_that_it_does_not_take(clip_folder: Path, options: dict[str, Any], message: str) -> None:
+    assert message in refused(f"local-dir:{clip_folder}", **options)
 
 
 def test_another_family_has_no_rule(tmp_path: Path) -> None:
@@ -263,23 +251,23 @@ def test_a_path_that_is_missing_shows_how_networks_are_named() -> None:
         Retriever.from_pretrained("best.pt")
 
 
-def test_a_folder_is_named_by_its_absolute_path(monkeypatch: pytest.MonkeyPatch, base: Path) -> None:
-    monkeypatch.chdir(base.parent)
-    assert str(pretrained_name("local-dir:./clip/")) == f"local-dir:{base}"
+def test_a_folder_is_named_by_its_absolute_path(monkeypatch: pytest.MonkeyPatch, clip_folder: Path) -> None:
+    monkeypatch.chdir(clip_folder.parent)
+    assert str(pretrained_name("local-dir:./clip/")) == f"local-dir:{clip_folder}"
     assert str(pretrained_name("open_clip:ViT-B/32/openai")) == "open_clip:ViT-B-32/openai"
     assert pretrained_name("clip") is None
 
 
-def test_an_index_names_the_network_and_checks_it(base: Path, gallery: Path, tmp_path: Path) -> None:
+def test_an_index_names_the_network_and_checks_it(clip_folder: Path, gallery: Path, tmp_path: Path) -> None:
     """The files may move; other weights, or another configuration of equal weights, are refused."""
-    name = f"local-dir:{base}"
+    name = f"local-dir:{clip_folder}"
     call("index", "--checkpoint", name, "--composition", "slerp", "--gallery", gallery, "--out", tmp_path / "i")
     assert not list((tmp_path / "i").glob("weights*"))
     query = ["--image", gallery / "2.png", "--text", "is red", "--workers", 0]
     direct = call("search", "--checkpoint", name, "--gallery", gallery, "--composition", "slerp", *query).stdout
     assert call("search", "--index", tmp_path / "i", *query).stdout == direct
     assert call("search", "--checkpoint", name, "--gallery", gallery, *query).stdout != direct
-    moved = shutil.copytree(base, tmp_path / "moved")
+    moved = shutil.copytree(clip_folder, tmp_path / "moved")
     assert call("search", "--index", tmp_path / "i", "--checkpoint", f"local-dir:{moved}", *query).stdout == direct
     config = json.loads((moved / "open_clip_config.json").read_text())
     config["model_cfg"]["quick_gelu"] = False
@@ -291,49 +279,82 @@ def test_an_index_names_the_network_and_checks_it(base: Path, gallery: Path, tmp
     assert "contains other weights than those of" in said
 
 
-def test_an_index_is_brought_up_to_date_with_its_network(base: Path, gallery: Path, tmp_path: Path) -> None:
-    arguments = ["index", "--checkpoint", f"local-dir:{base}", "--gallery", gallery, "--out", tmp_path / "i"]
+def test_an_index_is_brought_up_to_date_with_its_network(clip_folder: Path, gallery: Path, tmp_path: Path) -> None:
+    arguments = ["index", "--checkpoint", f"local-dir:{clip_folder}", "--gallery", gallery, "--out", tmp_path / "i"]
     call(*arguments, "--no-weights")
     draw(gallery / "new.png", 9)
     assert call(*arguments).stdout.startswith("1 added, 0 changed, 0 removed, 4 unchanged")
 
 
-def test_the_encoder_composes_by_the_rule(base: Path, gallery: Path) -> None:
+def test_the_encoder_composes_by_the_rule(clip_folder: Path, gallery: Path) -> None:
     query = {"image": str(gallery / "0.png"), "text": "is red"}
-    text = Encoder.from_pretrained(f"local-dir:{base}", composition="text", device="cpu")
+    text = Encoder.from_pretrained(f"local-dir:{clip_folder}", composition="text", device="cpu")
     assert (text.encode_query(query) == text.encode_query("is red")).all()
-    image = Encoder.from_pretrained(f"local-dir:{base}", composition="image", device="cpu")
+    image = Encoder.from_pretrained(f"local-dir:{clip_folder}", composition="image", device="cpu")
     assert (image.encode_query(query) == image.encode_document(gallery / "0.png")).all()
 
 
-def test_it_is_exported_and_described(base: Path, trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("composition", "query", "message"),
+    [
+        ("image", (None, "is red"), "composition 'image' reads only the image, and a query has none"),
+        ("text", ("0.png", None), "composition 'text' reads only the text, and a query has none"),
+    ],
+)
+def test_a_query_needs_the_part_that_the_rule_reads(
+    clip_folder: Path, gallery: Path, composition: str, query: tuple[Any, Any], message: str
+) -> None:
+    """Without it all scores would be equal."""
+    retriever = Retriever.from_pretrained(f"local-dir:{clip_folder}", composition=composition, device="cpu", workers=0)
+    retriever.index(gallery)
+    with pytest.raises(InputError, match=message):
+        retriever.search(*query)
+    encoder = Encoder(retriever.composer, CPU)
+    with pytest.raises(InputError, match=message):
+        encoder.encode_query([query[1] or Path(gallery, query[0])])
+
+
+def test_a_retriever_and_its_service_show_the_name_of_its_network(clip_folder: Path, gallery: Path) -> None:
+    name = f"local-dir:{clip_folder}"
+    retriever = Retriever.from_pretrained(name, device="cpu", workers=0)
+    assert repr(retriever) == f"Retriever(family='clip', weights='{name}', device='cpu', images=0)"
+    assert SearchService(retriever, gallery).weights == f"local-dir:{clip_folder.name}"
+
+
+def test_it_is_exported_and_described(clip_folder: Path, clip_file: Path, tmp_path: Path) -> None:
     """Both forms load as family clip with the same weights, and no file says that it was trained."""
-    name = f"local-dir:{base}"
+    name = f"local-dir:{clip_folder}"
     call("export", "--checkpoint", name, "--out", tmp_path / "a.pt")
     said = call(
         "export", "--to", "hub-folder", "--checkpoint", name, "--licence", "mit", "--out", tmp_path / "m"
     ).stdout
     assert said.splitlines()[-1].endswith("family clip, pretrained")
-    wanted = load_composer(trained).state_dict()
+    wanted = load_composer(clip_file).state_dict()
     for place in (tmp_path / "a.pt", tmp_path / "m"):
         found = load(str(place)).state_dict()
         assert all(torch.equal(found[key], tensor) for key, tensor in wanted.items())
     card = (tmp_path / "m" / "README.md").read_text()
-    assert f"the pretrained network\n`local-dir:{base.name}` without further training" in card
+    assert f"the pretrained network\n`local-dir:{clip_folder.name}` without further training" in card
     lines = call("inspect", name).stdout.splitlines()
     assert lines[:2] == ["family        clip", "stage         none, pretrained"]
     said = call("export", "--checkpoint", name, "--composition", "sum", "--out", tmp_path / "b.pt", status=2).stderr
     assert "No such option" in said
 
 
-def test_scores_name_the_network_and_the_card_refuses_those_of_others(base: Path, tmp_path: Path) -> None:
+def test_scores_name_the_network_and_the_card_refuses_those_of_others(clip_folder: Path, tmp_path: Path) -> None:
     root, json_path = write_fashioniq(tmp_path / "fiq"), tmp_path / "m.json"
     where = ["--layout", "fashioniq", "--root", root, "--json", json_path, "--workers", 0]
-    call("validate", "--checkpoint", f"local-dir:{base}", "--composition", "slerp", *where)
+    call("validate", "--checkpoint", f"local-dir:{clip_folder}", "--composition", "slerp", *where)
     content = json.loads(json_path.read_text())
-    assert (content["protocol"]["composition"], content["weights"]["name"]) == ("slerp", f"local-dir:{base.name}")
+    assert (content["protocol"]["composition"], content["weights"]["name"]) == (
+        "slerp",
+        f"local-dir:{clip_folder.name}",
+    )
     facts = Facts("mine", metrics=json_path, scored_on="FashionIQ")
-    assert export_folder(Path(f"local-dir:{base}"), tmp_path / "m", facts).pretrained == f"local-dir:{base.name}"
+    assert (
+        export_folder(Path(f"local-dir:{clip_folder}"), tmp_path / "m", facts).pretrained
+        == f"local-dir:{clip_folder.name}"
+    )
     other = write_base(tmp_path / "other", wide_state(vision_layers=1), vision_cfg={"layers": 1})
     with pytest.raises(InputError, match=f"contains scores of other weights than local-dir:{other}; score these"):
         export_folder(Path(f"local-dir:{other}"), tmp_path / "n", facts)

@@ -312,7 +312,7 @@ def test_the_description_names_every_answer(client):
 
 
 def test_other_paths_and_methods_are_answered_in_json(client):
-    refused(client.get("/api/nothing"), 404, "/openapi.json lists them")
+    refused(client.get("/api/nothing"), 404, "/openapi.json lists the endpoints")
     wrong = client.get("/api/search")
     refused(wrong, 405, "use POST here")
     assert wrong.headers["allow"] == "POST"
