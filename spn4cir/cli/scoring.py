@@ -116,8 +116,9 @@ def _score(
 ) -> _Scored:
     """The scores on the validation splits, with the shortcuts of a probe and the baselines of rules.
 
-    Images are encoded once.
+    Images are encoded once, and the queries of the rule by which the composer composes.
     """
+    from spn4cir.composers.compositions import composition_of
     from spn4cir.evaluation.baselines import measure_baselines
     from spn4cir.evaluation.evaluate import encode_splits, evaluate
     from spn4cir.evaluation.shortcuts import measure_shortcuts, wordings_of
@@ -126,7 +127,10 @@ def _score(
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
     images = encode_splits(composer, splits, settings, workers, device)
     evaluation = evaluate(composer, opened, splits, images, settings, device)
-    baselines = measure_baselines(rules, opened, splits, images, settings, device)
+    own = composition_of(composer)
+    others = {rule: each for rule, each in rules.items() if rule != own}
+    measured = measure_baselines(others, opened, splits, images, settings, device)
+    baselines = {rule: measured.get(rule, evaluation.scores) for rule in rules}
     shortcuts = None
     if probe is not None:
         shortcuts = measure_shortcuts(composer, opened, evaluation, images, settings, wordings, probe.nearest, device)

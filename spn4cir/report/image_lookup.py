@@ -54,7 +54,7 @@ def _open(project: Path, params: Params, dataset: str, family: str) -> Benchmark
         benchmark = params.benchmarks[dataset]
         return open_benchmark(benchmark.layout, root, benchmark.missing, benchmark.options)
     if dataset not in params.datasets:
-        raise InputError(f"{dataset}: is no data set of the params.yaml in reach")
+        raise InputError(f"{dataset}: is not a data set of the params.yaml in reach")
     settings = params.datasets[dataset]
     layout = open_layout(settings.layout, root, settings.missing, settings.options)
     listing = project / "data" / "listing" / dataset / f"{family}.json"
