@@ -70,7 +70,7 @@ real: install
 ablation: install
 	python -m demo.ablation
 
-# The demo's small models over seeds, threads and processor instructions: hours. Goes on where it was stopped.
+# The demo's small models over seeds, threads and processor instructions; takes hours, and resumes after an interruption.
 demo-models-check: install
 	python -m demo.check_models
 	@echo 'The table: docs/demo-models.md'

@@ -64,6 +64,7 @@ class Retriever:
         self.device = device
         self.image_index = ImageIndex()
         self.changes = Changes()
+        self._encoder = Encoder(composer, device)
         self._indexer = Indexer(composer, device, default_workers() if workers is None else workers)
 
     @classmethod
@@ -109,7 +110,7 @@ class Retriever:
 
         Args:
             name: `open_clip:ARCHITECTURE/TAG`, or in open_clip's form `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
-            composition: as in `from_checkpoint`.
+            composition: `sum`, `text`, `image` or `slerp`; None: `sum`.
             device: as in `from_checkpoint`.
             workers: as in `from_checkpoint`.
 
@@ -270,7 +271,7 @@ class Retriever:
 
     def encode(self, inputs: Sequence[Input] | Input, **options: Any) -> torch.Tensor | ndarray:
         """Encodes queries and images with the network; see `Encoder.encode` for arguments, result and errors."""
-        return Encoder(self.composer, self.device).encode(inputs, **options)
+        return self._encoder.encode(inputs, **options)
 
     def search(
         self, image: QueryImage | None, text: str | None, k: int = 10, exclude_reference: bool = True
