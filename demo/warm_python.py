@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
@@ -41,7 +42,11 @@ LATE = (
     "transformers.models.llava.processing_llava",
     "transformers.models.auto.processing_auto",
 )
-_STAND_IN = """#!{python} -IS
+# The first line of a script cannot name a program with spaces in its path. So a shell starts Python, to which the
+# command of the shell is a string.
+_STAND_IN = """#!/bin/sh
+'''exec' {quoted} -IS "$0" "$@"
+' '''
 import json, os, socket, sys
 arguments = sys.argv[1:]
 if arguments[:1] != ["-m"] or arguments[1].split(".")[0] not in ("stages", "demo"):
@@ -62,8 +67,7 @@ def warm_python(folder: Path) -> Iterator[Path]:
     address, bin_folder = folder / "link", folder / "bin"
     bin_folder.mkdir()
     stand_in = bin_folder / "python"
-    stand_in.write_text(_STAND_IN.format(python=sys.executable, address=str(address)))
-    stand_in.chmod(0o755)
+    write_stand_in(stand_in, sys.executable, address)
     server = subprocess.Popen([sys.executable, "-P", __file__, str(address)], start_new_session=True)
     try:
         deadline = time.monotonic() + 120
@@ -75,6 +79,12 @@ def warm_python(folder: Path) -> Iterator[Path]:
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def write_stand_in(path: Path, python: str, address: Path) -> None:
+    """Writes the stand-in for `python`, which passes stages to the server at `address`."""
+    path.write_text(_STAND_IN.format(quoted=shlex.quote(python), python=python, address=str(address)))
+    path.chmod(0o755)
 
 
 def serve(address: str) -> None:
