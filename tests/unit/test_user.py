@@ -147,7 +147,8 @@ def test_make_names_the_user_for_dvc(project: tuple[Path, dict[str, str]]) -> No
     """DVC by itself ends with a traceback where the user id has no name."""
     place, environment = project
     home = {"HOME": str(place)}
-    (place / "own.mk").write_text(f"include {ROOT}/Makefile\nsaid:\n\t@echo $$LOGNAME; dvc version\n")
+    makefile = str(ROOT / "Makefile").replace(" ", "\\ ")
+    (place / "own.mk").write_text(f"include {makefile}\nsaid:\n\t@echo $$LOGNAME; dvc version\n")
 
     def make(**more: str) -> list[str]:
         command = (*AS_USER, "make", "-s", "-f", "own.mk", "said")
