@@ -107,10 +107,12 @@ def page(runs: Runs, params: Mapping[str, Any]) -> str:
     """Returns the page for the finished runs.
 
     Args:
-        runs: the finished runs by `<model> <seed> <condition>`; each has its measurements by model as `measured`.
+        runs: the finished runs by `<model> <seed> <condition>`; each has its `machine`, and its
+            measurements by model as `measured`.
         params: the content of `demo/params.yaml`.
     """
-    parts = [_HEAD.format(machine=machine(), runs=_count(runs), full=SEEDS * len(CONDITIONS))]
+    trained_on = " and ".join(sorted({run["machine"] for run in runs.values()})) or machine()
+    parts = [_HEAD.format(machine=trained_on, runs=_count(runs), full=SEEDS * len(CONDITIONS))]
     for figure in FIGURES:
         found = {condition: _values(runs, figure, condition) for condition in CONDITIONS}
         wanted = params[figure.model][figure.wanted]

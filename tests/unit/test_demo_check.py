@@ -156,7 +156,8 @@ def test_the_page_is_of_the_runs_that_there_are():
         "clip": {"garment_recall_at1": 60.0, "scene_recall_at1": 70.0},
         "captioner": {"mean": 97.0, "min": 91.2, "worst": "scene.shape", "apart_min": 1.0},
     }
-    text = page({f"captioner 4 {FOUND.name}": {"measured": measured}}, PARAMS)
+    text = page({f"captioner 4 {FOUND.name}": {"machine": "a processor", "measured": measured}}, PARAMS)
+    assert "Machine: a processor. " in text
     assert "1 of captioner, 1 of clip, 0 of encoder, 0 of blip, 0 of blip2" in text
     assert "| as found, 1 thread | 1 | 91.2 | 91.2 | 91.2 | 85 | 4: 91.2 |" in text
     assert "| as found, 1 thread | 1 | 60 | 60 | 60 | 20 | 4: 60 |" in text
