@@ -22,13 +22,13 @@ def settings(
     from spn4cir.config.load import find_merged, find_project
     from spn4cir.config.pair_settings import describe_pair
 
+    lines = [
+        (f"{key}: {value}", origin) for key, value, origin in describe_pair(*find_merged(Path.cwd()), dataset, family)
+    ]
     if (project := find_project(Path.cwd())) is None:
         print("# no params.yaml in reach: the settings that the package ships")
     else:
         print(f"# {project / 'params.yaml'}")
-    lines = [
-        (f"{key}: {value}", origin) for key, value, origin in describe_pair(*find_merged(Path.cwd()), dataset, family)
-    ]
     width = min(60, max(len(line) for line, _ in lines))
     for line, origin in lines:
         print(f"{line:<{width}}  # {origin}")
