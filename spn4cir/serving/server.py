@@ -109,5 +109,12 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     gc.freeze()  # objects loaded so far stay; collecting them again would delay searches and the stop
     Server(config).run(sockets=[claimed])
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Returns false for the error that the page's framework raises when a client leaves before its answer begins."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, RuntimeError) and str(error) == "No response returned.")
