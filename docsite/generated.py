@@ -91,8 +91,15 @@ def _contents(module: str, root: Path) -> str:
     if not path.is_file():
         raise InputError(f"'{module}' is no module; correct the mark in the page")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    title = f"**[`{module}`](../../{path.relative_to(root).as_posix()})**: {_summary(tree)}\n\n"
-    return title + "".join(f"- `{node.name}`: {_summary(node)}\n" for node in _public(tree))
+    title = f"{_anchor(module)}**[`{module}`](../../{path.relative_to(root).as_posix()})**: {_summary(tree)}\n\n"
+    return title + "".join(
+        f"- {_anchor(f'{module}.{node.name}')}`{node.name}`: {_summary(node)}\n" for node in _public(tree)
+    )
+
+
+def _anchor(name: str) -> str:
+    """Returns the anchor that mkdocstrings gives a name in the site, so that links work in the committed page too."""
+    return f'<a id="{name}"></a>'
 
 
 def _public(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef]:

@@ -20,7 +20,7 @@ def test_the_pages_are_up_to_date(tmp_path):
 
 def test_every_module_is_summarised_once():
     pages = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
-    linked = re.findall(r"^\*\*\[`(spn4cir\S*)`\]\(\.\./\.\./(\S+)\)", pages, re.MULTILINE)
+    linked = re.findall(r"^<a id=\S+></a>\*\*\[`(spn4cir\S*)`\]\(\.\./\.\./(\S+)\)", pages, re.MULTILINE)
     paths = [path for _, path in linked]
     assert sorted(paths) == sorted(
         str(path.relative_to(DOCS.parent)) for path in (DOCS.parent / "spn4cir").rglob("*.py")
@@ -28,11 +28,22 @@ def test_every_module_is_summarised_once():
     assert set(other_modules(DOCS)) < {name for name, _ in linked}
 
 
+def test_links_to_names_of_the_code_work_in_the_committed_pages():
+    links = {
+        link
+        for path in DOCS.rglob("*.md")
+        for link in re.findall(r"\]\(reference/(\w+\.md)#(spn4cir[\w.]*)\)", path.read_text())
+    }
+    assert len(links) > 5
+    for page, name in links:
+        assert f'<a id="{name}"></a>' in (DOCS / "reference" / page).read_text(), f"{page}#{name}"
+
+
 def test_the_text_after_a_mark_is_replaced_and_the_rest_of_the_page_kept():
     page = "# A\n\n<!-- module spn4cir.errors -->\n\n<!-- help of inspect -->\noutdated line\n<!-- end -->\n\nafter\n"
     written = generate(page, DOCS)
     assert written == generate(written, DOCS)
-    assert "- `InputError`: A bad input" in written
+    assert '- <a id="spn4cir.errors.InputError"></a>`InputError`: A bad input' in written
     assert "Usage: spn4cir inspect [OPTIONS]" in written
     assert "outdated line" not in written
     assert written.startswith("# A\n\n<!-- module")
