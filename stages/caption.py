@@ -23,7 +23,10 @@ Written = tuple[str, dict[str, str], published.Origin]
 
 
 def main(job: Job) -> None:
-    """Writes `data/caption/<dataset>/`: one file for each word count (and part of the pool), and `source.json`."""
+    """Writes `data/caption/<dataset>/`: one file for each word count (and part of the pool), and `source.json`.
+
+    Without a captioner, no captions are made.
+    """
     settings = of_dataset(job.params.caption, job.dataset, "caption")
     wanted = caption_files(job, settings)
     written = _make if settings.source == "make" else _take
@@ -49,6 +52,8 @@ def _take(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Pa
 def _make(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:
     """Captions the images of each file; the model is loaded once, and only if a caption is missing."""
     source = of_dataset(job.params.models, job.dataset, "models").captioner
+    if source is None:
+        return
     device = choose_device(job.params.machine.device)
     dtype = dtype_of(settings.dtype, device)
     model = str(job.model("captioner", source)) if isinstance(source, LocalModel) else source.hub

@@ -1,38 +1,49 @@
 """match: partners of every unique image in the rank windows of the families that `run` selects."""
 
+from pathlib import Path
+
 from spn4cir.config.params import of_dataset
 from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.positives.dedup import read_optimized_images
-from spn4cir.positives.matching import match
+from spn4cir.positives.matching import Matched, match
 from spn4cir.positives.partners import write_partners
-from spn4cir.positives.rank_samples import write_samples
+from spn4cir.positives.rank_samples import RankSamples, write_samples
 from spn4cir.positives.unicom import load_unicom
+from spn4cir.types import UniqueImages
 from stages.common import Job, run
 from stages.work import clear_others, code_hash, listing_hash, work_folder
 
 
 def main(job: Job) -> None:
-    """Writes `data/match/<dataset>/{partners.parquet, ranks.json}`."""
-    settings = of_dataset(job.params.match, job.dataset, "match")
-    models = of_dataset(job.params.models, job.dataset, "models")
-    windows = [job.of_family(settings.window, "match.{}.window", family) for family in job.params.run.models]
+    """Writes `data/match/<dataset>/{partners.parquet, ranks.json}`; without an encoder, both contain no images."""
+    source = of_dataset(job.params.models, job.dataset, "models").encoder
     layout = job.layout()
     unique = read_optimized_images(job.dedup_file, layout.image_path)
-    encoder = job.model("encoder", models.encoder)
+    if source is None:
+        found, samples = Matched([], RankSamples(len(unique.gallery), ()))
+    else:
+        found, samples = _match(job, unique, job.model("encoder", source), layout.root)
+    write_partners(found, unique.gallery, job.place("match") / "partners.parquet")
+    write_samples(samples, job.place("match") / "ranks.json")
+
+
+def _match(job: Job, unique: UniqueImages, encoder: Path, root: Path) -> Matched:
+    settings = of_dataset(job.params.match, job.dataset, "match")
+    windows = [job.of_family(settings.window, "match.{}.window", family) for family in job.params.run.models]
     device = choose_device(job.params.machine.device)
     work = work_folder(
         job.work("match"),
         {
             "encoder": file_hash(encoder),
-            "images": [file_hash(job.dedup_file), listing_hash(layout.root)],
+            "images": [file_hash(job.dedup_file), listing_hash(root)],
             "batch_size": settings.batch_size,
             "code": code_hash(job, "match"),
             "device": device.type,
         },
     )
     clear_others(work)
-    found, samples = match(
+    return match(
         unique,
         load_unicom(encoder),
         windows=windows,
@@ -44,8 +55,6 @@ def main(job: Job) -> None:
         sampled=job.params.report.windows,
         work=work,
     )
-    write_partners(found, unique.gallery, job.place("match") / "partners.parquet")
-    write_samples(samples, job.place("match") / "ranks.json")
 
 
 if __name__ == "__main__":

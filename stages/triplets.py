@@ -18,6 +18,8 @@ def main(job: Job) -> None:
     out = job.place("triplets") / origin.name
     if settings.source == "make":
         write_json(out, [origin.record(each) for each in _written(job, origin)])
+    elif settings.source == "none":
+        write_json(out, [])
     else:
         path, source = published.find(job, settings.source, origin.place, settings.hub)
         origin.read(path)

@@ -21,6 +21,7 @@ def conflicts(params: Params) -> Iterator[str]:
         for family in families:
             yield from _pair_conflicts(params, dataset, family)
     yield from _base_models(params)
+    yield from _generated(params)
     yield from _repeated(params)
     yield from _run_data_sets(params)
     yield from _run_benchmarks(params)
@@ -64,6 +65,42 @@ def _pair_conflicts(params: Params, dataset: str, family: str) -> Iterator[str]:
         yield f"bank.{dataset}.{family}.images: {pool} draws triplets of the pool's images; set it to generated"
     if triplets is not None and triplets.refer:
         yield f"triplets.{dataset}.{family}.refer: no annotated triplet names an image of {pool}; set it to false"
+
+
+def _generated(params: Params) -> Iterator[str]:
+    """Yields pairs that train on generated triplets without a source of them, or without the models that make them."""
+    for dataset, families in params.triplets.items():
+        for family, triplets in families.items():
+            key = f"triplets.{dataset}.{family}.source"
+            if triplets.source == "none" and (needing := _needing_generated(params, dataset, family)):
+                yield f"{key}: none generates no triplets, which {needing} needs; set it to annotated, or {key} to make"
+            runs = dataset in params.run.datasets and family in params.run.models
+            if runs and triplets.source == "make" and (absent := _absent_model(params, dataset, family)):
+                yield f"{key}: make needs models.{dataset}.{absent}, which is null; set it, or {key} to none"
+
+
+def _absent_model(params: Params, dataset: str, family: str) -> str:
+    """Returns the name of a model that the generation of triplets needs and that is null; empty if there is none."""
+    models, caption = params.models.get(dataset), params.caption.get(dataset)
+    if models is None or caption is None:
+        return ""
+    if models.captioner is None and caption.source == "make":
+        return "captioner"
+    return "encoder" if models.encoder is None and family not in caption.pool else ""
+
+
+def _needing_generated(params: Params, dataset: str, family: str) -> str:
+    """Returns the key of a setting that asks for generated triplets; empty if there is none."""
+    sections: Mapping[str, tuple[_Families, str]] = {
+        "checkpoint": (params.checkpoint, "positives"),
+        "bank": (params.bank, "images"),
+        "train": (params.train, "positives"),
+    }
+    for section, (entries, key) in sections.items():
+        settings = entries.get(dataset, {}).get(family)
+        if settings is not None and getattr(settings, key) != "annotated":
+            return f"{section}.{dataset}.{family}.{key}"
+    return ""
 
 
 def _base_models(params: Params) -> Iterator[str]:

@@ -107,10 +107,13 @@ class LocalModel(Settings):
 
 
 class Models(Settings):
-    """The source of each model of a data set; a local tokenizer is in the folder of each family's model."""
+    """The source of each model of a data set; a local tokenizer is in the folder of each family's model.
 
-    captioner: HubModel | LocalModel
-    encoder: LocalModel
+    Without a captioner (null), no captions are made; without an encoder (null), no partners are found.
+    """
+
+    captioner: HubModel | LocalModel | None
+    encoder: LocalModel | None
     tokenizer: HubModel | LocalModel
     stage1: dict[str, HubModel | LocalModel | OpenClipModel]
 

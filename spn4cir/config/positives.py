@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from spn4cir.config.base import FromHub, Origin, Positive, Published, Settings
+from spn4cir.config.base import FromHub, HubFile, Origin, Positive, Published, Settings
 
 
 def _whole_ranks(window: Any) -> Any:
@@ -81,9 +81,14 @@ class Match(Settings):
         return self
 
 
-class Triplets(Published):
-    """Settings of generated triplets; `sample` is the number of triplets that are kept at random, null keeps all."""
+class Triplets(FromHub):
+    """Settings of generated triplets; `sample` is the number of triplets that are kept at random, null keeps all.
 
+    With the source `none`, no triplets are generated.
+    """
+
+    source: Origin | Literal["none"]
+    hub: HubFile | None
     refer: bool
     templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
     sample: Positive | None

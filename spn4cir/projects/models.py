@@ -8,7 +8,7 @@ from spn4cir.config.params import PARAMS_FILE, HubModel, LocalModel, OpenClipMod
 from spn4cir.files import atomic_file, atomic_folder
 
 PLACEHOLDER = "PLACEHOLDER.md"
-Source = HubModel | LocalModel | OpenClipModel
+Source = HubModel | LocalModel | OpenClipModel | None
 
 
 def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
@@ -57,6 +57,8 @@ def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> No
         text = f"The Hugging Face hub serves {source.hub}; no files are needed here."
     elif isinstance(source, OpenClipModel):
         text = f"open_clip serves {source.open_clip} ({source.tag}); no files are needed here."
+    elif source is None:
+        text = "The data set has no such model, so no triplets are generated."
     else:
         text = f"Put {'the files of the model' if source.local == '.' else source.local} here."
     text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} names its content.\n"

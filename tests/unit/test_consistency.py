@@ -47,6 +47,17 @@ def undefined(section: str) -> Edit:
     return lambda content: content[section].update(nowhere=content[section]["demo_fiq"])
 
 
+def model(dataset: str, kind: str) -> Edit:
+    return lambda content: content["models"][dataset].update({kind: None})
+
+
+def without_generated(content: dict[str, Any]) -> None:
+    """The settings of a pair that trains on its annotations alone, without a captioner and an encoder."""
+    content["models"]["demo_fiq"].update(captioner=None, encoder=None)
+    content["triplets"]["demo_fiq"]["clip"].update(source="none")
+    content["train"]["demo_fiq"]["clip"].update(positives="annotated")
+
+
 def window(value: Any) -> Edit:
     return lambda content: content["match"]["fiq"]["window"].update(clip=value)
 
@@ -112,6 +123,22 @@ def window(value: Any) -> Edit:
             (undefined(section), rf"{section}: 'nowhere' is not in datasets \(.*demo_fiq.*\); add")
             for section in SECTIONS
         ),
+        (
+            entry("triplets", "fiq", "clip", source="none"),
+            r"triplets\.fiq\.clip\.source: none generates no triplets, which train\.fiq\.clip\.positives needs",
+        ),
+        (
+            entry("triplets", "fiq", "zs", source="none"),
+            r"triplets\.fiq\.zs\.source: none generates no triplets, which checkpoint\.fiq\.zs\.positives needs",
+        ),
+        (
+            model("demo_fiq", "captioner"),
+            r"triplets\.demo_fiq\.clip\.source: make needs models\.demo_fiq\.captioner, which is",
+        ),
+        (
+            model("demo_cirr", "encoder"),
+            r"triplets\.demo_cirr\.clip\.source: make needs models\.demo_cirr\.encoder, which is",
+        ),
         (window([0.4, 1.2]), r"window\.clip of shares is \[lo, hi\) with 0 <= lo < hi <= 1, got \[0\.4, 1\.2\]"),
         (window([0.8, 0.4]), r"window\.clip of shares"),
         (window([-0.5, 0.4]), r"window\.clip of shares"),
@@ -151,6 +178,8 @@ def test_windows_are_ranks_or_shares(value: Any, read: Any) -> None:
         run(benchmarks=[{"name": "circo", "weights": "demo_cirr"}, {"name": "genecis", "weights": "demo_fiq"}]),
         run(benchmarks=[{"name": "circo", "weights": name} for name in ("demo_cirr", "demo_fiq")]),
         run(datasets=[], submit=[]),
+        without_generated,
+        model("fiq", "captioner"),  # it is not in run.datasets
         lambda content: content["train"]["fiq"].pop("blip"),
     ],
 )

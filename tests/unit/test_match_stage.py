@@ -13,6 +13,7 @@ import stages.match
 from spn4cir.config.load import load_params
 from spn4cir.config.positives import Window
 from spn4cir.errors import InputError
+from spn4cir.positives.rank_samples import RankSamples, read_samples
 from spn4cir.positives.unicom import Unicom, UnicomSizes
 from stages.common import Job
 from tests.helpers.layouts import write_cirr
@@ -88,3 +89,11 @@ def test_a_family_without_a_window_is_named(job: Job) -> None:
         InputError, match=r"match\.demo_cirr\.window\.blip is not set \(families there: clip, tgcir, zs\)"
     ):
         match(job, "blip")
+
+
+def test_without_an_encoder_no_partners_are_found(job: Job) -> None:
+    models = job.params.models["demo_cirr"].model_copy(update={"encoder": None})
+    stages.match.main(Job(job.params.model_copy(update={"models": {"demo_cirr": models}}), "demo_cirr"))
+    assert pq.read_table("data/match/demo_cirr/partners.parquet").num_rows == 0
+    assert read_samples(Path("data/match/demo_cirr/ranks.json")) == RankSamples(24, ())
+    assert CountingUnicom.encoded == 0
