@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from spn4cir.config.defaults import DEFAULTS
 from spn4cir.errors import InputError
+from spn4cir.projects.set_values import compose, set_values
 
 # Settings that belong to one data set or benchmark and are not copied to another.
 OWN = ("annotations", "table", "categories", "tasks", "hub")
@@ -98,28 +97,11 @@ def set_run(text: str, lists: Mapping[str, Sequence[str]], place: str) -> str:
     for name in lists:
         if not isinstance(entries.get(name, (None, None))[1], SequenceNode):
             raise InputError(f"{place}: run.{name}: expected a list; write it as [], then run again")
-    nodes = sorted((entries[name] for name in lists), key=lambda node: -node[0].start_mark.index)
-    for key, value in nodes:
-        text = f"{text[: key.end_mark.index]}: [{', '.join(lists[key.value])}]{text[_content_end(value) :]}"
-    return text
-
-
-def _content_end(node: Node) -> int:
-    """Returns the index after a node's content; the end mark of a block node includes the comments that follow."""
-    while isinstance(node, SequenceNode | MappingNode) and not node.flow_style and node.value:
-        node = node.value[-1] if isinstance(node, SequenceNode) else node.value[-1][1]
-    end: int = node.end_mark.index
-    return end
+    return set_values(text, {("run", name): names for name, names in lists.items()}, place)
 
 
 def _sections(text: str, place: str) -> list[tuple[Node, MappingNode]]:
-    try:
-        root = YAML().compose(text)
-    except YAMLError as error:
-        raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
-    if not isinstance(root, MappingNode):
-        raise InputError(f"{place}: contains no sections; use the params.yaml of this project")
-    return [(key, section) for key, section in root.value if isinstance(section, MappingNode)]
+    return [(key, section) for key, section in compose(text, place).value if isinstance(section, MappingNode)]
 
 
 def _copy_block(

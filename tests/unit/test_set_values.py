@@ -1,0 +1,76 @@
+"""Single values of params.yaml: what is set, and that nothing else changes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from spn4cir.config.load import parse_params
+from spn4cir.errors import InputError
+from spn4cir.projects.set_values import KeyPath, set_values
+
+ROOT = Path(__file__).parents[2]
+TEXT = """\
+# Above.
+run:
+  models: [clip]   # remark
+  names:
+    - a
+    - b
+# Between.
+train:
+  mine:
+    clip: {lr: 1.0, batch_size: 64}   # 64
+    zs: {}
+match: {mine: {window: {clip: [400, 800]}}}
+last:
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("run", "models"), ["zs", "clip"], "  models: [zs, clip]   # remark"),
+        (("run", "names"), [], "  names: []"),
+        (("train", "mine", "clip", "batch_size"), 8, "    clip: {lr: 1.0, batch_size: 8}   # 64"),
+        (("train", "mine", "clip", "epochs"), 2, "    clip: {lr: 1.0, batch_size: 64, epochs: 2}   # 64"),
+        (("train", "mine", "zs", "deep", "epochs"), 2, "    zs: {deep: {epochs: 2}}"),
+        (("train", "mine", "blip"), {"a": None}, "    blip: {a: null}"),
+        (("match", "mine", "window", "clip"), [0.4, 0.8], "match: {mine: {window: {clip: [0.4, 0.8]}}}"),
+        (("last",), "a b", 'last: "a b"'),
+        (("new",), "no", 'new: "no"'),
+    ],
+)
+def test_one_value_is_set_and_every_other_line_stays(path: KeyPath, value: Any, line: str) -> None:
+    changed = set_values(TEXT, {path: value}, "p")
+    assert line in changed.splitlines()
+    gone = set(TEXT.splitlines()) - set(changed.splitlines())
+    assert len(gone) <= (3 if path == ("run", "names") else 1)
+    read = YAML(typ="safe").load(changed)
+    for name in path:
+        read = read[name]
+    assert read == value
+
+
+def test_values_of_the_projects_own_file_are_read_back() -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    window, epochs = ("match", "fiq", "window", "clip"), ("checkpoint", "fiq", "zs", "train", "epochs")
+    changed = set_values(text, {window: [0.4, 0.8], epochs: 3, ("models", "fiq", "captioner"): None}, "p")
+    params = parse_params(changed, "p")
+    assert params.match["fiq"].window["clip"] == (0.4, 0.8)
+    assert params.checkpoint["fiq"]["zs"].train.epochs == 3
+    assert params.models["fiq"].captioner is None
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "message"),
+    [
+        (TEXT, ("last", "a"), "p: last: expected keys with values; write it as {}"),
+        ("a: &x {b: 1}\nc: *x\n", ("c", "b"), r"p: c\.b: is written elsewhere"),
+        ("- a\n", ("a",), "p: contains no sections"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused(text: str, path: KeyPath, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        set_values(text, {path: 1}, "p")
