@@ -38,7 +38,7 @@ class Folder(AnnotatedRows):
     _captions_rule: ClassVar[str] = "the one text as written"
     _gallery_rule: ClassVar[str] = "all images of the folder"
     _absent: ClassVar[str] = f"is not an image of the folder: write its path from there, ending in {EXPECTED_ENDINGS}"
-    _to_state: ClassVar[str] = "a column 'split' overrides this"
+    _to_state: ClassVar[str] = "to choose other rows, write val in their column 'split'"
 
     @property
     def _query_source(self) -> str:

@@ -1,7 +1,6 @@
 """Galleries of the images in a folder, named by their paths. This module does not import torch."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
 from spn4cir.images.endings import EXPECTED_ENDINGS, is_image, passed_over, passed_over_line
+from spn4cir.progress import say_once
 from spn4cir.types import Gallery
 
 
@@ -29,13 +29,13 @@ def folder_gallery(folder: Path) -> Gallery:
     """Returns the images in a folder and its subfolders, named by their relative paths and sorted by name.
 
     An image is a file with an ending of `spn4cir.images.endings`. Names that begin with a dot are skipped, links are
-    followed. A line on stderr reports the number of skipped files, by ending.
+    followed. A line on stderr, once in a process, reports the number of skipped files, by ending.
 
     Raises InputError if the folder does not exist or contains no image.
     """
     found = require_images(folder)
     if line := passed_over_line(found.passed):
-        print(f"{folder}: {line}", file=sys.stderr)
+        say_once(f"{folder}: {line}")
     return Gallery(tuple(found.names), tuple(folder / name for name in found.names))
 
 

@@ -15,10 +15,12 @@ from spn4cir.files import atomic_file
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import images_lines
 from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
+from spn4cir.projects.fit_settings import describe, fit_copied, misfits, written
 from spn4cir.projects.hub_tables import fetch_tables
 from spn4cir.projects.inspect_folder import Contents, generated_families, inspect_folder
 from spn4cir.projects.models import PLACEHOLDER, add_models
 from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
+from spn4cir.projects.set_values import set_values
 
 _NO_POOL = """\
 No pool. The family `zs_cc` draws its triplets from a CC3M folder that is linked here: give it to add-dataset by --pool.
@@ -72,13 +74,15 @@ def add_dataset(
     linked = is_linked(place, folder)
     extended, params = _extend(text, other, name, layout, options)
     contents, remarks = inspect_folder(params, name, folder)
+    if name not in parse_params(text, PARAMS_FILE).datasets:
+        extended, params = _fit(extended, name, contents)
     families = () if contents.triplets else generated_families(params, name)
     lists = _run_lists(name, contents, families)
     if chosen:
         extended = set_run(extended, {**lists, "benchmarks": []}, PARAMS_FILE)
         params = parse_params(extended, PARAMS_FILE)
     pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
-    wanted = list(add_models(project / "data" / "models", params, name, other))
+    wanted = list(add_models(project / "data" / "models", params, name, other, families or params.run.models))
     if not linked:
         link(place, folder)
     _add_pool(project / "data" / "pool" / name, pool)
@@ -87,8 +91,9 @@ def add_dataset(
             temporary.write_bytes(extended.encode())
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
     checked = _check(params, name, folder) if check else []
-    attention = _attention([*wanted, *remarks, *_outside(name, folder, options)])
-    described = [*parts_lines("datasets", name, options), *_describe(contents)]
+    attention = _attention([*wanted, *remarks, *_too_large(params, name, contents), *_outside(name, folder, options)])
+    fitted = _fitted_lines(params, name, other, contents)
+    described = [*parts_lines("datasets", name, options), *_describe(contents), *fitted]
     return "\n".join([found, *described, *pooled, *checked, *attention, *_next_steps(project, name, lists, chosen)])
 
 
@@ -159,6 +164,24 @@ def _extend(text: str, other: str, name: str, layout: str, options: dict[str, An
     if (found := params.datasets[name].layout) != layout:
         raise InputError(f"{PARAMS_FILE}: data set '{name}' has layout {found}, not {layout}; choose another name")
     return text, params
+
+
+def _fit(text: str, name: str, contents: Contents) -> tuple[str, Params]:
+    """Returns the text of `params.yaml` in which the settings of `name` fit the folder, and its parsed settings."""
+    found = misfits(parse_params(text, PARAMS_FILE), name, contents)
+    text = set_values(text, {each.path: each.fitting for each in found}, PARAMS_FILE)
+    return text, parse_params(text, PARAMS_FILE)
+
+
+def _fitted_lines(params: Params, name: str, other: str, contents: Contents) -> list[str]:
+    """Returns the report lines about copied settings that were replaced, also for a data set that was added earlier."""
+    found = [each for each in fit_copied(params, name, other, contents) if written(each.path, params) == each.fitting]
+    return [f"  {'settings':<12}{line}" for line in describe(found)]
+
+
+def _too_large(params: Params, name: str, contents: Contents) -> list[str]:
+    """Returns remarks on settings that do not fit; those of a new data set fit."""
+    return [f"set {line}" for line in describe(misfits(params, name, contents))]
 
 
 def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list[str]:

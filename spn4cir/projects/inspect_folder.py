@@ -1,7 +1,7 @@
-"""Reports the contents of a data folder, and faults of it or its settings that would stop the pipeline later."""
+"""Reports the contents of a data folder, and faults of it that would stop the pipeline later."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,6 @@ from spn4cir.config.params import Params, of_dataset
 from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
-
-# The published windows of FashionIQ and CIRR begin and end at about these shares of their unique images.
-_WINDOW_SHARE = [0.4, 0.8]
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def inspect_folder(params: Params, name: str, folder: Path) -> tuple[Contents, l
         skipping = open_layout(settings.layout, folder, "skip", settings.options)
         contents = _count(skipping, settings.layout, scope)
         faults = [f"with datasets.{name}.missing: error the pipeline will stop: {error}"]
-    return contents, [*faults, *_link_remarks(folder), *_setting_remarks(params, name, contents)]
+    return contents, [*faults, *_link_remarks(folder)]
 
 
 def _count(layout: Layout, name: str, scope: Literal["split", "triplets"]) -> Contents:
@@ -105,41 +102,6 @@ def _inner_links(folder: Path) -> Iterator[Path]:
         for name in sorted(folders):
             if (path := Path(place, name)).is_symlink():
                 yield path
-
-
-def _setting_remarks(params: Params, name: str, contents: Contents) -> Iterator[str]:
-    """Yields remarks on copied settings that are too large for this data set.
-
-    Without annotations, only settings of the families that need none are checked.
-    """
-    families = tuple(params.train.get(name, {})) if contents.triplets else generated_families(params, name)
-    windows = of_dataset(params.match, name, "match").window
-    for family in families:
-        window = windows.get(family)
-        if window is not None and window[0] >= contents.images:
-            yield (
-                f"match.{name}.window.{family}: {list(window)} begins beyond the {contents.images} training images; "
-                f"set it to {_WINDOW_SHARE} (shares of the images, about those of the published windows), or to null"
-            )
-    yield from _batch_remarks(params, name, contents, families)
-
-
-def _batch_remarks(params: Params, name: str, contents: Contents, families: Sequence[str]) -> Iterator[str]:
-    """Yields remarks on batch sizes that exceed the number of triplets of an epoch."""
-    limit = f"{contents.triplets} annotated training triplets"
-    if not contents.triplets:
-        limit = f"{contents.images} images that triplets are generated from"
-    most = contents.triplets or contents.images
-    for family in families:
-        stage1 = params.checkpoint.get(name, {}).get(family)
-        if stage1 is not None and stage1.source == "train" and stage1.train.batch_size > most:
-            yield _too_large(f"checkpoint.{name}.{family}.train.batch_size", stage1.train.batch_size, limit)
-        if (size := params.train[name][family].batch_size) > most:
-            yield _too_large(f"train.{name}.{family}.batch_size", size, limit)
-
-
-def _too_large(key: str, size: int, limit: str) -> str:
-    return f"{key}: {size} exceeds the {limit}; lower it"
 
 
 def generated_families(params: Params, name: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Makes the folders of a data set's models: copies local models, and reports those that the user must add."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from spn4cir.config.params import PARAMS_FILE, HubModel, LocalModel, OpenClipModel, Params, of_dataset
@@ -11,8 +11,16 @@ PLACEHOLDER = "PLACEHOLDER.md"
 Source = HubModel | LocalModel | OpenClipModel | None
 
 
-def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
-    """Makes the folders of the models, copies local files from `other`, and yields remarks on files to add."""
+def add_models(models: Path, params: Params, name: str, other: str, families: Collection[str]) -> Iterator[str]:
+    """Makes the folders of the models, copies local files from `other`, and yields remarks on files to add.
+
+    Args:
+        models: the folder `data/models`.
+        params: the settings.
+        name: the data set.
+        other: the data set whose local models are copied.
+        families: the families to run; files of other families are not asked for.
+    """
     own = of_dataset(params.models, name, "models")
     sources: dict[str, Source] = {"captioner": own.captioner, "encoder": own.encoder}
     sources |= {f"stage1/{family}": source for family, source in own.stage1.items()}
@@ -21,7 +29,7 @@ def add_models(models: Path, params: Params, name: str, other: str) -> Iterator[
         if isinstance(source, LocalModel):
             if _has_model(folder, source) or _copy_model(models / other / kind, folder, source):
                 continue
-            if kind.startswith("stage1/") and kind.removeprefix("stage1/") not in params.run.models:
+            if kind.startswith("stage1/") and kind.removeprefix("stage1/") not in families:
                 _write_placeholder(folder, kind, source, name)
                 continue
             what = "the model's files" if source.local == "." else source.local

@@ -17,6 +17,8 @@ from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.projects.add_benchmark import add_benchmark
 from spn4cir.projects.add_dataset import PLACEHOLDER, add_dataset
+from spn4cir.projects.fit_settings import misfits
+from spn4cir.projects.inspect_folder import Contents
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files
@@ -59,7 +61,7 @@ def test_one_step_links_copies_models_and_settings(project, images):
     assert (project / "data" / "raw" / "mine").readlink() == images
     params = load_params(project / "params.yaml")
     assert params.datasets["mine"] == params.datasets["demo_cirr"]
-    for section in ("models", "dedup", "caption", "match", "triplets", "checkpoint", "bank", "train", "validate_"):
+    for section in ("models", "dedup", "caption", "triplets", "bank", "validate_"):
         assert getattr(params, section)["mine"] == getattr(params, section)["demo_cirr"]
     files = tree(project / "data" / "models" / "mine")
     assert {place: content for place, content in files.items() if PLACEHOLDER not in place} == {
@@ -79,7 +81,7 @@ def test_the_published_settings_are_the_default(project, tmp_path):
     root = write_fashioniq(tmp_path / "fashion", suffix=".jpg")
     report = add_dataset(project, "mine", "fashioniq", root, None)
     params = load_params(project / "params.yaml")
-    assert params.train["mine"] == params.train["fiq"]
+    assert params.triplets["mine"] == params.triplets["fiq"]
     assert "settings of fiq" in report
 
 
@@ -136,10 +138,29 @@ def test_without_a_test_split_nothing_is_submitted(project, images):
     assert "-S 'run.submit=[]'" in report
 
 
-def test_a_window_beyond_the_images_is_reported_with_a_valid_proposal(project, images):
+def test_settings_that_do_not_fit_a_small_folder_are_replaced(project, images):
+    """The report of a second run is the same."""
     report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
-    assert "match.mine.window.clip: [400, 800] begins beyond the 18 training images; set it to [0.4, 0.8]" in report
-    assert "train.mine.clip.batch_size: 64 exceeds the 18 annotated training triplets" in report
+    for line in (
+        "match.mine.window.{clip,tgcir}: [0.4, 0.8] instead of [400, 800], which begins beyond the 18 training images",
+        "train.mine.{clip,tgcir,blip,blip2}.batch_size: 8 instead of 64, which exceeds the 18 annotated training",
+        "checkpoint.mine.zs.train.batch_size: 4 instead of 32, which exceeds half of the 18 images that triplets are",
+    ):
+        assert f"  settings    {line}" in report
+    params = load_params(project / "params.yaml")
+    assert params.match["mine"].window["tgcir"] == (0.4, 0.8)
+    assert params.train["mine"]["clip"].batch_size == 8
+    assert params.checkpoint["mine"]["zs"].train.batch_size == 4
+    assert params.train["mine"]["zs_cc"].batch_size == 64, "of the pool's images"
+    assert misfits(params, "mine", Contents(18, 18, {}, 0, None, "")) == []
+
+
+def test_settings_of_a_known_data_set_are_reported_and_stay(project, images):
+    before = (project / "params.yaml").read_text()
+    report = add_dataset(project, "cirr", "cirr", images, None)
+    assert "- set match.cirr.window.{clip,tgcir}: [0.4, 0.8] instead of [10000, 15000], which begins beyond" in report
+    assert "  settings " not in report
+    assert (project / "params.yaml").read_text() == before
 
 
 def test_a_missing_image_is_reported_and_the_rest_counted(project, images, capsys):
@@ -314,7 +335,7 @@ def test_a_folder_of_images_alone_is_for_recipes_that_need_no_annotations(projec
     assert "set run.datasets: [mine], run.submit: [] and run.models: [zs] (add-dataset --run does so), then:" in report
     assert "match.mine.window" not in report, "zs draws any other image"
     assert "dvc exp run -S 'run.datasets=[mine]' -S 'run.submit=[]' -S 'run.models=[zs]'" in report
-    assert "train.mine.zs.batch_size: 64 exceeds the 8 images that triplets are generated from" in report
+    assert "settings    train.mine.zs.batch_size: 2 instead of 64, which exceeds half of the 8 images" in report
     assert "train.mine.clip.batch_size" not in report
     assert load_params(project / "params.yaml").datasets["mine"].options == {}
 
@@ -346,14 +367,15 @@ def test_a_folder_of_images_alone_is_run_with_the_families_that_need_no_annotati
 
 
 def test_the_entries_contain_what_differs_from_the_defaults(project, images):
-    """The new entries have the lines of the other data set's."""
+    """The new entries have the lines of the other data set's, but for values that do not fit the folder."""
     add_dataset(project, "mine", "cirr", images, "demo_cirr")
     written = YAML(typ="safe").load(project / "params.yaml")
     assert "mine" not in written["defaults"]
     for section in (*SHARED, *BY_FAMILY):
-        if section != "benchmarks":
+        if section not in ("benchmarks", "match", "checkpoint", "train"):
             assert written[section]["mine"] == written[section]["demo_cirr"]
     assert written["validate"]["mine"]["clip"] == {}
+    assert written["train"]["mine"]["clip"] == written["train"]["demo_cirr"]["clip"] | {"batch_size": 8}
 
 
 def test_annotations_are_set_by_their_path_from_the_folder(project, tmp_path):
@@ -443,3 +465,14 @@ def test_a_benchmark_that_will_not_do_writes_nothing(project, tmp_path, name, la
     with pytest.raises(InputError, match=message):
         add_benchmark(project, name, layout, write_circo(tmp_path / "circo"), like)
     assert state(project) == before
+
+
+def test_a_file_of_a_family_that_does_not_run_is_not_asked_for(project, tmp_path, capsys):
+    """Without annotations, zs runs: it needs the encoder, and no stage-1 file. Other files are reported once."""
+    for number in range(8):
+        draw(tmp_path / "shop" / f"{number}.png", number)
+    (tmp_path / "shop" / "notes.txt").touch()
+    report = add_dataset(project, "mine", "folder", tmp_path / "shop", None)
+    assert "put FP16-ViT-L-14.pt into" in report
+    assert "fiq_stage1.pt" not in report
+    assert capsys.readouterr().err.count("passed over 1 file") == 1

@@ -392,7 +392,10 @@ def test_a_csv_without_rows_for_validation(
     sentence = f"6 of 60 rows are split val: {LOT.format(0.1)}"
     assert content["counts"]["assigned"] == {"val": {"rows": 6, "of": 60}}
     assert content["protocol"]["splits"] == sentence
-    assert capsys.readouterr().err == f"{shop}/a.csv: {sentence}; a column 'split' overrides this\n"
+    assert (
+        capsys.readouterr().err
+        == f"{shop}/a.csv: {sentence}; to choose other rows, write val in their column 'split'\n"
+    )
 
 
 def test_a_csv_with_the_words_of_the_hub(shop: Path) -> None:
