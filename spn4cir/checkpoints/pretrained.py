@@ -175,12 +175,24 @@ def _load_folder(name: PretrainedName) -> Any:
     """Loads the model of a folder in open_clip's form, or of a repository: the files of one commit, in the cache."""
     from spn4cir.composers.openai_clip import create_open_clip
 
+    return create_open_clip(str(name), f"{_FOLDER}{find_folder(name)}")
+
+
+def find_folder(name: PretrainedName) -> Path:
+    """Returns the folder of a network: the named one, or that of the repository's commit in the hub's cache.
+
+    Raises:
+        InputError: the name is that of a built-in architecture, the download fails, the folder has no configuration, or
+            family `clip` cannot compose the network.
+    """
+    if name.prefix == _BUILT_IN:
+        raise InputError(f"{name}: is one of open_clip's own architectures, which has no folder")
     settings = _fetch(name, name.model, _CONFIG) if name.prefix == _HUB else None
     folder = settings.path.parent if settings else Path(name.model)
     _check_composable(name, _configuration(name, folder))
     if settings:
         _fetch_weights(name, name.model, "", settings.commit)
-    return create_open_clip(str(name), f"{_FOLDER}{folder}")
+    return folder
 
 
 def _check_known(name: PretrainedName) -> None:

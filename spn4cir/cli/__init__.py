@@ -12,6 +12,7 @@ from spn4cir.cli import (  # noqa: F401
     searching,
     serving,
     settings,
+    training,
 )
 from spn4cir.cli.application import app
 

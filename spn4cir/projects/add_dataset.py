@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from spn4cir.datasets import find_parts, open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.projects.check import check_data
+from spn4cir.projects.check import Check, check_data
 from spn4cir.projects.check_lines import images_lines
 from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
 from spn4cir.projects.fit_settings import describe, fit_copied, misfits, written
@@ -20,12 +21,29 @@ from spn4cir.projects.hub_tables import fetch_tables
 from spn4cir.projects.inspect_folder import Contents, generated_families, inspect_folder
 from spn4cir.projects.models import PLACEHOLDER, add_models
 from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
-from spn4cir.projects.set_values import set_values
+from spn4cir.projects.set_values import KeyPath, set_values
 
 _NO_POOL = """\
 No pool. The family `zs_cc` draws its triplets from a CC3M folder that is linked here: give it to add-dataset by --pool.
 This folder is a declared dependency of the pipeline.
 """
+
+
+@dataclass(frozen=True)
+class Added:
+    """A data set that was added.
+
+    Attributes:
+        contents: the contents of its folder.
+        check: the result of the check of its images; None if they were not checked.
+        lines: the report of the contents of the folder.
+        steps: the next commands.
+    """
+
+    contents: Contents
+    check: Check | None
+    lines: list[str]
+    steps: list[str]
 
 
 def add_dataset(
@@ -64,6 +82,28 @@ def add_dataset(
     Raises:
         InputError: the name, the project or the folder is invalid, or the place of the link is occupied.
     """
+    added = add_folder(project, name, layout, path, like, pool, annotations, check, settings, chosen)
+    return "\n".join([*added.lines, *added.steps])
+
+
+def add_folder(
+    project: Path,
+    name: str,
+    layout: str,
+    path: Path,
+    like: str | None,
+    pool: Path | None = None,
+    annotations: Path | None = None,
+    check: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    chosen: bool = False,
+    changes: Mapping[KeyPath, Any] | None = None,
+) -> Added:
+    """Adds a data set as `add_dataset` does, with its arguments and errors, and returns the report in parts.
+
+    Args:
+        changes: values of `params.yaml` that are set after the settings are copied.
+    """
     text = read_project(project)
     check_name(name)
     folder = absolute(path)
@@ -72,7 +112,7 @@ def add_dataset(
     other = like or open_layout(layout, folder, "error", own).published
     place = project / "data" / "raw" / name
     linked = is_linked(place, folder)
-    extended, params = _extend(text, other, name, layout, options)
+    extended, params = _extend(text, other, name, layout, options, changes or {})
     contents, remarks = inspect_folder(params, name, folder)
     if name not in parse_params(text, PARAMS_FILE).datasets:
         extended, params = _fit(extended, name, contents)
@@ -90,11 +130,13 @@ def add_dataset(
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
-    checked = _check(params, name, folder) if check else []
+    described = [*parts_lines("datasets", name, options), *_describe(contents)]
+    described += _fitted_lines(params, name, other, contents)
+    checked = _check(params, name, folder) if check else None
+    images = images_lines(name, checked) if checked else []
     attention = _attention([*wanted, *remarks, *_too_large(params, name, contents), *_outside(name, folder, options)])
-    fitted = _fitted_lines(params, name, other, contents)
-    described = [*parts_lines("datasets", name, options), *_describe(contents), *fitted]
-    return "\n".join([found, *described, *pooled, *checked, *attention, *_next_steps(project, name, lists, chosen)])
+    steps = _next_steps(project, name, lists, chosen)
+    return Added(contents, checked, [found, *described, *pooled, *images, *attention], steps)
 
 
 def fetch_dataset(
@@ -149,16 +191,19 @@ def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check(params: Params, name: str, folder: Path) -> list[str]:
+def _check(params: Params, name: str, folder: Path) -> Check:
     settings = params.datasets[name]
     layout = open_layout(settings.layout, folder, "skip", settings.options)
-    return images_lines(name, check_data(layout, params.machine.workers))
+    return check_data(layout, params.machine.workers)
 
 
-def _extend(text: str, other: str, name: str, layout: str, options: dict[str, Any]) -> tuple[str, Params]:
-    """Returns the text of `params.yaml` with the new data set, and its parsed settings."""
+def _extend(
+    text: str, other: str, name: str, layout: str, options: dict[str, Any], changes: Mapping[KeyPath, Any]
+) -> tuple[str, Params]:
+    """Returns the text of `params.yaml` with the new data set and the changes, and its parsed settings."""
     of_dataset(parse_params(text, PARAMS_FILE).datasets, other, "datasets")
     text = copy_settings(text, other, name, layout, PARAMS_FILE, options)
+    text = set_values(text, changes, PARAMS_FILE)
     params = parse_params(text, PARAMS_FILE)
     require_given(params.datasets[name], options, f"{PARAMS_FILE}: datasets.{name}")
     if (found := params.datasets[name].layout) != layout:

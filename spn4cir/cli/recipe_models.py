@@ -1,0 +1,93 @@
+"""Finds the models of a training by the names on the command line, and checks them before anything long begins."""
+
+from pathlib import Path
+
+from spn4cir.errors import InputError
+from spn4cir.projects.recipe import Generator, Model
+
+UNICOM = "FP16-ViT-L-14.pt"
+LLAVA = "llava-hf/llava-1.5-7b-hf"
+_WHERE = f"{UNICOM} of the releases of github.com/deepglint/unicom"
+
+
+def find_base(name: str) -> Model:
+    """Returns the network that stage 1 begins with.
+
+    Raises InputError for a name that is none of a pretrained network, or whose files cannot be had.
+    """
+    from spn4cir.checkpoints.pretrained import EXAMPLE, find_folder, pretrained_name
+
+    found = pretrained_name(name)
+    if found is None:
+        raise InputError(f"--base {name}: expected a name such as {EXAMPLE}, hf-hub:OWNER/NAME or local-dir:FOLDER")
+    if found.tag:
+        return Model(str(found), {"open_clip": found.model, "tag": found.tag})
+    return Model(str(found), {"local": "."}, find_folder(found).absolute())
+
+
+def check_base(base: Model, family: str) -> None:
+    """Loads the network, so that one that the family cannot train is refused.
+
+    Raises InputError if it cannot be loaded or is of another kind.
+    """
+    from spn4cir.composers import composer_class
+
+    model = str(base.origin) if base.origin else base.setting["open_clip"]
+    composer_class(family).from_base(model, base.setting.get("tag"))
+
+
+def find_generator(captioner: str | None, encoder: Path | None, needed: bool) -> Generator | None:
+    """Returns the models that generate triplets; None if none is given and none is needed.
+
+    Raises InputError if a model is needed and not given, or is absent.
+    """
+    if captioner is None and encoder is None and not needed:
+        return None
+    if encoder is None:
+        raise InputError(
+            f"triplets are generated with a captioner and an image encoder: give --encoder FILE, {_WHERE}; or give "
+            "--annotations FILE without --captioner, to learn from annotated triplets alone"
+        )
+    return Generator(_captioner(captioner or LLAVA), _encoder(encoder.expanduser().absolute()))
+
+
+def check_generator(generator: Generator) -> None:
+    """Raises InputError if the captioner is no LLaVA or cannot be had, or the encoder is no Unicom."""
+    from spn4cir.files import read_json
+    from spn4cir.hub.fetch import fetch
+    from spn4cir.positives.unicom import load_unicom
+
+    captioner, encoder = generator.captioner, generator.encoder
+    if captioner.origin is None:
+        config = fetch(captioner.name, "config.json", "main", remedy="or give --captioner FOLDER").path
+    else:
+        config = captioner.origin / "config.json"
+    content = read_json(config)
+    if not isinstance(content, dict) or content.get("model_type") != "llava":
+        raise InputError(f"{captioner.name}: is no LLaVA in transformers' form (model_type); give another --captioner")
+    assert encoder.origin is not None, "an encoder is a file"
+    load_unicom(encoder.origin)
+
+
+def _captioner(name: str) -> Model:
+    folder = Path(name).expanduser().absolute()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder}: contains no config.json; give the folder of a LLaVA by --captioner")
+        return Model(name, {"local": "."}, folder)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"--captioner {name}: no such folder; give the folder of a LLaVA, or a hub name like {LLAVA}")
+    return Model(name, {"hub": name})
+
+
+def _encoder(path: Path) -> Model:
+    if path.is_dir():
+        files = sorted(path.glob("*.pt"))
+        if len(files) != 1:
+            raise InputError(
+                f"--encoder {path}: contains {len(files)} files *.pt, expected one; give the file: {_WHERE}"
+            )
+        (path,) = files
+    if not path.is_file():
+        raise InputError(f"--encoder {path}: no such file; give {_WHERE}")
+    return Model(path.name, {"local": path.name}, path)

@@ -1,0 +1,95 @@
+"""A training of one data set of images: its settings in `params.yaml`, and the models that its project links."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from spn4cir.projects.set_values import KeyPath
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a training.
+
+    Attributes:
+        name: its name for messages.
+        setting: its value in `params.yaml`.
+        origin: its folder or file on this machine, to which the project gets a link; None for a model that the hub or
+            open_clip serves.
+    """
+
+    name: str
+    setting: Mapping[str, Any]
+    origin: Path | None = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """The models that generate triplets."""
+
+    captioner: Model
+    encoder: Model
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    Attributes:
+        folder: the folder of images.
+        annotations: CSV or parquet file of triplets; None for no annotations.
+        family: the model family.
+        base: the network that stage 1 begins with.
+        generator: None trains on the annotations alone.
+        missing: whether images that cannot be decoded stop the training or are left out.
+        epochs: epochs of each stage; None for the published numbers.
+    """
+
+    folder: Path
+    annotations: Path | None
+    family: str
+    base: Model
+    generator: Generator | None
+    missing: Literal["error", "skip"]
+    epochs: int | None
+
+    def values(self, name: str) -> dict[KeyPath, Any]:
+        """Returns the settings of the data set `name` that differ from the published ones, by key path."""
+        values: dict[KeyPath, Any] = {
+            ("run", "models"): [self.family],
+            ("datasets", name, "missing"): self.missing,
+            ("models", name, "captioner"): self.generator and self.generator.captioner.setting,
+            ("models", name, "encoder"): self.generator and self.generator.encoder.setting,
+            ("models", name, "stage1", self.family): self.base.setting,
+            ("checkpoint", name, self.family, "source"): "train",
+        }
+        if self.generator is None:
+            values[("triplets", name, self.family, "source")] = "none"
+            values[("train", name, self.family, "positives")] = "annotated"
+        if self.epochs is not None:
+            values[("checkpoint", name, self.family, "train", "epochs")] = self.epochs
+            values[("train", name, self.family, "epochs")] = self.epochs
+        return values
+
+    def links(self) -> dict[str, Path]:
+        """Returns the models on this machine, by their places below `data/models/<dataset>`."""
+        places = {f"stage1/{self.family}": self.base.origin}
+        if self.generator is not None:
+            places["captioner"] = self.generator.captioner.origin
+            encoder = self.generator.encoder.origin
+            places[f"encoder/{encoder.name if encoder else ''}"] = encoder
+        return {place: origin for place, origin in places.items() if origin is not None}
+
+    def lines(self) -> list[str]:
+        """Returns lines that describe the training."""
+        if self.generator is None:
+            triplets = "the annotated triplets alone; give --captioner and --encoder to generate more"
+        else:
+            more = "generated triplets" if self.annotations is None else "the annotated triplets and generated ones"
+            triplets = f"{more}: captions by {self.generator.captioner.name}, partners by {self.generator.encoder.name}"
+        epochs = "the published number of epochs" if self.epochs is None else f"{self.epochs} epochs each"
+        return [
+            f"  recipe      family {self.family}: stage 1 from {self.base.name}, stage 2 against the bank; {epochs}",
+            f"  positives   {triplets}",
+        ]

@@ -1,0 +1,190 @@
+"""Projects of one data set: made around a folder of images, checked, run by DVC, and committed."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spn4cir.config.load import load_params
+from spn4cir.config.params import PARAMS_FILE
+from spn4cir.errors import InputError, some_names
+from spn4cir.files import atomic_folder, check_outside, disk_errors
+from spn4cir.projects.add_dataset import Added, add_folder
+from spn4cir.projects.check import Check
+from spn4cir.projects.fit_settings import written
+from spn4cir.projects.pipeline_files import copy_pipeline
+from spn4cir.projects.project import absolute, link
+from spn4cir.projects.recipe import Recipe
+
+# The data set whose published settings are copied.
+_LIKE = "fiq"
+_SHOWN = 5
+_FEWEST = 8
+
+
+def require_tools() -> None:
+    """Raises InputError unless DVC and git are installed."""
+    if importlib.util.find_spec("dvc") is None or importlib.util.find_spec("dvclive") is None:
+        raise InputError("training runs through DVC, which is not installed; install the package with its extra 'dvc'")
+    if shutil.which("git") is None:
+        raise InputError("a project of DVC is a git repository, and git is not installed; install git")
+
+
+def name_of(folder: Path) -> str:
+    """Returns the name that the data set of a folder has: the folder's own, with letters that a name may contain."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.name).strip("_-")
+    return plain if re.match(r"[A-Za-z]", plain) and plain not in _taken() else f"own_{plain}".rstrip("_")
+
+
+def _taken() -> tuple[str, ...]:
+    """Returns the names that YAML reads as values, and those in the published settings."""
+    return ("true", "false", "null", "inf", "nan", "fiq", "cirr", "circo", "genecis", "demo_fiq", "demo_cirr")
+
+
+def is_project(out: Path) -> bool:
+    """Whether the folder is a project. Raises InputError for a folder that contains anything else, or a file."""
+    if (out / PARAMS_FILE).is_file() and (out / "dvc.yaml").is_file():
+        return True
+    if out.is_dir() and not any(out.iterdir()):
+        return False
+    if os.path.lexists(out):
+        raise InputError(f"{out}: exists and is not a project of spn4cir train; give a new folder by --out")
+    return False
+
+
+def make_project(out: Path, name: str, recipe: Recipe) -> Added:
+    """Makes a project of one data set, as a git repository with one commit; whole or not at all.
+
+    Args:
+        out: the new folder, or an empty one.
+        name: name of the data set.
+        recipe: the training.
+
+    Returns:
+        The report of the contents of the folder.
+
+    Raises:
+        InputError: the folder of images or the annotations are invalid, images cannot be decoded, there are too few
+            images, or `out` is inside the folder of images.
+    """
+    check_outside(absolute(out), recipe.folder)
+    with atomic_folder(absolute(out)) as project:
+        copy_pipeline(project)
+        _git(project, "init", "--quiet", "--initial-branch", "main")
+        for place, origin in recipe.links().items():
+            link(project / "data" / "models" / name / place, origin)
+        added = add_folder(
+            project,
+            name,
+            "folder",
+            recipe.folder,
+            _LIKE,
+            annotations=recipe.annotations,
+            chosen=True,
+            changes=recipe.values(name),
+        )
+        _require_usable(added, recipe)
+        commit(project, f"Add the data set {name}")
+    return added
+
+
+def _require_usable(added: Added, recipe: Recipe) -> None:
+    check, folder = added.check, recipe.folder
+    assert check is not None, "the images were checked"
+    if recipe.missing == "error" and not check.is_whole:
+        raise InputError(_faults(check, folder))
+    if recipe.family != "zs" and not added.contents.triplets:
+        raise InputError(
+            f"{recipe.annotations}: has no row of train, which family {recipe.family} learns from; add some, or give "
+            "--family zs"
+        )
+    if added.contents.images < _FEWEST:
+        raise InputError(
+            f"{folder}: has {added.contents.images} training images, expected {_FEWEST} or more; name another folder"
+        )
+
+
+def _faults(check: Check, folder: Path) -> str:
+    names = [fault.name for fault in (*check.missing, *check.broken)]
+    return (
+        f"{folder}: {len(names)} of {check.checked} images are absent or cannot be decoded "
+        f"({some_names(names, _SHOWN)}); replace or remove them, or leave them out by --missing skip"
+    )
+
+
+def require_same(project: Path, name: str, recipe: Recipe) -> None:
+    """Raises InputError unless a project is of this folder and training; its other settings may have changed."""
+    data = project / "data" / "raw"
+    if not (data / name).exists() or (data / name).resolve() != recipe.folder.resolve():
+        found = [str(place.resolve()) for place in sorted(data.iterdir())] if data.is_dir() else []
+        raise InputError(f"{project}: is a project of {', '.join(found) or 'other data'}; give another --out")
+    params = load_params(project / PARAMS_FILE)
+    given = recipe.values(name) | {("datasets", name, "annotations"): _relative(recipe)}
+    for path, value in given.items():
+        if (there := _plain(written(path, params))) != value:
+            raise InputError(
+                f"{project / PARAMS_FILE}: {'.'.join(path)} is {there}, not {value} as asked now; type dvc repro there "
+                "to go on with it, or give another --out"
+            )
+    for place, origin in recipe.links().items():
+        if (there := (project / "data" / "models" / name / place).resolve()) != origin.resolve():
+            raise InputError(f"{project}: was made with {there}, not {origin}; give another --out")
+
+
+def _relative(recipe: Recipe) -> str | None:
+    """Returns the annotations as the settings name them: by their path from the folder if they are inside it."""
+    file = recipe.annotations
+    if file is None:
+        return None
+    return file.relative_to(recipe.folder).as_posix() if file.is_relative_to(recipe.folder) else file.as_posix()
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of the settings as the file has it."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(exclude_none=True)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def reproduce(project: Path) -> None:
+    """Runs `dvc repro` in a project. Raises InputError if a stage fails; the stage has then printed the reason."""
+    sys.stdout.flush()
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=project, env=_environment(), check=False)
+    if done.returncode:
+        raise InputError(
+            f"{project}: the run stopped, for the reason above; remove it, and give the same command again"
+        )
+
+
+def _environment() -> Mapping[str, str]:
+    """Returns the environment of DVC, in which `python`, which the stages call, is this Python."""
+    binaries = Path(sys.executable).parent
+    found = shutil.which("dvc")
+    if found is not None and Path(found).parent == binaries:
+        return os.environ
+    return {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def commit(project: Path, message: str) -> None:
+    """Commits all changes of a project, if there are any; in the name of the user, if git knows one."""
+    _git(project, "add", "--all")
+    if not _git(project, "status", "--porcelain"):
+        return
+    known = subprocess.run(["git", "config", "user.email"], cwd=project, capture_output=True, check=False).stdout
+    user = [] if known else ["-c", "user.name=spn4cir", "-c", "user.email=spn4cir@localhost"]
+    _git(project, *user, "commit", "--quiet", "--message", message)
+
+
+def _git(project: Path, *arguments: str) -> str:
+    """Runs git. Raises InputError if it fails."""
+    with disk_errors(project):
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason: Sequence[str] = done.stderr.strip().splitlines() or ["no reason given"]
+        raise InputError(f"{project}: git {arguments[0]} failed ({reason[-1]}); check git's settings and the disk")
+    return done.stdout
