@@ -12,7 +12,7 @@ from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
-_FILES = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
+FILES = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
 _STAGES = "stages"
 # The folder of a wheel that contains the pipeline's files; pyproject.toml lists them.
 _SHIPPED = "pipeline"
@@ -31,7 +31,7 @@ def copy_pipeline(project: Path, package: Path = PACKAGE) -> None:
     shipped = package / _SHIPPED
     source = shipped if shipped.is_dir() else package.parent
     settings = package / PARAMS_FILE
-    files = {name: source / name for name in _FILES}
+    files = {name: source / name for name in FILES}
     files[PARAMS_FILE] = settings if settings.is_file() else package.parent / PARAMS_FILE
     absent = [path for path in (*files.values(), source / _STAGES / "__init__.py") if not path.is_file()]
     if absent:

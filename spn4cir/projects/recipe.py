@@ -54,6 +54,11 @@ class Recipe:
     missing: Literal["error", "skip"]
     epochs: int | None
 
+    @property
+    def generated_only(self) -> bool:
+        """Whether the family learns from generated triplets alone."""
+        return self.family == "zs"
+
     def values(self, name: str) -> dict[KeyPath, Any]:
         """Returns the settings of the data set `name` that differ from the published ones, by key path."""
         values: dict[KeyPath, Any] = {
@@ -86,7 +91,7 @@ class Recipe:
         if self.generator is None:
             triplets = "the annotated triplets alone; give --captioner and --encoder to generate more"
         else:
-            more = "generated triplets" if self.annotations is None else "the annotated triplets and generated ones"
+            more = "generated triplets" if self.generated_only else "the annotated triplets and generated ones"
             triplets = f"{more}: captions by {self.generator.captioner.name}, partners by {self.generator.encoder.name}"
         epochs = "the published number of epochs" if self.epochs is None else f"{self.epochs} epochs each"
         return [

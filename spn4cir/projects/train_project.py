@@ -12,6 +12,7 @@ from typing import Any
 
 from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE
+from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import atomic_folder, check_outside, disk_errors
 from spn4cir.projects.add_dataset import Added, add_folder
@@ -73,11 +74,11 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
             images, or `out` is inside the folder of images.
     """
     check_outside(absolute(out), recipe.folder)
+    _require_triplets(recipe)
     with atomic_folder(absolute(out)) as project:
         copy_pipeline(project)
         _git(project, "init", "--quiet", "--initial-branch", "main")
-        for place, origin in recipe.links().items():
-            link(project / "data" / "models" / name / place, origin)
+        _link_models(project, name, recipe)
         added = add_folder(
             project,
             name,
@@ -93,16 +94,33 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
     return added
 
 
+def _require_triplets(recipe: Recipe) -> None:
+    """Raises InputError if the family learns from annotated triplets and there are none."""
+    if recipe.annotations is None or recipe.generated_only:
+        return
+    options = {"annotations": str(recipe.annotations)}
+    if not open_layout("folder", recipe.folder, "skip", options).training_triplets():
+        raise InputError(
+            f"{recipe.annotations}: has no row of train with its images, and family {recipe.family} learns from such; "
+            "add some, or give --family zs"
+        )
+
+
+def _link_models(project: Path, name: str, recipe: Recipe) -> None:
+    """Links the models on this machine; git ignores what the links lead to, which `dvc exp run` would add to it."""
+    folder = Path("data", "models", name)
+    for place, origin in recipe.links().items():
+        link(project / folder / place, origin)
+        if origin.is_dir():
+            with (project / ".gitignore").open("a", encoding="utf-8") as file:
+                file.write(f"/{(folder / place).as_posix()}/*\n")
+
+
 def _require_usable(added: Added, recipe: Recipe) -> None:
     check, folder = added.check, recipe.folder
     assert check is not None, "the images were checked"
     if recipe.missing == "error" and not check.is_whole:
         raise InputError(_faults(check, folder))
-    if recipe.family != "zs" and not added.contents.triplets:
-        raise InputError(
-            f"{recipe.annotations}: has no row of train, which family {recipe.family} learns from; add some, or give "
-            "--family zs"
-        )
     if added.contents.images < _FEWEST:
         raise InputError(
             f"{folder}: has {added.contents.images} training images, expected {_FEWEST} or more; name another folder"

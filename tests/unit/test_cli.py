@@ -21,6 +21,7 @@ from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.config.load import find_params, load_params
 from spn4cir.datasets import LAYOUTS
+from spn4cir.projects.pipeline_files import FILES, copy_pipeline
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
@@ -500,8 +501,15 @@ def test_a_closed_pipe_ends_without_a_traceback():
 def test_the_wheel_ships_the_params():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = config["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"params.yaml": "spn4cir/params.yaml"}
+    assert included.pop("params.yaml") == "spn4cir/params.yaml"
+    assert included == {name: f"spn4cir/pipeline/{name}" for name in (*FILES, "stages")}
     assert config["project"]["scripts"] == {"spn4cir": "spn4cir.cli:main"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {"params.yaml", "dvc.yaml", ".gitignore", "stages/code.py", "spn4cir/report/page.html"} <= files.keys()
+    return files
 
 
 @pytest.mark.skipif(find_spec("hatchling") is None, reason="needs hatchling")
@@ -511,4 +519,7 @@ def test_a_built_wheel_holds_params_and_stands_alone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    copy_pipeline(tmp_path / "project", tmp_path / "site" / "spn4cir")
+    copy_pipeline(tmp_path / "other")
+    assert contents(tmp_path / "project") == contents(tmp_path / "other")
     assert (tmp_path / "site" / "spn4cir" / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()

@@ -1,0 +1,209 @@
+"""spn4cir train: the project that it makes, what it refuses before anything long begins, and that it continues."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.config.load import load_params
+from spn4cir.errors import InputError
+from spn4cir.projects.recipe import Generator, Model, Recipe
+from spn4cir.projects.train_project import commit, is_project, make_project, name_of, require_same
+from tests.helpers.layouts import draw, write_folder
+
+BASE = Model("open_clip:ViT-B-32/openai", {"open_clip": "ViT-B-32", "tag": "openai"})
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder of 40 images with 30 rows of train and 10 of val."""
+    return write_folder(tmp_path / "my shop")
+
+
+@pytest.fixture
+def annotated(shop: Path) -> Recipe:
+    return Recipe(shop, shop / "triplets.csv", "clip", BASE, None, "error", None)
+
+
+@pytest.fixture
+def generated(shop: Path, tmp_path: Path) -> Recipe:
+    """A recipe with a captioner in a folder and an encoder; their files are never opened here."""
+    (tmp_path / "llava").mkdir()
+    (tmp_path / "llava" / "config.json").write_text('{"model_type": "llava"}')
+    (tmp_path / "u.pt").touch()
+    captioner = Model("llava", {"local": "."}, tmp_path / "llava")
+    encoder = Model("u.pt", {"local": "u.pt"}, tmp_path / "u.pt")
+    (shop / "triplets.csv").unlink()
+    return Recipe(shop, None, "zs", BASE, Generator(captioner, encoder), "error", 2)
+
+
+def git(project: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True, text=True).stdout
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_project_of_annotated_images_is_committed_and_its_settings_fit(annotated: Recipe, tmp_path: Path) -> None:
+    before = tree(annotated.folder)
+    added = make_project(tmp_path / "p", "my_shop", annotated)
+    assert added.contents.triplets == 30
+    assert tree(annotated.folder) == before
+    params = load_params(tmp_path / "p" / "params.yaml")
+    assert (params.run.datasets, params.run.models, params.run.submit) == (("my_shop",), ("clip",), ())
+    assert params.datasets["my_shop"].annotations == "triplets.csv"
+    assert params.models["my_shop"].captioner is params.models["my_shop"].encoder is None
+    assert params.triplets["my_shop"]["clip"].source == "none"
+    assert params.checkpoint["my_shop"]["clip"].source == "train"
+    assert params.match["my_shop"].window["clip"] == (0.4, 0.8)
+    assert params.train["my_shop"]["clip"].batch_size == params.checkpoint["my_shop"]["clip"].train.batch_size == 8
+    assert params.train["my_shop"]["clip"].epochs == 3
+    assert git(tmp_path / "p", "status", "--porcelain") == ""
+    names = git(tmp_path / "p", "ls-files").splitlines()
+    assert {"dvc.yaml", "stages/train.py", "spn4cir/files.py", "data/raw/my_shop", ".dvc/config"} <= set(names)
+    assert not [name for name in names if name.startswith("data/raw/my_shop/")]
+
+
+def test_a_project_without_annotations_links_its_models(generated: Recipe, tmp_path: Path) -> None:
+    make_project(tmp_path / "p", "shop", generated)
+    params = load_params(tmp_path / "p" / "params.yaml")
+    assert params.run.models == ("zs",)
+    assert params.train["shop"]["zs"].epochs == params.checkpoint["shop"]["zs"].train.epochs == 2
+    assert params.train["shop"]["zs"].batch_size <= 20
+    models = tmp_path / "p" / "data" / "models" / "shop"
+    assert (models / "captioner").readlink() == tmp_path / "llava"
+    assert (models / "encoder" / "u.pt").readlink() == tmp_path / "u.pt"
+    names = git(tmp_path / "p", "ls-files", "data/models/shop").splitlines()
+    assert {"data/models/shop/captioner", "data/models/shop/encoder/u.pt"} <= set(names)
+    assert "/data/models/shop/captioner/*" in (tmp_path / "p" / ".gitignore").read_text().splitlines()
+
+
+def test_a_project_that_changes_is_committed_without_a_known_user(
+    annotated: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_project(tmp_path / "p", "shop", annotated)
+    commit(tmp_path / "p", "nothing")
+    (tmp_path / "p" / "new.txt").touch()
+    commit(tmp_path / "p", "Add a file")
+    assert git(tmp_path / "p", "log", "--format=%s").splitlines() == ["Add a file", "Add the data set shop"]
+
+
+def test_a_project_is_continued_with_the_same_arguments_only(annotated: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "p"
+    make_project(out, "shop", annotated)
+    assert is_project(out)
+    require_same(out, "shop", annotated)
+    other = write_folder(tmp_path / "other")
+    for recipe, message in (
+        (replace(annotated, folder=other, annotations=other / "triplets.csv"), r"is a project of .*my shop; give ano"),
+        (replace(annotated, epochs=5), r"checkpoint\.shop\.clip\.train\.epochs is 100, not 5 as asked now"),
+        (replace(annotated, annotations=None), r"datasets\.shop\.annotations is triplets\.csv, not None"),
+        (replace(annotated, base=replace(BASE, setting={"local": "."})), r"models\.shop\.stage1\.clip is .*ViT-B-32"),
+    ):
+        with pytest.raises(InputError, match=message):
+            require_same(out, "shop", recipe)
+    text = (out / "params.yaml").read_text()
+    (out / "params.yaml").write_text(text.replace("seed: 42", "seed: 43"))
+    require_same(out, "shop", annotated)  # a setting that no argument names
+
+
+def only_queries(shop: Path) -> None:
+    rows = list(csv.reader((shop / "triplets.csv").open(newline="")))
+    with (shop / "triplets.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if "val" in row)])
+
+
+def break_image(shop: Path) -> None:
+    next(shop.rglob("*.png")).write_bytes(b"cut")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (break_image, r"1 of 40 images are absent or cannot be decoded \(.*png\); replace or remove them, or leave"),
+        (only_queries, r"has no row of train with its images, and family clip learns from"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_leave_nothing(annotated: Recipe, tmp_path: Path, change: Any, message) -> None:
+    change(annotated.folder)
+    with pytest.raises(InputError, match=message):
+        make_project(tmp_path / "out" / "p", "shop", annotated)
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_broken_images_are_left_out_on_request(annotated: Recipe, tmp_path: Path) -> None:
+    break_image(annotated.folder)
+    make_project(tmp_path / "p", "shop", replace(annotated, missing="skip"))
+    assert load_params(tmp_path / "p" / "params.yaml").datasets["shop"].missing == "skip"
+
+
+def test_too_few_images_are_refused(generated: Recipe, tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / "few" / f"{number}.png", number)
+    with pytest.raises(InputError, match="has 3 training images, expected 8 or more"):
+        make_project(tmp_path / "p", "few", replace(generated, folder=tmp_path / "few"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("shop", "shop"), ("my shop (new)", "my_shop_new"), ("2024", "own_2024"), ("fiq", "own_fiq"), ("ü", "own")],
+)
+def test_the_name_is_that_of_the_folder(folder: str, name: str) -> None:
+    assert name_of(Path("/x") / folder) == name
+
+
+def call(*arguments: object) -> str:
+    """Runs the command, which is refused; returns its only line."""
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    assert result.exit_code == 1, result.output
+    (line,) = result.output.splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_arguments_that_do_not_fit_are_refused_in_one_line(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_folder: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    table = ("--annotations", shop / "triplets.csv")
+    base = ("--base", f"local-dir:{clip_folder}")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "notes.txt").touch()
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    (bert / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "u.pt").touch()
+    encoder = ("--encoder", tmp_path / "u.pt")
+    for arguments, message in (
+        (
+            (shop,),
+            "give --encoder FILE, FP16-ViT-L-14.pt of the releases of github.com/deepglint/unicom; or give --anno",
+        ),
+        ((shop, "--family", "clip"), "--family clip: learns from annotated triplets; give --annotations FILE"),
+        ((tmp_path / "absent", *table, *base), "absent: no such folder"),
+        ((shop, *table, "--base", "ViT-B-32"), "--base ViT-B-32: expected a name such as open_clip:ViT-B-32/openai"),
+        ((shop, *table, "--base", "local-dir:nowhere"), "no such folder; expected a folder in open_clip's form"),
+        ((shop, *table, *base, "--out", "strange"), "strange: exists and is not a project of spn4cir train"),
+        ((shop, *table, *base, "--out", shop / "out"), "is inside"),
+        ((shop, *table, *base, "--captioner", "llava"), "give --encoder FILE"),
+        ((shop, *base, *encoder, "--captioner", "./x"), "--captioner ./x: no such folder; give the folder of a LLaVA"),
+        ((shop, *base, *encoder, "--captioner", bert), "is no LLaVA in transformers' form (model_type)"),
+        ((shop, *base, "--encoder", "x.pt"), "x.pt: no such file; give FP16-ViT-L-14.pt"),
+    ):
+        assert message in call(*arguments)
+    shutil.rmtree(tmp_path / "strange")
+    shutil.rmtree(bert)
+    (tmp_path / "u.pt").unlink()
+    assert sorted(tmp_path.iterdir()) == before
