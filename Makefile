@@ -24,11 +24,13 @@ demo: install
 demo-all: install
 	@python -m demo.families
 
-# The search page on the demo's garments; what it needs of the pipeline is built once.
+# The search page on the demo's garments; what it needs of the pipeline is built once. Other images and weights:
+# make serve GALLERY=FOLDER SERVED=FILE
 SERVED := data/train/demo_fiq/clip/best.pt
+GALLERY := data/raw/demo_fiq/images
 serve: install
-	@test -f $(SERVED) -a -d data/raw/demo_fiq/images || dvc repro train@demo_fiq-clip
-	@spn4cir serve --checkpoint $(SERVED) --gallery data/raw/demo_fiq/images
+	@test -f "$(SERVED)" -a -d "$(GALLERY)" || dvc repro train@demo_fiq-clip
+	@spn4cir serve --checkpoint "$(SERVED)" --gallery "$(GALLERY)"
 
 # The documentation site; a warning fails.
 docs: install

@@ -16,7 +16,7 @@ from spn4cir.cli import app
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.projects.recipe import Generator, Model, Recipe
-from spn4cir.projects.train_project import commit, is_project, make_project, name_of, require_same
+from spn4cir.projects.train_project import commit, is_project, make_project, name_of, reproduce, require_same
 from tests.helpers.layouts import draw, write_folder
 
 BASE = Model("open_clip:ViT-B-32/openai", {"open_clip": "ViT-B-32", "tag": "openai"})
@@ -117,6 +117,15 @@ def test_a_project_is_continued_with_the_same_arguments_only(annotated: Recipe, 
     text = (out / "params.yaml").read_text()
     (out / "params.yaml").write_text(text.replace("seed: 42", "seed: 43"))
     require_same(out, "shop", annotated)  # a setting that no argument names
+
+
+def test_a_run_that_stops_is_one_line_after_the_reason(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  code:\n    cmd: 'false'\n")
+    with pytest.raises(InputError, match=r"the run stopped, for the reason above; remove it, and give the same comma"):
+        reproduce(tmp_path)
 
 
 def only_queries(shop: Path) -> None:
