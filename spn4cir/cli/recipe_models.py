@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from spn4cir.errors import InputError
+from spn4cir.projects.models import UNICOM_ORIGIN
 from spn4cir.projects.recipe import Generator, Model
 
-UNICOM = "FP16-ViT-L-14.pt"
 LLAVA = "llava-hf/llava-1.5-7b-hf"
-_WHERE = f"{UNICOM} of the releases of github.com/deepglint/unicom"
 
 
 def find_base(name: str) -> Model:
@@ -45,8 +44,8 @@ def find_generator(captioner: str | None, encoder: Path | None, needed: bool) ->
         return None
     if encoder is None:
         raise InputError(
-            f"triplets are generated with a captioner and an image encoder: give --encoder FILE, {_WHERE}; or give "
-            "--annotations FILE without --captioner, to learn from annotated triplets alone"
+            f"triplets are generated with a captioner and an image encoder: give --encoder FILE, {UNICOM_ORIGIN}; or "
+            "give --annotations FILE without --captioner, to learn from annotated triplets alone"
         )
     return Generator(_captioner(captioner or LLAVA), _encoder(encoder.expanduser().absolute()))
 
@@ -85,9 +84,9 @@ def _encoder(path: Path) -> Model:
         files = sorted(path.glob("*.pt"))
         if len(files) != 1:
             raise InputError(
-                f"--encoder {path}: contains {len(files)} files *.pt, expected one; give the file: {_WHERE}"
+                f"--encoder {path}: contains {len(files)} files *.pt, expected one; give the file: {UNICOM_ORIGIN}"
             )
         (path,) = files
     if not path.is_file():
-        raise InputError(f"--encoder {path}: no such file; give {_WHERE}")
+        raise InputError(f"--encoder {path}: no such file; give {UNICOM_ORIGIN}")
     return Model(path.name, {"local": path.name}, path)

@@ -114,6 +114,7 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
     query = read_outcomes(data / "validate" / name / recipe.family / "queries.parquet")[0]
     given = ["--checkpoint", str(weights), "--gallery", str(recipe.folder)]
     image = ["--image", str(recipe.folder / query.reference), "--text", query.text]
+    broken = ["--skip-broken"] if recipe.missing == "skip" else []
     key = f"train.{name}.{recipe.family}.tau"
     return [
         "",
@@ -122,7 +123,7 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
         f"scores      {project / 'metrics' / name / f'{recipe.family}.json'}",
         "",
         "Search:",
-        f"  {shlex.join(['spn4cir', 'search', *given, *image, '--out', f'{name}-found.png'])}",
+        f"  {shlex.join(['spn4cir', 'search', *given, *image, *broken, '--out', f'{name}-found.png'])}",
         f"  {shlex.join(['spn4cir', 'serve', *given])}",
         "Try another setting:",
         f"  {shlex.join(['cd', str(project)])}",

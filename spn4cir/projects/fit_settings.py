@@ -70,8 +70,8 @@ def _batches(params: Params, name: str, contents: Contents, families: Sequence[s
 def _batch(path: KeyPath, size: int, positives: str, contents: Contents) -> Iterator[Misfit]:
     """Yields a misfit for a batch that is larger than an epoch's triplets.
 
-    The number of generated triplets is known only later: duplicates, empty captions and held-out images reduce it, and
-    at least half of the images remain.
+    The number of generated triplets is known only later, as duplicates, empty captions and held-out images reduce it:
+    half of the images is a careful estimate.
     """
     limit, reason = contents.triplets, f"exceeds the {contents.triplets} annotated training triplets"
     if positives == "generated" or not contents.triplets:

@@ -8,6 +8,9 @@ from spn4cir.config.params import PARAMS_FILE, HubModel, LocalModel, OpenClipMod
 from spn4cir.files import atomic_file, atomic_folder
 
 PLACEHOLDER = "PLACEHOLDER.md"
+# The published encoder, and its origin.
+UNICOM = "FP16-ViT-L-14.pt"
+UNICOM_ORIGIN = f"{UNICOM} of the releases of github.com/deepglint/unicom"
 Source = HubModel | LocalModel | OpenClipModel | None
 
 
@@ -33,6 +36,7 @@ def add_models(models: Path, params: Params, name: str, other: str, families: Co
                 _write_placeholder(folder, kind, source, name)
                 continue
             what = "the model's files" if source.local == "." else source.local
+            what = UNICOM_ORIGIN if what == UNICOM else what
             yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
         _write_placeholder(folder, kind, source, name)
 

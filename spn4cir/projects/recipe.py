@@ -93,7 +93,7 @@ class Recipe:
         else:
             more = "generated triplets" if self.generated_only else "the annotated triplets and generated ones"
             triplets = f"{more}: captions by {self.generator.captioner.name}, partners by {self.generator.encoder.name}"
-        epochs = "the published number of epochs" if self.epochs is None else f"{self.epochs} epochs each"
+        epochs = "epochs as published" if self.epochs is None else f"epochs of each stage: {self.epochs}"
         return [
             f"  recipe      family {self.family}: stage 1 from {self.base.name}, stage 2 against the bank; {epochs}",
             f"  positives   {triplets}",

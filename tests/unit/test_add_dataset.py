@@ -19,6 +19,7 @@ from spn4cir.projects.add_benchmark import add_benchmark
 from spn4cir.projects.add_dataset import PLACEHOLDER, add_dataset
 from spn4cir.projects.fit_settings import misfits
 from spn4cir.projects.inspect_folder import Contents
+from spn4cir.projects.models import UNICOM_ORIGIN
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files
@@ -96,7 +97,7 @@ def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(projec
     ]
     assert "llava-hf/llava-1.5-7b-hf" in (models / "captioner" / PLACEHOLDER).read_text()
     assert "Put FP16-ViT-L-14.pt here" in (models / "encoder" / PLACEHOLDER).read_text()
-    assert f"put FP16-ViT-L-14.pt into {models / 'encoder'}: models.cirr.encoder in params.yaml names it" in report
+    assert f"put {UNICOM_ORIGIN} into {models / 'encoder'}: models.cirr.encoder in params.yaml names it" in report
     assert "captioner:" not in report, "the hub serves it"
 
 
@@ -473,6 +474,6 @@ def test_a_file_of_a_family_that_does_not_run_is_not_asked_for(project, tmp_path
         draw(tmp_path / "shop" / f"{number}.png", number)
     (tmp_path / "shop" / "notes.txt").touch()
     report = add_dataset(project, "mine", "folder", tmp_path / "shop", None)
-    assert "put FP16-ViT-L-14.pt into" in report
+    assert "put FP16-ViT-L-14.pt of the releases of github.com/deepglint/unicom into" in report
     assert "fiq_stage1.pt" not in report
     assert capsys.readouterr().err.count("passed over 1 file") == 1
