@@ -129,14 +129,13 @@ def add_folder(
     if extended != text:
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
-    found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
-    described = [*parts_lines("datasets", name, options), *_describe(contents)]
-    described += _fitted_lines(params, name, other, contents)
     checked = _check(params, name, folder) if check else None
-    images = images_lines(name, checked) if checked else []
-    attention = _attention([*wanted, *remarks, *_too_large(params, name, contents), *_outside(name, folder, options)])
-    steps = _next_steps(project, name, lists, chosen)
-    return Added(contents, checked, [found, *described, *pooled, *images, *attention], steps)
+    found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
+    lines = [found, *parts_lines("datasets", name, options), *_describe(contents)]
+    lines += [*_fitted_lines(params, name, other, contents), *pooled]
+    lines += images_lines(name, checked) if checked else []
+    remarks = [*wanted, *remarks, *_too_large(params, name, contents), *_outside(name, folder, options)]
+    return Added(contents, checked, [*lines, *_attention(remarks)], _next_steps(project, name, lists, chosen))
 
 
 def fetch_dataset(

@@ -25,6 +25,10 @@ from spn4cir.projects.recipe import Recipe
 # The data set whose published settings are copied.
 _LIKE = "fiq"
 _SHOWN = 5
+# Names that YAML reads as values, and those of the published settings.
+_TAKEN = frozenset(
+    {"true", "false", "null", "inf", "nan", "fiq", "cirr", "circo", "genecis", "demo_fiq", "demo_cirr", "demo_circo"}
+)
 _FEWEST = 8
 
 
@@ -39,12 +43,7 @@ def require_tools() -> None:
 def name_of(folder: Path) -> str:
     """Returns the name that the data set of a folder has: the folder's own, with letters that a name may contain."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.name).strip("_-")
-    return plain if re.match(r"[A-Za-z]", plain) and plain not in _taken() else f"own_{plain}".rstrip("_")
-
-
-def _taken() -> tuple[str, ...]:
-    """Returns the names that YAML reads as values, and those in the published settings."""
-    return ("true", "false", "null", "inf", "nan", "fiq", "cirr", "circo", "genecis", "demo_fiq", "demo_cirr")
+    return plain if re.match(r"[A-Za-z]", plain) and plain.lower() not in _TAKEN else f"own_{plain}".rstrip("_")
 
 
 def is_project(out: Path) -> bool:
