@@ -1,0 +1,55 @@
+"""The order of proposed references: it covers the gallery in proportion, by a seed."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from spn4cir.search.image_files import ImageDigests, Stamp
+from spn4cir.search.index import ImageIndex
+from spn4cir.serving.proposals import proposal_order
+
+# Names begin with the letter of a group; the groups are far from each other.
+SIZES = {"a": 60, "b": 30, "c": 10}
+
+
+def image_index(tokens: int | None, copies: int = 1) -> ImageIndex:
+    index = ImageIndex()
+    read, targets = {}, {}
+    noise = torch.Generator().manual_seed(0)
+    for place, (group, size) in enumerate(SIZES.items()):
+        for number in range(size):
+            crop = f"{group}{number}".encode()
+            for copy in range(copies):
+                name = f"{group}{number:02}{'-copy' * copy}.png"
+                digest = f"{group}{number}-{copy}".encode()
+                read[name] = (Stamp(f"/g/{name}", 1, 1), ImageDigests(digest, crop))
+            target = torch.eye(4)[place] + 0.01 * torch.randn(4, generator=noise)
+            targets[crop] = target if tokens is None else target.repeat(tokens, 1)
+    index.update(read, [], targets)
+    return index
+
+
+@pytest.mark.parametrize("tokens", [None, 3])
+def test_each_part_of_the_order_has_each_group_s_share(tokens):
+    names = proposal_order(image_index(tokens), 3, seed=0)
+    assert sorted(names) == sorted(image_index(tokens).names)
+    for start in range(0, 100, 10):
+        counts = Counter(name[0] for name in names[start : start + 10])
+        assert all(abs(counts[group] - size / 10) <= 1 for group, size in SIZES.items())
+
+
+def test_the_order_depends_on_the_seed_alone():
+    first, again, other = (proposal_order(image_index(None), 3, seed) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("clusters", [1, 99, 100, 1000])
+def test_any_number_of_clusters_orders_all_images(clusters, capfd):
+    assert len(set(proposal_order(image_index(None), clusters, seed=0))) == 100
+    assert capfd.readouterr() == ("", "")
+
+
+def test_images_of_one_crop_are_proposed_once():
+    names = proposal_order(image_index(None, copies=2), 3, seed=0)
+    assert len({name[:3] for name in names}) == len(names) == 100
