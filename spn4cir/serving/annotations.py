@@ -70,18 +70,20 @@ class AnnotationFile:
             self._write(contents.with_row(query))
         return query
 
-    def remove(self, query: Annotation) -> None:
+    def remove(self, query: Annotation) -> bool:
         """Removes the last row that equals what `append` wrote for this query.
 
+        Returns:
+            False if the file no longer contains such a row, because another program changed it.
+
         Raises:
-            InputError: the file contains no such row any more, was damaged, or cannot be written.
+            InputError: the file was damaged or cannot be written.
         """
         with self._changing() as contents:
             if query not in contents.queries:
-                raise InputError(
-                    f"{self.path.name} no longer contains this query: another program changed it; nothing was removed"
-                )
+                return False
             self._write(contents.without_row(query))
+        return True
 
     @contextmanager
     def _changing(self) -> Iterator["Contents"]:

@@ -22,14 +22,20 @@ _STYLE = Path(__file__).with_name("page.css")
 _RECONNECT = 30.0
 
 
-def add_page(app: FastAPI, service: SearchService) -> None:
-    """Adds the page at `/`. Call it once in a process, as the framework of the page has one application."""
+def add_page(app: FastAPI, service: SearchService, annotated: bool = False) -> None:
+    """Adds the page at `/`. Call it once in a process, as the framework of the page has one application.
+
+    Args:
+        app: the application of the endpoint.
+        service: the gallery.
+        annotated: whether there is an annotation page, to which the page then has a link.
+    """
 
     @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT)
     def search_page(reference: str = "", text: str = "", k: str = "") -> None:
         ui.add_css(_STYLE)
         ui.colors(primary="#1d5fa6")
-        SearchPage(service, read_search(reference, text, k)).build()
+        SearchPage(service, read_search(reference, text, k)).build(annotated)
 
     ui.run_with(app, tailwind=False, show_welcome_message=False)
 
@@ -49,13 +55,15 @@ class SearchPage:
         self._history = PageHistory()
         self._busy = False
 
-    def build(self) -> None:
-        """Draws the page."""
+    def build(self, annotated: bool) -> None:
+        """Draws the page, with a link to the annotation page if there is one."""
         with ui.element("header"):
             text_element("h1", _TITLE)
             family, count = self._service.retriever.family, len(self._service.retriever)
             text_element("p", f"{count:,} images, network {family} from {self._service.weights}.")
             text_element("p", "Choose an image, describe what should differ, and refine from the results.")
+            if annotated:
+                ui.link("Annotation page", "/annotate")
         with ui.element("div").classes("columns") as content:
             with panel("1. The image"):
                 self._build_gallery()

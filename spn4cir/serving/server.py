@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
     from spn4cir.search.retriever import Retriever
+    from spn4cir.serving.annotator import Annotator
 
 _PACKAGES = ("fastapi", "nicegui", "python_multipart", "uvicorn")
 _HERE = ["localhost", "127.0.0.1", "[::1]"]
@@ -74,10 +75,18 @@ def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:
         print(f"warning: left out because {why}: {', '.join(names[:_NAMED])}{more}", file=sys.stderr)
 
 
-def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
-    """Serves the gallery until the process is interrupted; prints the address when the server is ready."""
+def run(retriever: "Retriever", folder: Path, claimed: socket.socket, annotator: "Annotator | None" = None) -> None:
+    """Serves the gallery until the process is interrupted; prints the address when the server is ready.
+
+    Args:
+        retriever: the network and the indexed gallery.
+        folder: the folder of the images.
+        claimed: the socket to listen on.
+        annotator: the annotation of the gallery; None: the server has no annotation page.
+    """
     import uvicorn
 
+    from spn4cir.serving.annotate_page import add_annotate_page
     from spn4cir.serving.api import create_app
     from spn4cir.serving.page import add_page
     from spn4cir.serving.service import SearchService
@@ -87,13 +96,17 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
     service = SearchService(retriever, folder)
     local = ip_address(host).is_loopback
     app = create_app(service, [*_HERE, shown] if local else ["*"])
-    add_page(app, service)
+    if annotator is not None:
+        add_annotate_page(service, annotator)
+    add_page(app, service, annotated=annotator is not None)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} images; Ctrl-C stops it", flush=True)
+                if annotator is not None:
+                    print(f"http://{shown}:{port}/annotate adds queries to {annotator.file.path}", flush=True)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # Requests that the stop interrupts would be logged with tracebacks.
@@ -105,7 +118,8 @@ def run(retriever: "Retriever", folder: Path, claimed: socket.socket) -> None:
     # The networks read RGB, so images with a palette lose their transparency on purpose.
     warnings.filterwarnings("ignore", category=UserWarning, message="Palette images with Transparency")
     if not local:
-        print(f"warning: everyone who can reach {shown} can see and search the gallery", file=sys.stderr)
+        writes = "" if annotator is None else f", and add rows to {annotator.file.path}"
+        print(f"warning: everyone who can reach {shown} can see and search the gallery{writes}", file=sys.stderr)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
     )

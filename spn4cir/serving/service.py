@@ -86,12 +86,12 @@ class SearchService:
         await self._batcher.__aexit__(*error)
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    async def search(self, image: str | bytes, text: str, k: int) -> Found:
+    async def search(self, image: str | bytes, text: str | None, k: int) -> Found:
         """Finds the best images for a query image and a change, without the query image itself.
 
         Args:
             image: the name of an image of the gallery, or the bytes of a file.
-            text: the change to search for.
+            text: the change to search for; None: the image alone.
             k: number of hits, 1 to `MAX_HITS`.
 
         Raises:
@@ -99,7 +99,8 @@ class SearchService:
         """
         if not 1 <= k <= MAX_HITS:
             raise Refusal(422, f"k is {k}; ask for 1 to {MAX_HITS:,} images")
-        _check_text(text)
+        if text is not None:
+            _check_text(text)
         with self._counted():
             query, warning = await self._decode(self._prepare, image, text)
             return Found(await self._batcher.ask(_Question(query, k)), warning)
@@ -144,10 +145,10 @@ class SearchService:
         finally:
             self._in_flight -= 1
 
-    async def _decode(self, work: Callable[..., R], *arguments: str | bytes) -> R:
+    async def _decode(self, work: Callable[..., R], *arguments: str | bytes | None) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    def _prepare(self, image: str | bytes, text: str) -> tuple[Query, str | None]:
+    def _prepare(self, image: str | bytes, text: str | None) -> tuple[Query, str | None]:
         source = self._uploaded(image) if isinstance(image, bytes) else self._path(image)
         try:
             return self.retriever.prepare(source, text), self.retriever.text_warning(text)

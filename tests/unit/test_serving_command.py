@@ -72,7 +72,9 @@ def test_the_modules_that_start_the_server_need_none_of_the_packages():
 
 def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
     started = []
-    monkeypatch.setattr(server, "run", lambda retriever, folder, claimed: started.append((retriever.names, claimed)))
+    monkeypatch.setattr(
+        server, "run", lambda retriever, folder, claimed, annotator: started.append((retriever.names, claimed))
+    )
     options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
     assert CliRunner().invoke(app, ["serve", *options]).exit_code == 0
     ((names, claimed),) = started

@@ -1,0 +1,119 @@
+"""The part of the annotation page that shows candidates for the target, nine at a time."""
+
+from collections.abc import Callable
+from functools import partial
+
+from nicegui import ui
+
+from spn4cir.errors import InputError
+from spn4cir.search.hits import Hit
+from spn4cir.serving.elements import button, image, text_element
+from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
+
+# One for each of the keys 1 to 9.
+_PER_PAGE = 9
+
+
+class Candidates:
+    """Tiles of the images nearest to the reference, or to the reference with a change."""
+
+    def __init__(self, service: SearchService, choose: Callable[[str], None], fail: Callable[[str], None]) -> None:
+        """Creates the candidates.
+
+        Args:
+            service: the gallery.
+            choose: called with the name of a candidate when it is clicked.
+            fail: called with a sentence if the candidates cannot be found.
+        """
+        self._service = service
+        self._choose = choose
+        self._fail = fail
+        self._reference: str | None = None
+        self._first = 0
+        self._searched = ""
+        self._chosen: str | None = None
+        self._tiles: dict[str, ui.element] = {}
+
+    def build(self) -> None:
+        """Draws the candidates into the current element."""
+        self._text = ui.input("Search them by a change", on_change=self._cleared)
+        self._text.props["placeholder"] = "is red with long sleeves"
+        self._text.props(f"outlined dense stack-label clearable maxlength={MAX_TEXT} autocomplete=off type=search")
+        self._text.on("keydown.enter", self._search)
+        with ui.element("div").classes("pager"):
+            self._back = self._pager_button("Previous", "p", -_PER_PAGE)
+            self._position = text_element("p", "").props("role=status")
+            self._next = self._pager_button("Next", "n", _PER_PAGE)
+        self._list = ui.element("ol").classes("tiles candidates").props('aria-label="Candidates, nearest first"')
+
+    async def show(self, reference: str | None) -> None:
+        """Shows the neighbours of a reference; none for None."""
+        self._reference, self._first, self._searched = reference, 0, ""
+        self._text.set_value("")
+        self._draw((), more=False)
+        await self._load()
+
+    def mark(self, name: str | None) -> None:
+        """Marks the tile of a name as chosen, and no other tile."""
+        self._chosen = name
+        for each, tile in self._tiles.items():
+            tile.props["aria-pressed"] = "true" if each == name else "false"
+
+    def _pager_button(self, label: str, key: str, by: int) -> ui.button:
+        made = button(label, partial(self._turn, by)).props("outline")
+        made.props["aria-keyshortcuts"] = key
+        return made
+
+    async def _turn(self, by: int) -> None:
+        self._first = max(0, self._first + by)
+        await self._load()
+
+    async def _search(self) -> None:
+        self._first, self._searched = 0, (self._text.value or "").strip()
+        await self._load()
+
+    async def _cleared(self) -> None:
+        """Shows the neighbours again when the text was removed."""
+        if self._searched and not self._text.value:
+            await self._search()
+
+    async def _load(self) -> None:
+        asked = reference, first, text = self._reference, self._first, self._searched
+        if reference is None:
+            return
+        self._position.text = "Searching ..."
+        try:
+            found = await self._service.search(reference, text or None, self._reach(first))
+        except InputError as error:
+            self._draw((), more=False)
+            self._fail(str(error))
+            return
+        if asked == (self._reference, self._first, self._searched):
+            self._draw(found.hits[first : first + _PER_PAGE], more=len(found.hits) > first + _PER_PAGE)
+
+    @staticmethod
+    def _reach(first: int) -> int:
+        """The number of hits to ask for: those of the page, and one that shows whether there is another page."""
+        return min(first + _PER_PAGE + 1, MAX_HITS)
+
+    def _draw(self, hits: tuple[Hit, ...], more: bool) -> None:
+        last = self._first + len(hits)
+        self._position.text = f"{self._first + 1} to {last}" if hits else "no candidates"
+        self._back.set_enabled(self._first > 0)
+        self._next.set_enabled(more)
+        self._list.clear()
+        self._tiles = {}
+        with self._list:
+            for key, hit in enumerate(hits, start=1):
+                with ui.element("li"):
+                    self._tiles[hit.name] = self._tile(key, hit.name)
+        self.mark(self._chosen)
+
+    def _tile(self, key: int, name: str) -> ui.element:
+        with ui.element("button").props("type=button").on("click", partial(self._choose, name)) as tile:
+            image(address(name), "")
+            text_element("kbd", str(key)).props("aria-hidden=true")
+            text_element("span", name)
+        tile.props["aria-keyshortcuts"] = str(key)
+        tile.props["aria-label"] = f"Target {key}: {name}"
+        return tile
