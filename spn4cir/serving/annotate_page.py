@@ -154,7 +154,8 @@ class AnnotatePage:
         """Shows the next proposal, and leaves the field of the text, so that the keys work."""
         progress = await self._annotator.progress()
         self._keep(self._annotator.propose(self._visit, progress, self._client.id))
-        ui.run_javascript(f"getHtmlElement({self._top.id}).focus()")
+        top = f"getHtmlElement({self._top.id})"
+        ui.run_javascript(f'{top}.focus({{preventScroll: true}}); {top}.scrollIntoView({{block: "nearest"}})')
         await self._show(progress)
 
     def _choose(self, name: str) -> None:
@@ -179,7 +180,7 @@ class AnnotatePage:
         self._undo.set_enabled(bool(self._visit.written))
         self._skip.set_enabled(reference is not None)
         self._show_progress(progress)
-        self._status.text = f"The reference is {reference}." if reference else "Every image has a query."
+        self._status.text = f"The reference is {reference}." if reference else "No image is left to propose."
         self._show_image(self._reference, reference, "The reference")
         self._show_target()
         await self._candidates.show(reference)

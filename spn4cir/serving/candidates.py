@@ -36,7 +36,7 @@ class Candidates:
 
     def build(self) -> None:
         """Draws the candidates into the current element."""
-        self._text = ui.input("Search them by a change", on_change=self._cleared)
+        self._text = ui.input("Search candidates by a change", on_change=self._cleared)
         self._text.props["placeholder"] = "is red with long sleeves"
         self._text.props(f"outlined dense stack-label clearable maxlength={MAX_TEXT} autocomplete=off type=search")
         self._text.on("keydown.enter", self._search)

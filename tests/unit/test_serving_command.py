@@ -45,6 +45,10 @@ def refusal(**changes) -> str:
         ({"family": "resnet"}, "error: family 'resnet' is not known"),
         ({"host": "nowhere.invalid"}, "error: --host nowhere.invalid: no such address; use 127.0.0.1"),
         ({"index": "empty"}, "empty: is no index"),
+        ({"annotate": "best.pt"}, "error: best.pt: is not a CSV file"),
+        ({"annotate": "nowhere/q.csv"}, "error: nowhere: no such folder"),
+        ({"annotate": "q.csv", "split": "dev"}, "error: --split 'dev' is not known; choose one of train, val, test"),
+        ({"seed": "3"}, "error: --seed needs --annotate FILE; add it, or leave out --seed"),
     ],
 )
 def test_invalid_options_are_one_line(place, changes, said):

@@ -1,17 +1,12 @@
 """The search page of a real `spn4cir serve`, in Chromium and asked by many clients at once."""
 
-import os
 import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,18 +14,12 @@ import pytest
 
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
+from tests.helpers.server import Server, serve
 
-ROOT = Path(__file__).parents[2]
 IMAGES = 30
 CLIENTS = 16
 CHANGE = "What should be different"
 PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
-
-
-class Server(NamedTuple):
-    process: subprocess.Popen[str]
-    address: str
-    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +31,8 @@ def server(tmp_path_factory) -> Iterator[Server]:
     (folder / "broken.png").write_text("no picture")
     draw(folder / "vast.png", 98).write_bytes(bytes(11_000_000))
     write_checkpoint(folder / "best.pt", stage=2)
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
-        "from spn4cir.cli import main; main()"
-    )
-    options = ["serve", "--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("PYTEST_CURRENT_TEST", None)  # the page's framework behaves differently when it sees it
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *options], cwd=folder, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.match(rf"(http://127\.0\.0\.1:\d+)/ serves {IMAGES} images", said)
-    if not found:
-        process.kill()
-        pytest.fail(f"the server said {said!r}: {process.communicate()[1]}")
-    yield Server(process, found[1], folder)
-    process.kill()
-    process.communicate()
+    with serve(folder) as started:
+        yield started
 
 
 def choose(page, name: str) -> None:
@@ -245,6 +216,13 @@ def test_a_search_needs_no_mouse(server, open_page):
     page.keyboard.type("is red")
     page.keyboard.press("Enter")
     page.get_by_role("status").get_by_text('12 images for "is red" from 02.png; the best is').wait_for()
+
+
+def test_without_a_file_there_is_no_annotation_page(server, open_page):
+    assert httpx.get(f"{server.address}/annotate").status_code == 404
+    page = open_page(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    assert page.get_by_role("link", name="Annotation page").count() == 0
 
 
 def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):

@@ -1,0 +1,197 @@
+"""The annotation page of a real `spn4cir serve --annotate`, in Chromium."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from spn4cir.datasets.rows import read_table
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
+from tests.helpers.server import Server, serve
+
+IMAGES = 21
+CHANGE = "What should be different"
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("annotate")
+    for number in range(IMAGES):
+        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / f"{number:02}.png", number)
+    write_checkpoint(folder / "best.pt", stage=2)
+    with serve(folder, "--annotate", "queries.csv", "--goal", "3") as started:
+        yield started
+
+
+@pytest.fixture
+def path(server):
+    """The file, absent at the start of each test."""
+    path = server.folder / "queries.csv"
+    path.unlink(missing_ok=True)
+    return path
+
+
+@pytest.fixture
+def open_annotation(server, path, open_page):
+    def open_one(**options):
+        page = open_page(f"{server.address}/annotate", **options)
+        page.get_by_text("1 to 9", exact=True).wait_for()
+        return page
+
+    return open_one
+
+
+def shown(page, role: str) -> str:
+    return page.get_by_role("img", name=f"The {role}: ").get_attribute("alt").split(": ")[1]
+
+
+def candidates(page) -> list[str]:
+    return page.get_by_label("Candidates, nearest first").get_by_role("button").all_inner_texts()
+
+
+def annotate(page, key: int, text: str, count: int) -> tuple[str, str, str]:
+    """Annotates the shown reference with keys alone; returns the row that is expected."""
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    reference = shown(page, "reference")
+    target = page.get_by_role("button", name=f"Target {key}: ").get_attribute("aria-label").split(": ")[1]
+    page.keyboard.press(str(key))
+    page.keyboard.type(text)
+    page.keyboard.press("Enter")
+    page.get_by_text(f"{count} of 3 queries in queries.csv").wait_for()
+    page.get_by_role("status").get_by_text(re.compile(r"^Saved\. The reference is ")).wait_for()
+    return reference, target, text
+
+
+def rows(path) -> list[tuple[str, str, str]]:
+    return [(row.reference, row.target, row.texts[0]) for row in read_table(path)]
+
+
+def test_queries_are_written_skipped_and_taken_back_with_keys_alone(path, open_annotation):
+    page = open_annotation()
+    page.get_by_text("Scores of fewer than 50 queries allow no conclusion.").wait_for()
+    first = annotate(page, 2, 'is red, "loud"', 1)
+    assert rows(path) == [first]
+    skipped = shown(page, "reference")
+    assert skipped != first[0]
+    page.keyboard.press("s")
+    page.get_by_role("img", name=f"The reference: {skipped}").wait_for(state="detached")
+    second = annotate(page, 9, "has stripes", 2)
+    assert second[0] not in (first[0], skipped)
+    assert rows(path) == [first, second]
+    assert {row.split for row in read_table(path)} == {"val"}
+    page.keyboard.press("u")
+    page.get_by_text("1 of 3 queries").wait_for()
+    page.get_by_role("status").get_by_text("Removed from the file.").wait_for()
+    assert rows(path) == [first]
+    assert (shown(page, "reference"), shown(page, "target")) == second[:2]
+    assert page.get_by_label(CHANGE).input_value() == "has stripes"
+
+
+def test_a_reload_continues_and_can_still_undo(path, open_annotation):
+    page = open_annotation()
+    first = annotate(page, 1, "is red", 1)
+    reference = shown(page, "reference")
+    target = candidates(page)[3].split("\n")[-1]
+    page.keyboard.press("4")
+    page.keyboard.type("is bl")
+    page.get_by_role("img", name="The target: ").wait_for()
+    page.reload()
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    assert (shown(page, "reference"), shown(page, "target")) == (reference, target)
+    assert page.get_by_label(CHANGE).input_value() == "is bl"
+    assert page.get_by_role("button", name=f"Target 4: {target}").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("0 of 3 queries").wait_for()
+    assert shown(page, "reference") == first[0]
+    assert path.read_text() == "reference,target,text,split\n"
+
+
+def test_two_visitors_get_other_references_and_take_back_their_own_rows(path, open_annotation):
+    page, other = open_annotation(), open_annotation()
+    assert shown(page, "reference") != shown(other, "reference")
+    first = annotate(page, 1, "is red", 1)
+    second = annotate(other, 1, "is blue", 2)
+    assert rows(path) == [first, second]
+    page.keyboard.press("u")
+    page.get_by_text("1 of 3 queries").wait_for()
+    assert rows(path) == [second]
+    assert page.get_by_role("button", name="Undo").is_disabled()
+
+
+def test_rows_of_others_count_and_their_references_are_proposed_only_on_request(path, open_annotation):
+    page = open_annotation()
+    answered = shown(page, "reference")
+    page.keyboard.press("s")  # a reference that another page shows is not proposed
+    page.get_by_role("img", name=f"The reference: {answered}").wait_for(state="detached")
+    path.write_text(f"reference,target,text,split\n{answered},a.png,is red,val\nb.png,a.png,is red,train\n")
+    page = open_annotation()
+    page.get_by_text("1 of 3 queries in queries.csv (split val)").wait_for()
+    assert shown(page, "reference") != answered
+    page.get_by_role("checkbox", name="Also images that have a query").click()
+    seen = set()
+    while shown(page, "reference") != answered:
+        before = shown(page, "reference")
+        assert before not in seen
+        seen.add(before)
+        page.get_by_role("button", name="Skip").click()
+        page.get_by_role("img", name=f"The reference: {before}").wait_for(state="detached")
+
+
+def test_what_is_missing_or_damaged_is_reported_and_nothing_is_written(path, open_annotation):
+    page = open_annotation()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("alert").get_by_text("Choose the target first").wait_for()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("The text is empty").wait_for()
+    assert not path.exists()
+    path.write_text("name\n")
+    page.get_by_label(CHANGE).fill("is red")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("has the columns name, expected reference").wait_for()
+    assert path.read_text() == "name\n"
+    path.unlink()
+    page.keyboard.press("Enter")
+    page.get_by_text("1 of 3 queries").wait_for()
+    path.write_text("reference,target,text,split\n")
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("alert").get_by_text(
+        "Another program changed this row of the file; nothing was removed"
+    ).wait_for()
+
+
+@pytest.mark.usefixtures("path")
+def test_candidates_are_turned_and_searched_without_the_reference(open_annotation):
+    page = open_annotation()
+    pages = [candidates(page)]
+    for position in ("10 to 18", "19 to 20"):
+        page.keyboard.press("n")
+        page.get_by_text(position, exact=True).wait_for()
+        pages.append(candidates(page))
+    names = [label.split("\n")[-1] for part in pages for label in part]
+    assert len(set(names)) == len(names) == IMAGES - 1
+    assert shown(page, "reference") not in names
+    page.get_by_label("Search candidates by a change").fill("s1u")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("n")
+    page.get_by_text("10 to 18", exact=True).wait_for()
+    page.get_by_label("Search candidates by a change").fill("")
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    assert candidates(page) == pages[0]
+
+
+@pytest.mark.usefixtures("path")
+def test_a_phone_shows_the_page_without_sideways_scrolling(open_annotation):
+    page = open_annotation(**PHONE)
+    page.get_by_role("button", name="Target 1: ").click()
+    page.get_by_role("img", name="The target: ").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 27)"
+    unnamed = "[...document.querySelectorAll('img:not([alt]), button:not([aria-label])')].filter(e => !e.innerText)"
+    assert page.evaluate(f"{unnamed}.length") == 0
+    page.get_by_role("link", name="Search page").click()
+    page.get_by_role("link", name="Annotation page").wait_for()
