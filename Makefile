@@ -25,12 +25,12 @@ demo-all: install
 	@python -m demo.families
 
 # The search page on the demo's garments; what it needs of the pipeline is built once. Other images and weights:
-# make serve GALLERY=FOLDER SERVED=FILE
+# make serve GALLERY=FOLDER SERVED=FILE. ANNOTATE=FILE adds the annotation page.
 SERVED := data/train/demo_fiq/clip/best.pt
 GALLERY := data/raw/demo_fiq/images
 serve: install
 	@test -f "$(SERVED)" -a -d "$(GALLERY)" || dvc repro train@demo_fiq-clip
-	@spn4cir serve --checkpoint "$(SERVED)" --gallery "$(GALLERY)"
+	@spn4cir serve --checkpoint "$(SERVED)" --gallery "$(GALLERY)" $(if $(ANNOTATE),--annotate "$(ANNOTATE)")
 
 # The documentation site; a warning fails.
 docs: install

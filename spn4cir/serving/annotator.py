@@ -126,16 +126,15 @@ def skip(visit: Visit) -> Visit:
 def report_absent(file: AnnotationFile, names: Collection[str]) -> None:
     """Warns on stderr if rows of the file name images that are not in the gallery, as those of another one do."""
     spellings, there = Spellings(names, Path("the gallery")), frozenset(names)
-    rows = file.rows()
     absent = [
         name
-        for row in rows
+        for row in file.rows()
         for name in (row.reference, row.target)
         if name not in there and spellings.find(name) is None
     ]
     if absent:
         print(
-            f"warning: {file.path}: its {len(rows):,} rows name images that the gallery does not contain, such as "
+            f"warning: {file.path}: {len(absent):,} names are not images of the gallery, such as "
             f"'{absent[0]}'; spn4cir check-data lists them",
             file=sys.stderr,
         )

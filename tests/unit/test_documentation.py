@@ -63,6 +63,13 @@ COVERED = (
     ("tables.md", "dvc exp run", "tests/pipeline/test_own_data.py::test_a_table_trains_and_scores_as_its_page_says"),
     ("search.md", "make serve", "tests/unit/test_documentation.py::test_make_serve_serves_what_the_demo_makes"),
     ("search.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
+    ("annotate.md", "make serve", "tests/unit/test_documentation.py::test_make_serve_serves_what_the_demo_makes"),
+    ("annotate.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_file_to_annotate_is_continued"),
+    (
+        "annotate.md",
+        "spn4cir check-data",
+        "tests/unit/test_serving_annotations.py::test_the_file_is_checked_and_scored_as_it_is",
+    ),
     ("commands.md", "spn4cir serve", "tests/unit/test_serving_command.py::test_a_free_port_is_claimed_and_given_back"),
     (
         "commands.md",

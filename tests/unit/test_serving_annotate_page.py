@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from spn4cir.datasets.rows import read_table
@@ -195,3 +196,11 @@ def test_a_phone_shows_the_page_without_sideways_scrolling(open_annotation):
     assert page.evaluate(f"{unnamed}.length") == 0
     page.get_by_role("link", name="Search page").click()
     page.get_by_role("link", name="Annotation page").wait_for()
+
+
+def test_without_a_file_there_is_no_annotation_page(server, open_page):
+    with serve(server.folder) as other:
+        assert httpx.get(f"{other.address}/annotate").status_code == 404
+        page = open_page(other.address)
+        page.get_by_text("1 to 21 of 21").wait_for()
+        assert page.get_by_role("link", name="Annotation page").count() == 0

@@ -1,18 +1,25 @@
 """The CSV file of the annotation page: whole rows, others' rows untouched, one line for what is no such file."""
 
+import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from spn4cir.cli import app
 from spn4cir.datasets.rows import read_table
 from spn4cir.errors import InputError
 from spn4cir.serving import annotations
 from spn4cir.serving.annotation_text import Annotation, one_line
 from spn4cir.serving.annotations import AnnotationFile
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import draw
 
 ROOT = Path(__file__).parents[2]
 HEADER = "reference,target,text,split\n"
@@ -237,3 +244,22 @@ def test_several_servers_that_write_at_once_lose_no_row(path):
     assert [server.exitcode for server in servers] == [0] * 4
     rows = [(row.reference, row.texts[0]) for row in read_table(path)]
     assert sorted(rows) == sorted((f"{each}.png", f"change {number}") for each in range(4) for number in range(10))
+
+
+def test_the_file_is_checked_and_scored_as_it_is(tmp_path):
+    folder, checkpoint = tmp_path / "images", write_checkpoint(tmp_path / "best.pt", stage=2)
+    names = [f"{number:02}, in.png" for number in range(60)]
+    for number, name in enumerate(names):
+        draw(folder / name, number)
+    file = AnnotationFile(folder / "queries.csv")
+    for reference, target in pairwise(names[:4]):
+        file.append(Annotation(reference, target, 'is "red", or\nblue'))
+    data = ["--layout", "folder", "--root", str(folder), "--annotations", str(file.path)]
+    checked = CliRunner().invoke(app, ["check-data", *data])
+    assert checked.exit_code == 0, checked.output
+    assert re.search(r"^val +3 +0 +60 +0 +0$", checked.output, re.MULTILINE)
+    scores = tmp_path / "metrics.json"
+    network = ["--checkpoint", str(checkpoint), "--workers", "0", "--json", str(scores)]
+    scored = CliRunner().invoke(app, ["validate", *data, *network])
+    assert scored.exit_code == 0, scored.output
+    assert json.loads(scores.read_text())["counts"]["queries"] == {"val": 3}

@@ -55,10 +55,10 @@ def test_a_query_is_counted_in_its_split_and_taken_back(annotator):
 
 
 def test_rows_of_another_gallery_are_one_warning(annotator, capsys):
-    annotator.file.path.write_text("reference,target,text\na.png,b.png,x\na.png,other.png,x\n")
+    annotator.file.path.write_text("reference,target,text\na.png,b.png,x\na.png,other.png,x\nno.png,b.png,x\n")
     report_absent(annotator.file, NAMES)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ")
-    assert "its 2 rows name images that the gallery does not contain, such as 'other.png'" in line
-    report_absent(annotator.file, [*NAMES, "other.png"])
+    assert "2 names are not images of the gallery, such as 'other.png'" in line
+    report_absent(annotator.file, [*NAMES, "other.png", "no.png"])
     assert capsys.readouterr().err == ""

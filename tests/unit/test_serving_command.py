@@ -84,3 +84,15 @@ def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
     ((names, claimed),) = started
     assert names == ("a.png",)
     assert claimed.fileno() == -1
+
+
+def test_a_file_to_annotate_is_continued(place, monkeypatch):
+    started = []
+    monkeypatch.setattr(server, "run", lambda *given: started.append(given[-1]))
+    (place / "q.csv").write_text("reference,target,text,split\nc.png,b.png,is red,val\n")
+    options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
+    result = CliRunner().invoke(app, ["serve", *options, "--annotate", "q.csv", "--split", "test", "--goal", "7"])
+    assert result.exit_code == 0
+    assert "q.csv: 2 names are not images of the gallery, such as 'c.png'" in result.stderr
+    (annotator,) = started
+    assert (annotator.goal, annotator.file.split, len(annotator.file.rows())) == (7, "test", 1)

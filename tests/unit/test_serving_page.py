@@ -218,13 +218,6 @@ def test_a_search_needs_no_mouse(server, open_page):
     page.get_by_role("status").get_by_text('12 images for "is red" from 02.png; the best is').wait_for()
 
 
-def test_without_a_file_there_is_no_annotation_page(server, open_page):
-    assert httpx.get(f"{server.address}/annotate").status_code == 404
-    page = open_page(server.address)
-    page.get_by_text("1 to 24 of 30").wait_for()
-    assert page.get_by_role("link", name="Annotation page").count() == 0
-
-
 def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
     page = open_page(server.address, **PHONE)
     choose(page, "01.png")
