@@ -34,11 +34,11 @@ class History:
     Attributes:
         steps: step (from 1, over all epochs), epoch and loss of each step.
         epochs: epoch (from 1), mean loss, `score` (the score that selects the best epoch), learning rate after the
-            epoch, temperature and every score, in percent.
+            epoch, temperature and every score, in percent; no scores without validation.
         speed: images per second and peak memory of each epoch. The images are those that the steps read, as pixels or
             as rows of the bank; validation is excluded. The values differ in every run, so comparisons ignore them.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
-        best_score: score of the best epoch.
+        best_score: score of the best epoch; without validation, the number of the epoch.
     """
 
     steps: list[dict[str, float]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Trainer:
         source: batches and their losses.
         settings: optimiser, epochs, precision.
         stage: 1 or 2; decides which parameters are frozen and the container of the files.
-        evaluate: returns the validation scores of the network.
+        evaluate: returns the validation scores of the network; None: no validation, and the last epoch is the best.
         selection: name of the score that selects the best epoch; a later epoch must score strictly higher.
         work: folder of the state of an unfinished run; at most one epoch is lost.
         device: device of the network.
@@ -77,7 +77,7 @@ class Trainer:
     source: Source
     settings: Optimisation
     stage: int
-    evaluate: Score
+    evaluate: Score | None
     selection: str
     work: Path
     device: torch.device
@@ -135,12 +135,14 @@ class Trainer:
 
     def _record(self, history: History, epoch: int, run: TrainingRun) -> None:
         mean = fmean(row["loss"] for row in history.steps if row["epoch"] == epoch)
-        scores = self.evaluate(self.composer)
+        scores = self.evaluate(self.composer) if self.evaluate else {}
+        score = {"score": scores[self.selection]} if scores else {}
         state = {"learning_rate": run.learning_rate(), "temperature": float(self.composer.temperature.detach())}
-        history.epochs.append({"epoch": epoch, "loss": mean, "score": scores[self.selection], **state, **scores})
-        print(f"epoch {epoch}: loss {mean:.4f}, {self.selection} {scores[self.selection]:.2f}", flush=True)
-        if scores[self.selection] > history.best_score:
-            history.best_epoch, history.best_score = epoch, scores[self.selection]
+        history.epochs.append({"epoch": epoch, "loss": mean, **score, **state, **scores})
+        shown = "".join(f", {self.selection} {value:.2f}" for value in score.values())
+        print(f"epoch {epoch}: loss {mean:.4f}{shown}", flush=True)
+        if (reached := score.get("score", epoch)) > history.best_score:
+            history.best_epoch, history.best_score = epoch, reached
             save_composer(self.composer, self.work / BEST, self.stage, epoch)
         self.watch(history)
 
