@@ -1,6 +1,6 @@
 """SPN4CIR: composed image retrieval with scaled positives and negatives.
 
-The public classes are imported on first use: an import of the package loads no other module, and each pipeline stage
+The public names are imported on first use: an import of the package loads no other module, and each pipeline stage
 depends only on the modules that it names.
 """
 
@@ -12,18 +12,25 @@ if TYPE_CHECKING:
     from spn4cir.search.hits import Hit
     from spn4cir.search.mteb import MtebModel
     from spn4cir.search.retriever import Retriever
+    from spn4cir.standalone.train import train
 
     __version__: str
 
-__all__ = ["Encoder", "Hit", "MtebModel", "Retriever", "__version__"]
+__all__ = ["Encoder", "Hit", "MtebModel", "Retriever", "__version__", "train"]
 
-_MODULES = {"Encoder": "encoder", "Hit": "hits", "MtebModel": "mteb", "Retriever": "retriever"}
+_MODULES = {
+    "Encoder": "search.encoder",
+    "Hit": "search.hits",
+    "MtebModel": "search.mteb",
+    "Retriever": "search.retriever",
+    "train": "standalone.train",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """A public class, from the module that contains it, or the version. Raises AttributeError for another name."""
+    """A public name, from the module that contains it, or the version. Raises AttributeError for another name."""
     if name == "__version__":
         return import_module("importlib.metadata").version("spn4cir")
     if name not in _MODULES:
         raise AttributeError(f"module 'spn4cir' has no attribute {name!r}")
-    return getattr(import_module(f"spn4cir.search.{_MODULES[name]}"), name)
+    return getattr(import_module(f"spn4cir.{_MODULES[name]}"), name)

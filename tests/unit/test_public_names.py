@@ -1,4 +1,4 @@
-"""The classes that users import from the package itself."""
+"""The names that users import from the package itself."""
 
 import re
 import subprocess
@@ -14,13 +14,15 @@ import spn4cir
 from spn4cir.cli import app
 
 
-def test_public_classes_come_from_their_modules() -> None:
+def test_public_names_come_from_their_modules() -> None:
     from spn4cir.search.encoder import Encoder
     from spn4cir.search.hits import Hit
     from spn4cir.search.mteb import MtebModel
     from spn4cir.search.retriever import Retriever
+    from spn4cir.standalone.train import train
 
-    assert [getattr(spn4cir, name) for name in spn4cir.__all__[:-1]] == [Encoder, Hit, MtebModel, Retriever]
+    names = [name for name in spn4cir.__all__ if name != "__version__"]
+    assert [getattr(spn4cir, name) for name in names] == [Encoder, Hit, MtebModel, Retriever, train]
 
 
 def test_the_package_alone_loads_nothing_else() -> None:
