@@ -114,7 +114,7 @@ class Indexer:
         changed = tuple(name for name, (_, each) in read.items() if index.is_changed(name, each))
         removed = (*outside, *(name for name in broken if name in index))
         index.update(read, removed, targets)
-        unchanged = len(gallery) - len(broken) - len(added) - len(changed)
+        unchanged = len(index) - len(added) - len(changed)
         return Changes(added, changed, removed, tuple(map(_printable, broken)), unchanged)
 
 

@@ -462,3 +462,8 @@ def test_an_index_keeps_the_words_of_a_tokenizer_that_no_package_ships(folder, t
     assert loaded.search("a.png", "is red") == wanted
     loaded.save(tmp_path / "index")
     assert Retriever.load(tmp_path / "index", workers=0).search("a.png", "is red") == wanted
+
+
+def test_images_that_an_addition_does_not_name_are_unchanged(held, folder, tmp_path):
+    assert held.add(draw(tmp_path / "new.png", 50)).unchanged == 6
+    assert held.add(folder / "a.png").unchanged == 7
