@@ -15,17 +15,16 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_reci
 from spn4cir.files import atomic_file
 from spn4cir.images.contact_sheet import SheetRow, draw_sheet
 
+# Beginning of the names of the columns that contain the answers of the stage-1 weights.
+STAGE1 = "stage1_"
 _SHOWN = 5
-_COLUMNS = pa.schema(
+_IDENTITY = pa.schema(
     [
         ("split", pa.string()),
         ("query", pa.int64()),
         ("reference", pa.string()),
         ("text", pa.string()),
         ("target", pa.string()),
-        ("rank", pa.int64()),
-        ("subset_rank", pa.int64()),
-        ("top", pa.list_(pa.string())),
     ]
 )
 
@@ -47,18 +46,15 @@ def write_queries(
         layout: layout of the scores.
         splits: ranked queries.
         path: the parquet file.
-        before: the queries ranked with the stage-1 weights; adds the column `stage1_rank`.
+        before: the queries ranked with the stage-1 weights; adds their ranks and top names in columns that begin with
+            `stage1_`.
         counts: hard negatives above the targets; adds the columns `lookalikes_above` and `text_matches_above`.
     """
-    rows = [_row(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
-    table = pa.Table.from_pylist(rows, schema=_COLUMNS)
-    if layout.protocol.map_ks:
-        places = [row for ranked in splits for row in ranked.ranking.target_ranks.tolist()]
-        column = pa.array([[place + 1 for place in row if place >= 0] for row in places], pa.list_(pa.int64()))
-        table = table.append_column("target_ranks", column)
-    if before is not None:
-        ranks = [rank + 1 for ranked in before for rank in ranked.ranking.rank.tolist()]
-        table = table.append_column("stage1_rank", pa.array(ranks))
+    rows = [_identity(ranked, query) for ranked in splits for query in range(len(ranked.split.triplets))]
+    table = pa.Table.from_pylist(rows, schema=_IDENTITY)
+    for beginning, stage in (("", splits), (STAGE1, before or ())):
+        for name, column in _answers(layout, stage).items():
+            table = table.append_column(f"{beginning}{name}", column)
     for kind in counts[0].above if counts else ():
         above = [number for part in counts for number in part.above[kind].tolist()]
         table = table.append_column(f"{kind}_above", pa.array(above))
@@ -68,7 +64,7 @@ def write_queries(
         pq.write_table(table, temporary)
 
 
-def _row(ranked: RankedSplit, query: int) -> dict[str, object]:
+def _identity(ranked: RankedSplit, query: int) -> dict[str, object]:
     triplet = ranked.split.triplets[query]
     return {
         "split": ranked.split.name,
@@ -76,10 +72,27 @@ def _row(ranked: RankedSplit, query: int) -> dict[str, object]:
         "reference": triplet.reference_name,
         "text": ranked.texts[query],
         "target": triplet.target_name,
-        "rank": int(ranked.ranking.rank[query]) + 1,
-        "subset_rank": int(ranked.ranking.subset_rank[query]) + 1 or None,
-        "top": ranked.top_names(query)[:TOP],
     }
+
+
+def _answers(layout: Benchmark, splits: Sequence[RankedSplit]) -> dict[str, pa.Array]:
+    """The columns that depend on the weights, in the order of the queries; none without splits."""
+    if not splits:
+        return {}
+    ranks = [rank + 1 for ranked in splits for rank in ranked.ranking.rank.tolist()]
+    within = [rank + 1 or None for ranked in splits for rank in ranked.ranking.subset_rank.tolist()]
+    top = [ranked.top_names(query)[:TOP] for ranked in splits for query in range(len(ranked.split.triplets))]
+    columns = {
+        "rank": pa.array(ranks, pa.int64()),
+        "subset_rank": pa.array(within, pa.int64()),
+        "top": pa.array(top, pa.list_(pa.string())),
+    }
+    if layout.protocol.map_ks:
+        places = [row for ranked in splits for row in ranked.ranking.target_ranks.tolist()]
+        columns["target_ranks"] = pa.array(
+            [[place + 1 for place in row if place >= 0] for row in places], pa.list_(pa.int64())
+        )
+    return columns
 
 
 def queries_entry(queries: Path, metrics: Path) -> dict[str, str]:

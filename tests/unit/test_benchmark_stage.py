@@ -43,7 +43,7 @@ def test_it_writes_scores_queries_and_a_submission_that_passes(job: Job) -> None
     assert content["map_at10"] != content["stage1"]["map_at10"]
     assert content["counts"]["targets"] == {"val": {"1": 2, "2": 2, "3": 2}}
     table = pq.read_table(HERE / "queries.parquet")
-    assert {"target_ranks", "stage1_rank"} <= set(table.column_names)
+    assert {"target_ranks", "stage1_rank", "stage1_target_ranks"} <= set(table.column_names)
     (run,) = read_runs("metrics/demo_circo/clip.json").values()
     assert run.recipe.keys() == content["stage1"].keys()
     assert run.ranks, "the table gives the scores of the file"

@@ -334,7 +334,7 @@ def test_both_stages_share_one_encoding_of_the_galleries(tmp_path: Path, same: b
 
 
 def test_outcomes_query_by_query(tmp_path: Path) -> None:
-    """Ranks count from 1; each query has 50 names without the removed reference, and ranks of both stages."""
+    """Ranks count from 1; each query has 50 names without the removed reference, and the answers of both stages."""
     gallery = Case(120).gallery()
     for name in gallery.names:
         draw(tmp_path / f"{name}.png", int(name[1:]), (16, 16))
@@ -344,7 +344,7 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
     ranked = scored(layout, [split]).splits
     write_queries(layout, ranked, tmp_path / "queries.parquet", before=ranked)
     first, second = pq.read_table(tmp_path / "queries.parquet").to_pylist()
-    assert {key: first[key] for key in first if key != "top"} == {
+    assert {key: first[key] for key in first if not key.endswith("top")} == {
         "split": "val",
         "query": 100,
         "reference": "i100",
@@ -353,8 +353,10 @@ def test_outcomes_query_by_query(tmp_path: Path) -> None:
         "rank": 1,
         "subset_rank": 1,
         "stage1_rank": 1,
+        "stage1_subset_rank": 1,
     }
     assert (second["rank"], second["stage1_rank"]) == (45, 45)
+    assert (second["top"], second["subset_rank"]) == (second["stage1_top"], second["stage1_subset_rank"])
     assert (len(first["top"]), len(second["top"])) == (50, 50)
     assert "i018" not in second["top"]
     assert second["top"][:3] == ["i020", "i021", "i019"]
