@@ -1,5 +1,6 @@
-"""Outs of the stages that score: tables, a contact sheet of queries, and the metrics file."""
+"""Outs of the stages that score: tables, a contact sheet of queries, the date, and the metrics file."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from stages.common import Job
 
 
 def write_tables(job: Job, layout: Benchmark, settings: Validate, found: Validated, folder: Path) -> None:
-    """Writes `queries.parquet`, `recalls.tsv` and `contact_sheet.png`."""
+    """Writes `queries.parquet`, `recalls.tsv`, `contact_sheet.png`, and the date (UTC) in `scored.json`."""
     counts = found.shortcuts.counts if found.shortcuts else ()
     write_queries(layout, found.after.splits, folder / "queries.parquet", found.before.splits, counts)
     write_recalls(found.after.scores, folder / "recalls.tsv")
     title = f"{job.dataset}, {job.family}: queries and their top 5 (targets framed)"
     write_contact_sheet(found.after.splits, folder / "contact_sheet.png", settings.sheet_queries, title)
+    write_json(folder / "scored.json", {"date": datetime.now(UTC).date().isoformat()})
 
 
 def write_metrics(

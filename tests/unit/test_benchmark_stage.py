@@ -1,6 +1,7 @@
 """The stage that scores trained weights on a benchmark, in a project of tiny files."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,9 @@ def test_it_writes_scores_queries_and_a_submission_that_passes(job: Job) -> None
 def test_without_test_queries_it_only_scores(job: Job) -> None:
     Path("data/raw/demo_circo/annotations/test.json").unlink()
     stages.benchmark.main(job)
-    assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
+    written = sorted(path.name for path in HERE.iterdir())
+    assert written == ["contact_sheet.png", "queries.parquet", "recalls.tsv", "scored.json"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", json.loads((HERE / "scored.json").read_text())["date"])
 
 
 @pytest.mark.parametrize("missing", ["skip", "error"])
@@ -76,7 +79,9 @@ def test_a_test_query_without_its_image_costs_the_submission_alone(
         return
     stages.benchmark.main(replace(job, params=params))
     assert json.loads(Path("metrics/demo_circo/clip.json").read_text())["counts"]["queries"] == {"val": 6}
-    assert sorted(path.name for path in HERE.iterdir()) == ["contact_sheet.png", "queries.parquet", "recalls.tsv"]
+    written = sorted(path.name for path in HERE.iterdir())
+    assert written == ["contact_sheet.png", "queries.parquet", "recalls.tsv", "scored.json"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", json.loads((HERE / "scored.json").read_text())["date"])
     assert (
         "no file for the test server, which expects all queries: 1 lack an image, the first is 99"
         in capsys.readouterr().err
