@@ -10,9 +10,10 @@ from spn4cir.comparison.runs import Place, Run, read_runs
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import part_values
 
-_SEED = 0
+# Seed of the draws of all intervals.
+SEED = 0
 # The number of queries from which a percentile interval is reliable: with 8 it covers the truth in 3 cases of 4.
-_FEW = 50
+FEW = 50
 # Entries of the protocol that may differ without a warning, because they belong to the network.
 _OF_THE_NETWORK = ("family", "preprocess", "composition")
 
@@ -105,7 +106,7 @@ def compare_runs(a: Run, b: Run) -> Comparison:
     Raises InputError if their queries or their scores are not the same.
     """
     _require_same_queries(a, b)
-    intervals = bootstrap_intervals(a.ranks, b.ranks, a.recipe, _SEED)
+    intervals = bootstrap_intervals(a.ranks, b.ranks, a.recipe, SEED)
     scores = {
         score: Difference(
             a.scores[score],
@@ -144,7 +145,7 @@ def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:
 
 def _few(run: Run, score: str) -> bool:
     splits = {part.split for part in run.recipe[score]}
-    return sum(query[0] in splits for query in run.queries) < _FEW
+    return sum(query[0] in splits for query in run.queries) < FEW
 
 
 def _protocol_differences(a: Run, b: Run) -> list[str]:
