@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.comparison.paper import PaperComparison, compare_to_paper
+from spn4cir.comparison.query_pairs import pair_queries
 from spn4cir.comparison.runs import read_runs
+from spn4cir.comparison.stages import compare_stages
 from spn4cir.config.pair_settings import pair_settings, short_key
 from spn4cir.config.params import of_dataset
 from spn4cir.errors import InputError
@@ -15,8 +17,9 @@ from spn4cir.positives.caption_files import read_captions
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.listing import read_listing
 from spn4cir.positives.rank_samples import read_samples
+from spn4cir.report.image_lookup import images_of_layout
 from spn4cir.report.inputs import input_hashes
-from spn4cir.report.run import RunResults, read_outcomes
+from spn4cir.report.run import RunResults
 from spn4cir.types import Triplet
 from stages.common import Job
 from stages.inputs import scored_layout
@@ -25,26 +28,30 @@ from stages.inputs import scored_layout
 def collect(job: Job) -> RunResults:
     """Reads the outs of the other stages."""
     layout = scored_layout(job)
-    gallery = {name: path for split in layout.evaluation_splits() for name, path in split.places.items()}
     triplets, triplet_path = generated(job)
     settings = _settings(job)
     metrics = Path("metrics") / job.dataset / f"{job.family}.json"
+    (run,) = read_runs(str(metrics)).values()
+    stages = compare_stages(run)
     return RunResults(
         dataset=job.dataset,
         family=job.family,
         settings=settings,
         inputs=input_hashes(layout.root, _inputs(job)),
-        metrics=read_json(metrics),
+        date=read_json(job.place("validate") / "scored.json")["date"],
+        metrics=run.metrics,
+        stages=stages,
+        baselines=_baselines(job),
         paper=beside_paper(metrics) if job.dataset == layout.published else None,
         recall_ks=layout.protocol.recall_ks,
-        queries=read_outcomes(job.place("validate") / "queries.parquet"),
+        queries=tuple(pair_queries(stages.a, stages.b)),
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
         triplets=triplets,
         captions=_captions(job),
         unique=read_optimized_images(job.dedup_file, layout.image_path),
         samples=read_samples(job.shared("match") / "ranks.json"),
         window=settings["match"]["window"],
-        gallery_path=gallery.__getitem__,
+        images=images_of_layout(layout),
         triplet_path=triplet_path,
     )
 
@@ -56,6 +63,12 @@ def beside_paper(metrics: Path) -> PaperComparison | None:
         return compare_to_paper(scored)
     except InputError:
         return None
+
+
+def _baselines(job: Job) -> dict[str, Any]:
+    """The scores without training by network and rule, if they were measured."""
+    path = Path("metrics") / job.dataset / "baselines.json"
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def _inputs(job: Job) -> dict[str, Path]:

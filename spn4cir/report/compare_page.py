@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from spn4cir.comparison.compare import ComparedRuns, Difference
+from spn4cir.comparison.compare import ComparedRuns
 from spn4cir.comparison.lines import remark_lines
 from spn4cir.comparison.query_pairs import QueryPair, measures, pair_queries
 from spn4cir.comparison.settings import differing, protocol_values, run_settings
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
-from spn4cir.report.compared_queries import ComparedQuery, QueryImages, fitting
-from spn4cir.report.content import score_label
+from spn4cir.report.compared_queries import ComparedQuery, QueryImages, Side, fitting
+from spn4cir.report.content import score_rows
 from spn4cir.report.image_lookup import ImageLookup
 from spn4cir.report.template import LARGEST, environment, read_part, render_page, save_page
 from spn4cir.report.thumbnails import Thumbnails
@@ -75,12 +75,13 @@ def render_compare_page(
         ),
         key=lambda query: query[1].change,
     )
+    sides = [Side(label, f"in {label}", f"{label}: {name}") for label, name in zip("AB", names, strict=True)]
     frame: dict[str, Any] = {"names": names, "total": len(queries), "filters": _filters(runs, queries)}
     frame |= {"sections": [_section(each) for each in runs], "own_style": read_part("compare.css")}
     template = environment().from_string(read_part("compare_query.html"))
 
     def render(query: ComparedQuery) -> str:
-        return template.render(query=query, names=names)
+        return template.render(query=query, sides=sides)
 
     def page(articles: Sequence[str], notes: Sequence[str]) -> str:
         values = {"articles": [Markup(each) for each in articles], "notes": notes, **frame}
@@ -104,9 +105,8 @@ def _images(runs: ComparedRuns, source: ImageLookup, thumbnails: Thumbnails) -> 
 def _notes(images: QueryImages, reason: str) -> Iterator[str]:
     if reason:
         yield f"The images are not available; their names are shown. {reason}."
-    elif images.absent:
-        name = min(images.absent)[1]
-        yield f"{len(images.absent)} images were not found or cannot be decoded; their names are shown. One is {name}."
+    elif images.note:
+        yield images.note
 
 
 def _filters(
@@ -126,19 +126,11 @@ def _section(runs: ComparedRuns) -> dict[str, Any]:
     settings = [run_settings(run) for run in sides]
     unknown = [each.unknown for each in settings if each.unknown]
     rows = {} if unknown else differing([each.values for each in settings])
-    scale = max(max(abs(score.low), abs(score.high)) for score in runs.comparison.scores.values()) or 1.0
     return {
         "title": runs.title,
         "settings": rows | differing([protocol_values(run) for run in sides]),
         "unknown": unknown,
         "warnings": runs.comparison.warnings,
-        "scores": [_score_row(key, score, scale) for key, score in runs.comparison.scores.items()],
+        "scores": score_rows(runs.comparison),
         "remarks": list(remark_lines(runs.comparison)),
     }
-
-
-def _score_row(key: str, score: Difference, scale: float) -> dict[str, Any]:
-    """A score, and its interval in percent of the width of a bar from -scale to scale."""
-    low, high, difference = (50 + 50 * value / scale for value in (score.low, score.high, score.difference))
-    bar = {"left": low, "width": high - low, "mark": difference}
-    return {"label": score_label(key), "score": score, "bar": bar}

@@ -1,17 +1,48 @@
-"""The queries of a page that compares two runs: as many as fit into it, each with its images."""
+"""Queries with the answers of two sides, such as two runs or two stages: as many as fit into a page, with images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from spn4cir.comparison.query_pairs import Answer, QueryPair
 from spn4cir.errors import InputError
-from spn4cir.report.content import PageImage
 from spn4cir.report.image_lookup import Lookup
 from spn4cir.report.thumbnails import Thumbnails
 
 # No query has more markup than this; its images are counted apart.
 _MARKUP = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class PageImage:
+    """An image in the page.
+
+    Attributes:
+        style: CSS class of the image; empty for an image that cannot be shown, instead of which the page shows `alt`.
+        alt: alternative text.
+        note: caption under the image; empty for none.
+        framed: whether the image gets a frame, which marks the target.
+    """
+
+    style: str
+    alt: str
+    note: str = ""
+    framed: bool = False
+
+
+class Side(NamedTuple):
+    """How a page names one side of a comparison.
+
+    Attributes:
+        label: the name within a sentence.
+        phrase: what follows a rank, as in `after stage 1`.
+        heading: heading of the best candidates.
+    """
+
+    label: str
+    phrase: str
+    heading: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +80,14 @@ class QueryImages:
         self.absent: set[tuple[str, str]] = set()
         self._lookup = lookup
         self._thumbnails = thumbnails
+
+    @property
+    def note(self) -> str:
+        """How many images are absent, in a sentence; empty if none is."""
+        if not self.absent:
+            return ""
+        name = min(self.absent)[1]
+        return f"{len(self.absent)} images were not found or cannot be decoded; their names are shown. One is {name}."
 
     def cost(self, pair: QueryPair) -> int:
         """The bytes that the images of a query would add to the page."""

@@ -7,31 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spn4cir.comparison.compare import Comparison
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.positives.rank_samples import strips
-from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, outcome, spread_out
-from spn4cir.report.run import Outcome, RunResults
+from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, spread_out
+from spn4cir.report.compared_queries import ComparedQuery, PageImage, QueryImages
+from spn4cir.report.run import RunResults
 from spn4cir.report.thumbnails import Thumbnails
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class PageImage:
-    """An image in the page.
-
-    Attributes:
-        style: CSS class of the image; empty for an image that cannot be shown, instead of which the page shows `alt`.
-        alt: alternative text.
-        note: caption under the image; empty for none.
-        framed: whether the image gets a frame, which marks the target.
-    """
-
-    style: str
-    alt: str
-    note: str = ""
-    framed: bool = False
+# The baselines that the table of recalls shows.
+_RULES = ("text", "image", "sum")
 
 
 @dataclass(frozen=True)
@@ -42,30 +29,35 @@ class Strip:
     images: tuple[PageImage, ...]
 
 
-@dataclass(frozen=True)
-class Example:
-    """A query with its reference, its target and its best results."""
+def score_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Returns one row per score: its label, its difference, and its interval in percent of the width of a bar.
 
-    query: Outcome
-    reference: PageImage
-    target: PageImage
-    results: tuple[PageImage, ...]
+    The bar reaches from -scale to scale, where the scale is the largest end of an interval.
+    """
+    scores = comparison.scores
+    scale = max(max(abs(score.low), abs(score.high)) for score in scores.values()) or 1.0
+    rows = []
+    for key, score in scores.items():
+        low, high, difference = (50 + 50 * value / scale for value in (score.low, score.high, score.difference))
+        bar = {"left": low, "width": high - low, "mark": difference}
+        rows.append({"key": key, "label": score_label(key), "score": score, "bar": bar})
+    return rows
 
 
 def recall_rows(run: RunResults) -> list[dict[str, Any]]:
-    """Returns one row per score: stage 1, stage 2, the gain, and the paper's score if there is one."""
-    before = run.metrics.get("stage1", {})
+    """Returns one row per score: both stages, the gain, the baselines, and the paper's score if there is one."""
     paper = run.paper.figures if run.paper else {}
+    columns = [run.baselines[network][rule] for network, rules in baseline_columns(run).items() for rule in rules]
     return [
-        {
-            "label": score_label(key),
-            "stage1": before.get(key),
-            "stage2": value,
-            "gain": value - before[key] if key in before else None,
-            "paper": paper.get(key),
-        }
-        for key, value in flat_scores(run.metrics).items()
+        row | {"baselines": [scores.get(row["key"]) for scores in columns], "paper": paper.get(row["key"])}
+        for row in score_rows(run.stages.comparison)
     ]
+
+
+def baseline_columns(run: RunResults) -> dict[str, list[str]]:
+    """Returns the rules whose scores are shown beside the stages, by network."""
+    found = {network: [rule for rule in _RULES if rule in rules] for network, rules in run.baselines.items()}
+    return {network: rules for network, rules in found.items() if rules}
 
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -93,41 +85,13 @@ def settings_rows(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, json.dumps(value, ensure_ascii=False)
 
 
-def sheets(run: RunResults, settings: Report, thumbnails: Thumbnails) -> dict[str, list[Example]]:
+def sheets(run: RunResults, settings: Report, images: QueryImages) -> dict[str, list[ComparedQuery]]:
     """Returns examples of each outcome."""
     kinds = (HIT, NEAR_MISS, FAILURE)
     return {
-        kind: [
-            _example(run, query, thumbnails) for query in examples(run.queries, run.recall_ks, kind, settings.examples)
-        ]
+        kind: [images.compared("", query) for query in examples(run.queries, run.recall_ks, kind, settings.examples)]
         for kind in kinds
     }
-
-
-def _example(run: RunResults, query: Outcome, thumbnails: Thumbnails) -> Example:
-    def page_image(name: str, what: str, note: str, framed: bool = False) -> PageImage:
-        return PageImage(thumbnails.add(run.gallery_path(name)), f"{what}: {name}", note, framed)
-
-    results = tuple(
-        page_image(
-            name,
-            f"result {place}, the target" if name == query.target else f"result {place}",
-            str(place),
-            name == query.target,
-        )
-        for place, name in enumerate(query.top[:_SHOWN], start=1)
-    )
-    return Example(
-        query,
-        page_image(query.reference, "reference", "reference"),
-        page_image(query.target, "target", f"target, rank {query.rank}", framed=True),
-        results,
-    )
-
-
-def query_rows(run: RunResults, settings: Report) -> list[tuple[Outcome, str]]:
-    """Returns evenly spaced queries with their outcomes."""
-    return [(query, outcome(query, run.recall_ks)) for query in spread_out(run.queries, settings.queries)]
 
 
 def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:

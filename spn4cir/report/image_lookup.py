@@ -43,7 +43,12 @@ def images_of_dataset(project: Path, params: Params, dataset: str, family: str) 
 
     Raises InputError if the settings do not name it, its folder is absent, or its queries cannot be read.
     """
-    splits = {split.name: split.places for split in _open(project, params, dataset, family).evaluation_splits()}
+    return images_of_layout(_open(project, params, dataset, family))
+
+
+def images_of_layout(layout: Benchmark) -> Lookup:
+    """The images of a layout's queries and galleries."""
+    splits = {split.name: split.places for split in layout.evaluation_splits()}
     return lambda split, name: splits[split].get(name) if split in splits else None
 
 

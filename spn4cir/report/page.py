@@ -1,17 +1,25 @@
 """Renders the report's page: the template with its sections, charts, style, script and thumbnails."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spn4cir.comparison.compare import FEW
+from spn4cir.comparison.lines import remark_lines
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.report import content
-from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_length, rank_bins
+from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_group, by_length, rank_bins
 from spn4cir.report.charts import Chart, bar_chart
+from spn4cir.report.compared_queries import QueryImages, Side
 from spn4cir.report.curves import curve_charts
+from spn4cir.report.main_settings import facts, training_rows
+from spn4cir.report.query_rows import QueryRows
 from spn4cir.report.run import RunResults
 from spn4cir.report.template import LARGEST, read_part, render_page, save_page
 from spn4cir.report.thumbnails import Thumbnails
+
+_SIDES = (Side("stage 1", "after stage 1", "Stage 1"), Side("stage 2", "after stage 2", "Stage 2"))
 
 
 def write_page(run: RunResults, settings: Report, path: Path) -> int:
@@ -29,34 +37,50 @@ def write_page(run: RunResults, settings: Report, path: Path) -> int:
     return save_page(page, path)
 
 
-def render(run: RunResults, settings: Report) -> str:
-    """Returns the page's text, which depends only on the run and the settings."""
-    return render_page(read_part("page.html"), read_part("script.js"), **_values(run, settings))
+def render(run: RunResults, settings: Report, largest: int = LARGEST) -> str:
+    """Returns the page's text, which depends only on the run and the settings.
 
-
-def _values(run: RunResults, settings: Report) -> dict[str, Any]:
-    """Returns the values of the template; thumbnails are added last, when all of them are known."""
+    Rows of the table of queries get images as long as the page is not larger than `largest` bytes.
+    """
     thumbnails = Thumbnails(settings.thumbnail)
+    images = QueryImages(run.images, thumbnails)
+    values = _values(run, settings, thumbnails, images)
+    rows = QueryRows(run, settings, _SIDES)
+
+    def page() -> str:
+        template, script = read_part("page.html"), read_part("script.js")
+        return render_page(template, script, thumbnails.css(), rows=rows, **values)
+
+    rows.add_images(images, largest - len(page().encode()))
+    return page()
+
+
+def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: QueryImages) -> dict[str, Any]:
+    """Returns the values of the template."""
     duplicates, groups = content.duplicate_strips(run, settings, thumbnails)
-    values = {
+    return {
         "run": run,
+        "facts": facts(run),
+        "training": training_rows(run.settings),
+        "sides": _SIDES,
+        "few": FEW,
         "outcomes": (HIT, NEAR_MISS, FAILURE),
         "splits": list(dict.fromkeys(query.split for query in run.queries)),
         "recalls": content.recall_rows(run),
+        "remarks": list(remark_lines(run.stages.comparison)),
+        "baselines": content.baseline_columns(run),
         "shortcuts": content.shortcut_rows(run.metrics),
         "hard": content.hard_negatives(run.metrics),
         "settings": list(content.settings_rows(run.settings)),
         "curves": curve_charts(run.curves),
         "ranks": _rank_chart(run),
-        "shares": _share_charts(run),
-        "sheets": content.sheets(run, settings, thumbnails),
-        "queries": content.query_rows(run, settings),
+        "shares": _shares(run),
+        "sheets": content.sheets(run, settings, images),
         "triplets": content.triplet_rows(run, settings, thumbnails),
         "duplicates": duplicates,
         "duplicate_groups": groups,
         "windows": content.window_strips(run, thumbnails),
     }
-    return {**values, "thumbnails": thumbnails.css()}
 
 
 def _rank_chart(run: RunResults) -> Chart:
@@ -64,16 +88,18 @@ def _rank_chart(run: RunResults) -> Chart:
     return bar_chart("Ranks of the targets", "rank", "queries", labels, {"stage 1": before, "stage 2": after})
 
 
-def _share_charts(run: RunResults) -> dict[str, list[Chart]]:
-    found = {"length": by_length(run.queries, run.recall_ks), "category": by_category(run.queries, run.recall_ks)}
-    names = {"length": "words of the text", "category": "category"}
+def _shares(run: RunResults) -> dict[str, tuple[list[Share], list[Chart]]]:
+    """Returns tables and charts of recall by what the text speaks of, by its length and by category."""
+    ways = {"What the text speaks of": by_group, "Words of the text": by_length, "Category": by_category}
+    tables = {name: way(run.queries, run.recall_ks) for name, way in ways.items()}
     return {
-        kind: [_share_chart(names[kind], shares, place, k) for place, k in enumerate(run.recall_ks)]
-        for kind, shares in found.items()
+        name: (shares, [_share_chart(name, shares, place, k) for place, k in enumerate(run.recall_ks)])
+        for name, shares in tables.items()
     }
 
 
 def _share_chart(name: str, shares: list[Share], place: int, k: int) -> Chart:
-    bars = {"stage 1": [share.stage1[place] for share in shares], "stage 2": [share.stage2[place] for share in shares]}
-    labels, counts = [share.label for share in shares], [share.queries for share in shares]
-    return bar_chart(f"R@{k} by {name}", name, "percent", labels, bars, counts)
+    """Returns a chart without the table of its values, which the page shows for all k together."""
+    bars = {f"stage {number}": [share.gains[place][number - 1] for share in shares] for number in (1, 2)}
+    chart = bar_chart(f"R@{k} by {name.lower()}", "", "percent", [share.label for share in shares], bars)
+    return replace(chart, rows=())

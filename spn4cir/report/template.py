@@ -35,7 +35,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["percent"] = _percent
+    found.filters |= {"percent": _percent, "sentence": _sentence}
     return found
 
 
@@ -57,3 +57,8 @@ def _percent(value: float | None, sign: bool = False) -> str:
         return "-"
     value = round(value, 2) + 0.0  # never -0.00
     return f"{value:+.2f}" if sign else f"{value:.2f}"
+
+
+def _sentence(text: str) -> str:
+    """The text with a capital letter and a full stop."""
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

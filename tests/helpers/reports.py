@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from spn4cir.datasets.fashioniq import FashionIQ
+from spn4cir.evaluation.metrics import recall_of_ranks
+from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_recipe
 from spn4cir.positives.dedup import deduplicate, write_optimized_images
 from spn4cir.positives.matching import sample_ranks
 from spn4cir.positives.rank_samples import write_samples
 from tests.helpers.layouts import CATEGORIES, change, write, write_fashioniq
 
 IMAGES = 12
+DATE = "2026-01-31"
 HOSTILE = '</script><img src=x onerror="alert(1)"> & <b>bold</b>'
 REPOSITORY = Path(__file__).parents[2]
 
@@ -77,6 +80,7 @@ def _write_outcomes(root: Path) -> None:
     gallery = [f"dress-val-{number}" for number in range(IMAGES)]
     captions = root / "data/raw/demo_fiq/captions/cap.dress.val.json"
     change(captions, lambda triplets: triplets[0].update(captions=[HOSTILE, HOSTILE]))
+    layout = FashionIQ(root / "data/raw/demo_fiq", "error")
     rows = [
         {
             "split": category,
@@ -85,17 +89,25 @@ def _write_outcomes(root: Path) -> None:
             "text": HOSTILE if (category, number) == ("dress", 0) else " ".join([f"is{number}"] * (3 + number)),
             "target": f"{category}-val-{(number + 1) % IMAGES}",
             "rank": rank(number),
+            "subset_rank": None,
             "top": [name.replace("dress", category) for name in gallery[:6]],
             "stage1_rank": rank(number) + 5,
+            "stage1_subset_rank": None,
+            "stage1_top": [name.replace("dress", category) for name in gallery[6:]],
         }
         for category in CATEGORIES
         for number in range(IMAGES)
     ]
     place = root / "data/validate/demo_fiq/clip/queries.parquet"
     place.parent.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), place)
+    table = pa.Table.from_pylist(rows)
+    for name in ("subset_rank", "stage1_subset_rank"):
+        table = table.set_column(table.column_names.index(name), name, pa.nulls(len(rows), pa.int64()))
+    recipe = write_recipe(score_recipe(layout, list(CATEGORIES)))
+    pq.write_table(table.replace_schema_metadata({RECIPE_KEY: recipe}), place)
+    write(place.parent / "scored.json", {"date": DATE})
     metrics = json.loads((REPOSITORY / "metrics/demo_fiq/clip.json").read_text(encoding="utf-8"))
-    scores = {"average_recall": 70.0, "dress_recall_at10": 50.0}
+    scores, before = (_scores(layout, [rank(number) + worse for number in range(IMAGES)]) for worse in (0, 5))
     spread = {key: {"mean": 60.0, "min": 55.0, "max": 70.0, "deviation": 5.0} for key in scores}
     shortcuts = {
         "reference_alone": dict.fromkeys(scores, 5.0),
@@ -113,6 +125,12 @@ def _write_outcomes(root: Path) -> None:
             "rank_apart": {"median": 3.0, "mean": 4.5, "largest": 60.0},
         },
     }
-    before = {"average_recall": 61.5, "dress_recall_at10": 50.5}
     content = {**scores, "protocol": metrics["protocol"], "counts": metrics["counts"], "stage1": before}
+    content["queries"] = "../../data/validate/demo_fiq/clip/queries.parquet"
     write(root / "metrics/demo_fiq/clip.json", content | {"shortcuts": shortcuts})
+
+
+def _scores(layout: FashionIQ, ranks: list[int]) -> dict[str, float]:
+    """The scores if each category has these ranks."""
+    recalls = {f"recall_at{k}": recall_of_ranks(torch.tensor(ranks) - 1, k) for k in layout.protocol.recall_ks}
+    return layout.summarise(dict.fromkeys(CATEGORIES, recalls))

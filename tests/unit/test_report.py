@@ -9,28 +9,30 @@ from typing import Any
 import pytest
 
 from spn4cir.comparison.paper import PaperComparison, PaperFigure
+from spn4cir.comparison.query_pairs import Answer, QueryPair
 from spn4cir.config.load import load_params
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.positives.listing import write_listing
 from spn4cir.report import page
-from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_length, examples, rank_bins
+from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_group, by_length, examples, rank_bins
 from spn4cir.report.content import score_label
+from spn4cir.report.main_settings import base_network, facts, training_rows
 from spn4cir.report.page import render, write_page
-from spn4cir.report.run import Outcome, RunResults, read_outcomes
+from spn4cir.report.run import RunResults
 from spn4cir.types import Triplet
 from stages.common import Job
 from stages.report import main
 from stages.run_results import beside_paper, collect, generated
 from tests.helpers.layouts import write
-from tests.helpers.reports import HOSTILE, IMAGES, write_run, write_weights
+from tests.helpers.reports import DATE, HOSTILE, IMAGES, write_run, write_weights
 
 SECTIONS = {
     "recall": "Recall",
     "shortcuts": "Shortcuts",
     "curves": "Loss and score",
     "ranks": "Ranks of the targets",
-    "breakdown": "Recall by text length and by category",
+    "breakdown": "Recall by text and category",
     "hit": "Hits",
     "near-miss": "Near misses",
     "failure": "Failures",
@@ -75,16 +77,24 @@ def written(project: Path, job: Job) -> Path:
     return project / "data/report/demo_fiq/clip.html"
 
 
-def asked(*ranks: int, text: str = "is red", split: str = "dress") -> list[Outcome]:
-    return [Outcome(split, number, "a", text, "b", rank, rank + 5, ("c",)) for number, rank in enumerate(ranks)]
+def asked(*ranks: int, text: str = "is red", split: str = "dress") -> list[QueryPair]:
+    """Queries with these ranks after stage 2, and ranks that are larger by 5 after stage 1."""
+    return [
+        QueryPair(split, number, "a", text, "b", answer(rank + 5), answer(rank), (), ())
+        for number, rank in enumerate(ranks)
+    ]
+
+
+def answer(rank: int) -> Answer:
+    return Answer(rank, ("c",), frozenset())
 
 
 def test_outcomes_by_rank() -> None:
     """Within the smallest k a hit, within the largest a near miss."""
     queries = asked(1, 10, 11, 50, 51, 300, 12)
-    assert [query.rank for query in examples(queries, KS, HIT, 5)] == [1, 10]
-    assert [query.rank for query in examples(queries, KS, NEAR_MISS, 2)] == [11, 12]
-    assert [query.rank for query in examples(queries, KS, FAILURE, 1)] == [300]
+    assert [query.b.rank for query in examples(queries, KS, HIT, 5)] == [1, 10]
+    assert [query.b.rank for query in examples(queries, KS, NEAR_MISS, 2)] == [11, 12]
+    assert [query.b.rank for query in examples(queries, KS, FAILURE, 1)] == [300]
 
 
 def test_every_rank_falls_into_one_bin() -> None:
@@ -103,9 +113,24 @@ def test_recall_by_length_and_category() -> None:
     ]
     length, category = by_length(queries, KS), by_category(queries, KS)
     assert [(share.label, share.queries) for share in length] == [("0", 2), ("1-4", 2), ("5-8", 1), ("17 or more", 1)]
-    assert [share.stage2 for share in length] == [(50.0, 50.0), (50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
+    found = [tuple(gain.stage2 for gain in share.gains) for share in length]
+    assert found == [(50.0, 50.0), (50.0, 50.0), (100.0, 100.0), (0.0, 0.0)]
     shown = [("dress", (25.0, 50.0)), ("shirt", (50.0, 50.0))]
-    assert [(share.label, share.stage1) for share in category] == shown
+    assert [(share.label, tuple(gain.stage1 for gain in share.gains)) for share in category] == shown
+
+
+def test_recall_by_what_the_text_speaks_of() -> None:
+    """A query counts in each of its groups; the interval of a gain that all queries share has no width."""
+    queries = [*asked(*[8] * 60, text="is red with stripes"), *asked(3, text="is blue"), *asked(60, text="na")]
+    colour, pattern, none = by_group(queries, KS)
+    assert [(s.label, s.queries, s.few) for s in (colour, pattern, none)] == [
+        ("colour", 61, False),
+        ("pattern", 60, False),
+        ("none of these", 1, True),
+    ]
+    assert pattern.gains[0] == (0.0, 100.0, 100.0, 100.0)
+    assert (colour.gains[0].low, colour.gains[0].high) != (100.0, 100.0)
+    assert colour.gains[0].difference == pytest.approx(100 * 60 / 61)
 
 
 def test_labels_of_scores() -> None:
@@ -195,12 +220,69 @@ def test_the_papers_figures_are_those_of_the_family(tmp_path: Path, run: RunResu
         assert (beside_paper(path) is not None) == found
 
 
-def test_a_table_of_another_form(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"q\.parquet: no such file; run the validate stage"):
-        read_outcomes(tmp_path / "q.parquet")
-    (tmp_path / "q.parquet").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"q\.parquet: is not a table of queries"):
-        read_outcomes(tmp_path / "q.parquet")
+def test_the_head_names_what_was_run(run: RunResults, written: Path) -> None:
+    """The date is that of the scores, which the file of validate contains."""
+    assert facts(run) == {
+        "Model family": "clip",
+        "Base network": "data/models/demo_fiq/stage1/clip",
+        "Data set": "demo_fiq (layout fashioniq), 36 validation queries",
+        "Scored on": DATE,
+        "Seed": "42",
+    }
+    assert ("Temperature", "0.02", "0.02") in training_rows(run.settings)
+    published = {**run.settings, "checkpoint": {"source": "hub", "positives": "annotated"}}
+    assert ("Epochs", "", "4") in training_rows(published)
+    assert f"<dt>Scored on</dt><dd>{DATE}</dd>" in written.read_text(encoding="utf-8")
+    assert base_network({"open_clip": "ViT-L-14", "tag": "openai"}, "fiq", "zs") == "open_clip:ViT-L-14/openai"
+    assert base_network({"hub": "some/model", "revision": None}, "fiq", "blip") == "some/model"
+
+
+def test_gains_have_intervals(run: RunResults, written: Path) -> None:
+    """With 12 queries in a category, no verdict is given on its gains."""
+    gain = run.stages.comparison.scores["dress_recall_at10"]
+    assert gain.low < gain.difference < gain.high
+    text = written.read_text(encoding="utf-8")
+    assert f'<td class="number">{gain.low:+.2f} to {gain.high:+.2f}</td>' in text
+    assert not re.search(r"<td>(better|worse)</td>", text)
+
+
+def test_baselines_are_beside_the_stages(job: Job, project: Path, settings: Report, written: Path) -> None:
+    """By network and rule; without a file of them the table has no such columns."""
+    scores = {rule: {"dress_recall_at10": value} for rule, value in (("text", 12.25), ("image", 7.5), ("slerp", 1.125))}
+    path = write(project / "metrics/demo_fiq/baselines.json", {"open_clip:a/b": scores})
+    text = render(collect(job), settings)
+    path.write_text("{}")
+    assert render(collect(job), settings) == written.read_text(encoding="utf-8")
+    path.unlink()
+    assert '<th scope="colgroup" colspan="2">open_clip:a/b</th>' in text
+    assert '<td class="number">12.25</td><td class="number">7.50</td></tr>' in text
+    assert "1.12" not in text
+    assert "open_clip:a/b" not in written.read_text(encoding="utf-8")
+
+
+def test_too_few_queries_are_named_above_the_scores(run: RunResults, settings: Report, written: Path) -> None:
+    sentence = "13 queries are too few for a conclusion."
+    text = render(replace(run, metrics={**run.metrics, "too_few_queries": sentence}), settings)
+    assert 0 < text.index(f'<p class="warning">{sentence}</p>') < text.index("Table of recalls")
+    assert 'class="warning"' not in written.read_text(encoding="utf-8")
+
+
+def test_images_go_to_the_queries_that_change_most(run: RunResults, settings: Report, written: Path) -> None:
+    """Rows without room for images show names; the page says how many rows have images."""
+    whole = written.read_text(encoding="utf-8")
+    assert f"{3 * IMAGES} of {3 * IMAGES} queries; {3 * IMAGES} of these rows have images." in whole
+    none = render(run, settings, largest=0)
+    assert "; 0 of these rows have images" in none
+    largest = len(none.encode()) + 80_000
+    few = render(run, settings, largest=largest)
+    assert len(few.encode()) <= largest
+    (shown,) = re.findall(r"(\d+) of these rows have images, because the page would be too large", few)
+    assert 0 < int(shown) < 3 * IMAGES
+    rows = re.findall(r"<tbody data-split=.*?</tbody>", few, re.DOTALL)
+    pictured = [row for row in rows if 'class="thumb t' in row]
+    assert (len(rows), len(pictured)) == (3 * IMAGES, int(shown))
+    changed = [row for row in rows if 'data-change=""' not in row]
+    assert all(row in pictured for row in changed) or all(row in changed for row in pictured)
 
 
 def test_every_section_is_there(open_page: Open, written: Path) -> None:
@@ -240,7 +322,8 @@ def test_hard_negatives_are_a_table(open_page: Open, written: Path) -> None:
 def column(shown: Any, table: str, number: int) -> list[str]:
     """The texts of a column's rows that are shown."""
     cells: list[str] = shown.eval_on_selector_all(
-        f"#{table} tbody tr:not([hidden]) td:nth-child({number})", "all => all.map(cell => cell.textContent)"
+        f"#{table} tbody:not([hidden]) > tr:first-child > :nth-child({number})",
+        "all => all.map(cell => cell.textContent)",
     )
     return cells
 
@@ -248,23 +331,44 @@ def column(shown: Any, table: str, number: int) -> list[str]:
 def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
     """They do so by mouse and by keyboard; numbers are sorted as numbers."""
     shown = open_page(written.as_uri())
-    head = shown.locator("#queries-table thead th").nth(3)
+    head = shown.locator("#queries-table thead th").nth(5)
     head.get_by_role("button").click()
-    ranks = [int(text) for text in column(shown, "queries-table", 4)]
+    ranks = [int(text) for text in column(shown, "queries-table", 6)]
     assert ranks == sorted(ranks)
     assert (len(ranks), head.get_attribute("aria-sort")) == (3 * IMAGES, "ascending")
     head.get_by_role("button").focus()
     shown.keyboard.press("Enter")
-    assert [int(text) for text in column(shown, "queries-table", 4)] == sorted(ranks, reverse=True)
+    assert [int(text) for text in column(shown, "queries-table", 6)] == sorted(ranks, reverse=True)
     shown.locator("#queries").get_by_label("Category").select_option("shirt")
     shown.locator("#queries").get_by_label("Outcome").select_option("failure")
-    assert column(shown, "queries-table", 4) == ["120", "80", "51"]
-    assert set(column(shown, "queries-table", 1)) == {"shirt"}
+    assert column(shown, "queries-table", 6) == ["120", "80", "51"]
+    assert {name.split()[0] for name in column(shown, "queries-table", 1)} == {"shirt"}
     assert shown.locator("#queries output").text_content() == f"3 of {3 * IMAGES} rows"
     shown.locator("#queries").get_by_label("Text or name").fill("IS11")
-    assert column(shown, "queries-table", 4) == ["120"]
+    assert column(shown, "queries-table", 6) == ["120"]
     shown.locator("#queries").get_by_label("Text or name").fill("nothing of that kind")
-    assert column(shown, "queries-table", 4) == []
+    assert column(shown, "queries-table", 6) == []
+
+
+def test_a_query_opens_to_the_best_candidates_of_both_stages(open_page: Open, written: Path) -> None:
+    """It does so by the keyboard too; the target is framed, on a phone the images fit."""
+    shown = open_page(written.as_uri(), viewport={"width": 390, "height": 800})
+    row = shown.locator("#queries-table tbody").nth(1)
+    assert row.locator("tr").first.locator("img").count() == 2
+    assert not row.locator(".detail").is_visible()
+    row.get_by_role("button").focus()
+    shown.keyboard.press("Enter")
+    assert row.get_by_role("button").get_attribute("aria-expanded") == "true"
+    found = {name: row.get_by_label(f"Best candidates of {name}").locator("img") for name in ("stage 1", "stage 2")}
+    assert [images.count() for images in found.values()] == [5, 5]
+    assert row.get_by_label("Best candidates of stage 2").locator(".framed").count() == 1
+    assert found["stage 2"].last.is_visible()
+    box = found["stage 2"].last.bounding_box()
+    assert box["x"] + box["width"] <= 390
+    row.get_by_role("button").click()
+    assert not row.locator(".detail").is_visible()
+    shown.locator("#queries").get_by_label("Change").select_option("won")
+    assert {text.strip()[:3] for text in column(shown, "queries-table", 9)} == {"won"}
 
 
 def test_triplets_sort_and_filter(open_page: Open, written: Path) -> None:
