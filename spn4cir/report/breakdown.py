@@ -141,5 +141,7 @@ def _gains(queries: Sequence[QueryPair], ks: Sequence[int]) -> tuple[Gain, ...]:
     before, after = (np.array(ranks) for ranks in zip(*((q.a.rank, q.b.rank) for q in queries), strict=True))
     recipe = {str(k): {Part("", "rank", k): 1.0} for k in ks}
     intervals = bootstrap_intervals({("", "rank"): before}, {("", "rank"): after}, recipe, SEED)
-    shares = [[100.0 * float(np.mean(ranks <= k)) for ranks in (before, after)] for k in ks]
-    return tuple(Gain(*share, *ends) for share, ends in zip(shares, intervals.values(), strict=True))
+    return tuple(
+        Gain(100.0 * float(np.mean(before <= k)), 100.0 * float(np.mean(after <= k)), *ends)
+        for k, ends in zip(ks, intervals.values(), strict=True)
+    )

@@ -36,7 +36,7 @@ def base_network(source: Mapping[str, Any], dataset: str, family: str) -> str:
         return f"open_clip:{source['open_clip']}/{source['tag']}"
     if "hub" in source:
         return str(source["hub"])
-    return (PurePosixPath("data/models", dataset, "stage1", family) / source["local"]).as_posix()
+    return PurePosixPath("data/models", dataset, "stage1", family, str(source["local"])).as_posix()
 
 
 def training_rows(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
