@@ -107,13 +107,14 @@ def _open(project: Path, name: str, recipe: "Recipe") -> None:
 
 def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
     """Returns the places of the results, and commands that work in this folder."""
-    from spn4cir.report.run import read_outcomes
+    import pyarrow.parquet as pq
 
     data = project / "data"
     weights = data / "train" / name / recipe.family / "best.pt"
-    query = read_outcomes(data / "validate" / name / recipe.family / "queries.parquet")[0]
+    queries = pq.read_table(data / "validate" / name / recipe.family / "queries.parquet", columns=["reference", "text"])
+    query = queries.slice(length=1).to_pylist()[0]
     given = ["--checkpoint", str(weights), "--gallery", str(recipe.folder)]
-    image = ["--image", str(recipe.folder / query.reference), "--text", query.text]
+    image = ["--image", str(recipe.folder / query["reference"]), "--text", query["text"]]
     broken = ["--skip-broken"] if recipe.missing == "skip" else []
     key = f"train.{name}.{recipe.family}.tau"
     return [

@@ -86,7 +86,8 @@ def read_records(text: str) -> list[Record]:
     """The records with their places in the text; blank lines between them are no records."""
     lines = StringIO(text, newline="").readlines()
     reader = csv.reader([line.removeprefix("\ufeff") for line in lines], strict=True)
-    found, start, line = [], 0, 0
+    found: list[Record] = []
+    start = line = 0
     for cells in reader:
         end = start + sum(map(len, lines[line : reader.line_num]))
         if cells or not found:  # a blank first line is a header without columns
