@@ -27,10 +27,15 @@ def find_base(name: str) -> Model:
 def check_base(base: Model, family: str) -> None:
     """Loads the network, so that one that the family cannot train is refused.
 
+    A network of open_clip's list is downloaded into the cache here: the hub's own line says why it cannot be had.
+
     Raises InputError if it cannot be loaded or is of another kind.
     """
+    from spn4cir.checkpoints.pretrained import load_pretrained, pretrained_name
     from spn4cir.composers import composer_class
 
+    if base.origin is None and (name := pretrained_name(base.name)):
+        load_pretrained(name)
     model = str(base.origin) if base.origin else base.setting["open_clip"]
     composer_class(family).from_base(model, base.setting.get("tag"))
 

@@ -70,7 +70,7 @@ def train(
     from spn4cir.errors import InputError
     from spn4cir.projects.project import absolute
     from spn4cir.projects.recipe import Recipe
-    from spn4cir.projects.train_project import commit, name_of, reproduce, require_tools
+    from spn4cir.projects.train_project import commit_run, name_of, reproduce, require_tools
 
     require_tools()
     chosen = family or ("zs" if annotations is None else "clip")
@@ -83,7 +83,7 @@ def train(
     project = out or Path(f"{name}-spn4cir")
     _open(project, name, recipe)
     reproduce(project)
-    commit(project, f"Train {name} {chosen}")
+    commit_run(project, f"Train {name} {chosen}")
     print("\n".join(_results(project, name, recipe)))
 
 

@@ -30,6 +30,7 @@ _TAKEN = frozenset(
     {"true", "false", "null", "inf", "nan", "fiq", "cirr", "circo", "genecis", "demo_fiq", "demo_cirr", "demo_circo"}
 )
 _FEWEST = 8
+_OF_RUN = (PARAMS_FILE, "dvc.lock", "metrics", "data/code")
 
 
 def require_tools() -> None:
@@ -89,7 +90,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
             changes=recipe.values(name),
         )
         _require_usable(added, recipe)
-        commit(project, f"Add the data set {name}")
+        _commit(project, f"Add the data set {name}", ".")
     return added
 
 
@@ -187,14 +188,19 @@ def _environment() -> Mapping[str, str]:
     return {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def commit(project: Path, message: str) -> None:
-    """Commits all changes of a project, if there are any; in the name of the user, if git knows one."""
-    _git(project, "add", "--all")
-    if not _git(project, "status", "--porcelain"):
+def commit_run(project: Path, message: str) -> None:
+    """Commits what a run wrote and the settings that it ran with, if they changed."""
+    _commit(project, message, *(name for name in _OF_RUN if (project / name).exists()))
+
+
+def _commit(project: Path, message: str, *names: str) -> None:
+    """Commits files and folders, if they changed; in the name of the user, if git knows one."""
+    _git(project, "add", "--", *names)
+    if not _git(project, "status", "--porcelain", "--", *names):
         return
     known = subprocess.run(["git", "config", "user.email"], cwd=project, capture_output=True, check=False).stdout
     user = [] if known else ["-c", "user.name=spn4cir", "-c", "user.email=spn4cir@localhost"]
-    _git(project, *user, "commit", "--quiet", "--message", message)
+    _git(project, *user, "commit", "--quiet", "--message", message, "--", *names)
 
 
 def _git(project: Path, *arguments: str) -> str:
@@ -203,5 +209,5 @@ def _git(project: Path, *arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         reason: Sequence[str] = done.stderr.strip().splitlines() or ["no reason given"]
-        raise InputError(f"{project}: git {arguments[0]} failed ({reason[-1]}); check git's settings and the disk")
+        raise InputError(f"{project}: git failed ({reason[-1]}); check git's settings and the disk")
     return done.stdout

@@ -16,7 +16,7 @@ from spn4cir.cli import app
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.projects.recipe import Generator, Model, Recipe
-from spn4cir.projects.train_project import commit, is_project, make_project, name_of, reproduce, require_same
+from spn4cir.projects.train_project import commit_run, is_project, make_project, name_of, reproduce, require_same
 from tests.helpers.layouts import draw, write_folder
 
 BASE = Model("open_clip:ViT-B-32/openai", {"open_clip": "ViT-B-32", "tag": "openai"})
@@ -87,17 +87,19 @@ def test_a_project_without_annotations_links_its_models(generated: Recipe, tmp_p
     assert "/data/models/shop/captioner/*" in (tmp_path / "p" / ".gitignore").read_text().splitlines()
 
 
-def test_a_project_that_changes_is_committed_without_a_known_user(
+def test_a_run_is_committed_alone_and_without_a_known_user(
     annotated: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     monkeypatch.setenv("HOME", str(tmp_path))
     make_project(tmp_path / "p", "shop", annotated)
-    commit(tmp_path / "p", "nothing")
-    (tmp_path / "p" / "new.txt").touch()
-    commit(tmp_path / "p", "Add a file")
-    assert git(tmp_path / "p", "log", "--format=%s").splitlines() == ["Add a file", "Add the data set shop"]
+    commit_run(tmp_path / "p", "nothing")
+    (tmp_path / "p" / "dvc.lock").touch()
+    (tmp_path / "p" / "notes.txt").touch()
+    commit_run(tmp_path / "p", "Train")
+    assert git(tmp_path / "p", "log", "--format=%s").splitlines() == ["Train", "Add the data set shop"]
+    assert git(tmp_path / "p", "status", "--porcelain") == "?? notes.txt\n"
 
 
 def test_a_project_is_continued_with_the_same_arguments_only(annotated: Recipe, tmp_path: Path) -> None:
@@ -185,6 +187,8 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_folder: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     before = sorted(tmp_path.iterdir())
     table = ("--annotations", shop / "triplets.csv")
     base = ("--base", f"local-dir:{clip_folder}")
@@ -204,6 +208,7 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
         ((tmp_path / "absent", *table, *base), "absent: no such folder"),
         ((shop, *table, "--base", "ViT-B-32"), "--base ViT-B-32: expected a name such as open_clip:ViT-B-32/openai"),
         ((shop, *table, "--base", "local-dir:nowhere"), "no such folder; expected a folder in open_clip's form"),
+        ((shop, *table), "is not in the cache and HF_HUB_OFFLINE is set"),
         ((shop, *table, *base, "--out", "strange"), "strange: exists and is not a project of spn4cir train"),
         ((shop, *table, *base, "--out", shop / "out"), "is inside"),
         ((shop, *table, *base, "--captioner", "llava"), "give --encoder FILE"),
