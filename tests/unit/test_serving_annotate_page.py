@@ -204,3 +204,5 @@ def test_without_a_file_there_is_no_annotation_page(server, open_page):
         page = open_page(other.address)
         page.get_by_text("1 to 21 of 21").wait_for()
         assert page.get_by_role("link", name="Annotation page").count() == 0
+        page.wait_for_load_state("networkidle")  # images that come after the server has ended are errors
+        page.close()
