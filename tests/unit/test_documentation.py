@@ -199,16 +199,21 @@ def targets() -> set[str]:
 
 
 def find_target(where: str, words: list[str]) -> None:
+    """Checks targets, and variables that are set, as in ANNOTATE=FILE."""
+    variables = set(re.findall(r"\$\((\w+)\)", (ROOT / "Makefile").read_text()))
+    assert {word.partition("=")[0] for word in words if "=" in word} <= variables, where
     assert {word for word in words if "=" not in word} <= targets(), where
 
 
-def test_make_serve_serves_what_the_demo_makes():
+@pytest.mark.parametrize("given", [[], ["ANNOTATE=my queries.csv"]])
+def test_make_serve_serves_what_the_demo_makes(given):
     """The command that the target runs in the end, and the stage that makes what it needs."""
-    make = ["make", "--no-print-directory", "-n", "serve"]
+    make = ["make", "--no-print-directory", "-n", "serve", *given]
     shown = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     need, command = shown.splitlines()[-2:]
     words = shlex.split(command)
     parse("make serve", words[1:])
+    assert words[words.index("data/raw/demo_fiq/images") + 1 :] == (["--annotate", "my queries.csv"] if given else [])
     _, _, wanted = need.partition("|| ")
     find_stages("make serve", shlex.split(wanted)[1:])
     run = load_params(ROOT / "params.yaml").run
