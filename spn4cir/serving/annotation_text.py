@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Contents:
+class CsvContents:
     """A file that was read.
 
     Attributes:

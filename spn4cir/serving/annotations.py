@@ -12,7 +12,7 @@ from spn4cir.datasets.rows import NEEDED, OPTIONAL, Row, read_table
 from spn4cir.datasets.splits import states_splits
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.serving.annotation_text import Annotation, Contents, one_line, read_records
+from spn4cir.serving.annotation_text import Annotation, CsvContents, one_line, read_records
 
 _SPLIT = "val"
 _HEADER = (*NEEDED, "split")
@@ -86,7 +86,7 @@ class AnnotationFile:
         return True
 
     @contextmanager
-    def _changing(self) -> Iterator["Contents"]:
+    def _changing(self) -> Iterator["CsvContents"]:
         """Yields the contents while no other server changes the file. What was written is on disk afterwards."""
         with self._lock, _locked_folder(self.path.parent) as folder:
             yield self._read()
@@ -102,10 +102,10 @@ class AnnotationFile:
         if mode is not None:
             self.path.chmod(mode & 0o7777)
 
-    def _read(self) -> "Contents":
+    def _read(self) -> "CsvContents":
         text = _read_text(self.path)
         if not text.strip("\ufeff\r\n"):
-            return Contents(text, _HEADER, (), (), self._given or _SPLIT)
+            return CsvContents(text, _HEADER, (), (), self._given or _SPLIT)
         try:
             parts = read_records(text)
         except csv.Error as error:
@@ -115,7 +115,7 @@ class AnnotationFile:
         rows = read_table(self.path) if len(parts) > 1 else ()
         if any(row.group for row in rows):
             raise InputError(f"{self.path}: has rows with a group, which the page cannot give; name another file")
-        return Contents(text, header, tuple(parts), rows, self._split(header, rows))
+        return CsvContents(text, header, tuple(parts), rows, self._split(header, rows))
 
     def _split(self, header: Sequence[str], rows: Sequence[Row]) -> str:
         if "split" in header and (not rows or states_splits(row.split for row in rows)):
