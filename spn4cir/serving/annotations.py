@@ -86,7 +86,7 @@ class AnnotationFile:
         return True
 
     @contextmanager
-    def _changing(self) -> Iterator["CsvContents"]:
+    def _changing(self) -> Iterator[CsvContents]:
         """Yields the contents while no other server changes the file. What was written is on disk afterwards."""
         with self._lock, _locked_folder(self.path.parent) as folder:
             yield self._read()
@@ -102,7 +102,7 @@ class AnnotationFile:
         if mode is not None:
             self.path.chmod(mode & 0o7777)
 
-    def _read(self) -> "CsvContents":
+    def _read(self) -> CsvContents:
         text = _read_text(self.path)
         if not text.strip("\ufeff\r\n"):
             return CsvContents(text, _HEADER, (), (), self._given or _SPLIT)
