@@ -80,7 +80,7 @@ class AnnotatePage:
         with ui.element("div").classes("pager"):
             self._skip = button("Skip", self._skip_reference).props("outline aria-keyshortcuts=s")
             self._again = ui.checkbox("Also images that have a query", value=self._visit.again)
-            self._again.on_value_change(lambda event: self._keep(replace(self._visit, again=bool(event.value))))
+            self._again.on_value_change(lambda event: self._propose_again(bool(event.value)))
 
     def _build_change(self) -> None:
         self._target = ui.element("div").classes("large")
@@ -131,6 +131,12 @@ class AnnotatePage:
             await self._go_on()
         except InputError as error:
             self._fail(str(error))
+
+    async def _propose_again(self, again: bool) -> None:
+        """Sets whether annotated references are proposed; if none was left, the first of them is shown."""
+        self._keep(replace(self._visit, again=again))
+        if self._visit.reference is None:
+            await self._open()
 
     async def _take_back(self) -> None:
         if self._busy or not self._visit.written:

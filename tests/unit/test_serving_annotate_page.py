@@ -163,6 +163,18 @@ def test_what_is_missing_or_damaged_is_reported_and_nothing_is_written(path, ope
     ).wait_for()
 
 
+def test_when_every_image_has_a_query_they_come_again_on_request(server, path, open_page):
+    names = sorted(each.relative_to(server.folder / "gallery").as_posix() for each in server.folder.rglob("[0-9]*.png"))
+    lines = [f"{name},other.png,is red,train" for name in names]
+    path.write_text("\n".join(["reference,target,text,split", *lines]))
+    page = open_page(f"{server.address}/annotate")
+    page.get_by_text("No image is left to propose.").wait_for()
+    assert page.get_by_role("button", name="Skip").is_disabled()
+    page.get_by_role("checkbox", name="Also images that have a query").click()
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    assert shown(page, "reference") in names
+
+
 @pytest.mark.usefixtures("path")
 def test_candidates_are_turned_and_searched_without_the_reference(open_annotation):
     page = open_annotation()
