@@ -27,7 +27,7 @@ def main(job: Job) -> None:
             if left_out:
                 unique = unique.restrict(usable)
                 write_optimized_images(unique, job.dedup_file)
-    print(f"dedup: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
+    print(f"dedup: {len(unique.row):,} images, {len(unique.row) - len(unique.gallery):,} of them duplicates")
 
 
 if __name__ == "__main__":

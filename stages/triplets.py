@@ -27,8 +27,8 @@ def main(job: Job) -> None:
     triplets = origin.read(out)
     training, queries = origin.hold_out(triplets) if _is_first(job) else ((), ())
     write_listing(training, origin.image_path, job.listing_file, job.params.machine.workers, queries)
-    held = f", {len(training)} to train on, {len(queries)} held out as queries" if queries else ""
-    print(f"triplets: {len(triplets)} generated{held}")
+    held = f", {len(training):,} to train on, {len(queries):,} held out as queries" if queries else ""
+    print(f"triplets: {len(triplets):,} generated{held}")
 
 
 def _is_first(job: Job) -> bool:

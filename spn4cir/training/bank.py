@@ -103,7 +103,7 @@ def build_bank(
             shapes = {part: [images, *tensor.shape[1:]] for part, tensor in first[0]._asdict().items()}
         print(f"bank: {images:,} images: {_sizes_line(shapes, settings)}", flush=True)
         if done:
-            print(f"bank: resumed after {done} of {images} images", flush=True)
+            print(f"bank: resumed after {done:,} of {images:,} images", flush=True)
         else:
             _make_files(work / _FILES, shapes, settings)
         maps: Maps = {part: np.load(work / _FILES / f"{part}.npy", mmap_mode="r+") for part in parts}
@@ -227,7 +227,7 @@ def _targets(path: Path, images: int) -> Float[Tensor, "images ..."]:
     if stored.dtype != _TARGET_DTYPE:
         raise InputError(f"{path}: contains targets in {stored.dtype}, expected {_TARGET_DTYPE}; build the bank again")
     if len(stored) != images:
-        raise InputError(f"{path}: contains {len(stored)} rows, expected {images}; build the bank again")
+        raise InputError(f"{path}: contains {len(stored):,} rows, expected {images:,}; build the bank again")
     return torch.from_numpy(stored)
 
 

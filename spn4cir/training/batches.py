@@ -37,7 +37,7 @@ class TripletRows:
         """Steps in an epoch. Raises InputError when there are fewer triplets than a batch holds."""
         if len(self.triplets) < batch_size:
             raise InputError(
-                f"batch_size {batch_size} exceeds the {len(self.triplets)} training triplets; "
+                f"batch_size {batch_size} exceeds the {len(self.triplets):,} training triplets; "
                 "choose a smaller batch_size, or positives with more triplets"
             )
         return len(self.triplets) // batch_size
@@ -70,7 +70,7 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
         for name in (triplet.reference_name, triplet.target_name):
             if name not in row:
                 raise InputError(
-                    f"{place}: image '{name}' is not among the {len(set(row.values()))} unique training images; "
+                    f"{place}: image '{name}' is not among the {len(set(row.values())):,} unique training images; "
                     "run dedup again, or remove the triplet"
                 )
     return TripletRows(

@@ -58,7 +58,7 @@ class StoredReferences(Dataset[Tensor]):
     def __init__(self, path: Path, images: int) -> None:
         self.path = path
         if len(self.array) != images:
-            raise InputError(f"{path}: contains {len(self.array)} rows, expected {images}; build the bank again")
+            raise InputError(f"{path}: contains {len(self.array):,} rows, expected {images:,}; build the bank again")
 
     @cached_property
     def array(self) -> np.memmap[Any, Any]:
