@@ -72,25 +72,22 @@ def line_chart(
     return Chart(title, _draw(title, draw, len(lines) > 1), (x, *lines), tuple(rows))
 
 
-def bar_chart(
-    title: str, x: str, y: str, labels: Sequence[str], bars: Mapping[str, Sequence[float]], counts: Sequence[int] = ()
-) -> Chart:
-    """Draws at most two bars side by side at each label, by name; the table also contains `counts`, by label."""
+def bar_chart(title: str, x: str, y: str, labels: Sequence[str], bars: Mapping[str, Sequence[float]]) -> Chart:
+    """Draws at most two bars side by side at each label, by name."""
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(bars)
         for number, ((name, heights), colour) in enumerate(zip(bars.items(), _SERIES, strict=False)):
             places = [place - 0.4 + (number + 0.5) * width for place in range(len(labels))]
             axes.bar(places, heights, width * 0.92, color=colour, label=name)
-        axes.set_xticks(range(len(labels)), labels, rotation=30 if len(labels) > _LEVEL else 0)
+        rotated = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(labels) > _LEVEL else {}
+        axes.set_xticks(range(len(labels)), labels, **rotated)
         axes.grid(visible=False, axis="x")
         axes.set(xlabel=x, ylabel=y)
 
-    columns = [[str(count) for count in counts]] if counts else []
-    columns += [[_number(value) for value in heights] for heights in bars.values()]
-    head = (x, *(("queries",) if counts else ()), *bars)
+    columns = [[_number(value) for value in heights] for heights in bars.values()]
     rows = tuple(zip(labels, *columns, strict=True))
-    return Chart(title, _draw(title, draw, len(bars) > 1), head, rows)
+    return Chart(title, _draw(title, draw, len(bars) > 1), (x, *bars), rows)
 
 
 def _number(value: float | None) -> str:

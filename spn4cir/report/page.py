@@ -1,5 +1,6 @@
 """Renders the report's page: the template with its sections, charts, style, script and thumbnails."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,16 +91,24 @@ def _rank_chart(run: RunResults) -> Chart:
 
 def _shares(run: RunResults) -> dict[str, tuple[list[Share], list[Chart]]]:
     """Returns tables and charts of recall by what the text speaks of, by its length and by category."""
-    ways = {"What the text speaks of": by_group, "Words of the text": by_length, "Category": by_category}
+    ways = {"What the text speaks of": by_group, "Length in words": by_length, "Category": by_category}
     tables = {name: way(run.queries, run.recall_ks) for name, way in ways.items()}
-    return {
-        name: (shares, [_share_chart(name, shares, place, k) for place, k in enumerate(run.recall_ks)])
-        for name, shares in tables.items()
-    }
+    return {name: (shares, _share_charts(name, shares, run.recall_ks)) for name, shares in tables.items()}
 
 
-def _share_chart(name: str, shares: list[Share], place: int, k: int) -> Chart:
-    """Returns a chart without the table of its values, which the page shows for all k together."""
-    bars = {f"stage {number}": [share.gains[place][number - 1] for share in shares] for number in (1, 2)}
-    chart = bar_chart(f"R@{k} by {name.lower()}", "", "percent", [share.label for share in shares], bars)
-    return replace(chart, rows=())
+def _share_charts(name: str, shares: list[Share], ks: Sequence[int]) -> list[Chart]:
+    """Returns charts of the groups that are large enough; the page shows the values of all k in one table."""
+    large = [share for share in shares if not share.few]
+    labels = [share.label for share in large]
+    charts = [
+        bar_chart(
+            f"R@{k} by {name.lower()}",
+            "",
+            "percent",
+            labels,
+            {f"stage {number}": [share.gains[place][number - 1] for share in large] for number in (1, 2)},
+        )
+        for place, k in enumerate(ks)
+        if large
+    ]
+    return [replace(chart, rows=()) for chart in charts]
