@@ -80,7 +80,9 @@ def bar_chart(title: str, x: str, y: str, labels: Sequence[str], bars: Mapping[s
         for number, ((name, heights), colour) in enumerate(zip(bars.items(), _SERIES, strict=False)):
             places = [place - 0.4 + (number + 0.5) * width for place in range(len(labels))]
             axes.bar(places, heights, width * 0.92, color=colour, label=name)
-        rotated = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(labels) > _LEVEL else {}
+        rotated: dict[str, Any] = (
+            {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(labels) > _LEVEL else {}
+        )
         axes.set_xticks(range(len(labels)), labels, **rotated)
         axes.grid(visible=False, axis="x")
         axes.set(xlabel=x, ylabel=y)
