@@ -13,7 +13,8 @@ from spn4cir.files import atomic_folder
 from stages.common import CODE, Job, run
 from stages.fingerprint import Sources
 
-OF_DATASET = ("dedup", "caption", "match")
+# The family whose modules a stage of all families runs; empty: none.
+OF_DATASET = {"dedup": "", "caption": "", "match": "", "baselines": "clip"}
 OF_PAIR = ("triplets", "checkpoint", "bank", "train", "validate", "report")
 _ROOT = Path(__file__).parents[1]
 
@@ -26,9 +27,10 @@ def main(job: Job) -> None:
     sources = Sources(_ROOT)
     with atomic_folder(CODE) as folder:
         for stage, item, layout in jobs(job.params):
+            family = OF_DATASET.get(stage, item.family)
             path = folder / item.code_file(stage).relative_to(CODE)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(sources.fingerprint(f"stages.{stage}", others(layout, item.family)), encoding="utf-8")
+            path.write_text(sources.fingerprint(f"stages.{stage}", others(layout, family)), encoding="utf-8")
 
 
 def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:

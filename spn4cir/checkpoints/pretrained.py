@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spn4cir.composers.protocol import Composer
+from spn4cir.config.params import LOCAL_NETWORK
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import read_json, value_hash
 from spn4cir.images.preprocess import Preprocess
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # The family that composes these networks.
 FAMILY = "clip"
 EXAMPLE = "open_clip:ViT-B-32/openai"
-_BUILT_IN, _HUB, _FOLDER = "open_clip:", "hf-hub:", "local-dir:"
+_BUILT_IN, _HUB, _FOLDER = "open_clip:", "hf-hub:", LOCAL_NETWORK
 _CONFIG = "open_clip_config.json"
 _REMEDY = "or download the model's files by hand into a folder and name it as local-dir:FOLDER"
 # Keys of open_clip's configuration of models with another text tower or another tokenizer than CLIP's.

@@ -16,7 +16,7 @@ def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, An
 
     Raises InputError if a section has no entry for the data set or family.
     """
-    names = ("datasets", "models", "dedup", "caption", "match", "shortcuts")
+    names = ("datasets", "models", "dedup", "caption", "match", "shortcuts", "baselines")
     shared: dict[str, dict[str, Settings]] = {name: getattr(params, name) for name in names}
     own: dict[str, Any] = {name: getattr(params, name) for name in ("triplets", "checkpoint", "bank", "train")}
     own["validate"] = params.validate_

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spn4cir.config.base import Positive, Settings
 from spn4cir.config.positives import Caption, Dedup, Match, Triplets
@@ -11,6 +11,8 @@ from spn4cir.config.training import BankSettings, CheckpointSettings, Train
 from spn4cir.errors import InputError
 
 PARAMS_FILE = "params.yaml"
+# Prefix of the name of a pretrained network in a folder.
+LOCAL_NETWORK = "local-dir:"
 
 
 class ScoredBenchmark(Settings):
@@ -118,13 +120,34 @@ class Models(Settings):
     stage1: dict[str, HubModel | LocalModel | OpenClipModel]
 
 
-class Validate(Settings):
-    """The evaluation protocol, and the number of queries on a contact sheet."""
+class ScoringSettings(Settings):
+    """The evaluation protocol, and the batch size of the encoding."""
 
     remove_reference: bool
     capitalise: bool
     batch_size: Positive
+
+
+class Validate(ScoringSettings):
+    """The evaluation protocol, and the number of queries on a contact sheet."""
+
     sheet_queries: Positive
+
+
+class Baselines(ScoringSettings):
+    """The pretrained networks that are scored without training, and their evaluation protocol.
+
+    The folder of a name `local-dir:FOLDER` is relative to `data/models/<dataset>/baselines`.
+    """
+
+    networks: tuple[str, ...]
+
+    @field_validator("networks")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"'{twice}' is listed {names.count(twice)} times; list it once")
+        return names
 
 
 class BenchmarkSettings(Settings):
@@ -201,6 +224,7 @@ class Params(Settings):
     train: dict[str, dict[str, Train]]
     validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
     shortcuts: dict[str, Shortcuts]
+    baselines: dict[str, Baselines]
     benchmarks: dict[str, BenchmarkSettings]
     report: Report
 

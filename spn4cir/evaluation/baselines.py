@@ -7,7 +7,7 @@ import torch
 from spn4cir.composers.compositions import COMPOSITIONS, RuleComposer, compose_by
 from spn4cir.composers.encoding import EncodedGallery
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.params import Validate
+from spn4cir.config.params import ScoringSettings
 from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.evaluation.evaluate import evaluate
 from spn4cir.types import EvaluationSplit
@@ -26,7 +26,7 @@ def measure_baselines(
     layout: Benchmark,
     splits: Sequence[EvaluationSplit],
     images: EncodedGallery,
-    settings: Validate,
+    settings: ScoringSettings,
     device: torch.device,
 ) -> dict[str, Scores]:
     """Scores each rule with the protocol of the network's own scores; encodes no image.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spn4cir.composers.encoding import EncodedGallery, encode_gallery, report_long_texts
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.params import Validate
+from spn4cir.config.params import ScoringSettings
 from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.datasets.texts import evaluation_text
 from spn4cir.device import memory_errors
@@ -73,7 +73,7 @@ def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
 
 
 def encode_splits(
-    composer: Composer, splits: Sequence[EvaluationSplit], settings: Validate, workers: int, device: torch.device
+    composer: Composer, splits: Sequence[EvaluationSplit], settings: ScoringSettings, workers: int, device: torch.device
 ) -> EncodedGallery:
     """Encodes every image of the splits once, and keeps reference features only for the references of queries.
 
@@ -121,7 +121,7 @@ def compose_queries(
 
 
 def rank_split(
-    composer: Composer, split: EvaluationSplit, images: EncodedGallery, settings: Validate, device: torch.device
+    composer: Composer, split: EvaluationSplit, images: EncodedGallery, settings: ScoringSettings, device: torch.device
 ) -> tuple[RankedSplit, dict[str, Ranking]]:
     """Ranks the queries of a split over its gallery and over each alternative gallery."""
     if not split.triplets:
@@ -146,7 +146,7 @@ def rank_queries(
     triplets: Sequence[Triplet],
     names: tuple[str, ...],
     images: EncodedGallery,
-    settings: Validate,
+    settings: ScoringSettings,
     device: torch.device,
     within_subsets: bool = False,
 ) -> Ranking:
@@ -209,7 +209,7 @@ def evaluate(
     layout: Benchmark,
     splits: Sequence[EvaluationSplit],
     images: EncodedGallery,
-    settings: Validate,
+    settings: ScoringSettings,
     device: torch.device,
 ) -> Evaluation:
     """Scores a network on all splits. Raises InputError for a split without queries."""
@@ -233,7 +233,7 @@ def measured(layout: Benchmark, ranking: Ranking) -> Scores:
 
 
 def metrics_file(
-    evaluation: Evaluation, layout: Benchmark, settings: Validate, composer: Composer, family: str | None = None
+    evaluation: Evaluation, layout: Benchmark, settings: ScoringSettings, composer: Composer, family: str | None = None
 ) -> dict[str, Any]:
     """The content of a metrics file: flat scores, then protocol, counts and alternatives.
 
@@ -242,21 +242,28 @@ def metrics_file(
     splits = [ranked.split for ranked in evaluation.splits]
     return {
         **evaluation.scores,
-        "protocol": {
-            "family": family or composer.family,
-            **{setting: ", ".join(parts) for setting, parts in layout.protocol.parts.items()},
-            "gallery": layout.protocol.gallery,
-            "queries": layout.protocol.queries,
-            **({"splits": "; ".join(map(str, layout.protocol.assigned))} if layout.protocol.assigned else {}),
-            "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
-            "captions": layout.protocol.captions,
-            "text": "first letter capitalised" if settings.capitalise else "letters as written",
-            "ties": TIE_RULE,
-            "preprocess": composer.preprocess.describe(),
-        },
+        "protocol": describe_protocol(layout, settings, composer, family),
         "counts": _counts(layout, splits),
         "alternatives": evaluation.alternatives,
         **by_aspect(layout, evaluation.splits),
+    }
+
+
+def describe_protocol(
+    layout: Benchmark, settings: ScoringSettings, composer: Composer, family: str | None = None
+) -> dict[str, Any]:
+    """Returns the entry `protocol` of a metrics file; `family` is a recipe's name, as in `metrics_file`."""
+    return {
+        "family": family or composer.family,
+        **{setting: ", ".join(parts) for setting, parts in layout.protocol.parts.items()},
+        "gallery": layout.protocol.gallery,
+        "queries": layout.protocol.queries,
+        **({"splits": "; ".join(map(str, layout.protocol.assigned))} if layout.protocol.assigned else {}),
+        "reference": "removed from the ranking" if settings.remove_reference else "kept in the ranking",
+        "captions": layout.protocol.captions,
+        "text": "first letter capitalised" if settings.capitalise else "letters as written",
+        "ties": TIE_RULE,
+        "preprocess": composer.preprocess.describe(),
     }
 
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from spn4cir.config.params import PARAMS_FILE, HubModel, LocalModel, OpenClipModel, Params, of_dataset
+from spn4cir.config.params import LOCAL_NETWORK, PARAMS_FILE, HubModel, LocalModel, OpenClipModel, Params, of_dataset
 from spn4cir.files import atomic_file, atomic_folder
 
 PLACEHOLDER = "PLACEHOLDER.md"
@@ -39,6 +39,29 @@ def add_models(models: Path, params: Params, name: str, other: str, families: Co
             what = UNICOM_ORIGIN if what == UNICOM else what
             yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
         _write_placeholder(folder, kind, source, name)
+    yield from _add_networks(models, params, name, other)
+
+
+def _add_networks(models: Path, params: Params, name: str, other: str) -> Iterator[str]:
+    """Makes the folder of the networks that are scored without training, as `add_models` makes those of the models."""
+    folder = models / name / "baselines"
+    for network in of_dataset(params.baselines, name, "baselines").networks:
+        source = LocalModel(local=network.removeprefix(LOCAL_NETWORK))
+        is_local = network.startswith(LOCAL_NETWORK)
+        if (
+            is_local
+            and not _has_model(folder, source)
+            and not _copy_model(models / other / "baselines", folder, source)
+        ):
+            yield f"put the network {source.local} into {folder}: baselines.{name}.networks in {PARAMS_FILE} names it"
+    place = folder / PLACEHOLDER
+    if not folder.exists():
+        text = (
+            "The folders of the networks that are scored without training. This folder is a declared dependency of the "
+            f"pipeline; baselines.{name}.networks in {PARAMS_FILE} names its content as {LOCAL_NETWORK}FOLDER.\n"
+        )
+        with atomic_file(place) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _has_model(folder: Path, source: LocalModel) -> bool:

@@ -1,6 +1,7 @@
 """Tiny models with random weights, as files of a data set of the pipeline."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ def write_models(folder: Path) -> None:
     (base / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     tensors = {name: tensor.contiguous() for name, tensor in tiny_state().items()}
     save_file(tensors, base / "open_clip_model.safetensors")
+    shutil.copytree(base, folder / "baselines" / "clip", dirs_exist_ok=True)
 
 
 def _always_answering(captioner: Path) -> None:

@@ -23,6 +23,7 @@ SECTIONS = (
     "train",
     "validate",
     "shortcuts",
+    "baselines",
 )
 Edit = Callable[[dict[str, Any]], Any]
 

@@ -79,7 +79,7 @@ def test_the_code_of_the_demo_depends_on_each_module_that_its_stages_run() -> No
     """A module that a script imports and that no dependency of the stage covers could change unseen."""
     content = load(ROOT / "demo/dvc.yaml")["stages"]
     code = content["code"]
-    run = [modules(stage)[0] for name, stage in content.items() if name != "code"]
+    run = list(dict.fromkeys(modules(stage)[0] for name, stage in content.items() if name != "code"))
     asked = code["cmd"].split("--out data/code_demo ")[1].split()
     assert [f"demo.{name}" for name in asked] == run
     sources = Sources(ROOT)
