@@ -21,6 +21,9 @@ _COLUMNS = {
     "mean_recall5_subset1": "mean",
     "map_at10": "mAP@10",
 }
+_RULES = {"text": "text only", "image": "image only", "sum": "sum"}
+# Networks that are scored without training have no stages.
+_BASELINES = "baselines.json"
 _NEXT = """\
 Images:     data/validate/<data set>/clip/contact_sheet.png   (queries, their top 5, targets framed)
 Per query:  data/validate/<data set>/clip/queries.parquet
@@ -39,17 +42,28 @@ _LOCK = """\
 """
 
 
-def table(metrics: dict[str, Any]) -> list[str]:
-    """Returns lines with the scores of stage 1 and stage 2, in percent, and their difference."""
+def table(metrics: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
+    """Returns lines with the scores of the baselines, of stage 1 and stage 2, in percent, and the stages' difference.
+
+    Args:
+        metrics: content of a metrics file of a data set and family.
+        baselines: content of the data set's `baselines.json`; empty for none.
+    """
     keys = [key for key in _COLUMNS if key in metrics]
     after, before = metrics, metrics["stage1"]
     rows = [
+        *(
+            (label, [f"{rules[rule][key]:7.2f}" for key in keys])
+            for rules in baselines.values()
+            for rule, label in _RULES.items()
+        ),
         ("stage 1", [f"{before[key]:7.2f}" for key in keys]),
         ("stage 2", [f"{after[key]:7.2f}" for key in keys]),
         ("gain", [f"{after[key] - before[key]:+7.2f}" for key in keys]),
     ]
-    head = f"  {'':8}" + "".join(f"{_COLUMNS[key]:>8}" for key in keys)
-    return [head, *(f"  {name:8}" + "".join(f" {value}" for value in values) for name, values in rows)]
+    width = max(len(name) for name, _ in rows)
+    head = f"  {'':{width}}" + "".join(f"{_COLUMNS[key]:>8}" for key in keys)
+    return [head, *(f"  {name:{width}}" + "".join(f" {value}" for value in values) for name, values in rows)]
 
 
 def weak_models(metrics: Path, models: Path) -> list[str]:
@@ -81,13 +95,14 @@ def main(folder: Path, models: Path = Path("data/models")) -> None:
 
     Raises InputError if there is no metrics file.
     """
-    files = sorted(folder.glob("demo_*/*.json"))
+    files = [file for file in sorted(folder.glob("demo_*/*.json")) if file.name != _BASELINES]
     if not files:
         raise InputError(f"{folder}: contains no metrics of the demo; run: make demo")
     for file in files:
         queries = read_json(file)["counts"]["queries"]
         print(f"\n{file.parent.name}, {file.stem}: percent, {sum(queries.values())} queries ({file})")
-        print("\n".join(table(read_json(file))))
+        beside = file.with_name(_BASELINES)
+        print("\n".join(table(read_json(file), read_json(beside) if beside.is_file() else {})))
     for line in weak_models(folder, models):
         print(line)
     print(f"\n{_NEXT}", end="" if is_locked() else _LOCK)

@@ -48,7 +48,9 @@ def prose(path: str) -> str:
     ],
 )
 def test_the_tables_of_scores_are_the_committed_ones(page, dataset):
-    assert "\n".join(table(metrics(f"metrics/{dataset}/clip.json"))) in committed(page)
+    assert "\n".join(
+        table(*(metrics(f"metrics/{dataset}/{name}.json") for name in ("clip", "baselines")))
+    ) in committed(page)
 
 
 def test_the_figures_of_the_small_models_are_the_committed_ones():

@@ -32,10 +32,15 @@ def test_the_summary_shows_both_stages_and_the_gain(tmp_path: Path, capsys: pyte
     }
     (tmp_path / "demo_cirr").mkdir()
     (tmp_path / "demo_cirr/clip.json").write_text(json.dumps(metrics))
+    rules = {rule: {"recall_at1": 10.0, "mean_recall5_subset1": 20.0} for rule in ("sum", "text", "image", "slerp")}
+    (tmp_path / "demo_cirr/baselines.json").write_text(json.dumps({"local-dir:clip": rules}))
     summary.main(tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[2:6]] == [
+    assert [line.split() for line in lines[2:9]] == [
         ["R@1", "mean"],
+        ["text", "only", "10.00", "20.00"],
+        ["image", "only", "10.00", "20.00"],
+        ["sum", "10.00", "20.00"],
         ["stage", "1", "25.50", "62.00"],
         ["stage", "2", "30.00", "61.50"],
         ["gain", "+4.50", "-0.50"],
