@@ -64,7 +64,7 @@ def test_the_protocol_is_that_of_the_settings(job: Job) -> None:
 def test_without_networks_torch_is_not_imported(job: Job) -> None:
     """The data are not read either."""
     shutil.rmtree("data")
-    text = Path("params.yaml").read_text().replace('networks: ["local-dir:clip"]', "networks: []")
+    text = Path("params.yaml").read_text().replace("networks:\n      - local-dir:clip", "networks: []")
     Path("params.yaml").write_text(text)
     script = (
         "import sys; sys.argv = ['x', 'demo_fiq']; import stages.baselines as s; from stages.common import run; "
