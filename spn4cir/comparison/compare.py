@@ -8,12 +8,11 @@ import numpy as np
 from spn4cir.comparison.bootstrap import bootstrap_intervals
 from spn4cir.comparison.runs import Place, Run, read_runs
 from spn4cir.errors import InputError
+from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.evaluation.score_recipe import part_values
 
 # Seed of the draws of all intervals.
 SEED = 0
-# The number of queries from which a percentile interval is reliable: with 8 it covers the truth in 3 cases of 4.
-FEW = 50
 # Entries of the protocol that may differ without a warning, because they belong to the network.
 _OF_THE_NETWORK = ("family", "preprocess", "composition")
 
@@ -145,7 +144,7 @@ def _moved(a: Run, b: Run, score: str) -> tuple[int | None, int | None]:
 
 def _few(run: Run, score: str) -> bool:
     splits = {part.split for part in run.recipe[score]}
-    return sum(query[0] in splits for query in run.queries) < FEW
+    return sum(query[0] in splits for query in run.queries) < FEWEST
 
 
 def _protocol_differences(a: Run, b: Run) -> list[str]:

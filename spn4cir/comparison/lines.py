@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from spn4cir.comparison.compare import Comparison, Difference
 from spn4cir.comparison.paper import PaperComparison, PaperFigure
+from spn4cir.evaluation.sample_size import too_few_queries
 
 _SCORE = 24
 
@@ -36,6 +37,8 @@ def remark_lines(comparison: Comparison) -> Iterator[str]:
         yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals contain 0."
     if any(found.few for found in comparison.scores.values()):
         yield "The intervals of fewer than 50 queries are too narrow for a verdict."
+    if (sentence := too_few_queries(comparison.queries)) is not None:
+        yield f"{sentence}."
 
 
 def _score_line(score: str, found: Difference, width: int) -> str:

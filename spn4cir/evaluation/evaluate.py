@@ -18,6 +18,7 @@ from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.evaluation.metrics import map_at_k, recall_of_ranks
 from spn4cir.evaluation.ranking import TIE_RULE, Ranking, rank_gallery
+from spn4cir.evaluation.sample_size import too_few_entry
 from spn4cir.progress import progress
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
@@ -246,6 +247,7 @@ def metrics_file(
         "counts": _counts(layout, splits),
         "alternatives": evaluation.alternatives,
         **by_aspect(layout, evaluation.splits),
+        **too_few_entry(sum(len(split.triplets) for split in splits)),
     }
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from spn4cir.comparison.bootstrap import bootstrap_intervals
-from spn4cir.comparison.compare import FEW, SEED
+from spn4cir.comparison.compare import SEED
 from spn4cir.comparison.query_pairs import QueryPair
+from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.evaluation.score_recipe import Part
 from spn4cir.report.text_groups import groups_of, word_groups
 
@@ -57,7 +58,7 @@ class Share:
     @property
     def few(self) -> bool:
         """Whether the queries are too few for a conclusion."""
-        return self.queries < FEW
+        return self.queries < FEWEST
 
 
 def outcome(query: QueryPair, ks: Sequence[int]) -> str:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spn4cir.comparison.compare import FEW
 from spn4cir.comparison.lines import remark_lines
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
+from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.report import content
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, Share, by_category, by_group, by_length, rank_bins
 from spn4cir.report.charts import Chart, bar_chart
@@ -64,7 +64,7 @@ def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: Q
         "facts": facts(run),
         "training": training_rows(run.settings),
         "sides": _SIDES,
-        "few": FEW,
+        "few": FEWEST,
         "outcomes": (HIT, NEAR_MISS, FAILURE),
         "splits": list(dict.fromkeys(query.split for query in run.queries)),
         "recalls": content.recall_rows(run),

@@ -7,6 +7,7 @@ from nicegui import app as framework
 from nicegui import ui
 
 from spn4cir.errors import InputError
+from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.serving.annotator import Annotator, Progress, Visit, skip
 from spn4cir.serving.candidates import Candidates
 from spn4cir.serving.elements import button, image, panel, text_element
@@ -16,8 +17,6 @@ _TITLE = "Annotate queries"
 _STYLE = Path(__file__).with_name("page.css")
 _KEYS = Path(__file__).with_name("keys.js")
 _RECONNECT = 30.0
-# Below this number, an interval of a score is too narrow for a conclusion (docs/scores.md).
-_FEW = 50
 _HELP = "Keys: 1 to 9 choose, Enter saves, s skips, u undoes, n and p turn the candidates, Escape leaves a field."
 
 
@@ -195,8 +194,8 @@ class AnnotatePage:
         goal, split = self._annotator.goal, f" (split {progress.split})" if progress.split else ""
         self._bar.props["value"] = min(progress.queries, goal)
         self._count.text = f"{progress.queries:,} of {goal:,} queries in {self._annotator.file.path.name}{split}"
-        if progress.queries < _FEW:
-            self._note.text = f"Scores of fewer than {_FEW} queries allow no conclusion."
+        if progress.queries < FEWEST:
+            self._note.text = f"Scores of fewer than {FEWEST} queries allow no conclusion."
         elif progress.queries < goal:
             self._note.text = "More queries make the scores more precise."
         else:
