@@ -66,6 +66,7 @@ def _fail(message: str) -> None:
 
 app = typer.Typer(
     cls=OneLine,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

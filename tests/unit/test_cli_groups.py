@@ -42,3 +42,10 @@ def test_a_command_receives_a_group_as_one_object(monkeypatch):
     name, how, machine = received[0]
     assert (name, how.given()) == ("x", {"table": {"images": "*"}, "tasks": ("a", "b")})
     assert machine == groups.MachineOptions(workers=3)
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["search", "-h"], ["search", "--help"]])
+def test_help_has_a_short_form(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert "Usage" in result.output
