@@ -84,6 +84,7 @@ def test_no_module_of_another_layout_or_family_is_in_a_file(written: dict[str, l
     layouts = {name: layout for layout, name in (TRAINED | SCORED).items()}
     for place, paths in written.items():
         dataset, _, family = Path(place).stem.partition("-")
+        family = stages.code.OF_DATASET.get(Path(place).parent.name, family)
         own = [LAYOUTS[layouts[dataset]], *([COMPOSERS[family].target] if family else [])]
         modules = [target.split(":")[0] for target in own]
         allowed = {path.as_posix() for m in modules for path in SOURCES.closure(m, frozenset(REGISTERED))}
