@@ -102,10 +102,10 @@ def test_add_dataset_copies_local_networks_or_asks_for_them(job: Job) -> None:
         update={key: {"mine": getattr(params, key)["demo_fiq"]} for key in ("models", "baselines")}
     )
     models = Path("data/models")
-    remarks = list(add_models(models, added, "mine", "demo_fiq"))
+    remarks = list(add_models(models, added, "mine", "demo_fiq", ("clip",)))
     assert not [remark for remark in remarks if "baselines" in remark]
     assert (models / "mine/baselines/clip/open_clip_config.json").is_file()
     shutil.rmtree(models)
-    remarks = list(add_models(models, added, "mine", "x"))
+    remarks = list(add_models(models, added, "mine", "x", ("clip",)))
     assert any("put the network clip into data/models/mine/baselines" in remark for remark in remarks)
     assert (models / "mine/baselines/PLACEHOLDER.md").is_file()
