@@ -90,7 +90,7 @@ def _beside_first(
     The content is by score, or by run and score for several runs.
     """
     from spn4cir.comparison.compare import ComparedRuns, compare_runs, find_pairs
-    from spn4cir.comparison.lines import comparison_lines, merge
+    from spn4cir.comparison.lines import comparison_content, comparison_lines, merge
 
     first, *others = names
     parts: dict[str, dict[str, dict[str, object]]] = {name: {} for name in others}
@@ -102,7 +102,7 @@ def _beside_first(
             for warning in found.warnings:
                 print(f"warning: the protocols of {a.label} and {b.label} differ, {warning}", file=sys.stderr)
             print("\n".join(comparison_lines(title, first, name, found)), end="\n\n")
-            parts[name][title] = {score: difference.as_dict() for score, difference in found.scores.items()}
+            parts[name][title] = comparison_content(found)
             compared.append(ComparedRuns(place, a, b, found))
     merged = {name: merge(content) for name, content in parts.items()}
     return next(iter(merged.values())) if len(others) == 1 else dict(merged), compared

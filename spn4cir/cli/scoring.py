@@ -90,7 +90,7 @@ def validate(
         write_json(json, content, indent=2)
     print("\n".join(score_lines(found.evaluation.scores, found.baselines)))
     if "too_few_queries" in content:
-        print(content["too_few_queries"])
+        print(f"{content['too_few_queries']}.")
     print(f"{json}: written, with its queries in {queries}")
 
 

@@ -55,9 +55,9 @@ class Difference(NamedTuple):
             return "too few queries"
         return "better" if self.difference > 0 else "worse"
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | str]:
         """The values that are written to a file."""
-        return {name: getattr(self, name) for name in ("a", "b", "difference", "low", "high")}
+        return {name: getattr(self, name) for name in ("a", "b", "difference", "low", "high", "verdict")}
 
 
 class Comparison(NamedTuple):

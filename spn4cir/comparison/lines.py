@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from spn4cir.comparison.compare import Comparison, Difference
 from spn4cir.comparison.paper import PaperComparison, PaperFigure
-from spn4cir.evaluation.sample_size import too_few_queries
+from spn4cir.evaluation.sample_size import FEWEST, too_few_entry, too_few_queries
 
 _SCORE = 24
 
@@ -24,6 +24,8 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
     for score, found in comparison.scores.items():
         yield _score_line(score, found, width)
     yield from remark_lines(comparison)
+    if (remark := few_queries_remark(comparison)) is not None:
+        yield f"{remark}."
 
 
 def remark_lines(comparison: Comparison) -> Iterator[str]:
@@ -35,10 +37,14 @@ def remark_lines(comparison: Comparison) -> Iterator[str]:
         yield "No score differs by more than noise: every interval contains 0."
     elif noisy:
         yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals contain 0."
-    if any(found.few for found in comparison.scores.values()):
-        yield "The intervals of fewer than 50 queries are too narrow for a verdict."
-    if (sentence := too_few_queries(comparison.queries)) is not None:
-        yield f"{sentence}."
+
+
+def few_queries_remark(comparison: Comparison) -> str | None:
+    """Why the comparison, or some of its scores, allow no conclusion: too few queries; None if they are enough."""
+    sentence = too_few_queries(comparison.queries)
+    if sentence is None and any(found.few for found in comparison.scores.values()):
+        return f"Scores of fewer than {FEWEST} queries get no verdict: their intervals are too narrow"
+    return sentence
 
 
 def _score_line(score: str, found: Difference, width: int) -> str:
@@ -48,6 +54,12 @@ def _score_line(score: str, found: Difference, width: int) -> str:
         f"{score:<{width}}{found.a:8.2f}{found.b:8.2f}{found.difference:+8.2f}   {interval:<18}"
         f"{moved[0]}{moved[1]}   {found.verdict}"
     )
+
+
+def comparison_content(comparison: Comparison) -> dict[str, object]:
+    """The content of the file for two runs: by score, and `too_few_queries` if no conclusion can be drawn."""
+    scores = {score: found.as_dict() for score, found in comparison.scores.items()}
+    return {**scores, **too_few_entry(comparison.queries)}
 
 
 def paper_lines(title: str, run: str, found: PaperComparison) -> Iterator[str]:

@@ -7,6 +7,7 @@ from spn4cir.comparison.compare import find_runs
 from spn4cir.comparison.runs import WORKSPACE, Place, Run, dvc_errors
 from spn4cir.comparison.settings import differing, run_settings
 from spn4cir.errors import InputError
+from spn4cir.evaluation.sample_size import too_few_queries
 
 # The scores by which the layouts with a training split select the best epoch.
 _SELECTING = ("average_recall", "mean_recall5_subset1")
@@ -21,12 +22,14 @@ class RunTable(NamedTuple):
         score: key of the score that selects.
         settings: keys of the settings that differ between the runs.
         rows: name, score in percent and values of the settings of each run, the best first.
+        remarks: that runs have too few queries for a conclusion.
     """
 
     place: Place
     score: str
     settings: tuple[str, ...]
     rows: tuple[tuple[str, float, tuple[str, ...]], ...]
+    remarks: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
         """The table as text."""
@@ -37,6 +40,7 @@ class RunTable(NamedTuple):
         for name, score, *values in cells:
             shown = (f"{value:<{width}}" for value, width in zip(values, widths[2:], strict=True))
             yield "  ".join((f"{name:<{widths[0]}}", f"{score:>{widths[1]}}", *shown)).rstrip()
+        yield from (f"{remark}." for remark in self.remarks)
 
 
 def list_runs(commits: int) -> list[str]:
@@ -90,7 +94,13 @@ def _table(place: Place, runs: Mapping[str, Run]) -> RunTable:
         for name, run in runs.items()
         if score in run.scores
     ]
-    return RunTable(place, score, keys, tuple(sorted(rows, key=lambda row: -row[1])))
+    remarks = dict.fromkeys(filter(None, (too_few_queries(_queries(run)) for run in runs.values())))
+    return RunTable(place, score, keys, tuple(sorted(rows, key=lambda row: -row[1])), tuple(remarks))
+
+
+def _queries(run: Run) -> int:
+    """The number of queries, from the metrics file: the table of queries may not be in DVC's cache."""
+    return sum(run.metrics["counts"]["queries"].values())
 
 
 def _missing(unknown: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from spn4cir.comparison.compare import ComparedRuns
-from spn4cir.comparison.lines import remark_lines
+from spn4cir.comparison.lines import few_queries_remark, remark_lines
 from spn4cir.comparison.query_pairs import QueryPair, measures, pair_queries
 from spn4cir.comparison.settings import differing, protocol_values, run_settings
 from spn4cir.errors import InputError
@@ -132,5 +132,6 @@ def _section(runs: ComparedRuns) -> dict[str, Any]:
         "unknown": unknown,
         "warnings": runs.comparison.warnings,
         "scores": score_rows(runs.comparison),
+        "too_few": few_queries_remark(runs.comparison),
         "remarks": list(remark_lines(runs.comparison)),
     }

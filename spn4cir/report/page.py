@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spn4cir.comparison.lines import remark_lines
+from spn4cir.comparison.lines import few_queries_remark, remark_lines
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
 from spn4cir.evaluation.sample_size import FEWEST
@@ -68,6 +68,7 @@ def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: Q
         "outcomes": (HIT, NEAR_MISS, FAILURE),
         "splits": list(dict.fromkeys(query.split for query in run.queries)),
         "recalls": content.recall_rows(run),
+        "too_few": few_queries_remark(run.stages.comparison),
         "remarks": list(remark_lines(run.stages.comparison)),
         "baselines": content.baseline_columns(run),
         "shortcuts": content.shortcut_rows(run.metrics),

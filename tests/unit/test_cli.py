@@ -103,11 +103,15 @@ def test_validate_writes_the_metrics_file(data, layout, root, checkpoint, keys):
     arguments = ["--root", data / root, "--checkpoint", data / checkpoint, "--json", "m.json", "--workers", 0]
     result = call("validate", "--layout", layout, "--family", "clip", *arguments)
     metrics = json.loads(Path("m.json").read_text())
-    assert list(metrics) == [*keys, "protocol", "counts", "alternatives", "queries", "weights"]
+    few = ["too_few_queries"]
+    assert list(metrics) == [*keys, "protocol", "counts", "alternatives", *few, "queries", "weights"]
     assert metrics["queries"] == "m.queries.parquet"
     assert pq.read_table("m.queries.parquet").num_rows == sum(metrics["counts"]["queries"].values())
     assert all(0 <= metrics[key] <= 100 for key in keys)
-    assert [line.split()[0] for line in result.stdout.splitlines()[:-1]] == keys
+    *printed, remark, _ = result.stdout.splitlines()
+    assert [line.split()[0] for line in printed] == keys
+    assert remark == f"{metrics['too_few_queries']}."
+    assert remark.startswith(f"{sum(metrics['counts']['queries'].values())} queries are too few for a conclusion")
     for name, scores in metrics["alternatives"].items():
         assert (name, list(scores)) == ("val_triplets", keys)
 

@@ -34,18 +34,20 @@ def line(text: str, start: str) -> str:
 
 
 def test_two_files(tmp_path: Path) -> None:
-    """Dress at 10: two of four won, one lost; the file contains only a, b, difference and interval of every score."""
+    """Dress at 10: two of four won, one lost; the file has a, b, difference, interval and verdict of each score."""
     a = write_run(tmp_path / "a.json", "fashioniq", FIQ_A, tmp_path)
     b = write_run(tmp_path / "b.json", "fashioniq", FIQ_B, tmp_path)
     result = call(a, b, "--json", "out/found.json")
     found = json.loads(Path("out/found.json").read_text())
+    assert found.pop("too_few_queries").startswith("9 queries are too few for a conclusion")
     assert list(found) == list(json.loads(a.read_text()))[:9]
-    assert all(list(entry) == ["a", "b", "difference", "low", "high"] for entry in found.values())
+    assert all(list(entry) == ["a", "b", "difference", "low", "high", "verdict"] for entry in found.values())
     dress = found["dress_recall_at10"]
     assert (dress["a"], dress["b"], dress["difference"]) == (50.0, 75.0, 25.0)
     assert dress["low"] < 0 < dress["high"]
     assert found["average_recall_at10"]["difference"] == pytest.approx(25 / 3)
-    assert found["shirt_recall_at10"] == {"a": 200 / 3, "b": 200 / 3, "difference": 0, "low": 0, "high": 0}
+    same = {"a": 200 / 3, "b": 200 / 3, "difference": 0, "low": 0, "high": 0, "verdict": "within noise"}
+    assert found["shirt_recall_at10"] == same
     assert line(result.stdout, "dress_recall_at10").split()[-4:] == ["2", "1", "within", "noise"]
     assert line(result.stdout, "average_recall_at10").split()[-4:-2] == ["2", "1"]
     assert "ranks: B is better at 2 queries, worse at 2, the same at 5" in result.stdout
@@ -55,7 +57,9 @@ def test_two_files(tmp_path: Path) -> None:
 def test_a_run_beside_itself(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     call(a, a, "--json", "o.json")
-    for entry in json.loads(Path("o.json").read_text()).values():
+    found = json.loads(Path("o.json").read_text())
+    del found["too_few_queries"]
+    for entry in found.values():
         assert (entry["difference"], entry["low"], entry["high"]) == (0, 0, 0)
 
 
@@ -63,10 +67,13 @@ def test_a_difference_beyond_noise_is_told_by_its_sign(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a.json", "cirr", {"val": [(9, 2)] * 60}, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", {"val": [(2, 2)] * 30 + [(9, 2)] * 30}, tmp_path)
     for first, second, verdict in ((a, b, "better"), (b, a, "worse")):
-        result = call(first, second)
+        result = call(first, second, "--json", "o.json")
         assert line(result.stdout, "recall_at5").endswith(verdict)
         assert line(result.stdout, "mean_recall5_subset1").endswith(verdict)
         assert "6 of 8 scores differ by no more than noise" in result.stdout
+        found = json.loads(Path("o.json").read_text())
+        assert found["recall_at5"]["verdict"] == verdict
+        assert "too_few_queries" not in found
 
 
 @pytest.mark.parametrize("queries", [1, 49])
@@ -74,10 +81,27 @@ def test_few_queries_give_no_verdict(tmp_path: Path, queries: int) -> None:
     """A single query that is won has the interval [100, 100], which is meaningless for others."""
     a = write_run(tmp_path / "a.json", "cirr", {"val": [(9, 2)] * queries}, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", {"val": [(2, 2)] * queries}, tmp_path)
-    said = call(a, b).stdout
+    said = call(a, b, "--json", "o.json").stdout
     assert line(said, "recall_at5").endswith("too few queries")
     assert line(said, "recall_at10").endswith("within noise")
-    assert "The intervals of fewer than 50 queries are too narrow for a verdict." in said
+    (remark,) = (each for each in said.splitlines() if "fewer than 50" in each)
+    assert remark.startswith(f"{queries} queries are too few for a conclusion")
+    assert remark.endswith("about 1,742 are needed.")
+    found = json.loads(Path("o.json").read_text())
+    assert found["recall_at5"]["verdict"] == "too few queries"
+    assert f"{found['too_few_queries']}." == remark
+
+
+def test_few_queries_of_a_category_are_named_by_one_line(tmp_path: Path) -> None:
+    """Enough queries in all, too few of each category."""
+    a = write_run(tmp_path / "a.json", "fashioniq", {split: [12] * 20 for split in FIQ_A}, tmp_path)
+    b = write_run(tmp_path / "b.json", "fashioniq", {split: [2] * 20 for split in FIQ_A}, tmp_path)
+    said = call(a, b, "--json", "o.json").stdout
+    assert line(said, "dress_recall_at10").endswith("too few queries")
+    assert line(said, "average_recall_at10").endswith("better")
+    (remark,) = (each for each in said.splitlines() if "fewer than 50" in each)
+    assert remark == "Scores of fewer than 50 queries get no verdict: their intervals are too narrow."
+    assert "too_few_queries" not in json.loads(Path("o.json").read_text())
 
 
 def test_subset_ranks_count_in_the_mean(tmp_path: Path) -> None:
@@ -182,8 +206,9 @@ def test_revisions(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.chdir(repository / "data")
     call("first", "second", "--json", tmp_path / "o.json")
     found = json.loads((tmp_path / "o.json").read_text())
-    assert len(found) == 9 + 8
+    assert len(found) == 9 + 8 + 2
     assert found["fiq/clip/dress_recall_at10"]["difference"] == 25
+    assert found["cirr/clip/too_few_queries"].startswith("4 queries")
     call("first", "main", "--dataset", "cirr", "--json", tmp_path / "o.json")
     assert json.loads((tmp_path / "o.json").read_text())["recall_at10"]["a"] == 75
     call("first", "../metrics/fiq/clip.json", "--json", tmp_path / "o.json")
@@ -203,7 +228,7 @@ def test_revisions_of_a_project_in_a_folder_of_a_repository(
     monkeypatch.chdir(inner_project / place)
     call("first", "HEAD", "--json", tmp_path / "o.json")
     found = json.loads((tmp_path / "o.json").read_text())
-    assert len(found) == 9 + 8
+    assert len(found) == 9 + 8 + 2
     assert found["fiq/clip/dress_recall_at10"]["difference"] == 25
     assert read_runs("first")["fiq", "clip"].label == "first:metrics/fiq/clip.json"
     (inner_project / ".dvc" / "cache").rename(tmp_path / "cache")

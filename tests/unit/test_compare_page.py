@@ -151,7 +151,10 @@ def test_the_page_shows_settings_scores_and_queries(runs: tuple[Path, Path], pro
     found = page(runs, project=project)
     assert (found.shown, found.queries, found.notes) == (8, 8, ())
     assert '<th scope="row">train.tau</th><td><code>0.02</code></td><td><code>0.07</code></td>' in found.text
-    assert "too few queries" in found.text or "within noise" in found.text
+    assert "<td>within noise</td>" in found.text
+    warning = '<p class="warning">8 queries are too few for a conclusion'
+    assert 0 < found.text.index(warning) < found.text.index("Table of scores")
+    assert found.text.count("fewer than 50") == 1
     shown = articles(found.text)
     assert [title(article) for article in shown[:4]] == ["dress 1", "dress 0", "shirt 0", "dress 2"]
     won = shown[1]

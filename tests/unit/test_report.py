@@ -261,10 +261,18 @@ def test_baselines_are_beside_the_stages(job: Job, project: Path, settings: Repo
 
 
 def test_too_few_queries_are_named_above_the_scores(run: RunResults, settings: Report, written: Path) -> None:
-    sentence = "13 queries are too few for a conclusion."
-    text = render(replace(run, metrics={**run.metrics, "too_few_queries": sentence}), settings)
-    assert 0 < text.index(f'<p class="warning">{sentence}</p>') < text.index("Table of recalls")
-    assert 'class="warning"' not in written.read_text(encoding="utf-8")
+    """Of all queries, or of a category."""
+    text = written.read_text(encoding="utf-8")
+    assert 0 < text.index('<p class="warning">36 queries are too few for a conclusion') < text.index("Table of recalls")
+    assert text.count("fewer than 50)") == 1
+
+    def page(**values: object) -> str:
+        comparison = run.stages.comparison._replace(queries=60, **values)
+        return render(replace(run, stages=run.stages._replace(comparison=comparison)), settings)
+
+    assert '<p class="warning">Scores of fewer than 50 queries get no verdict' in page()
+    scores = {key: score._replace(few=False) for key, score in run.stages.comparison.scores.items()}
+    assert 'class="warning"' not in page(scores=scores)
 
 
 def test_images_go_to_the_queries_that_change_most(run: RunResults, settings: Report, written: Path) -> None:

@@ -63,6 +63,19 @@ def test_experiments_are_listed_with_what_differs(project: Path, monkeypatch: py
     assert lines[other + 1].split() == ["run", "mean_recall5_subset1"]
 
 
+def test_too_few_queries_are_named_below_the_table(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once for all runs with as many queries."""
+    monkeypatch.chdir(project)
+    lines = call("--dataset", "fiq").stdout.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if "too few" in line)
+    assert lines[place].startswith("9 queries are too few for a conclusion (fewer than 50)")
+    assert place == len(lines) - 1
+    enough = write_run(tmp_path / "a.json", "cirr", {"val": [(1, 1)] * 50}, tmp_path)
+    assert "too few" not in call(enough).stdout
+
+
 def test_the_workspace_is_a_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its metrics are those on disk, also for compare."""
     monkeypatch.chdir(project / "data")
@@ -78,7 +91,7 @@ def test_runs_are_named_or_taken_from_commits(project: Path, monkeypatch: pytest
     assert list_runs(1) == ["workspace", "main", "warm"]
     assert len(list_runs(3)) == 5
     said = call("first", "warm", "main", "nosuch", "--dataset", "fiq")
-    rows = {row[0]: row[1:] for row in map(str.split, said.stdout.splitlines()[2:])}
+    rows = {row[0]: row[1:] for row in map(str.split, said.stdout.splitlines()[2:-1])}
     assert rows["first"][1:] == ["?"]
     assert rows["warm"] == ["100.00", "0.07"]
     assert "warning: nosuch: no such metrics file, revision or experiment" in said.stderr
