@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | docs | test | bench | real | ablation | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | wheel | docs | test | bench | real | ablation | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve docs docs-serve test lint types unit pipeline bench real ablation demo-models-check check-lavis install clean
+.PHONY: demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real ablation demo-models-check check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -31,6 +31,16 @@ GALLERY := data/raw/demo_fiq/images
 serve: install
 	@test -f "$(SERVED)" -a -d "$(GALLERY)" || dvc repro train@demo_fiq-clip
 	@spn4cir serve --checkpoint "$(SERVED)" --gallery "$(GALLERY)" $(if $(ANNOTATE),--annotate "$(ANNOTATE)")
+
+# The package without a clone: dist/spn4cir-*.whl, after a search with it in an empty environment. Downloads the
+# dependencies of constraints.txt again where pip's cache lacks them.
+wheel: install
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
+	python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$$made" . && \
+	python -m venv "$$made/environment" && \
+	"$$made/environment/bin/python" -m pip install --quiet --constraint constraints.txt "$$made"/*.whl && \
+	SPN4CIR_WHEEL="$$made" pytest tests/unit/test_wheel.py && \
+	mkdir -p dist && mv "$$made"/*.whl dist/ && echo "The wheel: $$(ls -t dist/*.whl | head -n 1)"
 
 # The documentation site; a warning fails.
 docs: install

@@ -15,6 +15,7 @@ from spn4cir.config.training import BankSettings, Optimisation, Train
 from spn4cir.images.preprocess import Preprocess
 from tests.helpers.browser import browser, open_page  # noqa: F401
 from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
+from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 
 CPU = torch.device("cpu")
 

@@ -6,9 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,7 +18,6 @@ from spn4cir.cli import app
 from spn4cir.composers import COMPOSERS
 from spn4cir.config.load import find_params, load_params
 from spn4cir.datasets import LAYOUTS
-from spn4cir.projects.pipeline_files import FILES, copy_pipeline
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq, write_table
@@ -500,30 +496,3 @@ def test_a_closed_pipe_ends_without_a_traceback():
     os.close(write)
     assert done.returncode == 1
     assert not done.stderr
-
-
-def test_the_wheel_ships_the_params():
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    included = config["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included.pop("params.yaml") == "spn4cir/params.yaml"
-    assert included == {name: f"spn4cir/pipeline/{name}" for name in (*FILES, "stages")}
-    assert config["project"]["scripts"] == {"spn4cir": "spn4cir.cli:main"}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert {"params.yaml", "dvc.yaml", ".gitignore", "stages/code.py", "spn4cir/report/page.html"} <= files.keys()
-    return files
-
-
-@pytest.mark.skipif(find_spec("hatchling") is None, reason="needs hatchling")
-def test_a_built_wheel_holds_params_and_stands_alone(tmp_path):
-    build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-    copy_pipeline(tmp_path / "project", tmp_path / "site" / "spn4cir")
-    copy_pipeline(tmp_path / "other")
-    assert contents(tmp_path / "project") == contents(tmp_path / "other")
-    assert (tmp_path / "site" / "spn4cir" / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
