@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from spn4cir.errors import InputError
+from spn4cir.extras import install_command
 from spn4cir.files import atomic_folder
 
 CACHE = Path(".cache") / "npm"
@@ -60,7 +61,7 @@ def _download(bundle: Bundle, folder: Path) -> Path:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise InputError(f"npm is needed to fetch {wanted}; install the extra: pip install 'spn4cir[docs]'") from None
+        raise InputError(f"npm is needed to fetch {wanted}; run {install_command('docs')}") from None
     except subprocess.CalledProcessError as error:
         raise InputError(f"{wanted}: npm cannot fetch it ({error.stderr.strip()[-200:]}); check the network") from None
     archive = folder / f"{bundle.name}-{bundle.version}.tgz"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from docsite.bundles import KATEX, fetch
 from spn4cir.errors import InputError
+from spn4cir.extras import install_command
 
 _PROGRAM = Path(__file__).with_name("formulas.js")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\(\(|\[)(.*?)\\[)\]]</\1>', re.DOTALL)
@@ -33,7 +34,7 @@ def _katex(formulas: list[tuple[str, bool]], page: str) -> list[str]:
     try:
         done = subprocess.run(command, input=json.dumps(formulas), capture_output=True, text=True)
     except FileNotFoundError:
-        raise InputError("node is needed to set formulas; install the extra: pip install 'spn4cir[docs]'") from None
+        raise InputError(f"node is needed to set formulas; run {install_command('docs')}") from None
     if done.returncode:
         raise InputError(f"docs/{page}: a formula does not parse ({done.stderr.strip()[-300:]}); correct it")
     result: list[str] = json.loads(done.stdout)

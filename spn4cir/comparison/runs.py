@@ -20,6 +20,7 @@ from jaxtyping import Int
 from spn4cir.config.load import find_project
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
+from spn4cir.extras import install_command
 from spn4cir.files import read_json
 
 _IDENTITY = ("split", "query", "reference", "target")
@@ -196,7 +197,7 @@ def dvc_errors(name: str) -> Iterator[None]:
         from dvc.exceptions import DvcException, NotDvcRepoError
     except ImportError:
         raise InputError(
-            f"{name}: no such metrics file; a revision or an experiment needs DVC: pip install 'spn4cir[dvc]'"
+            f"{name}: no such metrics file; a revision or an experiment needs DVC; run {install_command('dvc')}"
         ) from None
     try:
         yield

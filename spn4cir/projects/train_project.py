@@ -14,6 +14,7 @@ from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError, some_names
+from spn4cir.extras import install_command
 from spn4cir.files import atomic_folder, check_outside, disk_errors
 from spn4cir.projects.add_dataset import Added, add_folder
 from spn4cir.projects.check import Check
@@ -36,7 +37,7 @@ _OF_RUN = (PARAMS_FILE, "dvc.lock", "metrics", "data/code")
 def require_tools() -> None:
     """Raises InputError unless DVC and git are installed."""
     if importlib.util.find_spec("dvc") is None or importlib.util.find_spec("dvclive") is None:
-        raise InputError("training runs through DVC, which is not installed; install the package with its extra 'dvc'")
+        raise InputError(f"training runs through DVC, which is not installed; run {install_command('dvc')}")
     if shutil.which("git") is None:
         raise InputError("a project of DVC is a git repository, and git is not installed; install git")
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from spn4cir.errors import InputError
+from spn4cir.extras import install_command
 
 if TYPE_CHECKING:
     from spn4cir.search.retriever import Retriever
@@ -27,7 +28,7 @@ def require_packages() -> None:
     """Raises InputError if packages of the extra `serve` are missing."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise InputError(f"serve: {', '.join(missing)} not installed; run pip install 'spn4cir[serve]'")
+        raise InputError(f"serve: {', '.join(missing)} not installed; run {install_command('serve')}")
 
 
 def claim_port(host: str, port: int) -> socket.socket:

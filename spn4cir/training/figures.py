@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from spn4cir.errors import InputError
+from spn4cir.extras import install_command
 from spn4cir.files import atomic_folder
 from spn4cir.training.trainer import History
 
@@ -35,7 +36,7 @@ class Figures:
         try:
             from dvclive.live import Live
         except ImportError:
-            raise InputError("the package dvclive is not installed; run pip install 'spn4cir[dvc]'") from None
+            raise InputError(f"the package dvclive is not installed; run {install_command('dvc')}") from None
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
         self._steps = self._epochs = self._speed = 0
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from demo.experiments import metrics_at
 from spn4cir.cli import app
 from spn4cir.comparison.runs import read_runs
+from spn4cir.extras import install_command
 from tests.helpers.layouts import write
 from tests.helpers.runs import CIRR_A, CIRR_B, FIQ_A, FIQ_B, commit_runs, write_run
 
@@ -182,7 +183,7 @@ def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "is a folder; give the name of a file" in call(a, a, "--json", tmp_path, status=1).stderr
     assert "and this folder is not in a DVC repository" in call("main", a, status=1).stderr
     monkeypatch.setitem(sys.modules, "dvc.api", None)
-    assert "a revision or an experiment needs DVC: pip install 'spn4cir[dvc]'" in call("main", a, status=1).stderr
+    assert f"a revision or an experiment needs DVC; run {install_command('dvc')}" in call("main", a, status=1).stderr
 
 
 @pytest.fixture(scope="module")

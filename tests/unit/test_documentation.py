@@ -17,6 +17,7 @@ from markdown.extensions.toc import slugify
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+import spn4cir
 from spn4cir.cli import app
 from spn4cir.config.base import Settings
 from spn4cir.config.load import load_params
@@ -250,8 +251,9 @@ def find_tests(where: str, words: list[str]) -> None:
 def find_extras(where: str, words: list[str]) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for word in words:
-        if found := re.match(r"(?:\.|spn4cir)\[(.*)\]", word):
-            assert set(found[1].split(",")) <= set(extras), where
+        if found := re.fullmatch(r"(?:\.|dist/spn4cir-(.*)-py3-none-any\.whl)\[(.*)\]", word):
+            assert found[1] in (None, spn4cir.__version__), where
+            assert set(found[2].split(",")) <= set(extras), where
 
 
 def test_commands_in_sentences_exist():

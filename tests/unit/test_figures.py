@@ -2,12 +2,14 @@
 
 import copy
 import csv
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from spn4cir.errors import InputError
+from spn4cir.extras import install_command
 from spn4cir.training.batches import BankSource
 from spn4cir.training.figures import GROUPS, Figures, write_figures
 from spn4cir.training.trainer import History
@@ -138,5 +140,5 @@ def test_without_dvclive_one_line_says_what_to_install(tmp_path: Path, monkeypat
     """Training without a watch does not need the package."""
     monkeypatch.setitem(sys.modules, "dvclive.live", None)
     trainer(tmp_path / "work", epochs=1).fit()
-    with pytest.raises(InputError, match=r"dvclive is not installed; run pip install 'spn4cir\[dvc\]'"):
+    with pytest.raises(InputError, match=re.escape(f"dvclive is not installed; run {install_command('dvc')}")):
         Figures(tmp_path / "live")

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.extras import install_command
 from spn4cir.serving import server
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
@@ -64,7 +65,7 @@ def test_a_port_in_use_is_one_line(place):
 
 def test_without_the_packages_the_command_says_what_to_install(place, monkeypatch):
     monkeypatch.setattr(server, "_PACKAGES", ("fastapi", "no_such_package"))
-    assert refusal() == "error: serve: no_such_package not installed; run pip install 'spn4cir[serve]'\n"
+    assert refusal() == f"error: serve: no_such_package not installed; run {install_command('serve')}\n"
 
 
 def test_the_modules_that_start_the_server_need_none_of_the_packages():
