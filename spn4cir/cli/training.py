@@ -96,7 +96,7 @@ def _open(project: Path, name: str, recipe: "Recipe") -> None:
     require_images(recipe.folder)
     if is_project(project):
         require_same(project, name, recipe)
-        print("\n".join([f"{project}: continues", *recipe.lines()]))
+        print("\n".join([f"{project}: continues", *recipe.lines(continued=True)]))
         return
     check_base(recipe.base, recipe.family)
     if recipe.generator is not None:

@@ -86,14 +86,15 @@ class Recipe:
             places[f"encoder/{encoder.name if encoder else ''}"] = encoder
         return {place: origin for place, origin in places.items() if origin is not None}
 
-    def lines(self) -> list[str]:
-        """Returns lines that describe the training."""
+    def lines(self, continued: bool = False) -> list[str]:
+        """Returns lines that describe the training; `continued` is whether its project existed before."""
         if self.generator is None:
             triplets = "the annotated triplets alone; give --captioner and --encoder to generate more"
         else:
             more = "generated triplets" if self.generated_only else "the annotated triplets and generated ones"
             triplets = f"{more}: captions by {self.generator.captioner.name}, partners by {self.generator.encoder.name}"
-        epochs = "epochs as published" if self.epochs is None else f"epochs of each stage: {self.epochs}"
+        unchanged = "epochs as in the project's params.yaml" if continued else "epochs as published"
+        epochs = unchanged if self.epochs is None else f"epochs of each stage: {self.epochs}"
         return [
             f"  recipe      family {self.family}: stage 1 from {self.base.name}, stage 2 against the bank; {epochs}",
             f"  positives   {triplets}",

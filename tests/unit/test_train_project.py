@@ -121,6 +121,13 @@ def test_a_project_is_continued_with_the_same_arguments_only(annotated: Recipe, 
     require_same(out, "shop", annotated)  # a setting that no argument names
 
 
+def test_the_epochs_of_a_continued_project_are_not_called_published(annotated: Recipe) -> None:
+    """The project may have been made with --epochs."""
+    assert annotated.lines()[0].endswith("; epochs as published")
+    assert annotated.lines(continued=True)[0].endswith("; epochs as in the project's params.yaml")
+    assert replace(annotated, epochs=2).lines(continued=True)[0].endswith("; epochs of each stage: 2")
+
+
 def test_a_run_that_stops_is_one_line_after_the_reason(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / ".dvc").mkdir()
