@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from spn4cir.files import atomic_file
 
@@ -35,7 +36,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"percent": _percent, "sentence": _sentence}
+    found.filters |= {"percent": _percent, "sentence": _sentence, "breakable": _breakable}
     return found
 
 
@@ -62,3 +63,8 @@ def _percent(value: float | None, sign: bool = False) -> str:
 def _sentence(text: str) -> str:
     """The text with a capital letter and a full stop."""
     return f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def _breakable(key: str) -> Markup:
+    """The key of a setting, in which lines may break after dots."""
+    return Markup(".<wbr>").join(escape(part) for part in key.split("."))

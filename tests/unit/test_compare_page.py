@@ -150,7 +150,7 @@ def test_the_page_shows_settings_scores_and_queries(runs: tuple[Path, Path], pro
     """Queries that are won or lost come first, then those that move the most; targets are framed."""
     found = page(runs, project=project)
     assert (found.shown, found.queries, found.notes) == (8, 8, ())
-    assert '<th scope="row">train.tau</th><td><code>0.02</code></td><td><code>0.07</code></td>' in found.text
+    assert '<th scope="row">train.<wbr>tau</th><td><code>0.02</code></td><td><code>0.07</code></td>' in found.text
     assert "<td>within noise</td>" in found.text
     warning = '<p class="warning">8 queries are too few for a conclusion'
     assert 0 < found.text.index(warning) < found.text.index("Table of scores")
@@ -310,6 +310,18 @@ def test_queries_are_filtered_sorted_and_reached_by_keys(open_page: Callable[...
     assert shown.evaluate("document.activeElement.querySelector('h3').textContent").startswith("shirt 0")
     shown.keyboard.press("/")
     assert shown.evaluate("document.activeElement.name") == "words"
+
+
+def test_keys_and_verdicts_do_not_break_within_a_word(open_page: Callable[..., Any], written: str) -> None:
+    """On a phone, `train.tau` breaks nowhere or after its dot, and a verdict nowhere."""
+    shown = open_page(written, viewport={"width": 390, "height": 800})
+    lines = """cell => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size;
+    }"""
+    assert set(shown.eval_on_selector_all("#scores td:last-child", f"all => all.map({lines})")) == {1}
+    assert shown.locator("#settings tbody th").first.evaluate(lines) <= 2
 
 
 def test_the_page_on_a_phone_and_in_the_dark(open_page: Callable[..., Any], written: str) -> None:
