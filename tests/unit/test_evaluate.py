@@ -286,14 +286,14 @@ def test_queries_that_will_be_cut_are_reported(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_metrics_file_says_how_it_was_scored(tmp_path: Path, stub: StubComposer) -> None:
-    """The file contains flat scores first, then protocol, counts and alternatives, all as plain JSON."""
+    """The file contains flat scores first, then protocol, counts, alternatives and a remark, all as plain JSON."""
     layout = FashionIQ(write_fashioniq(tmp_path, images=3), "skip")
     (tmp_path / "images" / "shirt-val-0.png").unlink()
     splits = layout.evaluation_splits()
     encoded = encode_splits(stub, splits, PROTOCOL, 0, CPU)
     content = metrics_file(evaluate(stub, layout, splits, encoded, PROTOCOL, CPU), layout, PROTOCOL, stub)
-    assert list(content)[-3:] == ["protocol", "counts", "alternatives"]
-    assert len(content) == 9 + 3
+    assert list(content)[-4:] == ["protocol", "counts", "alternatives", "too_few_queries"]
+    assert len(content) == 9 + 4
     assert all(0 <= content[key] <= 100 for key in list(content)[:9])
     assert content["protocol"] == {
         "family": "stub",

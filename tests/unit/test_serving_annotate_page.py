@@ -116,6 +116,7 @@ def test_two_visitors_get_other_references_and_take_back_their_own_rows(path, op
     second = annotate(other, 1, "is blue", 2)
     assert rows(path) == [first, second]
     page.keyboard.press("u")
+    page.get_by_text("Removed from the file.").wait_for()
     page.get_by_text("1 of 3 queries").wait_for()
     assert rows(path) == [second]
     assert page.get_by_role("button", name="Undo").is_disabled()
