@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from spn4cir.config.params import Params, of_dataset
-from spn4cir.datasets import open_layout, submittable
+from spn4cir.datasets import has_server, open_layout, submittable
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
 
@@ -76,6 +76,8 @@ def _count(layout: Layout, name: str, scope: Literal["split", "triplets"]) -> Co
 
 
 def _count_test(layout: Layout, name: str) -> tuple[int | None, str]:
+    if not has_server(name):
+        return None, f"layout {name} has no test server"
     try:
         return len(submittable(name, layout).test_split().triplets), ""
     except InputError as error:

@@ -132,6 +132,11 @@ def test_the_report_counts_and_says_what_to_type(project, images):
         assert line in report
 
 
+def test_a_layout_without_a_test_server_says_so(project, tmp_path):
+    report = add_dataset(project, "mine", "fashioniq", write_fashioniq(tmp_path / "fiq"), "demo_fiq")
+    assert "test        none to submit (layout fashioniq has no test server)\n" in report
+
+
 def test_without_a_test_split_nothing_is_submitted(project, images):
     (images / "cirr" / "captions" / "cap.rc2.test1.json").unlink()
     report = add_dataset(project, "mine", "cirr", images, "demo_cirr")
