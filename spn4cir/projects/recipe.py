@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spn4cir.config.params import LOCAL_NETWORK
 from spn4cir.projects.set_values import KeyPath
+
+# The folder of a local base network, below `data/models/<dataset>/baselines`.
+_BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,26 @@ class Recipe:
             values[("checkpoint", name, self.family, "train", "epochs")] = self.epochs
             values[("train", name, self.family, "epochs")] = self.epochs
         return values
+
+    def baselines(self, name: str) -> dict[KeyPath, Any]:
+        """Returns the settings by which the base network is scored without training, which needs annotated queries."""
+        if self.annotations is None:
+            return {}
+        network = f"{LOCAL_NETWORK}{_BASE}" if self._is_local else self.base.name
+        return {("baselines", name, "networks"): [network]}
+
+    def baseline_links(self) -> dict[str, Path]:
+        """Returns the files of a local base network, by their places below `data/models/<dataset>`.
+
+        DVC watches what links to files lead to, but nothing behind a link to a folder within a dependency.
+        """
+        if self.annotations is None or not self._is_local or self.base.origin is None:
+            return {}
+        return {f"baselines/{_BASE}/{file.name}": file for file in self.base.origin.iterdir() if file.is_file()}
+
+    @property
+    def _is_local(self) -> bool:
+        return self.base.name.startswith(LOCAL_NETWORK)
 
     def links(self) -> dict[str, Path]:
         """Returns the models on this machine, by their places below `data/models/<dataset>`."""

@@ -15,6 +15,7 @@ KeyPath = tuple[str, ...]
 # Texts that YAML reads as the text itself, unless it is one of the words.
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
+_INDENT = 2
 
 
 def set_values(text: str, values: Mapping[KeyPath, Any], place: str) -> str:
@@ -50,12 +51,17 @@ def compose(text: str, place: str) -> MappingNode:
 
 def _set(text: str, path: KeyPath, value: Any, place: str) -> str:
     node: Node = compose(text, place)
+    indent = 0
     for depth, name in enumerate(path):
         if not isinstance(node, MappingNode):
             raise InputError(f"{place}: {'.'.join(path[:depth])}: expected keys with values; write it as {{}}")
         entry = next(((key, inner) for key, inner in node.value if key.value == name), None)
         if entry is None:
-            return _insert(text, node, name, _nested(path[depth + 1 :], value))
+            added = _nested(path[depth:], value)
+            if _is_list_of_quoted(value) and not node.value and indent:
+                return f"{text[: node.start_mark.index].rstrip()}{_block(added, indent)}{text[node.end_mark.index :]}"
+            return _insert(text, node, name, added[name])
+        indent = 0 if node.flow_style else node.start_mark.column + _INDENT
         key, node = entry
         if node.start_mark.index < key.end_mark.index:
             raise InputError(f"{place}: {'.'.join(path)}: is written elsewhere; write it out in full, then run again")
@@ -86,6 +92,23 @@ def _content_end(node: Node) -> int:
         node = node.value[-1] if isinstance(node, SequenceNode) else node.value[-1][1]
     end: int = node.end_mark.index
     return end
+
+
+def _is_list_of_quoted(value: Any) -> bool:
+    """Whether a value is a list with texts in quotes.
+
+    DVC, when it changes another value of the file, writes them without quotes, and cannot read a text with a colon
+    then unless each item is on its own line.
+    """
+    return isinstance(value, list) and any(_flow(item).startswith('"') for item in value)
+
+
+def _block(value: Any, indent: int) -> str:
+    """Returns a mapping or a list as YAML with an entry a line, to follow a key."""
+    start = f"\n{' ' * indent}"
+    if isinstance(value, Mapping):
+        return "".join(f"{start}{name}:{_block(inner, indent + _INDENT)}" for name, inner in value.items())
+    return "".join(f"{start}- {_flow(item)}" for item in value)
 
 
 def _flow(value: Any) -> str:

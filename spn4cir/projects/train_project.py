@@ -88,7 +88,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
             _LIKE,
             annotations=recipe.annotations,
             chosen=True,
-            changes=recipe.values(name),
+            changes=recipe.values(name) | recipe.baselines(name),
         )
         _require_usable(added, recipe)
         _commit(project, f"Add the data set {name}", ".")
@@ -110,7 +110,7 @@ def _require_triplets(recipe: Recipe) -> None:
 def _link_models(project: Path, name: str, recipe: Recipe) -> None:
     """Links the models on this machine; git ignores what the links lead to, which `dvc exp run` would add to it."""
     folder = Path("data", "models", name)
-    for place, origin in recipe.links().items():
+    for place, origin in (recipe.links() | recipe.baseline_links()).items():
         link(project / folder / place, origin)
         if origin.is_dir():
             with (project / ".gitignore").open("a", encoding="utf-8") as file:

@@ -47,7 +47,11 @@ def test_one_command_trains_on_annotations_and_what_it_prints_works(tmp_path: Pa
     project = tmp_path / "my_shop-spn4cir"
     assert json.loads((project / "data/caption/my_shop/source.json").read_text()) == {}
     assert json.loads((project / "data/triplets/my_shop/clip/cap.extend_clip.train.json").read_text()) == []
-    assert "No partners were searched" in (project / "data/report/my_shop/clip.html").read_text(encoding="utf-8")
+    page = (project / "data/report/my_shop/clip.html").read_text(encoding="utf-8")
+    assert "No partners were searched" in page
+    assert '<th scope="colgroup" colspan="3">local-dir:base</th>' in page
+    baselines = json.loads((project / "metrics/my_shop/baselines.json").read_text())
+    assert {"text", "image", "sum"} <= baselines["local-dir:base"].keys()
     for label in ("checkpoint", "report", "scores"):
         assert (tmp_path / re.search(rf"^{label} +(.*)$", out, re.MULTILINE)[1]).is_file()
     search, served, *others = PRINTED.findall(out.partition("Search:")[2])
@@ -84,6 +88,7 @@ def test_one_command_trains_on_images_alone(tmp_path: Path, clip_folder: Path) -
     assert "positives   generated triplets: captions by llava, partners by unicom.pt" in out
     metrics = json.loads((tmp_path / "p/metrics/flags/zs.json").read_text())
     assert metrics["protocol"]["family"] == "zs"
+    assert json.loads((tmp_path / "p/metrics/flags/baselines.json").read_text()) == {}
     assert (tmp_path / "p/data/train/flags/zs/best.pt").is_file()
     refused = here.run("spn4cir", "train", "others", *models, check=False)
     assert refused.returncode == 1

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
 from ruamel.yaml import YAML
 
 from spn4cir.config.load import parse_params
@@ -51,6 +53,20 @@ def test_one_value_is_set_and_every_other_line_stays(path: KeyPath, value: Any, 
     for name in path:
         read = read[name]
     assert read == value
+
+
+def test_dvc_reads_names_with_a_colon_after_it_changed_another_value(tmp_path: Path) -> None:
+    """DVC writes them without quotes; its YAML reader takes them only if each is on its own line."""
+    networks = ["local-dir:base", "open_clip:ViT-B-32/openai"]
+    changed = set_values(TEXT, {("train", "mine", "zs", "networks"): networks}, "p")
+    assert '    zs:\n      networks:\n        - "local-dir:base"\n' in changed
+    place = tmp_path / "p.yaml"
+    place.write_text(changed, encoding="utf-8")
+    apply_overrides(place, ["train.mine.clip.lr=2.0"])
+    read = load_yaml(place)["train"]["mine"]
+    assert (read["clip"]["lr"], read["zs"]["networks"]) == (2.0, networks)
+    inside = set_values("a: {b: {}}\n", {("a", "b", "c"): networks[:1]}, "p")
+    assert inside == 'a: {b: {c: ["local-dir:base"]}}\n'
 
 
 def test_values_of_the_projects_own_file_are_read_back() -> None:

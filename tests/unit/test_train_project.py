@@ -67,6 +67,8 @@ def test_a_project_of_annotated_images_is_committed_and_its_settings_fit(annotat
     assert params.match["my_shop"].window["clip"] == (0.4, 0.8)
     assert params.train["my_shop"]["clip"].batch_size == params.checkpoint["my_shop"]["clip"].train.batch_size == 8
     assert params.train["my_shop"]["clip"].epochs == 3
+    assert params.baselines["my_shop"].networks == ("open_clip:ViT-B-32/openai",)
+    assert (tmp_path / "p/data/models/my_shop/baselines/PLACEHOLDER.md").is_file()
     assert git(tmp_path / "p", "status", "--porcelain") == ""
     names = git(tmp_path / "p", "ls-files").splitlines()
     assert {"dvc.yaml", "stages/train.py", "spn4cir/files.py", "data/raw/my_shop", ".dvc/config"} <= set(names)
@@ -85,6 +87,23 @@ def test_a_project_without_annotations_links_its_models(generated: Recipe, tmp_p
     names = git(tmp_path / "p", "ls-files", "data/models/shop").splitlines()
     assert {"data/models/shop/captioner", "data/models/shop/encoder/u.pt"} <= set(names)
     assert "/data/models/shop/captioner/*" in (tmp_path / "p" / ".gitignore").read_text().splitlines()
+    assert params.baselines["shop"].networks == (), "without annotated queries, there is nothing to score"
+    assert (models / "baselines" / "PLACEHOLDER.md").is_file()
+
+
+def test_a_local_base_network_is_a_baseline_of_the_project(annotated: Recipe, tmp_path: Path) -> None:
+    """Its files are linked one by one: DVC does not look behind a link to a folder within a dependency."""
+    (tmp_path / "net").mkdir()
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        (tmp_path / "net" / name).touch()
+    recipe = replace(annotated, base=Model("local-dir:net", {"local": "."}, tmp_path / "net"))
+    make_project(tmp_path / "p", "shop", recipe)
+    assert load_params(tmp_path / "p" / "params.yaml").baselines["shop"].networks == ("local-dir:base",)
+    baselines = tmp_path / "p/data/models/shop/baselines"
+    names = {path.name: path.readlink() for path in (baselines / "base").iterdir()}
+    assert names == {path.name: path for path in (tmp_path / "net").iterdir()}
+    assert not (baselines / "PLACEHOLDER.md").exists()
+    assert git(tmp_path / "p", "status", "--porcelain") == ""
 
 
 def test_a_run_is_committed_alone_and_without_a_known_user(
