@@ -40,7 +40,6 @@ def prose(path: str) -> str:
 @pytest.mark.parametrize(
     ("page", "dataset"),
     [
-        ("README.md", "demo_cirr"),
         ("README.md", "demo_fiq"),
         ("docs/demo-results.md", "demo_cirr"),
         ("docs/demo-results.md", "demo_fiq"),

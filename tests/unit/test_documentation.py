@@ -286,6 +286,11 @@ def test_links_of_the_readme_lead_somewhere():
             assert anchor in {slugify(title, "-") for title in titles}, f"{path}#{anchor}"
 
 
+def test_the_readme_stays_short():
+    """What is longer is a page of docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 def test_every_command_has_its_section():
     headings = re.findall(r"^## (\S+)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(typer.main.get_command(app).commands)
