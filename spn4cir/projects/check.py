@@ -75,7 +75,7 @@ class Check:
         costs: the losses of each split.
         absent_splits: published splits without annotation files, which are not checked.
         advice: settings that leave out categories or tasks without images.
-        totals: the number found and the official number, by name of the total; they are compared for information only.
+        totals: the number found and the official number, by name of the total, in the folder of a published data set.
     """
 
     root: Path
@@ -93,6 +93,11 @@ class Check:
     def is_whole(self) -> bool:
         """Whether all images that the annotations need are on disk and can be decoded."""
         return not self.missing and not self.broken
+
+    @property
+    def has_official_total(self) -> bool:
+        """Whether any number is the official one. In drawn, private or reduced data none is."""
+        return any(here == official for here, official in self.totals.values())
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON, with complete lists."""

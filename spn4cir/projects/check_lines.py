@@ -90,8 +90,17 @@ def _absent_splits(check: Check) -> Iterator[str]:
 
 
 def _official(check: Check) -> Iterator[str]:
-    """Yields official totals for comparison; mirrors and selections can differ without being wrong."""
-    if check.totals:
-        yield "official totals, for information:"
+    """Yields official totals of published data for comparison; mirrors and selections can differ without being wrong.
+
+    Data of which no total agrees is another data set in a published layout, or a part of one: one line says so.
+    """
+    if not check.totals:
+        return
+    if not check.has_official_total:
+        what, (here, total) = next(iter(check.totals.items()))
+        none = f"none of {len(check.totals)} agrees ({what}: {total:,}, here {here:,})"
+        yield f"official totals: {none}; this is another data set or a part of it"
+        return
+    yield "official totals, for information:"
     for what, (here, total) in check.totals.items():
         yield f"  {what:<26}{total:>8,}   here {here:,}{'' if here == total else '   (differs)'}"

@@ -1,6 +1,7 @@
 """check-data: missing, broken and unlisted images, the losses, and the printed report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,23 @@ def test_official_totals_stand_beside_what_is_there(tmp_path: Path) -> None:
     assert cirr.totals["test1 images"] == (54, 2_315)
     assert cirr.is_whole, "they are information alone"
     assert len(fashion.totals) == 7
+
+
+def test_official_totals_are_listed_only_of_data_that_has_one(tmp_path: Path) -> None:
+    """Drawn data in a published layout differs in all of them, a mirror in some."""
+    drawn = check("fashioniq", write_fashioniq(tmp_path))
+    (line,) = [line for line in check_lines(drawn, whole=False) if "official" in line]
+    assert line == (
+        "official totals: none of 7 agrees (train triplets: 18,000, here 18); this is another data set or a part of it"
+    )
+    assert len(drawn.as_dict()["official"]) == 7
+    mirror = replace(drawn, totals=drawn.totals | {"val triplets": (6_016, 6_016), "train images": (46_000, 46_609)})
+    lines = check_lines(mirror, whole=False)
+    start = lines.index("official totals, for information:")
+    listed = [" ".join(line.split()) for line in lines[start + 1 : start + 8]]
+    assert "val triplets 6,016 here 6,016" in listed
+    assert "train images 46,609 here 46,000 (differs)" in listed
+    assert [line for line in check_lines(replace(drawn, totals={}), whole=False) if "official" in line] == []
 
 
 def test_a_test_split_without_files_is_passed_over(tmp_path: Path) -> None:
