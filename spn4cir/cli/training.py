@@ -70,7 +70,14 @@ def train(
     from spn4cir.errors import InputError
     from spn4cir.projects.project import absolute
     from spn4cir.projects.recipe import Recipe
-    from spn4cir.projects.train_project import commit_run, name_of, reproduce, require_tools
+    from spn4cir.projects.train_project import (
+        annotations_changed,
+        commit_run,
+        name_of,
+        note_annotations,
+        reproduce,
+        require_tools,
+    )
 
     require_tools()
     chosen = family or ("zs" if annotations is None else "clip")
@@ -82,7 +89,10 @@ def train(
     name = name_of(recipe.folder)
     project = out or Path(f"{name}-spn4cir")
     _open(project, name, recipe)
-    reproduce(project)
+    if changed := annotations_changed(project, recipe):
+        print(f"{recipe.annotations}: changed since the last run, so every stage runs again")
+    reproduce(project, force=changed)
+    note_annotations(project, recipe)
     commit_run(project, f"Train {name} {chosen}")
     print("\n".join(_results(project, name, recipe)))
 

@@ -15,7 +15,7 @@ from spn4cir.config.params import PARAMS_FILE
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError, some_names
 from spn4cir.extras import install_command
-from spn4cir.files import atomic_folder, check_outside, disk_errors
+from spn4cir.files import atomic_file, atomic_folder, check_outside, disk_errors, file_hash
 from spn4cir.projects.add_dataset import Added, add_folder
 from spn4cir.projects.check import Check
 from spn4cir.projects.fit_settings import written
@@ -32,6 +32,8 @@ _TAKEN = frozenset(
 )
 _FEWEST = 8
 _OF_RUN = (PARAMS_FILE, "dvc.lock", "metrics", "data/code")
+# The hash of annotations outside the folder of images, with which the project was run; git ignores the folder.
+_HASH_OF_RUN = Path("data", "work", "annotations.sha256")
 
 
 def require_tools() -> None:
@@ -91,6 +93,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
             changes=recipe.values(name) | recipe.baselines(name),
         )
         _require_usable(added, recipe)
+        note_annotations(project, recipe)
         _commit(project, f"Add the data set {name}", ".")
     return added
 
@@ -170,10 +173,33 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def reproduce(project: Path) -> None:
-    """Runs `dvc repro` in a project. Raises InputError if a stage fails; the stage has then printed the reason."""
+def note_annotations(project: Path, recipe: Recipe) -> None:
+    """Writes the hash of annotations outside the folder of images, so that a later change of them is seen."""
+    if (digest := _outside_hash(recipe)) is not None:
+        with atomic_file(project / _HASH_OF_RUN) as temporary:
+            temporary.write_text(digest, encoding="ascii")
+
+
+def annotations_changed(project: Path, recipe: Recipe) -> bool:
+    """Whether annotations outside the folder of images, of which DVC sees no change, are others than those noted."""
+    noted = project / _HASH_OF_RUN
+    return noted.is_file() and _outside_hash(recipe) not in (None, noted.read_text(encoding="ascii"))
+
+
+def _outside_hash(recipe: Recipe) -> str | None:
+    """Returns the hash of annotations outside the folder of images; None if there are none."""
+    file = recipe.annotations
+    return None if file is None or file.is_relative_to(recipe.folder) else file_hash(file)
+
+
+def reproduce(project: Path, force: bool = False) -> None:
+    """Runs `dvc repro` in a project; `force` also runs the stages whose inputs DVC sees unchanged.
+
+    Raises InputError if a stage fails; the stage has then printed the reason.
+    """
     sys.stdout.flush()
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=project, env=_environment(), check=False)
+    command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
+    done = subprocess.run(command, cwd=project, env=_environment(), check=False)
     if done.returncode:
         raise InputError(
             f"{project}: the run stopped, for the reason above; remove it, and give the same command again"

@@ -16,7 +16,16 @@ from spn4cir.cli import app
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.projects.recipe import Generator, Model, Recipe
-from spn4cir.projects.train_project import commit_run, is_project, make_project, name_of, reproduce, require_same
+from spn4cir.projects.train_project import (
+    annotations_changed,
+    commit_run,
+    is_project,
+    make_project,
+    name_of,
+    note_annotations,
+    reproduce,
+    require_same,
+)
 from tests.helpers.layouts import draw, write_folder
 
 BASE = Model("open_clip:ViT-B-32/openai", {"open_clip": "ViT-B-32", "tag": "openai"})
@@ -154,6 +163,30 @@ def test_a_run_that_stops_is_one_line_after_the_reason(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages:\n  code:\n    cmd: 'false'\n")
     with pytest.raises(InputError, match=r"the run stopped, for the reason above; remove it, and give the same comma"):
         reproduce(tmp_path)
+
+
+def test_changed_annotations_outside_of_the_folder_are_seen(annotated: Recipe, tmp_path: Path) -> None:
+    """DVC does not watch them: without this, the results of the former annotations would be reported again."""
+    table = tmp_path / "table.csv"
+    shutil.move(annotated.folder / "triplets.csv", table)
+    recipe, out = replace(annotated, annotations=table), tmp_path / "p"
+    make_project(out, "shop", recipe)
+    assert git(out, "status", "--porcelain") == ""
+    assert not annotations_changed(out, recipe)
+    table.write_text(table.read_text() + "mugs/3.png,mugs/5.png,is blue,train,\n")
+    assert annotations_changed(out, recipe)
+    note_annotations(out, recipe)
+    assert not annotations_changed(out, recipe)
+
+
+def test_a_forced_run_runs_a_stage_that_did_not_change(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  code:\n    cmd: echo ran >> log\n    deps: [.dvc/config]\n")
+    for force in (False, False, True):
+        reproduce(tmp_path, force=force)
+    assert (tmp_path / "log").read_text() == "ran\n" * 2
 
 
 def only_queries(shop: Path) -> None:
