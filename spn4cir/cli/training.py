@@ -119,7 +119,9 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
     """Returns the places of the results, and commands that work in this folder."""
     import pyarrow.parquet as pq
 
-    data = project / "data"
+    from spn4cir.files import read_json
+
+    data, scores = project / "data", project / "metrics" / name / f"{recipe.family}.json"
     weights = data / "train" / name / recipe.family / "best.pt"
     queries = pq.read_table(data / "validate" / name / recipe.family / "queries.parquet", columns=["reference", "text"])
     query = queries.slice(length=1).to_pylist()[0]
@@ -131,7 +133,8 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
         "",
         f"checkpoint  {weights}",
         f"report      {data / 'report' / name / f'{recipe.family}.html'}",
-        f"scores      {project / 'metrics' / name / f'{recipe.family}.json'}",
+        f"scores      {scores}",
+        *(f"            {too_few}" for too_few in [read_json(scores).get("too_few_queries")] if too_few),
         "",
         "Search:",
         f"  {shlex.join(['spn4cir', 'search', *given, *image, *broken, '--out', f'{name}-found.png'])}",

@@ -54,6 +54,7 @@ def test_one_command_trains_on_annotations_and_what_it_prints_works(tmp_path: Pa
     assert {"text", "image", "sum"} <= baselines["local-dir:base"].keys()
     for label in ("checkpoint", "report", "scores"):
         assert (tmp_path / re.search(rf"^{label} +(.*)$", out, re.MULTILINE)[1]).is_file()
+    assert "\n            10 queries are too few for a conclusion (fewer than 50)" in out
     search, served, *others = PRINTED.findall(out.partition("Search:")[2])
     here.run("bash", "-euo", "pipefail", "-c", search)
     assert (tmp_path / "my_shop-found.png").is_file()

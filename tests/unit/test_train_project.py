@@ -9,12 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.cli.training import _results
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
+from spn4cir.evaluation.sample_size import too_few_entry
+from spn4cir.files import write_json
 from spn4cir.projects.recipe import Generator, Model, Recipe
 from spn4cir.projects.train_project import (
     annotations_changed,
@@ -187,6 +192,16 @@ def test_a_forced_run_runs_a_stage_that_did_not_change(tmp_path: Path) -> None:
     for force in (False, False, True):
         reproduce(tmp_path, force=force)
     assert (tmp_path / "log").read_text() == "ran\n" * 2
+
+
+@pytest.mark.parametrize("queries", [13, 50])
+def test_the_results_say_that_few_queries_allow_no_conclusion(annotated: Recipe, tmp_path: Path, queries: int) -> None:
+    table = tmp_path / "data" / "validate" / "shop" / "clip" / "queries.parquet"
+    table.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"reference": ["mugs/1.png"], "text": ["is red"]}), table)
+    write_json(tmp_path / "metrics" / "shop" / "clip.json", {"recall_at1": 7.69, **too_few_entry(queries)})
+    said = [line for line in _results(tmp_path, "shop", annotated) if "too few for a conclusion" in line]
+    assert len(said) == (queries < 50)
 
 
 def only_queries(shop: Path) -> None:
