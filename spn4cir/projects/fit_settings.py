@@ -29,19 +29,28 @@ class Misfit:
     reason: str
 
 
-def misfits(params: Params, name: str, contents: Contents) -> list[Misfit]:
+def misfits(params: Params, name: str, contents: Contents, trained: str | None = None) -> list[Misfit]:
     """Returns the settings of `name` that are too large for a data set with these contents.
 
     Without annotations, only settings of the families that need none are checked. Families that use a pool have
     triplets of the pool's images, and their batch sizes are not checked.
+
+    Args:
+        params: the settings.
+        name: the data set whose settings are checked.
+        contents: the contents of the data set.
+        trained: the data set that decides which first stages are trained, as others use no batch; None: `name`.
     """
     families = tuple(params.train.get(name, {})) if contents.triplets else generated_families(params, name)
-    return [*_windows(params, name, contents, families), *_batches(params, name, contents, families)]
+    return [
+        *_windows(params, name, contents, families),
+        *_batches(params, name, contents, families, trained or name),
+    ]
 
 
 def fit_copied(params: Params, name: str, other: str, contents: Contents) -> list[Misfit]:
     """Returns the misfits that the settings of `name` have if they are those of `other`."""
-    found = misfits(params, other, contents)
+    found = misfits(params, other, contents, trained=name)
     return [replace(each, path=(each.path[0], name, *each.path[2:])) for each in found]
 
 
@@ -54,13 +63,13 @@ def _windows(params: Params, name: str, contents: Contents, families: Sequence[s
             yield Misfit(("match", name, "window", family), window, _WINDOW_SHARE, reason)
 
 
-def _batches(params: Params, name: str, contents: Contents, families: Sequence[str]) -> Iterator[Misfit]:
+def _batches(params: Params, name: str, contents: Contents, families: Sequence[str], trained: str) -> Iterator[Misfit]:
     pooled = of_dataset(params.caption, name, "caption").pool
     for family in families:
         if family in pooled:
             continue
-        stage1 = params.checkpoint.get(name, {}).get(family)
-        if stage1 is not None and stage1.source == "train":
+        stage1, own = (params.checkpoint.get(each, {}).get(family) for each in (name, trained))
+        if stage1 is not None and own is not None and own.source == "train":
             path = ("checkpoint", name, family, "train", "batch_size")
             yield from _batch(path, stage1.train.batch_size, stage1.positives, contents)
         stage2 = params.train[name][family]

@@ -71,6 +71,8 @@ def test_a_project_of_annotated_images_is_committed_and_its_settings_fit(annotat
     before = tree(annotated.folder)
     added = make_project(tmp_path / "p", "my_shop", annotated)
     assert added.contents.triplets == 30
+    (fitted,) = (line for line in added.lines if "checkpoint.my_shop.clip." in line)
+    assert "train.batch_size: 8 instead of 128, which exceeds the 30 annotated training triplets" in fitted
     assert tree(annotated.folder) == before
     params = load_params(tmp_path / "p" / "params.yaml")
     assert (params.run.datasets, params.run.models, params.run.submit) == (("my_shop",), ("clip",), ())
