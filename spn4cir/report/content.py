@@ -19,6 +19,8 @@ from spn4cir.report.thumbnails import Thumbnails
 _SHOWN = 5
 # The baselines that the table of recalls shows.
 _RULES = ("text", "image", "sum")
+# The entries of the protocol that settings of the baselines decide, beside those of the run.
+_COMPARED = ("reference", "text")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,18 @@ def baseline_columns(run: RunResults) -> dict[str, list[str]]:
     """Returns the rules whose scores are shown beside the stages, by network."""
     found = {network: [rule for rule in _RULES if rule in rules] for network, rules in run.baselines.items()}
     return {network: rules for network, rules in found.items() if rules}
+
+
+def baseline_notes(run: RunResults) -> list[str]:
+    """Returns a sentence for each network without training whose scores follow another protocol than the run's."""
+    notes, own = [], run.metrics["protocol"]
+    for network in baseline_columns(run):
+        other = run.baselines[network].get("protocol", own)
+        if differing := [
+            f"{key}: {other.get(key)}, not {own.get(key)}" for key in _COMPARED if other.get(key) != own.get(key)
+        ]:
+            notes.append(f"{network} was scored by another protocol ({'; '.join(differing)}).")
+    return notes
 
 
 def flat_scores(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -71,6 +71,7 @@ def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: Q
         "too_few": few_queries_remark(run.stages.comparison),
         "remarks": list(remark_lines(run.stages.comparison)),
         "baselines": content.baseline_columns(run),
+        "baseline_notes": content.baseline_notes(run),
         "shortcuts": content.shortcut_rows(run.metrics),
         "hard": content.hard_negatives(run.metrics),
         "settings": list(content.settings_rows(run.settings)),

@@ -260,6 +260,18 @@ def test_baselines_are_beside_the_stages(job: Job, project: Path, settings: Repo
     assert "open_clip:a/b" not in written.read_text(encoding="utf-8")
 
 
+def test_baselines_of_another_protocol_are_named(run: RunResults, settings: Report) -> None:
+    """The published settings of tgcir keep the reference in the ranking, those of the baselines remove it."""
+    own = run.metrics["protocol"] | {"reference": "kept in the ranking", "text": "letters as written"}
+    other = own | {"reference": "removed from the ranking", "family": "clip"}
+    scores = {"text": {"dress_recall_at10": 12.25}}
+    same, differs = ({"open_clip:a/b": scores | {"protocol": protocol}} for protocol in (own, other))
+    metrics = {**run.metrics, "protocol": own}
+    sentence = "scored by another protocol (reference: removed from the ranking, not kept in the ranking)."
+    assert sentence in render(replace(run, metrics=metrics, baselines=differs), settings)
+    assert "another protocol" not in render(replace(run, metrics=metrics, baselines=same), settings)
+
+
 def test_too_few_queries_are_named_above_the_scores(run: RunResults, settings: Report, written: Path) -> None:
     """Of all queries, or of a category."""
     text = written.read_text(encoding="utf-8")
