@@ -7,6 +7,8 @@ from functools import cache
 
 from spn4cir.report.template import read_part
 
+# Endings of plurals and possessives, and what a word has in their place.
+_ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("'s", ""))
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 
@@ -23,8 +25,10 @@ def word_groups() -> Mapping[str, frozenset[str]]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """The words of a text, the parts of those with a hyphen, and all of them without a plural ending."""
+    """The words of a text and the parts of those with a hyphen, also without the ending of a plural or a possessive."""
     for found in _WORD.findall(text.replace("\u2019", "'")):
         for word in {found, *found.split("-")}:
             yield word
-            yield from (word.removesuffix(end) for end in ("s", "es") if len(word) > len(end) + 2)
+            for end, single in _ENDINGS:
+                if word.endswith(end) and len(word) > len(end) + 2:
+                    yield word.removesuffix(end) + single
