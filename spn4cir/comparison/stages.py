@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from spn4cir.comparison.compare import ComparedRuns, compare_runs
 from spn4cir.comparison.runs import Run
 from spn4cir.errors import InputError
-from spn4cir.evaluation.query_table import STAGE1
+from spn4cir.evaluation.query_columns import STAGE1
 
 _ANSWER = ("rank", "subset_rank", "top", "target_ranks")
 

@@ -11,12 +11,11 @@ import pyarrow.parquet as pq
 from spn4cir.datasets.protocol import Benchmark, Scores
 from spn4cir.evaluation.evaluate import TOP, RankedSplit
 from spn4cir.evaluation.hard_negatives import Counts
+from spn4cir.evaluation.query_columns import STAGE1
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_recipe
 from spn4cir.files import atomic_file
 from spn4cir.images.contact_sheet import SheetRow, draw_sheet
 
-# Beginning of the names of the columns that contain the answers of the stage-1 weights.
-STAGE1 = "stage1_"
 _SHOWN = 5
 _IDENTITY = pa.schema(
     [

@@ -11,11 +11,12 @@ from stages.fingerprint import Sources
 from tests.pipeline.conftest import Project
 
 CODE = ("code", "demo/dvc.yaml:code")
-FIQ = {f"{stage}@demo_fiq" for stage in ("dedup", "caption", "match")} | {
+FIQ = {f"{stage}@demo_fiq" for stage in ("dedup", "caption", "match", "baselines")} | {
     f"{stage}@demo_fiq-clip" for stage in ("triplets", "checkpoint", "bank", "train", "validate", "report")
 }
+BASELINES = {"baselines@demo_fiq", "baselines@demo_cirr"}
 # checkpoint and train keep the epoch with the best ranks.
-RANKED = {
+RANKED = BASELINES | {
     f"{stage}@{dataset}-clip" for stage in ("checkpoint", "train", "validate") for dataset in ("demo_fiq", "demo_cirr")
 }
 
@@ -76,6 +77,7 @@ def test_compiled_files_are_no_code(edited: Project) -> None:
         ("spn4cir/datasets/fashioniq.py", FIQ),
         ("spn4cir/composers/tgcir.py", set()),
         ("spn4cir/evaluation/ranking.py", RANKED | {"submit@demo_cirr-clip"}),
+        ("stages/pretrained.py", BASELINES),
         ("spn4cir/images/contact_sheet.py", {"validate@demo_fiq-clip", "validate@demo_cirr-clip"}),
         ("spn4cir/report/style.css", {"report@demo_fiq-clip", "report@demo_cirr-clip"}),
         ("spn4cir/cli/scoring.py", set()),
