@@ -207,12 +207,14 @@ def reproduce(project: Path, force: bool = False) -> None:
 
 
 def _environment() -> Mapping[str, str]:
-    """Returns the environment of DVC, in which `python`, which the stages call, is this Python."""
-    binaries = Path(sys.executable).parent
-    found = shutil.which("dvc")
-    if found is not None and Path(found).parent == binaries:
+    """Returns the environment of DVC, in which `python`, which the stages call, is of this installation."""
+    try:
+        asked = subprocess.run(["python", "-c", "import sys; print(sys.prefix)"], capture_output=True, check=False)
+    except OSError:  # there is none, or it cannot be executed
+        asked = None
+    if asked is not None and os.fsdecode(asked.stdout).strip() == sys.prefix:
         return os.environ
-    return {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def commit_run(project: Path, message: str) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,23 @@ def test_changed_annotations_outside_of_the_folder_are_seen(annotated: Recipe, t
     assert annotations_changed(out, recipe)
     note_annotations(out, recipe)
     assert not annotations_changed(out, recipe)
+
+
+def test_stages_run_in_the_python_of_this_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another `python` may be first in PATH, also if the `dvc` of this installation is found."""
+    other = tmp_path / "bin" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 9\n")
+    other.chmod(0o755)
+    monkeypatch.setenv(
+        "PATH", f"{other.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  code:\n    cmd: python -c 'import spn4cir' && touch ran\n")
+    reproduce(tmp_path)
+    assert (tmp_path / "ran").exists()
 
 
 def test_a_forced_run_runs_a_stage_that_did_not_change(tmp_path: Path) -> None:
