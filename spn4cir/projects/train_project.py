@@ -15,7 +15,7 @@ from spn4cir.config.params import PARAMS_FILE
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError, some_names
 from spn4cir.extras import install_command
-from spn4cir.files import atomic_file, atomic_folder, check_outside, disk_errors, file_hash
+from spn4cir.files import atomic_file, atomic_folder, disk_errors, file_hash
 from spn4cir.projects.add_dataset import Added, add_folder
 from spn4cir.projects.check import Check
 from spn4cir.projects.fit_settings import written
@@ -76,7 +76,8 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
         InputError: the folder of images or the annotations are invalid, images cannot be decoded, there are too few
             images, or `out` is inside the folder of images.
     """
-    check_outside(absolute(out), recipe.folder)
+    if recipe.folder.resolve() in absolute(out).resolve().parents:
+        raise InputError(f"{absolute(out)}: is inside {recipe.folder}, which is only read; give another place by --out")
     _require_triplets(recipe)
     with atomic_folder(absolute(out)) as project:
         copy_pipeline(project)

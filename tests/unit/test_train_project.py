@@ -304,7 +304,10 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
         ((shop, *table, "--base", "local-dir:nowhere"), "no such folder; expected a folder in open_clip's form"),
         ((shop, *table), "is not in the cache and HF_HUB_OFFLINE is set"),
         ((shop, *table, *base, "--out", "strange"), "strange: exists and is not a project of spn4cir train"),
-        ((shop, *table, *base, "--out", shop / "out"), "is inside"),
+        (
+            (shop, *table, *base, "--out", shop / "out"),
+            f"is inside {shop}, which is only read; give another place by --out",
+        ),
         ((shop, *table, *base, "--captioner", "llava"), "give --encoder FILE"),
         ((shop, *base, *encoder, "--captioner", "./x"), "--captioner ./x: no such folder; give the folder of a LLaVA"),
         ((shop, *base, *encoder, "--captioner", bert), "is no LLaVA in transformers' form (model_type)"),
