@@ -83,6 +83,8 @@ def train(
         >>> retriever = train([("a.png", "b.png", "is red"), ("b.png", "a.png", "is blue")], "images", out="trained")
         >>> hits = retriever.index("images").search("a.png", "is red")
     """
+    if workers is not None and workers < 0:
+        raise InputError(f"workers is {workers}; give 0 or more, or None for one a core, at most eight")
     place = Path(out).absolute()
     check_replaceable(place, _OURS, "output of a training")
     layout = read_triplets(Path(images), triplets, val)

@@ -193,6 +193,7 @@ def test_a_failed_training_writes_nothing(base, images, tmp_path):
         ({"lr": (1e-4, 0)}, r"stage 2: lr: input should be greater than 0"),
         ({"batch_size": (8, 7)}, r"batch_size 8 exceeds the 7 training triplets"),
         ({"device": "abacus"}, r"'abacus' is not a device"),
+        ({"workers": -1}, r"workers is -1; give 0 or more, or None"),
     ],
 )
 def test_bad_input_is_one_line(base, images, tmp_path, changes, message):
