@@ -112,7 +112,7 @@ def _open(project: Path, name: str, recipe: "Recipe") -> None:
     if recipe.generator is not None:
         check_generator(recipe.generator)
     added = make_project(project, name, recipe)
-    print("\n".join([*added.lines, *recipe.lines(), f"  project     {project}", ""]))
+    print("\n".join([*added.lines, "", *recipe.lines(), f"  project     {project}", ""]))
 
 
 def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
@@ -124,9 +124,11 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
     data, scores = project / "data", project / "metrics" / name / f"{recipe.family}.json"
     weights = data / "train" / name / recipe.family / "best.pt"
     queries = pq.read_table(data / "validate" / name / recipe.family / "queries.parquet", columns=["reference", "text"])
-    query = queries.slice(length=1).to_pylist()[0]
+    rows = queries.to_pylist()
+    query = next((row for row in rows if row["text"].strip()), rows[0])
     given = ["--checkpoint", str(weights), "--gallery", str(recipe.folder)]
-    image = ["--image", str(recipe.folder / query["reference"]), "--text", query["text"]]
+    text = ["--text", query["text"]] if query["text"].strip() else []
+    image = ["--image", str(recipe.folder / query["reference"]), *text]
     broken = ["--skip-broken"] if recipe.missing == "skip" else []
     key = f"train.{name}.{recipe.family}.tau"
     return [

@@ -48,11 +48,11 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether b is `better` or `worse`, or why that is not known: `within noise` or `too few queries`."""
-        if self.within_noise:
-            return "within noise"
+        """Whether b is `better` or `worse`, or why that is not known: `too few queries` or `within noise`."""
         if self.few:
             return "too few queries"
+        if self.within_noise:
+            return "within noise"
         return "better" if self.difference > 0 else "worse"
 
     def as_dict(self) -> dict[str, float | str]:

@@ -29,11 +29,12 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
 
 
 def remark_lines(comparison: Comparison) -> Iterator[str]:
-    """Lines on the comparison as a whole: the ranks, and how much of it is noise."""
+    """Lines on all queries: the ranks, and how many scores differ by no more than noise. Scores of few queries do not count."""
     same = comparison.queries - comparison.better - comparison.worse
     yield f"ranks: B is better at {comparison.better} queries, worse at {comparison.worse}, the same at {same}"
-    noisy = sum(found.within_noise for found in comparison.scores.values())
-    if noisy == len(comparison.scores):
+    judged = [found for found in comparison.scores.values() if not found.few]
+    noisy = sum(found.within_noise for found in judged)
+    if judged and noisy == len(comparison.scores):
         yield "No score differs by more than noise: every interval contains 0."
     elif noisy:
         yield f"{noisy} of {len(comparison.scores)} scores differ by no more than noise: their intervals contain 0."

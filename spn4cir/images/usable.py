@@ -70,6 +70,8 @@ def _stamp(path: Path) -> tuple[int, str]:
         status = path.stat()
     except NotADirectoryError:
         status = next(parent for parent in path.parents if parent.is_file()).stat()
+    except FileNotFoundError:  # a link to a file that is gone; decoding states the fault
+        return 1, place
     content = f"{place}\0{status.st_size}\0{status.st_mtime_ns}\0{PIL.__version__}"
     return status.st_size, hashlib.blake2b(content.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 

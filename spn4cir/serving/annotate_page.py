@@ -29,6 +29,8 @@ def add_annotate_page(service: SearchService, annotator: Annotator) -> None:
         ui.colors(primary="#1d5fa6")
         ui.add_body_html(f"<script>{_KEYS.read_text(encoding='utf-8')}</script>")
         await ui.context.client.connected()
+        if not ui.context.client.has_socket_connection:
+            return  # a request that was no browser's: its client was deleted
         await AnnotatePage(service, annotator).build()
 
 

@@ -151,7 +151,7 @@ def test_the_page_shows_settings_scores_and_queries(runs: tuple[Path, Path], pro
     found = page(runs, project=project)
     assert (found.shown, found.queries, found.notes) == (8, 8, ())
     assert '<th scope="row">train.<wbr>tau</th><td><code>0.02</code></td><td><code>0.07</code></td>' in found.text
-    assert "<td>within noise</td>" in found.text
+    assert "<td>too few queries</td>" in found.text
     warning = '<p class="warning">8 queries are too few for a conclusion'
     assert 0 < found.text.index(warning) < found.text.index("Table of scores")
     assert found.text.count("fewer than 50") == 1

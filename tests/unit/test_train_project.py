@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -224,6 +225,19 @@ def test_the_results_say_that_few_queries_allow_no_conclusion(annotated: Recipe,
     assert len(said) == (queries < 50)
 
 
+@pytest.mark.parametrize("texts", [["", "is red"], ["", " "]])
+def test_the_printed_search_has_a_text_or_none(annotated: Recipe, tmp_path: Path, texts: list[str]) -> None:
+    table = tmp_path / "data" / "validate" / "shop" / "clip" / "queries.parquet"
+    table.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"reference": ["mugs/1.png", "mugs/2.png"], "text": texts}), table)
+    write_json(tmp_path / "metrics" / "shop" / "clip.json", {"recall_at1": 7.69})
+    (search,) = (line for line in _results(tmp_path, "shop", annotated) if line.startswith("  spn4cir search"))
+    words = shlex.split(search)
+    image, *text = words[words.index("--image") + 1 : words.index("--out")]
+    expected = ("mugs/2.png", ["--text", "is red"]) if "is red" in texts else ("mugs/1.png", [])
+    assert (image, text) == (str(annotated.folder / expected[0]), expected[1])
+
+
 def only_queries(shop: Path) -> None:
     rows = list(csv.reader((shop / "triplets.csv").open(newline="")))
     with (shop / "triplets.csv").open("w", newline="") as file:
@@ -252,6 +266,13 @@ def test_broken_images_are_left_out_on_request(annotated: Recipe, tmp_path: Path
     break_image(annotated.folder)
     make_project(tmp_path / "p", "shop", replace(annotated, missing="skip"))
     assert load_params(tmp_path / "p" / "params.yaml").datasets["shop"].missing == "skip"
+
+
+def test_a_link_to_a_file_that_is_gone_is_a_broken_image(annotated: Recipe, tmp_path: Path) -> None:
+    (annotated.folder / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"1 of \d+ images are absent or cannot be decoded \(gone.png\)"):
+        make_project(tmp_path / "p", "shop", annotated)
+    make_project(tmp_path / "p", "shop", replace(annotated, missing="skip"))
 
 
 def test_too_few_images_are_refused(generated: Recipe, tmp_path: Path) -> None:
