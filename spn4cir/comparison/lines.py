@@ -29,7 +29,7 @@ def comparison_lines(title: str, a: str, b: str, comparison: Comparison) -> Iter
 
 
 def remark_lines(comparison: Comparison) -> Iterator[str]:
-    """Lines on all queries: the ranks, and how many scores differ by no more than noise. Scores of few queries do not count."""
+    """Lines on all queries: the ranks, and how many scores of enough queries differ by no more than noise."""
     same = comparison.queries - comparison.better - comparison.worse
     yield f"ranks: B is better at {comparison.better} queries, worse at {comparison.worse}, the same at {same}"
     judged = [found for found in comparison.scores.values() if not found.few]
