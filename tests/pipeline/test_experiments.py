@@ -48,7 +48,8 @@ def _they_are_listed(project: Project, names: list[str]) -> None:
     lines = project.run("spn4cir", "runs", "--dataset", "demo_fiq").stdout.splitlines()
     assert lines[0] == "demo_fiq/clip: average_recall, percent, the best first"
     assert lines[1].split() == ["run", "average_recall", "train.tau"]
-    taus = {line.split()[0]: float(line.split()[2]) for line in lines[2:]}
+    assert lines[-1].startswith("24 queries are too few for a conclusion")
+    taus = {line.split()[0]: float(line.split()[2]) for line in lines[2:-1]}
     assert sorted(taus[name] for name in names) == [0.01, 0.02, 0.05]
     assert set(taus) == {*names, "workspace", "main"}
 
@@ -60,7 +61,7 @@ def _they_are_compared(project: Project, names: list[str]) -> None:
     assert f"demo_fiq/clip: A = {names[0]}, B = {names[2]}, 24 queries" in said
     found = json.loads((project.root / "differences.json").read_text())
     assert list(found) == names[1:]
-    assert found[names[1]]["average_recall"].keys() == {"a", "b", "difference", "low", "high"}
+    assert found[names[1]]["average_recall"].keys() == {"a", "b", "difference", "low", "high", "verdict"}
     arguments = ("--dataset", "demo_fiq", "--html", "differences.html")
     assert "24 of 24 queries" in project.run("spn4cir", "compare", "HEAD", names[2], *arguments).stdout
     page = (project.root / "differences.html").read_text(encoding="utf-8")
