@@ -65,7 +65,7 @@ def _they_are_compared(project: Project, names: list[str]) -> None:
     arguments = ("--dataset", "demo_fiq", "--html", "differences.html")
     assert "24 of 24 queries" in project.run("spn4cir", "compare", "HEAD", names[2], *arguments).stdout
     page = (project.root / "differences.html").read_text(encoding="utf-8")
-    assert '<th scope="row">train.tau</th>' in page
+    assert '<th scope="row">train.<wbr>tau</th>' in page
     assert "data:image/webp" in page
     beside = project.run("spn4cir", "compare", "--to", "paper", names[0], "--dataset", "demo_fiq").stdout
     assert "not comparable, because these differ: data, " in beside
