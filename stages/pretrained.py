@@ -10,7 +10,8 @@ from spn4cir.config.params import LOCAL_NETWORK, Baselines
 from spn4cir.datasets.protocol import Layout
 from spn4cir.device import choose_device
 from spn4cir.evaluation.baselines import baselines_of, measure_baselines
-from spn4cir.evaluation.evaluate import describe_protocol, encode_splits
+from spn4cir.evaluation.evaluate import encode_splits
+from spn4cir.evaluation.metrics_file import describe_protocol
 from spn4cir.types import EvaluationSplit
 from stages.common import DATA, Job
 

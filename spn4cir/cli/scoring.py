@@ -144,7 +144,7 @@ def _content(
 ) -> dict[str, Any]:
     """The content of the metrics file, but for the weights and the table of queries."""
     from spn4cir.composers.compositions import composition_of
-    from spn4cir.evaluation.evaluate import metrics_file
+    from spn4cir.evaluation.metrics_file import metrics_file
 
     content = metrics_file(found.evaluation, opened, settings, composer, family)
     if (rule := composition_of(composer)) is not None:

@@ -16,7 +16,8 @@ import stages.triplets
 from spn4cir.config.params import Dataset, Machine, Params
 from spn4cir.datasets import submittable
 from spn4cir.datasets.cirr import Cirr
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.submission import predict, write_submission
 from spn4cir.files import write_json
 from spn4cir.positives.dedup import read_optimized_images

@@ -12,7 +12,8 @@ from spn4cir.config.params import PARAMS_FILE, Params, Validate
 from spn4cir.datasets import open_benchmark, open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.datasets.texts import evaluation_text, training_texts
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import check_lines
 from spn4cir.types import Triplet

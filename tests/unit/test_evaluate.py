@@ -24,10 +24,10 @@ from spn4cir.evaluation.evaluate import (
     compose_queries,
     encode_splits,
     evaluate,
-    metrics_file,
     subset_columns,
     union_gallery,
 )
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.query_table import queries_entry, write_contact_sheet, write_queries, write_recalls
 from spn4cir.evaluation.ranking import TIE_RULE
 from spn4cir.evaluation.validate import validate_both

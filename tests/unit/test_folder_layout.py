@@ -13,7 +13,8 @@ from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.folder import Folder
 from spn4cir.datasets.rows import read_table
 from spn4cir.errors import InputError
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.types import Triplet
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw

@@ -13,7 +13,8 @@ from spn4cir.config.params import Validate
 from spn4cir.datasets import open_layout, submittable
 from spn4cir.datasets.genecis import TASKS, GeneCis
 from spn4cir.errors import InputError
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.query_table import write_queries
 from spn4cir.evaluation.shortcuts import require_gallery
 from spn4cir.images.crops import Crop, split_view

@@ -13,7 +13,8 @@ from spn4cir.datasets import open_layout
 from spn4cir.datasets.splits import Assigned, assign_splits, lot, split_of_cell, split_of_path
 from spn4cir.datasets.table import Table
 from spn4cir.errors import InputError
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from tests.conftest import CPU, StubComposer
 from tests.helpers.layouts import draw, image_cells, write_parquet
 from tests.helpers.tables import table, write_rows

@@ -12,7 +12,8 @@ import torch
 from spn4cir.composers.encoding import EncodedGallery
 from spn4cir.config.params import Dataset, Validate
 from spn4cir.config.training import BankSettings
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, metrics_file
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.files import read_json, write_json
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.images.reading import read_bytes
