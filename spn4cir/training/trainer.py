@@ -38,14 +38,14 @@ class History:
         speed: images per second and peak memory of each epoch. The images are those that the steps read, as pixels or
             as rows of the bank; validation is excluded. The values differ in every run, so comparisons ignore them.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
-        best_score: score of the best epoch; without validation, the number of the epoch.
+        best_score: score of the best epoch; None before the first, and without validation.
     """
 
     steps: list[dict[str, float]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
     speed: list[dict[str, float]] = field(default_factory=list, compare=False)
     best_epoch: int = 0
-    best_score: float = float("-inf")
+    best_score: float | None = None
 
 
 Score = Callable[[Composer], Scores]
@@ -136,13 +136,13 @@ class Trainer:
     def _record(self, history: History, epoch: int, run: TrainingRun) -> None:
         mean = fmean(row["loss"] for row in history.steps if row["epoch"] == epoch)
         scores = self.evaluate(self.composer) if self.evaluate else {}
-        score = {"score": scores[self.selection]} if scores else {}
+        score = scores[self.selection] if scores else None
+        selecting = {} if score is None else {"score": score}
         state = {"learning_rate": run.learning_rate(), "temperature": float(self.composer.temperature.detach())}
-        history.epochs.append({"epoch": epoch, "loss": mean, **score, **state, **scores})
-        shown = "".join(f", {self.selection} {value:.2f}" for value in score.values())
-        print(f"epoch {epoch}: loss {mean:.4f}{shown}", flush=True)
-        if (reached := score.get("score", epoch)) > history.best_score:
-            history.best_epoch, history.best_score = epoch, reached
+        history.epochs.append({"epoch": epoch, "loss": mean, **selecting, **state, **scores})
+        print(f"epoch {epoch}: loss {mean:.4f}" + (f", {self.selection} {score:.2f}" if scores else ""), flush=True)
+        if score is None or history.best_score is None or score > history.best_score:
+            history.best_epoch, history.best_score = epoch, score
             save_composer(self.composer, self.work / BEST, self.stage, epoch)
         self.watch(history)
 
