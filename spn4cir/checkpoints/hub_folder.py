@@ -17,6 +17,7 @@ from spn4cir.composers import COMPOSERS, Container, composer_class
 from spn4cir.composers.bert_tokenizer import folder_vocabulary
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.base import first_problem
+from spn4cir.config.params import LOCAL_NETWORK, NETWORK_CONFIG
 from spn4cir.errors import InputError
 from spn4cir.files import check_hash, read_json
 
@@ -94,6 +95,8 @@ def weights_file(place: Path) -> Path:
 def check_library(folder: Path) -> Mapping[str, Any]:
     """Reads a folder's `config.json`. Raises InputError if it is absent or of another library."""
     if not (folder / CONFIG).is_file():
+        if (folder / NETWORK_CONFIG).is_file():
+            raise InputError(f"{folder}: is a network in open_clip's form; name it as {LOCAL_NETWORK}{folder}")
         raise InputError(
             f"{folder}: is a folder without {CONFIG}; expected a checkpoint file (.pt), or a folder that "
             "`spn4cir export --to hub-folder` wrote"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.params import LOCAL_NETWORK
+from spn4cir.config.params import LOCAL_NETWORK, NETWORK_CONFIG
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import read_json, value_hash
 from spn4cir.images.preprocess import Preprocess
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 FAMILY = "clip"
 EXAMPLE = "open_clip:ViT-B-32/openai"
 _BUILT_IN, _HUB, _FOLDER = "open_clip:", "hf-hub:", LOCAL_NETWORK
-_CONFIG = "open_clip_config.json"
 _REMEDY = "or download the model's files by hand into a folder and name it as local-dir:FOLDER"
 # Keys of open_clip's configuration of models with another text tower or another tokenizer than CLIP's.
 _OTHER_MODEL = ("custom_text", "multimodal_cfg")
@@ -148,7 +147,7 @@ def network_hash(name: PretrainedName, composer: Composer) -> str:
     if name.prefix == _FOLDER:
         configuration = _configuration(name, Path(name.model))
     elif name.prefix == _HUB:
-        configuration = _configuration(name, Path(str(try_to_load_from_cache(name.model, _CONFIG))).parent)
+        configuration = _configuration(name, Path(str(try_to_load_from_cache(name.model, NETWORK_CONFIG))).parent)
     tensors = tensors_hash(sorted(composer.state_dict().items()))
     return value_hash([tensors, composer.preprocess.describe(), configuration])
 
@@ -188,7 +187,7 @@ def find_folder(name: PretrainedName) -> Path:
     """
     if name.prefix == _BUILT_IN:
         raise InputError(f"{name}: is one of open_clip's own architectures, which has no folder")
-    settings = _fetch(name, name.model, _CONFIG) if name.prefix == _HUB else None
+    settings = _fetch(name, name.model, NETWORK_CONFIG) if name.prefix == _HUB else None
     folder = settings.path.parent if settings else Path(name.model)
     _check_composable(name, _configuration(name, folder))
     if settings:
@@ -237,16 +236,16 @@ def _check_composable(name: PretrainedName, model: dict[str, Any]) -> None:
 
 def _configuration(name: PretrainedName, folder: Path) -> dict[str, Any]:
     """Returns the model's configuration in a folder. Raises InputError if it is absent or of another form."""
-    if not (folder / _CONFIG).is_file():
-        problem = f"has no {_CONFIG}" if folder.is_dir() else "no such folder"
+    if not (folder / NETWORK_CONFIG).is_file():
+        problem = f"has no {NETWORK_CONFIG}" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"{name}: {problem}; expected a folder in open_clip's form, {_CONFIG} and weights (a folder that "
+            f"{name}: {problem}; expected a folder in open_clip's form, {NETWORK_CONFIG} and weights (a folder that "
             "`spn4cir export --to hub-folder` wrote is named by its path alone)"
         )
-    content = read_json(folder / _CONFIG)
+    content = read_json(folder / NETWORK_CONFIG)
     model = content.get("model_cfg") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not all(isinstance(model.get(key), dict) for key in ("vision_cfg", "text_cfg")):
-        raise InputError(f"{folder / _CONFIG}: has no model_cfg with vision_cfg and text_cfg; download it again")
+        raise InputError(f"{folder / NETWORK_CONFIG}: has no model_cfg with vision_cfg and text_cfg; download it again")
     return model
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from functools import reduce
-from importlib import resources
 from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from spn4cir.config.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, KeyPat
 from spn4cir.config.params import PARAMS_FILE, Params
 from spn4cir.errors import InputError
 
+PACKAGE = Path(__file__).parents[1]
 _SHOWN = 5
 
 
@@ -155,7 +155,7 @@ def find_merged(start: Path) -> tuple[Params, Merged]:
     """
     project = find_project(start)
     if project is None:
-        return parse_merged(*_published())
+        return parse_merged(_read(published_file()), f"the package's {PARAMS_FILE}")
     path = project / PARAMS_FILE
     return parse_merged(_read(path), str(path))
 
@@ -184,9 +184,7 @@ def _is_foreign(path: Path, above: bool) -> bool:
     return isinstance(content, dict) and "datasets" not in content
 
 
-def _published() -> tuple[str, str]:
-    """Returns the text of the file that the package ships, and its name for error messages."""
-    package = resources.files("spn4cir")
+def published_file(package: Path = PACKAGE) -> Path:
+    """Returns the published `params.yaml`, which a wheel contains in the package and the repository beside it."""
     shipped = package / PARAMS_FILE
-    source = shipped if shipped.is_file() else Path(str(package)).parent / PARAMS_FILE
-    return source.read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}"
+    return shipped if shipped.is_file() else package.parent / PARAMS_FILE

@@ -11,8 +11,8 @@ from spn4cir.config.training import BankSettings, CheckpointSettings, Train
 from spn4cir.errors import InputError
 
 PARAMS_FILE = "params.yaml"
-# Prefix of the name of a pretrained network in a folder.
-LOCAL_NETWORK = "local-dir:"
+# Prefix of the name of a pretrained network in a folder, and the file with its configuration.
+LOCAL_NETWORK, NETWORK_CONFIG = "local-dir:", "open_clip_config.json"
 
 
 class ScoredBenchmark(Settings):

@@ -8,10 +8,10 @@ installed from or, for a wheel, from the folder `pipeline` of the package.
 import shutil
 from pathlib import Path
 
+from spn4cir.config.load import PACKAGE, published_file
 from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 
-PACKAGE = Path(__file__).parents[1]
 FILES = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
 _STAGES = "stages"
 # The folder of a wheel that contains the pipeline's files; pyproject.toml lists them.
@@ -30,9 +30,7 @@ def copy_pipeline(project: Path, package: Path = PACKAGE) -> None:
     """
     shipped = package / _SHIPPED
     source = shipped if shipped.is_dir() else package.parent
-    settings = package / PARAMS_FILE
-    files = {name: source / name for name in FILES}
-    files[PARAMS_FILE] = settings if settings.is_file() else package.parent / PARAMS_FILE
+    files = {name: source / name for name in FILES} | {PARAMS_FILE: published_file(package)}
     absent = [path for path in (*files.values(), source / _STAGES / "__init__.py") if not path.is_file()]
     if absent:
         raise InputError(f"{absent[0]}: the installed package lacks this file; install it again from the repository")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from spn4cir import Encoder, Retriever
 from spn4cir.checkpoints.export_hub_folder import export_folder
 from spn4cir.checkpoints.model_card import Facts
-from spn4cir.checkpoints.open import load_network
+from spn4cir.checkpoints.open import load_network, open_checkpoint
 from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.cli import app
@@ -358,3 +358,8 @@ def test_scores_name_the_network_and_the_card_refuses_those_of_others(clip_folde
     other = write_base(tmp_path / "other", wide_state(vision_layers=1), vision_cfg={"layers": 1})
     with pytest.raises(InputError, match=f"contains scores of other weights than local-dir:{other}; score these"):
         export_folder(Path(f"local-dir:{other}"), tmp_path / "n", facts)
+
+
+def test_a_folder_in_open_clips_form_is_named_with_its_prefix(clip_folder):
+    with pytest.raises(InputError, match=f"is a network in open_clip's form; name it as local-dir:{clip_folder}"):
+        open_checkpoint(clip_folder)
