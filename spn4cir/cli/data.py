@@ -103,7 +103,7 @@ def add_dataset(
         path, options = fetch_dataset(project, name, layout, hub, revision, options)
     elif hub is not None:
         raise InputError("give --path or --hub, not both")
-    print(add_dataset(project, name, layout, path, like, pool, how.annotations, check, options, run))
+    print(add_dataset(project, name, layout, path, like, pool, how.annotations, check, options, run).report)
 
 
 def _only_path(layout: str, path: Path | None, *others: Any) -> Path:

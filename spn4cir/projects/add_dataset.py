@@ -1,8 +1,6 @@
 """Adds a data set to the pipeline: the link to its folder, the folders of its models, its settings."""
 
-import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 from spn4cir.config.load import load_params, parse_params
 from spn4cir.config.params import PARAMS_FILE, Params, of_dataset
 from spn4cir.datasets import find_parts, open_layout
-from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.projects.check import Check, check_data
@@ -19,14 +16,11 @@ from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
 from spn4cir.projects.fit_settings import describe, fit_copied, misfits, written
 from spn4cir.projects.hub_tables import fetch_tables
 from spn4cir.projects.inspect_folder import Contents, generated_families, inspect_folder
-from spn4cir.projects.models import PLACEHOLDER, add_models
-from spn4cir.projects.project import absolute, change_folder, check_name, is_linked, link, read_project
+from spn4cir.projects.models import add_models
+from spn4cir.projects.next_steps import next_steps, run_lists
+from spn4cir.projects.pool import add_pool, find_pool
+from spn4cir.projects.project import absolute, check_name, is_linked, link, read_project
 from spn4cir.projects.set_values import KeyPath, set_values
-
-_NO_POOL = """\
-No pool. The family `zs_cc` draws its triplets from a CC3M folder that is linked here: give it to add-dataset by --pool.
-This folder is a declared dependency of the pipeline.
-"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,11 @@ class Added:
     lines: list[str]
     steps: list[str]
 
+    @property
+    def report(self) -> str:
+        """The report of the contents of the folder, and the next commands."""
+        return "\n".join([*self.lines, *self.steps])
+
 
 def add_dataset(
     project: Path,
@@ -57,7 +56,8 @@ def add_dataset(
     check: bool = True,
     settings: Mapping[str, Any] | None = None,
     chosen: bool = False,
-) -> str:
+    changes: Mapping[KeyPath, Any] | None = None,
+) -> Added:
     """Adds the folder `path` as data set `name`. Existing links and settings are kept: a second run changes nothing.
 
     Everything is checked before anything is written; missing or broken images are reported and do not stop the command.
@@ -75,34 +75,10 @@ def add_dataset(
             `categories`, the categories that the folder contains.
         chosen: whether to set the lists of `run` to this data set, so that `dvc repro` runs it. Without annotated
             triplets, the families are those that need none.
-
-    Returns:
-        A report of the contents of the folder and the next commands.
+        changes: values of `params.yaml` that are set after the settings are copied.
 
     Raises:
         InputError: the name, the project or the folder is invalid, or the place of the link is occupied.
-    """
-    added = add_folder(project, name, layout, path, like, pool, annotations, check, settings, chosen)
-    return "\n".join([*added.lines, *added.steps])
-
-
-def add_folder(
-    project: Path,
-    name: str,
-    layout: str,
-    path: Path,
-    like: str | None,
-    pool: Path | None = None,
-    annotations: Path | None = None,
-    check: bool = True,
-    settings: Mapping[str, Any] | None = None,
-    chosen: bool = False,
-    changes: Mapping[KeyPath, Any] | None = None,
-) -> Added:
-    """Adds a data set as `add_dataset` does, with its arguments and errors, and returns the report in parts.
-
-    Args:
-        changes: values of `params.yaml` that are set after the settings are copied.
     """
     text = read_project(project)
     check_name(name)
@@ -117,25 +93,25 @@ def add_folder(
     if name not in parse_params(text, PARAMS_FILE).datasets:
         extended, params = _fit(extended, name, contents)
     families = () if contents.triplets else generated_families(params, name)
-    lists = _run_lists(name, contents, families)
+    lists = run_lists(name, contents, families)
     if chosen:
         extended = set_run(extended, {**lists, "benchmarks": []}, PARAMS_FILE)
         params = parse_params(extended, PARAMS_FILE)
-    pooled = _find_pool(project / "data" / "pool" / name, params, name, pool)
+    pooled = find_pool(project / "data" / "pool" / name, params, name, pool)
     wanted = list(add_models(project / "data" / "models", params, name, other, families or params.run.models))
     if not linked:
         link(place, folder)
-    _add_pool(project / "data" / "pool" / name, pool)
+    add_pool(project / "data" / "pool" / name, pool)
     if extended != text:
         with atomic_file(project / PARAMS_FILE) as temporary:
             temporary.write_bytes(extended.encode())
     checked = _check(params, name, folder) if check else None
     found = f"{name}: layout {layout}, settings of {other}, {place.relative_to(project)} -> {folder}"
     lines = [found, *parts_lines("datasets", name, options), *_describe(contents)]
-    lines += [*_fitted_lines(params, name, other, contents), *pooled]
+    lines += [*_fitted_lines(params, name, other, contents, params.run.models if chosen else None), *pooled]
     lines += images_lines(name, checked) if checked else []
     remarks = [*wanted, *remarks, *_too_large(params, name, contents), *_outside(name, folder, options)]
-    return Added(contents, checked, [*lines, *_attention(remarks)], _next_steps(project, name, lists, chosen))
+    return Added(contents, checked, [*lines, *_attention(remarks)], next_steps(project, name, lists, chosen))
 
 
 def fetch_dataset(
@@ -217,44 +193,24 @@ def _fit(text: str, name: str, contents: Contents) -> tuple[str, Params]:
     return text, parse_params(text, PARAMS_FILE)
 
 
-def _fitted_lines(params: Params, name: str, other: str, contents: Contents) -> list[str]:
-    """Returns the report lines about copied settings that were replaced, also for a data set that was added earlier."""
-    found = [each for each in fit_copied(params, name, other, contents) if written(each.path, params) == each.fitting]
+def _fitted_lines(
+    params: Params, name: str, other: str, contents: Contents, families: Collection[str] | None
+) -> list[str]:
+    """Returns the report lines about copied settings that were replaced, also for a data set that was added earlier.
+
+    `families` are those whose settings are reported; None: all.
+    """
+    found = [
+        each
+        for each in fit_copied(params, name, other, contents)
+        if written(each.path, params) == each.fitting and (families is None or each.family in families)
+    ]
     return [f"  {'settings':<12}{line}" for line in describe(found)]
 
 
 def _too_large(params: Params, name: str, contents: Contents) -> list[str]:
     """Returns remarks on settings that do not fit; those of a new data set fit."""
     return [f"set {line}" for line in describe(misfits(params, name, contents))]
-
-
-def _find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list[str]:
-    """Returns a line that counts the pool's images. Raises InputError for an unreadable pool or an occupied place."""
-    if pool is None:
-        return []
-    folder, settings = absolute(pool), params.datasets[name]
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the root of a CC3M pool")
-    if os.path.lexists(place) and place.resolve() != folder.resolve() and not _is_placeholder(place):
-        raise InputError(f"{place}: another pool is there already; remove it, or choose another name")
-    images = Cc3m(folder, settings.pool, settings.missing).images()
-    return [f"  pool        {len(images)} images"]
-
-
-def _is_placeholder(place: Path) -> bool:
-    return place.is_dir() and not place.is_symlink() and [file.name for file in place.iterdir()] == [PLACEHOLDER]
-
-
-def _add_pool(place: Path, pool: Path | None) -> None:
-    """Links the pool, or writes a placeholder without a pool: stages declare the place as a dependency."""
-    if pool is not None:
-        if _is_placeholder(place):
-            shutil.rmtree(place)
-        if not os.path.lexists(place):
-            link(place, absolute(pool))
-    elif not os.path.lexists(place):
-        with atomic_file(place / PLACEHOLDER) as temporary:
-            temporary.write_text(_NO_POOL, encoding="utf-8")
 
 
 def parts_lines(section: str, name: str, options: Mapping[str, Any]) -> list[str]:
@@ -280,46 +236,3 @@ def _describe(contents: Contents) -> list[str]:
 
 def _attention(remarks: list[str]) -> list[str]:
     return ["", "Attention:", *(f"  - {remark}" for remark in remarks)] if remarks else []
-
-
-def _run_lists(name: str, contents: Contents, families: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Returns the lists of `run` for a data set; `families` is empty if all families can be run."""
-    submit = [name] if contents.test is not None else []
-    return {"datasets": [name], "submit": submit} | ({"models": families} if families else {})
-
-
-def _next_steps(project: Path, name: str, lists: Mapping[str, Sequence[str]], chosen: bool) -> list[str]:
-    """Returns the next commands: add the models to DVC and the link to git, from which queued experiments start; run.
-
-    Args:
-        project: the folder of `params.yaml`.
-        name: name of the data set.
-        lists: lists of `run` for the data set.
-        chosen: whether `params.yaml` already contains these lists.
-    """
-    place = project / "data" / "raw" / name
-    data = f"data/raw/{name}" if place.is_symlink() else f"data/raw/{name}.dvc data/raw/.gitignore"
-    own = [] if place.is_symlink() else [f"  dvc add data/raw/{name}"]
-    return [
-        "",
-        "Next:",
-        *change_folder(project),
-        *own,
-        f"  dvc add data/models/{name}",
-        f"  git add {PARAMS_FILE} {data} data/pool/{name} data/models/{name}.dvc data/models/.gitignore",
-        f'  git commit -m "Add the data set {name}"',
-        *(["  dvc repro"] if chosen else _choices(lists)),
-        "After a change of a model file: dvc add that folder again.",
-    ]
-
-
-def _choices(lists: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns the commands that run the pipeline with these lists of `run`."""
-    texts = {f"run.{key}": ", ".join(names) for key, names in lists.items()}
-    flags = " ".join(f"-S '{key}=[{names}]'" for key, names in texts.items())
-    *first, last = (f"{key}: [{names}]" for key, names in texts.items())
-    return [
-        f"  in {PARAMS_FILE} set {', '.join(first)} and {last} (add-dataset --run does so), then: dvc repro",
-        f"  or for once: dvc exp run {flags}",
-        f"  or in the queue: dvc exp run --queue {flags} && dvc queue start",
-    ]

@@ -37,9 +37,10 @@ def summary(check: Check) -> str:
 
 
 def images_lines(name: str, check: Check) -> list[str]:
-    """Returns the lines about images that add-dataset prints."""
+    """Returns the lines about images and empty texts that add-dataset prints."""
     more = [] if check.is_whole else [f"              by name: spn4cir check-data {name}"]
-    return [f"  images      {summary(check)}", *more]
+    empty = (f"  texts       {line}" for line in _empty_texts(check.costs))
+    return [f"  images      {summary(check)}", *more, *empty]
 
 
 def _loss(cost: Cost) -> str:

@@ -28,6 +28,16 @@ class Misfit:
     fitting: Any
     reason: str
 
+    @property
+    def family(self) -> str:
+        """The family whose setting it is."""
+        return self.path[self.place]
+
+    @property
+    def place(self) -> int:
+        """The position of the family in the key path: after `window`, or after the data set."""
+        return self.path.index("window") + 1 if "window" in self.path else 2
+
 
 def misfits(params: Params, name: str, contents: Contents, trained: str | None = None) -> list[Misfit]:
     """Returns the settings of `name` that are too large for a data set with these contents.
@@ -102,9 +112,8 @@ def describe(found: Iterable[Misfit]) -> list[str]:
     """Returns a line for each different change; families with the same change share one."""
     families: dict[tuple[Any, ...], list[str]] = {}
     for each in found:
-        place = each.path.index("window") + 1 if "window" in each.path else 2
-        before, after = ".".join(each.path[:place]), ".".join(each.path[place + 1 :])
-        families.setdefault((before, after, each.value, each.fitting, each.reason), []).append(each.path[place])
+        before, after = ".".join(each.path[: each.place]), ".".join(each.path[each.place + 1 :])
+        families.setdefault((before, after, each.value, each.fitting, each.reason), []).append(each.family)
     lines = []
     for (before, after, value, fitting, reason), names in families.items():
         family = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spn4cir.config.load import load_params
+from spn4cir.config.load import load_params, published_file
 from spn4cir.config.params import PARAMS_FILE
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError, some_names
 from spn4cir.extras import install_command
 from spn4cir.files import atomic_file, atomic_folder, disk_errors, file_hash
-from spn4cir.projects.add_dataset import Added, add_folder
+from spn4cir.projects.add_dataset import Added, add_dataset
 from spn4cir.projects.check import Check
 from spn4cir.projects.fit_settings import written
 from spn4cir.projects.pipeline_files import copy_pipeline
@@ -26,10 +26,8 @@ from spn4cir.projects.recipe import Recipe
 # The data set whose published settings are copied.
 _LIKE = "fiq"
 _SHOWN = 5
-# Names that YAML reads as values, and those of the published settings.
-_TAKEN = frozenset(
-    {"true", "false", "null", "inf", "nan", "fiq", "cirr", "circo", "genecis", "demo_fiq", "demo_cirr", "demo_circo"}
-)
+# Names that YAML reads as values.
+_WORDS = frozenset({"true", "false", "null", "inf", "nan"})
 _FEWEST = 8
 _OF_RUN = (PARAMS_FILE, "dvc.lock", "metrics", "data/code")
 # The hash of annotations outside the folder of images, with which the project was run; git ignores the folder.
@@ -45,9 +43,14 @@ def require_tools() -> None:
 
 
 def name_of(folder: Path) -> str:
-    """Returns the name that the data set of a folder has: the folder's own, with letters that a name may contain."""
+    """Returns the name that the data set of a folder has: the folder's own, with letters that a name may contain.
+
+    A name that the published settings contain, or that YAML reads as another value, gets a prefix.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.name).strip("_-")
-    return plain if re.match(r"[A-Za-z]", plain) and plain.lower() not in _TAKEN else f"own_{plain}".rstrip("_")
+    params = load_params(published_file())
+    taken = {*params.datasets, *params.benchmarks, *_WORDS}
+    return plain if re.match(r"[A-Za-z]", plain) and plain.lower() not in taken else f"own_{plain}".rstrip("_")
 
 
 def is_project(out: Path) -> bool:
@@ -83,7 +86,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
         copy_pipeline(project)
         _git(project, "init", "--quiet", "--initial-branch", "main")
         _link_models(project, name, recipe)
-        added = add_folder(
+        added = add_dataset(
             project,
             name,
             "folder",

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -15,16 +16,21 @@ from spn4cir.config.defaults import BY_FAMILY, SHARED
 from spn4cir.config.load import load_params
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
+from spn4cir.projects import add_dataset as adding
 from spn4cir.projects.add_benchmark import add_benchmark
-from spn4cir.projects.add_dataset import PLACEHOLDER, add_dataset
 from spn4cir.projects.fit_settings import misfits
 from spn4cir.projects.inspect_folder import Contents
-from spn4cir.projects.models import UNICOM_ORIGIN
+from spn4cir.projects.models import PLACEHOLDER, UNICOM_ORIGIN
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, draw, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_part_files
 
 ROOT = Path(__file__).parents[2]
+
+
+def add_dataset(*arguments: Any, **options: Any) -> str:
+    """Adds a data set, and returns the report as the command prints it."""
+    return adding.add_dataset(*arguments, **options).report
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from spn4cir.config.params import BenchmarkSettings, Dataset
 from spn4cir.datasets import find_parts, open_benchmark, open_layout
 from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError
+from spn4cir.projects import add_dataset as adding
 from spn4cir.projects.add_benchmark import add_benchmark
-from spn4cir.projects.add_dataset import add_dataset
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import check_lines
 from tests.helpers.benchmarks import write_genecis
@@ -24,6 +24,11 @@ from tests.helpers.layouts import write_fashioniq
 
 ROOT = Path(__file__).parents[2]
 OBJECTS = ("focus_object", "change_object")
+
+
+def add_dataset(*arguments: Any, **options: Any) -> str:
+    """Adds a data set, and returns the report as the command prints it."""
+    return adding.add_dataset(*arguments, **options).report
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.cli.training import _results
-from spn4cir.config.load import load_params
+from spn4cir.config.load import load_params, published_file
 from spn4cir.errors import InputError
 from spn4cir.evaluation.sample_size import too_few_entry
 from spn4cir.files import write_json
@@ -73,6 +73,7 @@ def test_a_project_of_annotated_images_is_committed_and_its_settings_fit(annotat
     before = tree(annotated.folder)
     added = make_project(tmp_path / "p", "my_shop", annotated)
     assert added.contents.triplets == 30
+    assert not [line for line in added.lines if "blip" in line or "zs" in line], "only the family that is trained"
     (fitted,) = (line for line in added.lines if "checkpoint.my_shop.clip." in line)
     assert "train.batch_size: 8 instead of 128, which exceeds the 30 annotated training triplets" in fitted
     assert tree(annotated.folder) == before
@@ -266,6 +267,21 @@ def test_broken_images_are_left_out_on_request(annotated: Recipe, tmp_path: Path
     break_image(annotated.folder)
     make_project(tmp_path / "p", "shop", replace(annotated, missing="skip"))
     assert load_params(tmp_path / "p" / "params.yaml").datasets["shop"].missing == "skip"
+
+
+def test_empty_texts_are_counted(annotated: Recipe, tmp_path: Path) -> None:
+    rows = list(csv.reader((annotated.folder / "triplets.csv").open(newline="")))
+    rows[1][rows[0].index("text")] = " "
+    with (annotated.folder / "triplets.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    added = make_project(tmp_path / "p", "shop", annotated)
+    assert "  texts       triplets with an empty text, which is used as it is: train 1" in added.lines
+
+
+def test_names_of_the_published_settings_get_a_prefix() -> None:
+    params = load_params(published_file())
+    for name in (*params.datasets, *params.benchmarks):
+        assert name_of(Path(name)) == f"own_{name}"
 
 
 def test_a_link_to_a_file_that_is_gone_is_a_broken_image(annotated: Recipe, tmp_path: Path) -> None:
