@@ -42,7 +42,7 @@ def folder_gallery(folder: Path) -> Gallery:
 def require_images(folder: Path) -> Scan:
     """Scans a folder. Raises InputError if the folder does not exist or contains no image."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give a folder of images as the gallery")
+        raise InputError(f"{folder}: no such folder; give a folder of images")
     found = scan_folder(folder)
     if not found.names:
         passed = f" ({line})" if (line := passed_over_line(found.passed)) else ""

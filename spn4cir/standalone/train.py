@@ -85,6 +85,8 @@ def train(
     """
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give 0 or more, or None for one a core, at most eight")
+    if not isinstance(seed, int):
+        raise InputError(f"seed is {seed!r}; give a whole number")
     place = Path(out).absolute()
     check_replaceable(place, _OURS, "output of a training")
     layout = read_triplets(Path(images), triplets, val)

@@ -40,7 +40,7 @@ def refusal(**changes) -> str:
     ("changes", "said"),
     [
         ({"gallery": "empty"}, "error: empty: the gallery is empty: no file ends in .png"),
-        ({"gallery": "nowhere"}, "error: nowhere: no such folder; give a folder of images as the gallery"),
+        ({"gallery": "nowhere"}, "error: nowhere: no such folder; give a folder of images"),
         ({"checkpoint": "nowhere.pt"}, "error: nowhere.pt: no such "),
         ({"checkpoint": "broken.pt"}, "error: broken.pt: "),
         ({"family": "resnet"}, "error: family 'resnet' is not known"),

@@ -194,6 +194,7 @@ def test_a_failed_training_writes_nothing(base, images, tmp_path):
         ({"batch_size": (8, 7)}, r"batch_size 8 exceeds the 7 training triplets"),
         ({"device": "abacus"}, r"'abacus' is not a device"),
         ({"workers": -1}, r"workers is -1; give 0 or more, or None"),
+        ({"seed": "a"}, r"seed is 'a'; give a whole number"),
     ],
 )
 def test_bad_input_is_one_line(base, images, tmp_path, changes, message):
