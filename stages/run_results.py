@@ -41,7 +41,7 @@ def collect(job: Job) -> RunResults:
         date=read_json(job.place("validate") / "scored.json")["date"],
         metrics=run.metrics,
         stages=stages,
-        baselines=_baselines(job),
+        baselines=read_json(Path("metrics") / job.dataset / "baselines.json"),
         paper=beside_paper(metrics) if job.dataset == layout.published else None,
         recall_ks=layout.protocol.recall_ks,
         queries=tuple(pair_queries(stages.a, stages.b)),
@@ -63,12 +63,6 @@ def beside_paper(metrics: Path) -> PaperComparison | None:
         return compare_to_paper(scored)
     except InputError:
         return None
-
-
-def _baselines(job: Job) -> dict[str, Any]:
-    """The scores without training by network and rule, if they were measured."""
-    path = Path("metrics") / job.dataset / "baselines.json"
-    return dict(read_json(path)) if path.is_file() else {}
 
 
 def _inputs(job: Job) -> dict[str, Path]:

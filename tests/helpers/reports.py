@@ -128,6 +128,7 @@ def _write_outcomes(root: Path) -> None:
     content = {**scores, "protocol": metrics["protocol"], "counts": metrics["counts"], "stage1": before}
     content["queries"] = "../../data/validate/demo_fiq/clip/queries.parquet"
     write(root / "metrics/demo_fiq/clip.json", content | {"shortcuts": shortcuts})
+    write(root / "metrics/demo_fiq/baselines.json", {})
 
 
 def _scores(layout: FashionIQ, ranks: list[int]) -> dict[str, float]:

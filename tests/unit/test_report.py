@@ -247,13 +247,12 @@ def test_gains_have_intervals(run: RunResults, written: Path) -> None:
 
 
 def test_baselines_are_beside_the_stages(job: Job, project: Path, settings: Report, written: Path) -> None:
-    """By network and rule; without a file of them the table has no such columns."""
+    """By network and rule; without networks the table has no such columns."""
     scores = {rule: {"dress_recall_at10": value} for rule, value in (("text", 12.25), ("image", 7.5), ("slerp", 1.125))}
     path = write(project / "metrics/demo_fiq/baselines.json", {"open_clip:a/b": scores})
     text = render(collect(job), settings)
     path.write_text("{}")
     assert render(collect(job), settings) == written.read_text(encoding="utf-8")
-    path.unlink()
     assert '<th scope="colgroup" colspan="2">open_clip:a/b</th>' in text
     assert '<td class="number">12.25</td><td class="number">7.50</td></tr>' in text
     assert "1.12" not in text
