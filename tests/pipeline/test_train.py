@@ -42,7 +42,7 @@ def test_one_command_trains_on_annotations_and_what_it_prints_works(tmp_path: Pa
     command = (*command, "--base", f"local-dir:{clip_folder}")
     out = here.run(*command).stdout
     assert "training    30 triplets, 31 images" in out
-    assert "match.my_shop.window.{clip,tgcir}: [0.4, 0.8] instead of [10000, 20000], which begins beyond the 31" in out
+    assert "match.my_shop.window.clip: [0.4, 0.8] instead of [10000, 20000], which begins beyond the 31" in out
     assert tree(shop) == before
     project = tmp_path / "my_shop-spn4cir"
     assert json.loads((project / "data/caption/my_shop/source.json").read_text()) == {}
