@@ -90,6 +90,6 @@ class Triplets(FromHub):
     source: Origin | Literal["none"]
     hub: HubFile | None
     refer: bool
-    templates: Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], Field(min_length=1)]
+    templates: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)]
     sample: Positive | None
     max_tokens: Positive

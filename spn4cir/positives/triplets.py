@@ -9,8 +9,9 @@ from spn4cir.config.positives import Triplets as TripletSettings
 from spn4cir.errors import InputError, some_names
 from spn4cir.types import Triplet
 
-# {0} is the reference's caption, {1} the target's.
-TEMPLATES = ("{1} instead of {0}", "Unlike {0}, I want {1}", "{1}")
+# {0} is the reference's caption, {1} the target's, {2} the new words: see `new_words`.
+TEMPLATES = ("{1} instead of {0}", "Unlike {0}, I want {1}", "{1}", "{2}")
+_MARKS = ".,;:!?"
 _SHOWN = 3
 
 
@@ -34,8 +35,26 @@ def modification_texts(
         max_tokens: maximum number of tokens that the text tower reads, start and end included.
         count_tokens: returns the number of tokens of a text, start and end included.
     """
-    texts = (TEMPLATES[number].format(reference, target) for number in templates)
+    texts = (_fill(number, reference, target) for number in templates)
     return tuple(text if count_tokens(text) <= max_tokens else target for text in texts)
+
+
+def new_words(reference: str, target: str) -> str:
+    """Returns the words of the target's caption that the reference's caption lacks, in order.
+
+    Such a text leaves to the reference what both images share, as a person's does. Letter case and punctuation marks at
+    the ends of a word are ignored. If there is no new word, the target's caption is returned.
+    """
+    own = {_bare(word) for word in reference.split()}
+    return " ".join(word for word in target.split() if _bare(word) not in own).rstrip(_MARKS) or target
+
+
+def _bare(word: str) -> str:
+    return word.strip(_MARKS).casefold()
+
+
+def _fill(number: int, reference: str, target: str) -> str:
+    return TEMPLATES[number].format(reference, target, new_words(reference, target))
 
 
 def write_triplets(
@@ -101,7 +120,7 @@ def _report_long_texts(
     fallen = long = 0
     for triplet, own, wanted in written:
         for number, text in zip(settings.templates, triplet.captions, strict=True):
-            fallen += text != TEMPLATES[number].format(own, wanted)
+            fallen += text != _fill(number, own, wanted)
             long += count_tokens(text) > settings.max_tokens
     if fallen or long:
         print(

@@ -163,7 +163,7 @@ def test_published_pools() -> None:
             "window: {}",
             r"match\.fiq\.window: .*at least 1",
         ),
-        ("templates: [2]", "templates: [3]", r"templates\.0: .*less than or equal to 2"),
+        ("templates: [2]", "templates: [4]", r"templates\.0: .*less than or equal to 3"),
         ("templates: [2]", "templates: []", "templates: .*at least 1"),
         ("dtype: float32", "dtype: float8", "dtype: "),
         (

@@ -64,6 +64,20 @@ def test_templates(template: int, text: str) -> None:
     assert modification_texts("red dress", "blue one", [template], 77, words) == (text,)
 
 
+@pytest.mark.parametrize(
+    ("reference", "target", "text"),
+    [
+        ("three large bars on grey background", "three small bars on pink background", "small pink"),
+        ("A red dress.", "a Red dress with a white collar.", "with white collar"),
+        ("a dress, long and red", "red and long dress", "red and long dress"),
+        ("", "a dress", "a dress"),
+    ],
+)
+def test_template_3_has_the_words_that_are_new(reference: str, target: str, text: str) -> None:
+    """Without a new word the text is the target's caption, never an empty text."""
+    assert modification_texts(reference, target, [3], 77, words) == (text,)
+
+
 @pytest.mark.parametrize(("limit", "falls"), [(6, False), (5, True)])
 def test_a_long_text_falls_back_to_the_target(limit: int, falls: bool) -> None:
     """Six words fit into six; the other template, of two, is judged by itself."""
