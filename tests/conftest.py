@@ -102,5 +102,10 @@ def optimisation(**changes: Any) -> Optimisation:
     return Optimisation(**(OPTIMISATION | changes))
 
 
+# Settings of stage 2 beyond the published ones, off.
+BEYOND: dict[str, Any] = {"epoch_steps": None}
+
+
 def stage2(**changes: Any) -> Train:
-    return Train(**(OPTIMISATION | {"negatives": "bank", "bank_samples": None, "positives": "annotated"} | changes))
+    published = {"negatives": "bank", "bank_samples": None, "positives": "annotated"}
+    return Train(**(OPTIMISATION | published | BEYOND | changes))

@@ -87,8 +87,12 @@ class BankSettings(Settings):
 
 
 class Train(Optimisation):
-    """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch."""
+    """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch.
 
+    `epoch_steps` is the number of steps in an epoch; null is one pass over the triplets.
+    """
+
+    epoch_steps: Positive | None
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None
     positives: Literal["annotated", "generated", "both"]

@@ -18,6 +18,9 @@ from spn4cir.training.bank import Bank
 from spn4cir.training.reference_rows import image_loader, read_ahead
 from spn4cir.types import Triplet
 
+# The triplets of a step, by position, and a text of each.
+Step = tuple[Int[Tensor, " batch"], list[str]]
+
 
 @dataclass(frozen=True)
 class TripletRows:
@@ -33,26 +36,36 @@ class TripletRows:
     reference: Int[Tensor, " triplets"]
     target: Int[Tensor, " triplets"]
 
-    def steps(self, batch_size: int) -> int:
-        """Steps in an epoch. Raises InputError when there are fewer triplets than a batch holds."""
+    def steps(self, batch_size: int, epoch_steps: int | None = None) -> int:
+        """Steps in an epoch: `epoch_steps`, or one pass over the triplets without an incomplete batch.
+
+        Raises InputError when there are fewer triplets than a batch holds.
+        """
         if len(self.triplets) < batch_size:
             raise InputError(
                 f"batch_size {batch_size} exceeds the {len(self.triplets):,} training triplets; "
                 "choose a smaller batch_size, or positives with more triplets"
             )
-        return len(self.triplets) // batch_size
+        return epoch_steps or len(self.triplets) // batch_size
 
-    def plan(self, batch_size: int, generator: torch.Generator) -> list[tuple[Int[Tensor, " batch"], list[str]]]:
+    def plan(self, batch_size: int, generator: torch.Generator, epoch_steps: int | None = None) -> list[Step]:
         """Draws an epoch: the triplets of each step, by position, and a random text of each of them.
 
-        The last incomplete batch is dropped.
+        One pass over the triplets follows another until there are enough steps. Each has its own order and texts, and
+        its last incomplete batch is dropped.
         """
+        steps = self.steps(batch_size, epoch_steps)
+        plan: list[Step] = []
+        while len(plan) < steps:
+            plan.extend(self._pass(batch_size, generator))
+        return plan[:steps]
+
+    def _pass(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
+        """Draws one pass over the triplets."""
         order = torch.randperm(len(self.triplets), generator=generator)
         draws = torch.rand(len(self.triplets), generator=generator).tolist()
-        return [
-            (chosen, [training_text(self.triplets[i], draws[i]) for i in chosen.tolist()])
-            for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
-        ]
+        for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
+            yield chosen, [training_text(self.triplets[i], draws[i]) for i in chosen.tolist()]
 
 
 def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str) -> TripletRows:
@@ -111,7 +124,7 @@ class Source(Protocol):
         """Seed of the order and of the texts."""
 
     def steps(self) -> int:
-        """Steps in an epoch; the last incomplete batch is dropped."""
+        """Steps in an epoch."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, in an order that depends only on the seed and the epoch."""
@@ -187,13 +200,14 @@ class BankSource:
 
     def steps(self) -> int:
         """Steps in an epoch."""
-        return self.rows.steps(self.settings.batch_size)
+        return self.rows.steps(self.settings.batch_size, self.settings.epoch_steps)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Batches with the input of their unique references; restarts the generator of drawn negatives."""
         self._negatives = epoch_generator(self.seed + 1, epoch)
         reference, target = self.rows.reference, self.rows.target
-        plan = self.rows.plan(self.settings.batch_size, epoch_generator(self.seed, epoch))
+        generator = epoch_generator(self.seed, epoch)
+        plan = self.rows.plan(self.settings.batch_size, generator, self.settings.epoch_steps)
         needed = [torch.unique(reference[chosen]) for chosen, _ in plan]
         read = self.bank.reference.read(needed, self.workers, self.device)
         for (chosen, texts), rows, inputs in zip(plan, needed, read, strict=True):

@@ -136,6 +136,44 @@ def test_epochs_differ_and_a_seed_decides_them() -> None:
     assert sorted(order(1, 1)) == sorted(f"text {i}" for i in range(50))
 
 
+def texts(count: int, epoch: int = 1, seed: int = 1, **changes: Any) -> list[list[str]]:
+    """The texts of each step of an epoch of stage 2."""
+    source = BankSource(rows(count), bank(), stage2(**changes), seed, CPU)
+    found = [batch.texts for batch in source.batches(epoch)]
+    assert len(found) == source.steps()
+    return found
+
+
+def test_an_epoch_of_given_steps_passes_over_the_triplets_again() -> None:
+    """Each pass has its own order; no batch contains a triplet twice, and no pass an incomplete batch."""
+    found = texts(10, batch_size=4, epoch_steps=5)
+    assert found[:2] == texts(10, batch_size=4)
+    passes = [found[start : start + 2] for start in (0, 2, 4)]
+    for one in passes:
+        read = [text for step in one for text in step]
+        assert len(set(read)) == len(read) == 4 * len(one)
+    assert passes[0] != passes[1]
+
+
+def test_an_epoch_of_fewer_steps_is_the_beginning_of_a_pass() -> None:
+    assert texts(20, batch_size=4, epoch_steps=2) == texts(20, batch_size=4)[:2]
+
+
+def test_an_epoch_of_given_steps_depends_on_seed_and_epoch_alone() -> None:
+    steps = {"batch_size": 4, "epoch_steps": 5}
+    assert texts(10, 3, 2, **steps) == texts(10, 3, 2, **steps)
+    assert len({str(texts(10, epoch, seed, **steps)) for epoch in (1, 2) for seed in (1, 2)}) == 4
+
+
+@pytest.mark.parametrize("count", [6, 10, 33])
+def test_runs_with_different_numbers_of_triplets_make_the_same_number_of_steps(tmp_path: Path, count: int) -> None:
+    changes = {"epoch_steps": 5, "epochs": 2}
+    source = BankSource(rows(count), bank(), stage2(**changes), 1, CPU)
+    history = trainer(tmp_path, source=source, **changes).fit()
+    assert [step["step"] for step in history.steps] == list(range(1, 11))
+    assert [step["epoch"] for step in history.steps] == [1] * 5 + [2] * 5
+
+
 def test_texts_stay_with_their_images() -> None:
     for batch in batches(50, 10, 0, 1):
         numbers = [int(text.split()[1]) for text in batch.texts]
@@ -220,7 +258,9 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 @pytest.mark.parametrize(
-    "changes", [{}, {"bank_samples": 3}, {"negatives": "batch"}, {"precision": "bfloat16"}], ids=str
+    "changes",
+    [{}, {"bank_samples": 3}, {"negatives": "batch"}, {"precision": "bfloat16"}, {"epoch_steps": 5}],
+    ids=str,
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, changes: dict[str, Any]) -> None:
     """The run is killed in the evaluation of an epoch, before or after others were kept; also with drawn negatives."""
