@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from spn4cir.config.base import FromHub, HubFile, Positive, Rate, Settings, Share
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
 
 class Constant(Settings):
     """A constant learning rate."""
@@ -37,7 +39,7 @@ class OneCycle(Settings):
 
     name: Literal["one_cycle"]
     peak: Rate
-    start: Annotated[float, Field(gt=0, lt=1)]
+    start: Fraction
 
 
 Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="name")]
@@ -89,10 +91,12 @@ class BankSettings(Settings):
 class Train(Optimisation):
     """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch.
 
-    `epoch_steps` is the number of steps in an epoch; null is one pass over the triplets.
+    `epoch_steps` is the number of steps in an epoch; null is one pass over the triplets. `ema` is the decay of a moving
+    average of the trained weights; null is none.
     """
 
     epoch_steps: Positive | None
+    ema: Fraction | None
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None
     positives: Literal["annotated", "generated", "both"]

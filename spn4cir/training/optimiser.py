@@ -1,5 +1,6 @@
-"""Optimiser, learning-rate schedule and loss scaling of a run, saved and resumed together."""
+"""Optimiser, learning-rate schedule, loss scaling and moving average of a run, saved and resumed together."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation
+from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation, Train
+from spn4cir.training.moving_average import MovingAverage
 
 # Lower bound of a learned temperature: half precision still distinguishes the logits.
 MIN_TEMPERATURE = 1e-3
@@ -99,6 +101,8 @@ class TrainingRun:
         scheduler: schedule of the learning rates; None: they are constant.
         scaler: loss scaling for float16; disabled for other precisions.
         settings: the settings of the run.
+        average: moving average of the trained parameters, the temperature included if it is learned; None: there is
+            none.
     """
 
     composer: Composer
@@ -106,6 +110,7 @@ class TrainingRun:
     scheduler: LRScheduler | None
     scaler: torch.amp.GradScaler
     settings: Optimisation
+    average: MovingAverage | None
 
     @classmethod
     def begin(
@@ -114,7 +119,10 @@ class TrainingRun:
         """The initial state of a run with `steps` steps in an epoch."""
         optimiser = make_optimiser(composer, settings, stage)
         scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)
-        return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings)
+        decay = settings.ema if isinstance(settings, Train) else None
+        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        average = None if decay is None else MovingAverage(trained, decay)
+        return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings, average)
 
     def step(self, loss: Tensor) -> None:
         """Runs the backward pass and one step of the optimiser."""
@@ -123,8 +131,14 @@ class TrainingRun:
         self.scaler.update()
         if self.settings.learn_tau:
             self.composer.temperature.data.clamp_(min=MIN_TEMPERATURE)
+        if self.average is not None:
+            self.average.update()
         if isinstance(self.scheduler, OneCycleLR):
             self.scheduler.step()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A context in which the network has the averaged weights, if there is an average."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def end_epoch(self) -> None:
         """Advances a schedule that changes once an epoch."""
@@ -142,6 +156,7 @@ class TrainingRun:
             "optimiser": self.optimiser.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else {},
             "scaler": self.scaler.state_dict(),
+            "average": self.average.state() if self.average else {},
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -151,3 +166,5 @@ class TrainingRun:
         self.scaler.load_state_dict(state["scaler"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        if self.average is not None:
+            self.average.resume(state["average"])

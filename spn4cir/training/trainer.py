@@ -86,6 +86,8 @@ class Trainer:
     def fit(self) -> History:
         """Trains to the last epoch and writes `best.pt` and `last.pt` to the work folder.
 
+        With a moving average, the averaged weights are scored and written.
+
         Raises InputError if the loss is not finite, a batch does not fit into the memory of the GPU, or there are
         fewer triplets than a batch holds.
         """
@@ -94,9 +96,11 @@ class Trainer:
         self.watch(history)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
             self._train_epoch(epoch, run, history)
-            self._record(history, epoch, run)
+            with run.averaged():
+                self._record(history, epoch, run)
             save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
-        save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
+        with run.averaged():
+            save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
         return history
 
     def _train_epoch(self, epoch: int, run: TrainingRun, history: History) -> None:

@@ -259,7 +259,14 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"bank_samples": 3}, {"negatives": "batch"}, {"precision": "bfloat16"}, {"epoch_steps": 5}],
+    [
+        {},
+        {"bank_samples": 3},
+        {"negatives": "batch"},
+        {"precision": "bfloat16"},
+        {"epoch_steps": 5},
+        {"ema": 0.9, "learn_tau": True},
+    ],
     ids=str,
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, epoch: int, changes: dict[str, Any]) -> None:
