@@ -103,7 +103,7 @@ def optimisation(**changes: Any) -> Optimisation:
 
 
 # Settings of stage 2 beyond the published ones, off.
-BEYOND: dict[str, Any] = {"epoch_steps": None, "ema": None}
+BEYOND: dict[str, Any] = {"epoch_steps": None, "ema": None, "averaging": None}
 
 
 def stage2(**changes: Any) -> Train:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
-from spn4cir.files import atomic_folder
+from spn4cir.files import atomic_folder, write_json
 from spn4cir.training.trainer import History
 
 # Folders of figures that a repeated run writes identically, and the folder of figures that differ in every run.
 GROUPS = ("steps", "epochs", "scores")
 SPEED = "speed"
+# The scores of averaged weights, in the folder of the scores.
+AVERAGING = "averaging.json"
 # Figures of an epoch that are not scores.
 _EPOCH_FIGURES = ("loss", "score", "learning_rate", "temperature")
 
@@ -61,6 +63,8 @@ class Figures:
 def write_figures(history: History, out: Path, speed: Path) -> None:
     """Writes one file for each figure; the folders are empty for weights that were not trained here.
 
+    Scores of averages of weights (`History.averaging`) are a JSON file in the folder of the scores.
+
     Args:
         history: history of the run.
         out: folder of the groups, `<out>/<group>/<figure>.tsv`.
@@ -74,4 +78,6 @@ def write_figures(history: History, out: Path, speed: Path) -> None:
         for group, place in [*((group, folder / group) for group in GROUPS), (SPEED, beside)]:
             (written / group).mkdir(parents=True, exist_ok=True)
             (written / group).rename(place)
+        if history.averaging:
+            write_json(folder / "scores" / AVERAGING, history.averaging, indent=2)
         shutil.rmtree(live)

@@ -91,6 +91,10 @@ def set_dropout(composer: Composer, active: bool, seed: int) -> None:
         torch.manual_seed(seed)
 
 
+def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """The optimisation state of a run.
@@ -120,9 +124,13 @@ class TrainingRun:
         optimiser = make_optimiser(composer, settings, stage)
         scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)
         decay = settings.ema if isinstance(settings, Train) else None
-        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        average = None if decay is None else MovingAverage(trained, decay)
+        average = None if decay is None else MovingAverage(_parameters(optimiser), decay)
         return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings, average)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The trained parameters, including the temperature if it is learned."""
+        return _parameters(self.optimiser)
 
     def step(self, loss: Tensor) -> None:
         """Runs the backward pass and one step of the optimiser."""

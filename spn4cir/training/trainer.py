@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -13,16 +14,19 @@ from torch import Tensor
 
 from spn4cir.checkpoints.published import save_composer, save_tensors
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.training import Optimisation
+from spn4cir.config.training import Optimisation, Train
 from spn4cir.datasets.protocol import Scores
 from spn4cir.device import memory_errors, peak_memory
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
+from spn4cir.training.averaging import copied, keep_best_share
 from spn4cir.training.batches import Source
 from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
+# The trained parameters of the best epoch, by position, for averages of weights.
+_BEST_WEIGHTS = "best_weights.pt"
 # Steps between two checks of the losses within an epoch: each check waits for the device.
 _CHECK_STEPS = 50
 
@@ -38,7 +42,9 @@ class History:
         speed: images per second and peak memory of each epoch. The images are those that the steps read, as pixels or
             as rows of the bank; validation is excluded. The values differ in every run, so comparisons ignore them.
         best_epoch: the epoch whose weights are kept as the best; 0 before the first.
-        best_score: score of the best epoch; None before the first, and without validation.
+        best_score: score of the weights that are kept as the best; None before the first epoch, and without validation.
+        averaging: share, score and every score of each average of the weights before and after training, and which one
+            is kept as the best; empty if none is compared.
     """
 
     steps: list[dict[str, float]] = field(default_factory=list)
@@ -46,6 +52,7 @@ class History:
     speed: list[dict[str, float]] = field(default_factory=list, compare=False)
     best_epoch: int = 0
     best_score: float | None = None
+    averaging: list[dict[str, float]] = field(default_factory=list)
 
 
 Score = Callable[[Composer], Scores]
@@ -86,12 +93,19 @@ class Trainer:
     def fit(self) -> History:
         """Trains to the last epoch and writes `best.pt` and `last.pt` to the work folder.
 
-        With a moving average, the averaged weights are scored and written.
+        With a moving average, the averaged weights are scored and written. With the setting `averaging`, `best.pt`
+        contains the best average of the weights before training and those of the best epoch.
 
-        Raises InputError if the loss is not finite, a batch does not fit into the memory of the GPU, or there are
-        fewer triplets than a batch holds.
+        Raises InputError if the loss is not finite, a batch does not fit into the memory of the GPU, there are fewer
+        triplets than a batch holds, or averages are to be compared without validation.
         """
+        if self._shares and self.evaluate is None:
+            raise InputError(
+                f"stage {self.stage}: averaging chooses by validation scores, and there is no validation; "
+                "add validation triplets, or set averaging to null"
+            )
         run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
+        before = copied(run.trained) if self._shares else []
         history = self._resume(run)
         self.watch(history)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
@@ -101,7 +115,24 @@ class Trainer:
             save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
         with run.averaged():
             save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
+        if self._shares:
+            self._average(run, before, history)
         return history
+
+    @property
+    def _shares(self) -> list[float]:
+        """The shares of the trained weights to compare, the largest first: 1 is one of them, unless there is none."""
+        averaging = self.settings.averaging if isinstance(self.settings, Train) else None
+        return [] if averaging is None else sorted({1.0, *averaging}, reverse=True)
+
+    def _average(self, run: TrainingRun, before: list[Tensor], history: History) -> None:
+        """Writes the best average of the weights before training and those of the best epoch as `best.pt`."""
+        after = torch.load(self.work / _BEST_WEIGHTS, map_location=self.device, weights_only=True)["weights"]
+        evaluate, selection = partial(self.evaluate, self.composer), self.selection
+        history.averaging = keep_best_share(run.trained, before, after, self._shares, evaluate, selection)
+        history.best_score = max(row["score"] for row in history.averaging)
+        save_composer(self.composer, self.work / BEST, self.stage, history.best_epoch)
+        self.watch(history)
 
     def _train_epoch(self, epoch: int, run: TrainingRun, history: History) -> None:
         dtype = autocast_dtype(self.settings, self.device)
@@ -148,6 +179,8 @@ class Trainer:
         if score is None or history.best_score is None or score > history.best_score:
             history.best_epoch, history.best_score = epoch, score
             save_composer(self.composer, self.work / BEST, self.stage, epoch)
+            if self._shares:
+                save_tensors({"weights": copied(run.trained)}, self.work / _BEST_WEIGHTS)
         self.watch(history)
 
     def _resume(self, run: TrainingRun) -> History:
