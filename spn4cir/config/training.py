@@ -91,14 +91,18 @@ class BankSettings(Settings):
 class Train(Optimisation):
     """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch.
 
-    `epoch_steps` is the number of steps in an epoch; null is one pass over the triplets. `ema` is the decay of a moving
-    average of the trained weights; null is none. `averaging` lists shares of the trained weights in averages with the
-    weights of stage 1, of which the best by its validation score is kept; null is none.
+    Attributes:
+        epoch_steps: steps in an epoch; null: one pass over the triplets.
+        ema: decay of a moving average of the trained weights; null: none.
+        averaging: shares of the trained weights in averages with the weights of stage 1, of which the best by its
+            validation score is kept; null: none.
+        symmetric: weight of the loss from targets to the queries of the batch.
     """
 
     epoch_steps: Positive | None
     ema: Fraction | None
     averaging: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] | None
+    symmetric: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None
     positives: Literal["annotated", "generated", "both"]

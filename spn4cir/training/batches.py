@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.losses import sampled_info_nce
 from spn4cir.training.bank import Bank
+from spn4cir.training.batch_terms import target_to_query_info_nce
 from spn4cir.training.reference_rows import image_loader, read_ahead
 from spn4cir.types import Triplet
 
@@ -220,8 +221,19 @@ class BankSource:
         return features[batch.positions(batch.reference).to(self.device)]
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
-        """InfoNCE against the whole bank, a sample of it, or the batch's own rows of it."""
+        """InfoNCE against the bank or the batch, and the terms of the batch that the settings add."""
         queries = composer.compose(self._reference(composer, batch), batch.texts)
+        loss = self._contrast(composer, queries, batch)
+        return loss + self._batch_terms(composer, queries, batch) if self.settings.symmetric else loss
+
+    def _batch_terms(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
+        target = batch.target.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            scores = composer.score(queries.float(), self._targets[target])
+        return self.settings.symmetric * target_to_query_info_nce(scores, target, composer.temperature)
+
+    def _contrast(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
+        """InfoNCE against the whole bank, a sample of it, or the batch's own rows of it."""
         target = batch.target.to(self.device)
         if self.settings.bank_samples is not None:
             # In float32, as `contrast` scores the whole bank: half precision would be off by 0.1 and more at tau 0.02.
