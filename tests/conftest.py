@@ -103,7 +103,7 @@ def optimisation(**changes: Any) -> Optimisation:
 
 
 # Settings of stage 2 beyond the published ones, off.
-BEYOND: dict[str, Any] = {"epoch_steps": None, "ema": None, "averaging": None, "symmetric": 0.0}
+BEYOND: dict[str, Any] = {"epoch_steps": None, "ema": None, "averaging": None, "symmetric": 0.0, "swaps": 0}
 
 
 def stage2(**changes: Any) -> Train:

@@ -97,12 +97,14 @@ class Train(Optimisation):
         averaging: shares of the trained weights in averages with the weights of stage 1, of which the best by its
             validation score is kept; null: none.
         symmetric: weight of the loss from targets to the queries of the batch.
+        swaps: wrong compositions of each query, as negatives for its target; 0: none.
     """
 
     epoch_steps: Positive | None
     ema: Fraction | None
     averaging: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] | None
     symmetric: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    swaps: Annotated[int, Field(ge=0)]
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None
     positives: Literal["annotated", "generated", "both"]
@@ -111,4 +113,13 @@ class Train(Optimisation):
     def _samples_need_the_bank(self) -> "Train":
         if self.bank_samples is not None and self.negatives != "bank":
             raise ValueError("bank_samples draws from the bank: set negatives to bank, or bank_samples to null")
+        return self
+
+    @model_validator(mode="after")
+    def _swaps_fit_the_batch(self) -> "Train":
+        if self.swaps >= self.batch_size:
+            raise ValueError(
+                f"swaps {self.swaps} takes as many other triplets of a batch of {self.batch_size}: lower swaps, or "
+                "raise batch_size"
+            )
         return self

@@ -1,9 +1,19 @@
 """Terms of the stage-2 loss in which the queries of a batch compete for a target, instead of the images for a query."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.training import Train
+
+if TYPE_CHECKING:
+    from spn4cir.training.batches import Batch
 
 
 def target_to_query_info_nce(
@@ -22,3 +32,99 @@ def target_to_query_info_nce(
     others = (target[:, None] == target).fill_diagonal_(False)
     logits = (scores.T.float() / temperature).masked_fill(others, -torch.inf)
     return F.cross_entropy(logits, torch.arange(len(target), device=scores.device))
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Wrong compositions of the queries of a batch, by positions in the batch.
+
+    Attributes:
+        reference: triplet whose reference is composed.
+        text: triplet whose text is composed.
+        wrong: whether the composition is a negative for the query's target.
+    """
+
+    reference: Int[Tensor, "swaps batch"]
+    text: Int[Tensor, "swaps batch"]
+    wrong: Bool[Tensor, "swaps batch"]
+
+    @classmethod
+    def of_batch(
+        cls, reference: Int[Tensor, " batch"], texts: Sequence[str], target: Int[Tensor, " batch"], count: int
+    ) -> Self:
+        """Replaces, for each query, in turn the text and the reference by that of another triplet of the batch.
+
+        The other triplets are the next `count` ones in the batch, whose order is random in each epoch. A swap is no
+        negative if the other triplet has the same target, or the composition is the query itself.
+
+        Args:
+            reference: row of each reference among the unique images.
+            texts: the modification texts.
+            target: row of each target among the unique images.
+            count: swaps of each query, fewer than the batch has triplets.
+        """
+        own = torch.arange(len(texts)).expand(count, -1)
+        other = (own + torch.arange(1, count + 1)[:, None]) % len(texts)
+        swaps_text = (torch.arange(count) % 2 == 0)[:, None]
+        numbers = {text: number for number, text in enumerate(texts)}
+        text = torch.tensor([numbers[each] for each in texts])
+        changed = torch.where(swaps_text, text[other] != text[own], reference[other] != reference[own])
+        return cls(
+            torch.where(swaps_text, own, other),
+            torch.where(swaps_text, other, own),
+            changed & (target[other] != target[own]),
+        )
+
+
+def swap_info_nce(
+    own: Float[Tensor, " batch"],
+    swapped: Float[Tensor, "swaps batch"],
+    wrong: Bool[Tensor, "swaps batch"],
+    temperature: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """Mean of -log softmax over a query and its wrong compositions, for the query's target.
+
+    L = -1/B sum_i log(exp(s_ii / tau) / (exp(s_ii / tau) + sum_k exp(s_ki / tau))) over the swaps k that are wrong.
+
+    Args:
+        own: score of each query with its target.
+        swapped: score of each composition with the query's target.
+        wrong: which compositions are negatives.
+        temperature: tau, above 0.
+    """
+    negatives = swapped.float().masked_fill(~wrong, -torch.inf)
+    logits = torch.cat([own.float()[None], negatives]).T / temperature
+    return F.cross_entropy(logits, torch.zeros(len(own), dtype=torch.long, device=own.device))
+
+
+def batch_terms(
+    composer: Composer, settings: Train, batch: "Batch", reference: Tensor, queries: Tensor, targets: Tensor
+) -> Float[Tensor, ""]:
+    """The terms that the settings add: `symmetric` times the loss from targets to queries, and the loss over `swaps`.
+
+    Args:
+        composer: the network, which composes the swaps and has the temperature.
+        settings: `symmetric` and `swaps`, at least one of them not 0.
+        batch: the triplets of the step.
+        reference: reference features, one for each triplet.
+        queries: their queries, unit norm.
+        targets: their target features, unit norm.
+    """
+    terms, scores = [], _scores(composer, queries, targets)
+    if settings.symmetric:
+        term = target_to_query_info_nce(scores, batch.target.to(scores.device), composer.temperature)
+        terms.append(settings.symmetric * term)
+    if settings.swaps:
+        swaps = Swaps.of_batch(batch.reference, batch.texts, batch.target, settings.swaps)
+        texts = [batch.texts[i] for i in swaps.text.flatten().tolist()]
+        composed = composer.compose(reference[swaps.reference.flatten().to(reference.device)], texts)
+        swapped = _scores(composer, composed, targets).unflatten(0, swaps.wrong.shape).diagonal(dim1=1, dim2=2)
+        wrong = swaps.wrong.to(scores.device)
+        terms.append(swap_info_nce(scores.diagonal(), swapped, wrong, composer.temperature))
+    return torch.stack(terms).sum()
+
+
+def _scores(composer: Composer, queries: Tensor, targets: Tensor) -> Float[Tensor, "queries targets"]:
+    """Scores in float32, as the main loss computes them under autocast."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return composer.score(queries.float(), targets)

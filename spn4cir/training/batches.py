@@ -15,7 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.losses import sampled_info_nce
 from spn4cir.training.bank import Bank
-from spn4cir.training.batch_terms import target_to_query_info_nce
+from spn4cir.training.batch_terms import batch_terms
 from spn4cir.training.reference_rows import image_loader, read_ahead
 from spn4cir.types import Triplet
 
@@ -222,15 +222,13 @@ class BankSource:
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """InfoNCE against the bank or the batch, and the terms of the batch that the settings add."""
-        queries = composer.compose(self._reference(composer, batch), batch.texts)
+        reference = self._reference(composer, batch)
+        queries = composer.compose(reference, batch.texts)
         loss = self._contrast(composer, queries, batch)
-        return loss + self._batch_terms(composer, queries, batch) if self.settings.symmetric else loss
-
-    def _batch_terms(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
-        target = batch.target.to(self.device)
-        with torch.autocast(self.device.type, enabled=False):
-            scores = composer.score(queries.float(), self._targets[target])
-        return self.settings.symmetric * target_to_query_info_nce(scores, target, composer.temperature)
+        if self.settings.symmetric or self.settings.swaps:
+            targets = self._targets[batch.target.to(self.device)]
+            loss = loss + batch_terms(composer, self.settings, batch, reference, queries, targets)
+        return loss
 
     def _contrast(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
         """InfoNCE against the whole bank, a sample of it, or the batch's own rows of it."""

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor
 
-from spn4cir.training.batch_terms import target_to_query_info_nce
+from spn4cir.training.batch_terms import Swaps, swap_info_nce, target_to_query_info_nce
 from spn4cir.training.batches import BankSource
 from tests.conftest import CPU, stage2
 from tests.unit.test_trainer import bank, features, rows, talkative
@@ -90,3 +91,81 @@ def test_a_learned_temperature_has_a_gradient_from_the_term() -> None:
     loss.backward()
     assert composer.temperature.grad is not None
     assert float(composer.temperature.grad) != 0
+
+
+def test_swaps_alternate_between_text_and_reference() -> None:
+    """The k-th swap of a query takes the text (k odd) or the reference (k even) of the k-th next triplet."""
+    swaps = Swaps.of_batch(torch.arange(4), list("abcd"), torch.arange(4, 8), 3)
+    assert swaps.text.tolist() == [[1, 2, 3, 0], [0, 1, 2, 3], [3, 0, 1, 2]]
+    assert swaps.reference.tolist() == [[0, 1, 2, 3], [2, 3, 0, 1], [0, 1, 2, 3]]
+    assert bool(swaps.wrong.all())
+
+
+def test_a_swap_that_is_right_is_no_negative() -> None:
+    """It is right if the other triplet has the same target, or the same text or reference as the own one."""
+    reference, texts, target = torch.tensor([0, 1, 0, 3]), ["a", "a", "c", "d"], torch.tensor([5, 6, 7, 7])
+    swaps = Swaps.of_batch(reference, texts, target, 2)
+    assert swaps.wrong.tolist() == [
+        [False, True, False, True],  # 0 and 1 have one text, 2 and 3 have one target
+        [False, True, False, True],  # 0 and 2 have one reference
+    ]
+
+
+def test_equal_scores_with_swaps_cost_the_logarithm_of_their_number() -> None:
+    """A query whose two swaps are masked costs nothing, one with one swap log 2, one with both log 3."""
+    wrong = torch.tensor([[False, True, True], [False, False, True]])
+    loss = swap_info_nce(torch.zeros(3), torch.zeros(2, 3), wrong, TAU)
+    assert float(loss) == pytest.approx((log(2) + log(3)) / 3)
+
+
+def test_the_loss_of_swaps_is_cross_entropy_over_the_query_and_its_swaps() -> None:
+    own, swapped = random_scores(4)[0].float(), random_scores(4)[1:].float()
+    loss = swap_info_nce(own, swapped, torch.ones(3, 4, dtype=torch.bool), TAU)
+    expected = -((own / TAU) - torch.cat([own[None], swapped]).div(TAU).logsumexp(dim=0)).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_gradient_of_swaps_in_closed_form() -> None:
+    """With shares p of the softmax: (p - 1) / (B tau) for the query, p / (B tau) for a swap, 0 for a masked one."""
+    own = torch.tensor([0.3, -0.2], requires_grad=True)
+    swapped = torch.tensor([[0.1, 0.4], [0.2, 0.0]], requires_grad=True)
+    wrong = torch.tensor([[True, True], [False, True]])
+    swap_info_nce(own, swapped, wrong, TAU).backward()
+    logits = torch.cat([own.detach()[None], swapped.detach().masked_fill(~wrong, -torch.inf)]) / TAU
+    shares = logits.softmax(dim=0)
+    torch.testing.assert_close(own.grad, (shares[0] - 1) / (2 * TAU))
+    torch.testing.assert_close(swapped.grad, shares[1:] / (2 * TAU))
+    assert float(swapped.grad[1, 0]) == 0
+
+
+def test_swapped_queries_are_composed_again() -> None:
+    """The term equals one of swaps that are composed one by one."""
+    source = BankSource(rows(9), bank(), stage2(batch_size=9), 1, CPU)
+    batch, composer = next(source.batches(1)), talkative()
+    unit = F.normalize(features(), dim=1)
+    logits = torch.empty(9, 4)
+    for i in range(9):
+        one, two, three = ((i + step) % 9 for step in (1, 2, 3))
+        for place, (reference, text) in enumerate([(i, i), (i, one), (two, i), (i, three)]):
+            query = composer.compose(features()[batch.reference[reference]][None], [batch.texts[text]])
+            logits[i, place] = (query @ unit[batch.target[i]] / 0.1).detach()
+    expected = F.cross_entropy(logits, torch.zeros(9, dtype=torch.long))
+    torch.testing.assert_close(first_loss(swaps=3) - first_loss(), expected, rtol=1e-4, atol=1e-5)
+    both = first_loss(swaps=3, symmetric=0.5) - first_loss(symmetric=0.5)
+    torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_swaps_are_fewer_than_a_batch() -> None:
+    assert stage2(batch_size=4, swaps=3).swaps == 3
+    with pytest.raises(ValidationError, match="swaps 4 takes as many other triplets of a batch of 4"):
+        stage2(batch_size=4, swaps=4)
+
+
+def test_without_terms_no_scores_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain loss composes once and scores nothing but its candidates."""
+    composer, calls = talkative(), []
+    real = composer.compose
+    composer.compose = lambda *args: calls.append("compose") or real(*args)  # type: ignore[method-assign]
+    monkeypatch.setattr(composer, "score", lambda *args: calls.append("score"))
+    first_loss(composer)
+    assert calls == ["compose"]

@@ -266,6 +266,7 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
         {"precision": "bfloat16"},
         {"epoch_steps": 5},
         {"ema": 0.9, "learn_tau": True},
+        {"symmetric": 0.5, "swaps": 2},
     ],
     ids=str,
 )
