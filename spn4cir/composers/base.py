@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spn4cir.composers.protocol import PUBLISHED, Options, Sizes, Trained
-from spn4cir.losses import info_nce
+from spn4cir.losses import INFO_NCE, Contrast, info_nce
 from spn4cir.weights import check_tensors
 
 
@@ -45,9 +45,10 @@ class ComposerModule(nn.Module):
         targets: Float[Tensor, "candidates dim"],
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
+        contrast: Contrast = INFO_NCE,
     ) -> Float[Tensor, ""]:
-        """Returns the InfoNCE loss over the dot products."""
-        return info_nce(queries, targets, labels, temperature)
+        """Returns the InfoNCE loss over the dot products, or that of `contrast`."""
+        return info_nce(queries, targets, labels, temperature, contrast)
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:

@@ -24,7 +24,7 @@ from spn4cir.composers.protocol import PUBLISHED, ImageFeatures, Options, Sizes,
 from spn4cir.composers.qformer import PUBLISHED_SIZES, SIZED, QFormer, qformer_config, qformer_sizes, vision_config
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import Preprocess
-from spn4cir.losses import token_info_nce, token_scores
+from spn4cir.losses import INFO_NCE, Contrast, token_info_nce, token_scores
 from spn4cir.weights import check_tensors
 
 ADDED_TOKENS = ("[DEC]",)
@@ -143,9 +143,10 @@ class Blip2Composer(ComposerModule):
         targets: Float[Tensor, "candidates tokens dim"],
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
+        contrast: Contrast = INFO_NCE,
     ) -> Float[Tensor, ""]:
-        """Returns the InfoNCE loss over the largest dot products."""
-        return token_info_nce(queries, targets, labels, temperature)
+        """Returns the InfoNCE loss over the largest dot products, or that of `contrast`."""
+        return token_info_nce(queries, targets, labels, temperature, contrast)
 
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of the cleaned text before truncation, start and end included.

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.losses import INFO_NCE, Contrast
 
 DEFAULT_TOKENIZER = "bert-base-uncased"
 
@@ -132,8 +133,12 @@ class Composer(Protocol):
         targets: Tensor,
         labels: Int[Tensor, " batch"],
         temperature: float | Float[Tensor, ""],
+        contrast: Contrast = INFO_NCE,
     ) -> Float[Tensor, ""]:
-        """Returns the InfoNCE loss over `score(queries, targets)`; `labels` are rows of `targets`."""
+        """Returns the InfoNCE loss over `score(queries, targets)`, or that of `contrast`.
+
+        `labels` are rows of `targets`.
+        """
 
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of a text before truncation, start and end included."""

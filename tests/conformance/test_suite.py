@@ -64,8 +64,13 @@ class ScoresByRank(ToyComposer):
 
 
 class ContrastsOtherwise(ToyComposer):
-    def contrast(self, queries: Tensor, targets: Tensor, labels: Tensor, temperature: Any) -> Tensor:
-        return super().contrast(queries, targets, labels, 2 * temperature)
+    def contrast(self, queries: Tensor, targets: Tensor, labels: Tensor, temperature: Any, *contrast: Any) -> Tensor:
+        return super().contrast(queries, targets, labels, 2 * temperature, *contrast)
+
+
+class IgnoresTheContrast(ToyComposer):
+    def contrast(self, queries: Tensor, targets: Tensor, labels: Tensor, temperature: Any, *contrast: Any) -> Tensor:
+        return super().contrast(queries, targets, labels, temperature)
 
 
 class LeavesATensorBehind(ToyComposer):

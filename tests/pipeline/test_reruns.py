@@ -131,11 +131,11 @@ def test_a_comment_keeps_unfinished_work(project: Project) -> None:
     """The key of unfinished work is the code that determines a result; other code starts another folder."""
     work = project.root / "data/work/train/demo_fiq-clip"
     (before,) = work.iterdir()
-    append(project, "spn4cir/losses.py", "\n# a comment\n")
+    append(project, "spn4cir/losses/dot_products.py", "\n# a comment\n")
     project.repro("code")
     project.run("dvc", "repro", "--force", "--single-item", "--no-run-cache", "train@demo_fiq-clip")
     assert list(work.iterdir()) == [before]
-    append(project, "spn4cir/losses.py", "\nCHANGED = 1\n")
+    append(project, "spn4cir/losses/dot_products.py", "\nCHANGED = 1\n")
     project.repro("train@demo_fiq-clip")
     (after,) = work.iterdir()
     assert after != before

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spn4cir import losses as token_losses
 from spn4cir.losses import info_nce, token_info_nce, token_scores
+from spn4cir.losses import tokens as token_losses
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**31 - 1)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spn4cir.losses import _InfoNCE, info_nce, sampled_info_nce
+from spn4cir.losses import info_nce, sampled_info_nce
+from spn4cir.losses.dot_products import _InfoNCE
 
 
 def unit(rows: int, dim: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:

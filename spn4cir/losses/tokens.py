@@ -1,4 +1,4 @@
-"""InfoNCE losses, in batch or against a bank, for candidates of one vector or of several tokens."""
+"""Scores and contrastive losses of candidates with several tokens: the maximum over a candidate's tokens."""
 
 from collections.abc import Iterator
 
@@ -8,113 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from spn4cir.losses.contrast import INFO_NCE, Contrast
+from spn4cir.losses.dot_products import positive_temperature, score_contrast
+
 # Dot products of tokens, or values of target features, in one block: 4 MB of float32, so that the maxima of a block are
 # taken in the cache.
 _BLOCK_VALUES = 1 << 20
 # Factor of the block size on a GPU, where launching the kernels of a block takes longer than reading its memory.
 _GPU_FACTOR = 16
-
-
-class _InfoNCE(torch.autograd.Function):
-    """Softmax cross-entropy of dot products that replaces the logits by their gradient in place.
-
-    A plain graph keeps the logits, their log-softmax and the gradient: three (batch, candidates) matrices instead of
-    one.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        queries: Float[Tensor, "batch dim"],
-        targets: Float[Tensor, "candidates dim"],
-        labels: Int[Tensor, " batch"],
-        temperature: Float[Tensor, ""],
-    ) -> Float[Tensor, ""]:
-        logits = (queries / temperature) @ targets.T
-        shifted = logits.sub_(logits.amax(dim=1, keepdim=True))
-        label_logits = shifted.gather(1, labels[:, None])
-        gradient = shifted.exp_()
-        total = gradient.sum(dim=1, keepdim=True)
-        loss = (total.log() - label_logits).mean()
-        gradient.div_(total)
-        gradient.scatter_add_(1, labels[:, None], gradient.new_full((len(labels), 1), -1.0))
-        ctx.save_for_backward(gradient, queries, targets, temperature)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None]:
-        gradient, queries, targets, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
-        scale = upstream / (temperature * len(queries))
-        wants_queries, wants_targets, _, wants_temperature = ctx.needs_input_grad  # type: ignore[attr-defined]
-        on_queries = gradient @ targets if wants_queries or wants_temperature else None
-        return (
-            on_queries * scale if wants_queries else None,
-            (gradient.T @ queries) * scale if wants_targets else None,
-            None,
-            -(on_queries * queries).sum() * scale / temperature if wants_temperature else None,
-        )
-
-
-def info_nce(
-    queries: Float[Tensor, "batch dim"],
-    targets: Float[Tensor, "candidates dim"],
-    labels: Int[Tensor, " batch"],
-    temperature: float | Float[Tensor, ""],
-) -> Float[Tensor, ""]:
-    """Mean of -log softmax(queries . targets / temperature) at the labels, in float32.
-
-    Stage 1 passes the targets of the batch, stage 2 those of the bank: the denominator of the loss is the sum over the
-    batch or over every training image. Gradients flow to queries, targets and temperature that require them.
-
-    Args:
-        queries: unit norm.
-        targets: unit norm.
-        labels: row of each query's target in `targets`.
-        temperature: tau, above 0.
-
-    Raises:
-        ValueError: the temperature is not positive.
-    """
-    with torch.autocast(queries.device.type, enabled=False):
-        loss: Tensor = _InfoNCE.apply(
-            queries.float(), targets.float(), labels, positive_temperature(temperature, queries.device)
-        )
-    return loss
-
-
-def positive_temperature(temperature: float | Float[Tensor, ""], device: torch.device) -> Float[Tensor, ""]:
-    """The temperature as a float32 scalar on the device. Raises ValueError for a number that is not positive.
-
-    The value of a tensor, which may be learned, is not checked: that would wait for the device at every step.
-    """
-    if not isinstance(temperature, Tensor) and temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    return torch.as_tensor(temperature, dtype=torch.float32, device=device)
-
-
-def sampled_info_nce(
-    scores: Float[Tensor, "batch candidates"],
-    labels: Int[Tensor, " batch"],
-    temperature: float | Float[Tensor, ""],
-    negatives: int,
-    generator: torch.Generator,
-) -> Float[Tensor, ""]:
-    """InfoNCE of each query's target and `negatives` other candidates, drawn without replacement.
-
-    Args:
-        scores: similarity of each query with every candidate.
-        labels: column of each query's target; never drawn as a negative.
-        temperature: tau, above 0.
-        negatives: number of candidates to draw; all others if there are no more.
-        generator: random generator of the draw, on the CPU.
-    """
-    negatives = min(negatives, scores.shape[1] - 1)
-    keys = torch.rand(scores.shape, generator=generator).scatter_(1, labels.cpu()[:, None], -1.0)
-    columns = keys.topk(negatives, dim=1, sorted=False).indices.to(scores.device)
-    chosen = torch.cat([labels[:, None], columns], dim=1)
-    logits = scores.gather(1, chosen).float() / temperature
-    return F.cross_entropy(logits, torch.zeros_like(labels))
 
 
 def _blocks(queries: Float[Tensor, "queries dim"], targets: Float[Tensor, "candidates tokens dim"]) -> Iterator[slice]:
@@ -191,6 +92,7 @@ def token_info_nce(
     targets: Float[Tensor, "candidates tokens dim"],
     labels: Int[Tensor, " batch"],
     temperature: float | Float[Tensor, ""],
+    contrast: Contrast = INFO_NCE,
 ) -> Float[Tensor, ""]:
     """InfoNCE over `token_scores`, in batch or against a bank, in float32.
 
@@ -201,10 +103,13 @@ def token_info_nce(
         targets: unit norm, several tokens for each candidate.
         labels: row of each query's target in `targets`.
         temperature: tau, above 0.
+        contrast: what the loss does beside InfoNCE.
 
     Raises:
         ValueError: the temperature is not positive.
     """
     tau = positive_temperature(temperature, queries.device)
+    if not contrast.plain:
+        return score_contrast(token_scores(queries, targets), labels, tau, contrast)
     with torch.autocast(queries.device.type, enabled=False):
         return F.cross_entropy(token_scores(queries, targets) / tau, labels)
