@@ -102,10 +102,20 @@ def optimisation(**changes: Any) -> Optimisation:
     return Optimisation(**(OPTIMISATION | changes))
 
 
+STAGE2: dict[str, Any] = {"negatives": "bank", "bank_samples": None, "positives": "annotated"}
 # Settings of stage 2 beyond the published ones, off.
-BEYOND: dict[str, Any] = {"epoch_steps": None, "ema": None, "averaging": None, "symmetric": 0.0, "swaps": 0}
+BEYOND: dict[str, Any] = {
+    "generated_loss": "info_nce",
+    "generated_weight": 1.0,
+    "hardness": 0.0,
+    "false_negatives": None,
+    "epoch_steps": None,
+    "ema": None,
+    "averaging": None,
+    "symmetric": 0.0,
+    "swaps": 0,
+}
 
 
 def stage2(**changes: Any) -> Train:
-    published = {"negatives": "bank", "bank_samples": None, "positives": "annotated"}
-    return Train(**(OPTIMISATION | published | BEYOND | changes))
+    return Train(**(OPTIMISATION | STAGE2 | BEYOND | changes))

@@ -88,10 +88,26 @@ class BankSettings(Settings):
     images: Literal["annotated", "generated"]
 
 
+class Above(Settings):
+    """False negatives: images whose similarity to the target exceeds a value."""
+
+    above: Annotated[float, Field(gt=-1, lt=1)]
+
+
+class Quantile(Settings):
+    """False negatives: images whose similarity to the target exceeds a quantile of those of the bank to the target."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Train(Optimisation):
     """Settings of stage 2, which trains the query side against the bank or, for comparison, against the batch.
 
     Attributes:
+        generated_loss: loss of generated triplets.
+        generated_weight: their weight in the mean loss of a batch; that of annotated triplets is 1.
+        hardness: exponent of the weights of negatives; 0: all weigh the same.
+        false_negatives: images that leave the denominator, because they resemble the target; null: none.
         epoch_steps: steps in an epoch; null: one pass over the triplets.
         ema: decay of a moving average of the trained weights; null: none.
         averaging: shares of the trained weights in averages with the weights of stage 1, of which the best by its
@@ -108,6 +124,10 @@ class Train(Optimisation):
     negatives: Literal["bank", "batch"]
     bank_samples: Positive | None
     positives: Literal["annotated", "generated", "both"]
+    generated_loss: Literal["info_nce", "robust"]
+    generated_weight: Rate
+    hardness: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    false_negatives: Above | Quantile | None
 
     @model_validator(mode="after")
     def _samples_need_the_bank(self) -> "Train":

@@ -16,6 +16,7 @@ from spn4cir.images.preprocess import ImageFiles
 from spn4cir.losses import sampled_info_nce
 from spn4cir.training.bank import Bank
 from spn4cir.training.batch_terms import batch_terms
+from spn4cir.training.contrasts import Contrasts
 from spn4cir.training.reference_rows import image_loader, read_ahead
 from spn4cir.types import Triplet
 
@@ -104,6 +105,7 @@ class Batch:
         target: row of each target among the unique images.
         inputs: pixels of the step's unique images, or their rows of the bank.
         input_row: row of each of `inputs` among the unique images, sorted.
+        chosen: position of each triplet among the training triplets.
     """
 
     texts: list[str]
@@ -111,6 +113,7 @@ class Batch:
     target: Int[Tensor, " batch"]
     inputs: Tensor
     input_row: Int[Tensor, " inputs"]
+    chosen: Int[Tensor, " batch"]
 
     def positions(self, rows: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """The positions of the given rows in `inputs`."""
@@ -162,7 +165,7 @@ class ImageSource:
         decoded = read_ahead(image_loader(self.files, needed, self.workers, self.device))
         for (chosen, texts), rows, pixels in zip(plan, needed, decoded, strict=True):
             images = self.files.preprocess.normalise(pixels)
-            yield Batch(texts, reference[chosen], target[chosen], images, rows)
+            yield Batch(texts, reference[chosen], target[chosen], images, rows, chosen)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """In-batch InfoNCE; gradients reach the image side."""
@@ -180,8 +183,8 @@ class BankSource:
     Args:
         rows: the triplets.
         bank: features of every unique training image.
-        settings: `negatives` (bank or batch), and `bank_samples`: how many images of the bank each query is compared
-            with.
+        settings: `negatives` (bank or batch), `bank_samples`: how many images of the bank each query is compared
+            with, and what the loss does beside InfoNCE.
         seed: seed of the order, the texts and the drawn negatives.
         device: where the step runs; the targets are moved there once.
         workers: processes that read reference rows, or decode their images, ahead of the step.
@@ -198,6 +201,7 @@ class BankSource:
         self.workers = workers
         self._targets = bank.target.to(device)
         self._negatives = torch.Generator()
+        self._contrasts = Contrasts(rows.triplets, bank, settings, self._targets)
 
     def steps(self) -> int:
         """Steps in an epoch."""
@@ -212,7 +216,7 @@ class BankSource:
         needed = [torch.unique(reference[chosen]) for chosen, _ in plan]
         read = self.bank.reference.read(needed, self.workers, self.device)
         for (chosen, texts), rows, inputs in zip(plan, needed, read, strict=True):
-            yield Batch(texts, reference[chosen], target[chosen], inputs, rows)
+            yield Batch(texts, reference[chosen], target[chosen], inputs, rows, chosen)
 
     def _reference(self, composer: Composer, batch: Batch) -> Tensor:
         """Reference features of the batch, in float32; an image that occurs twice is computed once."""
@@ -221,7 +225,7 @@ class BankSource:
         return features[batch.positions(batch.reference).to(self.device)]
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
-        """InfoNCE against the bank or the batch, and the terms of the batch that the settings add."""
+        """The loss against the bank or the batch, and the terms of the batch that the settings add."""
         reference = self._reference(composer, batch)
         queries = composer.compose(reference, batch.texts)
         loss = self._contrast(composer, queries, batch)
@@ -231,14 +235,15 @@ class BankSource:
         return loss
 
     def _contrast(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
-        """InfoNCE against the whole bank, a sample of it, or the batch's own rows of it."""
+        """The loss against the whole bank, a sample of it, or the batch's own rows of it."""
         target = batch.target.to(self.device)
+        contrast, tau = self._contrasts.of(composer, batch.chosen), composer.temperature
         if self.settings.bank_samples is not None:
             # In float32, as `contrast` scores the whole bank: half precision would be off by 0.1 and more at tau 0.02.
             with torch.autocast(self.device.type, enabled=False):
                 scores = composer.score(queries.float(), self._targets)
-            return sampled_info_nce(scores, target, composer.temperature, self.settings.bank_samples, self._negatives)
+            return sampled_info_nce(scores, target, tau, self.settings.bank_samples, self._negatives, contrast)
         if self.settings.negatives == "batch":
             labels = torch.arange(len(target), device=self.device)
-            return composer.contrast(queries, self._targets[target], labels, composer.temperature)
-        return composer.contrast(queries, self._targets, target, composer.temperature)
+            return composer.contrast(queries, self._targets[target], labels, tau, contrast)
+        return composer.contrast(queries, self._targets, target, tau, contrast)

@@ -31,7 +31,7 @@ ROWS = triplet_rows(
 
 def batch(inputs: Tensor) -> Batch:
     """A batch of all four triplets: each image is a reference, and the target of the image before it."""
-    return Batch(TEXTS, ROWS.reference, ROWS.target, inputs, torch.arange(4))
+    return Batch(TEXTS, ROWS.reference, ROWS.target, inputs, torch.arange(4), torch.arange(4))
 
 
 def in_batch(network: Any, settings: Optimisation) -> Callable[[], Tensor]:

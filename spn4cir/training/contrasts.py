@@ -1,0 +1,62 @@
+"""The `Contrast` of each batch of stage 2, from its settings."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spn4cir.composers.protocol import Composer
+from spn4cir.config.training import Train
+from spn4cir.losses import Contrast
+from spn4cir.training.bank import Bank
+from spn4cir.training.false_negatives import FalseNegatives
+from spn4cir.types import Triplet
+
+
+class Contrasts:
+    """Builds what the loss of a batch does beside InfoNCE.
+
+    Args:
+        triplets: the training triplets.
+        bank: features of the images that the triplets name.
+        settings: `generated_loss`, `generated_weight`, `hardness` and `false_negatives`.
+        targets: the bank's target features on the device of the training.
+    """
+
+    def __init__(self, triplets: Sequence[Triplet], bank: Bank, settings: Train, targets: Tensor) -> None:
+        self._settings = settings
+        self._generated = torch.tensor([each.generated for each in triplets])
+        rule = settings.false_negatives
+        self._false_negatives = None if rule is None else FalseNegatives(triplets, bank, rule, targets)
+
+    def of(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Contrast:
+        """Returns the contrast of a batch.
+
+        Args:
+            composer: the network, whose scores compare targets.
+            chosen: positions of the batch's triplets.
+        """
+        generated = self._generated[chosen]
+        robust = self._settings.generated_loss == "robust" and bool(generated.any())
+        return Contrast(
+            weights=self._weights(generated),
+            robust=generated if robust else None,
+            hardness=self._settings.hardness,
+            excluded=self._excluded(composer, chosen),
+        )
+
+    def _weights(self, generated: Bool[Tensor, " batch"]) -> Float[Tensor, " batch"] | None:
+        """Returns the weight of each triplet; None if all are equal."""
+        weight = self._settings.generated_weight
+        if weight == 1 or bool(generated.all()) or not bool(generated.any()):
+            return None
+        return torch.where(generated, weight, 1.0)
+
+    def _excluded(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Int[Tensor, "2 pairs"] | None:
+        if self._false_negatives is None:
+            return None
+        within = self._settings.negatives == "batch"
+        find = self._false_negatives.in_batch if within else self._false_negatives.in_bank
+        pairs = find(composer, chosen)
+        return pairs if pairs.numel() else None
