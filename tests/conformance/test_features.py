@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spn4cir.evaluation.hard_negatives import image_similarity
+from spn4cir.losses import INFO_NCE, Contrast
 from tests.conformance.builders import Subject, images
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]
@@ -137,18 +138,29 @@ def test_scores_of_blocks_are_those_of_the_whole(subject: Subject) -> None:
     assert_close(torch.cat(blocks), whole)
 
 
-def test_contrast_is_infonce_over_the_scores(subject: Subject) -> None:
-    """Compares value and gradients with cross-entropy over the scores of this family."""
+@pytest.mark.parametrize(
+    "contrast",
+    [
+        INFO_NCE,
+        Contrast(weights=torch.tensor([1.0, 0.3, 0.3, 1.0])),
+        Contrast(robust=torch.tensor([False, True, True, False])),
+        Contrast(hardness=0.5),
+        Contrast(excluded=torch.tensor([[0, 2, 2], [1, 1, 7]])),
+    ],
+    ids=["info_nce", "weights", "robust", "hardness", "excluded"],
+)
+def test_contrast_is_the_loss_over_the_scores(subject: Subject, contrast: Contrast) -> None:
+    """Compares value and gradients with those of autograd over the scores of this family."""
     labels = torch.tensor([5, 0, 3, 3])
     found = []
-    for naive in (False, True):
+    for own in (True, False):
         query = queries(subject).requires_grad_()
         targets = torch.cat([features(subject, seed).target for seed in range(2)]).requires_grad_()
         tau = torch.tensor(0.2, requires_grad=True)
-        if naive:
-            loss = F.cross_entropy(subject.network.score(query, targets) / tau, labels)
+        if own:
+            loss = subject.network.contrast(query, targets, labels, tau, contrast)
         else:
-            loss = subject.network.contrast(query, targets, labels, tau)
+            loss = naive(subject.network.score(query, targets), labels, tau, contrast)
         found.append((loss.detach(), *torch.autograd.grad(loss, (query, targets, tau))))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spn4cir.checkpoints.published import read_checkpoint
 from spn4cir.composers.protocol import ImageFeatures, Trained
+from spn4cir.losses import INFO_NCE
 from tests.conformance import test_features, test_files, test_training
 from tests.conformance.builders import Subject, builder
 from tests.conformance.toy import ToyComposer
@@ -146,15 +147,16 @@ FAULTS: dict[type[ToyComposer], Check] = {
     IsDeaf: lambda toy, folder: test_features.test_both_the_image_and_the_text_decide_the_query(toy),
     CutsNothing: lambda toy, folder: test_features.test_longer_texts_count_more_and_are_cut(toy),
     ScoresByRank: lambda toy, folder: test_features.test_scores_of_blocks_are_those_of_the_whole(toy),
-    ContrastsOtherwise: lambda toy, folder: test_features.test_contrast_is_infonce_over_the_scores(toy),
+    ContrastsOtherwise: lambda toy, folder: test_features.test_contrast_is_the_loss_over_the_scores(toy, INFO_NCE),
+    IgnoresTheContrast: lambda toy, folder: test_training.test_each_setting_changes_the_loss(toy, folder, "robust", {}),
     LeavesATensorBehind: lambda toy, folder: test_features.test_every_tensor_moves_with_the_network(toy),
     IsAnotherInHalf: lambda toy, folder: test_features.test_autocast_stays_close(toy),
     TrainsTheImageSide: lambda toy, folder: test_training.test_stage_2_moves_what_it_says_and_no_image_feature(
-        toy, folder, False
+        toy, folder, False, {}
     ),
     FreezesTooLittle: lambda toy, folder: test_training.test_the_frozen_tensors_decide_the_features(toy),
     LearnsByItself: lambda toy, folder: test_training.test_stage_2_moves_what_it_says_and_no_image_feature(
-        toy, folder, False
+        toy, folder, False, {}
     ),
     TrainsWhatNoLossReaches: lambda toy, folder: test_training.test_stage_1_moves_what_it_says(toy),
     BeginsAnew: lambda toy, folder: test_files.test_stage_2_begins_where_the_file_ends(toy, folder),

@@ -23,10 +23,22 @@ from tests.conftest import CPU, optimisation, stage2
 STEPS = 3
 NAMES = [f"i{row}" for row in range(4)]
 ROWS = triplet_rows(
-    [Triplet(name, (text,), NAMES[row - 3]) for row, (name, text) in enumerate(zip(NAMES, TEXTS, strict=True))],
+    [
+        Triplet(name, (text,), NAMES[row - 3], generated=row > 1)
+        for row, (name, text) in enumerate(zip(NAMES, TEXTS, strict=True))
+    ],
     {name: row for row, name in enumerate(NAMES)},
     "triplets",
 )
+# With 4 images, the quantile excludes 2 others than the target, or 1 if the other is the reference; above -0.99, all.
+CONTRASTS: dict[str, dict[str, Any]] = {
+    "robust": {"generated_loss": "robust"},
+    "weight": {"generated_weight": 0.3},
+    "hardness": {"hardness": 0.5},
+    "quantile": {"false_negatives": {"quantile": 0.3}},
+    "above": {"false_negatives": {"above": -0.99}},
+}
+ALL_CONTRASTS = {key: value for each in CONTRASTS.values() for key, value in each.items()} | CONTRASTS["quantile"]
 
 
 def batch(inputs: Tensor) -> Batch:
@@ -92,12 +104,15 @@ def test_the_frozen_tensors_decide_the_features(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_stage_2_moves_what_it_says_and_no_image_feature(subject: Subject, tmp_path: Path, learned: bool) -> None:
+@pytest.mark.parametrize("contrast", [{}, *CONTRASTS.values()], ids=["plain", *CONTRASTS])
+def test_stage_2_moves_what_it_says_and_no_image_feature(
+    subject: Subject, tmp_path: Path, learned: bool, contrast: dict[str, Any]
+) -> None:
     """The frozen side, buffers included, and its image features stay bit for bit; queries change."""
     network = subject.load()
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=learned)
     run = TrainingRun.begin(network, settings, 2, 1, CPU)
-    loss = against_bank(network, tmp_path)
+    loss = against_bank(network, tmp_path, **contrast)
     frozen, state = copies(network.frozen_tensors()), copies(network.state_dict().items())
     parameters = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
     trained = {
@@ -177,15 +192,33 @@ def test_the_loss_under_autocast(first: Subject, tmp_path: Path, stage: int) -> 
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_a_resumed_run_goes_on_with_the_same_bits(subject: Subject, tmp_path: Path) -> None:
+@pytest.mark.parametrize("contrast", [{}, ALL_CONTRASTS], ids=["plain", "all"])
+def test_a_resumed_run_goes_on_with_the_same_bits(subject: Subject, tmp_path: Path, contrast: dict[str, Any]) -> None:
     """A network read from the file again restores weights and optimiser."""
     networks = [subject.load(), subject.load()]
     settings = stage2(lr=1e-2, tau=0.2, learn_tau=True)
     whole, resumed = (TrainingRun.begin(network, settings, 2, 1, CPU) for network in networks)
-    loss = against_bank(networks[0], tmp_path)
+    loss = against_bank(networks[0], tmp_path, **contrast)
     train(networks[0], whole, loss)
     torch.save(whole.state(), tmp_path / "state.pt")
     resumed.resume(torch.load(tmp_path / "state.pt", weights_only=True))
     train(networks[0], whole, loss)
-    train(networks[1], resumed, against_bank(networks[1], tmp_path))
+    train(networks[1], resumed, against_bank(networks[1], tmp_path, **contrast))
     assert moved(copies(networks[0].state_dict().items()), networks[1].state_dict().items()) == set()
+
+
+@pytest.mark.parametrize("negatives", [{}, {"bank_samples": 2}, {"negatives": "batch"}], ids=str)
+@pytest.mark.parametrize("name", CONTRASTS)
+def test_each_setting_changes_the_loss(subject: Subject, tmp_path: Path, name: str, negatives: dict[str, Any]) -> None:
+    """The loss and the gradients of the weights are finite and differ from those of InfoNCE."""
+    network = subject.load()
+    run = TrainingRun.begin(network, stage2(tau=0.2), 2, 1, CPU)
+    asking = [parameter for group in run.optimiser.param_groups for parameter in group["params"]]
+    found = []
+    for contrast in ({}, CONTRASTS[name]):
+        loss = against_bank(network, tmp_path, **negatives, **contrast)()
+        gradients = torch.autograd.grad(loss, asking, allow_unused=True)
+        found.append(torch.cat([loss.detach()[None], *(each.flatten() for each in gradients if each is not None)]))
+    assert bool(found[1].isfinite().all())
+    assert not torch.allclose(found[0][0], found[1][0], rtol=1e-4)
+    assert not torch.allclose(found[0][1:], found[1][1:], rtol=1e-4)

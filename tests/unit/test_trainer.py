@@ -267,6 +267,7 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
         {"epoch_steps": 5},
         {"ema": 0.9, "learn_tau": True},
         {"symmetric": 0.5, "swaps": 2},
+        {"hardness": 0.5, "false_negatives": {"quantile": 0.5}},
     ],
     ids=str,
 )
