@@ -53,12 +53,28 @@ class CircoSize(Settings):
     near_misses: NotNegative
 
 
+class EmojiSize(Settings):
+    """Size of the data set of emoji.
+
+    `image_size` is the side of the images in pixels, `val_share` the share of the images in val, and `things_share` the
+    share of the triplets that show neither persons nor hands.
+    """
+
+    seed: int
+    image_size: Annotated[int, Field(ge=16, le=512)]
+    val_share: Annotated[float, Field(gt=0, lt=1)]
+    things_share: Share
+    train_triplets: Positive
+    val_triplets: Positive
+
+
 class Draw(Settings):
-    """Sizes of the drawn data sets, by the name of the data set."""
+    """Sizes of the demo's data sets, by the name of the data set."""
 
     demo_fiq: FashionIQSize
     demo_cirr: CirrSize
     demo_circo: CircoSize
+    demo_emoji: EmojiSize
 
 
 class PoolSize(Settings):
@@ -85,8 +101,8 @@ class ImagesSettings(Settings):
     held_out_per_kind: Positive
 
 
-class Clip(Settings):
-    """Settings of the small CLIP."""
+class ClipTraining(Settings):
+    """Sizes of a small CLIP and the settings of its training."""
 
     seed: int
     steps: Positive
@@ -99,6 +115,11 @@ class Clip(Settings):
     text_layers: Positive
     context_length: Positive
     embed_dim: Positive
+
+
+class Clip(ClipTraining):
+    """Settings of the small CLIP of the drawn images."""
+
     measured_batch: Positive
     wanted_recall: float
 
@@ -150,8 +171,8 @@ class Blip2(RetrieverSettings):
     query_tokens: Positive
 
 
-class EncoderSettings(Settings):
-    """Settings of the small image encoder, which has Unicom's format."""
+class EncoderTraining(Settings):
+    """Sizes of a small image encoder in Unicom's format and the settings of its training."""
 
     seed: int
     steps: Positive
@@ -161,14 +182,28 @@ class EncoderSettings(Settings):
     width: Positive
     layers: Positive
     embed_dim: Positive
+
+
+class EncoderSettings(EncoderTraining):
+    """Settings of the small image encoder of the drawn images."""
+
     neighbours: Positive
     wanted_gain: float
+
+
+class EmojiModels(Settings):
+    """Settings of the small models that are trained on the train split of the emoji; `image_size` in pixels."""
+
+    image_size: Positive
+    clip: ClipTraining
+    encoder: EncoderTraining
 
 
 class DemoParams(Settings):
     """The content of `demo/params.yaml`."""
 
     drawn: tuple[Literal["demo_fiq", "demo_cirr", "demo_circo"], ...]
+    fetched: tuple[Literal["demo_emoji"], ...]
     draw: Draw
     draw_pool: DrawPool
     images: ImagesSettings
@@ -177,6 +212,7 @@ class DemoParams(Settings):
     blip: Blip
     blip2: Blip2
     encoder: EncoderSettings
+    emoji_models: EmojiModels
 
 
 def read_settings(path: Path = PARAMS_FILE) -> DemoParams:

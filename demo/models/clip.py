@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from open_clip import CLIP, SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from demo.draw.captions import free_caption
 from demo.draw.images import KINDS, held_out, read_images
 from demo.models.training import MAX_LOGIT_SCALE, augmented, contrastive_loss, mixed_batches, train
-from demo.settings import Clip, DemoParams, read_settings
+from demo.settings import Clip, ClipTraining, DemoParams, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, write_json
@@ -29,7 +29,7 @@ from spn4cir.weights import HEAD_WIDTH
 VOCABULARY = 49408
 
 
-def model_config(settings: Clip, image_size: int) -> dict[str, Any]:
+def model_config(settings: ClipTraining, image_size: int) -> dict[str, Any]:
     """Returns the architecture in open_clip's form: that of OpenAI's CLIP at smaller sizes."""
     return {
         "embed_dim": settings.embed_dim,
@@ -93,17 +93,34 @@ class SmallVocabulary:
 def train_clip(model: CLIP, images: Path, settings: Clip) -> float:
     """Trains contrastively; the kinds alternate by batch. Returns the last loss."""
     shown = list(read_images(images).values())
-    generator = torch.Generator().manual_seed(settings.seed)
     rng = random.Random(settings.seed)
     tokenizer = SimpleTokenizer(context_length=settings.context_length)
     sources = [mixed_batches(kind.things, settings.batch_size, rng) for kind in shown]
-    plan = [(step % len(shown), next(sources[step % len(shown)])) for step in range(settings.steps)]
-    texts = [tokenizer([free_caption(shown[kind].things[i], rng) for i in rows]) for kind, rows in plan]
-    vocabulary = SmallVocabulary(model, torch.cat(texts))
+    plan = [(shown[step % len(shown)], next(sources[step % len(shown)])) for step in range(settings.steps)]
+    texts = [tokenizer([free_caption(kind.things[i], rng) for i in rows]) for kind, rows in plan]
+    return train_towers(model, [(kind.pixels, rows) for kind, rows in plan], texts, settings)
+
+
+def train_towers(
+    model: CLIP,
+    batches: Sequence[tuple[UInt8[Tensor, "images 3 size size"], list[int]]],
+    texts: Sequence[Int[Tensor, "batch length"]],
+    settings: ClipTraining,
+) -> float:
+    """Trains both towers contrastively on given batches. Returns the last loss.
+
+    Args:
+        model: the CLIP.
+        batches: images and the rows of each batch in them, one for each step.
+        texts: tokens of the captions of each batch.
+        settings: seed of the augmentation, number of steps, learning rate.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    vocabulary = SmallVocabulary(model, torch.cat(list(texts)))
 
     def losses() -> Iterator[Tensor]:
-        for (kind, rows), tokens in zip(plan, texts, strict=True):
-            features = model.encode_image(augmented(shown[kind].pixels[rows], generator), normalize=True)
+        for (pixels, rows), tokens in zip(batches, texts, strict=True):
+            features = model.encode_image(augmented(pixels[rows], generator), normalize=True)
             words = model.encode_text(vocabulary.compact(tokens), normalize=True)
             scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
             yield contrastive_loss(scale * features @ words.T, same_texts(tokens))

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from demo.draw.images import KINDS, held_out, label_rows, read_images
 from demo.models.training import FEATURE_SCALE, AttributeHeads, augmented, batches, train
-from demo.settings import DemoParams, EncoderSettings, ImagesSettings, read_settings
+from demo.settings import DemoParams, EncoderSettings, EncoderTraining, ImagesSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, write_json
@@ -27,7 +27,7 @@ from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
 from spn4cir.weights import HEAD_WIDTH
 
 
-def encoder_sizes(settings: EncoderSettings, image_size: int) -> UnicomSizes:
+def encoder_sizes(settings: EncoderTraining, image_size: int) -> UnicomSizes:
     """Returns the sizes of the network: a smaller Unicom."""
     return UnicomSizes(
         image_size=image_size,
@@ -64,6 +64,12 @@ def train_encoder(model: Unicom, images: Path, settings: EncoderSettings) -> flo
 def published_state(model: Unicom) -> dict[str, Tensor]:
     """Returns the state dict in half precision, as published files have it."""
     return {n: t.half() if t.is_floating_point() else t.clone() for n, t in model.state_dict().items()}
+
+
+def save_encoder(model: Unicom, path: Path) -> None:
+    """Writes the file in the published form."""
+    with path.open("wb") as stream:  # torch.save(path) would write the name, which may contain a process id
+        torch.save(published_state(model), stream)
 
 
 @torch.no_grad()
@@ -105,8 +111,7 @@ def make_encoder(settings: DemoParams, images: Path, outs: Sequence[Path], metri
     model = Unicom(encoder_sizes(settings.encoder, settings.images.image_size))
     train_encoder(model, images, settings.encoder)
     with atomic_file(outs[0]) as temporary:
-        with temporary.open("wb") as stream:  # torch.save(path) would write the name, which contains a process id
-            torch.save(published_state(model), stream)
+        save_encoder(model, temporary)
         measured = measure_encoder(temporary, settings.images, settings.encoder.neighbours)
     wanted = {name: settings.encoder.wanted_gain for name in measured if name.endswith("_gain")}
     write_json(metrics, judged("encoder", measured, wanted), indent=2)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from demo.draw.attributes import Garment, Scene, changed, draw_thing, vary
 from demo.draw.cirr import GROUP_SIZE
-from demo.draw.dataset import plan_dataset, write_dataset
+from demo.draw.dataset import DRAWN, plan_dataset, write_dataset
 from demo.draw.render import render
-from demo.settings import CircoSize, CirrSize, Draw, FashionIQSize, read_settings
+from demo.settings import CircoSize, CirrSize, FashionIQSize, read_settings
 from spn4cir.datasets.circo import Circo
 
 FASHIONIQ = FashionIQSize(
@@ -38,15 +38,15 @@ CIRR = CirrSize(
     test1_triplets=4,
 )
 CIRCO = CircoSize(seed=1, val_queries=8, test_queries=3, most_targets=3, near_misses=2)
-TINY = Draw(demo_fiq=FASHIONIQ, demo_cirr=CIRR, demo_circo=CIRCO)
 DEFAULT = read_settings(Path(__file__).parents[2] / "demo" / "params.yaml").draw
+TINY = DEFAULT.model_copy(update={"demo_fiq": FASHIONIQ, "demo_cirr": CIRR, "demo_circo": CIRCO})
 CATEGORIES = Garment.VALUES["category"]
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp("raw")
-    for name in Draw.model_fields:
+    for name in DRAWN:
         write_dataset(plan_dataset(name, TINY), root / name, processes=1)
     return root
 

@@ -8,6 +8,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "demo" / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "demo" / "params.yaml")
+# The matrix of the stages that make a data set of fetched images.
+FETCHED = {"dataset": "${fetched}"}
 
 
 def paths(stage, key):
@@ -37,6 +39,17 @@ def test_every_out_leads_to_a_root_stage():
     needed |= {path for stage in STAGES.values() for path in paths(stage, "deps")}
     assert PARAMS["drawn"] == ["demo_fiq", "demo_cirr"]
     assert all(any(dep.startswith(f"{out}/") for dep in needed) for out in paths(STAGES["code"], "outs"))
-    for stage in (content for name, content in STAGES.items() if name != "code"):
-        for out in paths(stage, "outs"):
+    for stage in (content for content in STAGES.values() if content.get("matrix") != FETCHED):
+        for out in paths(stage, "outs") - paths(STAGES["code"], "outs"):
             assert {out.replace("${item.dataset}", name) for name in ("demo_fiq", "demo_cirr")} <= needed
+
+
+def test_the_default_run_fetches_nothing():
+    """So `make demo` needs neither npm nor a network, and no stage waits for a data set that is not there."""
+    run = YAML(typ="safe").load(ROOT / "params.yaml")["run"]
+    assert PARAMS["fetched"] == []
+    assert "demo_emoji" not in run["datasets"]
+    fetching = {name for name, stage in STAGES.items() if stage.get("matrix") == FETCHED}
+    assert fetching == {"emoji", "emoji_models"}
+    for name in STAGES.keys() - fetching:
+        assert not any("demo_emoji" in path for path in paths(STAGES[name], "deps") | paths(STAGES[name], "outs"))

@@ -18,6 +18,7 @@ from stages.fingerprint import Sources
 
 ROOT = Path(__file__).parents[2]
 DRAWN = ["demo_fiq", "demo_cirr", "demo_circo"]
+FETCHED = ["demo_emoji"]
 
 
 @cache
@@ -107,7 +108,7 @@ def lookup(values: Any, key: str) -> bool:
 def items(content: Any, params: Any) -> Iterator[dict[str, str]]:
     """Returns the items of a stage's matrix, also for data sets that no default run names."""
     matrix = content.get("matrix", {})
-    known = {**{f"run.{name}": values for name, values in params["run"].items()}, "drawn": DRAWN}
+    known = {**{f"run.{name}": values for name, values in params["run"].items()}, "drawn": DRAWN, "fetched": FETCHED}
     lists = {
         name: values if isinstance(values, list) else known[values.strip("${}")] for name, values in matrix.items()
     }
