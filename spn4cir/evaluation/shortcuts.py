@@ -12,8 +12,6 @@ from statistics import mean, pstdev
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from spn4cir.composers.encoding import EncodedGallery, report_long_texts
 from spn4cir.composers.protocol import Composer
@@ -24,6 +22,7 @@ from spn4cir.errors import InputError
 from spn4cir.evaluation.evaluate import Evaluation, RankedSplit, compose_queries, measured, rank_queries
 from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, summarise
 from spn4cir.evaluation.ranking import Ranking
+from spn4cir.evaluation.text_alone import without_reference
 from spn4cir.files import read_json
 from spn4cir.types import EvaluationSplit
 
@@ -86,8 +85,8 @@ def measure_shortcuts(
     """Scores the queries without their text, without their reference, and with other texts; encodes no image again.
 
     The reference alone is a query composed with the empty text. The text alone is a query composed with reference
-    features of zeros, "no information about the image": for composition by addition this is exactly the normalised
-    text feature. The evaluation protocol, including the removal of references, is unchanged.
+    features of zeros, "no information about the image"; see `without_reference`. The evaluation protocol, including the
+    removal of references, is unchanged.
 
     Args:
         composer: the network, on `device`.
@@ -111,7 +110,7 @@ def measure_shortcuts(
             for ranked, own in zip(evaluation.splits, texts, strict=True)
         ]
 
-    by_text = rank(said, _without_images(images))
+    by_text = rank(said, replace(images, reference=without_reference(images.reference)))
     counts = tuple(
         count_above(composer, ranked, own, images, nearest, settings, device)
         for ranked, own in zip(evaluation.splits, by_text, strict=True)
@@ -140,12 +139,6 @@ def _rank_split(
     triplets = ranked.split.triplets
     queries = compose_queries(composer, triplets, texts, images, settings.batch_size, device)
     return rank_queries(composer, queries, triplets, ranked.names, images, settings, device)
-
-
-def _without_images(images: EncodedGallery) -> EncodedGallery:
-    """Replaces the reference features by zeros, which take no memory."""
-    zeros: Float[Tensor, "kept ..."] = torch.zeros((), dtype=images.reference.dtype).expand_as(images.reference)
-    return replace(images, reference=zeros)
 
 
 def _scores(layout: Benchmark, evaluation: Evaluation, rankings: Sequence[Ranking]) -> Scores:
