@@ -11,8 +11,8 @@ from spn4cir.training.trainer import History
 from stages import published
 from stages.base_model import ModelSource, base_model, model_source, tokenizer_options
 from stages.common import DATA, Job, run
-from stages.inputs import data_hash, unique_images
-from stages.training import training_setup, training_triplets
+from stages.inputs import data_hash, training_triplets, unique_images
+from stages.training import training_setup
 from stages.work import clear_work
 
 

@@ -15,7 +15,7 @@ from stages.fingerprint import Sources
 
 # The family whose modules a stage of all families runs; empty: none.
 OF_DATASET = {"dedup": "", "caption": "", "match": "", "baselines": "clip"}
-OF_PAIR = ("triplets", "checkpoint", "bank", "train", "validate", "report")
+OF_PAIR = ("triplets", "checkpoint", "bank", "filter", "train", "validate", "report")
 _ROOT = Path(__file__).parents[1]
 
 

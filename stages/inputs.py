@@ -1,11 +1,13 @@
-"""Inputs of the stages that train and score: unique images and queries, annotated or from the listing."""
+"""Inputs of the stages that train and score: unique images, triplets and queries, annotated or from the listing."""
+
+from pathlib import Path
 
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.protocol import Layout
 from spn4cir.files import file_hash, value_hash
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.listing import read_listing, read_queries
-from spn4cir.types import UniqueImages
+from spn4cir.types import Triplet, UniqueImages
 from stages.common import Job
 from stages.work import listing_hash
 
@@ -27,3 +29,25 @@ def unique_images(job: Job, which: str) -> UniqueImages:
     if which == "generated":
         return read_listing(job.listing_file).unique
     return read_optimized_images(job.dedup_file, job.layout().image_path)
+
+
+def training_triplets(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
+    """The triplets that a stage trains on.
+
+    Args:
+        job: data set and family.
+        which: `annotated`, `generated` or `both`.
+        images: the unique images that the triplets name, as `unique_images` takes them. If `generated`, the triplets
+            are those of the listing.
+    """
+    if images == "generated":
+        return read_listing(job.listing_file).triplets
+    layout = job.layout()
+    return positives(layout, job.place("triplets") / layout.names.triplets_name(job.family), which)
+
+
+def positives(layout: Layout, generated: Path, which: str) -> tuple[Triplet, ...]:
+    """The training triplets of a layout: `annotated`, `generated` (read from a file), or `both`."""
+    annotated = layout.training_triplets() if which != "generated" else ()
+    written = layout.read_generated(generated) if which != "annotated" else ()
+    return (*annotated, *written)

@@ -3,12 +3,13 @@
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family
 from spn4cir.files import file_hash, tree_hash
+from spn4cir.positives.filter_table import filter_generated
 from spn4cir.training.bank import open_bank
 from spn4cir.training.figures import write_figures
 from spn4cir.training.stage2 import train_stage2
 from stages.common import Job, run
-from stages.inputs import data_hash, unique_images
-from stages.training import training_setup, training_triplets
+from stages.inputs import data_hash, training_triplets, unique_images
+from stages.training import training_setup
 
 
 def main(job: Job) -> None:
@@ -19,9 +20,9 @@ def main(job: Job) -> None:
     unique = unique_images(job, bank_settings.images)
     inputs = {
         "weights": file_hash(job.stage1_file),
-        "inputs": [tree_hash(job.place("bank")), tree_hash(job.place("triplets")), data_hash(job)],
+        "inputs": [*(tree_hash(job.place(stage)) for stage in ("bank", "triplets", "filter")), data_hash(job)],
     }
-    triplets = training_triplets(job, settings.positives, bank_settings.images)
+    triplets = filter_generated(training_triplets(job, settings.positives, bank_settings.images), job.place("filter"))
     setup = training_setup(job, "train", settings, inputs, triplets)
     bank = open_bank(job.place("bank"), composer, unique, bank_settings)
     history = train_stage2(composer, bank, settings, setup, job.place("train"))

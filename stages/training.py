@@ -1,13 +1,10 @@
 """Inputs of both training stages: triplets, validation, and the folder of an unfinished run."""
 
-from pathlib import Path
 from typing import Any
 
 from spn4cir.config.params import of_family
 from spn4cir.config.training import CheckpointSettings, Train
-from spn4cir.datasets.protocol import Layout
 from spn4cir.device import choose_device
-from spn4cir.positives.listing import read_listing
 from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.types import Triplet
@@ -56,25 +53,3 @@ def training_setup(
         device,
         Figures(work / "live").update,
     )
-
-
-def training_triplets(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
-    """The triplets that a stage trains on.
-
-    Args:
-        job: data set and family.
-        which: `annotated`, `generated` or `both`.
-        images: the unique images that the triplets name, as `unique_images` takes them. If `generated`, the triplets
-            are those of the listing.
-    """
-    if images == "generated":
-        return read_listing(job.listing_file).triplets
-    layout = job.layout()
-    return positives(layout, job.place("triplets") / layout.names.triplets_name(job.family), which)
-
-
-def positives(layout: Layout, generated: Path, which: str) -> tuple[Triplet, ...]:
-    """The training triplets of a layout: `annotated`, `generated` (read from a file), or `both`."""
-    annotated = layout.training_triplets() if which != "generated" else ()
-    written = layout.read_generated(generated) if which != "annotated" else ()
-    return (*annotated, *written)

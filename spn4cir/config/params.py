@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from spn4cir.config.base import Positive, Settings
-from spn4cir.config.positives import Caption, Dedup, Match, Triplets
+from spn4cir.config.positives import Caption, Dedup, Filter, Match, Triplets
 from spn4cir.config.training import BankSettings, CheckpointSettings, Train
 from spn4cir.errors import InputError
 
@@ -221,6 +221,7 @@ class Params(Settings):
     triplets: dict[str, dict[str, Triplets]]
     checkpoint: dict[str, dict[str, CheckpointSettings]]
     bank: dict[str, dict[str, BankSettings]]
+    filter: dict[str, dict[str, Filter]]
     train: dict[str, dict[str, Train]]
     validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
     shortcuts: dict[str, Shortcuts]

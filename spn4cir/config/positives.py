@@ -1,4 +1,4 @@
-"""The settings of the stages dedup, caption, match and triplets, which make positives."""
+"""The settings of the stages dedup, caption, match, triplets and filter, which make positives."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -93,3 +93,19 @@ class Triplets(FromHub):
     templates: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)]
     sample: Positive | None
     max_tokens: Positive
+
+
+class Filter(Settings):
+    """Settings of the filter of generated triplets; null switches a condition off.
+
+    A text is kept if stage 1 finds its target among the first `target_within` images, and if the text without the
+    reference does not find it among the first `text_within`.
+    """
+
+    target_within: Positive | None
+    text_within: Positive | None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether one of the conditions is set."""
+        return self.target_within is not None or self.text_within is not None

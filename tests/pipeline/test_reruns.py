@@ -12,12 +12,14 @@ from tests.pipeline.conftest import Project
 
 CODE = ("code", "demo/dvc.yaml:code")
 FIQ = {f"{stage}@demo_fiq" for stage in ("dedup", "caption", "match", "baselines")} | {
-    f"{stage}@demo_fiq-clip" for stage in ("triplets", "checkpoint", "bank", "train", "validate", "report")
+    f"{stage}@demo_fiq-clip" for stage in ("triplets", "checkpoint", "bank", "filter", "train", "validate", "report")
 }
 BASELINES = {"baselines@demo_fiq", "baselines@demo_cirr"}
-# checkpoint and train keep the epoch with the best ranks.
+# checkpoint and train keep the epoch with the best ranks; filter ranks the targets of generated triplets.
 RANKED = BASELINES | {
-    f"{stage}@{dataset}-clip" for stage in ("checkpoint", "train", "validate") for dataset in ("demo_fiq", "demo_cirr")
+    f"{stage}@{dataset}-clip"
+    for stage in ("checkpoint", "filter", "train", "validate")
+    for dataset in ("demo_fiq", "demo_cirr")
 }
 
 
@@ -113,7 +115,10 @@ def test_a_new_family_and_a_new_layout_rerun_nothing(edited: Project) -> None:
 
 
 def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
-    """`tau` of one pair reruns its training, and the report, which shows the settings; `machine` reruns nothing."""
+    """`tau` of one pair reruns its training, and the report, which shows the settings; `machine` reruns nothing.
+
+    `dvc status` names the stages that read a value; those after them follow when they write something else.
+    """
 
     def tau(params: dict) -> None:
         params["train"]["demo_cirr"]["clip"]["tau"] = 0.5
@@ -123,8 +128,17 @@ def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
 
     edited.edit("params.yaml", machine)
     assert refresh(edited) == {}
+
+    def condition(params: dict) -> None:
+        params["filter"]["demo_fiq"]["clip"]["target_within"] = 50
+
     edited.edit("params.yaml", tau)
     assert refresh(edited).keys() == {"train@demo_cirr-clip", "report@demo_cirr-clip"}
+    edited.edit("params.yaml", condition)
+    assert refresh(edited).keys() == {
+        *("train@demo_cirr-clip", "report@demo_cirr-clip"),
+        *("filter@demo_fiq-clip", "report@demo_fiq-clip"),
+    }
 
 
 def test_a_comment_keeps_unfinished_work(project: Project) -> None:

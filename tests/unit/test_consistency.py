@@ -20,6 +20,7 @@ SECTIONS = (
     "triplets",
     "checkpoint",
     "bank",
+    "filter",
     "train",
     "validate",
     "shortcuts",
@@ -38,6 +39,11 @@ def edited(change: Edit) -> str:
 
 def entry(section: str, dataset: str, family: str, **values: Any) -> Edit:
     return lambda content: content[section][dataset][family].update(values)
+
+
+def filtered_without_generated(content: dict[str, Any]) -> None:
+    without_generated(content)
+    content["filter"]["demo_fiq"]["clip"].update(text_within=5)
 
 
 def run(**lists: Any) -> Edit:
@@ -131,6 +137,10 @@ def window(value: Any) -> Edit:
         (
             entry("triplets", "fiq", "zs", source="none"),
             r"triplets\.fiq\.zs\.source: none generates no triplets, which checkpoint\.fiq\.zs\.positives needs",
+        ),
+        (
+            filtered_without_generated,
+            r"filter\.demo_fiq\.clip: triplets\.demo_fiq\.clip\.source: none generates no triplets to filter; set",
         ),
         (
             model("demo_fiq", "captioner"),

@@ -150,3 +150,21 @@ def test_the_params_that_a_stage_reads_are_declared(file: str, content: Any) -> 
     declared = {key.split(".")[0] for key in content.get("params", [])} - {DEFAULTS}
     (module,) = modules(content)
     assert declared == sections_read(module) - {"machine"}
+
+
+def after(stage: str, content: dict[str, Any]) -> set[str]:
+    """The stages that depend on what a stage writes, directly or through others."""
+    outs = [name for key in ("outs", "metrics", "plots") for name in names(content[stage], key)]
+    deps = {name: names(other, "deps") for name, other in content.items()}
+    # A benchmark names the data set of its weights by another key of the matrix.
+    shown = {name: [dep.replace("item.benchmark.weights", "item.dataset") for dep in own] for name, own in deps.items()}
+    found = {name for name, own in shown.items() if any(f"{dep}/".startswith(f"{out}/") for dep in own for out in outs)}
+    return found.union(*(after(name, content) for name in found))
+
+
+def test_a_changed_filter_reruns_the_filter_and_what_comes_after_it() -> None:
+    """No network of an earlier stage, and no bank."""
+    content = load(ROOT / "dvc.yaml")["stages"]
+    readers = {name for name, stage in content.items() if any("filter." in key for key in stage.get("params", []))}
+    assert readers == {"filter", "report"}
+    assert after("filter", content) == {"train", "validate", "report", "submit", "benchmark"}

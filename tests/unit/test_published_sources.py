@@ -17,8 +17,7 @@ from spn4cir.config.load import load_params
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.training.batches import triplet_rows
 from stages.common import Job, run
-from stages.inputs import unique_images
-from stages.training import training_triplets
+from stages.inputs import training_triplets, unique_images
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.hub_server import REPOSITORY, Hub, point_at, serve
 from tests.helpers.layouts import write, write_cirr

@@ -30,7 +30,7 @@ from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
 from spn4cir.training.trainer import Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
-from stages.training import positives
+from stages.inputs import positives
 from tests.conftest import CPU, StubComposer, optimisation, stage2
 from tests.helpers.banks import stored_bank
 from tests.helpers.checkpoints import write_checkpoint

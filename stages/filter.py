@@ -1,0 +1,56 @@
+"""filter: decides which texts of the generated triplets stage 2 uses, by their ranks under the stage-1 network."""
+
+from spn4cir.config.params import of_family
+from spn4cir.config.positives import Filter
+from spn4cir.errors import InputError
+from spn4cir.positives.filter_table import FilteredText, count, judge_texts, write_filter
+from stages.common import Job, run
+from stages.inputs import training_triplets, unique_images
+
+
+def main(job: Job) -> None:
+    """Writes `data/filter/<dataset>/<family>/`; without a condition, no network runs and only a marker is written.
+
+    An interrupted run is repeated from its beginning: it composes each text twice and trains nothing, which takes less
+    time than an epoch of stage 2.
+    """
+    settings = of_family(job.params.filter, job.dataset, job.family, "filter")
+    if not settings.enabled:
+        write_filter(job.place("filter"), settings)
+        print("filter: off, stage 2 uses all generated triplets")
+        return
+    texts = _judged(job, settings)
+    found = count(texts)
+    said = (
+        f"{found['kept']:,} of {found['triplets']:,} generated triplets are kept ({found['kept_texts']:,} of "
+        f"{found['texts']:,} texts); {found['wrong']:,} are wrong, {found['shortcut']:,} are shortcuts"
+    )
+    if not found["kept"]:
+        key = f"filter.{job.dataset}.{job.family}"
+        raise InputError(f"filter: {said}; raise {key}.target_within, lower {key}.text_within, or set them to null")
+    write_filter(job.place("filter"), settings, texts)
+    print(f"filter: {said}")
+
+
+def _judged(job: Job, settings: Filter) -> tuple[FilteredText, ...]:
+    from spn4cir.checkpoints.published import load_composer
+    from spn4cir.device import choose_device
+    from spn4cir.training.bank import open_bank
+    from spn4cir.training.text_ranks import rank_texts
+
+    bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
+    triplets = training_triplets(job, "generated", bank_settings.images)
+    if not triplets:
+        raise InputError(
+            f"filter: there are no generated triplets; set filter.{job.dataset}.{job.family}.target_within and "
+            "text_within to null"
+        )
+    device = choose_device(job.params.machine.device)
+    composer = load_composer(job.stage1_file, job.family).to(device)
+    bank = open_bank(job.place("bank"), composer, unique_images(job, bank_settings.images), bank_settings)
+    ranks = rank_texts(composer, bank, triplets, bank_settings.batch_size, job.params.machine.workers, device)
+    return judge_texts(triplets, zip(*((each + 1).tolist() for each in ranks), strict=True), settings)
+
+
+if __name__ == "__main__":
+    run(main)
