@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import read_json
 from spn4cir.positives.caption_files import read_captions
 from spn4cir.positives.dedup import read_optimized_images
+from spn4cir.positives.filter_table import read_filter
 from spn4cir.positives.listing import read_listing
 from spn4cir.positives.rank_samples import read_samples
 from spn4cir.report.image_lookup import images_of_layout
@@ -47,6 +48,7 @@ def collect(job: Job) -> RunResults:
         queries=tuple(pair_queries(stages.a, stages.b)),
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
         triplets=triplets,
+        filtered=read_filter(job.place("filter")),
         captions=_captions(job),
         unique=read_optimized_images(job.dedup_file, layout.image_path),
         samples=read_samples(job.shared("match") / "ranks.json"),
@@ -73,6 +75,7 @@ def _inputs(job: Job) -> dict[str, Path]:
         "bank, targets": job.place("bank") / "target.npy",
         "unique images": job.dedup_file,
         "generated triplets": job.place("triplets"),
+        "filter of generated triplets": job.place("filter"),
         "scored queries": job.place("validate") / "queries.parquet",
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from spn4cir.comparison.compare import Comparison
 from spn4cir.config.params import Report
 from spn4cir.errors import InputError
+from spn4cir.positives.filter_table import SHORTCUT, WRONG
 from spn4cir.positives.rank_samples import strips
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, examples, spread_out
 from spn4cir.report.compared_queries import ComparedQuery, PageImage, QueryImages
@@ -110,15 +111,33 @@ def sheets(run: RunResults, settings: Report, images: QueryImages) -> dict[str, 
 
 def triplet_rows(run: RunResults, settings: Report, thumbnails: Thumbnails) -> list[dict[str, Any]]:
     """Returns evenly spaced generated triplets: both images with their captions, and the texts."""
-    rows = []
-    for triplet in spread_out(run.triplets, settings.triplets):
-        names = (triplet.reference_name, str(triplet.target_name))
-        images = [
-            PageImage(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
-            for what, name in zip(("reference", "target"), names, strict=True)
+    return [
+        _triplet_row(run, (triplet.reference_name, str(triplet.target_name)), triplet.captions, thumbnails)
+        for triplet in spread_out(run.triplets, settings.triplets)
+    ]
+
+
+def _triplet_row(
+    run: RunResults, names: tuple[str, str], texts: Sequence[Any], thumbnails: Thumbnails
+) -> dict[str, Any]:
+    images = [
+        PageImage(thumbnails.add(run.triplet_path(name)), f"{what}: {name}", run.captions.get(name, "no caption"))
+        for what, name in zip(("reference", "target"), names, strict=True)
+    ]
+    return {"images": images, "names": names, "texts": texts}
+
+
+def removed_triplets(run: RunResults, settings: Report, thumbnails: Thumbnails) -> dict[str, list[dict[str, Any]]]:
+    """Returns, for each reason, evenly spaced triplets that the filter removed, with the ranks of their targets."""
+    if run.filtered is None:
+        return {}
+    return {
+        reason: [
+            _triplet_row(run, (texts[0].reference, texts[0].target), texts, thumbnails)
+            for texts in spread_out(run.filtered.removed(reason), settings.examples)
         ]
-        rows.append({"images": images, "names": names, "texts": triplet.captions})
-    return rows
+        for reason in (WRONG, SHORTCUT)
+    }
 
 
 def duplicate_strips(run: RunResults, settings: Report, thumbnails: Thumbnails) -> tuple[list[Strip], int]:

@@ -80,6 +80,7 @@ def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: Q
         "shares": _shares(run),
         "sheets": content.sheets(run, settings, images),
         "triplets": content.triplet_rows(run, settings, thumbnails),
+        "removed": content.removed_triplets(run, settings, thumbnails),
         "duplicates": duplicates,
         "duplicate_groups": groups,
         "windows": content.window_strips(run, thumbnails),

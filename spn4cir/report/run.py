@@ -8,6 +8,7 @@ from typing import Any
 from spn4cir.comparison.compare import ComparedRuns
 from spn4cir.comparison.paper import PaperComparison
 from spn4cir.comparison.query_pairs import QueryPair
+from spn4cir.positives.filter_table import FilteredTriplets
 from spn4cir.positives.partners import Window
 from spn4cir.positives.rank_samples import RankSamples
 from spn4cir.report.image_lookup import Lookup
@@ -32,6 +33,7 @@ class RunResults:
         queries: all scored queries with the answers of stage 1 and stage 2.
         curves: folders of training curves, by the name of the training.
         triplets: the generated triplets.
+        filtered: which of them stage 2 uses; None if the filter is off.
         captions: captions by image name.
         unique: the unique training images.
         samples: sampled images at similarity ranks.
@@ -53,6 +55,7 @@ class RunResults:
     queries: tuple[QueryPair, ...]
     curves: Mapping[str, Path]
     triplets: tuple[Triplet, ...]
+    filtered: FilteredTriplets | None
     captions: Mapping[str, str]
     unique: UniqueImages
     samples: RankSamples

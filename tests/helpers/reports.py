@@ -44,6 +44,7 @@ def write_run(root: Path) -> None:
         write_weights(data / stage / "demo_fiq/clip", weights)
     write(data / "checkpoint/demo_fiq/clip/source.json", {"source": "train"})
     write(data / "bank/demo_fiq/clip/manifest.json", {"images": 36})
+    write(data / "filter/demo_fiq/clip/counts.json", {"target_within": None, "text_within": None})
     (data / "bank/demo_fiq/clip/target.npy").write_bytes(b"rows")
     _write_outcomes(root)
 

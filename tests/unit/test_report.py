@@ -12,7 +12,9 @@ from spn4cir.comparison.paper import PaperComparison, PaperFigure
 from spn4cir.comparison.query_pairs import Answer, QueryPair
 from spn4cir.config.load import load_params
 from spn4cir.config.params import Report
+from spn4cir.config.positives import Filter
 from spn4cir.errors import InputError
+from spn4cir.positives.filter_table import judge_texts, read_filter, write_filter
 from spn4cir.positives.listing import write_listing
 from spn4cir.report import page
 from spn4cir.report.breakdown import FAILURE, HIT, NEAR_MISS, by_category, by_group, by_length, examples, rank_bins
@@ -184,6 +186,27 @@ def test_a_run_of_another_kind(run: RunResults, settings: Report, written: Path,
     )
     assert [part for part in expected if part not in text] == []
     assert [part for part in expected if part in usual] == []
+
+
+def test_what_the_filter_removed_is_shown(run: RunResults, settings: Report, written: Path, tmp_path: Path) -> None:
+    """Of 20 triplets one text each: ten are wrong, nine are shortcuts and one is kept. Eight of a kind are shown."""
+    conditions = Filter(target_within=50, text_within=5)
+    ranks = [*((60, 70 + number) for number in range(10)), *((3, 5) for _ in range(9)), (50, 6)]
+    write_filter(tmp_path / "filter", conditions, judge_texts(run.triplets, ranks, conditions))
+    text = render(replace(run, filtered=read_filter(tmp_path / "filter")), settings)
+    found = [
+        "The filter keeps 1 of 20 triplets and 1 of 20 texts for stage 2.",
+        "does not find its target among the first 50 images; 10 triplets are removed as wrong.",
+        "the text alone finds the target among the first 5 images; 9 triplets are removed as shortcuts.",
+        "Removed triplets: wrong; 8 of 10, at even distances",
+        "Removed triplets: shortcut; 8 of 9, at even distances",
+        '<td class="text">text 0 of dress-train-1</td><td class="number">60</td><td class="number">70</td>',
+    ]
+    assert [part for part in found if part not in text] == []
+    assert 'id="filter"' not in written.read_text(encoding="utf-8"), "it is off"
+    for reason in ("wrong", "shortcut"):
+        table = text[text.index(f'id="removed-{reason}"') :].split("</table>")[0]
+        assert (table.count("<tbody>"), table.count("<img")) == (8, 16)
 
 
 def test_inputs_are_hashed_by_content(job: Job, run: RunResults, project: Path) -> None:
