@@ -532,7 +532,7 @@ STAGES = [
     ("dedup",),
     ("caption",),
     ("match",),
-    *((name, "clip") for name in ("triplets", "checkpoint", "bank", "train", "validate", "submit")),
+    *((name, "clip") for name in ("triplets", "checkpoint", "bank", "filter", "train", "validate", "submit")),
 ]
 
 
@@ -557,6 +557,8 @@ def test_a_stage_of_an_unknown_family(project, monkeypatch, capsys, name):
 def test_a_stage_without_what_it_reads(project, monkeypatch, capsys, name):
     if name == ("dedup",):
         (project / "data" / "raw" / "demo_cirr").unlink()
+    params = project / "params.yaml"  # the filter reads nothing if it is off
+    params.write_text(params.read_text().replace("all: {target_within: null", "all: {target_within: 5"))
     line = stage(monkeypatch, capsys, name[0], "demo_cirr", *name[1:])
     assert re.match(r"error: data/\S+: (n|N)o such (file|folder|checkpoint|model file)", line)
 
