@@ -150,7 +150,9 @@ def write_filter(folder: Path, settings: Filter, texts: Sequence[FilteredText] =
 
 def read_filter(folder: Path) -> FilteredTriplets | None:
     """Reads the folder of a filter; None if the filter is off. Raises InputError if a file is absent or damaged."""
-    counts: dict[str, Any] = read_json(folder / _COUNTS)
+    counts: Any = read_json(folder / _COUNTS)
+    if not isinstance(counts, dict) or not counts.keys() >= Filter.model_fields.keys():
+        raise InputError(f"{folder / _COUNTS}: is not a file of the filter's counts; run the filter stage again")
     if "triplets" not in counts:
         return None
     path = folder / _TEXTS

@@ -119,3 +119,9 @@ def test_a_filter_of_other_triplets_or_a_damaged_file_is_refused(tmp_path: Path)
     (folder / "texts.parquet").unlink()
     with pytest.raises(InputError, match=r"texts\.parquet: is not a table of filtered triplets"):
         filter_generated(GENERATED, folder)
+    (folder / "counts.json").write_text("[]")
+    with pytest.raises(InputError, match=r"counts\.json: is not a file of the filter's counts"):
+        filter_generated(GENERATED, folder)
+    (folder / "counts.json").unlink()
+    with pytest.raises(InputError, match=r"counts\.json: no such file"):
+        filter_generated(GENERATED, folder)
