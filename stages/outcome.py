@@ -24,6 +24,13 @@ def write_tables(job: Job, layout: Benchmark, settings: Validate, found: Validat
     write_json(folder / "scored.json", {"date": datetime.now(UTC).date().isoformat()})
 
 
+def write_adjusted(layout: Benchmark, found: Validated, folder: Path) -> None:
+    """Writes a table of queries for each adjustment, e.g. `hubness.parquet`; the folder is empty if there is none."""
+    folder.mkdir()
+    for name, evaluation in found.adjusted.items():
+        write_queries(layout, evaluation.splits, folder / f"{name}.parquet")
+
+
 def write_metrics(
     job: Job, stage: str, layout: Benchmark, settings: Validate, composer: Composer, found: Validated
 ) -> None:
@@ -35,4 +42,5 @@ def write_metrics(
     content |= {"stage1": found.before.scores} | queries_entry(job.place(stage) / "queries.parquet", metrics)
     if found.shortcuts is not None:
         content["shortcuts"] = found.shortcuts.scores
+    content |= {name: evaluation.scores for name, evaluation in found.adjusted.items()}
     write_json(metrics, content, indent=2)

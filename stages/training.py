@@ -36,7 +36,7 @@ def training_setup(
         {
             **inputs,
             "settings": settings.model_dump(),
-            "validate": protocol.model_dump(),
+            "validate": protocol.plain,
             "seed": job.params.seed,
             "code": code_hash(job, stage),
             "device": device.type,

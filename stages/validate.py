@@ -8,15 +8,17 @@ from spn4cir.device import choose_device
 from spn4cir.evaluation.shortcuts import Probe, probe_of
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import atomic_folder
+from stages.adjustments import adjustments
 from stages.common import Job, run
 from stages.inputs import scored_layout
-from stages.outcome import write_metrics, write_tables
+from stages.outcome import write_adjusted, write_metrics, write_tables
 
 
 def main(job: Job) -> None:
     """Writes `metrics/<dataset>/<family>.json` and `data/validate/<dataset>/<family>/`."""
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
     layout = scored_layout(job)
+    device = choose_device(job.params.machine.device)
     composer = load_composer(job.place("train") / "best.pt", job.family)
     found = validate_both(
         composer,
@@ -24,11 +26,13 @@ def main(job: Job) -> None:
         layout,
         settings,
         job.params.machine.workers,
-        choose_device(job.params.machine.device),
+        device,
         _probe(job, layout.root),
+        adjustments=adjustments(job, settings, composer, device),
     )
     with atomic_folder(job.place("validate")) as folder:
         write_tables(job, layout, settings, found, folder)
+        write_adjusted(layout, found, folder / "adjusted")
     write_metrics(job, "validate", layout, settings, composer, found)
 
 

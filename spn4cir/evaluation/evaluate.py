@@ -15,7 +15,7 @@ from spn4cir.datasets.texts import evaluation_text
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.evaluation.metrics import map_at_k, recall_of_ranks
-from spn4cir.evaluation.ranking import Ranking, rank_gallery
+from spn4cir.evaluation.ranking import Adjust, Ranking, rank_gallery
 from spn4cir.progress import progress
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
@@ -147,6 +147,7 @@ def rank_queries(
     settings: ScoringSettings,
     device: torch.device,
     within_subsets: bool = False,
+    adjust: Adjust | None = None,
 ) -> Ranking:
     """Ranks queries over a gallery.
 
@@ -159,6 +160,7 @@ def rank_queries(
         settings: decides whether the reference is removed from the ranking.
         device: where the scores are computed.
         within_subsets: whether the candidates of a query are only its subset.
+        adjust: changes the scores before they are ranked; see `rank_gallery`.
     """
     column = {name: position for position, name in enumerate(names)}
     reference = torch.tensor([column.get(triplet.reference_name, -1) for triplet in triplets])
@@ -177,6 +179,7 @@ def rank_queries(
             top=TOP + 1,
             other_index=others if others.shape[1] else None,
             within_subsets=within_subsets,
+            adjust=adjust,
         )
 
 

@@ -18,6 +18,10 @@ _BLOCK_SCORES = 24 << 20
 _CACHED_SCORES = 1 << 20
 
 
+# Changes the scores of a block of queries in place; removed candidates have -inf. The slice contains the block's rows.
+Adjust = Callable[[Float[Tensor, "block gallery"], slice], None]
+
+
 class Ranking(NamedTuple):
     """Ranks of the targets and lists of the best candidates.
 
@@ -46,7 +50,7 @@ def target_rank(
     own = scores.gather(1, target_index.clamp(min=0)[:, None])
     rank = torch.empty_like(target_index)
     # Counting while the comparisons of a block are in the cache takes a fifth of the time of one count over all scores.
-    for rows in _blocks(len(scores), scores.shape[1], _CACHED_SCORES):
+    for rows in query_blocks(len(scores), scores.shape[1], _CACHED_SCORES):
         rank[rows] = (scores[rows] >= own[rows]).sum(dim=1, dtype=torch.int32).long() - 1
     return torch.where(target_index < 0, -1, rank)
 
@@ -94,6 +98,7 @@ def rank_gallery(
     top: int = 50,
     other_index: Int[Tensor, "queries others"] | None = None,
     within_subsets: bool = False,
+    adjust: Adjust | None = None,
 ) -> Ranking:
     """Ranks every query's targets over a gallery without holding the whole score matrix of a large gallery.
 
@@ -107,6 +112,7 @@ def rank_gallery(
         top: number of best candidates to list; at most the size of the gallery.
         other_index: columns of each query's further targets, -1 for padding; None: no query has any.
         within_subsets: whether only the columns of its subset are kept in a query's ranking.
+        adjust: changes the scores of each block before they are ranked; None: none.
 
     Returns:
         The ranks and top lists, on the CPU.
@@ -116,12 +122,14 @@ def rank_gallery(
     if subset_index is None:
         subset_index = target_index.new_full((len(queries), 0), -1)
     parts = []
-    for rows in _blocks(len(queries), len(targets), _BLOCK_SCORES):
+    for rows in query_blocks(len(queries), len(targets)):
         scores = score(queries[rows], targets)
         if removed_index is not None:
             _remove(scores, removed_index[rows].to(device))
         if within_subsets:
             _keep(scores, subset_index[rows].to(device))
+        if adjust is not None:
+            adjust(scores, rows)
         wanted = target_index[rows]
         values, columns = top_candidates(scores, min(top, len(targets)))
         subset_rank, subset_top = _rank_subset(scores, wanted, subset_index[rows].to(device))
@@ -153,16 +161,16 @@ def above_target(
         One value for each candidate, on the CPU; False for padding.
     """
     parts = [torch.zeros((0, others.shape[1]), dtype=torch.bool)]
-    for rows in _blocks(len(queries), len(targets), _BLOCK_SCORES):
+    for rows in query_blocks(len(queries), len(targets)):
         scores, asked = score(queries[rows], targets), others[rows].to(targets.device)
         own = scores.gather(1, target_index[rows, None].to(targets.device))
         parts.append(((scores.gather(1, asked.clamp(min=0)) >= own) & (asked >= 0)).cpu())
     return torch.cat(parts)
 
 
-def _blocks(queries: int, gallery: int, scores: int) -> Iterator[slice]:
-    """Slices of queries with about `scores` scores each."""
-    rows = max(1, scores // max(gallery, 1))
+def query_blocks(queries: int, gallery: int, scores: int | None = None) -> Iterator[slice]:
+    """Slices of queries with about `scores` scores each; None is the size of a block of a ranking."""
+    rows = max(1, (scores or _BLOCK_SCORES) // max(gallery, 1))
     for start in range(0, queries, rows):
         yield slice(start, start + rows)
 

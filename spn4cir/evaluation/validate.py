@@ -1,5 +1,7 @@
 """Validation of the stage-2 weights, with the stage-1 weights for comparison."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -8,6 +10,7 @@ from spn4cir.composers.encoding import tensors_hash
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.params import Validate
 from spn4cir.datasets.protocol import Benchmark, Submittable
+from spn4cir.evaluation.adjusted import Adjustment, evaluate_adjusted
 from spn4cir.evaluation.evaluate import Evaluation, encode_splits, evaluate
 from spn4cir.evaluation.shortcuts import Probe, ShortcutScores, measure_shortcuts, wordings_of
 from spn4cir.evaluation.submission import Predictions, list_best
@@ -22,12 +25,14 @@ class Validated(NamedTuple):
         shortcuts: shortcut scores of the stage-2 network; None if they were not requested.
         submission: content of each file for the test server by metric, predicted by the stage-2 network; empty if there
             is no server.
+        adjusted: adjusted scores of the stage-2 network, by the name of the adjustment.
     """
 
     after: Evaluation
     before: Evaluation
     shortcuts: ShortcutScores | None
     submission: dict[str, Predictions]
+    adjusted: dict[str, Evaluation]
 
 
 def validate_both(
@@ -39,6 +44,7 @@ def validate_both(
     device: torch.device,
     probe: Probe | None = None,
     served: Submittable | None = None,
+    adjustments: Mapping[str, Adjustment] = MappingProxyType({}),
 ) -> Validated:
     """Scores the stage-2 and the stage-1 network.
 
@@ -54,6 +60,7 @@ def validate_both(
         device: where the networks run.
         probe: the shortcuts to measure with the stage-2 network; None: none.
         served: the layout again, if the stage-2 network is to answer its test split for a server; None: it is not.
+        adjustments: changes of the stage-2 network's scores, each ranked beside the plain scores, by name.
     """
     splits = layout.evaluation_splits()
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
@@ -64,8 +71,12 @@ def validate_both(
     shortcuts = None
     if probe is not None:
         shortcuts = measure_shortcuts(after, layout, second, images, settings, wordings, probe.nearest, device)
+    adjusted = {
+        name: evaluate_adjusted(after, layout, second, images, settings, device, adjustment)
+        for name, adjustment in adjustments.items()
+    }
     if tensors_hash(after.frozen_tensors()) != tensors_hash(before.frozen_tensors()):
         del images
         images = encode_splits(before.to(device), splits, settings, workers, device)
     first = evaluate(before.to(device), layout, splits, images, settings, device)
-    return Validated(second, first, shortcuts, submission)
+    return Validated(second, first, shortcuts, submission, adjusted)

@@ -326,7 +326,7 @@ def test_both_stages_share_one_encoding_of_the_galleries(tmp_path: Path, same: b
     after.text_side.weight.data.neg_()
     if not same:
         after.image_side.weight.data.neg_()
-    second, first, _, _ = validate_both(after, before, layout, PROTOCOL, 0, CPU)
+    second, first, *_ = validate_both(after, before, layout, PROTOCOL, 0, CPU)
     assert (after.encoded, before.encoded) == ((12, 0) if same else (12, 12))
     alone, *_ = validate_both(before, before, layout, PROTOCOL, 0, CPU)
     assert first.scores == alone.scores
