@@ -1,0 +1,107 @@
+"""Asks a model behind OpenAI-compatible URLs (vLLM, SGLang, llama.cpp, `transformers serve`), several requests at once.
+
+The answers of a server that computes a request in a batch with others can differ in rounding from those of a server
+that does not, so that equal requests have equal answers only as far as the server ensures it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from typing import Any, TypeVar
+
+from spn4cir.errors import InputError
+from spn4cir.extras import install_command
+from spn4cir.served.messages import ChatAnswer, ChatRequest
+from spn4cir.served.urls import Urls
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Ask = Callable[[ChatRequest], Awaitable[ChatAnswer]]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model and the URLs that serve it.
+
+    Attributes:
+        endpoint: name of the endpoint, for messages.
+        urls: base URLs of servers with the same model, as in `http://127.0.0.1:8000/v1`; one that fails is left out.
+        model: the model's name at the servers.
+        concurrency: largest number of requests, or of items of `each`, at one time.
+    """
+
+    endpoint: str
+    urls: tuple[str, ...]
+    model: str
+    concurrency: int
+
+    def answers(self, requests: Iterable[ChatRequest]) -> Iterator[ChatAnswer]:
+        """Yields the answers in the order of the requests. Raises InputError as `each`."""
+        early: dict[int, ChatAnswer] = {}
+        following = 0
+        for position, answer in self.each(lambda ask, request: ask(request), requests):
+            early[position] = answer
+            while following in early:
+                yield early.pop(following)
+                following += 1
+
+    def each(
+        self, work: Callable[[Ask, Item], Awaitable[Result]], items: Iterable[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """Runs `work` for each item, several at once, and yields their positions and results as they are finished.
+
+        After an error no further item is begun; the error is raised when the items in work are finished. Ctrl-C cancels
+        them.
+
+        Args:
+            work: returns the result of an item; its first argument asks the model one request.
+            items: the items, which are taken one by one as they are begun.
+
+        Raises:
+            InputError: the package `openai` is not installed, no URL answers, the API key is refused, or the model is
+                not served.
+            RequestRefused: a server refuses one request, and `work` does not handle it.
+        """
+        if find_spec("openai") is None:
+            raise InputError(f"the package openai is not installed; run {install_command('served')}")
+        numbered, failure = enumerate(items), None
+        running: dict[asyncio.Task[Result], int] = {}
+        with asyncio.Runner() as runner:
+            urls = Urls(self.endpoint, self.urls, self.model)
+            begin = runner.get_loop().create_task
+            try:
+                while True:
+                    if failure is None:
+                        for position, item in islice(numbered, self.concurrency - len(running)):
+                            running[begin(_run(work, urls.ask, item))] = position
+                    if not running:
+                        break
+                    for task in runner.run(_finished(running)):
+                        position = running.pop(task)
+                        if error := task.exception():
+                            failure = failure or error
+                        else:
+                            yield position, task.result()
+            finally:
+                runner.run(_end(tuple(running), urls))
+        if failure:
+            raise failure
+
+
+async def _run(work: Callable[[Ask, Item], Awaitable[Result]], ask: Ask, item: Item) -> Result:
+    return await work(ask, item)
+
+
+async def _finished(running: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    return finished
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]], urls: Urls) -> None:
+    """Cancels tasks and closes the connections."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await urls.close()

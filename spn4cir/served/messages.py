@@ -1,0 +1,86 @@
+"""What is sent to a served model, and what it answers."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+# Longest side of an image that is sent, in pixels, and its JPEG quality.
+LONGEST_SIDE, QUALITY = 768, 90
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question to a served model; the answer depends on nothing else.
+
+    Attributes:
+        prompt: the text of the message.
+        images: JPEG files, which precede the text in the message.
+        temperature: sampling temperature; at 0 the most probable token is always taken.
+        seed: seed of the sampling, for servers that honour it.
+        max_tokens: largest number of tokens of the answer.
+        top_logprobs: number of candidates of the answer's first token whose log probabilities are returned; 0: none.
+    """
+
+    prompt: str
+    images: tuple[bytes, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+    max_tokens: int = 64
+    top_logprobs: int = 0
+
+    def body(self, model: str) -> dict[str, Any]:
+        """Returns the arguments of a chat completion."""
+        parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(i)}} for i in self.images]
+        content = [*parts, {"type": "text", "text": self.prompt}] if parts else self.prompt
+        wanted = {"logprobs": True, "top_logprobs": self.top_logprobs} if self.top_logprobs else {}
+        return {
+            "model": model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+        } | wanted
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    """The answer of a served model.
+
+    Attributes:
+        text: the text; empty if the model wrote none.
+        finish: why the text ends, as in `stop`; `length`: it was cut at `max_tokens`.
+        first_token: natural log probabilities of candidates of the first token, by the token's text; empty unless
+            `top_logprobs` asked for them.
+    """
+
+    text: str
+    finish: str = "stop"
+    first_token: Mapping[str, float] = field(default_factory=dict)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """Encodes an RGB image as JPEG; its longest side is reduced to at most 768 pixels."""
+    small = image.copy()
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    stream = BytesIO()
+    small.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
+def read_answer(completion: Any) -> ChatAnswer | None:
+    """Returns the answer of a chat completion; None if the server sent something else."""
+    choices = getattr(completion, "choices", None)
+    choice = choices[0] if choices else None
+    if choice is None or choice.message is None:
+        return None
+    tokens = getattr(choice.logprobs, "content", None) or ()
+    first = {each.token: each.logprob for each in tokens[0].top_logprobs} if tokens else {}
+    return ChatAnswer(choice.message.content or "", choice.finish_reason or "stop", first)
+
+
+def _data_url(file: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(file).decode()}"

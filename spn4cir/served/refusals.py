@@ -1,0 +1,75 @@
+"""Turns errors of a served model into messages for the user, without the API key."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from spn4cir.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, APIStatusError
+
+KEYS = ("SPN4CIR_API_KEY", "OPENAI_API_KEY")
+_NO_KEY = "none"
+_LONGEST = 200
+_SHOWN = 10
+
+
+class RequestRefused(InputError):
+    """A server refuses one request, e.g. for its content or its length; it may answer others."""
+
+
+def api_key() -> str:
+    """Returns the API key of the environment, or a placeholder for servers that need none."""
+    return next((value for name in KEYS if (value := os.environ.get(name))), _NO_KEY)
+
+
+def said(error: BaseException) -> str:
+    """Returns what a server or the network said, in one line, without the API key."""
+    body = getattr(error, "body", None)
+    message = (body.get("message") or body.get("detail") or body.get("error")) if isinstance(body, dict) else None
+    text = first_line(Exception(message or error))
+    if (key := api_key()) != _NO_KEY:
+        text = text.replace(key, "***")
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def unanswered(error: "APIStatusError") -> bool:
+    """Whether another try, or another server, may answer: the client has tried again already."""
+    return error.status_code in (408, 409, 429) or error.status_code >= 500
+
+
+def cannot_be_reached(error: "APIConnectionError") -> str:
+    """Returns the fault of a URL whose connection fails."""
+    return f"cannot be reached ({said(error.__cause__ or error)})"
+
+
+def no_server(endpoint: str, faults: Mapping[str, str]) -> InputError:
+    """Returns the error for an endpoint none of whose URLs answers.
+
+    Args:
+        endpoint: name of the endpoint.
+        faults: why a URL does not answer, by URL.
+    """
+    reasons = "; ".join(f"{url} {fault}" for url, fault in faults.items())
+    return InputError(
+        f"endpoint '{endpoint}': {reasons}; start the server or correct machine.endpoints.{endpoint}, then run again"
+    )
+
+
+def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[str]) -> InputError:
+    """Returns the error for a status that another try does not change.
+
+    Args:
+        place: the endpoint and the URL.
+        model: the requested model.
+        error: the error of the client.
+        served: names of the models that the server lists.
+    """
+    status = f"status {error.status_code} ({said(error)})"
+    if error.status_code in (401, 403):
+        return InputError(f"{place}: refuses the API key with {status}; set {' or '.join(KEYS)} in the environment")
+    if error.status_code == 404:
+        listed = f"it serves {', '.join(served[:_SHOWN])}" if served else "it lists no models; most URLs end in /v1"
+        return InputError(f"{place}: finds no model '{model}', {status}; {listed}")
+    return RequestRefused(f"{place}: refuses a request with {status}; correct the settings of the request")

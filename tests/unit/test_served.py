@@ -1,0 +1,276 @@
+"""The client of served models, against a real HTTP server."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from spn4cir.errors import InputError
+from spn4cir.served import client as client_module
+from spn4cir.served import urls
+from spn4cir.served.client import ServedModel
+from spn4cir.served.messages import ChatRequest, jpeg
+from spn4cir.served.refusals import RequestRefused
+from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
+
+pytest.importorskip("openai")
+KEY = "sk-secret-123"
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries as published, but after milliseconds."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(urls, "_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(urls, "RETRIES", 2)
+    for name in ("SPN4CIR_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def chat() -> Iterator[ChatServer]:
+    with serve_chat() as server:
+        yield server
+
+
+def free_url() -> str:
+    """A URL at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+
+
+def served(*places: str, model: str = MODEL, concurrency: int = 4) -> ServedModel:
+    return ServedModel("writer", places, model, concurrency)
+
+
+def ask(model: ServedModel, *prompts: str) -> list[str]:
+    return [answer.text for answer in model.answers(ChatRequest(prompt) for prompt in prompts)]
+
+
+def test_answers_have_the_order_of_the_requests_although_the_first_comes_last(chat):
+    chat.faults = [Fault(503, seconds=0.2)]
+    prompts = [f"question {number}" for number in range(20)]
+    assert ask(served(chat.url), *prompts) == [f"text for {prompt}" for prompt in prompts]
+    assert len(chat.requests) == 21
+
+
+def test_a_request_has_the_settings_that_determine_its_answer(chat):
+    model = served(chat.url)
+    (answer,) = model.answers([ChatRequest("why", temperature=0.5, seed=7, max_tokens=9)])
+    assert answer.text == "text for why"
+    assert answer.finish == "stop"
+    message = {"role": "user", "content": "why"}
+    expected = {"model": MODEL, "messages": [message], "temperature": 0.5, "seed": 7, "max_tokens": 9}
+    assert chat.requests == [expected]
+
+
+def test_images_precede_the_text_and_are_jpeg_files_of_at_most_768_pixels(chat):
+    file = jpeg(Image.new("RGB", (1000, 500), (200, 0, 0)))
+    list(served(chat.url).answers([ChatRequest("which", images=(file, file))]))
+    (body,) = chat.requests
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url", "image_url", "text"]
+    head, data = images_of(body)[0].split(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(BytesIO(base64.b64decode(data))) as image:
+        assert (image.format, image.size) == ("JPEG", (768, 384))
+
+
+def test_a_small_image_keeps_its_size():
+    with Image.open(BytesIO(jpeg(Image.new("RGB", (30, 20))))) as image:
+        assert image.size == (30, 20)
+
+
+def test_log_probabilities_of_the_first_token_are_returned_if_asked_for(chat):
+    chat.logprobs = {"Yes": -0.1, "No": -2.4}
+    (asked,) = served(chat.url).answers([ChatRequest("is it", max_tokens=1, top_logprobs=5)])
+    assert dict(asked.first_token) == {"Yes": -0.1, "No": -2.4}
+    assert (chat.requests[0]["logprobs"], chat.requests[0]["top_logprobs"]) == (True, 5)
+    (plain,) = served(chat.url).answers([ChatRequest("is it")])
+    assert plain.first_token == {}
+
+
+def test_no_more_requests_are_open_than_allowed(chat):
+    chat.reply = lambda body: time.sleep(0.02) or "text"
+    ask(served(chat.url, concurrency=3), *map(str, range(12)))
+    assert chat.most == 3
+
+
+def test_items_are_taken_when_they_are_begun(chat):
+    """The images of later requests are not in memory."""
+    taken = []
+
+    def requests() -> Iterator[ChatRequest]:
+        for number in range(30):
+            taken.append(number)
+            yield ChatRequest(str(number))
+
+    answers = served(chat.url, concurrency=2).answers(requests())
+    next(answers)
+    assert len(taken) <= 6
+    answers.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refusal(500, "out of memory"),
+        refusal(429, "slow down", headers=(("Retry-After", "0.01"),)),
+        Fault(200, b'{"choices": [{"mess', headers=()),
+        Fault(200, b'{"choices": [{"message": {"content": "half"}}]}', cut=True),
+        Fault(200, b'{"choices": []}'),
+        Fault(200, b"<html>log in</html>", headers=(("Content-Type", "text/html"),)),
+    ],
+    ids=["500", "429", "half JSON", "cut connection", "no choice", "a page"],
+)
+def test_a_fault_that_passes_is_retried(chat, fault):
+    chat.faults = [fault]
+    assert ask(served(chat.url), "why") == ["text for why"]
+    assert len(chat.requests) == 2
+
+
+def test_retry_after_is_waited_for(chat):
+    chat.faults = [refusal(429, "slow down", headers=(("Retry-After", "0.3"),))]
+    begun = time.monotonic()
+    ask(served(chat.url), "why")
+    assert time.monotonic() - begun >= 0.3
+
+
+def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
+    monkeypatch.setattr(urls, "TIMEOUT", 0.2)
+    chat.faults = [Fault(seconds=1.0)]
+    assert ask(served(chat.url), "why") == ["text for why"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (refusal(500, "out of memory"), r"answers with status 500 \(out of memory\)"),
+        (refusal(429, "slow down"), r"answers with status 429 \(slow down\)"),
+        (Fault(200, b'{"choices": [{"mess'), r"sends an answer that cannot be read \("),
+        (Fault(200, b"[1]"), "sends something else than a chat completion"),
+    ],
+)
+def test_a_fault_that_stays_is_one_line(chat, fault, said):
+    chat.reply = lambda body: fault
+    with pytest.raises(
+        InputError, match=rf"^endpoint 'writer': {chat.url} {said}.*machine\.endpoints\.writer"
+    ) as raised:
+        ask(served(chat.url), "why")
+    assert "\n" not in str(raised.value)
+    assert len(chat.requests) == 3
+
+
+def test_without_a_server_the_url_is_named():
+    place = free_url()
+    with pytest.raises(InputError, match=rf"'writer': {place} cannot be reached \(.*start the server"):
+        ask(served(place), "why", "when")
+
+
+def test_a_url_that_is_dead_is_left_out_and_reported_once(chat, capsys):
+    dead = free_url()
+    prompts = list(map(str, range(10)))
+    assert ask(served(dead, chat.url), *prompts) == [f"text for {prompt}" for prompt in prompts]
+    said = capsys.readouterr().err
+    assert said.count("is left out, 1 of 2 URLs remain") == said.count("\n") == 1
+    assert dead in said
+
+
+def test_requests_are_shared_among_urls(chat):
+    with serve_chat() as other:
+        for server in (chat, other):
+            server.reply = lambda body: time.sleep(0.01) or "text"
+        ask(served(chat.url, other.url), *map(str, range(20)))
+        assert min(len(chat.requests), len(other.requests)) >= 5
+        assert len(chat.requests) + len(other.requests) == 20
+
+
+def test_a_model_that_is_not_served_is_refused_with_those_that_are(chat):
+    with pytest.raises(InputError, match=rf"no model 'other', status 404 \(The model .*; it serves {MODEL}$"):
+        ask(served(chat.url, model="other"), "why")
+    with pytest.raises(InputError, match=r"status 404 \(Not Found\); it lists no models; most URLs end in /v1"):
+        ask(served(chat.url.removesuffix("/v1")), "why")
+
+
+def test_a_request_that_a_server_refuses_leaves_the_others(chat):
+    chat.reply = lambda body: refusal(400, "content policy") if prompt_of(body) == "bad" else "text"
+
+    async def work(asked, prompt: str) -> str:
+        try:
+            return (await asked(ChatRequest(prompt))).text
+        except RequestRefused as error:
+            return str(error)
+
+    found = dict(served(chat.url).each(work, ["good", "bad", "good"]))
+    assert (found[0], found[2]) == ("text", "text")
+    assert "refuses a request with status 400 (content policy)" in found[1]
+
+
+def test_after_an_error_the_requests_in_work_are_finished_and_no_other_is_begun(chat):
+    chat.reply = lambda body: refusal(400, "bad") if prompt_of(body) == "0" else time.sleep(0.05) or "text"
+    finished = served(chat.url, concurrency=3).each(lambda asked, p: asked(ChatRequest(p)), map(str, range(50)))
+    found = []
+    with pytest.raises(RequestRefused):
+        found.extend(position for position, _ in finished)
+    assert 0 not in found
+    assert len(chat.requests) <= 6
+
+
+@pytest.mark.parametrize("name", ["SPN4CIR_API_KEY", "OPENAI_API_KEY"])
+def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, monkeypatch, capsys, name):
+    monkeypatch.setenv("OPENAI_API_KEY", "another")
+    monkeypatch.setenv(name, KEY)
+    ask(served(chat.url), "why")
+    assert chat.keys == [f"Bearer {KEY}"]
+    chat.reply = lambda body: refusal(401, f"Incorrect API key provided: {KEY}")
+    with pytest.raises(
+        InputError, match=r"refuses the API key with status 401 .*\*\*\*.*set SPN4CIR_API_KEY"
+    ) as raised:
+        ask(served(chat.url), "why")
+    chat.reply = lambda body: refusal(500, f"cannot check {KEY}")
+    with pytest.raises(InputError, match="status 500") as other:
+        ask(served(free_url(), chat.url), "why")
+    said = "".join((str(raised.value), str(other.value), *capsys.readouterr()))
+    assert KEY not in said
+
+
+def test_a_server_without_keys_gets_a_placeholder(chat):
+    ask(served(chat.url), "why")
+    assert chat.keys == ["Bearer none"]
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(client_module, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"openai is not installed; run pip install .*\[served\]"):
+        ask(served("http://127.0.0.1:1/v1"), "why")
+
+
+def test_an_interrupt_ends_at_once_although_requests_are_open(chat):
+    """A request would be waited for during minutes."""
+    chat.reply = lambda body: time.sleep(20) or "text"
+    program = textwrap.dedent(
+        f"""
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+        from spn4cir.served.client import ServedModel
+        from spn4cir.served.messages import ChatRequest
+        list(ServedModel("writer", ("{chat.url}",), "{MODEL}", 2).answers([ChatRequest("a"), ChatRequest("b")]))
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=os.environ)
+    while len(chat.requests) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert "KeyboardInterrupt" in said.splitlines()[-1]
