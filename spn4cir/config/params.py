@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from spn4cir.config.adjustments import Hubness
 from spn4cir.config.base import Positive, Settings
@@ -32,11 +33,27 @@ class RunSettings(Settings):
     benchmarks: tuple[ScoredBenchmark, ...]
 
 
+def _base_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        raise ValueError("expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY")
+    return url
+
+
+Endpoint = Annotated[str, AfterValidator(_base_url)]
+
+
 class Machine(Settings):
-    """The device and the number of worker processes. They do not affect results, so no stage depends on them."""
+    """The device, the number of worker processes, and the servers of language models.
+
+    They do not affect results, so no stage depends on them. `endpoints` maps names to base URLs that serve one model;
+    `concurrency` is the number of unanswered requests to an endpoint.
+    """
 
     device: str
     workers: Annotated[int, Field(ge=0)]
+    endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
+    concurrency: Positive
 
 
 class Hub(Settings):

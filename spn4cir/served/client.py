@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, TypeVar
 
+from spn4cir.config.params import Machine
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
 from spn4cir.served.messages import ChatAnswer, ChatRequest
@@ -88,6 +89,27 @@ class ServedModel:
                 runner.run(_end(tuple(running), urls))
         if failure:
             raise failure
+
+
+def open_model(machine: Machine, endpoint: str, model: str, key: str) -> ServedModel:
+    """Returns a model of an endpoint that the settings name.
+
+    Args:
+        machine: the settings with the endpoints.
+        endpoint: name of the endpoint.
+        model: the model's name at the servers.
+        key: the setting that names the endpoint, for messages.
+
+    Raises:
+        InputError: the settings have no such endpoint.
+    """
+    if endpoint not in machine.endpoints:
+        known = ", ".join(machine.endpoints) or "none"
+        raise InputError(
+            f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it with its URLs, as in "
+            f"{endpoint}: [http://127.0.0.1:8000/v1]"
+        )
+    return ServedModel(endpoint, machine.endpoints[endpoint], model, machine.concurrency)
 
 
 async def _run(work: Callable[[Ask, Item], Awaitable[Result]], ask: Ask, item: Item) -> Result:

@@ -13,7 +13,7 @@ import pytest
 
 import stages.dedup
 import stages.triplets
-from spn4cir.config.params import Dataset, Machine, Params
+from spn4cir.config.params import Dataset, Params
 from spn4cir.datasets import submittable
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
@@ -65,7 +65,9 @@ def assert_golden(written: Path, job: Job, name: str) -> None:
 
 
 def dedup(job: Job) -> None:
-    params = job.params.model_copy(update={"machine": Machine(device="cpu", workers=0)})
+    params = job.params.model_copy(
+        update={"machine": job.params.machine.model_copy(update={"device": "cpu", "workers": 0})}
+    )
     stages.dedup.main(Job(params, job.dataset))
 
 

@@ -13,11 +13,13 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
+from spn4cir.config.params import Machine
 from spn4cir.errors import InputError
 from spn4cir.served import client as client_module
 from spn4cir.served import urls
-from spn4cir.served.client import ServedModel
+from spn4cir.served.client import ServedModel, open_model
 from spn4cir.served.messages import ChatRequest, jpeg
 from spn4cir.served.refusals import RequestRefused
 from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
@@ -274,3 +276,28 @@ def test_an_interrupt_ends_at_once_although_requests_are_open(chat):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert "KeyboardInterrupt" in said.splitlines()[-1]
+
+
+def machine(endpoints: object = None) -> Machine:
+    found = {"local": ["http://127.0.0.1:8000/v1"]} if endpoints is None else endpoints
+    return Machine.model_validate({"device": "cpu", "workers": 0, "endpoints": found, "concurrency": 3})
+
+
+def test_an_endpoint_is_found_by_its_name():
+    found = open_model(machine(), "local", MODEL, "rerank.fiq.clip.served")
+    assert found == ServedModel("local", ("http://127.0.0.1:8000/v1",), MODEL, 3)
+    with pytest.raises(
+        InputError, match=r"^rerank\.fiq\.clip\.served: 'other' is not in machine\.endpoints \(known: local\)"
+    ):
+        open_model(machine(), "other", MODEL, "rerank.fiq.clip.served")
+    with pytest.raises(InputError, match=r"\(known: none\)"):
+        open_model(machine({}), "other", MODEL, "served")
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [[], ["127.0.0.1:8000"], ["file:///v1"], ["http://user:secret@host/v1"], ["https:///v1"], ["http://h/v1?k=s"]],
+)
+def test_an_endpoint_is_a_list_of_urls_without_secrets(urls):
+    with pytest.raises(ValidationError):
+        machine({"local": urls})
