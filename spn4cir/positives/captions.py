@@ -11,8 +11,6 @@ reason `caption_key` does not include the batch size.
 A captioner may return an empty caption, and returns it again for the same image. Empty captions are stored like others.
 """
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,16 +20,17 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
-from spn4cir.errors import InputError
-from spn4cir.files import disk_errors, tree_hash, value_hash
+from spn4cir.files import tree_hash, value_hash
 from spn4cir.images.decoding import open_rgb
 from spn4cir.images.reading import content_hash, is_there
 from spn4cir.positives.caption_files import check_answered
+from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
 
 Record = dict[str, str]
 
+_FIELDS = ("image_id", "inputs", "caption")
 # If this many first answers are all empty, the model is broken.
 _MANY = 100
 
@@ -161,7 +160,7 @@ def _make(
         records = []
         for position, made_from, caption in zip(batch, hashes, captions, strict=True):
             records.append({"image_id": jobs[position].image.name, "inputs": made_from, "caption": caption})
-        _append(path, records)
+        append_finished(path, records)
         yield from zip(batch, captions, strict=True)
 
 
@@ -186,30 +185,5 @@ def _prepared(
 
 
 def _read_store(path: Path) -> dict[tuple[str, str], str]:
-    """Reads captions by image name and hash of their inputs; removes an incomplete last line from the file."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    stored = {}
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            stored[record["image_id"], record["inputs"]] = str(record["caption"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{path}: line {number} is damaged; delete the file, its captions are made again"
-            ) from None
-    return stored
-
-
-def _append(path: Path, records: list[Record]) -> None:
-    """Appends the records and returns when they are on disk."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            stream.flush()
-            os.fsync(stream.fileno())
+    """Reads captions by image name and hash of their inputs."""
+    return {(record["image_id"], record["inputs"]): str(record["caption"]) for record in read_finished(path, _FIELDS)}
