@@ -12,6 +12,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
 from stages.common import CODE, Job, run
 from stages.fingerprint import Sources
+from stages.writers import WRITERS
 
 # The family whose modules a stage of all families runs; empty: none.
 OF_DATASET = {"dedup": "", "caption": "", "match": "", "baselines": "clip"}
@@ -22,7 +23,7 @@ _ROOT = Path(__file__).parents[1]
 def main(job: Job) -> None:
     """Writes `data/code/<stage>/<dataset>[-<family>].txt`: `<hash> <path>` of each file that the stage can run.
 
-    Of all layouts and families, a file contains only those of its data set and family.
+    Of all layouts, families and writers of triplets, a file contains only those of its data set and family.
     """
     sources = Sources(_ROOT)
     with atomic_folder(CODE) as folder:
@@ -30,7 +31,8 @@ def main(job: Job) -> None:
             family = OF_DATASET.get(stage, item.family)
             path = folder / item.code_file(stage).relative_to(CODE)
             path.parent.mkdir(exist_ok=True)
-            path.write_text(sources.fingerprint(f"stages.{stage}", others(layout, family)), encoding="utf-8")
+            left_out = others(layout, family) | other_writers(job.params, item)
+            path.write_text(sources.fingerprint(f"stages.{stage}", left_out), encoding="utf-8")
 
 
 def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:
@@ -57,6 +59,13 @@ def others(layout: str, family: str) -> frozenset[str]:
     """
     families = {name: entry.target for name, entry in COMPOSERS.items()}
     return _others("layout", LAYOUTS, layout) | (_others("family", families, family) if family else frozenset())
+
+
+def other_writers(params: Params, item: Job) -> frozenset[str]:
+    """The modules of the writers of triplets that an item's settings do not choose; all if it has no such settings."""
+    settings = params.triplets.get(item.dataset, {}).get(item.family)
+    chosen = settings.writer if settings else ""
+    return frozenset(target.split(":")[0] for name, target in WRITERS.items() if name != chosen)
 
 
 def _others(kind: str, registry: Mapping[str, str], chosen: str) -> frozenset[str]:

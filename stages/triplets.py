@@ -1,5 +1,8 @@
 """triplets: writes triplets from captions of matched images, and a listing for recipes that learn only from them."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 from open_clip import SimpleTokenizer
 
 from spn4cir.config.params import of_family
@@ -9,6 +12,7 @@ from spn4cir.positives.triplets import Written, write_triplets
 from stages import published
 from stages.common import Job, run
 from stages.triplet_origin import TripletOrigin, triplet_origin
+from stages.writers import WRITERS
 
 
 def main(job: Job) -> None:
@@ -43,7 +47,7 @@ def _written(job: Job, origin: TripletOrigin) -> list[Written]:
     pairs, captions = origin.pairs()
     tokenizer = SimpleTokenizer()
     references = {triplet.reference_name for triplet in job.layout().training_triplets()} if settings.refer else ()
-    return write_triplets(
+    return _writer(settings.writer, job, origin)(
         pairs,
         captions,
         settings,
@@ -51,6 +55,15 @@ def _written(job: Job, origin: TripletOrigin) -> list[Written]:
         seed=job.params.seed,
         count_tokens=lambda text: len(tokenizer.encode(text)) + 2,
     )
+
+
+def _writer(name: str, job: Job, origin: TripletOrigin) -> Callable[..., list[Written]]:
+    """Returns the function that writes triplets: `write_triplets`, or one with its arguments."""
+    if name not in WRITERS:
+        return write_triplets
+    module, kind = WRITERS[name].split(":")
+    writer: Callable[..., list[Written]] = getattr(import_module(module), kind)(job, origin)
+    return writer
 
 
 if __name__ == "__main__":

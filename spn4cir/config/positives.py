@@ -81,10 +81,37 @@ class Match(Settings):
         return self
 
 
+class Llm(Settings):
+    """Settings of a language model that writes modification texts.
+
+    `served` is a name in `machine.endpoints`, and `model` the model's name there. `prompt` is a template with the
+    fields {reference} and {target}, the captions; with `sees: images`, the images precede the prompt, and the fields
+    are optional. `max_tokens` is the largest number of tokens of an answer.
+    """
+
+    served: str
+    model: str
+    sees: Literal["captions", "images"]
+    prompt: str
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    max_tokens: Positive
+
+    @model_validator(mode="after")
+    def _prompt_has_fields(self) -> "Llm":
+        try:
+            filled = [self.prompt.format(reference=first, target=second) for first, second in ("xy", "zy", "xz")]
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"prompt can have only the fields {{reference}} and {{target}}, got {error}") from None
+        if self.sees == "captions" and len(set(filled)) < len(filled):
+            raise ValueError("with sees captions, prompt has both fields {reference} and {target}")
+        return self
+
+
 class Triplets(FromHub):
     """Settings of generated triplets; `sample` is the number of triplets that are kept at random, null keeps all.
 
-    With the source `none`, no triplets are generated.
+    With the source `none`, no triplets are generated. `writer` says whether the texts are those of `templates`, or one
+    for each of them by a language model, `llm`.
     """
 
     source: Origin | Literal["none"]
@@ -93,6 +120,14 @@ class Triplets(FromHub):
     templates: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)]
     sample: Positive | None
     max_tokens: Positive
+    writer: Literal["templates", "llm"]
+    llm: Llm | None
+
+    @model_validator(mode="after")
+    def _llm_is_described(self) -> "Triplets":
+        if self.writer == "llm" and self.llm is None:
+            raise ValueError("writer llm needs llm: {served, model, sees, prompt, temperature, max_tokens}")
+        return self
 
 
 class Filter(Settings):

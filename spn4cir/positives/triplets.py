@@ -65,9 +65,9 @@ def write_triplets(
     seed: int,
     count_tokens: Callable[[str], int],
 ) -> list[Written]:
-    """Writes the generated triplets of matched pairs, in order.
+    """Writes the generated triplets of matched pairs by templates, in order; see `select_pairs`.
 
-    A pair with an empty caption is left out; the count and the first names of such images are reported on stderr.
+    The number of texts that are replaced by the target's caption is reported on stderr.
 
     Args:
         pairs: names of reference and target.
@@ -76,6 +76,26 @@ def write_triplets(
         references: names of the references of annotated triplets; with `refer`, only these are references.
         seed: determines which triplets a `sample` keeps.
         count_tokens: returns the number of tokens of a text, start and end included.
+
+    Raises:
+        InputError: an image has no caption, or nothing is left.
+    """
+    chosen = select_pairs(pairs, captions, settings, references, seed)
+    written = [write_triplet(reference, target, captions, settings, count_tokens) for reference, target in chosen]
+    _report_long_texts(written, settings, count_tokens)
+    return written
+
+
+def select_pairs(
+    pairs: Iterable[tuple[str, str]],
+    captions: Mapping[str, str],
+    settings: TripletSettings,
+    references: frozenset[str],
+    seed: int,
+) -> list[tuple[str, str]]:
+    """Returns the pairs that become triplets, in order; the arguments are those of `write_triplets`.
+
+    A pair with an empty caption is left out; the count and the first names of such images are reported on stderr.
 
     Raises:
         InputError: an image has no caption, or nothing is left.
@@ -94,9 +114,7 @@ def write_triplets(
         raise InputError(
             "triplets: no pair is left; check refer, the match window and the empty captions of this data set"
         )
-    written = [_write(reference, target, captions, settings, count_tokens) for reference, target in chosen]
-    _report_long_texts(written, settings, count_tokens)
-    return written
+    return chosen
 
 
 def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -138,13 +156,14 @@ def _sample(pairs: list[tuple[str, str]], size: int, seed: int) -> list[tuple[st
     return [pairs[i] for i in sorted(random.Random(seed).sample(range(len(pairs)), size))]
 
 
-def _write(
+def write_triplet(
     reference: str,
     target: str,
     captions: Mapping[str, str],
     settings: TripletSettings,
     count_tokens: Callable[[str], int],
 ) -> Written:
+    """Returns the triplet of a pair by templates; the arguments are those of `write_triplets`."""
     own, wanted = captions[reference], captions[target]
     texts = modification_texts(own, wanted, settings.templates, settings.max_tokens, count_tokens)
     return Written(Triplet(reference, texts, target, generated=True), own, wanted)
