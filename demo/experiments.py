@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from demo.warm_python import warm_python
 from spn4cir.errors import InputError
+
+_REFERENCES = "refs/exps"
 
 
 def command(name: str, settings: Mapping[str, str], targets: Sequence[str] = ()) -> list[str]:
@@ -26,27 +29,33 @@ def command(name: str, settings: Mapping[str, str], targets: Sequence[str] = ())
     return ["dvc", "exp", "run", "--temp", "-n", name, *flags, *targets]
 
 
-def run(arguments: Sequence[str], follow: Callable[[str], None] | None = None) -> str:
-    """Runs the command of an experiment and returns its commit. An earlier experiment of the name is removed.
+@contextmanager
+def warm_stages() -> Iterator[Mapping[str, str]]:
+    """Yields an environment in which stages start from one process that has imported the heavy libraries."""
+    with TemporaryDirectory() as folder, warm_python(Path(folder)) as stand_in:
+        yield {**os.environ, "PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}"}
 
-    Its stages start from one process that has imported the heavy libraries.
+
+def run(arguments: Sequence[str], environment: Mapping[str, str], follow: Callable[[str], None] | None = None) -> str:
+    """Runs the command of an experiment and returns its commit. Earlier experiments of the name are removed.
+
+    The command waits while another one holds DVC's lock.
 
     Args:
         arguments: the command, as `command` returns it.
+        environment: environment of the command.
         follow: function that receives every line of the output.
 
     Raises:
         InputError: the command fails, or DVC keeps no such experiment.
     """
     name = arguments[arguments.index("-n") + 1]
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True, check=False)  # fails if there is none
+    for reference in _commits(name):
+        _output(["git", "update-ref", "-d", reference])
     print("$ " + " ".join(arguments), flush=True)
-    with TemporaryDirectory() as folder, warm_python(Path(folder)) as stand_in:
-        _output(arguments, follow, {**os.environ, "PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}"})
-    for line in _output(["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"]).splitlines():
-        commit, reference = line.split()
-        if reference.endswith(f"/{name}"):
-            return commit
+    _output([arguments[0], "--wait-for-lock", *arguments[1:]], follow, environment)
+    for commit in _commits(name).values():
+        return commit
     raise InputError(f"DVC keeps no experiment {name} after its run; run it again")
 
 
@@ -54,6 +63,13 @@ def metrics_at(commit: str, dataset: str, family: str) -> dict[str, Any]:
     """Returns the metrics of a data set and family in an experiment."""
     metrics: dict[str, Any] = json.loads(_output(["git", "show", f"{commit}:./metrics/{dataset}/{family}.json"]))
     return metrics
+
+
+def _commits(name: str) -> dict[str, str]:
+    """Returns the commits of the experiments of a name, by their references."""
+    lines = _output(["git", "for-each-ref", "--format=%(refname) %(objectname)", _REFERENCES]).splitlines()
+    found = (line.split() for line in lines)
+    return {reference: commit for reference, commit in found if reference.endswith(f"/{name}")}
 
 
 def _output(

@@ -4,16 +4,15 @@ One DVC experiment runs all pairs of data set and family, also those of `make de
 changes. A stage that DVC takes from its cache keeps the time of its last run.
 """
 
-import re
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from demo import experiments
 from demo.draw import circo
 from demo.draw.cirr import GROUP_SIZE
+from demo.stopwatch import Stopwatch
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 
@@ -42,36 +41,6 @@ COMMAND = experiments.command(
         "demo/params.yaml:drawn": f"[{','.join(DATASETS)}]",
     },
 )
-_STARTS = re.compile(r"Running stage '(?:.*:)?([\w@-]+)'")
-_ENDS = re.compile(r"(Stage|Updating|To track|Ran experiment)\b")
-
-
-class Stopwatch:
-    """Measures the running time of each stage from the output of DVC.
-
-    Attributes:
-        seconds: running times by stage, those of earlier runs included.
-    """
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = dict(seconds)
-        self._running: tuple[str, float] | None = None
-
-    def follow(self, line: str) -> None:
-        """Processes one line of output, and prints it."""
-        print(line, flush=True)
-        found = _STARTS.match(line)
-        if found or _ENDS.match(line):
-            self.stop()
-        if found:
-            self._running = (found.group(1), time.monotonic())
-
-    def stop(self) -> None:
-        """Records the end of the running stage, if any."""
-        if self._running:
-            stage, start = self._running
-            self.seconds[stage] = round(time.monotonic() - start, 1)
-        self._running = None
 
 
 def chance(metrics: dict[str, Any], key: str, k: int, ranked: int | None) -> float:
@@ -154,7 +123,8 @@ The command:
 def main() -> None:
     """Runs all pairs, writes `docs/families.md` and prints it. Raises InputError if a stage fails."""
     watch = Stopwatch(read_json(TIMES) if TIMES.exists() else {})
-    commit = experiments.run(COMMAND, watch.follow)
+    with experiments.warm_stages() as environment:
+        commit = experiments.run(COMMAND, environment, watch.follow)
     watch.stop()
     write_json(TIMES, watch.seconds, indent=2)
     pairs = [(dataset, family) for dataset in DATASETS for family in FAMILIES]

@@ -1,7 +1,7 @@
 """A `python` that starts stages from a process that has already imported the heavy libraries.
 
-Importing torch, torchvision and transformers takes a stage several seconds of processor time; `make demo-all`, the
-ablation and the pipeline's tests start about a hundred stages each. `warm_python` writes a stand-in for `python` to a
+Importing torch, torchvision and transformers takes a stage several seconds of processor time; `make demo-all`, `make
+research` and the pipeline's tests start about a hundred stages each. `warm_python` writes a stand-in for `python` to a
 folder. It passes `-m stages.X` and `-m demo.X` to a server, which has imported the libraries (never the modules of the
 project) and forks; other commands run in the real Python. As a script, this file is the server.
 """

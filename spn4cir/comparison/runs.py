@@ -84,15 +84,7 @@ class Run:
     @cached_property
     def ranks(self) -> Ranks:
         """Ranks by split and column. Raises InputError if they do not yield the scores of the metrics file."""
-        split = np.array(self.table["split"].to_pylist())
-        ranks = {
-            (name, column): self.table[column].fill_null(_NOWHERE).to_numpy()[split == name]
-            for name in dict.fromkeys(split.tolist())
-            for column in ("rank", "subset_rank")
-        }
-        if "target_ranks" in self.table.column_names:
-            places = _padded(self.table["target_ranks"].to_pylist())
-            ranks |= {(name, "target_ranks"): places[split == name] for name in dict.fromkeys(split.tolist())}
+        ranks = table_ranks(self.table)
         for score, parts in self.recipe.items():
             made = 100 * sum(weight * float(np.mean(part_values(ranks, part))) for part, weight in parts.items())
             if abs(made - self.scores.get(score, -1.0)) > 1e-6:
@@ -102,6 +94,20 @@ class Run:
                     "or dvc checkout, or run validate again"
                 )
         return ranks
+
+
+def table_ranks(table: pa.Table) -> Ranks:
+    """Ranks by split and column of a table of queries, in the order of its rows."""
+    split = np.array(table["split"].to_pylist())
+    ranks = {
+        (name, column): table[column].fill_null(_NOWHERE).to_numpy()[split == name]
+        for name in dict.fromkeys(split.tolist())
+        for column in ("rank", "subset_rank")
+    }
+    if "target_ranks" in table.column_names:
+        places = _padded(table["target_ranks"].to_pylist())
+        ranks |= {(name, "target_ranks"): places[split == name] for name in dict.fromkeys(split.tolist())}
+    return ranks
 
 
 def _padded(rows: list[list[int]]) -> Int[np.ndarray, "queries targets"]:

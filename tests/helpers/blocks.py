@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Pages that commands write; their blocks name the commands that made the figures.
-WRITTEN = {"ablation.md", "benchmarks.md", "demo-models.md", "families.md"}
+WRITTEN = {"benchmarks.md", "demo-models.md", "families.md", "research.md"}
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # First lines of blocks that the tests do not run.
 _THING = "(?:the hub|a GPU|licensed data|a server of yours)"

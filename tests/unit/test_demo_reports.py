@@ -1,7 +1,6 @@
-"""The output of `make demo`, `make demo-all` and `make ablation`."""
+"""The output of `make demo` and `make demo-all`."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from dvc.cli.parser import get_main_parser
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from demo import ablation, families, summary
+from demo import families, stopwatch, summary
 from demo.draw import circo
 from demo.wanted import judged
 from spn4cir.composers import COMPOSERS
-from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import average_precision
 
@@ -120,32 +118,6 @@ def test_a_summary_without_metrics_says_what_to_run(tmp_path: Path) -> None:
         summary.main(tmp_path)
 
 
-@pytest.mark.parametrize("row", ablation.ROWS)
-def test_ablation_commands_are_what_dvc_takes(row: str, tmp_path: Path) -> None:
-    """DVC's own parser accepts each command, and the pair has the settings of the command."""
-    command = ablation.command(row, 7)
-    arguments = get_main_parser().parse_args(command[1:])
-    assert arguments.tmp_dir
-    changed = shutil.copy(ROOT / "params.yaml", tmp_path)
-    apply_overrides(changed, arguments.set_param)
-    before, after = (load_params(path).model_dump(by_alias=True) for path in (ROOT / "params.yaml", Path(changed)))
-    negatives, positives = ablation.ROWS[row]
-    for dataset in ablation.DATASETS:
-        assert after["train"][dataset]["clip"]["negatives"] == negatives
-        assert after["train"][dataset]["clip"]["positives"] == positives
-        before["train"][dataset]["clip"].update(negatives=negatives, positives=positives)
-    assert after == before | {"seed": 7}
-
-
-def test_ablation_report_gives_mean_and_spread() -> None:
-    keys = [key for names in ablation.SCORES.values() for key in names]
-    rows = [dict.fromkeys(keys, value) for value in (10.0, 12.0, 14.0)]
-    found = {row: dict.fromkeys(ablation.DATASETS, rows) for row in ("stage 1", *ablation.ROWS)}
-    lines = ablation.report(found).splitlines()
-    assert "| +P+N | 12.00 ± 2.00 | 12.00 ± 2.00 | 12.00 ± 2.00 |" in lines
-    assert sum(line.startswith("| stage 1 |") for line in lines) == 2
-
-
 def measured(dataset: str, removed: bool) -> dict[str, Any]:
     """Returns metrics in which all scores of stage 1 are 20 % and those of stage 2 are 30 %."""
     keys = [key for key, *_ in families.SCORES[dataset]]
@@ -216,8 +188,8 @@ def test_the_stopwatch_times_stages_that_run(
         "Stage 'validate@demo_fiq-clip' is cached - skipping run, checking out outputs",
     ]
     now = iter([1.0, 61.0, 61.0, 81.5])
-    monkeypatch.setattr(families.time, "monotonic", lambda: next(now))
-    watch = families.Stopwatch({"validate@demo_fiq-clip": 9.0, "clip": 1.0})
+    monkeypatch.setattr(stopwatch.time, "monotonic", lambda: next(now))
+    watch = stopwatch.Stopwatch({"validate@demo_fiq-clip": 9.0, "clip": 1.0})
     for line in lines:
         watch.follow(line)
     watch.stop()

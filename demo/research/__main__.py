@@ -1,0 +1,119 @@
+"""`make research`: compares rows of settings on the demo's data sets over several seeds; see docs/research.md.
+
+Results are stored when a run ends, so the command continues after an interruption. The workspace changes in
+metrics/research and docs/research.md alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from demo.research import page
+from demo.research.page import Compared
+from demo.research.rows import Table, read_table
+from demo.research.runs import Research
+from demo.research.store import FOLDER, Cell, read_results, results_file
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file, read_json, write_json
+
+OUT = Path("docs/research.md")
+# Minutes of the runs of each draw, beside the unfinished work of stopped stages.
+TIMES = Path("data/work/research.json")
+SEEDS = (1, 2, 3, 4, 5)
+_MOST_WORKERS = 4
+
+
+def main() -> None:
+    """Runs what is missing and prints the tables; writes the page if all rows, seeds and data sets were asked for."""
+    asked = _arguments()
+    table = read_table()
+    rows = _chosen("ROWS", asked.rows, [name for name, row in table.rows.items() if asked.draw > 1 or not row.trial])
+    datasets = _chosen("DATASETS", asked.datasets, list(table.datasets))
+    seeds = asked.seeds or SEEDS
+    os.environ["OMP_NUM_THREADS"] = "1"  # equal sums on every machine, and runs beside each other
+    research = Research(table, asked.draw)
+    jobs = research.missing(rows, seeds, datasets)
+    print(f"{len(jobs)} experiments to run", flush=True)
+    workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+    start = time.monotonic()
+    if jobs:
+        research.run(jobs, workers)
+        _note(asked.draw, (time.monotonic() - start) / 60)
+    results = {dataset: research.current(dataset) for dataset in datasets}
+    compared = Compared(table, tuple(rows), tuple(seeds), results, asked.draw)
+    print("\n".join([*page.verdicts(compared), "", *page.score_tables(compared)]))
+    if asked.draw == 1 and not (asked.rows or asked.seeds or asked.datasets):
+        write_page(compared)
+
+
+def write_page(compared: Compared) -> None:
+    """Writes the page, with the stored results on other draws."""
+    minutes = read_json(TIMES)["1"] if TIMES.is_file() else None
+    with atomic_file(OUT) as temporary:
+        temporary.write_text(page.page(compared, _other_draws(compared.table), _machine(minutes)), encoding="utf-8")
+    print(f"Written: {OUT}")
+
+
+def _other_draws(table: Table) -> list[Compared]:
+    """Returns the stored results of the draws other than the demo's, for the rows that all their data sets have."""
+    found = []
+    draws = {int(path.stem.rpartition("-draw")[2]) for path in FOLDER.glob("*-draw*.parquet")}
+    for draw in sorted(draws):
+        files = {dataset: read_results(results_file(dataset, draw)) for dataset in table.datasets}
+        results = {dataset: each for dataset, each in files.items() if each}
+        seeds = sorted({cell.seed for each in results.values() for cell in each})
+        rows = [
+            row for row in table.rows if all(Cell(row, seed) in each for each in results.values() for seed in seeds)
+        ]
+        found.append(Compared(table, tuple(rows), tuple(seeds), results, draw))
+    return found
+
+
+def _note(draw: int, minutes: float) -> None:
+    """Adds the minutes of this call to those of the earlier ones, since the runs continue after an interruption."""
+    known = read_json(TIMES) if TIMES.is_file() else {}
+    write_json(TIMES, known | {str(draw): round(known.get(str(draw), 0.0) + minutes, 1)})
+
+
+def _machine(minutes: float | None) -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
+    names = [line.partition(":")[2].strip() for line in lines.splitlines() if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0))
+    took = "" if minutes is None else f"; the experiments took {minutes:.0f} minutes"
+    return f"Processor: {names[0] if names else 'unknown'}, {cores} cores{took}."
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.research", description=__doc__)
+    parser.add_argument("--rows", type=_names, help="names of rows, separated by commas; default: all")
+    parser.add_argument("--seeds", type=_numbers, help="seeds; default: 1 to 5")
+    parser.add_argument("--datasets", type=_names, help="names of data sets; default: all")
+    parser.add_argument("--draw", type=int, default=1, help="number of the draw of the data sets; default: 1")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.replace(",", " ").split())
+
+
+def _chosen(name: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    if unknown := [each for each in asked or () if each not in known]:
+        raise InputError(f"{name}: '{unknown[0]}' is unknown; it is one of {', '.join(known)}")
+    return [each for each in known if not asked or each in asked]
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,77 @@
+"""Hashes of everything that the results of a run are computed from."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from demo.research.rows import Table, drawing
+from demo.settings import PARAMS_FILE as DRAW_PARAMS_FILE
+from spn4cir.config.load import parse_params
+from spn4cir.config.pair_settings import pair_settings
+from spn4cir.config.params import PARAMS_FILE, Params
+from spn4cir.files import value_hash
+from spn4cir.projects.set_values import set_values
+from stages.code import OF_DATASET, OF_PAIR, others
+from stages.fingerprint import Sources
+
+ROOT = Path(__file__).parents[2]
+# Stages and sections that do not affect the ranks.
+_AFTER = frozenset({"baselines", "report"})
+# The demo's code and the sections of its settings that all data sets share.
+_DEMO_CODE = (
+    "draw.dataset",
+    "draw.pool",
+    "draw.images",
+    "models.clip",
+    "models.base",
+    "models.llava",
+    "models.encoder",
+)
+_DEMO_SECTIONS = ("images", "clip", "captioner", "encoder")
+
+
+class Keys:
+    """Computes the keys of runs from the files of the workspace as they are at the start."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._sources = Sources(ROOT)
+        self._text = Path(PARAMS_FILE).read_text(encoding="utf-8")
+        self._demo = YAML(typ="safe").load(DRAW_PARAMS_FILE.read_text(encoding="utf-8"))
+        self._shared = lru_cache(maxsize=None)(self._of_run)
+        self._code = lru_cache(maxsize=None)(self._of_code)
+
+    def key(self, run: str, dataset: str, seed: int, draw: int) -> str:
+        """Returns the key of a run on a data set. Raises InputError for settings that are not valid."""
+        return value_hash([self._shared(run, dataset, draw), seed])[:16]
+
+    def _of_run(self, run: str, dataset: str, draw: int) -> str:
+        params = self.params(run, dataset)
+        family = self._table.rows[run].family
+        settings = {
+            ".".join(path): value
+            for path, value in pair_settings(params, dataset, family).items()
+            if path[0] not in (*_AFTER, "seed")
+        }
+        layout = params.datasets[dataset].layout
+        return value_hash([settings, self._code(layout, family), self._drawn(dataset, draw)])
+
+    def params(self, run: str, dataset: str) -> Params:
+        """Returns the settings of a run. Raises InputError for a setting that is not valid."""
+        place = f"the settings of row '{run}' for {dataset}"
+        return parse_params(set_values(self._text, self._table.settings(run, dataset), place), place)
+
+    def _of_code(self, layout: str, family: str) -> str:
+        stages = [stage for stage in (*OF_DATASET, *OF_PAIR) if stage not in _AFTER]
+        left_out = {stage: others(layout, OF_DATASET.get(stage, family)) for stage in stages}
+        own = [self._sources.fingerprint(f"stages.{stage}", left_out[stage]) for stage in stages]
+        return value_hash([*own, *(self._sources.fingerprint(f"demo.{module}") for module in _DEMO_CODE)])
+
+    def _drawn(self, dataset: str, draw: int) -> dict[str, Any]:
+        own = {section: self._demo[section].get(dataset) for section in ("draw", "draw_pool")}
+        changed = {".".join(path): value for path, value in drawing([dataset], draw).items() if path[0] == "draw"}
+        return {**own, **{name: self._demo[name] for name in _DEMO_SECTIONS}, "changed": changed}

@@ -1,0 +1,49 @@
+"""Named recipes: settings of a training that belong together, e.g. the published ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from spn4cir.config.defaults import BY_FAMILY
+from spn4cir.errors import InputError
+from spn4cir.projects.set_values import KeyPath
+
+RECIPES_FILE = Path(__file__).with_name("named_recipes.yaml")
+# The recipe that contains the published value of every key.
+PUBLISHED = "paper"
+_ALL = "all"
+
+
+def recipe_names() -> list[str]:
+    """Returns the names of the recipes."""
+    return list(_read())
+
+
+def recipe_settings(name: str, family: str) -> dict[str, Any]:
+    """Returns every setting that a recipe decides for a family, by keys such as `train.negatives`.
+
+    Settings that the recipe does not name have the published values.
+
+    Raises InputError for an unknown recipe.
+    """
+    recipes = _read()
+    if name not in recipes:
+        raise InputError(f"recipe '{name}' is unknown; the recipes are {', '.join(recipes)}")
+    return _of_family(recipes[PUBLISHED], family) | _of_family(recipes[name], family)
+
+
+def setting_path(key: str, dataset: str, family: str) -> KeyPath:
+    """Returns the path in `params.yaml` of a key such as `train.negatives` or `shortcuts.enabled`."""
+    section, *rest = key.split(".")
+    return (section, dataset, family, *rest) if section in BY_FAMILY else (section, dataset, *rest)
+
+
+def _of_family(recipe: Mapping[str, Mapping[str, Any]], family: str) -> dict[str, Any]:
+    return {**recipe.get(_ALL, {}), **recipe.get(family, {})}
+
+
+def _read() -> dict[str, dict[str, dict[str, Any]]]:
+    recipes: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load(RECIPES_FILE.read_text(encoding="utf-8"))
+    return recipes
