@@ -8,6 +8,7 @@ from spn4cir.cli import (  # noqa: F401
     data,
     exporting,
     files,
+    recipes,
     scoring,
     searching,
     serving,

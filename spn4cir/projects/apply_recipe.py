@@ -1,0 +1,83 @@
+"""Writes the settings of a named recipe to `params.yaml`."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spn4cir.config.load import parse_merged
+from spn4cir.config.params import of_dataset
+from spn4cir.errors import InputError
+from spn4cir.files import atomic_file
+from spn4cir.projects.named_recipes import recipe_settings, setting_path
+from spn4cir.projects.project import change_folder
+from spn4cir.projects.set_values import KeyPath, set_values
+
+
+class Change(NamedTuple):
+    """A setting that a recipe changes: its key path, and its values before and after."""
+
+    path: KeyPath
+    before: Any
+    after: Any
+
+
+class AppliedRecipe(NamedTuple):
+    """The content of `params.yaml` with a recipe.
+
+    Attributes:
+        text: the new content.
+        changes: the settings that have other values than before; empty if the content already had the recipe.
+        families: the families that the recipe was applied to.
+        is_run: whether `dvc repro` runs the data set with one of the families.
+    """
+
+    text: str
+    changes: tuple[Change, ...]
+    families: tuple[str, ...]
+    is_run: bool
+
+
+def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str | None) -> AppliedRecipe:
+    """Applies a recipe to a data set, and keeps every other byte of the file.
+
+    Args:
+        text: content of `params.yaml`.
+        place: name of the file, for error messages.
+        recipe: name of the recipe.
+        dataset: name of the data set.
+        family: model family; None for all families of the data set.
+
+    Raises:
+        InputError: the file is not valid, or the recipe, the data set or the family is unknown.
+    """
+    params, merged = parse_merged(text, place)
+    known = of_dataset(params.train, dataset, "train")
+    if family is not None and family not in known:
+        raise InputError(f"{place}: train.{dataset} has no entry for family '{family}'; it has {', '.join(known)}")
+    families = tuple(known) if family is None else (family,)
+    changes = []
+    for each in families:
+        for key, after in recipe_settings(recipe, each).items():
+            path = setting_path(key, dataset, each)
+            before = reduce(getitem, path, merged.values)
+            if before != after:
+                changes.append(Change(path, before, after))
+    new = set_values(text, {change.path: change.after for change in changes}, place)
+    parse_merged(new, place)  # a recipe may contradict other settings
+    is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))
+    return AppliedRecipe(new, tuple(changes), families, is_run)
+
+
+def write_recipe(path: Path, applied: AppliedRecipe) -> None:
+    """Writes the new content of `params.yaml`."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(applied.text.encode())
+
+
+def run_lines(project: Path, dataset: str, applied: AppliedRecipe) -> Sequence[str]:
+    """Returns the command that trains with the settings of `params.yaml`."""
+    lists = f" -S 'run.datasets=[{dataset}]' -S 'run.models=[{','.join(applied.families)}]' -S 'run.submit=[]'"
+    call = "dvc repro" if applied.is_run else f"dvc exp run{lists}"
+    return ["", "Next:", *change_folder(project), f"  {call}"]
