@@ -73,5 +73,7 @@ class Keys:
 
     def _drawn(self, dataset: str, draw: int) -> dict[str, Any]:
         own = {section: self._demo[section].get(dataset) for section in ("draw", "draw_pool")}
-        changed = {".".join(path): value for path, value in drawing([dataset], draw).items() if path[0] == "draw"}
+        changed = {
+            ".".join(path): value for path, value in drawing(self._table, [dataset], draw).items() if path[0] == "draw"
+        }
         return {**own, **{name: self._demo[name] for name in _DEMO_SECTIONS}, "changed": changed}

@@ -52,10 +52,12 @@ class ComparedData(Settings):
     Attributes:
         scores: names of the scores in the tables; the last one is that of the verdicts.
         steps: optimiser steps of an epoch of stage 2 by family.
+        draw: sizes that differ from those of the demo (`draw.<data set>` of `demo/params.yaml`).
     """
 
     scores: tuple[str, ...] = Field(min_length=1)
     steps: Mapping[str, Positive]
+    draw: Mapping[str, int] = {}
 
 
 class Table(Settings):
@@ -142,19 +144,26 @@ def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str
     }
     for dataset in datasets:
         settings |= {"++" + ".".join(path): _text(value) for path, value in table.settings(run, dataset).items()}
-    for path, value in drawing(datasets, draw).items():
+    for path, value in drawing(table, datasets, draw).items():
         settings[f"{DRAW_PARAMS_FILE}:{'.'.join(path)}"] = _text(value)
     return experiments.command(run_name(run, seed, draw), settings, ["validate"])
 
 
-def drawing(datasets: Sequence[str], draw: int) -> dict[KeyPath, Any]:
-    """Returns the settings of `demo/params.yaml` that a draw of data sets changes, by key path."""
+def drawing(table: Table, datasets: Sequence[str], draw: int) -> dict[KeyPath, Any]:
+    """Returns the settings of `demo/params.yaml` that the runs change, by key path.
+
+    Args:
+        table: the rows.
+        datasets: the data sets that are drawn.
+        draw: number of the draw, from 1; each draw has a seed of its own.
+    """
     params = YAML(typ="safe").load(DRAW_PARAMS_FILE.read_text(encoding="utf-8"))
     changed: dict[KeyPath, Any] = {}
     if absent := [name for name in datasets if name not in params["drawn"]]:
         changed["drawn",] = [*params["drawn"], *absent]
-    if draw > 1:
-        for name in datasets:
+    for name in datasets:
+        changed |= {("draw", name, key): value for key, value in table.datasets[name].draw.items()}
+        if draw > 1:
             changed["draw", name, "seed"] = params["draw"][name]["seed"] + _DRAWS_APART * (draw - 1)
     return changed
 

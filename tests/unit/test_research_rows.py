@@ -48,17 +48,19 @@ def test_a_command_gives_the_settings_of_its_row(run: str, tmp_path: Path) -> No
             assert getattr(after, section)[dataset] == getattr(wanted, section)[dataset]
 
 
-def test_a_draw_changes_the_seeds_of_its_data_sets_alone(tmp_path: Path) -> None:
+def test_a_draw_changes_the_seed_and_the_sizes_of_its_data_sets_alone(tmp_path: Path) -> None:
     _, demo = changed(command(TABLE, "paper", 1, 2, ["demo_fiq"]), tmp_path)
     before, after = (YAML(typ="safe").load(path) for path in (ROOT / "demo/params.yaml", demo))
     DemoParams.model_validate(after)
-    assert after["draw"]["demo_fiq"]["seed"] != before["draw"]["demo_fiq"]["seed"]
-    before["draw"]["demo_fiq"]["seed"] = after["draw"]["demo_fiq"]["seed"]
+    own = before["draw"]["demo_fiq"]
+    assert after["draw"]["demo_fiq"]["seed"] != own["seed"]
+    own.update(TABLE.datasets["demo_fiq"].draw, seed=after["draw"]["demo_fiq"]["seed"])
     assert after == before
 
 
-def test_the_first_draw_is_that_of_the_demo() -> None:
-    assert drawing(["demo_fiq", "demo_cirr"], 1) == {}
+def test_the_first_draw_has_the_seed_of_the_demo() -> None:
+    changed = drawing(TABLE, ["demo_fiq"], 1)
+    assert changed == {("draw", "demo_fiq", key): value for key, value in TABLE.datasets["demo_fiq"].draw.items()}
 
 
 def test_experiments_have_names_of_their_own() -> None:
