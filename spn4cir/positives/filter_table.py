@@ -184,8 +184,8 @@ def filter_generated(triplets: tuple[Triplet, ...], folder: Path) -> tuple[Tripl
     filtered = read_filter(folder) if generated else None
     if filtered is None:
         return triplets
-    own = [(each.reference_name, each.target_name, text) for each in generated for text in each.captions]
-    if own != [(text.reference, text.target, text.text) for text in filtered.texts]:
+    own = [(each.reference_name, each.target_name, *text) for each in generated for text in enumerate(each.captions)]
+    if own != [(text.reference, text.target, text.number, text.text) for text in filtered.texts]:
         raise InputError(f"{folder}: was computed from other generated triplets; run the filter stage again")
     texts = [tuple(text.text for text in group if text.kept) for group in _by_triplet(filtered.texts)]
     kept = [replace(each, captions=captions) for each, captions in zip(generated, texts, strict=True) if captions]

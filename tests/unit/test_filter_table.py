@@ -1,5 +1,6 @@
 """Which texts and triplets a filter keeps, and the files that record it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,6 +111,9 @@ def test_a_filter_of_other_triplets_or_a_damaged_file_is_refused(tmp_path: Path)
     write_filter(folder, BOTH, judge_texts(GENERATED, RANKS, BOTH))
     with pytest.raises(InputError, match="was computed from other generated triplets; run the filter stage again"):
         filter_generated((*ANNOTATED, *GENERATED[1:]), folder)
+    apart = [replace(GENERATED[0], captions=(text,)) for text in GENERATED[0].captions]
+    with pytest.raises(InputError, match="was computed from other generated triplets"):
+        filter_generated((*apart, *GENERATED[1:]), folder)
     pq.write_table(pa.table({"triplet": [0]}), folder / "texts.parquet")
     with pytest.raises(InputError, match=r"texts\.parquet: is not a table of filtered triplets"):
         filter_generated(GENERATED, folder)
