@@ -61,7 +61,21 @@ def test_a_caption_prompt_leaves_dedup_match_checkpoint_and_bank(project: Projec
     project.edit("params.yaml", change)
     run = project.repro()
     assert "caption@demo_fiq" in run
-    assert run <= {"caption@demo_fiq", "triplets@demo_fiq-clip"} | FIQ_PAIR
+    assert run <= {"caption@demo_fiq", "triplets@demo_fiq-clip", "filter@demo_fiq-clip"} | FIQ_PAIR
+
+
+def test_a_filter_reruns_its_pair_from_there(project: Project) -> None:
+    """Among the first K of K images every target is found, however stage 1 was trained."""
+    manifest = json.loads((project.root / "data/bank/demo_cirr/clip/manifest.json").read_text())
+
+    def change(params: dict) -> None:
+        params["filter"]["demo_cirr"]["clip"]["target_within"] = manifest["images"]
+
+    project.edit("params.yaml", change)
+    assert project.repro() == CIRR_PAIR | {"filter@demo_cirr-clip"}
+    counts = json.loads((project.root / "data/filter/demo_cirr/clip/counts.json").read_text())
+    assert counts["kept"] == counts["triplets"] > 0
+    assert counts["kept_texts"] == counts["texts"]
 
 
 def test_a_benchmark_is_drawn_and_scored_once_it_is_named(project: Project) -> None:

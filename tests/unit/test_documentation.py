@@ -37,6 +37,11 @@ COVERED = (
     ("own-data.md", "", "tests/pipeline/test_own_data.py::test_the_walk_through_own_data_runs_as_written"),
     ("new-family.md", "", "tests/conformance/test_new_family.py::test_the_toy_trains_from_end_to_end"),
     (
+        "beyond.md",
+        "dvc exp run -S defaults.filter",
+        "tests/pipeline/test_dag.py::test_a_filter_reruns_its_pair_from_there",
+    ),
+    (
         "circo.md",
         "dvc exp run -S 'demo/",
         "tests/pipeline/test_dag.py::test_a_benchmark_is_drawn_and_scored_once_it_is_named",
