@@ -42,7 +42,17 @@ class OneCycle(Settings):
     start: Fraction
 
 
-Schedule = Annotated[Constant | Decay | Cosine | OneCycle, Field(discriminator="name")]
+class WarmupCosine(Settings):
+    """A learning rate that rises to `lr` over the share `warmup` of all steps, then falls to zero along half a cosine.
+
+    It is set at each step.
+    """
+
+    name: Literal["warmup_cosine"]
+    warmup: Share
+
+
+Schedule = Annotated[Constant | Decay | Cosine | OneCycle | WarmupCosine, Field(discriminator="name")]
 
 
 class Optimisation(Settings):

@@ -2,19 +2,23 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from math import cos, pi
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation, Train
+from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation, Train, WarmupCosine
 from spn4cir.training.moving_average import MovingAverage
 
 # Lower bound of a learned temperature: half precision still distinguishes the logits.
 MIN_TEMPERATURE = 1e-3
 _SHORTEST_CYCLE = 3
+# Schedules that change at each step; the others change once an epoch.
+_EACH_STEP = (OneCycleLR, LambdaLR)
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -72,7 +76,15 @@ def make_scheduler(optimiser: torch.optim.Optimizer, settings: Optimisation, ste
             div_factor=1 / schedule.start,
             cycle_momentum=False,
         )
+    if isinstance(schedule, WarmupCosine):
+        total = settings.epochs * steps
+        return LambdaLR(optimiser, partial(_warmup_cosine, warmup=int(schedule.warmup * total), total=total))
     return None
+
+
+def _warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """The factor of the learning rate at a step from 0: 1 at the end of the warm-up, 0 after the last step."""
+    return (step + 1) / warmup if step < warmup else (1 + cos(pi * (step - warmup) / (total - warmup))) / 2
 
 
 def _rising_share(schedule: OneCycle, epochs: int, steps: int) -> float:
@@ -141,7 +153,7 @@ class TrainingRun:
             self.composer.temperature.data.clamp_(min=MIN_TEMPERATURE)
         if self.average is not None:
             self.average.update()
-        if isinstance(self.scheduler, OneCycleLR):
+        if isinstance(self.scheduler, _EACH_STEP):
             self.scheduler.step()
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -150,7 +162,7 @@ class TrainingRun:
 
     def end_epoch(self) -> None:
         """Advances a schedule that changes once an epoch."""
-        if self.scheduler is not None and not isinstance(self.scheduler, OneCycleLR):
+        if self.scheduler is not None and not isinstance(self.scheduler, _EACH_STEP):
             self.scheduler.step()
 
     def learning_rate(self) -> float:

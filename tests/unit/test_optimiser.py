@@ -1,6 +1,7 @@
 """Learning rates follow their schedules; the temperature is learned and dropout is active if the settings say so."""
 
 from copy import deepcopy
+from math import cos, pi
 
 import pytest
 import torch
@@ -53,6 +54,27 @@ def test_one_cycle_peaks_after_so_many_epochs() -> None:
     assert max(found) == pytest.approx(1.0, rel=0.02)
     assert found.index(max(found)) in (5, 6)  # 1.5 epochs of 4 steps
     assert found[-1] < 0.01
+
+
+def test_a_warmed_up_cosine_falls_to_zero_over_the_run() -> None:
+    """16 steps, a quarter of them to warm up; then (1 + cos(pi t / 12)) / 2 at each step t."""
+    found = rates({"name": "warmup_cosine", "warmup": 0.25}, 4)
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert found[4:] == pytest.approx([(1 + cos(pi * t / 12)) / 2 for t in range(12)])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.4, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_short_run_warms_up_too(warmup: float, steps: int) -> None:
+    """The rate is above zero in each step, and zero after the last one."""
+    settings = optimisation(epochs=1, schedule={"name": "warmup_cosine", "warmup": warmup}, lr=1.0)
+    composer = StubComposer()
+    run = TrainingRun.begin(composer, settings, 1, steps, CPU)
+    for _ in range(steps):
+        assert 0 < run.learning_rate() <= 1
+        run.optimiser.zero_grad()
+        run.step(composer.text_side.weight.sum() + composer.image_side.weight.sum())
+    assert run.learning_rate() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
@@ -121,7 +143,12 @@ def test_dropout_leaves_batch_norm_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", [{"name": "one_cycle", "peak": 1.5, "start": 0.01}, {"name": "cosine", "epochs": 4}]
+    "schedule",
+    [
+        {"name": "one_cycle", "peak": 1.5, "start": 0.01},
+        {"name": "cosine", "epochs": 4},
+        {"name": "warmup_cosine", "warmup": 0.5},
+    ],
 )
 def test_a_resumed_run_goes_on_with_its_schedule(schedule: dict[str, object]) -> None:
     def advance(run: TrainingRun, composer: StubComposer) -> None:

@@ -167,11 +167,13 @@ def test_an_epoch_of_given_steps_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("count", [6, 10, 33])
 def test_runs_with_different_numbers_of_triplets_make_the_same_number_of_steps(tmp_path: Path, count: int) -> None:
-    changes = {"epoch_steps": 5, "epochs": 2}
+    """A schedule that changes at each step ends with the last of them."""
+    changes = {"epoch_steps": 5, "epochs": 2, "schedule": {"name": "warmup_cosine", "warmup": 0.3}}
     source = BankSource(rows(count), bank(), stage2(**changes), 1, CPU)
     history = trainer(tmp_path, source=source, **changes).fit()
     assert [step["step"] for step in history.steps] == list(range(1, 11))
     assert [step["epoch"] for step in history.steps] == [1] * 5 + [2] * 5
+    assert history.epochs[-1]["learning_rate"] == pytest.approx(0, abs=1e-12)
 
 
 def test_texts_stay_with_their_images() -> None:
@@ -268,6 +270,8 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
         {"ema": 0.9, "learn_tau": True},
         {"symmetric": 0.5, "swaps": 2},
         {"hardness": 0.5, "false_negatives": {"quantile": 0.5}},
+
+        {"schedule": {"name": "warmup_cosine", "warmup": 0.3}, "epoch_steps": 5},
     ],
     ids=str,
 )
