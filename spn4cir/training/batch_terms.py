@@ -92,8 +92,9 @@ def swap_info_nce(
         wrong: which compositions are negatives.
         temperature: tau, above 0.
     """
-    negatives = swapped.float().masked_fill(~wrong, -torch.inf)
-    logits = torch.cat([own.float()[None], negatives]).T / temperature
+    # Masked after the division: the gradient of a learned temperature is not finite for a score of minus infinity.
+    negatives = (swapped.float() / temperature).masked_fill(~wrong, -torch.inf)
+    logits = torch.cat([own.float()[None] / temperature, negatives]).T
     return F.cross_entropy(logits, torch.zeros(len(own), dtype=torch.long, device=own.device))
 
 

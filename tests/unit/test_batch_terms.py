@@ -84,13 +84,21 @@ def test_the_term_is_computed_in_float32_under_autocast() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_learned_temperature_has_a_gradient_from_the_term() -> None:
-    composer = talkative()
-    composer.temperature.requires_grad_()
-    loss = target_to_query_info_nce(random_scores().float(), torch.arange(5), composer.temperature)
-    loss.backward()
-    assert composer.temperature.grad is not None
-    assert float(composer.temperature.grad) != 0
+MASKED = torch.tensor([[True, True], [False, True]])
+TERMS = {
+    "symmetric": lambda tau: target_to_query_info_nce(random_scores(3).float(), torch.tensor([0, 1, 0]), tau),
+    "swaps": lambda tau: swap_info_nce(torch.tensor([0.3, -0.2]), random_scores(2).float(), MASKED, tau),
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_the_gradient_of_a_learned_temperature_is_that_of_finite_differences(term: str) -> None:
+    """Masked scores do not reach it."""
+    tau = torch.tensor(0.5, requires_grad=True)
+    TERMS[term](tau).backward()
+    high, low = (float(TERMS[term](torch.tensor(0.5 + change))) for change in (1e-2, -1e-2))
+    assert tau.grad is not None
+    assert float(tau.grad) == pytest.approx((high - low) / 2e-2, rel=1e-2)
 
 
 def test_swaps_alternate_between_text_and_reference() -> None:
