@@ -127,6 +127,7 @@ class Trainer:
 
     def _average(self, run: TrainingRun, before: list[Tensor], history: History) -> None:
         """Writes the best average of the weights before training and those of the best epoch as `best.pt`."""
+        assert self.evaluate is not None
         after = torch.load(self.work / _BEST_WEIGHTS, map_location=self.device, weights_only=True)["weights"]
         evaluate, selection = partial(self.evaluate, self.composer), self.selection
         history.averaging = keep_best_share(run.trained, before, after, self._shares, evaluate, selection)
