@@ -36,7 +36,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Gives the parameters their averages, and afterwards their own values again."""
+        """A context in which the parameters have their averages; afterwards they have their own values again."""
         self._swap()
         try:
             yield
