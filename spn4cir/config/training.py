@@ -115,8 +115,8 @@ class Train(Optimisation):
 
     Attributes:
         generated_loss: loss of generated triplets.
-        generated_weight: their weight in the mean loss of a batch; that of annotated triplets is 1.
-        hardness: exponent of the weights of negatives; 0: all weigh the same.
+        generated_weight: weight of a generated triplet in the mean over a batch; that of an annotated one is 1.
+        hardness: beta, the exponent of the weights of negatives; 0: equal weights.
         false_negatives: images that leave the denominator, because they resemble the target; null: none.
         epoch_steps: steps in an epoch; null: one pass over the triplets.
         ema: decay of a moving average of the trained weights; null: none.

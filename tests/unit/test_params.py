@@ -96,6 +96,8 @@ def test_published_settings(dataset: str, family: str) -> None:
     assert shared(train) == STAGE2[dataset, family]
     assert (train.eps, train.precision, train.schedule.name) == (1e-7, "float16", "constant")
     assert (train.negatives, train.bank_samples) == ("bank", None)
+    assert (train.generated_loss, train.generated_weight) == ("info_nce", 1)
+    assert (train.hardness, train.false_negatives) == (0, None)
     base = first.train
     assert (*shared(base), base.eps, base.backbone_lr, base.schedule.name) == STAGE1[dataset, family]
     zero_shot = family.startswith("zs")
@@ -172,6 +174,15 @@ def test_published_pools() -> None:
             r"shortcuts\.demo_cirr: a template has the field \{text\} and no other, got 'please'",
         ),
         ('"please {text}"', '"{text} {x}"', r"shortcuts\.demo_cirr: a template has the field \{text\}"),
+        ("generated_loss: info_nce", "generated_loss: rince", r"generated_loss: .*'info_nce' or 'robust'"),
+        ("generated_weight: 1.0", "generated_weight: 0", r"generated_weight: .*greater than 0"),
+        ("hardness: 0.0", "hardness: -0.5", r"hardness: .*greater than or equal to 0"),
+        (
+            "false_negatives: null",
+            "false_negatives: {above: 1}",
+            r"false_negatives: has none .* \(got \{'above': 1\}\)",
+        ),
+        ("false_negatives: null", "false_negatives: {quantile: 0}", r"false_negatives: has none of the forms"),
         ("thumbnail: 112", "thumbnail: 9", r"report\.thumbnail: .*greater than or equal to 16"),
     ],
 )
@@ -186,6 +197,13 @@ def test_samples_of_the_batch_are_refused() -> None:
     text = TEXT.replace("negatives: bank", "negatives: batch").replace("bank_samples: null", "bank_samples: 5")
     with pytest.raises(InputError, match="bank_samples draws from the bank"):
         parse_params(text, "here.yaml")
+
+
+@pytest.mark.parametrize(("rule", "value"), [("above", 0.9), ("quantile", 0.99)])
+def test_both_kinds_of_false_negatives(rule: str, value: float) -> None:
+    text = TEXT.replace("false_negatives: null", f"false_negatives: {{{rule}: {value}}}")
+    train = parse_params(text, "here.yaml").train["fiq"]["clip"]
+    assert train.model_dump()["false_negatives"] == {rule: value}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "a: [", "a: 1\na: 2", "\ta: 1"])

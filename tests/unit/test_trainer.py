@@ -270,7 +270,6 @@ def killed_at(epoch: int, scores: Callable[[int], float] = lambda epoch: float(e
         {"ema": 0.9, "learn_tau": True},
         {"symmetric": 0.5, "swaps": 2},
         {"hardness": 0.5, "false_negatives": {"quantile": 0.5}},
-
         {"schedule": {"name": "warmup_cosine", "warmup": 0.3}, "epoch_steps": 5},
     ],
     ids=str,
