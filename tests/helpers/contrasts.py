@@ -1,9 +1,9 @@
-"""The loss of a `Contrast` in terms of torch functions, with gradients by autograd."""
+"""The loss of a `Contrast` in terms of torch functions, and examples of each loss."""
 
 import torch
 from torch import Tensor
 
-from spn4cir.losses import Contrast
+from spn4cir.losses import INFO_NCE, Contrast
 
 
 def naive(scores: Tensor, labels: Tensor, temperature: Tensor | float, contrast: Contrast) -> Tensor:
@@ -26,3 +26,22 @@ def naive(scores: Tensor, labels: Tensor, temperature: Tensor | float, contrast:
         losses.append(-torch.log1p(-shares[~is_label]).sum() if robust else -shares[is_label].log().sum())
     mean = torch.stack(losses)
     return mean.mean() if contrast.weights is None else (contrast.weights * mean).sum() / contrast.weights.sum()
+
+
+def example(name: str, batch: int, candidates: int) -> Contrast:
+    """Returns a loss by its name; every label is the first candidate.
+
+    Half of the queries have a lower weight, or the robust loss where both are mixed; a hundredth of the candidates are
+    false negatives.
+    """
+    half = torch.arange(batch) % 2 == 0
+    count = batch * (candidates // 100)
+    excluded = torch.stack([torch.arange(count) % batch, torch.randint(1, candidates, (count,))])
+    return {
+        "info_nce": INFO_NCE,
+        "weighted": Contrast(weights=torch.where(half, 0.3, 1.0)),
+        "robust": Contrast(robust=torch.ones(batch, dtype=torch.bool)),
+        "robust_and_weighted": Contrast(weights=torch.where(half, 0.3, 1.0), robust=half),
+        "hardness": Contrast(hardness=0.5),
+        "false_negatives": Contrast(excluded=excluded),
+    }[name]
