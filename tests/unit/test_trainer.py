@@ -361,6 +361,17 @@ def test_samples_of_the_whole_bank_are_the_bank() -> None:
     assert float(loss_of(bank_samples=3).detach()) < float(loss_of().detach())
 
 
+@pytest.mark.parametrize("changes", [{}, {"bank_samples": 8}, {"negatives": "batch"}], ids=str)
+def test_false_negatives_leave_the_denominator(changes: dict[str, Any]) -> None:
+    """Above -1, all images but the target and the reference leave it: two candidates remain for each query."""
+    loss = loss_of(false_negatives={"above": -0.9999}, **changes)
+    source = BankSource(rows(9), bank(9), stage2(batch_size=9), 1, CPU)
+    batch = next(source.batches(1))
+    queries = talkative().compose(batch.inputs[batch.positions(batch.reference)], batch.texts)
+    target, reference = ((queries * bank(9).target[each]).sum(dim=1) / 0.1 for each in (batch.target, batch.reference))
+    torch.testing.assert_close(loss, F.softplus(reference - target).mean(), rtol=1e-5, atol=1e-6)
+
+
 def test_drawn_negatives_are_scored_in_float32_under_autocast() -> None:
     """The whole bank is scored in float32 too: bfloat16 would be off by 0.1 and more at tau 0.02."""
     full, sampled = ({"tau": 0.005} | extra for extra in ({}, {"bank_samples": 8}))
