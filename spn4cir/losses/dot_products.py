@@ -124,7 +124,8 @@ def info_nce(
     """Mean of -log softmax(queries . targets / temperature) at the labels, in float32.
 
     Stage 1 passes the targets of the batch, stage 2 those of the bank: the denominator of the loss is the sum over the
-    batch or over every training image. Gradients flow to queries, targets and temperature that require them.
+    batch or over every training image. With a `contrast`, the loss is the one that it describes. Gradients flow to
+    queries, targets and temperature that require them.
 
     Args:
         queries: unit norm.

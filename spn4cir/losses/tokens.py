@@ -96,7 +96,8 @@ def token_info_nce(
 ) -> Float[Tensor, ""]:
     """InfoNCE over `token_scores`, in batch or against a bank, in float32.
 
-    Gradients flow to queries, targets and temperature that require them.
+    With a `contrast`, the loss is the one that it describes. Gradients flow to queries, targets and temperature that
+    require them.
 
     Args:
         queries: unit norm.
