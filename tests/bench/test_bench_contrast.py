@@ -16,7 +16,7 @@ from spn4cir.training.bank import Bank
 from spn4cir.training.false_negatives import FalseNegatives
 from spn4cir.types import Triplet
 from tests.bench.conftest import PeakMemory, RatioToBare
-from tests.helpers.contrasts import example
+from tests.helpers.contrasts import EXAMPLES, example
 
 # Unique training images; batch, shape of a target and temperature of CLIP and of BLIP-2 as published.
 IMAGES = 25_136
@@ -25,7 +25,6 @@ BLIP2 = (32, (32, 256), 0.05)
 LIMIT = 1.15
 
 LIMITED = ("weighted", "robust", "robust_and_weighted")
-OTHERS = ("hardness", "false_negatives")
 
 STEP = """
 import torch
@@ -49,7 +48,7 @@ def unit(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("case", [CLIP, BLIP2], ids=["clip", "blip2"])
-@pytest.mark.parametrize("name", [*LIMITED, *OTHERS])
+@pytest.mark.parametrize("name", EXAMPLES[1:])
 def test_loss_beside_info_nce(
     ratio_to_bare: RatioToBare,
     peak_memory: PeakMemory,

@@ -28,9 +28,11 @@ from spn4cir.composers.protocol import Options
 from spn4cir.composers.tgcir import TgcirComposer
 from spn4cir.config.load import load_params
 from spn4cir.config.training import Train
+from spn4cir.losses import INFO_NCE, Contrast
 from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 from tests.conformance.builders import Subject, images
 from tests.conftest import CPU
+from tests.helpers.contrasts import EXAMPLES, example
 from tests.helpers.words import WORDS
 
 # Size of FashionIQ's bank.
@@ -79,8 +81,11 @@ def published(family: str) -> Train:
 
 def step_of(
     network: Any, settings: Train, rows: int, device: torch.device
-) -> tuple[Callable[[], None], Callable[[], Any]]:
-    """Returns a training step of the second stage against `rows` bank rows, and an encoding step."""
+) -> tuple[Callable[..., None], Callable[[], Any]]:
+    """Returns a training step of the second stage against `rows` bank rows, and an encoding step.
+
+    The training step takes the loss; every target is the first row.
+    """
     run = TrainingRun.begin(network, settings, 2, 1, device)
     set_dropout(network, settings.dropout, 0)
     pixels = images(network, settings.batch_size).to(device)
@@ -88,14 +93,14 @@ def step_of(
     with torch.no_grad():
         features = network.encode_image(pixels)
     bank = F.normalize(torch.randn(rows, *features.target.shape[1:], device=device), dim=-1)
-    labels = torch.randint(rows, (settings.batch_size,), device=device)
+    labels = torch.zeros(settings.batch_size, dtype=torch.long, device=device)
     dtype = autocast_dtype(settings, device)
 
-    def step() -> None:
+    def step(contrast: Contrast = INFO_NCE) -> None:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             texts = [TEXT] * settings.batch_size
             queries = network.compose(features.reference.float(), texts)
-            loss = network.contrast(queries, bank, labels, network.temperature)
+            loss = network.contrast(queries, bank, labels, network.temperature, contrast)
         run.optimiser.zero_grad(set_to_none=True)
         run.step(loss)
 
@@ -114,7 +119,10 @@ def waited(operation: Callable[[], Any], device: torch.device) -> float:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: steps at real sizes are measured on a GPU")
 @pytest.mark.parametrize("family", FULL)
 def test_a_step_at_real_sizes(benchmark: BenchmarkFixture, family: str) -> None:
-    """Forward, backward and AdamW against 25,136 rows, float16 autocast; memory includes network, bank and batch."""
+    """Forward, backward and AdamW against 25,136 rows, float16 autocast; memory includes network, bank and batch.
+
+    Then with each loss beside InfoNCE.
+    """
     device, settings = torch.device("cuda"), published(family)
     torch.manual_seed(0)
     step, encode = step_of(FULL[family]().eval().to(device), settings, IMAGES, device)
@@ -128,18 +136,22 @@ def test_a_step_at_real_sizes(benchmark: BenchmarkFixture, family: str) -> None:
         peak_mb=round(torch.cuda.max_memory_allocated() / 1e6),
         encoded_images_per_second=round(settings.batch_size / encoding),
     )
+    for name in EXAMPLES:
+        with_loss = partial(step, example(name, settings.batch_size, IMAGES))
+        benchmark.extra_info[f"{name}_seconds"] = min(waited(with_loss, device) for _ in range(ROUNDS))
 
 
+@pytest.mark.parametrize("loss", EXAMPLES)
 @pytest.mark.parametrize("family", FULL)
-def test_the_same_path_with_a_tiny_network(tmp_path: Path, family: str) -> None:
+def test_the_same_path_with_a_tiny_network(tmp_path: Path, family: str, loss: str) -> None:
     """On the CPU: the measured step trains the query side."""
     torch.manual_seed(0)
     settings = published(family).model_copy(update={"batch_size": 2})
     network = Subject(family, 1, tmp_path).load()
-    step, encode = step_of(network, settings, 6, CPU)
+    step, encode = step_of(network, settings, 200, CPU)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     frozen = [tensor.clone() for _, tensor in network.frozen_tensors()]
-    assert waited(step, CPU) > 0
+    assert waited(partial(step, example(loss, 2, 200)), CPU) > 0
     assert any(not torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(torch.equal(now, then) for (_, now), then in zip(network.frozen_tensors(), frozen, strict=True))
     assert len(encode().target) == 2

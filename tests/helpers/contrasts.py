@@ -28,6 +28,9 @@ def naive(scores: Tensor, labels: Tensor, temperature: Tensor | float, contrast:
     return mean.mean() if contrast.weights is None else (contrast.weights * mean).sum() / contrast.weights.sum()
 
 
+EXAMPLES = ("info_nce", "weighted", "robust", "robust_and_weighted", "hardness", "false_negatives")
+
+
 def example(name: str, batch: int, candidates: int) -> Contrast:
     """Returns a loss by its name; every label is the first candidate.
 
