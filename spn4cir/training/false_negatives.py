@@ -40,8 +40,10 @@ class FalseNegatives:
         self._kept = [torch.tensor([bank.row[name] for name in each if name in bank.row]) for each in names]
         size = max(1, _VECTORS // (targets[0].numel() // targets.shape[-1]))
         self._group: dict[int, Tensor] = {}
-        for group in torch.tensor(sorted(set(self._target_rows))).split(size):
-            self._group |= dict.fromkeys(group.tolist(), group)
+        rows = sorted(set(self._target_rows))
+        for start in range(0, len(rows), size):
+            group = rows[start : start + size]
+            self._group |= dict.fromkeys(group, torch.tensor(group))
         self._similar: dict[int, Int[Tensor, " similar"]] = {}
 
     def in_bank(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Int[Tensor, "2 pairs"]:
