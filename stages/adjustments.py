@@ -5,17 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spn4cir.checkpoints.published import load_composer
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.adjustments import Hubness
+from spn4cir.config.adjustments import Hubness, Rerank
 from spn4cir.config.params import AdjustedValidate, of_family
+from spn4cir.errors import InputError
 from spn4cir.evaluation.adjusted import Adjustment
 from spn4cir.evaluation.evaluate import RankedSplit
 from spn4cir.evaluation.hubness import add_bias, hub_biases
 from spn4cir.evaluation.ranking import Adjust
+from spn4cir.evaluation.rerank import first_candidates, rerank, score_candidates
 from spn4cir.positives.listing import read_listing
 from spn4cir.training.bank import open_bank
 from spn4cir.training.bank_queries import compose_bank_queries, drawn_triplets, query_texts
-from stages.common import Job
+from stages.common import DATA, Job
 from stages.inputs import unique_images
 
 
@@ -33,6 +36,8 @@ def adjustments(
     found: dict[str, Adjustment] = {}
     if settings.hubness is not None:
         found["hubness"] = _hubness(job, settings, settings.hubness, composer, device)
+    if settings.rerank is not None:
+        found["rerank"] = _rerank(job, settings, settings.rerank, device)
     return found
 
 
@@ -50,5 +55,24 @@ def _hubness(
     def adjust(_: Sequence[RankedSplit], galleries: Sequence[Tensor]) -> list[Adjust]:
         batches = compose_bank_queries(composer, bank, triplets, texts, settings.batch_size, workers, device)
         return [add_bias(bias) for bias in hub_biases(composer.score, batches, galleries, hubness.beta)]
+
+    return adjust
+
+
+def _rerank(job: Job, settings: AdjustedValidate, by: Rerank, device: torch.device) -> Adjustment:
+    path = DATA / "models" / job.dataset / "rerank" / by.by.weights.file
+    if not path.is_file():
+        key = f"validate.{job.dataset}.{job.family}.rerank"
+        raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
+    second = load_composer(path, by.by.weights.family)
+    workers = job.params.machine.workers
+
+    def adjust(splits: Sequence[RankedSplit], _: Sequence[Tensor]) -> list[Adjust]:
+        columns = [first_candidates(ranked.ranking, by.top) for ranked in splits]
+        scores = score_candidates(second.to(device), splits, columns, settings, workers, device)
+        return [
+            rerank(own, ranked.ranking.top_scores[:, : by.top], found, by.share)
+            for own, ranked, found in zip(columns, splits, scores, strict=True)
+        ]
 
     return adjust

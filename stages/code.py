@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from spn4cir.composers import COMPOSERS
-from spn4cir.config.params import Params, of_dataset
+from spn4cir.config.params import Params, of_dataset, of_family
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
@@ -31,7 +31,8 @@ def main(job: Job) -> None:
             family = OF_DATASET.get(stage, item.family)
             path = folder / item.code_file(stage).relative_to(CODE)
             path.parent.mkdir(exist_ok=True)
-            left_out = others(layout, family) | other_writers(job.params, item)
+            second = second_family(item) if stage == "validate" else frozenset()
+            left_out = (others(layout, family) | other_writers(job.params, item)) - second
             path.write_text(sources.fingerprint(f"stages.{stage}", left_out), encoding="utf-8")
 
 
@@ -66,6 +67,18 @@ def other_writers(params: Params, item: Job) -> frozenset[str]:
     settings = params.triplets.get(item.dataset, {}).get(item.family)
     chosen = settings.writer if settings else ""
     return frozenset(target.split(":")[0] for name, target in WRITERS.items() if name != chosen)
+
+
+def second_family(item: Job) -> frozenset[str]:
+    """The module of the family that reranks in `validate`; empty if none does. Raises InputError if it is unknown."""
+    rerank = of_family(item.params.validate_, item.dataset, item.family, "validate").rerank
+    if rerank is None:
+        return frozenset()
+    family = rerank.by.weights.family
+    if family not in COMPOSERS:
+        key = f"validate.{item.dataset}.{item.family}.rerank.by.weights.family"
+        raise InputError(f"{key}: family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")
+    return frozenset({COMPOSERS[family].target.split(":")[0]})
 
 
 def _others(kind: str, registry: Mapping[str, str], chosen: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from spn4cir.config.adjustments import Hubness
+from spn4cir.config.adjustments import Hubness, Rerank
 from spn4cir.config.base import Positive, Settings
 from spn4cir.config.positives import Caption, Dedup, Filter, Match, Triplets
 from spn4cir.config.training import BankSettings, CheckpointSettings, Train
@@ -159,6 +159,7 @@ class AdjustedValidate(Validate):
     """
 
     hubness: Hubness | None
+    rerank: Rerank | None
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def add_models(models: Path, params: Params, name: str, other: str, families: Co
             what = UNICOM_ORIGIN if what == UNICOM else what
             yield f"put {what} into {folder}: models.{name}.{kind.replace('/', '.')} in {PARAMS_FILE} names it"
         _write_placeholder(folder, kind, source, name)
+    _add_rerankers(models / name / "rerank", name)
     yield from _add_networks(models, params, name, other)
 
 
@@ -54,14 +55,27 @@ def _add_networks(models: Path, params: Params, name: str, other: str) -> Iterat
             and not _copy_model(models / other / "baselines", folder, source)
         ):
             yield f"put the network {source.local} into {folder}: baselines.{name}.networks in {PARAMS_FILE} names it"
-    place = folder / PLACEHOLDER
     if not folder.exists():
         text = (
             "The folders of the networks that are scored without training. This folder is a declared dependency of the "
             f"pipeline; baselines.{name}.networks in {PARAMS_FILE} names its content as {LOCAL_NETWORK}FOLDER.\n"
         )
-        with atomic_file(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        _write_text(folder / PLACEHOLDER, text)
+
+
+def _add_rerankers(folder: Path, name: str) -> None:
+    """Makes the folder of the weights that rerank."""
+    if not folder.exists():
+        text = (
+            "Weights that rerank. This folder is a declared dependency of the pipeline; "
+            f"validate.{name}.<family>.rerank in {PARAMS_FILE} names a file here.\n"
+        )
+        _write_text(folder / PLACEHOLDER, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _has_model(folder: Path, source: LocalModel) -> bool:
@@ -99,5 +113,4 @@ def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> No
     text += f" This folder is a declared dependency of the pipeline; {key} in {PARAMS_FILE} names its content.\n"
     place = folder / PLACEHOLDER
     if not place.exists():
-        with atomic_file(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        _write_text(place, text)

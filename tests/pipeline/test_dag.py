@@ -99,7 +99,7 @@ def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None
 
     project.edit("params.yaml", change)
     (project.root / "data/raw/cirr").mkdir()
-    for kind in ("captioner", "encoder", "stage1/clip", "baselines"):
+    for kind in ("captioner", "encoder", "stage1/clip", "baselines", "rerank"):
         (project.root / "data/models/cirr" / kind).mkdir(parents=True, exist_ok=True)
     graph = project.run("dvc", "dag", "dvc.yaml", "--dot").stdout
     assert "train@cirr-clip" in graph

@@ -100,7 +100,7 @@ def test_a_data_set_that_params_names_gets_the_link_and_the_model_folders(projec
     assert (project / "data" / "raw" / "cirr").is_symlink()
     assert sorted(tree(models)) == [
         f"{kind}/{PLACEHOLDER}"
-        for kind in ("baselines", "captioner", "encoder", *(f"stage1/{name}" for name in sorted(COMPOSERS)))
+        for kind in ("baselines", "captioner", "encoder", "rerank", *(f"stage1/{name}" for name in sorted(COMPOSERS)))
     ]
     assert "llava-hf/llava-1.5-7b-hf" in (models / "captioner" / PLACEHOLDER).read_text()
     assert "Put FP16-ViT-L-14.pt here" in (models / "encoder" / PLACEHOLDER).read_text()

@@ -12,14 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from spn4cir.checkpoints.published import save_tensors
+from spn4cir.config.load import load_params
+from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY
-from stages.common import run
+from stages.code import second_family
+from stages.common import Job, run
+from tests.helpers import blip2
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_cirr
+from tests.helpers.words import WORDS
 
 ROOT = Path(__file__).parents[2]
 METRICS = Path("metrics/demo_cirr/clip.json")
 FOLDER = Path("data/validate/demo_cirr/clip")
+TABLES = ("queries.parquet", "adjusted/rerank.parquet")
 
 
 @pytest.fixture
@@ -89,3 +96,58 @@ def test_a_bank_of_other_weights_is_refused(
         validate(monkeypatch, hubness={"beta": 20.0, "queries": None})
     assert "the bank was built with other weights; build it again" in capsys.readouterr().err
     assert not METRICS.exists()
+
+
+def reranking(file: str, family: str = "blip2", top: int = 5) -> dict[str, Any]:
+    return {"top": top, "by": {"weights": {"family": family, "file": file}}, "share": 1.0}
+
+
+def test_another_family_reranks_beside_the_plain_ranking(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained BLIP-2 of tiny size: recall at the last reranked place is that of the plain ranking."""
+    place = Path("data/models/demo_cirr/rerank/blip2.pt")
+    place.parent.mkdir(parents=True)
+    save_tensors(blip2.container(blip2.published_state(2), 2) | {"vocabulary": list(WORDS)}, place)
+    plain, queries = validate(monkeypatch)
+    found, same = validate(monkeypatch, rerank=reranking("blip2.pt"))
+    assert same == queries
+    scores = found.pop("rerank")
+    assert found == plain
+    assert [scores[f"recall_at{k}"] for k in (5, 10, 50)] == [plain[f"recall_at{k}"] for k in (5, 10, 50)]
+    assert [path.name for path in (FOLDER / "adjusted").iterdir()] == ["rerank.parquet"]
+    before, after = (pq.read_table(FOLDER / name)["top"].to_pylist() for name in TABLES)
+    assert [sorted(row[:5]) for row in before] == [sorted(row[:5]) for row in after]
+    assert [row[5:] for row in before] == [row[5:] for row in after]
+    assert before != after
+
+
+def test_weights_that_are_absent_are_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        validate(monkeypatch, rerank=reranking("absent.pt"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data/models/demo_cirr/rerank/absent.pt: no such file of weights" in line
+    assert "change validate.demo_cirr.clip.rerank in params.yaml" in line
+
+
+@pytest.mark.parametrize("setting", [{"top": 51}, {"top": 1}, {"share": 0}, {"by": {"weights": {"file": "x"}}}])
+def test_a_setting_out_of_range_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: dict[str, Any]
+) -> None:
+    with pytest.raises(SystemExit):
+        validate(monkeypatch, rerank=reranking("x.pt") | setting)
+    assert "validate.demo_cirr.clip.rerank" in capsys.readouterr().err
+
+
+def test_the_code_of_the_stage_contains_the_family_that_reranks(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An edit of that family reruns the stage; an unknown family is refused."""
+    job = Job(load_params(), "demo_cirr", "clip")
+    assert second_family(job) == frozenset()
+    change(lambda params: params["validate"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt")))
+    job = Job(load_params(), "demo_cirr", "clip")
+    assert second_family(job) == {"spn4cir.composers.blip2"}
+    change(lambda params: params["validate"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt", "blip3")))
+    with pytest.raises(InputError, match=r"rerank.by.weights.family: family 'blip3' is not known; choose one of: clip"):
+        second_family(Job(load_params(), "demo_cirr", "clip"))

@@ -73,7 +73,8 @@ def test_a_stage_depends_on_the_file_of_its_own_code(file: str, content: Any) ->
 def test_the_code_of_the_root_depends_on_the_packages() -> None:
     code = load(ROOT / "dvc.yaml")["stages"]["code"]
     assert names(code, "deps") == ["spn4cir", "stages"]
-    assert code["params"] == ["run", "datasets", "benchmarks", "defaults.triplets", "triplets"]
+    shared = ["run", "datasets", "benchmarks"]
+    assert code["params"] == [*shared, "defaults.triplets", "triplets", "defaults.validate", "validate"]
 
 
 def test_the_code_of_the_demo_depends_on_each_module_that_its_stages_run() -> None:
