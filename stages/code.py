@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from spn4cir.composers import COMPOSERS
-from spn4cir.config.params import Params, of_dataset, of_family
+from spn4cir.config.params import Params, of_dataset
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
@@ -71,10 +71,10 @@ def other_writers(params: Params, item: Job) -> frozenset[str]:
 
 def second_family(item: Job) -> frozenset[str]:
     """The module of the family that reranks in `validate`; empty if none does. Raises InputError if it is unknown."""
-    rerank = of_family(item.params.validate_, item.dataset, item.family, "validate").rerank
-    if rerank is None:
+    settings = item.params.validate_.get(item.dataset, {}).get(item.family)
+    if settings is None or settings.rerank is None:
         return frozenset()
-    family = rerank.by.weights.family
+    family = settings.rerank.by.weights.family
     if family not in COMPOSERS:
         key = f"validate.{item.dataset}.{item.family}.rerank.by.weights.family"
         raise InputError(f"{key}: family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")
