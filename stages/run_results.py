@@ -5,6 +5,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from spn4cir.comparison.adjusted import compare_adjusted
 from spn4cir.comparison.paper import PaperComparison, compare_to_paper
 from spn4cir.comparison.query_pairs import pair_queries
 from spn4cir.comparison.runs import read_runs
@@ -42,6 +43,7 @@ def collect(job: Job) -> RunResults:
         date=read_json(job.place("validate") / "scored.json")["date"],
         metrics=run.metrics,
         stages=stages,
+        adjusted=compare_adjusted(run),
         baselines=read_json(Path("metrics") / job.dataset / "baselines.json"),
         paper=beside_paper(metrics) if job.dataset == layout.published else None,
         recall_ks=layout.protocol.recall_ks,

@@ -70,6 +70,7 @@ def _values(run: RunResults, settings: Report, thumbnails: Thumbnails, images: Q
         "recalls": content.recall_rows(run),
         "too_few": few_queries_remark(run.stages.comparison),
         "remarks": list(remark_lines(run.stages.comparison)),
+        "adjusted": {name: content.score_rows(comparison) for name, comparison in run.adjusted.items()},
         "baselines": content.baseline_columns(run),
         "baseline_notes": content.baseline_notes(run),
         "shortcuts": content.shortcut_rows(run.metrics),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spn4cir.comparison.compare import ComparedRuns
+from spn4cir.comparison.compare import ComparedRuns, Comparison
 from spn4cir.comparison.paper import PaperComparison
 from spn4cir.comparison.query_pairs import QueryPair
 from spn4cir.positives.filter_table import FilteredTriplets
@@ -27,6 +27,7 @@ class RunResults:
         date: date on which the queries were scored, as in `2026-01-31`.
         metrics: content of the metrics file.
         stages: comparison of stage 2 with stage 1.
+        adjusted: comparison of each adjusted ranking of stage 2 with its plain ranking, by name.
         baselines: flat scores without training, by the name of a network and the rule that composes the queries.
         paper: the paper's scores beside those of the run; None if the paper has none for it.
         recall_ks: values of k of the layout's recalls, ascending.
@@ -49,6 +50,7 @@ class RunResults:
     date: str
     metrics: Mapping[str, Any]
     stages: ComparedRuns
+    adjusted: Mapping[str, Comparison]
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     paper: PaperComparison | None
     recall_ks: tuple[int, ...]
