@@ -51,6 +51,8 @@ def collect(job: Job) -> RunResults:
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
         triplets=triplets,
         filtered=read_filter(job.place("filter")),
+
+        text_origin=_text_origin(job),
         captions=_captions(job),
         unique=read_optimized_images(job.dedup_file, layout.image_path),
         samples=read_samples(job.shared("match") / "ranks.json"),
@@ -80,6 +82,11 @@ def _inputs(job: Job) -> dict[str, Path]:
         "filter of generated triplets": job.place("filter"),
         "scored queries": job.place("validate") / "queries.parquet",
     }
+
+
+def _text_origin(job: Job) -> dict[str, Any]:
+    path = job.place("triplets") / "source.json"
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def _words(job: Job) -> int:

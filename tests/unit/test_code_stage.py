@@ -12,6 +12,7 @@ import stages.code
 from spn4cir.composers import COMPOSERS
 from spn4cir.config.load import load_params
 from spn4cir.config.params import Params, ScoredBenchmark
+from spn4cir.config.positives import Llm
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from stages.common import Job
@@ -127,6 +128,31 @@ def test_what_some_stages_run(written: dict[str, list[str]], place: str, within:
     assert [name for name in without if f"spn4cir/{name}" in paths] == []
     assert f"stages/{place.split('/')[0]}.py" in paths
     assert not {"stages/fingerprint.py", "stages/code.py"} & set(paths)
+
+
+LLM = {"served": "local", "model": "m", "sees": "captions", "prompt": "{reference} {target}", "temperature": 0}
+
+
+def test_the_code_of_a_language_model_is_only_in_the_triplets_that_it_writes(
+    written: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of templates is the same, bytes included, whether or not other triplets are written by a model."""
+    monkeypatch.chdir(tmp_path)
+    params = settings(datasets=("fiq", "cirr"), submit=(), benchmarks=())
+    stages.code.main(Job(params))
+    place = Path("data/code/triplets")
+    templates = {path.name: path.read_text() for path in place.iterdir()}
+    llm = Llm.model_validate(LLM | {"max_tokens": 30})
+    changed = params.triplets["fiq"]["clip"].model_copy(update={"writer": "llm", "llm": llm})
+    families = {**params.triplets["fiq"], "clip": changed}
+    stages.code.main(Job(params.model_copy(update={"triplets": {**params.triplets, "fiq": families}})))
+    found = {path.name: path.read_text() for path in place.iterdir()}
+    assert {name for name, text in found.items() if text != templates[name]} == {"fiq-clip.txt"}
+    added = {"stages/llm_writer.py", "spn4cir/positives/llm_texts.py", "spn4cir/served/urls.py"}
+    paths = {name: {line.split()[1] for line in text.splitlines()} for name, text in found.items()}
+    assert added <= paths["fiq-clip.txt"]
+    others = paths["cirr-clip.txt"].union(*written.values())
+    assert [path for path in others if "llm" in path or "served" in path] == []
 
 
 def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,20 @@ def test_what_the_filter_removed_is_shown(run: RunResults, settings: Report, wri
         table = text[text.index(f'id="removed-{reason}"') :].split("</table>")[0]
         assert (table.count("<tbody>"), table.count("<img")) == (8, 16)
 
+def test_the_model_that_wrote_the_texts_is_named(
+    run: RunResults, settings: Report, written: Path, job: Job, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, the paragraph has one sentence."""
+    assert run.text_origin == {}
+    assert ", at even distances.</p>" in written.read_text(encoding="utf-8")
+    origin = {"source": "make", "written_by": "<writer-7b>", "texts": 20, "by_template": 3}
+    path = project / "data/triplets/demo_fiq/clip/source.json"
+    path.write_text(json.dumps(origin))
+    found = collect(job)
+    path.unlink()
+    text = render(found, settings)
+    assert "The texts are written by &lt;writer-7b&gt;; 3 of 20 are those of templates" in text
+
 
 def test_inputs_are_hashed_by_content(job: Job, run: RunResults, project: Path) -> None:
     """All hashes are sha256; another annotation changes only the hash of the annotation files."""
