@@ -51,7 +51,6 @@ def collect(job: Job) -> RunResults:
         curves={"stage 1": job.place("checkpoint") / "figures", "stage 2": job.place("train") / "figures"},
         triplets=triplets,
         filtered=read_filter(job.place("filter")),
-
         text_origin=_text_origin(job),
         captions=_captions(job),
         unique=read_optimized_images(job.dedup_file, layout.image_path),

@@ -208,6 +208,7 @@ def test_what_the_filter_removed_is_shown(run: RunResults, settings: Report, wri
         table = text[text.index(f'id="removed-{reason}"') :].split("</table>")[0]
         assert (table.count("<tbody>"), table.count("<img")) == (8, 16)
 
+
 def test_the_model_that_wrote_the_texts_is_named(
     run: RunResults, settings: Report, written: Path, job: Job, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
