@@ -96,7 +96,7 @@ def read_emoji(records: Sequence[Mapping[str, Any]]) -> list[Emoji]:
     Raises InputError, which names the record, for a record without a required field or with an invalid code.
     """
     used = [record for position, record in enumerate(records) if _is_used(_checked(record, position))]
-    nouns = Counter((r["subgroups"], _colour(r["annotation"])[1]) for r in used if _colour(r["annotation"])[0])
+    nouns = Counter((r["subgroups"], _colour(r["annotation"].strip())[1]) for r in used if _colour(r["annotation"])[0])
     people = {r["annotation"].split(":")[0] for r in used}
     emoji = (_parse(record, nouns, people) for record in used)
     return list({each.values: each for each in reversed(list(emoji))}.values())[::-1]
@@ -121,18 +121,25 @@ def _is_used(record: Mapping[str, Any]) -> bool:
 
 
 def _parse(record: Mapping[str, Any], nouns: Mapping[tuple[str, str], int], people: Set[str]) -> Emoji:
-    given = {
-        "hexcode": record["hexcode"],
-        "kind": MERGED.get(record["subgroups"].split("-")[0], record["subgroups"]),
-        "annotation": record["annotation"].strip(),
-        "tags": tuple(tag.strip() for tag in record["tags"].split(",") if tag.strip()),
-    }
+    annotation = record["annotation"].strip()
+    colour, noun = _colour(annotation)
     if record["group"] == "people-body":
-        return Emoji(**given, **_person(record, people))
-    colour, noun = _colour(record["annotation"])
-    if nouns.get((record["subgroups"], noun), 0) > 1 and colour:
-        return Emoji(**given, name=noun, colour=colour)
-    return Emoji(**given, name=given["annotation"])
+        properties = _person(record, people)
+    elif colour and nouns[record["subgroups"], noun] > 1:
+        properties = {"name": noun, "colour": colour}
+    else:
+        properties = {"name": annotation}
+    return Emoji(
+        hexcode=record["hexcode"],
+        kind=MERGED.get(record["subgroups"].split("-")[0], record["subgroups"]),
+        annotation=annotation,
+        tags=tuple(tag.strip() for tag in record["tags"].split(",") if tag.strip()),
+        name=properties["name"],
+        who=properties.get("who", ""),
+        skin=properties.get("skin", ""),
+        hair=properties.get("hair", ""),
+        colour=properties.get("colour", ""),
+    )
 
 
 def _person(record: Mapping[str, Any], people: Set[str]) -> dict[str, str]:
