@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,9 @@ from stages.fingerprint import Sources
 ROOT = Path(__file__).parents[2]
 # Stages and sections that do not affect the ranks.
 _AFTER = frozenset({"baselines", "report"})
-# The demo's code and the sections of its settings that all data sets share.
-_DEMO_CODE = (
-    "draw.dataset",
-    "draw.pool",
-    "draw.images",
-    "models.clip",
-    "models.base",
-    "models.llava",
-    "models.encoder",
-)
-_DEMO_SECTIONS = ("images", "clip", "captioner", "encoder")
+_DEMO_STAGES = Path("demo/dvc.yaml")
+# Sections of the demo's settings that belong to one data set, to no data set, or to families of other models.
+_NOT_SHARED = frozenset({"drawn", "fetched", "draw", "draw_pool", "blip", "blip2"})
 
 
 class Keys:
@@ -41,7 +34,9 @@ class Keys:
         self._table = table
         self._sources = Sources(ROOT)
         self._text = Path(PARAMS_FILE).read_text(encoding="utf-8")
-        self._demo = YAML(typ="safe").load(DRAW_PARAMS_FILE.read_text(encoding="utf-8"))
+        self._demo, stages = (YAML(typ="safe").load(path) for path in (DRAW_PARAMS_FILE, _DEMO_STAGES))
+        words = shlex.split(stages["stages"]["code"]["cmd"])
+        self._demo_modules = words[words.index("--out") + 2 :]
         self._shared = lru_cache(maxsize=None)(self._of_run)
         self._code = lru_cache(maxsize=None)(self._of_code)
 
@@ -69,11 +64,12 @@ class Keys:
         stages = [stage for stage in (*OF_DATASET, *OF_PAIR) if stage not in _AFTER]
         left_out = {stage: others(layout, OF_DATASET.get(stage, family)) for stage in stages}
         own = [self._sources.fingerprint(f"stages.{stage}", left_out[stage]) for stage in stages]
-        return value_hash([*own, *(self._sources.fingerprint(f"demo.{module}") for module in _DEMO_CODE)])
+        return value_hash([*own, *(self._sources.fingerprint(f"demo.{module}") for module in self._demo_modules)])
 
     def _drawn(self, dataset: str, draw: int) -> dict[str, Any]:
         own = {section: self._demo[section].get(dataset) for section in ("draw", "draw_pool")}
         changed = {
             ".".join(path): value for path, value in drawing(self._table, [dataset], draw).items() if path[0] == "draw"
         }
-        return {**own, **{name: self._demo[name] for name in _DEMO_SECTIONS}, "changed": changed}
+        shared = {name: section for name, section in self._demo.items() if name not in _NOT_SHARED}
+        return {**shared, **own, "changed": changed}

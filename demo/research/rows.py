@@ -53,11 +53,13 @@ class ComparedData(Settings):
         scores: names of the scores in the tables; the last one is that of the verdicts.
         steps: optimiser steps of an epoch of stage 2 by family.
         draw: sizes that differ from those of the demo (`draw.<data set>` of `demo/params.yaml`).
+        made_by: list of `demo/params.yaml` by which the data set is made.
     """
 
     scores: tuple[str, ...] = Field(min_length=1)
     steps: Mapping[str, Positive]
     draw: Mapping[str, int] = {}
+    made_by: str = "drawn"
 
 
 class Table(Settings):
@@ -159,10 +161,12 @@ def drawing(table: Table, datasets: Sequence[str], draw: int) -> dict[KeyPath, A
     """
     params = YAML(typ="safe").load(DRAW_PARAMS_FILE.read_text(encoding="utf-8"))
     changed: dict[KeyPath, Any] = {}
-    if absent := [name for name in datasets if name not in params["drawn"]]:
-        changed["drawn",] = [*params["drawn"], *absent]
     for name in datasets:
-        changed |= {("draw", name, key): value for key, value in table.datasets[name].draw.items()}
+        data = table.datasets[name]
+        made: list[str] = changed.get((data.made_by,), params[data.made_by])
+        if name not in made:
+            changed[data.made_by,] = [*made, name]
+        changed |= {("draw", name, key): value for key, value in data.draw.items()}
         if draw > 1:
             changed["draw", name, "seed"] = params["draw"][name]["seed"] + _DRAWS_APART * (draw - 1)
     return changed
