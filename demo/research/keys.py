@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from functools import lru_cache
+from copy import deepcopy
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from spn4cir.config.load import parse_params
 from spn4cir.config.pair_settings import pair_settings
 from spn4cir.config.params import PARAMS_FILE, Params
 from spn4cir.files import value_hash
-from spn4cir.projects.set_values import set_values
 from stages.code import OF_DATASET, OF_PAIR, others
 from stages.fingerprint import Sources
 
@@ -33,8 +34,8 @@ class Keys:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._sources = Sources(ROOT)
-        self._text = Path(PARAMS_FILE).read_text(encoding="utf-8")
-        self._demo, stages = (YAML(typ="safe").load(path) for path in (DRAW_PARAMS_FILE, _DEMO_STAGES))
+        files = (Path(PARAMS_FILE), DRAW_PARAMS_FILE, _DEMO_STAGES)
+        self._params, self._demo, stages = (YAML(typ="safe").load(path) for path in files)
         words = shlex.split(stages["stages"]["code"]["cmd"])
         self._demo_modules = words[words.index("--out") + 2 :]
         self._shared = lru_cache(maxsize=None)(self._of_run)
@@ -57,8 +58,10 @@ class Keys:
 
     def params(self, run: str, dataset: str) -> Params:
         """Returns the settings of a run. Raises InputError for a setting that is not valid."""
-        place = f"the settings of row '{run}' for {dataset}"
-        return parse_params(set_values(self._text, self._table.settings(run, dataset), place), place)
+        content = deepcopy(self._params)
+        for path, value in self._table.settings(run, dataset).items():
+            reduce(lambda section, name: section.setdefault(name, {}), path[:-1], content)[path[-1]] = value
+        return parse_params(json.dumps(content), f"the settings of row '{run}' for {dataset}")  # JSON is YAML
 
     def _of_code(self, layout: str, family: str) -> str:
         stages = [stage for stage in (*OF_DATASET, *OF_PAIR) if stage not in _AFTER]

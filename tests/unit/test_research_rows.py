@@ -14,6 +14,7 @@ from demo.research.rows import ROWS_FILE, STAGE1, Table, command, drawing, read_
 from demo.settings import DemoParams
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
+from spn4cir.projects.named_recipes import recipe_settings, setting_path
 
 ROOT = Path(__file__).parents[2]
 TABLE = read_table()
@@ -83,9 +84,11 @@ def test_settings_of_another_answer_belong_to_the_run() -> None:
     assert ("validate", "demo_fiq", "clip", "batch_size") not in table.settings("control", "demo_fiq")
 
 
-def test_a_row_with_a_recipe_has_its_settings() -> None:
-    table = make_table(published={"recipe": "paper"})
-    assert table.settings("published", "demo_fiq")["train", "demo_fiq", "clip", "negatives"] == "bank"
+def test_a_row_with_a_recipe_has_the_settings_of_its_file() -> None:
+    settings = make_table(improved={"recipe": "plus", "settings": {"train.tau": 0.5}}).settings("improved", "demo_fiq")
+    for key, value in recipe_settings("plus", "clip").items():
+        assert settings[setting_path(key, "demo_fiq", "clip")] == value
+    assert settings["train", "demo_fiq", "clip", "tau"] == 0.5
 
 
 @pytest.mark.parametrize(
