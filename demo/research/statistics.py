@@ -64,12 +64,13 @@ def changes(results: Results, row: str, reference: str, seeds: Sequence[int]) ->
 
     Raises InputError if the queries of the runs differ.
     """
-    sides = [[results[Cell(name, seed)] for seed in seeds] for name in (reference, row)]
-    queries = [each.table.select(["split", "query"]) for side in sides for each in side]
+    before, after = ([results[Cell(name, seed)] for seed in seeds] for name in (reference, row))
+    queries = [each.table.select(["split", "query"]) for each in (*before, *after)]
     if any(not other.equals(queries[0]) for other in queries):
         raise InputError(f"rows '{reference}' and '{row}': their queries differ; remove their results and run again")
-    recipe = sides[0][0].recipe
-    intervals = seed_intervals(*([each.ranks for each in side] for side in sides), recipe, _DRAWS)
+    intervals = seed_intervals(
+        [each.ranks for each in before], [each.ranks for each in after], before[0].recipe, _DRAWS
+    )
     return {
         score: Change(spread(results, row, seeds, score).mean - spread(results, reference, seeds, score).mean, *ends)
         for score, ends in intervals.items()

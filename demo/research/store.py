@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_valu
 from spn4cir.files import atomic_file
 
 FOLDER = Path("metrics/research")
+_RUN = ("row", "seed", "key", "settings", "seconds")
 _QUERY = ("split", "query", "rank", "subset_rank", "target_ranks")
 
 
@@ -79,10 +80,10 @@ def read_results(path: Path) -> dict[Cell, Result]:
     table = pq.read_table(path)
     found = {}
     start = 0
-    for run in _runs(table):
-        part = table.slice(start, run["queries"]).select([name for name in _QUERY if name in table.column_names])
-        found[Cell(run["row"], run["seed"])] = Result(run["key"], run["settings"], run["seconds"], part)
-        start += run["queries"]
+    for row, seed, key, settings, seconds, count in _runs(table):
+        part = table.slice(start, count).select([name for name in _QUERY if name in table.column_names])
+        found[Cell(row, seed)] = Result(key, settings, seconds, part)
+        start += count
     return found
 
 
@@ -112,8 +113,7 @@ def _with_run(cell: Cell, result: Result) -> pa.Table:
     return table
 
 
-def _runs(table: pa.Table) -> list[dict[str, object]]:
-    """Returns row, seed, key, settings, seconds and number of queries of each run of a file, in its order."""
-    names = ["row", "seed", "key", "settings", "seconds"]
-    counted = table.group_by(names, use_threads=False).aggregate([("query", "count")])
-    return [{**run, "queries": run["query_count"]} for run in counted.to_pylist()]
+def _runs(table: pa.Table) -> Iterator[tuple[str, int, str, str, float | None, int]]:
+    """Yields row, seed, key, settings, seconds and number of queries of each run of a file, in its order."""
+    counted = table.group_by(list(_RUN), use_threads=False).aggregate([("query", "count")])
+    yield from zip(*(counted[name].to_pylist() for name in (*_RUN, "query_count")), strict=True)
