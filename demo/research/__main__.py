@@ -35,7 +35,7 @@ def main() -> None:
     rows = _chosen("ROWS", asked.rows, [name for name, row in table.rows.items() if asked.draw > 1 or not row.trial])
     datasets = _chosen("DATASETS", asked.datasets, list(table.datasets))
     seeds = asked.seeds or SEEDS
-    os.environ["OMP_NUM_THREADS"] = "1"  # equal sums on every machine, and runs beside each other
+    os.environ["OMP_NUM_THREADS"] = "1"  # sums do not depend on the number of cores or of runs at a time
     research = Research(table, asked.draw)
     jobs = research.missing(rows, seeds, datasets)
     print(f"{len(jobs)} experiments to run", flush=True)

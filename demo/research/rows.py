@@ -143,6 +143,7 @@ def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str
         "run.datasets": f"[{','.join(datasets)}]",
         "run.models": f"[{table.rows[run].family}]",
         "run.submit": "[]",
+        "machine.workers": "0",  # each run has one core
     }
     for dataset in datasets:
         settings |= {"++" + ".".join(path): _text(value) for path, value in table.settings(run, dataset).items()}
