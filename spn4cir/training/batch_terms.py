@@ -119,7 +119,7 @@ def batch_terms(
         swaps = Swaps.of_batch(batch.reference, batch.texts, batch.target, settings.swaps)
         texts = [batch.texts[i] for i in swaps.text.flatten().tolist()]
         composed = composer.compose(reference[swaps.reference.flatten().to(reference.device)], texts)
-        swapped = _scores(composer, composed, targets).unflatten(0, swaps.wrong.shape).diagonal(dim1=1, dim2=2)
+        swapped = _scores(composer, composed, targets).view(*swaps.wrong.shape, -1).diagonal(dim1=1, dim2=2)
         wrong = swaps.wrong.to(scores.device)
         terms.append(swap_info_nce(scores.diagonal(), swapped, wrong, composer.temperature))
     return torch.stack(terms).sum()
