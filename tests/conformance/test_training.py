@@ -103,8 +103,11 @@ def test_the_frozen_tensors_decide_the_features(subject: Subject) -> None:
         assert not any(torch.equal(*pair) for pair in zip(before, network.encode_image(images(network)), strict=True))
 
 
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("contrast", [{}, *CONTRASTS.values()], ids=["plain", *CONTRASTS])
+@pytest.mark.parametrize(
+    ("learned", "contrast"),
+    [(False, {}), (True, {}), *((True, contrast) for contrast in CONTRASTS.values())],
+    ids=["plain", "learned", *CONTRASTS],
+)
 def test_stage_2_moves_what_it_says_and_no_image_feature(
     subject: Subject, tmp_path: Path, learned: bool, contrast: dict[str, Any]
 ) -> None:
