@@ -58,7 +58,7 @@ def test_loss_beside_info_nce(
 ) -> None:
     """Forward and backward: weights and the robust loss take at most 1.15 times as long as InfoNCE.
 
-    None needs another matrix of the size of the logits.
+    None takes as much memory more as another matrix of the logits.
     """
     torch.manual_seed(0)
     batch, shape, tau = case
@@ -75,7 +75,7 @@ def test_loss_beside_info_nce(
     logits = batch * IMAGES * 4 / 1e6
     benchmark.extra_info.update(mb_beside_info_nce=round(beside - plain, 1), mb_of_the_logits=round(logits, 1))
     # The peaks of two processes differ by a few MB in any case.
-    assert beside - plain <= max(logits / 2, 8)
+    assert beside - plain <= max(logits, 8)
     if name in LIMITED:
         benchmark.extra_info["limit"] = LIMIT
         assert ratio <= LIMIT
