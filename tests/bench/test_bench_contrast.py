@@ -85,7 +85,7 @@ def test_loss_beside_info_nce(
 def test_false_negatives_of_new_targets(
     ratio_to_bare: RatioToBare, benchmark: BenchmarkFixture, targets: int, shape: tuple[int, ...]
 ) -> None:
-    """Takes at most 3 times as long as the bare products, once for each target; then the rows are read again."""
+    """Takes at most 5 times as long as the bare products, once for each target; then the rows are read again."""
     torch.manual_seed(0)
     features = unit(IMAGES, *shape)
     names = [f"i{row}" for row in range(IMAGES)]
@@ -109,6 +109,6 @@ def test_false_negatives_of_new_targets(
         targets=targets,
         ms_of_known_targets=round(1e3 * (perf_counter() - started), 1),
         bytes_of_each_target=4 * pairs.shape[1] // targets,
-        limit=3,
+        limit=5,
     )
-    assert ratio <= 3
+    assert ratio <= 5
