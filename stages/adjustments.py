@@ -1,13 +1,13 @@
 """The adjustments that `validate` scores beside the plain ranking, built from a pair's settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.composers.protocol import Composer
-from spn4cir.config.adjustments import Hubness, Rerank
+from spn4cir.config.adjustments import Hubness, Rerank, RerankByModel, RerankByWeights
 from spn4cir.config.params import AdjustedValidate, of_family
 from spn4cir.errors import InputError
 from spn4cir.evaluation.adjusted import Adjustment
@@ -15,11 +15,17 @@ from spn4cir.evaluation.evaluate import RankedSplit
 from spn4cir.evaluation.hubness import add_bias, hub_biases
 from spn4cir.evaluation.ranking import Adjust
 from spn4cir.evaluation.rerank import first_candidates, rerank, score_candidates
+from spn4cir.evaluation.rerank_served import ServedScores
+from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.positives.listing import read_listing
+from spn4cir.served.client import open_model
 from spn4cir.training.bank import open_bank
 from spn4cir.training.bank_queries import compose_bank_queries, drawn_triplets, query_texts
 from stages.common import DATA, Job
 from stages.inputs import unique_images
+
+# From the plain ranking of each split and its candidates to the second scores of the candidates.
+_Score = Callable[[Sequence[RankedSplit], Sequence[Tensor]], Sequence[Tensor]]
 
 
 def adjustments(
@@ -60,19 +66,35 @@ def _hubness(
 
 
 def _rerank(job: Job, settings: AdjustedValidate, by: Rerank, device: torch.device) -> Adjustment:
-    path = DATA / "models" / job.dataset / "rerank" / by.by.weights.file
-    if not path.is_file():
-        key = f"validate.{job.dataset}.{job.family}.rerank"
-        raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
-    second = load_composer(path, by.by.weights.family)
-    workers = job.params.machine.workers
+    score = _second(job, settings, by.by, device) if isinstance(by.by, RerankByWeights) else _served(job, by.by)
 
     def adjust(splits: Sequence[RankedSplit], _: Sequence[Tensor]) -> list[Adjust]:
         columns = [first_candidates(ranked.ranking, by.top) for ranked in splits]
-        scores = score_candidates(second.to(device), splits, columns, settings, workers, device)
         return [
             rerank(own, ranked.ranking.top_scores[:, : by.top], found, by.share)
-            for own, ranked, found in zip(columns, splits, scores, strict=True)
+            for own, ranked, found in zip(columns, splits, score(splits, columns), strict=True)
         ]
 
     return adjust
+
+
+def _second(job: Job, settings: AdjustedValidate, by: RerankByWeights, device: torch.device) -> _Score:
+    path = DATA / "models" / job.dataset / "rerank" / by.weights.file
+    if not path.is_file():
+        key = f"validate.{job.dataset}.{job.family}.rerank"
+        raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
+    second = load_composer(path, by.weights.family)
+    workers = job.params.machine.workers
+    return lambda splits, columns: score_candidates(second.to(device), splits, columns, settings, workers, device)
+
+
+def _served(job: Job, by: RerankByModel) -> _Score:
+    """Each answer is stored when it arrives, so that a resumed run asks only for what is not stored."""
+    key = f"validate.{job.dataset}.{job.family}.rerank.by.served"
+    store = job.work("validate") / "rerank.jsonl"
+    known = {each["question"]: each["yes"] for each in read_finished(store, ("question", "yes"))}
+
+    def keep(question: str, probability: float) -> None:
+        append_finished(store, [{"question": question, "yes": probability}])
+
+    return ServedScores(open_model(job.params.machine, by.served, by.model, key), by, known, keep).score

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.adjustments import RerankByWeights
 from spn4cir.config.params import Params, of_dataset
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
@@ -72,9 +73,10 @@ def other_writers(params: Params, item: Job) -> frozenset[str]:
 def second_family(item: Job) -> frozenset[str]:
     """The module of the family that reranks in `validate`; empty if none does. Raises InputError if it is unknown."""
     settings = item.params.validate_.get(item.dataset, {}).get(item.family)
-    if settings is None or settings.rerank is None:
+    by = settings.rerank.by if settings and settings.rerank else None
+    if not isinstance(by, RerankByWeights):
         return frozenset()
-    family = settings.rerank.by.weights.family
+    family = by.weights.family
     if family not in COMPOSERS:
         key = f"validate.{item.dataset}.{item.family}.rerank.by.weights.family"
         raise InputError(f"{key}: family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")

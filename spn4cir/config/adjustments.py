@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from spn4cir.config.base import Positive, Rate, Settings
 
@@ -31,12 +31,35 @@ class RerankByWeights(Settings):
     weights: RerankWeights
 
 
-class Rerank(Settings):
-    """Reranking of the first `top` candidates of the plain ranking by a second network.
+class RerankByModel(Settings):
+    """Reranking by a served model that reads the reference and the candidate, and answers a prompt with yes or no.
 
-    `share` is the share of the second network in the sum of both standardised scores; 1 uses the second alone.
+    `served` is a name in `machine.endpoints`, `model` the model's name at the servers. The prompt has the field
+    `{text}`.
+    """
+
+    served: str
+    model: str
+    prompt: str
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_the_field(cls, prompt: str) -> str:
+        try:
+            fits = prompt.format(text="\0") != prompt.format(text="")
+        except (LookupError, ValueError, TypeError, AttributeError):
+            fits = False
+        if not fits:
+            raise ValueError("prompt has the field {text} and no other")
+        return prompt
+
+
+class Rerank(Settings):
+    """Reranking of the first `top` candidates of the plain ranking by a second network or a served model.
+
+    `share` is the share of the second in the sum of both standardised scores; 1 uses the second alone.
     """
 
     top: Annotated[int, Field(ge=2, le=50)]
-    by: RerankByWeights
+    by: RerankByWeights | RerankByModel
     share: Annotated[float, Field(gt=0, le=1)]

@@ -19,6 +19,7 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY
 from stages.code import second_family
 from stages.common import Job, run
 from tests.helpers import blip2
+from tests.helpers.chat_server import MODEL, serve_chat
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_cirr
 from tests.helpers.words import WORDS
@@ -151,3 +152,30 @@ def test_the_code_of_the_stage_contains_the_family_that_reranks(
     change(lambda params: params["validate"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt", "blip3")))
     with pytest.raises(InputError, match=r"rerank.by.weights.family: family 'blip3' is not known; choose one of: clip"):
         second_family(Job(load_params(), "demo_cirr", "clip"))
+
+
+def test_a_served_model_reranks_and_its_answers_are_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai")
+    by = {"served": "judge", "model": MODEL, "prompt": "Is the second the first, but {text}?"}
+    with serve_chat() as chat:
+        chat.logprobs = {"Yes": -0.5, "No": -1.0}
+        change(lambda params: params["machine"]["endpoints"].update(judge=[chat.url]))
+        found, _ = validate(monkeypatch, rerank={"top": 2, "by": by, "share": 1.0})
+        asked = len(chat.requests)
+        assert asked > 0
+        again, _ = validate(monkeypatch)
+        assert len(chat.requests) == asked
+    assert found == again
+    # All answers are equal, so that the plain order stays.
+    assert {name: found[name] for name in found["rerank"]} == found["rerank"]
+    assert len(Path("data/work/validate/demo_cirr-clip/rerank.jsonl").read_text().splitlines()) == asked
+
+
+def test_an_endpoint_that_the_settings_lack_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by = {"served": "judge", "model": "m", "prompt": "{text}?"}
+    with pytest.raises(SystemExit):
+        validate(monkeypatch, rerank={"top": 2, "by": by, "share": 1.0})
+    expected = "validate.demo_cirr.clip.rerank.by.served: 'judge' is not in machine.endpoints"
+    assert expected in capsys.readouterr().err
