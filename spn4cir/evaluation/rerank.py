@@ -1,6 +1,7 @@
 """Reranking: the first candidates of the plain ranking in the order of a second network."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,7 +99,7 @@ def score_candidates(
         report_long_texts(composer, ranked.texts, f"split '{ranked.split.name}', rerank")
         triplets = ranked.split.triplets
         queries = compose_queries(composer, triplets, ranked.texts, images, settings.batch_size, device)
-        used, place = own.clamp(min=0).unique(return_inverse=True)
+        used, place = torch.unique(own.clamp(min=0), return_inverse=True)
         targets = images.targets([ranked.names[column] for column in used.tolist()]).to(device)
         with torch.inference_mode():
             parts = [
@@ -118,10 +119,11 @@ def _encode(
     device: torch.device,
 ) -> EncodedGallery:
     """Features of the candidates and the references of all splits, each image once."""
-    paths, references = {}, set()
+    paths: dict[str, Path] = {}
+    references: set[str] = set()
     for ranked, own in zip(splits, columns, strict=True):
         asked = {triplet.reference_name for triplet in ranked.split.triplets}
-        names = asked | {ranked.names[column] for column in own.clamp(min=0).unique().tolist()}
+        names = asked | {ranked.names[column] for column in torch.unique(own.clamp(min=0)).tolist()}
         paths |= {name: ranked.split.places[name] for name in sorted(names)}
         references |= asked
     gallery = Gallery(tuple(paths), tuple(paths.values()))

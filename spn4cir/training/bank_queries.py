@@ -62,8 +62,9 @@ def compose_bank_queries(
         InputError: an image is not in the bank, or the GPU cannot hold a batch.
     """
     reference = triplet_rows(triplets, bank.row, "training queries").reference
-    batches = reference.argsort(stable=True).split(batch_size)
-    needed = [reference[chosen].unique() for chosen in batches]
+    order = reference.argsort(stable=True)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    needed = [torch.unique(reference[chosen]) for chosen in batches]
     read = progress(bank.reference.read(needed, workers, device), len(needed), _LABEL, "batch")
     for chosen, rows, inputs in zip(batches, needed, read, strict=True):
         with torch.inference_mode(), memory_errors(_LABEL, batch_size):
