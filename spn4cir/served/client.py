@@ -5,7 +5,7 @@ that does not, so that equal requests have equal answers only as far as the serv
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -50,7 +50,7 @@ class ServedModel:
 
     def each(
         self, work: Callable[[Ask, Item], Awaitable[Result]], items: Iterable[Item]
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Generator[tuple[int, Result], None, None]:
         """Runs `work` for each item, several at once, and yields their positions and results as they are finished.
 
         After an error no further item is begun; the error is raised when the items in work are finished. Ctrl-C cancels
