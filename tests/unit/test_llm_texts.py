@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from spn4cir.config.load import parse_params
 from spn4cir.config.positives import Llm
 from spn4cir.errors import InputError
 from spn4cir.positives.llm_answers import check_answer
@@ -305,3 +306,12 @@ def test_settings_that_cannot_work_are_refused(changes):
 def test_a_prompt_for_images_needs_no_captions_and_can_have_them():
     assert llm(sees="images", prompt="What changes?").prompt == "What changes?"
     assert llm(sees="images", prompt="What changes to get a {target}?").sees == "images"
+
+
+def test_the_writer_llm_needs_its_settings():
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    with pytest.raises(InputError, match=r"^p: triplets\.demo_fiq\.clip: writer llm needs llm: \{served, model"):
+        parse_params(text.replace("writer: templates", "writer: llm"), "p")
+    described = f"llm: {json.dumps(llm().model_dump())}"
+    params = parse_params(text.replace("writer: templates", "writer: llm").replace("llm: null", described), "p")
+    assert params.triplets["fiq"]["zs"].llm == llm()

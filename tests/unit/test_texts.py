@@ -107,7 +107,9 @@ PAIRS = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "f")]
 
 def settings(**changes: object) -> Triplets:
     return Triplets(
-        **{"source": "make", "hub": None, "refer": False, "templates": [2], "sample": None, "max_tokens": 77, **changes}
+        **{"source": "make", "hub": None, "refer": False, "templates": [2], "sample": None, "max_tokens": 77}
+        | {"writer": "templates", "llm": None}
+        | changes
     )
 
 
