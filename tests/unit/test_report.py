@@ -1,5 +1,6 @@
 """The report of a made-up run: its counts, its bytes, and the page in a browser."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
