@@ -127,6 +127,8 @@ class Triplets(FromHub):
     def _llm_is_described(self) -> "Triplets":
         if self.writer == "llm" and self.llm is None:
             raise ValueError("writer llm needs llm: {served, model, sees, prompt, temperature, max_tokens}")
+        if self.writer == "llm" and self.source in ("path", "hub"):
+            raise ValueError(f"writer llm writes no texts of published triplets; set source {self.source} to make")
         return self
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from spn4cir.config.load import parse_params
-from spn4cir.config.positives import Llm
+from spn4cir.config.positives import Llm, Triplets
 from spn4cir.errors import InputError
 from spn4cir.positives.llm_answers import check_answer
 from spn4cir.positives.llm_texts import LlmText, LlmTexts
@@ -315,3 +315,18 @@ def test_the_writer_llm_needs_its_settings():
     described = f"llm: {json.dumps(llm().model_dump())}"
     params = parse_params(text.replace("writer: templates", "writer: llm").replace("llm: null", described), "p")
     assert params.triplets["fiq"]["zs"].llm == llm()
+
+
+@pytest.mark.parametrize("source", ["path", "hub"])
+def test_published_triplets_have_their_own_texts(source):
+    values = {
+        "source": source,
+        "hub": {"file": "x"},
+        "refer": False,
+        "templates": [2],
+        "sample": None,
+        "max_tokens": 77,
+    }
+    assert Triplets.model_validate(values | {"writer": "templates", "llm": llm()}).writer == "templates"
+    with pytest.raises(ValidationError, match=f"set source {source} to make"):
+        Triplets.model_validate(values | {"writer": "llm", "llm": llm()})
