@@ -1,7 +1,7 @@
 """Asks a model behind OpenAI-compatible URLs (vLLM, SGLang, llama.cpp, `transformers serve`), several requests at once.
 
-The answers of a server that computes a request in a batch with others can differ in rounding from those of a server
-that does not, so that equal requests have equal answers only as far as the server ensures it.
+A server that computes several requests together can round differently each time, so that the answers to equal requests
+can differ.
 """
 
 import asyncio
