@@ -117,3 +117,6 @@ if __name__ == "__main__":
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None

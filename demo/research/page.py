@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from demo.research.rows import Table, command
 from demo.research.statistics import Change, Results, changes, seconds, spread, verdict
+from demo.research.store import Cell
 
 
 class Compared(NamedTuple):
@@ -70,12 +71,13 @@ def verdicts(compared: Compared) -> list[str]:
     return lines
 
 
-def meanings(table: Table, rows: Sequence[str]) -> list[str]:
-    """Returns the table of the rows: name, family, meaning and settings."""
+def meanings(compared: Compared) -> list[str]:
+    """Returns the table of the rows: name, family, meaning, and the settings that their results were stored with."""
+    first = next(iter(compared.results.values()))
     lines = ["| row | family | what it is | settings |", "|---|---|---|---|"]
-    for name in rows:
-        settings = table.described(name)
-        cells = [name, table.rows[name].family, table.rows[name].means, f"`{settings}`" if settings else ""]
+    for name in compared.rows:
+        row, settings = compared.table.rows[name], first[Cell(name, compared.seeds[0])].settings
+        cells = [name, row.family, row.means, f"`{settings}`" if settings else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -84,7 +86,7 @@ def trials(compared: Compared) -> list[str]:
     """Returns the section of one draw on which settings were chosen."""
     call = f'make research DRAW={compared.draw} SEEDS="{" ".join(map(str, compared.seeds))}"'
     lines = [f"## Draw {compared.draw} of the data sets", "", f"`{call}`, for these rows:", ""]
-    return [*lines, *meanings(compared.table, compared.rows), "", *score_tables(compared)]
+    return [*lines, *meanings(compared), "", *score_tables(compared)]
 
 
 def commands(compared: Compared) -> list[str]:
@@ -114,7 +116,7 @@ def page(compared: Compared, chosen_on: Sequence[Compared], machine: str) -> str
     sections = [
         INTRODUCTION.format(seeds=", ".join(map(str, compared.seeds)), steps="; ".join(steps)),
         "## The rows\n",
-        *meanings(compared.table, compared.rows),
+        *meanings(compared),
         "\n## Verdicts\n",
         VERDICTS,
         *verdicts(compared),

@@ -36,7 +36,7 @@ def result(dataset: str, found: float, seed: int, row: str) -> Result:
     columns = {"split": splits, "query": list(range(len(splits))), "rank": rank, "subset_rank": np.minimum(rank, 5)}
     recipe = write_recipe(score_recipe(LAYOUTS[dataset]("", "error"), SPLITS[dataset]))  # type: ignore[arg-type]
     table = pa.table(columns).replace_schema_metadata({RECIPE_KEY: recipe})
-    return Result("key", "", None if row == "bad" else 2.0 + seed, table)
+    return Result("key", "train.tau=0.5" if row == "good" else "", None if row == "bad" else 2.0 + seed, table)
 
 
 def compared(rows: tuple[str, ...] = tuple(TABLE.rows)[:-1], draw: int = 1) -> Compared:
