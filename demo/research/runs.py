@@ -115,14 +115,16 @@ class Research:
     def _store(self, job: Job, commit: str, seconds: Mapping[str, float]) -> None:
         runs = read_runs(commit)
         for dataset in job.datasets:
-            run = runs[dataset, job.family]
+            run, path = runs[dataset, job.family], results_file(dataset, self.draw)
             took = seconds.get(f"train@{dataset}-{job.family}")
+            if took is None and (earlier := read_results(path).get(Cell(job.run, job.seed))):
+                took = earlier.seconds  # DVC took the training from its cache
             key = self.keys.key(job.run, dataset, job.seed, self.draw)
             found = {
                 Cell(row, job.seed): result_of(key, self.table.described(row), took, _answers(run, answer))
                 for row, answer in self.table.answers(job.run).items()
             }
-            add_results(results_file(dataset, self.draw), found)
+            add_results(path, found)
 
     def _key(self, cell: Cell, dataset: str) -> str:
         return self.keys.key(self.table.run_of(cell.row), dataset, cell.seed, self.draw)

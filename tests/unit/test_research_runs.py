@@ -94,7 +94,11 @@ def test_a_run_stores_each_of_its_answers(tmp_path: Path, monkeypatch: pytest.Mo
         Cell("paper", 3): 100.0,
         Cell("before", 3): 50.0,
     }
-    assert stored[Cell("paper", 3)].seconds is not None
+    took = stored[Cell("paper", 3)].seconds
+    assert took is not None
+    del lines[1]
+    research._run(job("paper", 3), {})
+    assert research.current("demo_fiq")[Cell("paper", 3)].seconds == took, "DVC took the training from its cache"
     assert research.missing(["before"], (3,), ["demo_fiq"]) == []
 
 
