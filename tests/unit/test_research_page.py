@@ -15,7 +15,7 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, score_recipe, write_recipe
-from tests.unit.test_research_rows import make_table
+from tests.helpers.research import make_table
 
 SEEDS = (1, 2, 3)
 SPLITS = {"demo_fiq": ("dress", "shirt", "toptee"), "demo_cirr": ("val",)}

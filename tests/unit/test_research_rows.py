@@ -10,11 +10,12 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from demo.research.keys import Keys
-from demo.research.rows import ROWS_FILE, STAGE1, Table, command, drawing, read_table, run_name
+from demo.research.rows import ROWS_FILE, STAGE1, command, drawing, read_table, run_name
 from demo.settings import DemoParams
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.projects.named_recipes import recipe_settings, setting_path
+from tests.helpers.research import make_table
 
 ROOT = Path(__file__).parents[2]
 TABLE = read_table()
@@ -123,12 +124,3 @@ def test_a_key_depends_on_what_the_ranks_come_from() -> None:
     others = [("warm", "demo_fiq", 1, 1), ("paper", "demo_cirr", 1, 1), ("paper", "demo_fiq", 2, 1)]
     others.append(("paper", "demo_fiq", 1, 2))
     assert len({first, *(keys.key(*each) for each in others)}) == 5
-
-
-def make_table(**rows: dict[str, Any]) -> Table:
-    """A table of control, paper and the given rows."""
-    content = YAML(typ="safe").load(ROWS_FILE)
-    content["references"] = {"clip": ["paper", "control"]}
-    kept = {name: {"means": name, "settings": {}} for name in ("control", "paper")}
-    content["rows"] = kept | {name: {"means": name, **row} for name, row in rows.items()}
-    return Table.model_validate(content)

@@ -13,7 +13,7 @@ from demo.research.runs import Job, Research, in_order
 from demo.research.store import Cell, Result, add_results, read_results, results_file
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Part, write_recipe
-from tests.unit.test_research_rows import make_table
+from tests.helpers.research import make_table
 
 RECIPE = {"recall_at1": {Part("val", "rank", 1): 1.0}}
 
