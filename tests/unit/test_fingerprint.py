@@ -171,9 +171,11 @@ IMPORTING_BY_NAME = {
     "spn4cir/composers/__init__.py",
     "spn4cir/datasets/__init__.py",
     "spn4cir/positives/llava_files.py",
+    "stages/triplets.py",  # of stages.writers.WRITERS, which fingerprints resolve
 }
 READ_BY_COMMANDS_ALONE = {
     "spn4cir/checkpoints/model_card.md",
+    "spn4cir/projects/named_recipes.yaml",
     "spn4cir/report/compare.css",
     "spn4cir/report/compare.html",
     "spn4cir/report/compare.js",
