@@ -8,7 +8,7 @@ from torch import Tensor
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.adjustments import Hubness, Rerank, RerankByModel, RerankByWeights
-from spn4cir.config.params import AdjustedValidate, of_family
+from spn4cir.config.params import Validate, of_family
 from spn4cir.errors import InputError
 from spn4cir.evaluation.adjusted import Adjustment
 from spn4cir.evaluation.evaluate import RankedSplit
@@ -28,28 +28,25 @@ from stages.inputs import unique_images
 _Score = Callable[[Sequence[RankedSplit], Sequence[Tensor]], Sequence[Tensor]]
 
 
-def adjustments(
-    job: Job, settings: AdjustedValidate, composer: Composer, device: torch.device
-) -> dict[str, Adjustment]:
-    """The adjustments that the settings contain, by name; opens their files, and runs no network yet.
+def adjustments(job: Job, settings: Validate, composer: Composer, device: torch.device) -> dict[str, Adjustment]:
+    """The adjustments of the job's settings, by name; opens their files, and runs no network yet.
 
     Args:
         job: data set and family.
-        settings: the protocol and the adjustments.
+        settings: the evaluation protocol.
         composer: the stage-2 network.
         device: where the networks run.
     """
+    wanted = of_family(job.params.adjust, job.dataset, job.family, "adjust")
     found: dict[str, Adjustment] = {}
-    if settings.hubness is not None:
-        found["hubness"] = _hubness(job, settings, settings.hubness, composer, device)
-    if settings.rerank is not None:
-        found["rerank"] = _rerank(job, settings, settings.rerank, device)
+    if wanted.hubness is not None:
+        found["hubness"] = _hubness(job, settings, wanted.hubness, composer, device)
+    if wanted.rerank is not None:
+        found["rerank"] = _rerank(job, settings, wanted.rerank, device)
     return found
 
 
-def _hubness(
-    job: Job, settings: AdjustedValidate, hubness: Hubness, composer: Composer, device: torch.device
-) -> Adjustment:
+def _hubness(job: Job, settings: Validate, hubness: Hubness, composer: Composer, device: torch.device) -> Adjustment:
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
     bank = open_bank(job.place("bank"), composer, unique_images(job, bank_settings.images), bank_settings)
     is_listed = bank_settings.images == "generated"
@@ -65,7 +62,7 @@ def _hubness(
     return adjust
 
 
-def _rerank(job: Job, settings: AdjustedValidate, by: Rerank, device: torch.device) -> Adjustment:
+def _rerank(job: Job, settings: Validate, by: Rerank, device: torch.device) -> Adjustment:
     score = _second(job, settings, by.by, device) if isinstance(by.by, RerankByWeights) else _served(job, by.by)
 
     def adjust(splits: Sequence[RankedSplit], _: Sequence[Tensor]) -> list[Adjust]:
@@ -78,10 +75,10 @@ def _rerank(job: Job, settings: AdjustedValidate, by: Rerank, device: torch.devi
     return adjust
 
 
-def _second(job: Job, settings: AdjustedValidate, by: RerankByWeights, device: torch.device) -> _Score:
+def _second(job: Job, settings: Validate, by: RerankByWeights, device: torch.device) -> _Score:
     path = DATA / "models" / job.dataset / "rerank" / by.weights.file
     if not path.is_file():
-        key = f"validate.{job.dataset}.{job.family}.rerank"
+        key = f"adjust.{job.dataset}.{job.family}.rerank"
         raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
     second = load_composer(path, by.weights.family)
     workers = job.params.machine.workers
@@ -90,7 +87,7 @@ def _second(job: Job, settings: AdjustedValidate, by: RerankByWeights, device: t
 
 def _served(job: Job, by: RerankByModel) -> _Score:
     """Each answer is stored when it arrives, so that a resumed run asks only for what is not stored."""
-    key = f"validate.{job.dataset}.{job.family}.rerank.by.served"
+    key = f"adjust.{job.dataset}.{job.family}.rerank.by.served"
     store = job.work("validate") / "rerank.jsonl"
     known = {each["question"]: each["yes"] for each in read_finished(store, ("question", "yes"))}
 

@@ -72,13 +72,13 @@ def other_writers(params: Params, item: Job) -> frozenset[str]:
 
 def second_family(item: Job) -> frozenset[str]:
     """The module of the family that reranks in `validate`; empty if none does. Raises InputError if it is unknown."""
-    settings = item.params.validate_.get(item.dataset, {}).get(item.family)
+    settings = item.params.adjust.get(item.dataset, {}).get(item.family)
     by = settings.rerank.by if settings and settings.rerank else None
     if not isinstance(by, RerankByWeights):
         return frozenset()
     family = by.weights.family
     if family not in COMPOSERS:
-        key = f"validate.{item.dataset}.{item.family}.rerank.by.weights.family"
+        key = f"adjust.{item.dataset}.{item.family}.rerank.by.weights.family"
         raise InputError(f"{key}: family '{family}' is not known; choose one of: {', '.join(COMPOSERS)}")
     return frozenset({COMPOSERS[family].target.split(":")[0]})
 

@@ -36,7 +36,7 @@ def training_setup(
         {
             **inputs,
             "settings": settings.model_dump(),
-            "validate": protocol.plain,
+            "validate": protocol.model_dump(),
             "seed": job.params.seed,
             "code": code_hash(job, stage),
             "device": device.type,

@@ -63,3 +63,10 @@ class Rerank(Settings):
     top: Annotated[int, Field(ge=2, le=50)]
     by: RerankByWeights | RerankByModel
     share: Annotated[float, Field(gt=0, le=1)]
+
+
+class Adjustments(Settings):
+    """The adjustments of a data set and family; one that is null is not computed."""
+
+    hubness: Hubness | None
+    rerank: Rerank | None

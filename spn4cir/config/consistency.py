@@ -9,7 +9,7 @@ from spn4cir.config.params import LocalModel, Params
 _Families = Mapping[str, Mapping[str, Any]]
 # The sections with an entry for each data set, and those with an entry for each data set and family (and `validate`).
 _SHARED = ("models", "dedup", "caption", "match", "shortcuts", "baselines")
-_BY_FAMILY = ("triplets", "checkpoint", "bank", "filter", "train")
+_BY_FAMILY = ("triplets", "checkpoint", "bank", "filter", "train", "adjust")
 
 
 def conflicts(params: Params) -> Iterator[str]:

@@ -12,7 +12,7 @@ DEFAULTS = "defaults"
 ALL = "all"
 # Sections that may have defaults: dvc.yaml lists their defaults beside the entries, so that a change reruns the stages.
 SHARED = ("dedup", "caption", "match", "shortcuts", "baselines", "benchmarks")
-BY_FAMILY = ("triplets", "checkpoint", "bank", "filter", "train", "validate")
+BY_FAMILY = ("triplets", "checkpoint", "bank", "filter", "train", "validate", "adjust")
 # Keys without defaults: stages of other sections depend on them individually, and DVC fails for an absent key.
 WATCHED = {"caption": ("words", "pool"), "match": ("window",), "checkpoint": ("positives",), "bank": ("images",)}
 

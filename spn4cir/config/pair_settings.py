@@ -18,7 +18,7 @@ def pair_settings(params: Params, dataset: str, family: str) -> dict[KeyPath, An
     """
     names = ("datasets", "models", "dedup", "caption", "match", "shortcuts", "baselines")
     shared: dict[str, dict[str, Settings]] = {name: getattr(params, name) for name in names}
-    by_family = ("triplets", "checkpoint", "bank", "filter", "train")
+    by_family = ("triplets", "checkpoint", "bank", "filter", "train", "adjust")
     own: dict[str, Any] = {name: getattr(params, name) for name in by_family}
     own["validate"] = params.validate_
     found: dict[KeyPath, Any] = {("seed",): params.seed}

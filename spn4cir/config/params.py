@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from spn4cir.config.adjustments import Hubness, Rerank
+from spn4cir.config.adjustments import Adjustments
 from spn4cir.config.base import Positive, Settings
 from spn4cir.config.positives import Caption, Dedup, Filter, Match, Triplets
 from spn4cir.config.training import BankSettings, CheckpointSettings, Train
@@ -152,21 +152,6 @@ class Validate(ScoringSettings):
     sheet_queries: Positive
 
 
-class AdjustedValidate(Validate):
-    """The evaluation protocol of a data set and family, and the adjustments scored beside the plain ranking.
-
-    An adjustment that is null is not computed.
-    """
-
-    hubness: Hubness | None
-    rerank: Rerank | None
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """The settings that the plain ranking depends on."""
-        return self.model_dump(include=set(Validate.model_fields))
-
-
 class Baselines(ScoringSettings):
     """The pretrained networks that are scored without training, and their evaluation protocol.
 
@@ -256,7 +241,8 @@ class Params(Settings):
     bank: dict[str, dict[str, BankSettings]]
     filter: dict[str, dict[str, Filter]]
     train: dict[str, dict[str, Train]]
-    validate_: Annotated[dict[str, dict[str, AdjustedValidate]], Field(alias="validate")]
+    validate_: Annotated[dict[str, dict[str, Validate]], Field(alias="validate")]
+    adjust: dict[str, dict[str, Adjustments]]
     shortcuts: dict[str, Shortcuts]
     baselines: dict[str, Baselines]
     benchmarks: dict[str, BenchmarkSettings]

@@ -137,7 +137,7 @@ class ServedScores:
     def _no_answer(self, answers: int) -> InputError:
         return InputError(
             f"none of the first {answers} answers of '{self.model.model}' begins with yes or no; change the prompt of "
-            "validate.<dataset>.<family>.rerank.by, as in '... Answer yes or no.'"
+            "adjust.<dataset>.<family>.rerank.by, as in '... Answer yes or no.'"
         )
 
 

@@ -68,7 +68,7 @@ def _add_rerankers(folder: Path, name: str) -> None:
     if not folder.exists():
         text = (
             "Weights that rerank. This folder is a declared dependency of the pipeline; "
-            f"validate.{name}.<family>.rerank in {PARAMS_FILE} names a file here.\n"
+            f"adjust.{name}.<family>.rerank in {PARAMS_FILE} names a file here.\n"
         )
         _write_text(folder / PLACEHOLDER, text)
 

@@ -132,6 +132,12 @@ def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
     def condition(params: dict) -> None:
         params["filter"]["demo_fiq"]["clip"]["target_within"] = 50
 
+    def adjustment(params: dict) -> None:
+        params["adjust"]["demo_fiq"]["clip"]["hubness"] = {"beta": 20, "queries": None}
+
+    edited.edit("params.yaml", adjustment)
+    assert refresh(edited).keys() == {"validate@demo_fiq-clip", "report@demo_fiq-clip"}
+    edited.run("git", "checkout", "-q", "params.yaml")
     edited.edit("params.yaml", tau)
     assert refresh(edited).keys() == {"train@demo_cirr-clip", "report@demo_cirr-clip"}
     edited.edit("params.yaml", condition)

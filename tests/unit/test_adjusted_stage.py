@@ -63,7 +63,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def validate(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[dict[str, Any], bytes]:
     """Runs the stage; returns its metrics and the plain table of queries."""
-    change(lambda params: params["validate"]["demo_cirr"]["clip"].update(settings))
+    change(lambda params: params["adjust"]["demo_cirr"]["clip"].update(settings))
     stage(monkeypatch, "validate")
     return json.loads(METRICS.read_text()), (FOLDER / "queries.parquet").read_bytes()
 
@@ -128,7 +128,7 @@ def test_weights_that_are_absent_are_named(
         validate(monkeypatch, rerank=reranking("absent.pt"))
     (line,) = capsys.readouterr().err.splitlines()
     assert "data/models/demo_cirr/rerank/absent.pt: no such file of weights" in line
-    assert "change validate.demo_cirr.clip.rerank in params.yaml" in line
+    assert "change adjust.demo_cirr.clip.rerank in params.yaml" in line
 
 
 @pytest.mark.parametrize("setting", [{"top": 51}, {"top": 1}, {"share": 0}, {"by": {"weights": {"file": "x"}}}])
@@ -137,7 +137,7 @@ def test_a_setting_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         validate(monkeypatch, rerank=reranking("x.pt") | setting)
-    assert "validate.demo_cirr.clip.rerank" in capsys.readouterr().err
+    assert "adjust.demo_cirr.clip.rerank" in capsys.readouterr().err
 
 
 def test_the_code_of_the_stage_contains_the_family_that_reranks(
@@ -146,10 +146,10 @@ def test_the_code_of_the_stage_contains_the_family_that_reranks(
     """An edit of that family reruns the stage; an unknown family is refused."""
     job = Job(load_params(), "demo_cirr", "clip")
     assert second_family(job) == frozenset()
-    change(lambda params: params["validate"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt")))
+    change(lambda params: params["adjust"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt")))
     job = Job(load_params(), "demo_cirr", "clip")
     assert second_family(job) == {"spn4cir.composers.blip2"}
-    change(lambda params: params["validate"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt", "blip3")))
+    change(lambda params: params["adjust"]["demo_cirr"]["clip"].update(rerank=reranking("x.pt", "blip3")))
     with pytest.raises(InputError, match=r"rerank.by.weights.family: family 'blip3' is not known; choose one of: clip"):
         second_family(Job(load_params(), "demo_cirr", "clip"))
 
@@ -177,5 +177,5 @@ def test_an_endpoint_that_the_settings_lack_is_named(
     by = {"served": "judge", "model": "m", "prompt": "{text}?"}
     with pytest.raises(SystemExit):
         validate(monkeypatch, rerank={"top": 2, "by": by, "share": 1.0})
-    expected = "validate.demo_cirr.clip.rerank.by.served: 'judge' is not in machine.endpoints"
+    expected = "adjust.demo_cirr.clip.rerank.by.served: 'judge' is not in machine.endpoints"
     assert expected in capsys.readouterr().err

@@ -23,6 +23,7 @@ SECTIONS = (
     "filter",
     "train",
     "validate",
+    "adjust",
     "shortcuts",
     "baselines",
 )

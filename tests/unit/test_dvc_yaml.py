@@ -74,7 +74,7 @@ def test_the_code_of_the_root_depends_on_the_packages() -> None:
     code = load(ROOT / "dvc.yaml")["stages"]["code"]
     assert names(code, "deps") == ["spn4cir", "stages"]
     shared = ["run", "datasets", "benchmarks"]
-    assert code["params"] == [*shared, "defaults.triplets", "triplets", "defaults.validate", "validate"]
+    assert code["params"] == [*shared, "defaults.triplets", "triplets", "defaults.adjust", "adjust"]
 
 
 def test_the_code_of_the_demo_depends_on_each_module_that_its_stages_run() -> None:
@@ -163,9 +163,22 @@ def after(stage: str, content: dict[str, Any]) -> set[str]:
     return found.union(*(after(name, content) for name in found))
 
 
+def readers(section: str, content: dict[str, Any]) -> set[str]:
+    """The stages that depend on values or defaults of a section."""
+    return {
+        name for name, stage in content.items() if any(section in key.split(".")[:2] for key in stage.get("params", []))
+    }
+
+
 def test_a_changed_filter_reruns_the_filter_and_what_comes_after_it() -> None:
     """No network of an earlier stage, and no bank."""
     content = load(ROOT / "dvc.yaml")["stages"]
-    readers = {name for name, stage in content.items() if any("filter." in key for key in stage.get("params", []))}
-    assert readers == {"filter", "report"}
+    assert readers("filter", content) == {"filter", "report"}
     assert after("filter", content) == {"train", "validate", "report", "submit", "benchmark"}
+
+
+def test_a_changed_adjustment_reruns_no_training() -> None:
+    """Scores and the report alone, beside the stage `code`, which takes seconds."""
+    content = load(ROOT / "dvc.yaml")["stages"]
+    assert readers("adjust", content) == {"code", "validate", "report"}
+    assert after("validate", content) == {"report"}

@@ -46,7 +46,7 @@ def test_a_command_gives_the_settings_of_its_row(run: str, tmp_path: Path) -> No
     assert list(after.run.datasets) == datasets
     for dataset in datasets:
         wanted = Keys(TABLE).params(run, dataset)
-        for section in ("train", "triplets", "checkpoint", "bank", "validate_", "shortcuts"):
+        for section in ("train", "triplets", "checkpoint", "bank", "validate_", "adjust", "shortcuts"):
             assert getattr(after, section)[dataset] == getattr(wanted, section)[dataset]
 
 
