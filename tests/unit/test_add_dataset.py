@@ -269,7 +269,12 @@ def test_a_place_that_git_ignores_is_refused(project, images):
     ("name", "layout", "like", "message"),
     [
         ("mine", "coco", None, f"layout 'coco' is not known; choose one of: {', '.join(LAYOUTS)}"),
-        ("mine", "cirr", "nobody", r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, fiq, cirr\)"),
+        (
+            "mine",
+            "cirr",
+            "nobody",
+            r"datasets.nobody is not set \(data sets there: demo_fiq, demo_cirr, demo_emoji, fiq, cirr\)",
+        ),
         ("fiq", "cirr", None, "data set 'fiq' has layout fashioniq, not cirr"),
         ("mine", "fashioniq", None, r"captions/cap.dress.train.json: no such file; check the path"),
     ],
