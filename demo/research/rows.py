@@ -15,7 +15,7 @@ from demo import experiments
 from demo.settings import PARAMS_FILE as DRAW_PARAMS_FILE
 from spn4cir.config.base import Positive, Settings
 from spn4cir.errors import InputError
-from spn4cir.projects.named_recipes import recipe_settings, setting_path
+from spn4cir.projects.named_recipes import AS_PUBLISHED, recipe_settings, setting_path
 from spn4cir.projects.set_values import KeyPath
 
 ROWS_FILE = Path(__file__).with_name("rows.yaml")
@@ -95,7 +95,7 @@ class Table(Settings):
         """Returns the settings of a run for a data set, by key path in `params.yaml`, without the seed."""
         row = self.rows[run]
         short = dict(self.every) | self._steps(dataset, row.family)
-        short |= recipe_settings(row.recipe, row.family) if row.recipe else {}
+        short |= _recipe(row)
         for name in self.answers(run):
             short |= self.rows[name].settings
         return {setting_path(key, dataset, row.family): value for key, value in short.items()}
@@ -103,14 +103,19 @@ class Table(Settings):
     def described(self, name: str) -> str:
         """Returns the settings in which a row differs from the published recipe, as text."""
         row = self.rows[name]
-        recipe = recipe_settings(row.recipe, row.family) if row.recipe else {}
-        return ", ".join(f"{key}={_text(value)}" for key, value in {**recipe, **row.settings}.items())
+        return ", ".join(f"{key}={_text(value)}" for key, value in {**_recipe(row), **row.settings}.items())
 
     def _steps(self, dataset: str, family: str) -> dict[str, Any]:
         steps = self.datasets[dataset].steps
         if family not in steps:
             raise InputError(f"{ROWS_FILE}: datasets.{dataset}.steps: has no number of steps for '{family}'; add it")
         return {"train.epoch_steps": steps[family]}
+
+
+def _recipe(row: Row) -> dict[str, Any]:
+    """Returns the settings of a row's recipe; those of `params.yaml` are the published ones."""
+    settings = recipe_settings(row.recipe, row.family) if row.recipe else {}
+    return {key: value for key, value in settings.items() if value != AS_PUBLISHED}
 
 
 def read_table(path: Path = ROWS_FILE) -> Table:

@@ -37,6 +37,8 @@ def recipe(
     path = project / PARAMS_FILE
     load_params(path)
     applied = apply_recipe(path.read_bytes().decode(), str(path), name, dataset, family)
+    for path_kept in applied.kept:
+        print(f"{'.'.join(path_kept)}: kept; no value is published for {dataset}")
     if not applied.changes:
         print(f"{path}: has the recipe '{name}' for {dataset} already; nothing is written")
         return

@@ -1,16 +1,16 @@
 """Writes the settings of a named recipe to `params.yaml`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spn4cir.config.load import parse_merged
-from spn4cir.config.params import of_dataset
+from spn4cir.config.load import parse_merged, published_file
+from spn4cir.config.params import PARAMS_FILE, of_dataset
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.projects.named_recipes import recipe_settings, setting_path
+from spn4cir.projects.named_recipes import AS_PUBLISHED, recipe_settings, setting_path
 from spn4cir.projects.project import change_folder
 from spn4cir.projects.set_values import KeyPath, set_values
 
@@ -29,12 +29,14 @@ class AppliedRecipe(NamedTuple):
     Attributes:
         text: the new content.
         changes: the settings that have other values than before; empty if the content already had the recipe.
+        kept: settings whose published value is unknown for this data set; they keep their values.
         families: the families that the recipe was applied to.
         is_run: whether `dvc repro` runs the data set with one of the families.
     """
 
     text: str
     changes: tuple[Change, ...]
+    kept: tuple[KeyPath, ...]
     families: tuple[str, ...]
     is_run: bool
 
@@ -57,17 +59,32 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
     if family is not None and family not in known:
         raise InputError(f"{place}: train.{dataset} has no entry for family '{family}'; it has {', '.join(known)}")
     families = tuple(known) if family is None else (family,)
-    changes = []
+    changes, kept = [], []
     for each in families:
-        for key, after in recipe_settings(recipe, each).items():
+        published = _published_values(dataset, each)
+        for key, wanted in recipe_settings(recipe, each).items():
             path = setting_path(key, dataset, each)
             before = reduce(getitem, path, merged.values)
+            try:
+                after = published(key) if wanted == AS_PUBLISHED else wanted
+            except KeyError:
+                kept.append(path)
+                continue
             if before != after:
                 changes.append(Change(path, before, after))
     new = set_values(text, {change.path: change.after for change in changes}, place)
     parse_merged(new, place)  # a recipe may contradict other settings
     is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))
-    return AppliedRecipe(new, tuple(changes), families, is_run)
+    return AppliedRecipe(new, tuple(changes), tuple(kept), families, is_run)
+
+
+def _published_values(dataset: str, family: str) -> Callable[[str], Any]:
+    """Returns a function that looks up the value of a key in the package's settings of the data set.
+
+    It raises KeyError for a data set or a family that the package has no settings of.
+    """
+    values = parse_merged(published_file().read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}")[1].values
+    return lambda key: reduce(getitem, setting_path(key, dataset, family), values)
 
 
 def write_recipe(path: Path, applied: AppliedRecipe) -> None:

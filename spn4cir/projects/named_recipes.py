@@ -13,7 +13,11 @@ from spn4cir.projects.set_values import KeyPath
 RECIPES_FILE = Path(__file__).with_name("named_recipes.yaml")
 # The recipe that contains the published value of every key.
 PUBLISHED = "paper"
+# The value of a key whose published value depends on the data set.
+AS_PUBLISHED = "as published"
 _ALL = "all"
+# Keys with a value for each family in a section that has one entry for each data set.
+_WITH_FAMILY_LAST = frozenset({"match.window", "caption.words", "caption.pool"})
 
 
 def recipe_names() -> list[str]:
@@ -35,9 +39,11 @@ def recipe_settings(name: str, family: str) -> dict[str, Any]:
 
 
 def setting_path(key: str, dataset: str, family: str) -> KeyPath:
-    """Returns the path in `params.yaml` of a key such as `train.negatives` or `shortcuts.enabled`."""
+    """Returns the path in `params.yaml` of a key such as `train.negatives`, `match.window` or `shortcuts.enabled`."""
     section, *rest = key.split(".")
-    return (section, dataset, family, *rest) if section in BY_FAMILY else (section, dataset, *rest)
+    if section in BY_FAMILY:
+        return (section, dataset, family, *rest)
+    return (section, dataset, *rest, family) if key in _WITH_FAMILY_LAST else (section, dataset, *rest)
 
 
 def _of_family(recipe: Mapping[str, Mapping[str, Any]], family: str) -> dict[str, Any]:

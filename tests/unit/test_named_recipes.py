@@ -15,7 +15,7 @@ from spn4cir.config.load import load_params, parse_merged
 from spn4cir.errors import InputError
 from spn4cir.projects import named_recipes
 from spn4cir.projects.apply_recipe import apply_recipe
-from spn4cir.projects.named_recipes import PUBLISHED, recipe_names, recipe_settings, setting_path
+from spn4cir.projects.named_recipes import AS_PUBLISHED, PUBLISHED, recipe_names, recipe_settings, setting_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -55,6 +55,8 @@ def run(*arguments: str) -> Result:
 def test_the_published_recipe_is_what_params_contains(dataset: str, family: str) -> None:
     values = parse_merged(TEXT, "params.yaml")[1].values
     for key, value in recipe_settings(PUBLISHED, family).items():
+        if value == AS_PUBLISHED:
+            continue
         assert reduce(getitem, setting_path(key, dataset, family), values) == value, key
 
 
@@ -99,6 +101,27 @@ def test_another_recipe_takes_back_the_keys_of_the_one_before(project: Path) -> 
     assert "train.fiq.clip.bank_samples: 64 -> null" in done.output
     assert load_params(project / "params.yaml") == load_params(ROOT / "params.yaml")
     assert "nothing is written" in run(PUBLISHED, "--dataset", "fiq", "--family", "clip").output
+
+
+@pytest.mark.parametrize("dataset", ["demo_fiq", "demo_cirr", "demo_emoji", "fiq", "cirr"])
+def test_the_published_recipe_takes_back_plus(dataset: str, project: Path) -> None:
+    """The windows and templates of the data sets differ, and each gets its own again."""
+    assert run("plus", "--dataset", dataset, "--family", "clip").exit_code == 0
+    changed = load_params(project / "params.yaml")
+    assert changed.match[dataset].window["clip"] == (1, 20)
+    run(PUBLISHED, "--dataset", dataset, "--family", "clip")
+    assert load_params(project / "params.yaml") == load_params(ROOT / "params.yaml")
+
+
+def test_a_data_set_without_published_values_keeps_what_depends_on_it(project: Path) -> None:
+    """Its windows fit the number of its own images; the other keys of the recipe have one published value."""
+    (project / "params.yaml").write_text(TEXT.replace("  fiq: {", "  shop: {").replace("\n  fiq:\n", "\n  shop:\n"))
+    run("plus", "--dataset", "shop", "--family", "clip")
+    done = run(PUBLISHED, "--dataset", "shop", "--family", "clip")
+    assert "match.shop.window.clip: kept; no value is published for shop" in done.output
+    changed = load_params(project / "params.yaml")
+    assert changed.match["shop"].window["clip"] == (1, 20)
+    assert changed.train["shop"]["clip"].generated_weight == 1
 
 
 @pytest.mark.usefixtures("own")
