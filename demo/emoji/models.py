@@ -38,6 +38,7 @@ MOST_TAGS = 2
 # The properties that the encoder learns to tell apart.
 LABELS = ("kind", "name", "who", "skin", "hair", "colour")
 NO_CAPTIONER = "The captions of demo_emoji are written from its metadata, so there is no captioner.\n"
+NO_RERANKER = "No second network reranks; the stage `validate` depends on this folder.\n"
 
 Pixels = UInt8[Tensor, "images 3 size size"]
 
@@ -131,8 +132,9 @@ def make_models(settings: EmojiModels, data: Path, out: Path) -> None:
             copy_folder(first, place)
         (folder / "encoder").mkdir()
         train_encoder(emoji, pixels, settings.encoder, settings.image_size, folder / "encoder" / "unicom.pt")
-        (folder / "captioner").mkdir()
-        (folder / "captioner" / "README.md").write_text(NO_CAPTIONER, encoding="utf-8")
+        for name, content in (("captioner", NO_CAPTIONER), ("rerank", NO_RERANKER)):
+            (folder / name).mkdir()
+            (folder / name / "README.md").write_text(content, encoding="utf-8")
 
 
 def main() -> None:

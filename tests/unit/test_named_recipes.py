@@ -121,7 +121,7 @@ def test_a_data_set_without_published_values_keeps_what_depends_on_it(project: P
     assert "match.shop.window.clip: kept; no value is published for shop" in done.output
     changed = load_params(project / "params.yaml")
     assert changed.match["shop"].window["clip"] == (1, 20)
-    assert changed.train["shop"]["clip"].generated_weight == 1
+    assert changed.train["shop"]["clip"].false_negatives is None
 
 
 @pytest.mark.usefixtures("own")
