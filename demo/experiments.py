@@ -1,4 +1,4 @@
-"""DVC experiments that do not change the workspace, and their metrics."""
+"""DVC experiments that leave the workspace as it is, and their metrics."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 from demo.warm_python import warm_python
 from spn4cir.errors import InputError
 
 _REFERENCES = "refs/exps"
+# Two fetches at a time would lock the same references.
+_fetching = Lock()
 
 
-def command(name: str, settings: Mapping[str, str], targets: Sequence[str] = ()) -> list[str]:
+def command(
+    name: str, settings: Mapping[str, str], targets: Sequence[str] = (), in_workspace: bool = False
+) -> list[str]:
     """Returns the command of an experiment.
 
     Args:
         name: name of the experiment.
         settings: params by the keys that `dvc exp run -S` accepts.
         targets: stages to run; all stages if empty.
+        in_workspace: whether the experiment changes the workspace, instead of a temporary copy of it.
     """
     flags = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
-    return ["dvc", "exp", "run", "--temp", "-n", name, *flags, *targets]
+    return ["dvc", "exp", "run", *([] if in_workspace else ["--temp"]), "-n", name, *flags, *targets]
 
 
 @contextmanager
@@ -36,7 +42,12 @@ def warm_stages() -> Iterator[Mapping[str, str]]:
         yield {**os.environ, "PATH": f"{stand_in}{os.pathsep}{os.environ['PATH']}"}
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], follow: Callable[[str], None] | None = None) -> str:
+def run(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    follow: Callable[[str], None] | None = None,
+    clone: Path | None = None,
+) -> str:
     """Runs the command of an experiment and returns its commit. Earlier experiments of the name are removed.
 
     The command waits while another one holds DVC's lock.
@@ -45,6 +56,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], follow: Callab
         arguments: the command, as `command` returns it.
         environment: environment of the command.
         follow: function that receives every line of the output.
+        clone: clone of this repository in which the command runs; its experiments are fetched from there. None: the
+            command runs here.
 
     Raises:
         InputError: the command fails, or DVC keeps no such experiment.
@@ -53,7 +66,10 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], follow: Callab
     for reference in _commits(name):
         _output(["git", "update-ref", "-d", reference])
     print("$ " + " ".join(arguments), flush=True)
-    _output([arguments[0], "--wait-for-lock", *arguments[1:]], follow, environment)
+    _output([arguments[0], "--wait-for-lock", *arguments[1:]], follow, environment, clone)
+    if clone is not None:
+        with _fetching:
+            _output(["git", "fetch", "--quiet", str(clone), f"+{_REFERENCES}/*:{_REFERENCES}/*"])
     for commit in _commits(name).values():
         return commit
     raise InputError(f"DVC keeps no experiment {name} after its run; run it again")
@@ -76,9 +92,10 @@ def _output(
     arguments: Sequence[str],
     follow: Callable[[str], None] | None = None,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     lines = []
-    with subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, env=environment, cwd=folder) as process:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)

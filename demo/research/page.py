@@ -139,7 +139,8 @@ INTRODUCTION = """# Beyond the published recipe, on the demo
 
 Written by `make research`, which compares rows of settings on the demo's data sets over the seeds {seeds}. A seed
 decides the matched pairs, the training of stage 1 and that of stage 2, so every row of a seed and family starts from
-the same stage-1 weights. Every row makes the same number of optimiser steps in an epoch of stage 2: {steps}.
+the same stage-1 weights, except `zs plus`, whose stage 1 learns from its own triplets. Every row makes the same number
+of optimiser steps in an epoch of stage 2: {steps}.
 """
 
 VERDICTS = """\
@@ -155,7 +156,10 @@ Mean ± standard deviation over the seeds, in percent; the differences as above.
 """
 
 CHOSEN = """\
-Settings were chosen on other draws of the data sets and other seeds than those of the tables above.
+Settings were chosen on other draws of the data sets and other seeds than those of the tables above. The values of the
+rows of one idea are those of its paper, or common ones. Those of `plus` are the best of about forty combinations of
+windows, templates, weights, losses, averages and learning rates that were tried on draw 2 with two seeds each, by
+training stage 2 alone; the tables below repeat the last of them by the whole pipeline.
 """
 
 NOT_CHOSEN = """\

@@ -134,7 +134,7 @@ def run_name(run: str, seed: int, draw: int) -> str:
 
 
 def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str]) -> list[str]:
-    """Returns the command of a run's experiment, which does not change the workspace.
+    """Returns the command of a run's experiment, which changes the workspace of a clone.
 
     Args:
         table: the rows.
@@ -154,7 +154,7 @@ def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str
         settings |= {"++" + ".".join(path): _text(value) for path, value in table.settings(run, dataset).items()}
     for path, value in drawing(table, datasets, draw).items():
         settings[f"{DRAW_PARAMS_FILE}:{'.'.join(path)}"] = _text(value)
-    return experiments.command(run_name(run, seed, draw), settings, ["validate"])
+    return experiments.command(run_name(run, seed, draw), settings, ["validate"], in_workspace=True)
 
 
 def drawing(table: Table, datasets: Sequence[str], draw: int) -> dict[KeyPath, Any]:

@@ -10,15 +10,13 @@ from threading import Lock
 import pyarrow as pa
 
 from demo import experiments
+from demo.research.clones import Clones, clones
 from demo.research.keys import Keys
 from demo.research.rows import STAGE1, Table, command
 from demo.research.store import Cell, Result, add_results, read_results, result_of, results_file
 from demo.stopwatch import Stopwatch
 from spn4cir.comparison.runs import Run, read_runs
 from spn4cir.comparison.stages import stage1_run
-
-# DVC prints it when the experiment has left the workspace as it was.
-_STARTED = "Reproducing experiment"
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ class Research:
         self.table = table
         self.draw = draw
         self.keys = Keys(table)
-        # While DVC prepares an experiment, it changes files of the workspace and restores them.
-        self._workspace = Lock()
+        self._storing = Lock()
 
     def current(self, dataset: str) -> dict[Cell, Result]:
         """Returns the stored results of a data set that the present code and settings would give."""
@@ -85,31 +82,19 @@ class Research:
         """Runs experiments, `workers` at a time, and stores the results of each when it ends.
 
         Raises:
-            InputError: an experiment fails. Those that run end first, and their results are stored.
+            InputError: tracked files have changes that are not committed, or an experiment fails. Those that run end
+                first, and their results are stored.
         """
-        with experiments.warm_stages() as environment:
-            in_order(jobs, workers, lambda job: self._run(job, environment))
+        with experiments.warm_stages() as environment, clones(workers) as folders:
+            in_order(jobs, workers, lambda job: self._run(job, folders, environment))
 
-    def _run(self, job: Job, environment: Mapping[str, str]) -> None:
+    def _run(self, job: Job, clones: Clones, environment: Mapping[str, str]) -> None:
         watch = Stopwatch({})
-        self._workspace.acquire()
-        preparing = True
-
-        def follow(line: str) -> None:
-            nonlocal preparing
-            if preparing and line.startswith(_STARTED):
-                self._workspace.release()
-                preparing = False
-            watch.follow(line)
-
-        try:
-            arguments = command(self.table, job.run, job.seed, self.draw, job.datasets)
-            commit = experiments.run(arguments, environment, follow)
-        finally:
-            if preparing:
-                self._workspace.release()
+        arguments = command(self.table, job.run, job.seed, self.draw, job.datasets)
+        with clones.take() as clone:
+            commit = experiments.run(arguments, environment, watch.follow, clone)
         watch.stop()
-        with self._workspace:
+        with self._storing:
             self._store(job, commit, watch.seconds)
 
     def _store(self, job: Job, commit: str, seconds: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """The settings of the adjustments that `validate` scores beside the plain ranking."""
 
+from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -23,6 +24,14 @@ class RerankWeights(Settings):
 
     family: str
     file: str
+
+    @field_validator("file")
+    @classmethod
+    def _is_below_the_folder(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"file is below data/models/<dataset>/rerank, which DVC watches, got '{file}'")
+        return file
 
 
 class RerankByWeights(Settings):

@@ -35,7 +35,9 @@ class RunSettings(Settings):
 
 def _base_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+    host, _, port = parts.netloc.rpartition(":")
+    wrong_port = bool(host) and "]" not in port and not port.isdecimal()
+    if parts.scheme not in ("http", "https") or not parts.hostname or wrong_port or "@" in parts.netloc or parts.query:
         raise ValueError("expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY")
     return url
 

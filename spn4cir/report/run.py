@@ -35,7 +35,6 @@ class RunResults:
         curves: folders of training curves, by the name of the training.
         triplets: the generated triplets.
         filtered: which of them stage 2 uses; None if the filter is off.
-
         text_origin: who wrote their texts, if a language model did; otherwise empty, or the origin of a published file.
         captions: captions by image name.
         unique: the unique training images.
@@ -60,7 +59,6 @@ class RunResults:
     curves: Mapping[str, Path]
     triplets: tuple[Triplet, ...]
     filtered: FilteredTriplets | None
-
     text_origin: Mapping[str, Any]
     captions: Mapping[str, str]
     unique: UniqueImages

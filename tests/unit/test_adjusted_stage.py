@@ -131,7 +131,12 @@ def test_weights_that_are_absent_are_named(
     assert "change adjust.demo_cirr.clip.rerank in params.yaml" in line
 
 
-@pytest.mark.parametrize("setting", [{"top": 51}, {"top": 1}, {"share": 0}, {"by": {"weights": {"file": "x"}}}])
+OUTSIDE = {"by": {"weights": {"family": "blip2", "file": "../best.pt"}}}
+
+
+@pytest.mark.parametrize(
+    "setting", [{"top": 51}, {"top": 1}, {"share": 0}, {"by": {"weights": {"file": "x"}}}, OUTSIDE]
+)
 def test_a_setting_out_of_range_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: dict[str, Any]
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_command_gives_the_settings_of_its_row(run: str, tmp_path: Path) -> No
     """Of all settings, the command changes those of the row, its data sets and its seed."""
     datasets = list(TABLE.datasets)
     arguments = command(TABLE, run, 7, 1, datasets)
-    assert get_main_parser().parse_args(arguments[1:]).tmp_dir
+    assert not get_main_parser().parse_args(arguments[1:]).tmp_dir, "a clone of its own is its workspace"
     root, _ = changed(arguments, tmp_path)
     after = load_params(root)
     assert (after.seed, after.run.submit, after.run.models) == (7, (), (TABLE.rows[run].family,))

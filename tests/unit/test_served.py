@@ -296,7 +296,15 @@ def test_an_endpoint_is_found_by_its_name():
 
 @pytest.mark.parametrize(
     "urls",
-    [[], ["127.0.0.1:8000"], ["file:///v1"], ["http://user:secret@host/v1"], ["https:///v1"], ["http://h/v1?k=s"]],
+    [
+        [],
+        ["127.0.0.1:8000"],
+        ["file:///v1"],
+        ["http://user:secret@host/v1"],
+        ["https:///v1"],
+        ["http://h/v1?k=s"],
+        ["http://h:abc/v1"],
+    ],
 )
 def test_an_endpoint_is_a_list_of_urls_without_secrets(urls):
     with pytest.raises(ValidationError):
