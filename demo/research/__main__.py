@@ -25,6 +25,8 @@ OUT = Path("docs/research.md")
 # Minutes of the runs of each draw, beside the unfinished work of stopped stages.
 TIMES = Path("data/work/research.json")
 SEEDS = (1, 2, 3, 4, 5)
+_PROCESSOR = "Processor: "
+_SEEDS_END = 1 << 32
 _MOST_WORKERS = 4
 
 
@@ -53,9 +55,9 @@ def main() -> None:
 
 def write_page(compared: Compared) -> None:
     """Writes the page, with the stored results on other draws."""
-    minutes = read_json(TIMES)["1"] if TIMES.is_file() else None
+    machine = _machine()
     with atomic_file(OUT) as temporary:
-        temporary.write_text(page.page(compared, _other_draws(compared.table), _machine(minutes)), encoding="utf-8")
+        temporary.write_text(page.page(compared, _other_draws(compared.table), machine), encoding="utf-8")
     print(f"Written: {OUT}")
 
 
@@ -80,12 +82,17 @@ def _note(draw: int, minutes: float) -> None:
     write_json(TIMES, known | {str(draw): round(known.get(str(draw), 0.0) + minutes, 1)})
 
 
-def _machine(minutes: float | None) -> str:
+def _machine() -> str:
+    """Returns the processor and the minutes of the runs; those that the page has if no run was made in this folder."""
+    minutes = (read_json(TIMES) if TIMES.is_file() else {}).get("1")
+    known = OUT.read_text(encoding="utf-8").splitlines() if OUT.is_file() and minutes is None else []
+    if found := [line for line in known if line.startswith(_PROCESSOR)]:
+        return found[0]
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
     names = [line.partition(":")[2].strip() for line in lines.splitlines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0))
     took = "" if minutes is None else f"; the experiments took {minutes:.0f} minutes"
-    return f"Processor: {names[0] if names else 'unknown'}, {cores} cores{took}."
+    return f"{_PROCESSOR}{names[0] if names else 'unknown'}, {cores} cores{took}."
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,7 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=_names, help="names of rows, separated by commas; default: all")
     parser.add_argument("--seeds", type=_numbers, help="seeds; default: 1 to 5")
     parser.add_argument("--datasets", type=_names, help="names of data sets; default: all")
-    parser.add_argument("--draw", type=int, default=1, help="number of the draw of the data sets; default: 1")
+    parser.add_argument("--draw", type=_positive, default=1, help="number of the draw of the data sets; default: 1")
     return parser.parse_args()
 
 
@@ -102,7 +109,16 @@ def _names(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.replace(",", " ").split())
+    numbers = tuple(int(part) for part in text.replace(",", " ").split() if part.isdecimal())
+    if len(numbers) < len(text.replace(",", " ").split()) or any(number >= _SEEDS_END for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected numbers from 0 to {_SEEDS_END - 1}, as in '1 2 3', got '{text}'")
+    return tuple(dict.fromkeys(numbers))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got '{text}'")
+    return int(text)
 
 
 def _chosen(name: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:

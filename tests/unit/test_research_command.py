@@ -1,0 +1,50 @@
+"""The command line of `make research`, and the processor that its page names."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.research import __main__ as command
+from spn4cir.files import write_json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "1 two"], "got '1 two'"),
+        (["--seeds", "-1"], "expected"),
+        (["--seeds", str(1 << 32)], "from 0 to 4294967295"),
+        (["--draw", "0"], "a number from 1, got '0'"),
+        (["--draw", "b"], "a number from 1, got 'b'"),
+    ],
+)
+def test_wrong_numbers_end_with_a_message(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["research", *arguments])
+    with pytest.raises(SystemExit) as end:
+        command._arguments()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_seed_that_is_named_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["research", "--seeds", "3, 1 3", "--draw", "2"])
+    asked = command._arguments()
+    assert (asked.seeds, asked.draw) == ((3, 1), 2)
+
+
+def test_a_page_of_stored_results_keeps_the_processor_of_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder in which nothing ran, or only another draw, does not claim the runs for its own processor."""
+    page, times = tmp_path / "research.md", tmp_path / "research.json"
+    monkeypatch.setattr(command, "OUT", page)
+    monkeypatch.setattr(command, "TIMES", times)
+    assert command._machine().startswith("Processor: ")
+    page.write_text("# Page\n\nProcessor: of another machine, 2 cores; the experiments took 80 minutes.\n")
+    write_json(times, {"2": 5.0})
+    assert "of another machine" in command._machine()
+    write_json(times, {"1": 7.0})
+    assert command._machine().endswith("; the experiments took 7 minutes.")
