@@ -86,7 +86,8 @@ def trials(compared: Compared) -> list[str]:
     """Returns the section of one draw on which settings were chosen."""
     call = f'make research DRAW={compared.draw} SEEDS="{" ".join(map(str, compared.seeds))}"'
     lines = [f"## Draw {compared.draw} of the data sets", "", f"`{call}`, for these rows:", ""]
-    return [*lines, *meanings(compared), "", *score_tables(compared)]
+    alone = [ONE_SEED, ""] if len(compared.seeds) == 1 else []
+    return [*lines, *meanings(compared), "", *alone, *score_tables(compared)]
 
 
 def commands(compared: Compared) -> list[str]:
@@ -156,11 +157,14 @@ Mean ± standard deviation over the seeds, in percent; the differences as above.
 """
 
 CHOSEN = """\
-Settings were chosen on other draws of the data sets and other seeds than those of the tables above. The values of the
-rows of one idea are those of its paper, or common ones. Those of `plus` are the best of about forty combinations of
-windows, templates, weights, losses, averages and learning rates that were tried on draw 2 with two seeds each, by
-training stage 2 alone; the tables below repeat the last of them by the whole pipeline.
+The recipe `plus` was chosen on other draws of the data sets and other seeds than those of the tables above: it is the best
+of about forty combinations of windows, templates, weights, losses, averages and learning rates, each tried with two seeds
+by training stage 2 alone. The sections below repeat the last of them by the whole pipeline. The values of the other rows
+are those of papers or of first trials, some of them on the demo's own draw, so these rows can look slightly better here
+than on new data.
 """
+
+ONE_SEED = "There is one seed, so the intervals are about other queries alone."
 
 NOT_CHOSEN = """\
 No other draw of the data sets was used.

@@ -20,13 +20,13 @@ Results = Mapping[Cell, Result]
 
 @dataclass(frozen=True)
 class Spread:
-    """A score over seeds, in percent: mean and standard deviation (0 for one seed)."""
+    """A score over seeds, in percent: mean and standard deviation; None for one seed."""
 
     mean: float
-    deviation: float
+    deviation: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.deviation:.2f}"
+        return f"{self.mean:.2f}" + ("" if self.deviation is None else f" ± {self.deviation:.2f}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Change:
 def spread(results: Results, row: str, seeds: Sequence[int], score: str) -> Spread:
     """Returns mean and standard deviation of a score of a row over the seeds."""
     values = [results[Cell(row, seed)].scores[score] for seed in seeds]
-    return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0)
+    return Spread(mean(values), stdev(values) if len(values) > 1 else None)
 
 
 def seconds(results: Results, row: str, seeds: Sequence[int]) -> float | None:

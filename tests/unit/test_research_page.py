@@ -87,7 +87,9 @@ def test_scores_are_means_with_their_deviation_and_the_time_of_stage_2() -> None
 
 
 def test_one_seed_has_no_deviation() -> None:
-    assert spread(compared().results["demo_fiq"], "good", (1,), "average_recall").deviation == 0.0
+    one = spread(compared().results["demo_fiq"], "good", (1,), "average_recall")
+    assert one.deviation is None
+    assert str(one) == f"{one.mean:.2f}"
 
 
 def test_the_draws_that_settings_were_chosen_on_are_a_section_of_their_own() -> None:
@@ -97,6 +99,11 @@ def test_the_draws_that_settings_were_chosen_on_are_a_section_of_their_own() -> 
     assert "| tried |" in text[start:]
     assert "| tried |" not in text[:start]
     assert "No other draw" not in text
+    assert page.ONE_SEED not in text
+
+
+def test_a_draw_with_one_seed_says_what_its_intervals_mean() -> None:
+    assert page.ONE_SEED in page.trials(compared(("control", "paper"), draw=2)._replace(seeds=(1,)))
 
 
 def test_rows_over_other_queries_are_refused() -> None:
