@@ -85,6 +85,8 @@ def meanings(compared: Compared) -> list[str]:
 def trials(compared: Compared) -> list[str]:
     """Returns the section of one draw on which settings were chosen."""
     call = f'make research DRAW={compared.draw} SEEDS="{" ".join(map(str, compared.seeds))}"'
+    if len(compared.rows) < len(compared.table.rows):
+        call += f' ROWS="{",".join(compared.rows)}"'
     lines = [f"## Draw {compared.draw} of the data sets", "", f"`{call}`, for these rows:", ""]
     alone = [ONE_SEED, ""] if len(compared.seeds) == 1 else []
     return [*lines, *meanings(compared), "", *alone, *score_tables(compared)]

@@ -95,7 +95,7 @@ def test_one_seed_has_no_deviation() -> None:
 def test_the_draws_that_settings_were_chosen_on_are_a_section_of_their_own() -> None:
     text = page.page(compared(), [compared(("control", "paper", "tried"), draw=2)], "")
     start = text.index("## Draw 2 of the data sets")
-    assert 'make research DRAW=2 SEEDS="1 2 3"' in text
+    assert '`make research DRAW=2 SEEDS="1 2 3" ROWS="control,paper,tried"`' in text
     assert "| tried |" in text[start:]
     assert "| tried |" not in text[:start]
     assert "No other draw" not in text
