@@ -52,7 +52,8 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
         family: model family; None for all families of the data set.
 
     Raises:
-        InputError: the file is not valid, or the recipe, the data set or the family is unknown.
+        InputError: the file is not valid, the recipe, the data set or the family is unknown, or another section has no
+            entry for the family.
     """
     params, merged = parse_merged(text, place)
     known = of_dataset(params.train, dataset, "train")
@@ -64,7 +65,7 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
         published = _published_values(dataset, each)
         for key, wanted in recipe_settings(recipe, each).items():
             path = setting_path(key, dataset, each)
-            before = reduce(getitem, path, merged.values)
+            before = _value(merged.values, path, place)
             try:
                 after = published(key) if wanted == AS_PUBLISHED else wanted
             except KeyError:
@@ -76,6 +77,14 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
     parse_merged(new, place)  # a recipe may contradict other settings
     is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))
     return AppliedRecipe(new, tuple(changes), tuple(kept), families, is_run)
+
+
+def _value(values: Any, path: KeyPath, place: str) -> Any:
+    try:
+        return reduce(getitem, path, values)
+    except KeyError:
+        key = ".".join(path)
+        raise InputError(f"{place}: {key} is not set; add it, or choose other families with --family") from None
 
 
 def _published_values(dataset: str, family: str) -> Callable[[str], Any]:

@@ -159,6 +159,16 @@ def test_a_wrong_name_is_answered_with_one_line(arguments: tuple[str, ...], said
     assert done.output.count("\n") == 1
 
 
+def test_a_family_without_an_entry_in_another_section_is_named(project: Path) -> None:
+    old, new = "demo_emoji: {window: {clip: [400, 800], zs: null}", "demo_emoji: {window: {clip: [400, 800]}"
+    assert old in TEXT
+    (project / "params.yaml").write_text(TEXT.replace(old, new))
+    done = run("plus", "--dataset", "demo_emoji")
+    assert done.exit_code == 1
+    assert "match.demo_emoji.window.zs is not set; add it, or choose other families with --family" in done.output
+    assert run("plus", "--dataset", "demo_emoji", "--family", "clip").exit_code == 0
+
+
 def test_outside_a_project_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("plus", "--dataset", "fiq")
