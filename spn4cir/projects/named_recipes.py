@@ -20,11 +20,6 @@ _ALL = "all"
 _WITH_FAMILY_LAST = frozenset({"match.window", "caption.words", "caption.pool"})
 
 
-def recipe_names() -> list[str]:
-    """Returns the names of the recipes."""
-    return list(_read())
-
-
 def recipe_settings(name: str, family: str) -> dict[str, Any]:
     """Returns every setting that a recipe decides for a family, by keys such as `train.negatives`.
 

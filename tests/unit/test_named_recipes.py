@@ -15,10 +15,11 @@ from spn4cir.config.load import load_params, parse_merged
 from spn4cir.errors import InputError
 from spn4cir.projects import named_recipes
 from spn4cir.projects.apply_recipe import apply_recipe
-from spn4cir.projects.named_recipes import AS_PUBLISHED, PUBLISHED, recipe_names, recipe_settings, setting_path
+from spn4cir.projects.named_recipes import AS_PUBLISHED, PUBLISHED, recipe_settings, setting_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+NAMES = list(named_recipes._read())
 OWN = """
 paper:
   all: {train.negatives: bank, train.bank_samples: null}
@@ -60,13 +61,13 @@ def test_the_published_recipe_is_what_params_contains(dataset: str, family: str)
         assert reduce(getitem, setting_path(key, dataset, family), values) == value, key
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_decides_only_what_the_published_one_names(name: str) -> None:
     for family in COMPOSERS:
         assert recipe_settings(name, family).keys() == recipe_settings(PUBLISHED, family).keys()
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dataset", ["demo_fiq", "demo_cirr", "fiq", "cirr"])
 def test_every_recipe_is_valid_for_every_family(name: str, dataset: str) -> None:
     apply_recipe(TEXT, "params.yaml", name, dataset, None)
