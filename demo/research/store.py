@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spn4cir.comparison.runs import table_ranks
+from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.files import atomic_file
 
@@ -74,10 +75,16 @@ def results_file(dataset: str, draw: int, folder: Path = FOLDER) -> Path:
 
 
 def read_results(path: Path) -> dict[Cell, Result]:
-    """Reads the results of a file, in its order; none if it is absent."""
+    """Reads the results of a file, in its order; none if it is absent. Raises InputError if it is damaged."""
     if not path.is_file():
         return {}
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: is not a table of results ({reason}); remove it, and its rows run again") from None
+    if lacking := {*_RUN, *_QUERY[:-1]} - set(table.column_names):
+        raise InputError(f"{path}: has no column '{min(lacking)}'; remove it, and its rows run again")
     found = {}
     start = 0
     for row, seed, key, settings, seconds, count in _runs(table):

@@ -52,6 +52,16 @@ def test_ranks_of_several_targets_are_kept(tmp_path: Path) -> None:
     assert read_results(path)[Cell("paper", 1)].table["target_ranks"].to_pylist() == [[1], [2, 7]]
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "demo_fiq.parquet"
+    path.write_bytes(b"<<<<<<< HEAD")
+    with pytest.raises(InputError, match=r"demo_fiq.parquet: is not a table of results .*; remove it"):
+        read_results(path)
+    store.pq.write_table(pa.table({"row": ["paper"]}), path)
+    with pytest.raises(InputError, match="has no column 'key'"):
+        read_results(path)
+
+
 def test_only_what_is_absent_or_has_another_key_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "results_file", lambda dataset, draw: results_file(dataset, draw, tmp_path))
     table = make_table(before={"of": "paper", "answer": STAGE1})
