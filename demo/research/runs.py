@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 
 from demo import experiments
-from demo.research.clones import Clones, clones
+from demo.research.clones import clones
 from demo.research.keys import Keys
 from demo.research.rows import STAGE1, Table, command
 from demo.research.store import Cell, Result, add_results, read_results, result_of, results_file
@@ -86,13 +87,17 @@ class Research:
                 first, and their results are stored.
         """
         with experiments.warm_stages() as environment, clones(workers) as folders:
-            in_order(jobs, workers, lambda job: self._run(job, folders, environment))
 
-    def _run(self, job: Job, clones: Clones, environment: Mapping[str, str]) -> None:
+            def start(job: Job) -> None:
+                with folders.take() as clone:
+                    self._run(job, clone, environment)
+
+            in_order(jobs, workers, start)
+
+    def _run(self, job: Job, clone: Path, environment: Mapping[str, str]) -> None:
         watch = Stopwatch({})
         arguments = command(self.table, job.run, job.seed, self.draw, job.datasets)
-        with clones.take() as clone:
-            commit = experiments.run(arguments, environment, watch.follow, clone)
+        commit = experiments.run(arguments, environment, watch.follow, clone)
         watch.stop()
         with self._storing:
             self._store(job, commit, watch.seconds)

@@ -66,7 +66,7 @@ def test_the_page_gives_verdicts_scores_and_commands() -> None:
     assert bad.endswith("| worse |")
     (before,) = (line for line in text.splitlines() if line.startswith("| before | paper |"))
     assert before.endswith("| no difference shown |")
-    assert text.count("dvc exp run --temp -n research-") == 3 * 4, "of each seed and trained row"
+    assert text.count("dvc exp run -n research-") == 3 * 4, "of each seed and trained row"
     assert "### demo_cirr, clip" in text
     assert "Processor: one." in text
     assert "`train.tau=0.5`" in text

@@ -87,9 +87,10 @@ def test_only_what_is_absent_or_has_another_key_runs(tmp_path: Path, monkeypatch
 def test_a_run_stores_each_of_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answers of a run are stored when it ends, with the time of its training and the key of the run."""
     monkeypatch.setattr(runs, "results_file", lambda dataset, draw: results_file(dataset, draw, tmp_path))
-    lines = ["Reproducing experiment 'x'", "Running stage 'train@demo_fiq-clip':", "Updating lock file 'dvc.lock'"]
+    lines = ["Running stage 'train@demo_fiq-clip':", "Updating lock file 'dvc.lock'"]
 
-    def experiment(arguments: list[str], environment: object, follow: Any) -> str:
+    def experiment(arguments: list[str], environment: object, follow: Any, clone: Path) -> str:
+        assert clone == Path("clone")
         for line in lines:
             follow(line)
         return "commit"
@@ -98,7 +99,7 @@ def test_a_run_stores_each_of_its_answers(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(runs, "read_runs", lambda commit: {("demo_fiq", "clip"): commit})
     monkeypatch.setattr(runs, "_answers", lambda run, answer: result([1, 2] if answer else [1, 1]).table)
     research = Research(make_table(before={"of": "paper", "answer": STAGE1}), 1)
-    research._run(job("paper", 3), {})
+    research._run(job("paper", 3), Path("clone"), {})
     stored = research.current("demo_fiq")
     assert {cell: found.scores["recall_at1"] for cell, found in stored.items()} == {
         Cell("paper", 3): 100.0,
@@ -106,8 +107,8 @@ def test_a_run_stores_each_of_its_answers(tmp_path: Path, monkeypatch: pytest.Mo
     }
     took = stored[Cell("paper", 3)].seconds
     assert took is not None
-    del lines[1]
-    research._run(job("paper", 3), {})
+    del lines[0]
+    research._run(job("paper", 3), Path("clone"), {})
     assert research.current("demo_fiq")[Cell("paper", 3)].seconds == took, "DVC took the training from its cache"
     assert research.missing(["before"], (3,), ["demo_fiq"]) == []
 
