@@ -15,7 +15,7 @@ from pathlib import Path
 
 from demo.research import page
 from demo.research.page import Compared
-from demo.research.rows import Table, read_table
+from demo.research.rows import ResearchTable, read_table
 from demo.research.runs import Research
 from demo.research.store import FOLDER, Cell, read_results, results_file
 from spn4cir.errors import InputError
@@ -61,7 +61,7 @@ def write_page(compared: Compared) -> None:
     print(f"Written: {OUT}")
 
 
-def _other_draws(table: Table) -> list[Compared]:
+def _other_draws(table: ResearchTable) -> list[Compared]:
     """Returns the stored results of the draws other than the demo's, for the rows that all their data sets have."""
     found = []
     draws = {int(path.stem.rpartition("-draw")[2]) for path in FOLDER.glob("*-draw*.parquet")}

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from demo.research.rows import Table, drawing
+from demo.research.rows import ResearchTable, drawing
 from demo.settings import PARAMS_FILE as DRAW_PARAMS_FILE
 from spn4cir.config.load import parse_params
 from spn4cir.config.pair_settings import pair_settings
@@ -31,7 +31,7 @@ _NOT_SHARED = frozenset({"drawn", "fetched", "draw", "draw_pool", "blip", "blip2
 class Keys:
     """Computes the keys of runs from the files of the workspace as they are at the start."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: ResearchTable) -> None:
         self._table = table
         self._sources = Sources(ROOT)
         files = (Path(PARAMS_FILE), DRAW_PARAMS_FILE, _DEMO_STAGES)

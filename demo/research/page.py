@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from demo.research.rows import Table, command
-from demo.research.statistics import Change, Results, changes, seconds, spread, verdict
+from demo.research.rows import ResearchTable, command
+from demo.research.statistics import PairedChange, Results, changes, seconds, spread, verdict
 from demo.research.store import Cell
 
 
@@ -22,7 +22,7 @@ class Compared(NamedTuple):
         draw: number of the draw of the data sets.
     """
 
-    table: Table
+    table: ResearchTable
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     results: Mapping[str, Results]
@@ -54,7 +54,7 @@ def _table(compared: Compared, dataset: str, rows: Sequence[str], references: Se
     return lines
 
 
-def _change(compared: Compared, dataset: str, row: str, reference: str) -> Change:
+def _change(compared: Compared, dataset: str, row: str, reference: str) -> PairedChange:
     score = compared.table.datasets[dataset].scores[-1]
     return changes(compared.results[dataset], row, reference, compared.seeds)[score]
 

@@ -24,7 +24,7 @@ STAGE1 = "stage1"
 _DRAWS_APART = 1000
 
 
-class Row(Settings):
+class ResearchRow(Settings):
     """A row of the table.
 
     Attributes:
@@ -62,13 +62,13 @@ class ComparedData(Settings):
     made_by: str = "drawn"
 
 
-class Table(Settings):
+class ResearchTable(Settings):
     """The content of `rows.yaml`."""
 
     references: Mapping[str, tuple[str, ...]]
     datasets: Mapping[str, ComparedData]
     every: Mapping[str, Any]
-    rows: Mapping[str, Row]
+    rows: Mapping[str, ResearchRow]
 
     @model_validator(mode="after")
     def _names_rows(self) -> Self:
@@ -112,16 +112,16 @@ class Table(Settings):
         return {"train.epoch_steps": steps[family]}
 
 
-def _recipe(row: Row) -> dict[str, Any]:
+def _recipe(row: ResearchRow) -> dict[str, Any]:
     """Returns the settings of a row's recipe; those of `params.yaml` are the published ones."""
     settings = recipe_settings(row.recipe, row.family) if row.recipe else {}
     return {key: value for key, value in settings.items() if value != AS_PUBLISHED}
 
 
-def read_table(path: Path = ROWS_FILE) -> Table:
+def read_table(path: Path = ROWS_FILE) -> ResearchTable:
     """Reads the rows. Raises InputError that names the first wrong key."""
     try:
-        return Table.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+        return ResearchTable.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -133,7 +133,7 @@ def run_name(run: str, seed: int, draw: int) -> str:
     return f"research-{slug}-{seed}" + (f"-draw{draw}" if draw > 1 else "")
 
 
-def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str]) -> list[str]:
+def command(table: ResearchTable, run: str, seed: int, draw: int, datasets: Sequence[str]) -> list[str]:
     """Returns the command of a run's experiment, which changes the workspace of a clone.
 
     Args:
@@ -157,7 +157,7 @@ def command(table: Table, run: str, seed: int, draw: int, datasets: Sequence[str
     return experiments.command(run_name(run, seed, draw), settings, ["validate"], in_workspace=True)
 
 
-def drawing(table: Table, datasets: Sequence[str], draw: int) -> dict[KeyPath, Any]:
+def drawing(table: ResearchTable, datasets: Sequence[str], draw: int) -> dict[KeyPath, Any]:
     """Returns the settings of `demo/params.yaml` that the runs change, by key path.
 
     Args:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from demo import experiments
 from demo.research.clones import clones
 from demo.research.keys import Keys
-from demo.research.rows import STAGE1, Table, command
+from demo.research.rows import STAGE1, ResearchTable, command
 from demo.research.store import Cell, Result, add_results, read_results, result_of, results_file
 from demo.stopwatch import Stopwatch
 from spn4cir.comparison.runs import Run, read_runs
@@ -21,7 +21,7 @@ from spn4cir.comparison.stages import stage1_run
 
 
 @dataclass(frozen=True)
-class Job:
+class ResearchJob:
     """An experiment: a trained row, a seed, and the data sets whose results are absent.
 
     Attributes:
@@ -51,7 +51,7 @@ class Research:
         keys: the keys of the runs.
     """
 
-    def __init__(self, table: Table, draw: int) -> None:
+    def __init__(self, table: ResearchTable, draw: int) -> None:
         self.table = table
         self.draw = draw
         self.keys = Keys(table)
@@ -66,7 +66,7 @@ class Research:
             if cell.row in self.table.rows and result.key == self._key(cell, dataset)
         }
 
-    def missing(self, rows: Sequence[str], seeds: Sequence[int], datasets: Sequence[str]) -> list[Job]:
+    def missing(self, rows: Sequence[str], seeds: Sequence[int], datasets: Sequence[str]) -> list[ResearchJob]:
         """Returns the experiments whose results are not stored, in the order of the seeds and the rows."""
         stored = {dataset: self.current(dataset) for dataset in datasets}
         wanted = dict.fromkeys(self.table.run_of(row) for row in rows)
@@ -76,10 +76,10 @@ class Research:
                 cells = [Cell(row, seed) for row in self.table.answers(run)]
                 lacking = tuple(each for each in datasets if not all(cell in stored[each] for cell in cells))
                 if lacking:
-                    jobs.append(Job(run, self.table.rows[run].family, seed, lacking))
+                    jobs.append(ResearchJob(run, self.table.rows[run].family, seed, lacking))
         return jobs
 
-    def run(self, jobs: Sequence[Job], workers: int) -> None:
+    def run(self, jobs: Sequence[ResearchJob], workers: int) -> None:
         """Runs experiments, `workers` at a time, and stores the results of each when it ends.
 
         Raises:
@@ -88,13 +88,13 @@ class Research:
         """
         with experiments.warm_stages() as environment, clones(workers) as folders:
 
-            def start(job: Job) -> None:
+            def start(job: ResearchJob) -> None:
                 with folders.take() as clone:
                     self._run(job, clone, environment)
 
             in_order(jobs, workers, start)
 
-    def _run(self, job: Job, clone: Path, environment: Mapping[str, str]) -> None:
+    def _run(self, job: ResearchJob, clone: Path, environment: Mapping[str, str]) -> None:
         watch = Stopwatch({})
         arguments = command(self.table, job.run, job.seed, self.draw, job.datasets)
         commit = experiments.run(arguments, environment, watch.follow, clone)
@@ -102,7 +102,7 @@ class Research:
         with self._storing:
             self._store(job, commit, watch.seconds)
 
-    def _store(self, job: Job, commit: str, seconds: Mapping[str, float]) -> None:
+    def _store(self, job: ResearchJob, commit: str, seconds: Mapping[str, float]) -> None:
         runs = read_runs(commit)
         for dataset in job.datasets:
             run, path = runs[dataset, job.family], results_file(dataset, self.draw)
@@ -120,7 +120,7 @@ class Research:
         return self.keys.key(self.table.run_of(cell.row), dataset, cell.seed, self.draw)
 
 
-def in_order(jobs: Sequence[Job], workers: int, run: Callable[[Job], None]) -> None:
+def in_order(jobs: Sequence[ResearchJob], workers: int, run: Callable[[ResearchJob], None]) -> None:
     """Runs jobs in threads. The first job runs alone, and of jobs that share a base the first one ends before the rest.
 
     Args:
@@ -132,7 +132,7 @@ def in_order(jobs: Sequence[Job], workers: int, run: Callable[[Job], None]) -> N
         InputError: a job failed; no further one is started, and those that run end first.
     """
     waiting, ended = list(jobs), set[tuple[str, int]]()
-    running: dict[Future[None], Job] = {}
+    running: dict[Future[None], ResearchJob] = {}
     with ThreadPoolExecutor(workers) as pool:
         while waiting or running:
             started = {job.base for job in running.values()}

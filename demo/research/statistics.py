@@ -30,7 +30,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Change:
+class PairedChange:
     """The difference of two rows in a score, in percentage points, with the ends of its 95 % interval."""
 
     difference: float
@@ -59,7 +59,7 @@ def seconds(results: Results, row: str, seeds: Sequence[int]) -> float | None:
     return mean(values) if values else None
 
 
-def changes(results: Results, row: str, reference: str, seeds: Sequence[int]) -> dict[str, Change]:
+def changes(results: Results, row: str, reference: str, seeds: Sequence[int]) -> dict[str, PairedChange]:
     """Returns the differences of a row's scores from those of another row, paired by seed and by query.
 
     Raises InputError if the queries of the runs differ.
@@ -72,12 +72,14 @@ def changes(results: Results, row: str, reference: str, seeds: Sequence[int]) ->
         [each.ranks for each in before], [each.ranks for each in after], before[0].recipe, _DRAWS
     )
     return {
-        score: Change(spread(results, row, seeds, score).mean - spread(results, reference, seeds, score).mean, *ends)
+        score: PairedChange(
+            spread(results, row, seeds, score).mean - spread(results, reference, seeds, score).mean, *ends
+        )
         for score, ends in intervals.items()
     }
 
 
-def verdict(found: Sequence[Change]) -> str:
+def verdict(found: Sequence[PairedChange]) -> str:
     """Returns whether a row is better or worse, from its differences on the data sets."""
     signs = [change.sign for change in found]
     if signs.count(1) >= _AGREEING and -1 not in signs:

@@ -15,7 +15,7 @@ from spn4cir.projects.project import change_folder
 from spn4cir.projects.set_values import KeyPath, set_values
 
 
-class Change(NamedTuple):
+class ChangedSetting(NamedTuple):
     """A setting that a recipe changes: its key path, and its values before and after."""
 
     path: KeyPath
@@ -35,7 +35,7 @@ class AppliedRecipe(NamedTuple):
     """
 
     text: str
-    changes: tuple[Change, ...]
+    changes: tuple[ChangedSetting, ...]
     kept: tuple[KeyPath, ...]
     families: tuple[str, ...]
     is_run: bool
@@ -72,7 +72,7 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
                 kept.append(path)
                 continue
             if before != after:
-                changes.append(Change(path, before, after))
+                changes.append(ChangedSetting(path, before, after))
     new = set_values(text, {change.path: change.after for change in changes}, place)
     parse_merged(new, place)  # a recipe may contradict other settings
     is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spn4cir.evaluation.hard_negatives import image_similarity
 from spn4cir.losses import INFO_NCE, Contrast
 from tests.conformance.builders import Subject, images
+from tests.helpers.contrasts import naive
 
 TEXTS = ["is red", "", "the longer floral dress with darker sleeves", "green and lighter"]
 # Cosine of a random tiny network in bfloat16; a trained one of full size is closer to 1.

@@ -189,11 +189,18 @@ def test_a_text_beyond_the_limit_is_counted_and_reported(data, family, limit):
     assert "warning: the text" not in fits.stderr
 
 
+def around_validate() -> tuple[str, str, str]:
+    """The text of `params.yaml` before the section `validate`, the section, and the text after it."""
+    head, start, rest = (ROOT / "params.yaml").read_text().partition("\nvalidate:")
+    section, end, rest = rest.partition("\n\n")
+    return head, start + section, end + rest
+
+
 @pytest.mark.parametrize("recipe", ["zs", "zs_cc"])
 def test_a_recipe_reads_its_networks_files_and_its_own_settings(data, tmp_path, recipe):
-    head, validate = (ROOT / "params.yaml").read_text().split("\nvalidate:")
-    changed = validate.replace(f" {recipe}: {{}}", f" {recipe}: {{remove_reference: false}}")
-    (tmp_path / "params.yaml").write_text(f"{head}\nvalidate:{changed}")
+    head, section, rest = around_validate()
+    changed = section.replace(f" {recipe}: {{}}", f" {recipe}: {{remove_reference: false}}")
+    (tmp_path / "params.yaml").write_text(head + changed + rest)
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "clip-2.pt", "--workers", 0]
     protocols = {}
     for family in ("clip", recipe):
@@ -349,10 +356,11 @@ def test_add_dataset_says_what_to_type(data, tmp_path, monkeypatch):
 
 
 def test_settings_of_another_data_set_are_those_of_the_params_in_reach(data, tmp_path, monkeypatch):
-    text = (ROOT / "params.yaml").read_text()
+    head, section, rest = around_validate()
     entry = "\n  cirr: {clip: {}"
-    assert text.count(entry) == 1, "mend this test: it changes the entry validate.cirr.clip"
-    (tmp_path / "params.yaml").write_text(text.replace(entry, f"{entry[:-1]}remove_reference: false}}"))
+    assert section.count(entry) == 1, "mend this test: it changes the entry validate.cirr.clip"
+    changed = section.replace(entry, f"{entry[:-1]}remove_reference: false}}")
+    (tmp_path / "params.yaml").write_text(head + changed + rest)
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
     arguments = ["--layout", "cirr", "--root", data / "cirr", "--checkpoint", data / "stage1-vit.pt", "--workers", 0]

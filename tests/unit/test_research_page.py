@@ -9,7 +9,7 @@ import pytest
 from demo.research import page
 from demo.research.page import Compared
 from demo.research.rows import STAGE1
-from demo.research.statistics import Change, changes, seconds, spread, verdict
+from demo.research.statistics import PairedChange, changes, seconds, spread, verdict
 from demo.research.store import Cell, Result
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.datasets.fashioniq import FashionIQ
@@ -49,7 +49,7 @@ def compared(rows: tuple[str, ...] = tuple(TABLE.rows)[:-1], draw: int = 1) -> C
 
 
 def test_the_verdict_needs_two_data_sets_on_one_side() -> None:
-    up, down, none = Change(2.0, 1.0, 3.0), Change(-2.0, -3.0, -1.0), Change(0.5, 0.0, 1.0)
+    up, down, none = PairedChange(2.0, 1.0, 3.0), PairedChange(-2.0, -3.0, -1.0), PairedChange(0.5, 0.0, 1.0)
     assert (up.sign, down.sign, none.sign) == (1, -1, 0)
     assert verdict([up, up, none]) == "better"
     assert verdict([down, none, down]) == "worse"

@@ -9,7 +9,7 @@ import pytest
 
 from demo.research import runs, store
 from demo.research.rows import STAGE1
-from demo.research.runs import Job, Research, in_order
+from demo.research.runs import Research, ResearchJob, in_order
 from demo.research.store import Cell, Result, add_results, read_results, results_file
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Part, write_recipe
@@ -26,8 +26,8 @@ def result(ranks: list[int], key: str = "k", seconds: float | None = 2.5, **more
     return Result(key, "train.tau=1", seconds, table.replace_schema_metadata({RECIPE_KEY: write_recipe(RECIPE)}))
 
 
-def job(run: str, seed: int, family: str = "clip") -> Job:
-    return Job(run, family, seed, ("demo_fiq",))
+def job(run: str, seed: int, family: str = "clip") -> ResearchJob:
+    return ResearchJob(run, family, seed, ("demo_fiq",))
 
 
 def test_results_are_read_as_they_were_added(tmp_path: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_run_stores_each_of_its_answers(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_of_jobs_with_one_stage_1_the_first_ends_before_the_rest() -> None:
     jobs = [job(run, seed) for seed in (1, 2) for run in ("a", "b", "c")]
-    ended: list[Job] = []
+    ended: list[ResearchJob] = []
     alone: list[bool] = []
     beside, most = 0, 0
     lock = threading.Lock()
 
-    def run(each: Job) -> None:
+    def run(each: ResearchJob) -> None:
         nonlocal beside, most
         with lock:
             beside += 1
@@ -141,7 +141,7 @@ def test_of_jobs_with_one_stage_1_the_first_ends_before_the_rest() -> None:
 def test_after_a_failure_no_further_job_starts() -> None:
     tried = []
 
-    def run(each: Job) -> None:
+    def run(each: ResearchJob) -> None:
         tried.append(each)
         raise InputError("it failed")
 
