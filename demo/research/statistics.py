@@ -39,7 +39,7 @@ class PairedChange:
 
     @property
     def sign(self) -> int:
-        """1 or -1 if the interval lies above or below 0; 0 if it contains 0."""
+        """1 or -1 if the interval is above or below 0; 0 if it contains 0."""
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
