@@ -14,7 +14,8 @@ def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is cuda if available, else cpu.
 
     On cuda, TensorFloat-32 is switched off for the whole process: by default cuDNN's convolutions round to
-    TensorFloat-32 (10 bits of mantissa) on Ampere and later.
+    TensorFloat-32 (10 bits of mantissa) on Ampere and later. A device with a number, as in `cuda:1`, becomes the
+    process's current one, so that libraries that name no device use it too.
 
     Raises InputError when the name is unknown or its device is not on this machine.
     """
@@ -22,7 +23,24 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
         torch.set_float32_matmul_precision("highest")
+        if device.index is not None:
+            torch.cuda.set_device(device)
     return device
+
+
+def gpu_identifier(number: int) -> str:
+    """The UUID of a GPU, by the number that torch gives it in this process.
+
+    The number depends on CUDA_VISIBLE_DEVICES, the UUID does not.
+
+    Raises InputError when there is no GPU of that number.
+    """
+    if number >= (found := torch.cuda.device_count()):
+        raise InputError(
+            f"machine.devices: GPU {number} is requested but {found} CUDA devices are available, counted from 0; "
+            "remove it from the list, or check CUDA_VISIBLE_DEVICES"
+        )
+    return str(torch.cuda.get_device_properties(number).uuid)
 
 
 def _find_device(name: str) -> torch.device:

@@ -2,10 +2,10 @@
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family
-from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.training.bank import build_bank
 from stages.common import Job, run
+from stages.device import stage_device
 from stages.inputs import data_hash, unique_images
 from stages.work import clear_others, code_hash, work_folder
 
@@ -13,7 +13,7 @@ from stages.work import clear_others, code_hash, work_folder
 def main(job: Job) -> None:
     """Writes `data/bank/<dataset>/<family>/{reference.npy, target.npy, manifest.json}`."""
     settings = of_family(job.params.bank, job.dataset, job.family, "bank")
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     work = work_folder(
         job.work("bank"),
         {

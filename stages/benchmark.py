@@ -8,11 +8,11 @@ from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets import has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Submittable
-from spn4cir.device import choose_device
 from spn4cir.evaluation.submission import Predictions, write_submission
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import atomic_folder
 from stages.common import DATA, Job, run
+from stages.device import stage_device
 from stages.outcome import write_metrics, write_tables
 
 
@@ -32,7 +32,7 @@ def main(job: Job) -> None:
         layout,
         settings.validate_,
         job.params.machine.workers,
-        choose_device(job.params.machine.device),
+        stage_device(job),
         served=served,
     )
     with atomic_folder(job.place("benchmark")) as folder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from spn4cir.config.base import HubFile
 from spn4cir.config.params import LocalModel, of_dataset
 from spn4cir.config.positives import Caption
-from spn4cir.device import choose_device, dtype_of
+from spn4cir.device import dtype_of
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.positives.captions import caption_key, make_captions
@@ -16,6 +16,7 @@ from spn4cir.positives.llava import load_captioner
 from stages import published
 from stages.caption_files import CaptionFile, caption_files
 from stages.common import Job, run
+from stages.device import stage_device
 from stages.work import code_hash, work_folder
 
 # Name of a caption file, its captions by image name, and its origin.
@@ -54,7 +55,7 @@ def _make(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Pa
     source = of_dataset(job.params.models, job.dataset, "models").captioner
     if source is None:
         return
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     dtype = dtype_of(settings.dtype, device)
     model = str(job.model("captioner", source)) if isinstance(source, LocalModel) else source.hub
     revision = None if isinstance(source, LocalModel) else source.revision

@@ -34,9 +34,9 @@ def main(job: Job) -> None:
 
 def _judged(job: Job, settings: Filter) -> tuple[FilteredText, ...]:
     from spn4cir.checkpoints.published import load_composer
-    from spn4cir.device import choose_device
     from spn4cir.training.bank import open_bank
     from spn4cir.training.text_ranks import rank_texts
+    from stages.device import stage_device
 
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
     triplets = training_triplets(job, "generated", bank_settings.images)
@@ -45,7 +45,7 @@ def _judged(job: Job, settings: Filter) -> tuple[FilteredText, ...]:
             f"filter: there are no generated triplets; set filter.{job.dataset}.{job.family}.target_within and "
             "text_within to null"
         )
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     composer = load_composer(job.stage1_file, job.family).to(device)
     bank = open_bank(job.place("bank"), composer, unique_images(job, bank_settings.images), bank_settings)
     ranks = rank_texts(composer, bank, triplets, bank_settings.batch_size, job.params.machine.workers, device)

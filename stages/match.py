@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from spn4cir.config.params import of_dataset
-from spn4cir.device import choose_device
 from spn4cir.files import file_hash
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.matching import Matched, match
@@ -12,6 +11,7 @@ from spn4cir.positives.rank_samples import RankSamples, write_samples
 from spn4cir.positives.unicom import load_unicom
 from spn4cir.types import UniqueImages
 from stages.common import Job, run
+from stages.device import stage_device
 from stages.work import clear_others, code_hash, listing_hash, work_folder
 
 
@@ -31,7 +31,7 @@ def main(job: Job) -> None:
 def _match(job: Job, unique: UniqueImages, encoder: Path, root: Path) -> Matched:
     settings = of_dataset(job.params.match, job.dataset, "match")
     windows = [job.of_family(settings.window, "match.{}.window", family) for family in job.params.run.models]
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     work = work_folder(
         job.work("match"),
         {

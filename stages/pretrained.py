@@ -8,12 +8,12 @@ from spn4cir.checkpoints.pretrained import load_pretrained, network_hash, pretra
 from spn4cir.composers.compositions import COMPOSITIONS, RuleComposer
 from spn4cir.config.params import LOCAL_NETWORK, Baselines
 from spn4cir.datasets.protocol import Layout
-from spn4cir.device import choose_device
 from spn4cir.evaluation.baselines import baselines_of, measure_baselines
 from spn4cir.evaluation.evaluate import encode_splits
 from spn4cir.evaluation.metrics_file import describe_protocol
 from spn4cir.types import EvaluationSplit
 from stages.common import DATA, Job
+from stages.device import stage_device
 
 
 def score_networks(job: Job, layout: Layout, settings: Baselines) -> dict[str, dict[str, Any]]:
@@ -42,7 +42,7 @@ def _score(
     is_local = name.startswith(LOCAL_NETWORK)
     known = pretrained_name(f"{LOCAL_NETWORK}{folder / name.removeprefix(LOCAL_NETWORK)}" if is_local else name)
     assert known is not None, "the name was checked"
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     composer = RuleComposer(*load_pretrained(known), COMPOSITIONS[0]).eval().to(device)
     images = encode_splits(composer, splits, settings, job.params.machine.workers, device)
     scores = measure_baselines(baselines_of(composer), layout, splits, images, settings, device)

@@ -3,16 +3,16 @@
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_dataset, of_family
 from spn4cir.datasets import submittable
-from spn4cir.device import choose_device
 from spn4cir.evaluation.submission import predict, write_submission
 from spn4cir.files import atomic_folder
 from stages.common import Job, run
+from stages.device import stage_device
 
 
 def main(job: Job) -> None:
     """Writes `data/submit/<dataset>/<family>/{recall,recall_subset}_submission_<dataset>_<family>.json`."""
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
     layout = submittable(of_dataset(job.params.datasets, job.dataset, "datasets").layout, job.layout())
     predictions = predict(

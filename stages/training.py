@@ -4,11 +4,11 @@ from typing import Any
 
 from spn4cir.config.params import of_family
 from spn4cir.config.training import CheckpointSettings, Train
-from spn4cir.device import choose_device
 from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.types import Triplet
 from stages.common import Job
+from stages.device import stage_device
 from stages.inputs import scored_layout
 from stages.work import clear_others, code_hash, work_folder
 
@@ -29,7 +29,7 @@ def training_setup(
         inputs: hashes of the other inputs that the weights depend on.
         triplets: triplets to train on.
     """
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
     work = work_folder(
         job.work(stage),

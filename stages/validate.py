@@ -4,12 +4,12 @@ from pathlib import Path
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_dataset, of_family
-from spn4cir.device import choose_device
 from spn4cir.evaluation.shortcuts import Probe, probe_of
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import atomic_folder
 from stages.adjustments import adjustments
 from stages.common import Job, run
+from stages.device import stage_device
 from stages.inputs import scored_layout
 from stages.outcome import write_adjusted, write_metrics, write_tables
 
@@ -18,7 +18,7 @@ def main(job: Job) -> None:
     """Writes `metrics/<dataset>/<family>.json` and `data/validate/<dataset>/<family>/`."""
     settings = of_family(job.params.validate_, job.dataset, job.family, "validate")
     layout = scored_layout(job)
-    device = choose_device(job.params.machine.device)
+    device = stage_device(job)
     composer = load_composer(job.place("train") / "best.pt", job.family)
     found = validate_both(
         composer,

@@ -48,14 +48,28 @@ Endpoint = Annotated[str, AfterValidator(_base_url)]
 class Machine(Settings):
     """The device, the number of worker processes, and the servers of language models.
 
-    They do not affect results, so no stage depends on them. `endpoints` maps names to base URLs that serve one model;
-    `concurrency` is the number of unanswered requests to an endpoint.
+    They do not affect results, so no stage depends on them. `devices` lists the numbers of the GPUs of which each run
+    takes a free one; null uses `device`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the
+    number of unanswered requests to an endpoint.
     """
 
     device: str
+    devices: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
     workers: Annotated[int, Field(ge=0)]
     endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
     concurrency: Positive
+
+    @model_validator(mode="after")
+    def _devices_fit_the_device(self) -> "Machine":
+        if self.devices is None:
+            return self
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices {list(self.devices)} lists a GPU twice; list it once")
+        if self.device.startswith("cuda:"):
+            raise ValueError(
+                f"device is '{self.device}' and devices lists GPUs; set device to auto or cuda, or devices to null"
+            )
+        return self
 
 
 class Hub(Settings):

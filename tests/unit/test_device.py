@@ -14,9 +14,12 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, devices, expected):
 
 
 def test_named_devices_are_taken_as_named(monkeypatch):
+    current = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert current == [torch.device("cuda", 1)], "for libraries that name no device"
 
 
 @pytest.mark.parametrize(("name", "devices"), [("cuda", 0), ("cuda:2", 2)])

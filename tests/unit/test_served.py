@@ -23,6 +23,7 @@ from spn4cir.served.client import ServedModel, open_model
 from spn4cir.served.messages import ChatRequest, jpeg
 from spn4cir.served.refusals import RequestRefused
 from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
+from tests.helpers.params import published_params
 
 pytest.importorskip("openai")
 KEY = "sk-secret-123"
@@ -280,7 +281,8 @@ def test_an_interrupt_ends_at_once_although_requests_are_open(chat):
 
 def machine(endpoints: object = None) -> Machine:
     found = {"local": ["http://127.0.0.1:8000/v1"]} if endpoints is None else endpoints
-    return Machine.model_validate({"device": "cpu", "workers": 0, "endpoints": found, "concurrency": 3})
+    settings = published_params().machine.model_dump() | {"endpoints": found, "concurrency": 3}
+    return Machine.model_validate(settings)
 
 
 def test_an_endpoint_is_found_by_its_name():

@@ -46,7 +46,7 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
         )
     } | {
         "of_family": MagicMock(return_value=MagicMock(source="train")),
-        "choose_device": lambda name: torch.device(device),
+        "stage_device": lambda job: torch.device(device),
         "work_folder": folder,
     }
     for place in (module, stages.training):

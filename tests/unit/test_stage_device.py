@@ -1,0 +1,69 @@
+"""The device of a stage: that of the settings, or a free GPU of a list."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from spn4cir import gpu_locks
+from spn4cir.config.params import Machine
+from spn4cir.errors import InputError
+from stages.common import Job
+from stages.device import stage_device
+from tests.helpers.params import published_params
+
+
+@pytest.fixture(autouse=True)
+def _two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two GPUs, of which a visible order may be set; locks in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu_locks, "_held", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"uuid-{number}"))
+    yield
+    for stream in gpu_locks._held.values():
+        stream.close()
+
+
+def job(**machine: object) -> Job:
+    params = published_params()
+    return Job(params.model_copy(update={"machine": params.machine.model_copy(update=machine)}))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_free_gpu_of_the_list_is_locked(tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stage_device(job(device=device, devices=(1,))) == torch.device("cuda", 1)
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["uuid-1.lock"]
+    assert capsys.readouterr().out == "machine.devices: this stage uses cuda:1\n"
+
+
+@pytest.mark.parametrize(("device", "devices"), [("cpu", (0, 1)), ("auto", None), ("cuda:1", None)])
+def test_without_a_list_or_on_the_cpu_nothing_is_locked(
+    tmp_path: Path, device: str, devices: tuple[int, ...] | None
+) -> None:
+    expected = "cuda" if device == "auto" else device
+    assert stage_device(job(device=device, devices=devices)) == torch.device(expected)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_gpu_that_is_absent_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^machine\.devices: GPU 2 is requested but 2 CUDA devices are available"):
+        stage_device(job(devices=(0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"devices": []}, "at least 1 item"),
+        ({"devices": [-1]}, "greater than or equal to 0"),
+        ({"devices": [0, 1, 0]}, r"devices \[0, 1, 0\] lists a GPU twice; list it once"),
+        ({"device": "cuda:1", "devices": [0]}, r"device is 'cuda:1' and devices lists GPUs; set device to auto"),
+    ],
+)
+def test_lists_that_mean_nothing_are_refused(changes: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Machine.model_validate(published_params().machine.model_dump() | changes)
