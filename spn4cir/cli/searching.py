@@ -74,7 +74,8 @@ def search(
         typer.Option(
             "--checkpoint",
             metavar="FILE|NAME",
-            help=f"Weights, .pt, or a pretrained network: {PRETRAINED}. With --index: only if they have moved.",
+            help=f"Weights, .pt, or a pretrained network: {PRETRAINED}. With --index: if they have moved, or to search "
+            "with another stage 2 of the same stage-1 weights.",
         ),
     ] = None,
     gallery: Annotated[

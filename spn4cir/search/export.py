@@ -29,6 +29,7 @@ class VectorMetadata:
     Attributes:
         family: family of the network.
         weights: sha256 of the network's weights.
+        image_side: sha256 of their image side; None for an index of an earlier version.
         dim: dimension of a vector.
         tokens: number of vectors of an image; the score of a query is its largest product with them.
         images: number of rows.
@@ -39,6 +40,7 @@ class VectorMetadata:
 
     family: str
     weights: str
+    image_side: str | None
     dim: int
     tokens: int
     images: int
@@ -69,6 +71,7 @@ def export_vectors(folder: Path, out: Path) -> VectorMetadata:
     metadata = VectorMetadata(
         family=manifest.family,
         weights=manifest.weights,
+        image_side=manifest.image_side,
         dim=vectors.dim,
         tokens=vectors.tokens,
         images=len(names),

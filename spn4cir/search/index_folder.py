@@ -16,12 +16,20 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_hash, check_replaceable, file_hash, read_json, write_json
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
-from spn4cir.search.index_weights import FILE, FOLDER, Weights, check_weights, find_weights, load_weights
+from spn4cir.search.index_weights import (
+    FILE,
+    FOLDER,
+    Weights,
+    check_image_side,
+    find_weights,
+    image_side_hash,
+    load_weights,
+)
 from spn4cir.search.vectors import Vectors
 
-FORMAT: Literal[1] = 1
-# The names are part of the format.
-# Names of format 1: indexes of earlier versions have them.
+FORMAT: Literal[2] = 2
+# Format 1 has no hash of the image side. The names of the files are part of the format.
+_READ = (1, FORMAT)
 _MANIFEST, _VECTORS, _TABLE, _WORDS = "index.json", "vectors.faiss", "pictures.parquet", "vocabulary/vocab.txt"
 _OURS = {_MANIFEST, _VECTORS, _TABLE, FILE, FOLDER, "vocabulary"}
 
@@ -36,6 +44,8 @@ class Manifest(BaseModel):
         text_head_width: head width of the text tower's attention as given; null: the published one.
         composition: rule that composes the queries; null: the family's composition, for a pretrained network `sum`.
         weights: sha256 of the checkpoint, or of the pretrained network.
+        image_side: sha256 of what determines the targets of images; a network with the same one can search the index.
+            Null: an earlier version wrote the index.
         weights_path: path of the checkpoint; null: it is in the folder, or the network is a pretrained one.
         pretrained: name of the pretrained network; null: the network is a checkpoint.
         root: the folder from which the names are paths.
@@ -47,12 +57,13 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1]
+    format: Literal[1, 2]
     family: str
     vision_head_width: int | None
     text_head_width: int | None
     composition: str | None = None
     weights: str
+    image_side: str | None = None
     weights_path: str | None
     pretrained: str | None = None
     root: str
@@ -114,6 +125,7 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
             text_head_width=weights.head_widths[1],
             composition=weights.composition,
             weights=sha256,
+            image_side=image_side_hash(composer, weights),
             weights_path=None if copy_weights or weights.path is None else str(weights.path),
             pretrained=weights.pretrained,
             root=str(index.root),
@@ -133,8 +145,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder}: is no index (no {_MANIFEST} there); make one with: spn4cir index")
     content = read_json(folder / _MANIFEST)
     found = content.get("format") if isinstance(content, dict) else None
-    if isinstance(found, int) and found != FORMAT:
-        raise InputError(f"{folder}: is an index of format {found}, this version reads {FORMAT}; make it again")
+    if isinstance(found, int) and found not in _READ:
+        known = " and ".join(map(str, _READ))
+        raise InputError(f"{folder}: is an index of format {found}, this version reads {known}; make it again")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
@@ -158,7 +171,7 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
 def open_network(
     folder: Path, manifest: Manifest, checkpoint: Path | None, device: torch.device
 ) -> tuple[Composer, Weights]:
-    """Opens the network that an index was made with.
+    """Opens the network that an index was made with, or another one with the same image side.
 
     Args:
         folder: the index.
@@ -168,18 +181,20 @@ def open_network(
         device: where the network runs.
 
     Raises:
-        InputError: the weights are missing, or are not those of the index.
+        InputError: the weights are missing, or encode images differently from those of the index.
     """
     place = checkpoint or (Path(manifest.pretrained) if manifest.pretrained else None)
     if place is not None and pretrained_name(place) is not None:
         composer, named = load_weights(place, manifest.family, Options(), device, manifest.composition)
-        check_weights(named, folder, manifest.weights)
+        check_image_side(composer, named, folder, manifest.weights, manifest.image_side)
         return composer, named
     weights = find_weights(
         folder, manifest.weights, manifest.weights_path, manifest.head_widths, manifest.composition, checkpoint
     )
     options = _network_options(folder, manifest)
-    return load_network(weights.path, manifest.family, options, device, manifest.composition), weights
+    composer = load_network(weights.path, manifest.family, options, device, manifest.composition)
+    check_image_side(composer, weights, folder, manifest.weights, manifest.image_side)
+    return composer, weights
 
 
 def _network_options(folder: Path, manifest: Manifest) -> Options:
@@ -189,9 +204,9 @@ def _network_options(folder: Path, manifest: Manifest) -> Options:
     return Options(tokenizer, vision_head_width=vision, text_head_width=text)
 
 
-def check_network(folder: Path, manifest: Manifest, weights: Weights) -> None:
-    """Raises InputError for a network that an index was not made with."""
-    check_weights(weights, folder, manifest.weights)
+def check_network(folder: Path, manifest: Manifest, composer: Composer, weights: Weights) -> None:
+    """Raises InputError for a network that encodes images differently from the one that an index was made with."""
+    check_image_side(composer, weights, folder, manifest.weights, manifest.image_side)
     if weights.head_widths != manifest.head_widths:
         raise InputError(
             f"{folder}: was made with head widths {manifest.head_widths}, not {weights.head_widths} (image, text); "

@@ -11,9 +11,10 @@ import torch
 from spn4cir.checkpoints.hub_folder import CONFIG, WEIGHTS, WORDS, is_hub_folder, weights_file
 from spn4cir.checkpoints.open import load_network
 from spn4cir.checkpoints.pretrained import PretrainedName, network_hash, pretrained_name
+from spn4cir.composers.encoding import tensors_hash
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash
+from spn4cir.files import file_hash, value_hash
 from spn4cir.search.image_files import Stamp, stamp
 
 # Names in an index: the copy of a checkpoint file; the copy of a hub folder with its settings and vocabulary.
@@ -131,12 +132,65 @@ class PretrainedWeights:
 Weights = FileWeights | PretrainedWeights
 
 
+def image_side_hash(composer: Composer, weights: Weights) -> str:
+    """The sha256 of what determines the targets of images: the tensors that stage 2 freezes, and the preprocessing.
+
+    It is equal for a stage-1 network and every stage 2 of it. A pretrained network has the hash of the published file
+    that it converts to; one that has no such form, as with GELU, has a hash of its own.
+    """
+    if isinstance(weights, PretrainedWeights) and not _has_published_form(weights):
+        return weights.hashed()
+    return value_hash([tensors_hash(sorted(composer.frozen_tensors())), composer.preprocess.describe()])
+
+
+def _has_published_form(weights: "PretrainedWeights") -> bool:
+    """Whether a file of family `clip` with the same tensors computes the same features."""
+    from spn4cir.composers.clip import AdditionComposer
+    from spn4cir.composers.openai_clip import openai_form
+
+    assert isinstance(weights.composer, AdditionComposer)
+    try:
+        openai_form(weights.composer.clip, weights.source)
+    except InputError:
+        return False
+    return True
+
+
 def check_weights(weights: Weights, index: Path, wanted: str) -> None:
     """Raises InputError if an index was made with other weights."""
     if (found := weights.hashed()) != wanted:
         raise InputError(
             f"{weights.source}: contains other weights than those of {index} (sha256 {found[:12]}, "
             f"expected {wanted[:12]}); give the right file, or write an index to another folder"
+        )
+
+
+def check_image_side(composer: Composer, weights: Weights, index: Path, wanted: str, image_side: str | None) -> None:
+    """Compares a network with the one that encoded the images of an index.
+
+    Args:
+        composer: the network.
+        weights: its weights.
+        index: the folder of the index.
+        wanted: sha256 of the weights of the index.
+        image_side: sha256 of their image side; None: an earlier version wrote the index.
+
+    Raises:
+        InputError: the networks encode images differently, or the index has no hash of the image side.
+    """
+    if weights.hashed() == wanted:
+        return
+    if image_side is None:
+        raise InputError(
+            f"{weights.source}: contains other weights than those of {index}, which an earlier version wrote without a "
+            "hash of the image side; write the index once more with its own weights (spn4cir index --out "
+            f"{index}), then open it with these"
+        )
+    if (found := image_side_hash(composer, weights)) != image_side:
+        raise InputError(
+            f"{weights.source}: encodes images with other weights than those of {index} (image side: sha256 "
+            f"{found[:12]}, expected {image_side[:12]}); give the weights of the index or a stage 2 of them, or write "
+            "an index to another folder"
         )
 
 
@@ -164,21 +218,22 @@ def find_weights(
 
     Args:
         index: the folder of the index.
-        wanted: the expected sha256.
+        wanted: the expected sha256 of the copy in the folder.
         recorded: the file that the index was made with; None: the copy in the folder.
         head_widths: head widths that the index was made with.
         composition: rule that composes the queries; None: the family's composition.
         checkpoint: the file to take instead; None: `recorded`.
 
     Raises:
-        InputError: the file is missing, or its hash differs.
+        InputError: the file is missing, or the copy in the folder is damaged.
     """
     inside = index / FOLDER / WEIGHTS if (index / FOLDER).is_dir() else index / FILE
     path = weights_file(checkpoint or (Path(recorded) if recorded else inside)).absolute()
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the weights of {index} with checkpoint (--checkpoint FILE)")
     weights = FileWeights(stamp(path), head_widths, composition, file_hash(path))
-    check_weights(weights, index, wanted)
+    if weights.is_in(index.resolve()):
+        check_weights(weights, index, wanted)
     return weights
 
 

@@ -145,13 +145,14 @@ class Retriever:
 
         Args:
             folder: the index.
-            checkpoint: the file of the weights, or the name of a pretrained network; None: the copy in the folder, else
-                the file or the pretrained network that was used.
+            checkpoint: a file of weights, or the name of a pretrained network, whose image side is that of the index,
+                such as a stage 2 of its stage-1 weights; None: the copy in the folder, else the file or the pretrained
+                network that was used.
             device: as in `from_checkpoint`.
             workers: as in `from_checkpoint`.
 
         Raises:
-            InputError: the folder is no index or is damaged, or the weights are missing or not those of the index.
+            InputError: the folder is no index or is damaged, or the weights are missing or have another image side.
         """
         source, place = Path(folder).absolute(), choose_device(device)
         manifest = index_folder.read_manifest(source)
@@ -162,13 +163,13 @@ class Retriever:
         return retriever
 
     def resume(self, folder: StrPath) -> Self:
-        """Loads the images of an index that `save` wrote with the same network.
+        """Loads the images of an index that `save` wrote with this network or with one of the same image side.
 
-        Raises InputError if the folder is no index, is damaged, or was made with another network.
+        Raises InputError if the folder is no index, is damaged, or was made with another image side.
         """
         source = Path(folder).absolute()
         manifest = index_folder.read_manifest(source)
-        index_folder.check_network(source, manifest, self.weights)
+        index_folder.check_network(source, manifest, self.composer, self.weights)
         self.image_index = index_folder.read_index(source, manifest)
         return self
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spn4cir import Retriever
+from spn4cir.checkpoints.published import save_composer
 from spn4cir.images.decoding import open_image
 from spn4cir.search.vectors import Vectors
 from tests.conformance.builders import Subject, builder
@@ -80,3 +81,19 @@ def test_an_image_has_as_many_vectors_as_its_targets_have_tokens(first: Subject,
     sizes = first.network.sizes()
     shape = sizes.embedding if sizes is not None else (vectors.dim,)
     assert (vectors.tokens, vectors.dim) == (shape[0] if len(shape) == 2 else 1, shape[-1])
+
+
+def test_a_stage_2_searches_the_index_of_its_stage_1(first: Subject, gallery: Path, tmp_path: Path) -> None:
+    """Stage 2 does not train the image side, so the index need not be made again."""
+    indexed(first, gallery).save(tmp_path / "index")
+    network = first.load()
+    trained = network.train_stage(2)
+    with torch.no_grad():
+        for parameter in (*trained.backbone, *trained.heads):
+            parameter.add_(torch.linspace(0, 0.5, parameter.numel()).view_as(parameter))
+    save_composer(network, tmp_path / "stage2.pt", 2, 1)
+    loaded = Retriever.load(tmp_path / "index", checkpoint=tmp_path / "stage2.pt", workers=0)
+    own = Retriever.load(tmp_path / "index", workers=0)
+    found, other = ({hit.name: hit.score for hit in each.search("07.png", "is red", k=99)} for each in (loaded, own))
+    assert found.keys() == other.keys()
+    assert found != pytest.approx(other, abs=1e-5)

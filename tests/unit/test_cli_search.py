@@ -132,7 +132,7 @@ def test_broken_images_stop_it_or_are_left_out(weights, gallery):
 def test_an_index_of_other_weights_or_widths_is_left_alone(weights, gallery, tmp_path):
     index(weights, "--gallery", gallery)
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    assert "contains other weights than those of" in index(other, "--gallery", gallery, status=1).stderr
+    assert "encodes images with other weights than those of" in index(other, "--gallery", gallery, status=1).stderr
     said = index(weights, "--gallery", gallery, "--vision-head-width", 32, status=1).stderr
     assert "was made with head widths (None, None), not (32, None) (image, text); give the same" in said
     assert index(weights, "--gallery", gallery).stdout.splitlines()[0].startswith("0 added, 0 changed")

@@ -16,8 +16,9 @@ from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from tests.helpers import blip
-from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import draw
+from tests.helpers.open_clip_folders import wide_state, write_base
 from tests.helpers.words import write_vocabulary
 
 NAMES = ("a.png", "b.png", "c.png", "in/d.png", "in/e.png", "in/f.png")
@@ -365,7 +366,7 @@ def test_without_the_weights_they_are_found_again_by_their_hash(held, weights, t
         Retriever.load(tmp_path / "index")
     assert Retriever.load(tmp_path / "index", checkpoint=tmp_path / "moved.pt").search("a.png", "is red") == wanted
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    with pytest.raises(InputError, match=r"other.pt: contains other weights than those of .*index \(sha256 "):
+    with pytest.raises(InputError, match=r"other.pt: encodes images with other weights than those of .*index \(image"):
         Retriever.load(tmp_path / "index", checkpoint=other)
 
 
@@ -393,7 +394,7 @@ def test_a_damaged_index_is_refused(held, tmp_path, file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "is an index of format 2, this version reads 1"),
+        ({"format": 9}, "is an index of format 9, this version reads 1 and 2"),
         ({"target": "x"}, "index.json: target: "),
         ({"strange": 1}, "index.json: strange: "),
         ({"family": "blip"}, "is a stage-1 checkpoint of family 'clip', not 'blip'"),
@@ -444,7 +445,7 @@ def test_a_write_that_breaks_off_leaves_the_index_that_was_there(held, folder, t
 def test_another_network_does_not_take_up_the_index(held, folder, tmp_path):
     held.save(tmp_path / "index")
     other = Retriever.from_checkpoint(write_checkpoint(tmp_path / "other.pt", seed=1))
-    with pytest.raises(InputError, match=r"other.pt: contains other weights than those of .*index"):
+    with pytest.raises(InputError, match=r"other.pt: encodes images with other weights than those of .*index"):
         other.resume(tmp_path / "index")
 
 
@@ -467,3 +468,64 @@ def test_an_index_keeps_the_words_of_a_tokenizer_that_no_package_ships(folder, t
 def test_images_that_an_addition_does_not_name_are_unchanged(held, folder, tmp_path):
     assert held.add(draw(tmp_path / "new.png", 50)).unchanged == 6
     assert held.add(folder / "a.png").unchanged == 7
+
+
+def newer_text_side(place: Path) -> Path:
+    """A stage 2 of the network of `weights`: the image side is equal, the text side is another one."""
+    state, other = tiny_state(), tiny_state(seed=1)
+    mixed = {name: tensor if name.startswith("visual.") else other[name] for name, tensor in state.items()}
+    torch.save(container(mixed, stage=2), place)
+    return place
+
+
+def test_another_stage_2_of_the_same_image_side_searches_an_index(held, tmp_path):
+    """The images are those of the index; the queries are those of the newer text side."""
+    held.save(tmp_path / "index")
+    newer = newer_text_side(tmp_path / "newer.pt")
+    loaded = Retriever.load(tmp_path / "index", checkpoint=newer, workers=0)
+    rebuilt = Retriever.from_checkpoint(newer, workers=0).index(held.path("a.png").parent)
+    assert loaded.search("a.png", "is red", k=99) == rebuilt.search("a.png", "is red", k=99)
+    assert scores_of(loaded.search("a.png", "is red")) != scores_of(held.search("a.png", "is red"))
+
+
+def test_an_index_is_brought_up_to_date_with_a_newer_text_side(held, folder, tmp_path, encoded):
+    """No image is encoded again, and the folder contains the newer weights after that."""
+    held.save(tmp_path / "index")
+    newer = Retriever.from_checkpoint(newer_text_side(tmp_path / "newer.pt"), workers=0).resume(tmp_path / "index")
+    encoded.clear()
+    assert newer.index(folder).changes.unchanged == 6
+    assert encoded == []
+    newer.save(tmp_path / "index")
+    (tmp_path / "newer.pt").unlink()
+    again = Retriever.load(tmp_path / "index", workers=0)
+    assert again.search("a.png", "is red") == newer.search("a.png", "is red")
+
+
+def test_an_index_without_a_hash_of_the_image_side_is_read(held, folder, tmp_path):
+    """An earlier version wrote it: its own weights open it, and another stage 2 after it was written again."""
+    held.save(tmp_path / "index")
+    place = tmp_path / "index" / "index.json"
+    earlier = {**json.loads(place.read_text()), "format": 1}
+    del earlier["image_side"]
+    place.write_text(json.dumps(earlier))
+    newer = newer_text_side(tmp_path / "newer.pt")
+    with pytest.raises(
+        InputError, match=r"newer.pt: contains other weights .* earlier version .* with its own weights"
+    ):
+        Retriever.load(tmp_path / "index", checkpoint=newer)
+    Retriever.load(tmp_path / "index", workers=0).save(tmp_path / "index")
+    assert Retriever.load(tmp_path / "index", checkpoint=newer, workers=0).names == NAMES
+
+
+@pytest.mark.parametrize("quick_gelu", [True, False])
+def test_a_file_searches_the_index_of_the_pretrained_network_that_it_is(tmp_path, folder, quick_gelu):
+    """A published file has quick GELU: with GELU the network computes other features from equal tensors."""
+    state = wide_state()
+    name = f"local-dir:{write_base(tmp_path / 'base', state, quick_gelu)}"
+    torch.save(container(state), tmp_path / "best.pt")
+    Retriever.from_pretrained(name, workers=0).index(folder).save(tmp_path / "index")
+    if quick_gelu:
+        Retriever.load(tmp_path / "index", checkpoint=tmp_path / "best.pt")
+        return
+    with pytest.raises(InputError, match="encodes images with other weights"):
+        Retriever.load(tmp_path / "index", checkpoint=tmp_path / "best.pt")

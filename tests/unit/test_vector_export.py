@@ -62,6 +62,7 @@ def test_an_image_is_a_row_and_the_schema_has_metadata(model, images, monkeypatc
     assert json.loads(file.schema_arrow.metadata[b"spn4cir"]) == {
         "family": "blip2" if encoder.tokens > 1 else "clip",
         "weights": file_hash(model / "model.safetensors"),
+        "image_side": json.loads(Path("index/index.json").read_text())["image_side"],
         "dim": encoder.dim,
         "tokens": encoder.tokens,
         "images": 5,
