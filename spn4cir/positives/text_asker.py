@@ -1,0 +1,186 @@
+"""Asks a served model for texts; an answer that cannot be used is asked for again, twice at most.
+
+Each answer is stored when it arrives, under a hash of all that determines it: the model, the prompt, the images and the
+sampling. A resumed run, and a run with other questions or another check, asks only for what is not stored. Answers are
+stored unchanged, and checked when they are read.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from spn4cir.errors import InputError
+from spn4cir.files import value_hash
+from spn4cir.images.decoding import open_rgb
+from spn4cir.images.reading import content_hash, is_there
+from spn4cir.positives.finished_work import append_finished, read_finished
+from spn4cir.progress import progress
+from spn4cir.served.client import Ask, ServedModel
+from spn4cir.served.messages import LONGEST_SIDE, QUALITY, ChatAnswer, ChatRequest, jpeg
+from spn4cir.served.refusals import RequestRefused
+
+TRIES = 3
+# A further try samples: the most probable answer would be the same again.
+_LEAST_TEMPERATURE = 0.7
+# If none of this many first texts can be used, the prompt or the model does not fit.
+_MANY = 20
+# Seeds of further tries are this far apart, and are below the limit of all servers.
+_SEEDS, _SEEDS_END = 1000, 1 << 31
+_FIELDS = ("request", "text", "finish")
+
+
+class CheckedText(NamedTuple):
+    """What the answers to a question give.
+
+    Attributes:
+        text: the text of the last answer that was read, if it can be used; else empty.
+        tries: number of answers that were read.
+        fault: why the last answer cannot be used; empty if it can.
+        finish: why the last answer ends, as in `ChatAnswer`.
+    """
+
+    text: str
+    tries: int
+    fault: str
+    finish: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuestion:
+    """A question to a served model; equal ones are asked once.
+
+    Attributes:
+        prompt: the text of the question.
+        images: paths of the images that precede it.
+        number: distinguishes texts of one prompt by their seeds.
+    """
+
+    prompt: str
+    images: tuple[Path, ...] = ()
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class TextAsker:
+    """Asks a served model questions, several at once.
+
+    Attributes:
+        model: the served model.
+        sampling: a request with the temperature, the seed and the largest number of tokens of a first try; its prompt
+            and images are ignored.
+        check: returns the text of an answer and its fault, which is empty if the text can be used.
+        store: the file that keeps the answers.
+        remedy: what to change if no answer can be used, for messages.
+    """
+
+    model: ServedModel
+    sampling: ChatRequest
+    check: Callable[[ChatAnswer], tuple[str, str]]
+    store: Path
+    remedy: str
+
+    def ask(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
+        """Returns the text of each question.
+
+        A second and third try have another seed, and a temperature of at least 0.7. A request that the server refuses
+        is not tried again in this run, but in the next.
+
+        Args:
+            questions: the questions, each once.
+            label: name of the work, for the lines of its progress.
+            unit: name of the texts, as in `captions`.
+
+        Raises:
+            InputError: the server cannot be asked (see `ServedModel.each`), an image cannot be decoded, or none of
+                the texts that are finished first, 20 or all, can be used.
+        """
+        return _Run(self).texts(questions, label, unit)
+
+    def request(self, question: TextQuestion, attempt: int) -> ChatRequest:
+        """Returns the request of an attempt, without its images."""
+        heat = self.sampling.temperature
+        return replace(
+            self.sampling,
+            prompt=question.prompt,
+            images=(),
+            temperature=max(heat, _LEAST_TEMPERATURE) if attempt else heat,
+            seed=(self.sampling.seed + question.number + attempt * _SEEDS) % _SEEDS_END,
+        )
+
+
+class _Run:
+    """One run over the questions, with the answers that are known."""
+
+    def __init__(self, asker: TextAsker) -> None:
+        self._asker = asker
+        records = read_finished(asker.store, _FIELDS)
+        self._answers = {each["request"]: ChatAnswer(str(each["text"]), str(each["finish"])) for each in records}
+        self._content = cache(content_hash)
+
+    def texts(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
+        """Returns the text of each question; see `TextAsker.ask`."""
+        found = self._finished(questions)
+        if missing := [each for each in questions if each not in found]:
+            with closing(self._asker.model.each(self._answer, missing)) as answered:
+                for position, text in progress(answered, len(questions), label, unit, len(found)):
+                    found[missing[position]] = text
+                    if len(found) >= _MANY:
+                        self._check_usable(found, unit)
+        self._check_usable(found, unit)
+        return found
+
+    def _finished(self, questions: Sequence[TextQuestion]) -> dict[TextQuestion, CheckedText]:
+        """Returns the texts that the known answers give; without any, no image is read."""
+        if not self._answers:
+            return {}
+        with ThreadPoolExecutor() as pool:
+            known = zip(questions, pool.map(self._known, questions), strict=True)
+            return {each: text for each, text in known if isinstance(text, CheckedText)}
+
+    async def _answer(self, ask: Ask, question: TextQuestion) -> CheckedText:
+        """Asks until an answer can be used or there is no further try. Images are read in other threads."""
+        while isinstance(found := await asyncio.to_thread(self._known, question), int):
+            images = await asyncio.to_thread(lambda: tuple(jpeg(open_rgb(path)) for path in question.images))
+            try:
+                answer = await ask(replace(self._asker.request(question, found), images=images))
+            except RequestRefused as error:
+                return CheckedText("", found + 1, str(error))
+            key = self._key(question, found)
+            append_finished(self._asker.store, [{"request": key, "text": answer.text, "finish": answer.finish}])
+            self._answers[key] = answer
+        return found
+
+    def _known(self, question: TextQuestion) -> CheckedText | int:
+        """Returns the text that the known answers give, or the number of the next try if they give none."""
+        if not all(map(is_there, question.images)):
+            return 0  # decoding the absent file raises the error that names it
+        fault = finish = ""
+        for attempt in range(TRIES):
+            answer = self._answers.get(self._key(question, attempt))
+            if answer is None:
+                return attempt
+            text, fault = self._asker.check(answer)
+            finish = answer.finish
+            if not fault:
+                return CheckedText(text, attempt + 1, "", finish)
+        return CheckedText("", TRIES, fault, finish)
+
+    def _key(self, question: TextQuestion, attempt: int) -> str:
+        """Returns a hash of all that determines an answer."""
+        images = [[self._content(path), LONGEST_SIDE, QUALITY] for path in question.images]
+        request = asdict(self._asker.request(question, attempt))
+        return value_hash({**request, "images": images, "model": self._asker.model.model})
+
+    def _check_usable(self, found: Mapping[TextQuestion, CheckedText], unit: str) -> None:
+        """Raises InputError if none of the texts can be used."""
+        if found and all(text.fault for text in found.values()):
+            fault = next(iter(found.values())).fault
+            raise InputError(
+                f"none of {len(found)} {unit} of '{self._asker.model.model}' can be used (the first: {fault}); change "
+                f"{self._asker.remedy}; the answers are in {self._asker.store}"
+            )
