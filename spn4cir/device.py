@@ -82,17 +82,18 @@ def peak_memory(device: torch.device) -> float:
 
 
 @contextmanager
-def memory_errors(label: str, batch_size: int) -> Iterator[None]:
-    """Turns a full GPU into an InputError that names the setting to lower.
+def memory_errors(label: str, batch_size: int, remedy: str | None = None) -> Iterator[None]:
+    """Turns a full GPU into an InputError that names the setting to change.
 
     Args:
         label: the name of the work, as the progress shows it.
         batch_size: the batch size of the settings.
+        remedy: the change of a setting that saves memory; None: a lower batch size.
     """
     try:
         yield
     except torch.OutOfMemoryError:
         raise InputError(
-            f"{label}: a batch does not fit into the GPU's memory; lower batch_size ({batch_size}) of this stage in "
-            "params.yaml, or free the GPU"
+            f"{label}: a batch does not fit into the GPU's memory; {remedy or f'lower batch_size ({batch_size})'} of "
+            "this stage in params.yaml, or free the GPU"
         ) from None

@@ -95,6 +95,7 @@ OPTIMISATION: dict[str, Any] = {
     "betas": (0.9, 0.999),
     "eps": 1e-7,
     "precision": "float32",
+    "chunk": None,
 }
 
 

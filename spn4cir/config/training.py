@@ -60,6 +60,7 @@ class Optimisation(Settings):
 
     `tau` is the temperature; with `learn_tau` it is the start value of a learned one. `backbone_lr` is the learning
     rate of the pretrained towers; null uses `lr`. `precision` applies to training on a GPU (CPU: bfloat16 or float32).
+    `chunk` is the number of images, and of queries, that a step computes at once; null: all of the batch.
     """
 
     tau: Rate
@@ -74,6 +75,7 @@ class Optimisation(Settings):
     betas: tuple[Share, Share]
     eps: Rate
     precision: Literal["float32", "float16", "bfloat16"]
+    chunk: Positive | None
 
 
 class CheckpointSettings(FromHub):

@@ -45,6 +45,7 @@ def train(
     batch_size: Pair = None,
     lr: Pair = None,
     tau: Pair = None,
+    chunk: Pair = None,
     seed: int = 42,
     device: str = "auto",
     workers: int | None = None,
@@ -52,9 +53,9 @@ def train(
     """Trains a network on triplets, in both stages: with the negatives of the batch, then with those of the bank.
 
     The bank contains the images that training triplets name, without duplicates. The pairs `epochs`, `batch_size`,
-    `lr` and `tau` are values of stage 1 and of stage 2. By default they, and all other settings, are the published ones
-    of the family for FashionIQ; for `clip` these are 100 and 3 epochs, batches of 128 and 256 (at most the number of
-    triplets), learning rates of 2e-6 and 2e-5, and temperatures of 0.01 and 0.02.
+    `lr`, `tau` and `chunk` are values of stage 1 and of stage 2. By default they, and all other settings, are the
+    published ones of the family for FashionIQ; for `clip` these are 100 and 3 epochs, batches of 128 and 256 (at most
+    the number of triplets), learning rates of 2e-6 and 2e-5, and temperatures of 0.01 and 0.02.
 
     Args:
         triplets: (reference, target, text), or mappings with these keys and optionally `split` (train or val) and
@@ -68,6 +69,7 @@ def train(
         batch_size: triplets in a step; the last incomplete batch of an epoch is left out.
         lr: learning rates.
         tau: temperatures.
+        chunk: images, and queries, that a step computes at once, to save memory; None in a pair: all of the batch.
         seed: decides the order of the triplets and the texts.
         device: `auto`, `cpu`, `cuda` or `cuda:0`.
         workers: number of processes that decode images; None: one a core, at most eight.
@@ -91,7 +93,7 @@ def train(
     check_replaceable(place, _OURS, "output of a training")
     layout = read_triplets(Path(images), triplets, val)
     opened = _open_base(base)
-    pairs = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "tau": tau}
+    pairs = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "tau": tau, "chunk": chunk}
     settings = training_settings(opened.checkpoint.family, len(layout.training_triplets()), pairs)
     found = default_workers() if workers is None else workers
     run = _Training(layout, settings, opened, seed, choose_device(device), found)

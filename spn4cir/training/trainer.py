@@ -21,6 +21,7 @@ from spn4cir.errors import InputError
 from spn4cir.progress import progress
 from spn4cir.training.averaging import copied, keep_best_share
 from spn4cir.training.batches import Source
+from spn4cir.training.chunks import chunked, memory_remedy
 from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
 
 BEST, LAST = "best.pt", "last.pt"
@@ -142,10 +143,10 @@ class Trainer:
         label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
         set_dropout(self.composer, self.settings.dropout, self.source.seed + epoch)
         for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
-            with memory_errors(label, self.settings.batch_size):
+            with memory_errors(label, self.settings.batch_size, memory_remedy(self.settings)):
                 run.optimiser.zero_grad(set_to_none=True)
                 with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-                    loss = self.source.loss(self.composer, batch)
+                    loss = self.source.loss(chunked(self.composer, self.settings.chunk), batch)
                 run.step(loss)
             losses.append(loss.detach())
             images += len(batch.inputs)

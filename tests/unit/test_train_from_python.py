@@ -192,6 +192,7 @@ def test_a_failed_training_writes_nothing(base, images, tmp_path):
         ({"epochs": (-1, 1)}, r"stage 1: epochs: input should be greater than 0"),
         ({"lr": (1e-4, 0)}, r"stage 2: lr: input should be greater than 0"),
         ({"batch_size": (8, 7)}, r"batch_size 8 exceeds the 7 training triplets"),
+        ({"chunk": (None, 0)}, r"stage 2: chunk: input should be greater than 0"),
         ({"device": "abacus"}, r"'abacus' is not a device"),
         ({"workers": -1}, r"workers is -1; give 0 or more, or None"),
         ({"seed": "a"}, r"seed is 'a'; give a whole number"),

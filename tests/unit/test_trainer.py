@@ -209,15 +209,32 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_early(tmp_path: Path) -> None:
     assert len(steps) == 50
 
 
-def test_a_step_that_the_gpu_cannot_hold_names_the_setting(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "remedy"),
+    [(None, r"set chunk to a part of batch_size \(4\)"), (3, r"lower chunk \(3\)"), (1, r"lower batch_size \(4\)")],
+)
+def test_a_step_that_the_gpu_cannot_hold_names_the_setting(tmp_path: Path, chunk: int | None, remedy: str) -> None:
     composer = talkative()
 
     def full(*args: Any) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")
 
     composer.contrast = full  # type: ignore[method-assign]
-    with pytest.raises(InputError, match=r"^stage 2 epoch 1/4: a batch does not fit .* lower batch_size \(4\)"):
-        trainer(tmp_path, composer=composer).fit()
+    with pytest.raises(InputError, match=rf"^stage 2 epoch 1/4: a batch does not fit .* {remedy} of this stage in"):
+        trainer(tmp_path, composer=composer, chunk=chunk).fit()
+
+
+def test_a_run_in_chunks_ends_with_the_weights_of_one_without(tmp_path: Path) -> None:
+    """Nine queries in a batch are composed four, four and one at a time, twice; without chunks nothing changes."""
+    sizes: dict[int | None, list[int]] = {4: [], None: []}
+    for chunk, counts in sizes.items():
+        composer = talkative()
+        compose = composer.compose
+        composer.compose = lambda reference, texts, n=counts, f=compose: n.append(len(texts)) or f(reference, texts)  # type: ignore
+        trainer(tmp_path / str(chunk), composer=composer, batch_size=9, epochs=2, chunk=chunk).fit()
+    assert sizes == {4: [4, 4, 1, 1, 4, 4] * 2, None: [9] * 2}
+    found, expected = last(tmp_path / "4"), last(tmp_path / "None")
+    torch.testing.assert_close(found["text_side.weight"], expected["text_side.weight"], rtol=0, atol=1e-5)
 
 
 def test_an_image_that_dedup_does_not_know_is_named() -> None:
