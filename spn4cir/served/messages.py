@@ -1,7 +1,7 @@
 """What is sent to a served model, and what it answers."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -10,6 +10,8 @@ from PIL import Image
 
 # Longest side of an image that is sent, in pixels, and its JPEG quality.
 LONGEST_SIDE, QUALITY = 768, 90
+_ORIENTATION = 0x0112  # tag of EXIF, which servers apply and this package does not
+_PNG = b"\x89PNG"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class ChatRequest:
 
     Attributes:
         prompt: the text of the message.
-        images: JPEG files, which precede the text in the message.
+        images: JPEG or PNG files, which precede the text in the message.
         temperature: sampling temperature; at 0 the most probable token is always taken.
         seed: seed of the sampling, for servers that honour it.
         max_tokens: largest number of tokens of the answer.
@@ -71,6 +73,24 @@ def jpeg(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
+def exact(image: Image.Image, read: Callable[[], bytes]) -> bytes:
+    """Encodes an RGB image so that a server decodes the same pixels; one of a side above 768 pixels as `jpeg`.
+
+    Args:
+        image: the image, as it was decoded from a file.
+        read: returns the bytes of the file. They are sent unchanged if they are a JPEG file that a server decodes
+            alike: without an EXIF orientation. Other images are encoded as PNG.
+    """
+    if max(image.size) > LONGEST_SIDE:
+        return jpeg(image)
+    if image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) == 1:
+        return read()
+    plain, stream = image.copy(), BytesIO()
+    plain.info.clear()
+    plain.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
 def read_answer(completion: Any) -> ChatAnswer | None:
     """Returns the answer of a chat completion; None if the server sent something else."""
     choices = getattr(completion, "choices", None)
@@ -83,4 +103,5 @@ def read_answer(completion: Any) -> ChatAnswer | None:
 
 
 def _data_url(file: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(file).decode()}"
+    kind = "png" if file.startswith(_PNG) else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from io import BytesIO
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from spn4cir.config.params import Machine
 from spn4cir.errors import InputError
+from spn4cir.images.decoding import open_rgb
 from spn4cir.served import client as client_module
 from spn4cir.served import urls
 from spn4cir.served.client import ServedModel, open_model
-from spn4cir.served.messages import ChatRequest, jpeg
+from spn4cir.served.messages import ChatRequest, exact, jpeg
 from spn4cir.served.refusals import RequestRefused
 from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
 from tests.helpers.params import published_params
@@ -92,6 +93,27 @@ def test_images_precede_the_text_and_are_jpeg_files_of_at_most_768_pixels(chat):
 def test_a_small_image_keeps_its_size():
     with Image.open(BytesIO(jpeg(Image.new("RGB", (30, 20))))) as image:
         assert image.size == (30, 20)
+
+
+def test_images_of_a_small_size_can_be_sent_without_loss(tmp_path):
+    """A JPEG file is sent as it is, unless a server would turn it; all else as PNG, and what is too large as JPEG."""
+    pixels = Image.effect_noise((60, 40), 90).convert("RGB")
+    upright, turned, grey = tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.jpg"
+    pixels.save(upright)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    pixels.save(turned, exif=orientation)
+    pixels.convert("L").save(grey)
+    for path, ending in ((upright, "JPEG"), (turned, "PNG"), (grey, "PNG")):
+        image = open_rgb(path)
+        file = exact(image, path.read_bytes)
+        with Image.open(BytesIO(file)) as found:
+            assert (found.format, found.convert("RGB").tobytes()) == (ending, image.tobytes())
+            assert ImageOps.exif_transpose(found).size == (60, 40)
+        assert (file == path.read_bytes()) == (ending == "JPEG")
+        assert images_of(ChatRequest("", images=(file,)).body(MODEL))[0].startswith(f"data:image/{ending.lower()};")
+    large = Image.new("RGB", (1000, 500))
+    assert exact(large, bytes) == jpeg(large)
 
 
 def test_log_probabilities_of_the_first_token_are_returned_if_asked_for(chat):
