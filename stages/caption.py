@@ -2,22 +2,18 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from spn4cir.config.base import HubFile
-from spn4cir.config.params import LocalModel, of_dataset
+from spn4cir.config.params import of_dataset
 from spn4cir.config.positives import Caption
-from spn4cir.device import dtype_of
 from spn4cir.files import atomic_folder, write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
-from spn4cir.positives.captions import caption_key, make_captions
-from spn4cir.positives.llava import load_captioner
 from stages import published
 from stages.caption_files import CaptionFile, caption_files
+from stages.captioners import CAPTIONERS, captioner_kind
 from stages.common import Job, run
-from stages.device import stage_device
-from stages.work import code_hash, work_folder
 
 # Name of a caption file, its captions by image name, and its origin.
 Written = tuple[str, dict[str, str], published.Origin]
@@ -51,31 +47,17 @@ def _take(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Pa
 
 
 def _make(job: Job, settings: Caption, wanted: Sequence[CaptionFile], folder: Path) -> Iterator[Written]:
-    """Captions the images of each file; the model is loaded once, and only if a caption is missing."""
-    source = of_dataset(job.params.models, job.dataset, "models").captioner
-    if source is None:
+    """Captions the images of each file, in the way that the data set's captioner needs."""
+    kind = captioner_kind(of_dataset(job.params.models, job.dataset, "models"))
+    if not kind:
         return
-    device = stage_device(job)
-    dtype = dtype_of(settings.dtype, device)
-    model = str(job.model("captioner", source)) if isinstance(source, LocalModel) else source.hub
-    revision = None if isinstance(source, LocalModel) else source.revision
-    key = caption_key(model, revision, settings.prompt, dtype, settings.quantization, settings.max_new_tokens)
-    load = cache(lambda: load_captioner(model, revision, dtype, device, settings.quantization))
-    store = work_folder(job.work("caption"), {**key, "code": code_hash(job, "caption")})
+    module, name = CAPTIONERS[kind].split(":")
+    captioned = getattr(import_module(module), name)(job, settings)
     for each in wanted:
-        records = make_captions(
-            each.images(),
-            each.words,
-            settings.prompt,
-            load,
-            store,
-            settings.batch_size,
-            settings.max_new_tokens,
-            job.params.machine.workers,
-        )
+        records, origin = captioned(each)
         out = folder / each.place.name
         write_captions(records, out)
-        yield out.name, read_captions(out), {"source": "make"}
+        yield out.name, read_captions(out), origin
 
 
 if __name__ == "__main__":

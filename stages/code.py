@@ -11,6 +11,7 @@ from spn4cir.config.params import Params, of_dataset
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder
+from stages.captioners import CAPTIONERS, captioner_kind
 from stages.common import CODE, Job, run
 from stages.fingerprint import Sources
 from stages.writers import WRITERS
@@ -24,7 +25,7 @@ _ROOT = Path(__file__).parents[1]
 def main(job: Job) -> None:
     """Writes `data/code/<stage>/<dataset>[-<family>].txt`: `<hash> <path>` of each file that the stage can run.
 
-    Of all layouts, families and writers of triplets, a file contains only those of its data set and family.
+    Of all layouts, families, captioners and writers of triplets, a file contains only those of its data set and family.
     """
     sources = Sources(_ROOT)
     with atomic_folder(CODE) as folder:
@@ -33,7 +34,8 @@ def main(job: Job) -> None:
             path = folder / item.code_file(stage).relative_to(CODE)
             path.parent.mkdir(exist_ok=True)
             second = second_family(item) if stage == "validate" else frozenset()
-            left_out = (others(layout, family) | other_writers(job.params, item)) - second
+            unchosen = other_writers(job.params, item) | other_captioners(job.params, item)
+            left_out = (others(layout, family) | unchosen) - second
             path.write_text(sources.fingerprint(f"stages.{stage}", left_out), encoding="utf-8")
 
 
@@ -66,8 +68,13 @@ def others(layout: str, family: str) -> frozenset[str]:
 def other_writers(params: Params, item: Job) -> frozenset[str]:
     """The modules of the writers of triplets that an item's settings do not choose; all if it has no such settings."""
     settings = params.triplets.get(item.dataset, {}).get(item.family)
-    chosen = settings.writer if settings else ""
-    return frozenset(target.split(":")[0] for name, target in WRITERS.items() if name != chosen)
+    return _unchosen(WRITERS, settings.writer if settings else "")
+
+
+def other_captioners(params: Params, item: Job) -> frozenset[str]:
+    """The modules of the captioners that an item's settings do not choose; all if its data set has no models."""
+    models = params.models.get(item.dataset)
+    return _unchosen(CAPTIONERS, captioner_kind(models) if models else "")
 
 
 def second_family(item: Job) -> frozenset[str]:
@@ -83,11 +90,14 @@ def second_family(item: Job) -> frozenset[str]:
     return frozenset({COMPOSERS[family].target.split(":")[0]})
 
 
+def _unchosen(registry: Mapping[str, str], chosen: str) -> frozenset[str]:
+    return frozenset(target.split(":")[0] for name, target in registry.items() if name != chosen)
+
+
 def _others(kind: str, registry: Mapping[str, str], chosen: str) -> frozenset[str]:
     if chosen not in registry:
         raise InputError(f"{kind} '{chosen}' is not known; choose one of: {', '.join(registry)}")
-    modules = {name: target.split(":")[0] for name, target in registry.items()}
-    return frozenset(modules.values()) - {modules[chosen]}
+    return _unchosen(registry, chosen) - {registry[chosen].split(":")[0]}
 
 
 if __name__ == "__main__":

@@ -72,6 +72,23 @@ class Machine(Settings):
         return self
 
 
+def unknown_endpoint(machine: Machine, endpoint: str, key: str) -> str:
+    """Returns the message for an endpoint that the settings do not define; empty if they do.
+
+    Args:
+        machine: the settings with the endpoints.
+        endpoint: name of the endpoint.
+        key: the setting that names the endpoint.
+    """
+    if endpoint in machine.endpoints:
+        return ""
+    known = ", ".join(machine.endpoints) or "none"
+    return (
+        f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it with its URLs, as in "
+        f"{endpoint}: [http://127.0.0.1:8000/v1]"
+    )
+
+
 class Hub(Settings):
     """The hub repository with the published files."""
 
@@ -142,13 +159,23 @@ class LocalModel(Settings):
     local: str
 
 
+class ServedCaptioner(Settings):
+    """A captioner behind OpenAI-compatible URLs.
+
+    `served` is a name in `machine.endpoints`, and `model` the model's name at the servers.
+    """
+
+    served: str
+    model: str
+
+
 class Models(Settings):
     """The source of each model of a data set; a local tokenizer is in the folder of each family's model.
 
     Without a captioner (null), no captions are made; without an encoder (null), no partners are found.
     """
 
-    captioner: HubModel | LocalModel | None
+    captioner: HubModel | LocalModel | ServedCaptioner | None
     encoder: LocalModel | None
     tokenizer: HubModel | LocalModel
     stage1: dict[str, HubModel | LocalModel | OpenClipModel]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import read_json, write_json
+from spn4cir.types import CaptionedImage
 
 _SHOWN = 3
 
@@ -39,8 +40,13 @@ def read_captions(path: Path) -> dict[str, str]:
     return captions
 
 
+def caption_record(image: CaptionedImage, caption: str) -> dict[str, str]:
+    """Returns the record of an image; the caption is empty if there is none."""
+    return {"image_id": image.name, "caption": caption, "image_path": str(image.path)}
+
+
 def write_captions(records: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Writes the records of `spn4cir.positives.captions.make_captions` atomically."""
+    """Writes the records of `caption_record` atomically."""
     write_json(path, list(records))
 
 

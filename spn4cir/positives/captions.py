@@ -23,7 +23,7 @@ from PIL import Image
 from spn4cir.files import tree_hash, value_hash
 from spn4cir.images.decoding import open_rgb
 from spn4cir.images.reading import content_hash, is_there
-from spn4cir.positives.caption_files import check_answered
+from spn4cir.positives.caption_files import caption_record, check_answered
 from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
@@ -123,10 +123,7 @@ def make_captions(
             empty += not caption
             if empty >= _MANY and not answered:
                 check_answered(empty, empty)
-    return [
-        {"image_id": job.image.name, "caption": caption or "", "image_path": str(job.image.path)}
-        for job, caption in zip(jobs, captions, strict=True)
-    ]
+    return [caption_record(job.image, caption or "") for job, caption in zip(jobs, captions, strict=True)]
 
 
 def _finished(jobs: list[_Job], stored: dict[tuple[str, str], str], workers: int) -> list[str | None]:

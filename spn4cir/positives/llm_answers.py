@@ -1,4 +1,4 @@
-"""Checks the answers of a language model that is asked for a modification text."""
+"""Checks the answers of a model that is asked for a caption or a modification text."""
 
 import re
 from collections.abc import Callable
@@ -16,24 +16,33 @@ _REFUSAL = re.compile(
 
 
 def check_answer(answer: ChatAnswer, max_tokens: int, count_tokens: Callable[[str], int]) -> tuple[str, str]:
-    """Returns the text of an answer, without thoughts and quotation marks, and its fault; empty if it has none.
+    """Returns a modification text, without thoughts and quotation marks, and its fault; empty if it has none.
 
     Args:
         answer: the answer.
         max_tokens: maximum number of tokens that the text tower reads, start and end included.
         count_tokens: returns the number of tokens of a text, start and end included.
     """
-    text = _unquoted(_THOUGHTS.sub("", answer.text).strip())
+    text, fault = check_line(answer)
     if answer.finish == "length":
         return text, "cut at max_tokens"
+    if not fault and (tokens := count_tokens(text)) > max_tokens:
+        return text, f"{tokens} tokens, more than {max_tokens}"
+    return text, fault
+
+
+def check_line(answer: ChatAnswer) -> tuple[str, str]:
+    """Returns an answer of one line, without thoughts and quotation marks, and its fault; empty if it has none.
+
+    An answer that was cut at the largest number of tokens has no fault, unless only a thought was cut.
+    """
+    text = _unquoted(_THOUGHTS.sub("", answer.text).strip())
     if not re.search(r"\w", text):
         return text, "empty"
     if "\n" in text or "<think>" in text:
         return text, "several lines"
     if _REFUSAL.search(text.replace("\u2019", "'")):
         return text, "a refusal"
-    if (tokens := count_tokens(text)) > max_tokens:
-        return text, f"{tokens} tokens, more than {max_tokens}"
     return text, ""
 
 

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from spn4cir.errors import InputError
 from spn4cir.files import value_hash
 from spn4cir.images.decoding import open_rgb
-from spn4cir.images.reading import content_hash, is_there
+from spn4cir.images.reading import content_hash, is_there, read_bytes
 from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.progress import progress
 from spn4cir.served.client import Ask, ServedModel
-from spn4cir.served.messages import LONGEST_SIDE, QUALITY, ChatAnswer, ChatRequest, jpeg
+from spn4cir.served.messages import LONGEST_SIDE, QUALITY, ChatAnswer, ChatRequest, exact, jpeg
 from spn4cir.served.refusals import RequestRefused
 
 TRIES = 3
@@ -76,6 +76,7 @@ class TextAsker:
         check: returns the text of an answer and its fault, which is empty if the text can be used.
         store: the file that keeps the answers.
         remedy: what to change if no answer can be used, for messages.
+        exact: whether images of at most 768 pixels a side are sent without loss, rather than as JPEG.
     """
 
     model: ServedModel
@@ -83,6 +84,7 @@ class TextAsker:
     check: Callable[[ChatAnswer], tuple[str, str]]
     store: Path
     remedy: str
+    exact: bool = False
 
     def ask(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
         """Returns the text of each question.
@@ -145,7 +147,7 @@ class _Run:
     async def _answer(self, ask: Ask, question: TextQuestion) -> CheckedText:
         """Asks until an answer can be used or there is no further try. Images are read in other threads."""
         while isinstance(found := await asyncio.to_thread(self._known, question), int):
-            images = await asyncio.to_thread(lambda: tuple(jpeg(open_rgb(path)) for path in question.images))
+            images = await asyncio.to_thread(lambda: tuple(map(self._encoded, question.images)))
             try:
                 answer = await ask(replace(self._asker.request(question, found), images=images))
             except RequestRefused as error:
@@ -154,6 +156,10 @@ class _Run:
             append_finished(self._asker.store, [{"request": key, "text": answer.text, "finish": answer.finish}])
             self._answers[key] = answer
         return found
+
+    def _encoded(self, path: Path) -> bytes:
+        image = open_rgb(path)
+        return exact(image, lambda: read_bytes(path)) if self._asker.exact else jpeg(image)
 
     def _known(self, question: TextQuestion) -> CheckedText | int:
         """Returns the text that the known answers give, or the number of the next try if they give none."""
@@ -172,7 +178,8 @@ class _Run:
 
     def _key(self, question: TextQuestion, attempt: int) -> str:
         """Returns a hash of all that determines an answer."""
-        images = [[self._content(path), LONGEST_SIDE, QUALITY] for path in question.images]
+        form = [LONGEST_SIDE, QUALITY, *(["exact"] if self._asker.exact else [])]
+        images = [[self._content(path), *form] for path in question.images]
         request = asdict(self._asker.request(question, attempt))
         return value_hash({**request, "images": images, "model": self._asker.model.model})
 

@@ -4,14 +4,23 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from spn4cir.config.params import LOCAL_NETWORK, PARAMS_FILE, HubModel, LocalModel, OpenClipModel, Params, of_dataset
+from spn4cir.config.params import (
+    LOCAL_NETWORK,
+    PARAMS_FILE,
+    HubModel,
+    LocalModel,
+    OpenClipModel,
+    Params,
+    ServedCaptioner,
+    of_dataset,
+)
 from spn4cir.files import atomic_file, atomic_folder
 
 PLACEHOLDER = "PLACEHOLDER.md"
 # The published encoder, and its origin.
 UNICOM = "FP16-ViT-L-14.pt"
 UNICOM_ORIGIN = f"{UNICOM} of the releases of github.com/deepglint/unicom"
-Source = HubModel | LocalModel | OpenClipModel | None
+Source = HubModel | LocalModel | OpenClipModel | ServedCaptioner | None
 
 
 def add_models(models: Path, params: Params, name: str, other: str, families: Collection[str]) -> Iterator[str]:
@@ -106,6 +115,8 @@ def _write_placeholder(folder: Path, kind: str, source: Source, name: str) -> No
         text = f"The Hugging Face hub serves {source.hub}; no files are needed here."
     elif isinstance(source, OpenClipModel):
         text = f"open_clip serves {source.open_clip} ({source.tag}); no files are needed here."
+    elif isinstance(source, ServedCaptioner):
+        text = f"The endpoint {source.served} of machine.endpoints serves {source.model}; no files are needed here."
     elif source is None:
         text = "The data set has no such model, so no triplets are generated."
     else:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, TypeVar
 
-from spn4cir.config.params import Machine
+from spn4cir.config.params import Machine, unknown_endpoint
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
 from spn4cir.served.messages import ChatAnswer, ChatRequest
@@ -103,12 +103,8 @@ def open_model(machine: Machine, endpoint: str, model: str, key: str) -> ServedM
     Raises:
         InputError: the settings have no such endpoint.
     """
-    if endpoint not in machine.endpoints:
-        known = ", ".join(machine.endpoints) or "none"
-        raise InputError(
-            f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it with its URLs, as in "
-            f"{endpoint}: [http://127.0.0.1:8000/v1]"
-        )
+    if fault := unknown_endpoint(machine, endpoint, key):
+        raise InputError(fault)
     return ServedModel(endpoint, machine.endpoints[endpoint], model, machine.concurrency)
 
 

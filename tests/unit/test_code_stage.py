@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 import stages.code
 from spn4cir.composers import COMPOSERS
 from spn4cir.config.load import load_params
-from spn4cir.config.params import Params, ScoredBenchmark
+from spn4cir.config.params import Params, ScoredBenchmark, ServedCaptioner
 from spn4cir.config.positives import Llm
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
@@ -153,6 +153,30 @@ def test_the_code_of_a_language_model_is_only_in_the_triplets_that_it_writes(
     assert added <= paths["fiq-clip.txt"]
     others = paths["cirr-clip.txt"].union(*(found for name, found in written.items() if "/validate/" not in name))
     assert [path for path in others if "llm" in path or "served" in path] == [], "validate can rerank by a model"
+
+
+def test_the_code_of_a_captioner_is_only_in_the_captions_that_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a captioner that runs here is the same, bytes included, whether or not another one is served."""
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    params = params.model_copy(
+        update={"run": params.run.model_copy(update={"datasets": ("fiq", "cirr", "demo_emoji")})}
+    )
+    stages.code.main(Job(params))
+    place = Path("data/code/caption")
+    before = {path.name: path.read_text() for path in place.iterdir()}
+    served = params.models["fiq"].model_copy(update={"captioner": ServedCaptioner(served="local", model="m")})
+    stages.code.main(Job(params.model_copy(update={"models": {**params.models, "fiq": served}})))
+    after = {path.name: path.read_text() for path in place.iterdir()}
+    assert {name for name, text in after.items() if text != before[name]} == {"fiq.txt"}
+    kinds = {"spn4cir/positives/llava.py": "llava", "spn4cir/served/urls.py": "served"}
+    found = {
+        name: {kind for path, kind in kinds.items() if path in {line.split()[1] for line in text.splitlines()}}
+        for name, text in after.items()
+    }
+    assert found == {"fiq.txt": {"served"}, "cirr.txt": {"llava"}, "demo_emoji.txt": set()}
 
 
 def test_every_data_set_and_family_of_the_settings_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_a_stage_depends_on_the_file_of_its_own_code(file: str, content: Any) ->
 def test_the_code_of_the_root_depends_on_the_packages() -> None:
     code = load(ROOT / "dvc.yaml")["stages"]["code"]
     assert names(code, "deps") == ["spn4cir", "stages"]
-    shared = ["run", "datasets", "benchmarks"]
+    shared = ["run", "datasets", "benchmarks", "models"]
     assert code["params"] == [*shared, "defaults.triplets", "triplets", "defaults.adjust", "adjust"]
 
 
