@@ -18,7 +18,7 @@ from stages.writers import WRITERS
 
 # The family whose modules a stage of all families runs; empty: none.
 OF_DATASET = {"dedup": "", "caption": "", "match": "", "baselines": "clip"}
-OF_PAIR = ("triplets", "checkpoint", "bank", "filter", "train", "validate", "report")
+OF_PAIR = ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "report")
 _ROOT = Path(__file__).parents[1]
 
 

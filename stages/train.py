@@ -20,10 +20,13 @@ def main(job: Job) -> None:
     unique = unique_images(job, bank_settings.images)
     inputs = {
         "weights": file_hash(job.stage1_file),
-        "inputs": [*(tree_hash(job.place(stage)) for stage in ("bank", "triplets", "filter")), data_hash(job)],
+        "inputs": [
+            *(tree_hash(job.place(stage)) for stage in ("bank", "gallery", "triplets", "filter")),
+            data_hash(job),
+        ],
     }
     triplets = filter_generated(training_triplets(job, settings.positives, bank_settings.images), job.place("filter"))
-    setup = training_setup(job, "train", settings, inputs, triplets)
+    setup = training_setup(job, "train", settings, inputs, triplets, job.place("gallery"))
     bank = open_bank(job.place("bank"), composer, unique, bank_settings)
     history = train_stage2(composer, bank, settings, setup, job.place("train"))
     write_figures(history, job.place("train") / "figures", job.place("speed") / "train")

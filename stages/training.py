@@ -1,5 +1,6 @@
 """Inputs of both training stages: triplets, validation, and the folder of an unfinished run."""
 
+from pathlib import Path
 from typing import Any
 
 from spn4cir.config.params import of_family
@@ -19,6 +20,7 @@ def training_setup(
     settings: CheckpointSettings | Train,
     inputs: dict[str, Any],
     triplets: tuple[Triplet, ...],
+    stored: Path | None = None,
 ) -> TrainingSetup:
     """Builds the setup of a training stage, and removes the stage's unfinished runs with other settings or inputs.
 
@@ -28,6 +30,7 @@ def training_setup(
         settings: all settings of the stage.
         inputs: hashes of the other inputs that the weights depend on.
         triplets: triplets to train on.
+        stored: stored features of the validation images, if the stage does not change them.
     """
     device = stage_device(job)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
@@ -52,4 +55,5 @@ def training_setup(
         job.params.machine.workers,
         device,
         Figures(work / "live").update,
+        stored,
     )

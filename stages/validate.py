@@ -29,6 +29,7 @@ def main(job: Job) -> None:
         device,
         _probe(job, layout.root),
         adjustments=adjustments(job, settings, composer, device),
+        stored=job.place("gallery"),
     )
     with atomic_folder(job.place("validate")) as folder:
         write_tables(job, layout, settings, found, folder)

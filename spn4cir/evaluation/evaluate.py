@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -16,8 +17,9 @@ from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.evaluation.metrics import map_at_k, recall_of_ranks
 from spn4cir.evaluation.ranking import Adjust, Ranking, rank_gallery
+from spn4cir.evaluation.stored_gallery import images_to_encode, open_gallery
 from spn4cir.progress import progress
-from spn4cir.types import EvaluationSplit, Gallery, Triplet
+from spn4cir.types import EvaluationSplit, Triplet
 
 TOP = 50
 
@@ -64,32 +66,34 @@ class Evaluation:
     splits: tuple[RankedSplit, ...]
 
 
-def union_gallery(splits: Sequence[EvaluationSplit]) -> Gallery:
-    """All references and gallery images of the splits, each name once."""
-    paths = {name: path for split in splits for name, path in split.places.items()}
-    return Gallery(tuple(paths), tuple(paths.values()))
-
-
 def encode_splits(
-    composer: Composer, splits: Sequence[EvaluationSplit], settings: ScoringSettings, workers: int, device: torch.device
+    composer: Composer,
+    splits: Sequence[EvaluationSplit],
+    settings: ScoringSettings,
+    workers: int,
+    device: torch.device,
+    stored: Path | None = None,
 ) -> EncodedGallery:
-    """Encodes every image of the splits once, and keeps reference features only for the references of queries.
+    """Features of every image of the splits: those of the folder `stored` if they fit, else each is encoded once.
 
-    Raises InputError if there is no split.
+    Reference features are kept only for the references of queries.
+
+    Args:
+        composer: the network, on `device`.
+        splits: queries and galleries.
+        settings: batch size.
+        workers: processes that decode images.
+        device: where the network runs.
+        stored: what `store_gallery` wrote; None: nothing is stored.
+
+    Raises:
+        InputError: there is no split, an image cannot be decoded, or a stored file is damaged.
     """
-    require_queries(splits)
-    gallery = union_gallery(splits)
-    references = {gallery.index[triplet.reference_name] for split in splits for triplet in split.triplets}
-    return encode_gallery(composer, gallery, references, settings.batch_size, workers, device, "encode gallery")
-
-
-def require_queries(splits: Sequence[EvaluationSplit]) -> None:
-    """Raises InputError if there is no split, so that a network has no queries to score by."""
-    if not splits:
-        raise InputError(
-            "there is no query to score by: there are no annotations, and no generated triplets were held out; "
-            "annotate some, or choose a family whose first stage learns from generated triplets (zs)"
-        )
+    gallery, references = images_to_encode(splits)
+    found = open_gallery(stored, composer, gallery, references) if stored else None
+    return found or encode_gallery(
+        composer, gallery, references, settings.batch_size, workers, device, "encode gallery"
+    )
 
 
 def compose_queries(

@@ -1,6 +1,7 @@
 """Validation of the stage-2 weights, with the stage-1 weights for comparison."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,11 +46,12 @@ def validate_both(
     probe: Probe | None = None,
     served: Submittable | None = None,
     adjustments: Mapping[str, Adjustment] = MappingProxyType({}),
+    stored: Path | None = None,
 ) -> Validated:
     """Scores the stage-2 and the stage-1 network.
 
-    The galleries are encoded once, because stage 2 does not change the image side. If its tensors differ all the same,
-    as with weights from another source, each network encodes the galleries.
+    The features of the galleries are read or encoded once, because stage 2 does not change the image side. If its
+    tensors differ all the same, as with weights from another source, each network has features of its own.
 
     Args:
         after: the stage-2 network.
@@ -61,11 +63,12 @@ def validate_both(
         probe: the shortcuts to measure with the stage-2 network; None: none.
         served: the layout again, if the stage-2 network is to answer its test split for a server; None: it is not.
         adjustments: changes of the stage-2 network's scores, each ranked beside the plain scores, by name.
+        stored: stored features of the galleries, for the networks that they fit; None: nothing is stored.
     """
     splits = layout.evaluation_splits()
     wordings = wordings_of(splits, settings.capitalise, probe) if probe else {}
     tests = [served.test_split()] if served else []
-    images = encode_splits(after.to(device), [*splits, *tests], settings, workers, device)
+    images = encode_splits(after.to(device), [*splits, *tests], settings, workers, device, stored)
     submission = list_best(after, tests[0], served.submission, images, settings, device) if served else {}
     second = evaluate(after, layout, splits, images, settings, device)
     shortcuts = None
@@ -77,6 +80,6 @@ def validate_both(
     }
     if tensors_hash(after.frozen_tensors()) != tensors_hash(before.frozen_tensors()):
         del images
-        images = encode_splits(before.to(device), splits, settings, workers, device)
+        images = encode_splits(before.to(device), splits, settings, workers, device, stored)
     first = evaluate(before.to(device), layout, splits, images, settings, device)
     return Validated(second, first, shortcuts, submission, adjusted)

@@ -4,11 +4,8 @@ Target features are float32 and are read into memory. Reference features are mem
 (`dtype`), or not stored at all (`reference: recomputed`).
 """
 
-import os
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +14,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spn4cir.composers.encoding import encode_batches, tensors_hash
+from spn4cir.composers.encoding import encode_batches
+from spn4cir.composers.feature_files import (
+    FeatureFiles,
+    RowShapes,
+    describe_features,
+    differing_keys,
+    size_in_bytes,
+)
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, claim_space, disk_errors, read_json, require_space, value_hash, write_json
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.training.reference_rows import RecomputedReferences, References, StoredReferences
 from spn4cir.types import UniqueImages
 
-_MANIFEST = "manifest.json"
-# In the work folder: the number of rows written with the shapes of both parts, and the folder that becomes the bank.
-_DONE = "done.json"
-_FILES = "bank"
-# The stored parts, by the setting `reference`.
-_PARTS = {"stored": ("reference", "target"), "recomputed": ("target",)}
-
 _TARGET_DTYPE = "float32"
-
-Maps = dict[str, np.memmap[Any, Any]]
-Shapes = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -56,15 +49,9 @@ class Bank:
 
 def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -> dict[str, Any]:
     """Everything a bank depends on: the frozen weights, the preprocessing, the images and their order, the settings."""
-    return {
-        "family": composer.family,
-        "images": len(unique.gallery),
-        "names": value_hash([list(unique.gallery.names), dict(unique.row)]),
-        "weights": tensors_hash(composer.frozen_tensors()),
-        "preprocess": value_hash(composer.preprocess.describe()),
-        "dtype": settings.dtype,
-        "reference": settings.reference,
-    }
+    gallery = unique.gallery
+    images = describe_features(composer, [list(gallery.names), dict(unique.row)], len(gallery))
+    return images | {"dtype": settings.dtype, "reference": settings.reference}
 
 
 def build_bank(
@@ -93,83 +80,37 @@ def build_bank(
     Raises:
         InputError: an image cannot be decoded, or the disk has too little space.
     """
-    parts, images = _PARTS[settings.reference], len(unique.gallery)
-    paths, keep = unique.gallery.paths, torch.full((images,), "reference" in parts)
-    done, shapes = _begun(work, parts)
-    first: list[ImageFeatures] = []
-    with disk_errors(work):
-        if not done:
-            first = list(encode_batches(composer, paths[:1], 1, 0, device, "encode bank, first image", keep=keep[:1]))
-            shapes = {part: [images, *tensor.shape[1:]] for part, tensor in first[0]._asdict().items()}
-        print(f"bank: {images:,} images: {_sizes_line(shapes, settings)}", flush=True)
-        if done:
-            print(f"bank: resumed after {done:,} of {images:,} images", flush=True)
-        else:
-            _make_files(work / _FILES, shapes, settings)
-        maps: Maps = {part: np.load(work / _FILES / f"{part}.npy", mmap_mode="r+") for part in parts}
-        rest = encode_batches(composer, paths, settings.batch_size, workers, device, "encode bank", done or 1, keep)
-        for features in chain(first, rest):
-            done += _append(maps, features, done)
-            write_json(work / _DONE, {"rows": done, "shapes": shapes})
-        write_json(work / _FILES / _MANIFEST, manifest(composer, unique, settings), indent=2)
-    _publish(work / _FILES, out)
-
-
-def _publish(files: Path, out: Path) -> None:
-    """Publishes the finished files as the folder `out`: hard links, or copies where links are not possible.
-
-    The work folder keeps its links, so that a stage killed before DVC has stored the bank encodes nothing again, and
-    the disk holds no second copy. This is safe although DVC makes its own link read-only and moves it into its cache:
-    a complete bank is never written again, because all its rows are recorded as done and its manifest is replaced.
-    """
-    with atomic_folder(out) as folder:
-        for path in sorted(files.iterdir()):
-            try:
-                os.link(path, folder / path.name)
-            except OSError:  # another disk, or a file system without links
-                shutil.copyfile(path, folder / path.name)
-
-
-def _begun(work: Path, parts: tuple[str, ...]) -> tuple[int, Shapes]:
-    """The number of rows an interrupted build finished and the shapes of both parts; 0 if there is none."""
-    if not (work / _DONE).is_file() or not all((work / _FILES / f"{part}.npy").is_file() for part in parts):
-        return 0, {}
-    noted = read_json(work / _DONE)
-    return int(noted["rows"]), noted["shapes"]
-
-
-def _dtype(part: str, settings: BankSettings) -> np.dtype[Any]:
-    return np.dtype(settings.dtype if part == "reference" else _TARGET_DTYPE)
-
-
-def _sizes(shapes: Shapes, settings: BankSettings) -> dict[str, int]:
-    """Size of each part in bytes."""
-    return {part: prod(shape) * _dtype(part, settings).itemsize for part, shape in shapes.items()}
-
-
-def _sizes_line(shapes: Shapes, settings: BankSettings) -> str:
-    """The size of both parts, as a printed line."""
-    sizes = _sizes(shapes, settings)
-    where = "on disk" if settings.reference == "stored" else "encoded again in each step: none of it on disk"
-    return (
-        f"reference rows as {settings.dtype} {sizes['reference'] / 1e6:,.1f} MB, {where}; "
-        f"targets as {_TARGET_DTYPE} {sizes['target'] / 1e6:,.1f} MB"
+    images, paths, size = len(unique.gallery), unique.gallery.paths, settings.batch_size
+    is_stored = settings.reference == "stored"
+    keep = torch.full((images,), is_stored)
+    files = FeatureFiles(
+        name="bank",
+        work=work,
+        dtypes={"reference": settings.dtype, "target": _TARGET_DTYPE} if is_stored else {"target": _TARGET_DTYPE},
+        keep=keep,
+        sizes_line=lambda shapes: _sizes_line(images, shapes, settings),
+        space_remedy=_remedy(settings),
+        range_remedy="in params.yaml set bank.<dataset>.<family>.dtype: float32",
     )
 
+    def encode(done: int) -> Iterator[ImageFeatures]:
+        if not done:
+            yield from encode_batches(composer, paths[:1], 1, 0, device, "encode bank, first image", keep=keep[:1])
+        yield from encode_batches(composer, paths, size, workers, device, "encode bank", done or 1, keep)
 
-def _make_files(folder: Path, shapes: Shapes, settings: BankSettings) -> None:
-    """Creates the files at full size, without holes.
+    files.write(encode, lambda: manifest(composer, unique, settings))
+    files.publish(out)
 
-    Raises InputError before it creates the first file if the disk has too little space.
-    """
-    parts, sizes = _PARTS[settings.reference], _sizes(shapes, settings)
-    require_space(folder, sum(sizes[part] for part in parts), _remedy(settings))
-    folder.mkdir(exist_ok=True)
-    for part in parts:
-        path = folder / f"{part}.npy"
-        np.lib.format.open_memmap(path, mode="w+", dtype=_dtype(part, settings), shape=tuple(shapes[part]))
-        with path.open("r+b") as stream:
-            claim_space(stream.fileno(), path.stat().st_size)
+
+def _sizes_line(images: int, shapes: RowShapes, settings: BankSettings) -> str:
+    """The size of both parts, as a printed line."""
+    reference = size_in_bytes(images, shapes["reference"], settings.dtype)
+    target = size_in_bytes(images, shapes["target"], _TARGET_DTYPE)
+    where = "on disk" if settings.reference == "stored" else "encoded again in each step: none of it on disk"
+    return (
+        f"reference rows as {settings.dtype} {reference / 1e6:,.1f} MB, {where}; "
+        f"targets as {_TARGET_DTYPE} {target / 1e6:,.1f} MB"
+    )
 
 
 def _remedy(settings: BankSettings) -> str:
@@ -183,31 +124,13 @@ def _remedy(settings: BankSettings) -> str:
     return ", or ".join(ways)
 
 
-def _append(maps: Maps, features: ImageFeatures, start: int) -> int:
-    """Writes a batch and returns its number of rows. Raises InputError for values that the dtype cannot hold."""
-    for part, stored in maps.items():
-        tensor: Tensor = getattr(features, part)
-        largest = float(tensor.abs().max())
-        if largest > float(np.finfo(stored.dtype).max):
-            raise InputError(
-                f"bank: {part} features reach {largest:.3g}, more than {stored.dtype} can hold; "
-                "in params.yaml set bank.<dataset>.<family>.dtype: float32"
-            )
-        stored[start : start + len(tensor)] = tensor.numpy()
-        stored.flush()
-    return len(features.target)
-
-
 def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:
     """Opens the bank of a folder and checks that it was built for this network, these images and these settings.
 
     Raises InputError that names the differences (weights, preprocessing, images), and for a file that is damaged or of
     another dtype.
     """
-    found = read_json(folder / _MANIFEST)
-    expected = manifest(composer, unique, settings)
-    differing = [key for key in expected if found.get(key) != expected[key]]
-    if differing:
+    if differing := differing_keys(folder, manifest(composer, unique, settings)):
         raise InputError(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )

@@ -13,7 +13,8 @@ from spn4cir.config.params import Validate
 from spn4cir.config.training import Optimisation
 from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.datasets.texts import training_texts
-from spn4cir.evaluation.evaluate import encode_splits, evaluate, require_queries
+from spn4cir.evaluation.evaluate import encode_splits, evaluate
+from spn4cir.evaluation.stored_gallery import require_queries
 from spn4cir.training.batches import Source, TripletRows, triplet_rows
 from spn4cir.training.trainer import History, Score, Trainer, Watch, unwatched
 from spn4cir.types import EvaluationSplit, Triplet
@@ -34,6 +35,7 @@ class TrainingSetup:
         workers: processes that decode images.
         device: where the network is trained.
         watch: called with the history whenever it has grown.
+        stored: stored features of the validation images; None: `encode` encodes them.
     """
 
     layout: Layout
@@ -44,6 +46,7 @@ class TrainingSetup:
     workers: int
     device: torch.device
     watch: Watch = unwatched
+    stored: Path | None = None
 
     @cached_property
     def splits(self) -> tuple[EvaluationSplit, ...]:
@@ -65,8 +68,8 @@ class TrainingSetup:
         return rows
 
     def encode(self, composer: Composer) -> EncodedGallery:
-        """Features of every validation image."""
-        return encode_splits(composer, self.splits, self.protocol, self.workers, self.device)
+        """Features of every validation image: the stored ones if they are of this network, else encoded."""
+        return encode_splits(composer, self.splits, self.protocol, self.workers, self.device, self.stored)
 
     def score(self, composer: Composer, images: EncodedGallery) -> Scores:
         """Validation scores of the network, in percent."""

@@ -14,7 +14,7 @@ from spn4cir.training.trainer import BEST, LAST, History
 def train_stage2(composer: Composer, bank: Bank, settings: Train, setup: TrainingSetup, out: Path) -> History:
     """Fine-tunes the query side and writes `best.pt` and `last.pt`, in the published stage-2 container.
 
-    The validation images are encoded once, because training leaves their features unchanged.
+    The features of the validation images are read or encoded once, because training leaves them unchanged.
 
     Args:
         composer: stage-1 network.

@@ -12,7 +12,8 @@ from tests.pipeline.conftest import Project
 
 CODE = ("code", "demo/dvc.yaml:code")
 FIQ = {f"{stage}@demo_fiq" for stage in ("dedup", "caption", "match", "baselines")} | {
-    f"{stage}@demo_fiq-clip" for stage in ("triplets", "checkpoint", "bank", "filter", "train", "validate", "report")
+    f"{stage}@demo_fiq-clip"
+    for stage in ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "report")
 }
 BASELINES = {"baselines@demo_fiq", "baselines@demo_cirr"}
 # checkpoint and train keep the epoch with the best ranks; filter ranks the targets of generated triplets.

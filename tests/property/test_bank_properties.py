@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import spn4cir.training.bank
+import spn4cir.composers.feature_files
 from spn4cir.config.training import BankSettings
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.types import Gallery, UniqueImages
@@ -40,7 +40,7 @@ def test_any_kills_cost_at_most_a_batch_each(
 
         def build(out: str, work: str, stop: int | None = None) -> None:
             (folder / work).mkdir(exist_ok=True)
-            real, noted = spn4cir.training.bank.write_json, []
+            real, noted = spn4cir.composers.feature_files.write_json, []
 
             def stopped(*args: Any, **kwargs: Any) -> None:
                 noted.append(1)
@@ -48,13 +48,13 @@ def test_any_kills_cost_at_most_a_batch_each(
                     raise Killed
                 real(*args, **kwargs)
 
-            spn4cir.training.bank.write_json = stopped
+            spn4cir.composers.feature_files.write_json = stopped
             try:
                 build_bank(composer, unique, bank_settings, folder / out, folder / work, 0, CPU)
             except Killed:
                 pass
             finally:
-                spn4cir.training.bank.write_json = real
+                spn4cir.composers.feature_files.write_json = real
 
         build("whole", "work 1")
         composer.encoded = 0

@@ -32,7 +32,7 @@ TABLES = ("queries.parquet", "adjusted/rerank.parquet")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with weights of both stages and a bank."""
+    """A project with weights of both stages, a bank and a gallery."""
     root = tmp_path / "project"
     write_cirr(root / "data/raw/demo_cirr", val_groups=12)
     shutil.copy(ROOT / "params.yaml", root)
@@ -40,11 +40,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     change(lambda params: params["shortcuts"]["demo_cirr"].update(enabled=False))
     write_checkpoint(Path("data/checkpoint/demo_cirr/clip/stage1.pt"))
     write_checkpoint(Path("data/train/demo_cirr/clip/best.pt"), stage=2)
-    for path in ("data/code/bank/demo_cirr-clip.txt", "data/listing/demo_cirr/clip.json"):
+    code = [f"data/code/{name}/demo_cirr-clip.txt" for name in ("bank", "gallery")]
+    for path in (*code, "data/listing/demo_cirr/clip.json"):
         Path(path).parent.mkdir(parents=True)
         Path(path).write_text("{}")
     stage(monkeypatch, "dedup")
     stage(monkeypatch, "bank")
+    stage(monkeypatch, "gallery")
     return root
 
 

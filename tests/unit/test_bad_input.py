@@ -532,7 +532,10 @@ STAGES = [
     ("dedup",),
     ("caption",),
     ("match",),
-    *((name, "clip") for name in ("triplets", "checkpoint", "bank", "filter", "train", "validate", "submit")),
+    *(
+        (name, "clip")
+        for name in ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "submit")
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import spn4cir.composers.encoding
+import spn4cir.composers.feature_files
 import spn4cir.training.bank
 from spn4cir.composers.encoding import encode_batches, encode_gallery, tensors_hash
 from spn4cir.composers.protocol import ImageFeatures
@@ -235,14 +236,16 @@ def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Pat
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "_publish"])
+@pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "publish"])
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
     unique: UniqueImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     """The kill comes before or after rows are flushed, before they are recorded, and while the bank is published."""
     build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1")
-    real, calls = getattr(spn4cir.training.bank, name), []
+    writer = spn4cir.composers.feature_files
+    owner = {"manifest": spn4cir.training.bank, "publish": writer.FeatureFiles}.get(name, writer)
+    real, calls = getattr(owner, name), []
 
     def stopped(*args: Any, **kwargs: Any) -> Any:
         calls.append(name)
@@ -251,14 +254,14 @@ def test_a_kill_between_any_two_steps_loses_at_most_a_batch(
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spn4cir.training.bank, name, stopped)
+        patched.setattr(owner, name, stopped)
         try:
             build(StubComposer(), unique, tmp_path / "bank", tmp_path / "work 2")
         except Killed:
             second = StubComposer()
             patched.undo()
             build(second, unique, tmp_path / "bank", tmp_path / "work 2")
-            noted = min({"manifest": 4, "_publish": 4, "write_json": call - 1, "_append": call - 1}[name], 4)
+            noted = min({"manifest": 4, "publish": 4, "write_json": call - 1, "_append": call - 1}[name], 4)
             assert second.encoded == [10, 9, 5, 1, 0][noted]
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
 
@@ -276,9 +279,9 @@ def test_a_finished_build_is_kept_until_the_bank_is_stored(
         monkeypatch.setattr(os, "link", other_disk)
     build(StubComposer(), unique, tmp_path / "bank", tmp_path / "work")
     whole = files(tmp_path / "bank")
-    kept = tmp_path / "work" / "bank" / "target.npy"
+    kept = tmp_path / "work" / "files" / "target.npy"
     assert kept.samefile(tmp_path / "bank" / "target.npy") == links
-    for path in (tmp_path / "work" / "bank").iterdir():  # as DVC leaves what it has put into its cache
+    for path in (tmp_path / "work" / "files").iterdir():  # as DVC leaves what it has put into its cache
         path.chmod(0o444)
     shutil.rmtree(tmp_path / "bank")
     second = StubComposer()

@@ -18,9 +18,10 @@ from spn4cir.config.params import Validate
 from spn4cir.datasets import has_test_queries, open_benchmark, open_layout, submittable
 from spn4cir.datasets.circo import Circo
 from spn4cir.errors import InputError
-from spn4cir.evaluation.evaluate import Evaluation, encode_splits, evaluate, union_gallery
+from spn4cir.evaluation.evaluate import Evaluation, encode_splits, evaluate
 from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.query_table import queries_entry, write_queries
+from spn4cir.evaluation.stored_gallery import union_gallery
 from spn4cir.evaluation.submission import check_submission, predict, submission_problems, write_submission
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.files import write_json

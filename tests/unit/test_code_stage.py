@@ -113,6 +113,11 @@ REPORT_PARTS = ("base.html", "macros.html", "page.html", "style.css", "script.js
         ),
         ("train/cirr-zs", ["composers/clip.py"], ["composers/tgcir.py"]),
         ("bank/fiq-clip", ["training/bank.py"], ["evaluation/ranking.py", "training/stage2.py"]),
+        (
+            "gallery/fiq-clip",
+            ["evaluation/stored_gallery.py", "datasets/fashioniq.py"],
+            ["evaluation/ranking.py", "training/bank.py"],
+        ),
         ("caption/fiq", ["positives/llava.py", "datasets/cc3m.py"], ["composers/__init__.py"]),
         (
             "report/fiq-clip",

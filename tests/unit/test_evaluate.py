@@ -25,11 +25,11 @@ from spn4cir.evaluation.evaluate import (
     encode_splits,
     evaluate,
     subset_columns,
-    union_gallery,
 )
 from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.query_table import queries_entry, write_contact_sheet, write_queries, write_recalls
 from spn4cir.evaluation.ranking import TIE_RULE
+from spn4cir.evaluation.stored_gallery import union_gallery
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 from tests.conftest import CPU, StubComposer

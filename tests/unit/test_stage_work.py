@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 
+import stages.galleries
 import stages.training
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash
@@ -19,7 +20,7 @@ class Reached(Exception):
     """Ends a stage when it requests its work folder."""
 
 
-@pytest.mark.parametrize("stage", ["checkpoint", "bank", "train"])
+@pytest.mark.parametrize("stage", ["checkpoint", "bank", "gallery", "train"])
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
 def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, stage: str, device: str) -> None:
     """float16 runs only on a GPU, so a run must not continue on the other kind of device."""
@@ -47,9 +48,10 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
     } | {
         "of_family": MagicMock(return_value=MagicMock(source="train")),
         "stage_device": lambda job: torch.device(device),
+        "images_to_encode": MagicMock(return_value=(MagicMock(), ())),
         "work_folder": folder,
     }
-    for place in (module, stages.training):
+    for place in (module, stages.training, stages.galleries):
         for name, value in replaced.items():
             monkeypatch.setattr(place, name, value, raising=False)
     with pytest.raises(Reached):
