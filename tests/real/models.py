@@ -24,9 +24,7 @@ _CLIP = {
 def write_models(folder: Path) -> None:
     """Writes a LLaVA, a Unicom and a CLIP to the paths of the demo's local models in `params.yaml`."""
     _always_answering(save_tiny_llava(folder / "captioner"))
-    (folder / "encoder").mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    torch.save(Unicom(_ENCODER).eval().state_dict(), folder / "encoder" / "unicom.pt")
+    write_encoder(folder / "encoder" / "unicom.pt")
     base = folder / "stage1" / "clip"
     base.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": _CLIP, "preprocess_cfg": {"mean": list(CLIP_MEAN), "std": list(CLIP_STD)}}
@@ -34,6 +32,13 @@ def write_models(folder: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in tiny_state().items()}
     save_file(tensors, base / "open_clip_model.safetensors")
     shutil.copytree(base, folder / "baselines" / "clip", dirs_exist_ok=True)
+
+
+def write_encoder(path: Path) -> None:
+    """Writes a Unicom."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.save(Unicom(_ENCODER).eval().state_dict(), path)
 
 
 def _always_answering(captioner: Path) -> None:

@@ -5,14 +5,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
+from tests.helpers.memory import resident, watched
 from tests.pipeline.conftest import ENVIRONMENT, Project, copy_repository
 from tests.real.folders import ABSENT, REAL, ROOT, draw
 from tests.real.models import write_models
@@ -21,7 +18,6 @@ from tests.real.page import StageCost, render, with_section
 DATASETS = {"real_fiq": "FashionIQ", "real_cirr": "CIRR"}
 _LAYOUTS = {"real_fiq": "fashioniq", "real_cirr": "cirr"}
 _RUNNING = re.compile(r"Running stage '([^']+)'")
-_INTERVAL = 0.2
 # FashionIQ's published window; CIRR has fewer train images here than the start of its window.
 _WINDOW = [10_000, 20_000]
 
@@ -81,59 +77,21 @@ def measure(project: Project) -> tuple[list[StageCost], float]:
         assert process.stdout is not None
         costs: list[StageCost] = []
         name, started = "", time.monotonic()
-        with _watched(process.pid) as peaks:
+        with watched(process.pid, resident) as peaks:
             for line in process.stdout:
                 print(line, end="", flush=True)
                 if found := _RUNNING.search(line):
                     costs += _ended(name, started, peaks)
                     name, started = found[1], time.monotonic()
             costs += _ended(name, started, peaks)
-            own = peaks("")
+            own = peaks("own")
     if process.returncode:
         sys.exit("make real: dvc repro failed; its output is above")
     return costs, own
 
 
 def _ended(name: str, started: float, peaks: Callable[[str], float]) -> list[StageCost]:
-    return [StageCost(name, time.monotonic() - started, peaks("stage"))] if name else []
-
-
-@contextmanager
-def _watched(pid: int) -> Iterator[Callable[[str], float]]:
-    """Samples the memory of a process and of its descendants; returns the peak since the last call, in MB.
-
-    The kind `stage` is all descendants of the process; any other kind is the process itself.
-    """
-    peak = {"stage": 0.0, "": 0.0}
-    stopped = threading.Event()
-
-    def sample() -> None:
-        while not stopped.wait(_INTERVAL):
-            try:
-                root = psutil.Process(pid)
-                below = sum(map(_resident, root.children(recursive=True)))
-            except psutil.NoSuchProcess:
-                return
-            peak["stage"], peak[""] = max(peak["stage"], below), max(peak[""], _resident(root))
-
-    def ask(kind: str) -> float:
-        found, peak[kind] = peak[kind], 0.0
-        return found
-
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
-    try:
-        yield ask
-    finally:
-        stopped.set()
-        watcher.join()
-
-
-def _resident(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_info().rss) / 1e6
-    except psutil.NoSuchProcess:
-        return 0.0
+    return [StageCost(name, time.monotonic() - started, peaks("below"))] if name else []
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""The peak memory of a process and of its descendants, by samples."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+INTERVAL = 0.2
+
+
+@contextmanager
+def watched(pid: int, size_of: Callable[[psutil.Process], float]) -> Iterator[Callable[[str], float]]:
+    """Samples the memory of a process and of its descendants; returns the peak since the last call, in MB.
+
+    The kind `below` is all descendants of the process together, `own` the process itself, `all` both.
+
+    Args:
+        pid: the process.
+        size_of: returns the memory of a process in MB; `resident`, or `shared_out`.
+    """
+    peak = {"below": 0.0, "own": 0.0, "all": 0.0}
+    stopped = threading.Event()
+
+    def sample() -> None:
+        while not stopped.wait(INTERVAL):
+            try:
+                root = psutil.Process(pid)
+                below = sum(map(_or_none(size_of), root.children(recursive=True)))
+            except psutil.NoSuchProcess:
+                return
+            own = _or_none(size_of)(root)
+            for kind, found in (("below", below), ("own", own), ("all", own + below)):
+                peak[kind] = max(peak[kind], found)
+
+    def ask(kind: str) -> float:
+        found, peak[kind] = peak[kind], 0.0
+        return found
+
+    watcher = threading.Thread(target=sample, daemon=True)
+    watcher.start()
+    try:
+        yield ask
+    finally:
+        stopped.set()
+        watcher.join()
+
+
+def _or_none(size_of: Callable[[psutil.Process], float]) -> Callable[[psutil.Process], float]:
+    """Returns a function that is 0 for a process that ended."""
+
+    def size(process: psutil.Process) -> float:
+        try:
+            return size_of(process)
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    return size
+
+
+def resident(process: psutil.Process) -> float:
+    """Returns the resident memory in MB; pages that processes share count in each."""
+    return float(process.memory_info().rss) / 1e6
+
+
+def shared_out(process: psutil.Process) -> float:
+    """Returns the proportional memory in MB: a page that n processes share counts as 1/n in each."""
+    return float(process.memory_full_info().pss) / 1e6
