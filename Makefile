@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | wheel | docs | test | bench | real | research | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | wheel | docs | test | bench | real | scale | research | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real research demo-models-check check-lavis install clean
+.PHONY: demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real scale research demo-models-check check-lavis install clean
 
 demo: install
 	@dvc repro
@@ -78,6 +78,11 @@ bench: install
 real: install
 	python -m tests.real.run
 	@echo 'The table: docs/benchmarks.md'
+
+# The stages on drawn data sets of growing size; resumes after an interruption. SIZES="3000 10000" measures other sizes.
+scale: install
+	@python -m tests.scale.run $(if $(SIZES),--sizes "$(SIZES)")
+	@echo 'The table: docs/scale.md'
 
 # Rows of settings over seeds and data sets; resumes after an interruption. ROWS="control,paper", SEEDS="1 2" and
 # DATASETS="demo_fiq" narrow it. DRAW=2 draws the data sets with other seeds; settings are chosen there.

@@ -1,0 +1,8 @@
+"""Names in the workspace; importing them imports no network."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DATASET = "scale"
+# The family that learns from the data set's own images, and the one that learns from the pool.
+OWN, POOLED = "zs", "zs_cc"

@@ -1,0 +1,93 @@
+"""The stages on drawn data sets of growing size, measured: `make scale`.
+
+Costs are stored when a step ends, so the command continues after an interruption.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cpuinfo
+
+from spn4cir.files import atomic_file
+from tests.scale.names import ROOT
+from tests.scale.page import render
+from tests.scale.pool import SIZES as POOLS
+from tests.scale.pool import measure_pool
+from tests.scale.steps import STEPS, Step, measure
+from tests.scale.store import Costs
+
+SIZES = (30_000, 100_000, 300_000)
+_FEWEST = 100
+
+
+def main() -> None:
+    """Measures what is missing and writes the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scale.run", description=__doc__)
+    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of images (default 30000 100000 300000)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "metrics" / "scale", help="the folder of the costs")
+    parser.add_argument("--work", type=Path, default=ROOT / "data" / "work" / "scale")
+    arguments = parser.parse_args()
+    costs, pools = Costs.read(arguments.results / "stages.json"), Costs.read(arguments.results / "dvc.json")
+    work = arguments.work.resolve()
+    for images in arguments.sizes:
+        measure_size(images, costs, work / str(images))
+        _write_page(arguments.page, costs, pools)
+    for form, sizes in POOLS.items() if arguments.sizes == SIZES else ():
+        for images in sizes:
+            measure_pool(form, images, pools, work / "dvc", machine())
+    _write_page(arguments.page, costs, pools)
+
+
+def _write_page(page: Path, costs: Costs, pools: Costs) -> None:
+    with atomic_file(page) as temporary:
+        temporary.write_text(render(costs, pools), encoding="utf-8")
+    print(f"{page}: written", flush=True)
+
+
+def measure_size(images: int, costs: Costs, place: Path, steps: Sequence[Step] = STEPS) -> None:
+    """Measures the steps that have no cost at this size yet; the folder `place` is removed when all have."""
+    ready = place / "ready"
+    missing = [step for step in steps if not costs.steps(images).issuperset(step.names)]
+    if missing and not ready.is_file():
+        costs.drop(images)
+        missing = list(steps)
+        print(f"{images:,} images: draw", flush=True)
+        subprocess.run((sys.executable, "-m", "tests.scale.workspace", str(place), str(images)), cwd=ROOT, check=True)
+        ready.touch()
+    for step in missing:
+        project = place / "project"
+        if step.stage:  # a killed run would make the time too short
+            shutil.rmtree(project / "data" / "work" / step.stage, ignore_errors=True)
+        found = measure(step, project, images, place / "log.txt")
+        costs.add(images, found, machine())
+        for each in found:
+            print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def machine() -> str:
+    """Returns processor, cores, load, Python and date."""
+    name = cpuinfo.get_cpu_info().get("brand_raw", platform.machine())
+    return (
+        f"{name}, {len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[2]:.1f} (15 minutes); "
+        f"Python {platform.python_version()}; {datetime.now(tz=UTC).date().isoformat()}"
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.replace(",", " ").split()
+    if not parts or any(not part.isdecimal() or int(part) < _FEWEST for part in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers of images from {_FEWEST}, as in '3000 10000', got '{text}'")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+if __name__ == "__main__":
+    main()

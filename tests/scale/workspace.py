@@ -1,0 +1,65 @@
+"""A folder in which the stages run on a drawn data set: their code, the settings, the data and tiny networks."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.helpers.checkpoints import write_checkpoint
+from tests.real.models import write_encoder
+from tests.scale.draw import WORDS, draw
+from tests.scale.names import DATASET, OWN, POOLED, ROOT
+
+# A window that FAISS answers from the best entries of each row.
+_WINDOW = [1, 100]
+_BATCH = 256
+
+
+def make_workspace(place: Path, images: int) -> None:
+    """Makes the folder; a folder that a killed run left is replaced."""
+    shutil.rmtree(place, ignore_errors=True)
+    project, drawn = place / "project", place / "drawn"
+    draw(drawn / "data", drawn / "pool", images)
+    project.mkdir(parents=True)
+    for name in ("stages", "spn4cir"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, project / name)
+    paths = ("--path", str(drawn / "data"), "--pool", str(drawn / "pool"))
+    command = ("add-dataset", DATASET, "--layout", "cirr", *paths, "--like", "demo_cirr", "--no-check")
+    start = (sys.executable, "-c", "from spn4cir.cli import main; main()")
+    subprocess.run((*start, *command), cwd=project, check=True, stdout=subprocess.DEVNULL)
+    _choose(project / "params.yaml")
+    models = project / "data" / "models" / DATASET
+    write_encoder(models / "encoder" / "unicom.pt")
+    for family in (OWN, POOLED):
+        write_checkpoint(models / "stage1" / family / "stage1.pt")
+    subprocess.run((sys.executable, "-m", "stages.code"), cwd=project, check=True)
+
+
+def _choose(path: Path) -> None:
+    """Selects the data set, published captions and weights, one epoch, and larger batches."""
+    yaml = YAML()
+    params: dict[str, Any] = yaml.load(path)
+    params["run"].update(datasets=[DATASET], models=[OWN, POOLED], submit=[], benchmarks=[])
+    params["caption"][DATASET].update(source="path", words={OWN: WORDS}, pool={POOLED: WORDS})
+    params["match"][DATASET].update(batch_size=_BATCH)
+    for family in (OWN, POOLED):
+        params["models"][DATASET]["stage1"][family] = {"local": "stage1.pt"}
+        params["match"][DATASET]["window"][family] = _WINDOW
+        params["checkpoint"][DATASET][family]["source"] = "path"
+        params["bank"][DATASET][family]["batch_size"] = _BATCH
+        params["train"][DATASET][family].update(epochs=1, batch_size=_BATCH)
+    yaml.dump(params, path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("place", type=Path)
+    parser.add_argument("images", type=int)
+    arguments = parser.parse_args()
+    make_workspace(arguments.place, arguments.images)
