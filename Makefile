@@ -15,20 +15,24 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real scale research demo-models-check check-lavis install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real scale research demo-models-check check-lavis install clean
 
-demo: install
+# What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
+doctor: install
+	@spn4cir doctor || true
+
+demo: install doctor
 	@dvc repro
 	@python -m demo.summary
 
-demo-all: install
+demo-all: install doctor
 	@python -m demo.families
 
 # The search page on the demo's garments; what it needs of the pipeline is built once. Other images and weights:
 # make serve GALLERY=FOLDER SERVED=FILE. ANNOTATE=FILE adds the annotation page.
 SERVED := data/train/demo_fiq/clip/best.pt
 GALLERY := data/raw/demo_fiq/images
-serve: install
+serve: install doctor
 	@test -f "$(SERVED)" -a -d "$(GALLERY)" || dvc repro train@demo_fiq-clip
 	@spn4cir serve --checkpoint "$(SERVED)" --gallery "$(GALLERY)" $(if $(ANNOTATE),--annotate "$(ANNOTATE)")
 
@@ -86,7 +90,7 @@ scale: install
 
 # Rows of settings over seeds and data sets; resumes after an interruption. ROWS="control,paper", SEEDS="1 2" and
 # DATASETS="demo_fiq" narrow it. DRAW=2 draws the data sets with other seeds; settings are chosen there.
-research: install
+research: install doctor
 	@python -m demo.research $(if $(ROWS),--rows "$(ROWS)") $(if $(SEEDS),--seeds "$(SEEDS)") \
 	$(if $(DATASETS),--datasets "$(DATASETS)") $(if $(DRAW),--draw "$(DRAW)")
 

@@ -6,6 +6,7 @@ from spn4cir.cli import (  # noqa: F401
     checking,
     comparing,
     data,
+    doctor,
     exporting,
     files,
     recipes,

@@ -18,6 +18,7 @@ from spn4cir.extras import install_command
 from spn4cir.files import atomic_file, atomic_folder, disk_errors, file_hash
 from spn4cir.projects.add_dataset import Added, add_dataset
 from spn4cir.projects.check import Check
+from spn4cir.projects.doctor import examine
 from spn4cir.projects.fit_settings import written
 from spn4cir.projects.pipeline_files import copy_pipeline
 from spn4cir.projects.project import absolute, link
@@ -197,10 +198,13 @@ def _outside_hash(recipe: Recipe) -> str | None:
 
 
 def reproduce(project: Path, force: bool = False) -> None:
-    """Runs `dvc repro` in a project; `force` also runs the stages whose inputs DVC sees unchanged.
+    """Runs `dvc repro` in a project, and first mends what a crash left there.
 
-    Raises InputError if a stage fails; the stage has then printed the reason.
+    `force` also runs the stages whose inputs DVC sees unchanged. Raises InputError if a stage fails; the stage has then
+    printed the reason.
     """
+    for finding in examine(project, dry_run=False, may_remove_work=False):
+        print(finding.line)
     sys.stdout.flush()
     command = [sys.executable, "-m", "dvc", "repro", *(["--force"] if force else [])]
     done = subprocess.run(command, cwd=project, env=_environment(), check=False)

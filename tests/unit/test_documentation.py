@@ -131,11 +131,12 @@ def test_the_named_tests_are_there_and_still_needed():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:
-    """A folder with everything that the pages name: settings, checkpoints, images, and data sets in `~`."""
+    """A workspace with everything that the pages name: settings, checkpoints, images, and data sets in `~`."""
     folder = tmp_path_factory.mktemp("typed")
     home = folder / "home"
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
+    (folder / ".dvc").mkdir()
     write_fashioniq(home / "fashion-iq")
     write_cirr(home / "cirr")
     write_circo(home / "circo")

@@ -1,0 +1,357 @@
+"""`spn4cir doctor`: what killed processes leave in a workspace is found and mended; what is in use is not touched."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.files import atomic_file, atomic_folder
+from spn4cir.projects import leftovers
+from spn4cir.projects.leftovers import is_gone, running_processes
+
+psutil = pytest.importorskip("psutil")
+ROOT = Path(__file__).parents[2]
+TMP = Path(".dvc", "tmp")
+PROGRAM = """
+import os, subprocess, sys, time
+if "RUN" in os.environ:
+    subprocess.run([sys.executable, "-m", os.environ.pop("RUN")])
+print(os.getpid(), flush=True)
+sys.stdout.close()
+time.sleep(60)
+"""
+Start = Callable[..., int]
+# DVC's own name for a temporary file: a token of 22 characters.
+TOKEN = "q3Jb7vXl0sTz_9RkWm-A2c"
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace in which no process runs but those that a test starts."""
+    (tmp_path / TMP).mkdir(parents=True)
+    (tmp_path / TMP / "rwlock.lock").write_text(" 1\n")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def start(workspace: Path) -> Iterator[Start]:
+    """Starts `dvc repro` or `stages.train`, programs of these names that sleep; they are killed after the test."""
+    for path in (workspace / "bin" / "dvc", workspace / "stages" / "train.py"):
+        path.parent.mkdir()
+        path.write_text(PROGRAM)
+    (workspace / "stages" / "__init__.py").touch()
+    started = []
+
+    def start(*words: str, **variables: str) -> int:
+        command = [sys.executable, *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **variables}, text=True)
+        started.append(process)
+        return int(process.stdout.readline())
+
+    yield start
+    for process in started:
+        process.stdout.close()
+        process.kill()
+        process.wait()
+
+
+def doctor(*options: str) -> tuple[int, list[str]]:
+    done = CliRunner().invoke(app, ["doctor", *options])
+    return done.exit_code, done.output.splitlines()
+
+
+def write_list(write: dict | None = None, read: dict | None = None, name: str = "rwlock") -> Path:
+    path = TMP / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"write": write or {}, "read": read or {}}))
+    return path
+
+
+def info(pid: int) -> dict:
+    return {"pid": pid, "cmd": "/bin/dvc repro"}
+
+
+def test_nothing_is_printed_when_all_is_well(workspace: Path) -> None:
+    write_list()
+    (workspace / "data" / "work" / "train" / "demo_fiq-clip" / "key").mkdir(parents=True)
+    (workspace / "data" / "work" / "usable.txt").write_text("")
+    assert doctor() == (0, [])
+    assert doctor("--dry-run", "--remove-work") == (0, [])
+
+
+def test_outside_of_a_workspace_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(".dvc")
+    status, (line,) = doctor()
+    assert (status, "is in no DVC workspace" in line) == (1, True)
+
+
+def test_a_folder_below_the_workspace_will_do(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_list()
+    path.write_text("")
+    (workspace / "docs").mkdir()
+    monkeypatch.chdir("docs")
+    assert doctor() == (
+        0,
+        [".dvc/tmp/rwlock: cannot be read by DVC: a process was killed while it wrote it; removed"],
+    )
+
+
+def test_dvc_runs_again_after_a_kill_while_it_wrote_the_list(workspace: Path) -> None:
+    """DVC's own code is killed at that moment."""
+    rwlock = pytest.importorskip("dvc.rwlock")
+    code = """
+import json, os, signal
+from dvc import rwlock
+from dvc.fs import localfs
+json.dump = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with rwlock.rwlock(".dvc/tmp", localfs, "dvc repro", ["a"], ["b"], False): pass
+"""
+    killed = subprocess.run([sys.executable, "-c", code])
+    assert killed.returncode == -signal.SIGKILL
+    assert (TMP / "rwlock").read_bytes() == b""
+
+    def lock() -> None:
+        with rwlock.rwlock(str(TMP), rwlock.localfs, "dvc repro", ["a"], ["b"], False):
+            pass
+
+    with pytest.raises(rwlock.RWLockFileCorruptedError):
+        lock()
+    assert doctor()[0] == 0
+    lock()
+    assert doctor() == (0, [])
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {"a"', "[]", '{"write": {"a": {}}}', '{"read": {"a": 3}}', "\0"])
+@pytest.mark.parametrize("name", ["rwlock", "exps/rwlock"])
+def test_a_broken_list_is_removed(content: str, name: str) -> None:
+    path = write_list(name=name)
+    path.write_text(content)
+    before = path.read_bytes()
+    status, (line,) = doctor("--dry-run")
+    assert (status, path.read_bytes()) == (1, before)
+    assert line.endswith("would be removed")
+    assert doctor()[0] == 0
+    assert not path.exists()
+    assert doctor() == (0, [])
+
+
+def test_a_broken_list_is_kept_while_dvc_runs(start: Start) -> None:
+    path = write_list()
+    path.write_text("")
+    pid = start("bin/dvc", "repro")
+    status, (line,) = doctor()
+    assert status == 1
+    assert f"cannot be read by DVC, but process {pid} (dvc repro) runs here; wait for its end" in line
+    assert path.exists()
+
+
+def test_a_list_that_dvc_is_writing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC holds the lock of the system on `rwlock.lock`; its file is empty for a moment."""
+    monkeypatch.setattr("spn4cir.projects.dvc_locks._PAUSE", 0)
+    path = write_list()
+    path.write_text("")
+    with (TMP / "rwlock.lock").open("r+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert doctor() == (0, [])
+        assert path.exists()
+    assert doctor()[0] == 0
+    assert not path.exists()
+
+
+def test_entries_of_ended_processes_are_removed_and_others_kept(dead: int) -> None:
+    mine = info(os.getpid())
+    path = write_list({"a": info(dead), "b": mine}, {"c": [info(dead), mine], "d": [info(dead)]})
+    line = f".dvc/tmp/rwlock: names process {dead} (dvc repro), which has ended; entries removed"
+    assert doctor() == (0, [line])
+    assert json.loads(path.read_text()) == {"write": {"b": mine}, "read": {"c": [mine]}}
+    assert doctor() == (0, [])
+
+
+def test_an_id_that_another_program_got_later_is_of_an_ended_process(workspace: Path) -> None:
+    here, before = os.getpid(), psutil.Process().create_time() - 60
+    assert is_gone(here, before, "no such word")
+    assert not is_gone(here, before, "python"), "the clock was set"
+    assert not is_gone(here, time.time(), "no such word")
+
+
+@pytest.mark.parametrize("pid", [-1, 2**31, 10**20])
+def test_an_id_that_no_process_can_have_is_of_an_ended_process(pid: int) -> None:
+    assert is_gone(pid, 0.0, "dvc")
+
+
+def test_a_process_that_cannot_be_examined_counts_as_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> None:
+        raise psutil.AccessDenied(pid)
+
+    monkeypatch.setattr(psutil, "Process", refuse)
+    assert not is_gone(1, 0.0, "dvc")
+
+
+def test_a_hard_link_lock_is_reported_and_kept() -> None:
+    """`core.hardlink_lock`: the lock contains the path of another name of the file, and no process."""
+    claim = TMP.absolute() / f"{'0' * 32}.lock"
+    claim.write_text(str(claim))
+    (TMP / "lock").hardlink_to(claim)
+    status, (line,) = doctor()
+    assert (status, (TMP / "lock").exists()) == (1, True)
+    assert line.startswith(".dvc/tmp/lock: is a lock of core.hardlink_lock")
+
+
+def test_unfinished_files_of_ended_processes_are_removed(dead: int) -> None:
+    """The names are those that `spn4cir.files` chooses."""
+    with atomic_file(Path("data/bank/best.pt")) as file, atomic_folder(Path("data/caption/fiq")) as folder:
+        names = {path: path.with_name(path.name.replace(str(os.getpid()), str(dead))) for path in (file, folder)}
+        file.write_text("")
+        assert doctor() == (0, []), "they are being written"
+        names[file].write_text("")
+        names[folder].mkdir()
+        (names[folder] / "inside").write_text("")
+        status, lines = doctor()
+        assert (status, sorted(lines)) == (
+            0,
+            sorted(f"{path}: was not finished by process {dead}, which has ended; removed" for path in names.values()),
+        )
+        assert not any(os.path.lexists(path) for path in names.values())
+        assert file.exists()
+        assert folder.exists()
+
+
+def test_links_and_copies_that_dvc_did_not_finish_are_removed(start: Start, workspace: Path) -> None:
+    place = Path("data", "train")
+    place.mkdir(parents=True)
+    half, copy = place / f".{TOKEN}.tmp", place / f"best.pt.{TOKEN}.tmp"
+    half.symlink_to("/no/such/file")
+    copy.write_text("")
+    other = place / "notes.tmp"
+    other.write_text("the user's")
+    pid = start("bin/dvc", "repro")
+    assert doctor() == (0, []), "DVC may be writing them"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    status, lines = doctor()
+    assert (status, len(lines)) == (0, 2)
+    assert [path.name for path in place.iterdir()] == ["notes.tmp"]
+
+
+def test_a_copy_in_the_cache_may_be_of_another_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(".dvc", "cache", "files", "md5", "00", f".{TOKEN}.tmp")
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    assert doctor() == (0, [])
+    monkeypatch.setattr("spn4cir.projects.unfinished.age_of", lambda path: 25 * 3600.0)
+    assert doctor()[0] == 0
+    assert not path.exists()
+
+
+def test_work_that_nothing_claims_is_removed_only_on_request() -> None:
+    kept = Path("data/work/train/demo_fiq-clip/key")
+    unknown = [
+        Path("data/work/train/gone-clip"),
+        Path("data/work/train/demo_fiq-gone"),
+        Path("data/work/gone/demo_fiq"),
+    ]
+    for folder in (kept, *unknown):
+        folder.mkdir(parents=True)
+        (folder / "state.pt").write_bytes(b"0" * 100_000)
+    status, lines = doctor()
+    assert (status, len(lines)) == (1, 3)
+    assert lines[0].startswith("data/work/gone/demo_fiq: (0.1 MB, 0 days old) belongs to no stage and data set")
+    assert all(line.endswith("--remove-work removes it") for line in lines)
+    assert doctor("--remove-work", "--dry-run")[0] == 1
+    assert all(folder.is_dir() for folder in unknown)
+    assert doctor("--remove-work")[0] == 0
+    assert not any(folder.exists() for folder in unknown)
+    assert kept.is_dir()
+
+
+def test_work_is_not_removed_while_a_stage_runs(start: Start) -> None:
+    folder = Path("data/work/train/gone-clip")
+    folder.mkdir(parents=True)
+    pid = start("-m", "stages.train", "gone", "clip")
+    status, (line,) = doctor("--remove-work")
+    assert (status, folder.is_dir()) == (1, True)
+    assert line.endswith(f"process {pid} (stages.train gone clip) runs here: wait for its end")
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml"])
+def test_work_is_kept_when_the_settings_cannot_be_read(name: str) -> None:
+    folder = Path("data/work/train/gone-clip")
+    folder.mkdir(parents=True)
+    Path(name).write_text("a: [")
+    status, (line,) = doctor("--remove-work")
+    assert (status, folder.is_dir()) == (1, True)
+    assert line.startswith("data/work: was not checked; the settings cannot be read")
+    assert name in line
+
+
+def test_a_stage_whose_dvc_has_ended_is_reported(start: Start) -> None:
+    pid = start("-m", "stages.train", "fiq", "clip", DVC_STAGE="train@fiq-clip")
+    assert doctor() == (
+        1,
+        [f"process {pid} (stages.train fiq clip): runs without DVC; wait for its end, or end it with kill {pid}"],
+    )
+
+
+def test_a_stage_below_dvc_or_started_by_hand_is_no_fault(start: Start) -> None:
+    start("-m", "stages.train", "fiq", "clip")
+    start("bin/dvc", "repro", RUN="stages.train", DVC_STAGE="train@fiq-clip")
+    assert {(each.command, each.is_orphan) for each in running_processes(Path())} == {
+        ("stages.train fiq clip", False),
+        ("dvc repro", False),
+        ("stages.train", False),
+    }
+    assert doctor() == (0, [])
+
+
+@pytest.mark.parametrize(("mode", "in_use"), [(0o755, False), (0o775, True)])
+def test_another_users_dvc_counts_where_it_may_write(
+    workspace: Path, start: Start, monkeypatch: pytest.MonkeyPatch, mode: int, in_use: bool
+) -> None:
+    """The folder in which it runs cannot be read."""
+
+    def refuse(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    pid = start("bin/dvc", "repro")
+    monkeypatch.setattr(psutil.Process, "cwd", refuse)
+    (workspace / ".dvc").chmod(mode)
+    assert (pid in [each.pid for each in running_processes(workspace)]) == in_use
+
+
+def test_what_cannot_be_mended_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    path = write_list()
+    path.write_text("")
+    status, (line,) = doctor()
+    assert (status, path.exists()) == (1, True)
+    assert line.endswith("could not be removed (Permission denied)")
+
+
+def test_without_psutil_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "psutil", None)
+    status, (line,) = doctor()
+    assert (status, "psutil is not installed; run pip install" in line) == (1, True)
