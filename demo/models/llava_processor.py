@@ -8,7 +8,7 @@ from demo.draw.attributes import Garment, Scene
 from demo.draw.captions import GARMENT_TEMPLATES, PROMPT, SCENE_TEMPLATES, WORD_COUNTS, plural
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-IMAGE_TOKEN = "<image>"
+IMAGE_TOKEN = "<image>"  # noqa: S105 - a word of the tokenizer
 ROLES = {"user": "USER:", "assistant": "ASSISTANT:"}
 # The form of LLaVA 1.5: the image comes before the words, and all turns are on one line.
 CHAT_TEMPLATE = """\

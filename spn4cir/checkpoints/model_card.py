@@ -155,7 +155,7 @@ def write_card(path: Path, config: Config, facts: Facts, measured: CardScores | 
         model_name=facts.name,
         eval_results=_results(measured) if measured else None,
     )
-    environment = Environment(
+    environment = Environment(  # noqa: S701 - the template writes Markdown, no page
         loader=PackageLoader("spn4cir.checkpoints", "."),
         undefined=StrictUndefined,
         trim_blocks=True,

