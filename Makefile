@@ -1,11 +1,12 @@
-# make demo | demo-all | serve | wheel | docs | test | bench | real | scale | research | demo-models-check | check-lavis | clean. Everything is installed in .venv, with the versions of
-# constraints.txt; LAVIS alone has an environment of its own, .venv-lavis.
+# make demo | demo-all | serve | wheel | docs | test | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
+# constraints.txt; LAVIS, and the tools of audit and lock, have environments of their own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LAVIS_PYTHON ?= python3.11
 LAVIS := .venv-lavis
+SUPPLY := .venv-supply
 export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
@@ -15,7 +16,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: doctor demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real scale research demo-models-check check-lavis install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test lint types unit pipeline bench real scale research demo-models-check check-lavis audit lock install clean
 
 # What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
 doctor: install
@@ -112,6 +113,21 @@ $(LAVIS)/.installed: tests/lavis/requirements.txt
 	$(LAVIS)/bin/pip install --quiet --no-deps salesforce-lavis==1.0.2
 	@touch $(LAVIS)/.installed
 
+# Known vulnerabilities of the packages of constraints.txt. Status 2: a database could not be reached, or lacks packages.
+audit: $(SUPPLY)/.installed
+	@PATH="$(SUPPLY)/bin:$$PATH" $(PYTHON) -m tests.supply.audit
+
+# requirements.lock: the packages of constraints.txt with the hashes of their files, for pip install --require-hashes.
+lock: $(SUPPLY)/.installed
+	@$(SUPPLY)/bin/uv pip compile pyproject.toml --extra dev --constraint constraints.txt --generate-hashes --universal \
+	--python-version 3.11 --no-annotate --no-header --quiet --output-file requirements.lock
+	@echo 'The hashes: requirements.lock'
+
+$(SUPPLY)/.installed: tests/supply/requirements.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet --requirement tests/supply/requirements.txt
+	@touch $(SUPPLY)/.installed
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -124,4 +140,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(LAVIS) .cache site data/work
+	rm -rf $(VENV) $(LAVIS) $(SUPPLY) .cache site data/work
