@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,6 +32,22 @@ def index(
         typer.Option(help="Copy the checkpoint into INDEX, or store only its path; of a pretrained network, the name."),
     ] = True,
     skip_broken: SkipBroken = False,
+    kind: Annotated[
+        Literal["auto", "exact", "ivf", "ivf-pq"] | None,
+        typer.Option(
+            "--kind",
+            help="Compare every vector, those of the nearest lists, or compressed ones of these. Default: as INDEX, "
+            "else by size.",
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            metavar="R",
+            help="Least share of the 10 best images that ivf and ivf-pq find. Default: as INDEX, else 0.95.",
+        ),
+    ] = None,
     *,
     network: QueryNetworkOptions,
     machine: MachineOptions,
@@ -40,7 +56,7 @@ def index(
 
     Reads the images. Writes INDEX, a folder: vectors (FAISS), names and digests (parquet), the weights. If INDEX
     exists, new and changed images are encoded and absent ones are removed. From 200,000 vectors on, the index is
-    approximate; its recall is measured and printed.
+    approximate (ivf, from 2,000,000 images on ivf-pq); its recall is measured and printed.
     """
     from spn4cir.search.index_folder import check_index_place, holds_index
 
@@ -49,7 +65,7 @@ def index(
     retriever = open_network(checkpoint, network, machine, gallery)
     if holds_index(out):
         retriever.resume(out)
-    changes = retriever.index(gallery, skip=skip_broken).changes
+    changes = retriever.index(gallery, skip=skip_broken, kind=kind, recall=recall).changes
     retriever.save(out, weights=weights)
     for name in changes.skipped:
         print(f"{name}: skipped, cannot be decoded")
@@ -57,8 +73,8 @@ def index(
         f"{len(changes.added)} added, {len(changes.changed)} changed, {len(changes.removed)} removed, "
         f"{changes.unchanged} unchanged, {len(changes.skipped)} skipped"
     )
-    kind = "exact" if retriever.recall is None else f"approximate, recall {retriever.recall:.3f}"
-    print(f"{out}: written, {len(retriever)} images, {kind}")
+    found = "" if retriever.recall is None else f", recall {retriever.recall:.3f}"
+    print(f"{out}: written, {len(retriever)} images, {retriever.kind}{found}")
 
 
 @command('spn4cir search --index dresses.index --image a.jpg --text "is longer" --out sheet.png')

@@ -1,8 +1,11 @@
 """Encoding of images and composing of queries in batches, with checks of the features."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -11,8 +14,24 @@ from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.search.image_files import ImageDigests, read_images
+from spn4cir.search.stored_targets import StoredTargets
 
 BATCH_SIZE = 32
+
+
+@dataclass
+class NewTargets:
+    """The targets of crops that an index does not contain yet.
+
+    Attributes:
+        crops: the crops.
+        shape: shape of an image's targets.
+        stored: their targets, in order; None without crops.
+    """
+
+    crops: list[bytes] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    stored: StoredTargets | None = None
 
 
 def encode_pixels(
@@ -49,11 +68,12 @@ def check_finite(*features: Tensor) -> None:
 def encode_new(
     composer: Composer,
     paths: Sequence[Path],
-    known: Container[bytes],
+    known: Callable[[bytes], bool],
     workers: int,
     device: torch.device,
     skip: bool,
-) -> tuple[list[ImageDigests | InputError], dict[bytes, Float[Tensor, "..."]]]:
+    new_store: Callable[[int, int], StoredTargets],
+) -> tuple[list[ImageDigests | InputError], NewTargets]:
     """Reads images, and encodes those whose crop is new.
 
     Without `skip`, an image that cannot be decoded stops the encoding but not the decoding, so that all broken images
@@ -62,24 +82,42 @@ def encode_new(
     Args:
         composer: the network, on the device.
         paths: the files of the images.
-        known: crops that are encoded already.
+        known: whether a crop is encoded already.
         workers: number of processes that decode.
         device: the device of the network.
         skip: whether images that cannot be decoded are left out.
+        new_store: makes an empty store from the number of tokens and the dimension of the targets.
 
     Returns:
         The digests of the images in order, an error for each that cannot be decoded; and the targets of the new crops.
     """
     images: list[ImageDigests | InputError] = []
-    targets: dict[bytes, Tensor] = {}
+    new = NewTargets()
+    seen: set[bytes] = set()
     failed = False
     for batch in read_images(paths, composer.preprocess, BATCH_SIZE, workers):
         images.extend(batch.images)
         failed = failed or (not skip and any(isinstance(each, InputError) for each in batch.images))
         crops = [each.crop for each in batch.images if isinstance(each, ImageDigests)]
-        rows = {crop: row for row, crop in enumerate(crops) if crop not in known and crop not in targets}
+        rows = {crop: row for row, crop in enumerate(crops) if crop not in seen and not known(crop)}
         if rows and not failed:
             with torch.inference_mode():
                 features = encode_pixels(composer, batch.pixels[list(rows.values())], device)
-            targets.update(zip(rows, features.target.float().cpu(), strict=True))
-    return images, targets
+            seen.update(rows)
+            _append(new, list(rows), features.target.float().cpu(), new_store)
+    return images, new
+
+
+def _append(
+    new: NewTargets,
+    crops: list[bytes],
+    targets: Float[Tensor, "crops ..."],
+    new_store: Callable[[int, int], StoredTargets],
+) -> None:
+    new.shape = tuple(targets.shape[1:])
+    tokens, dim = prod(new.shape[:-1]), new.shape[-1]
+    if new.stored is None:
+        new.stored = new_store(tokens, dim)
+    rows = np.arange(len(new.crops), len(new.crops) + len(crops))
+    new.stored.append(rows, targets.reshape(len(crops), tokens, dim).numpy())
+    new.crops += crops

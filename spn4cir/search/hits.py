@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.search.encode import BATCH_SIZE, compose, encode_black, encode_pixels
+from spn4cir.search.exact_vectors import Best
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.query import Query
-from spn4cir.search.vectors import Best
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_hits(
     vectors = index.require_vectors()
     excluded = [_reference_names(index, query) if exclude_reference else frozenset() for query in queries]
     with torch.inference_mode():
-        composed = _compose(composer, device, queries)
+        composed = compose_queries(composer, device, queries)
         scores = [partial(_score, composer, index.target_shape, query) for query in composed]
         best = vectors.best(composed.cpu().numpy(), [k + len(names) for names in excluded], scores)
     return [_hits(index, found, names, k) for found, names in zip(best, excluded, strict=True)]
@@ -67,12 +67,16 @@ def _reference_names(index: ImageIndex, query: Query) -> frozenset[str]:
     return frozenset((*own, *copies))
 
 
-def _compose(composer: Composer, device: torch.device, queries: Sequence[Query]) -> Float[Tensor, "queries dim"]:
-    """Unit-norm queries, on the device."""
+def compose_queries(composer: Composer, device: torch.device, queries: Sequence[Query]) -> Float[Tensor, "queries dim"]:
+    """Composes at least one query; returns unit-norm vectors on the device.
+
+    Raises InputError if features are not finite or do not fit into the GPU's memory.
+    """
     composed = []
-    for start in range(0, len(queries), BATCH_SIZE):
-        batch = queries[start : start + BATCH_SIZE]
-        composed.append(compose(composer, _references(composer, device, batch), [query.text for query in batch]))
+    with torch.inference_mode():
+        for start in range(0, len(queries), BATCH_SIZE):
+            batch = queries[start : start + BATCH_SIZE]
+            composed.append(compose(composer, _references(composer, device, batch), [query.text for query in batch]))
     return torch.cat(composed)
 
 

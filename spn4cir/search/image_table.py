@@ -2,81 +2,68 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from spn4cir.search.image_columns import ImageColumns, IndexedImage
 
 Key = TypeVar("Key")
 
-_SCHEMA = pa.schema(
-    {
-        "name": pa.string(),
-        "path": pa.string(),
-        "size": pa.int64(),
-        "modified": pa.int64(),
-        "digest": pa.binary(),
-        "crop": pa.binary(),
-        "vector": pa.int64(),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedImage:
-    """A row of the table. The fields are the columns of the parquet file.
-
-    Attributes:
-        path: absolute path of the file.
-        size: size of the file, in bytes.
-        modified: modification time of the file, in nanoseconds.
-        digest: hash of the decoded pixels, equal for equal images whatever the format of the file.
-        crop: hash of the cropped pixels that the network gets; images with the same one share a vector.
-        vector: id of the vector of its targets.
-    """
-
-    path: str
-    size: int
-    modified: int
-    digest: bytes
-    crop: bytes
-    vector: int
-
 
 class ImageTable:
-    """The images of an index by name. Reading it is safe while another thread updates it."""
+    """The images of an index by name. Reading it is safe while another thread updates it.
 
-    def __init__(self, images: Iterable[tuple[str, IndexedImage]] = ()) -> None:
+    Images that were read from a file stay in its columns, which need little memory; those that were added since are
+    Python objects, of about 1 KB each.
+    """
+
+    def __init__(self, images: Iterable[tuple[str, IndexedImage]] = (), columns: ImageColumns | None = None) -> None:
+        self._columns = ImageColumns.empty() if columns is None else columns
+        self._hidden: set[int] = set()  # rows of the columns that were removed or replaced
         self._images: dict[str, IndexedImage] = {}
         self._names_by_vector: defaultdict[int, set[str]] = defaultdict(set)
         self._names_by_digest: defaultdict[bytes, set[str]] = defaultdict(set)
         self._vector_ids: dict[bytes, int] = {}
-        self._next_id = 0
+        self._next_id = self._columns.next_vector
         for name, image in images:
             self._insert(name, image)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._columns) - len(self._hidden) + len(self._images)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._images
+        return isinstance(name, str) and (name in self._images or self._row(name) is not None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._images))
+        hidden = set(self._hidden)
+        stored = [name for row, name in enumerate(self._columns.names) if row not in hidden]
+        return iter([*stored, *list(self._images)])
 
     def __getitem__(self, name: str) -> IndexedImage:
-        return self._images[name]
+        if (image := self.get(name)) is None:
+            raise KeyError(name)
+        return image
 
     def get(self, name: str) -> IndexedImage | None:
         """The image of a name, or None."""
-        return self._images.get(name)
+        if name in self._images:
+            return self._images[name]
+        return None if (row := self._row(name)) is None else self._columns.image(row)
 
-    @property
-    def vector_ids(self) -> Mapping[bytes, int]:
-        """The id of the vector of each crop."""
-        return self._vector_ids
+    def _row(self, name: str) -> int | None:
+        row = self._columns.row(name)
+        return None if row in self._hidden else row
+
+    def vector_of(self, crop: bytes) -> int | None:
+        """The id of the vector of a crop, or None."""
+        if crop in self._vector_ids:
+            return self._vector_ids[crop]
+        rows = self._visible("crop", crop)
+        return self._columns.image(rows[0]).vector if rows else None
+
+    def has_crop(self, crop: bytes) -> bool:
+        """Whether a crop has a vector."""
+        return self.vector_of(crop) is not None
 
     def new_vector_ids(self, count: int) -> range:
         """Ids that no vector has had."""
@@ -85,21 +72,24 @@ class ImageTable:
 
     def with_vector(self, vector: int) -> Collection[str]:
         """The names of the images that share a vector."""
-        return self._names_by_vector.get(vector, ())
+        return {*self._names_by_vector.get(vector, ()), *map(self._columns.name, self._visible("vector", vector))}
 
     def with_digest(self, digest: bytes) -> Collection[str]:
         """The names of the images with these decoded pixels."""
-        return self._names_by_digest.get(digest, ())
+        return {*self._names_by_digest.get(digest, ()), *map(self._columns.name, self._visible("digest", digest))}
+
+    def _visible(self, column: str, value: int | bytes) -> list[int]:
+        return [row for row in self._columns.rows_with(column, value) if row not in self._hidden]
 
     def update(self, images: Mapping[str, IndexedImage], removed: Iterable[str]) -> list[int]:
         """Adds or replaces images by name, and removes names.
 
         Returns the ids of the vectors that no image uses any more.
         """
-        taken = [self._remove(name) for name in (*images, *removed) if name in self._images]
+        taken = [image for name in (*images, *removed) if (image := self._remove(name)) is not None]
         for name, image in images.items():
             self._insert(name, image)
-        unused = {image.vector: image.crop for image in taken if image.vector not in self._names_by_vector}
+        unused = {image.vector: image.crop for image in taken if not self.with_vector(image.vector)}
         for crop in unused.values():
             self._vector_ids.pop(crop, None)
         return list(unused)
@@ -111,7 +101,13 @@ class ImageTable:
         self._vector_ids[image.crop] = image.vector
         self._next_id = max(self._next_id, image.vector + 1)
 
-    def _remove(self, name: str) -> IndexedImage:
+    def _remove(self, name: str) -> IndexedImage | None:
+        """Removes a name; returns its image, or None if there is none."""
+        if name not in self._images:
+            if (row := self._row(name)) is None:
+                return None
+            self._hidden.add(row)
+            return self._columns.image(row)
         image = self._images.pop(name)
         _discard(self._names_by_vector, image.vector, name)
         _discard(self._names_by_digest, image.digest, name)
@@ -119,18 +115,14 @@ class ImageTable:
 
     def write(self, path: Path) -> None:
         """Writes a parquet file, sorted by name."""
-        rows = [{"name": name, **_columns(self._images[name])} for name in sorted(self._images)]
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
+        unchanged = not self._hidden and not self._images
+        columns = self._columns if unchanged else self._columns.changed(self._hidden, self._images)
+        columns.write(path)
 
     @classmethod
     def read(cls, path: Path) -> "ImageTable":
         """Reads a file of `write`. Raises ArrowException for an unreadable file, KeyError for a missing column."""
-        columns = pq.read_table(path).to_pydict()
-        names = columns.pop("name")
-        images = (
-            IndexedImage(*values) for values in zip(*(columns[field] for field in IndexedImage.__slots__), strict=True)
-        )
-        return cls(zip(names, images, strict=True))
+        return cls(columns=ImageColumns.read(path))
 
 
 def _discard(groups: dict[Key, set[str]], key: Key, name: str) -> None:
@@ -138,7 +130,3 @@ def _discard(groups: dict[Key, set[str]], key: Key, name: str) -> None:
     groups[key].remove(name)
     if not groups[key]:
         del groups[key]
-
-
-def _columns(image: IndexedImage) -> dict[str, object]:
-    return {field: getattr(image, field) for field in IndexedImage.__slots__}

@@ -1,17 +1,17 @@
 """An index of images: a table of the images and the vectors of their targets, kept consistent."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spn4cir.errors import InputError
+from spn4cir.search.encode import NewTargets
+from spn4cir.search.image_columns import IndexedImage
 from spn4cir.search.image_files import ImageDigests, Stamp
-from spn4cir.search.image_table import ImageTable, IndexedImage
-from spn4cir.search.vectors import Vectors
+from spn4cir.search.image_table import ImageTable
+from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.vectors import KindSettings, Vectors
 
 
 class ImageIndex:
@@ -40,6 +40,22 @@ class ImageIndex:
         self.target_shape = target_shape
         self.root = root
         self.whole_folder = whole_folder
+        self._settings = KindSettings() if vectors is None else vectors.settings
+
+    @property
+    def settings(self) -> KindSettings:
+        """The wanted kind of index; the next update applies it."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: KindSettings) -> None:
+        self._settings = settings
+        if self.vectors is not None:
+            self.vectors.settings = settings
+
+    def store(self, more: int, tokens: int, dim: int) -> StoredTargets:
+        """An empty store for targets of new images, in the precision that the index has after `more` are added."""
+        return self.settings.store(len(self) + more, tokens, dim)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -79,29 +95,33 @@ class ImageIndex:
         self,
         read: Mapping[str, tuple[Stamp, ImageDigests]],
         removed: Sequence[str],
-        targets: Mapping[bytes, Tensor],
+        new: NewTargets,
     ) -> None:
         """Adds or replaces images, and removes others.
 
         Args:
             read: the images to add or replace, by name.
             removed: names to remove.
-            targets: the targets of the crops that have no vector yet, by crop.
+            new: the targets of the crops that have no vector yet.
+
+        Raises:
+            InputError: the disk of temporary files has no room for an approximate index.
         """
-        if not read and not removed:
+        if self.vectors is None and not read:
             return
-        ids = self.table.new_vector_ids(len(targets))
-        vector_ids = {**self.table.vector_ids, **dict(zip(targets, ids, strict=True))}
-        images = {
-            name: IndexedImage(file.path, file.size, file.modified, each.digest, each.crop, vector_ids[each.crop])
-            for name, (file, each) in read.items()
-        }
+        ids = self.table.new_vector_ids(len(new.crops))
+        added = dict(zip(new.crops, ids, strict=True))
+        images = {name: self._indexed(file, each, added) for name, (file, each) in read.items()}
         unused = self.table.update(images, removed)
-        if targets:
-            stacked = torch.stack(list(targets.values()))
-            self.target_shape = tuple(stacked.shape[1:])
-        tokens, dim = prod(self.target_shape[:-1]), self.target_shape[-1]
-        if self.vectors is None:
-            self.vectors = Vectors.empty(tokens, dim)
-        new = stacked.reshape(len(ids), tokens, dim).numpy() if targets else np.empty((0, tokens, dim), np.float32)
-        self.vectors.update(np.array(ids, np.int64), new, np.array(unused, np.int64))
+        if new.stored is not None:
+            self.target_shape = new.shape
+            if self.vectors is None:
+                self.vectors = Vectors.empty(new.stored.tokens, new.stored.dim, self._settings)
+        assert self.vectors is not None
+        stored = StoredTargets(self.vectors.tokens, self.vectors.dim) if new.stored is None else new.stored
+        self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
+
+    def _indexed(self, file: Stamp, each: ImageDigests, added: Mapping[bytes, int]) -> IndexedImage:
+        vector = added[each.crop] if each.crop in added else self.table.vector_of(each.crop)
+        assert vector is not None
+        return IndexedImage(file.path, file.size, file.modified, each.digest, each.crop, vector)

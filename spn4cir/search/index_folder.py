@@ -1,5 +1,7 @@
 """An index in a folder: the vectors (FAISS), the images (parquet), a manifest, and optionally the weights."""
 
+from collections.abc import Callable
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -13,7 +15,7 @@ from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, check_hash, check_replaceable, file_hash, read_json, write_json
+from spn4cir.files import atomic_folder, check_replaceable, file_hash, read_json, write_json
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import (
@@ -25,13 +27,15 @@ from spn4cir.search.index_weights import (
     image_side_hash,
     load_weights,
 )
-from spn4cir.search.vectors import Vectors
+from spn4cir.search.vectors import VECTOR_FILES, Kind, KindChoice, KindSettings, Vectors
 
 FORMAT: Literal[2] = 2
 # Format 1 has no hash of the image side. The names of the files are part of the format.
 _READ = (1, FORMAT)
-_MANIFEST, _VECTORS, _TABLE, _WORDS = "index.json", "vectors.faiss", "pictures.parquet", "vocabulary/vocab.txt"
-_OURS = {_MANIFEST, _VECTORS, _TABLE, FILE, FOLDER, "vocabulary"}
+_MANIFEST, _TABLE, _WORDS = "index.json", "pictures.parquet", "vocabulary/vocab.txt"
+_OURS = {_MANIFEST, *VECTOR_FILES, _TABLE, FILE, FOLDER, "vocabulary"}
+# Larger files are hashed at places that are spread over them, so that an index of many gigabytes opens quickly.
+_HASHED_WHOLE, _PARTS, _PART = 1 << 28, 64, 1 << 16
 
 
 class Manifest(BaseModel):
@@ -51,8 +55,12 @@ class Manifest(BaseModel):
         root: the folder from which the names are paths.
         whole: whether all images of `root` are indexed, instead of a list of images.
         target: shape of an image's targets.
+        kind: kind of the index.
+        wanted_kind: kind that was asked for; `auto` follows the number of images.
+        wanted_recall: least recall that was asked for; null: the default.
+        candidates: number of images whose exact scores are computed for a query; null: the index is exact.
         recall: recall of an approximate index against an exact search, 0 to 1; null: the index is exact.
-        files: sha256 of each file, without `index.json` and the weights.
+        files: sha256 of each file, without `index.json` and the weights; of a file above 256 MB, of parts of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +77,10 @@ class Manifest(BaseModel):
     root: str
     whole: bool
     target: tuple[int, ...]
+    kind: Kind = "exact"
+    wanted_kind: KindChoice = "auto"
+    wanted_recall: float | None = None
+    candidates: int | None = None
     recall: float | None
     files: dict[str, str]
 
@@ -109,13 +121,16 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
     inside = weights.is_in(folder)
     if inside and not copy_weights:
         raise InputError(f"{folder}: contains the weights in use; save with weights, or to another folder")
-    sha256 = weights.hashed()
+    weights_hash = weights.hashed()
     with atomic_folder(folder) as temporary:
-        index.vectors.write(temporary / _VECTORS)
+        index.vectors.write(temporary)
+        hashed = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
         index.table.write(temporary / _TABLE)
         if composer.vocabulary is not None:
             (temporary / _WORDS).parent.mkdir()
             (temporary / _WORDS).write_text("\n".join(composer.vocabulary) + "\n", encoding="utf-8")
+            hashed.append(temporary / _WORDS)
+        hashed.append(temporary / _TABLE)
         if copy_weights:
             weights.copy_into(temporary, inside)
         manifest = Manifest(
@@ -124,17 +139,19 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
             vision_head_width=weights.head_widths[0],
             text_head_width=weights.head_widths[1],
             composition=weights.composition,
-            weights=sha256,
+            weights=weights_hash,
             image_side=image_side_hash(composer, weights),
             weights_path=None if copy_weights or weights.path is None else str(weights.path),
             pretrained=weights.pretrained,
             root=str(index.root),
             whole=index.whole_folder,
             target=index.target_shape,
+            kind=index.vectors.kind,
+            wanted_kind=index.settings.kind,
+            wanted_recall=index.settings.recall,
+            candidates=index.vectors.candidates,
             recall=index.vectors.recall,
-            files={
-                name: file_hash(temporary / name) for name in (_VECTORS, _TABLE, _WORDS) if (temporary / name).exists()
-            },
+            files={str(path.relative_to(temporary)): _quick_hash(path) for path in hashed},
         )
         write_json(temporary / _MANIFEST, manifest.model_dump(mode="json"), indent=2)
 
@@ -152,20 +169,49 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; make the index again") from None
-    for name, sha256 in manifest.files.items():
-        check_hash(folder / name, sha256, "make the index again")
+    for name, wanted in manifest.files.items():
+        _check_file(folder / name, wanted, file_hash if manifest.format == 1 else _quick_hash)
     return manifest
+
+
+def _quick_hash(path: Path) -> str:
+    """The sha256 of a file; of a large one, that of its size and of parts of it."""
+    size = path.stat().st_size
+    if size <= _HASHED_WHOLE:
+        return file_hash(path)
+    digest = sha256(str(size).encode())
+    with path.open("rb") as stream:
+        for place in range(_PARTS):
+            stream.seek((size - _PART) * place // (_PARTS - 1))
+            digest.update(stream.read(_PART))
+    return digest.hexdigest()
+
+
+def _check_file(path: Path, wanted: str, hashed: Callable[[Path], str]) -> None:
+    """Raises InputError if a file of the index is missing or damaged."""
+    if not path.is_file():
+        raise InputError(f"{path}: is missing; make the index again")
+    if (found := hashed(path)) != wanted:
+        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {wanted[:12]}); make the index again")
 
 
 def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
     """Reads the images and their targets. Raises InputError if the files are not those of an index."""
     try:
-        vectors = Vectors.read(folder / _VECTORS, prod(manifest.target[:-1]), manifest.recall)
+        vectors = _read_vectors(folder, manifest)
         table = ImageTable.read(folder / _TABLE)
-    except (RuntimeError, pa.ArrowException, KeyError, OSError) as error:
+    except (RuntimeError, pa.ArrowException, KeyError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder}: its files are not those of an index ({reason}); make it again") from None
     return ImageIndex(table, vectors, manifest.target, Path(manifest.root), manifest.whole)
+
+
+def _read_vectors(folder: Path, manifest: Manifest) -> Vectors:
+    tokens = prod(manifest.target[:-1])
+    if manifest.format == 1:
+        return Vectors.read_earlier(folder, tokens)
+    settings = KindSettings(manifest.wanted_kind, manifest.wanted_recall)
+    return Vectors.read(folder, manifest.kind, tokens, settings, (manifest.candidates or 0, manifest.recall or 0.0))
 
 
 def open_network(

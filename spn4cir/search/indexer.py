@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
-from spn4cir.search.encode import encode_new
+from spn4cir.search.encode import NewTargets, encode_new
 from spn4cir.search.image_files import ImageDigests, stamp
 from spn4cir.search.index import ImageIndex
 from spn4cir.types import Gallery
@@ -104,7 +105,8 @@ class Indexer:
         stamps = dict(zip(named.names, map(stamp, named.paths), strict=True))
         stale = [name for name, each in stamps.items() if not index.is_current(name, each)]
         paths = [named.paths[named.index[name]] for name in stale]
-        images, targets = encode_new(self.composer, paths, index.table.vector_ids, self.workers, self.device, skip)
+        known, new_store = index.table.has_crop, partial(index.store, len(paths))
+        images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store)
         found = dict(zip(stale, images, strict=True))
         broken = unnamable | {name: each for name, each in found.items() if isinstance(each, InputError)}
         if broken and (not skip or len(broken) == len(gallery)):
@@ -113,7 +115,7 @@ class Indexer:
         added = tuple(name for name in read if name not in index)
         changed = tuple(name for name, (_, each) in read.items() if index.is_changed(name, each))
         removed = (*outside, *(name for name in broken if name in index))
-        index.update(read, removed, targets)
+        index.update(read, removed, new)
         unchanged = len(index) - len(added) - len(changed)
         return Changes(added, changed, removed, tuple(map(_printable, broken)), unchanged)
 
@@ -123,7 +125,7 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     removed = list(dict.fromkeys(names))
     if absent := [name for name in removed if name not in index]:
         raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists the images")
-    index.update({}, removed, {})
+    index.update({}, removed, NewTargets())
     return Changes(removed=tuple(removed), unchanged=len(index))
 
 

@@ -24,15 +24,16 @@ from spn4cir.search.index_weights import Weights, load_weights
 from spn4cir.search.indexer import Changes, Indexer, StrPath, remove_images
 from spn4cir.search.inputs import Input
 from spn4cir.search.query import Query, QueryImage, QueryPair, as_pair, prepare_query, text_warning
+from spn4cir.search.vectors import Kind, KindChoice, KindSettings
 
 
 class Retriever:
     """A network and an index of the images that it searches.
 
     The targets of the images are stored in FAISS. Below 200,000 vectors a search compares all of them; from there on,
-    those of the nearest lists, whose recall is measured and printed. An image with several tokens (BLIP-2: 32) has
-    as many vectors. `prepare`, `text_warning`, `names`, `path` and `in` may be called from any thread; searches and
-    updates from one at a time.
+    inverted lists find candidates, whose exact scores are computed, and the recall is measured and printed. An image
+    with several tokens (BLIP-2: 32) has as many vectors. `prepare`, `text_warning`, `names`, `path` and `in` may be
+    called from any thread; searches and updates from one at a time.
 
     Args:
         composer: the network, on the device.
@@ -187,7 +188,14 @@ class Retriever:
         """
         index_folder.write_index(Path(folder), self.image_index, self.composer, self.weights, weights)
 
-    def index(self, folder_or_paths: StrPath | Iterable[StrPath], *, skip: bool = False) -> Self:
+    def index(
+        self,
+        folder_or_paths: StrPath | Iterable[StrPath],
+        *,
+        skip: bool = False,
+        kind: KindChoice | None = None,
+        recall: float | None = None,
+    ) -> Self:
         """Makes these images the gallery. Only images that are new or changed since the last call are encoded.
 
         A file with another size or time is read again; an image whose crop is known is not encoded again. Names are
@@ -196,15 +204,27 @@ class Retriever:
         Args:
             folder_or_paths: a folder, searched with its sub-folders, or files.
             skip: leave out images that cannot be decoded; `changes.skipped` names them.
+            kind: `exact` compares every vector; `ivf` those of the nearest lists; `ivf-pq` compressed vectors of the
+                nearest lists, for galleries that do not fit into memory; `auto` chooses by size. None: as before, at
+                first `auto`.
+            recall: least share of the 10 best images of an exact search that an approximate index finds, above 0 and
+                at most 1. None: as before, at first 0.95.
 
         Returns:
             This retriever; `changes` contains the changes.
 
         Raises:
             InputError: there is no image, or some cannot be decoded: the message names all of them, and the gallery
-                stays as it is.
+                stays as it is. Or the kind or the recall is invalid, or the disk of temporary files is full.
         """
-        self.changes = self._indexer.replace(self.image_index, folder_or_paths, skip)
+        before = self.image_index.settings
+        wanted = KindSettings(kind or before.kind, before.recall if recall is None else recall)
+        self.image_index.settings = wanted
+        try:
+            self.changes = self._indexer.replace(self.image_index, folder_or_paths, skip)
+        except BaseException:
+            self.image_index.settings = before
+            raise
         return self
 
     def refresh(self, *, skip: bool = False) -> Changes:
@@ -259,6 +279,11 @@ class Retriever:
     def family(self) -> str:
         """The family of the network."""
         return self.composer.family
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the index: `exact`, `ivf` or `ivf-pq`."""
+        return "exact" if self.image_index.vectors is None else self.image_index.vectors.kind
 
     @property
     def approximate(self) -> bool:

@@ -13,8 +13,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from spn4cir import Retriever
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.images.decoding import open_image
-from spn4cir.search.image_table import ImageTable, IndexedImage
+from spn4cir.search.image_columns import IndexedImage
+from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
+from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.search.vectors import EXACT_BELOW, Vectors
 from tests.bench.conftest import RatioToBare
 from tests.helpers.checkpoints import container
@@ -44,10 +46,17 @@ def clustered(count: int) -> ndarray:
     return drawn
 
 
+def vectors_of(targets: ndarray) -> Vectors:
+    rows, given = np.arange(len(targets)), StoredTargets(1, DIM)
+    given.append(rows, targets[:, None])
+    held = Vectors.empty(1, DIM)
+    held.update(rows, given, np.empty(0, np.int64))
+    return held
+
+
 def stored(retriever: Retriever, targets: ndarray) -> Retriever:
     """A gallery of that many images, none of which is on disk."""
-    held = Vectors.empty(1, DIM)
-    held.update(np.arange(len(targets)), targets[:, None], np.empty(0, np.int64))
+    held = vectors_of(targets)
     keys = (row.to_bytes(8, "big") for row in range(len(targets)))
     entries = ((f"{row}.png", IndexedImage(f"/{row}.png", 1, 1, key, key, row)) for row, key in enumerate(keys))
     retriever.image_index = ImageIndex(ImageTable(entries), held, (DIM,), Path("/"), whole_folder=False)
@@ -77,8 +86,7 @@ def test_a_query_over_a_hundred_thousand(
 def test_lists_of_many_vectors(ratio_to_bare: RatioToBare, benchmark: BenchmarkFixture) -> None:
     """From the limit on: a recall of at least 0.95, and a search that takes less time than an exact one."""
     targets = clustered(EXACT_BELOW + 1)
-    held, exact = Vectors.empty(1, DIM), faiss.IndexFlatIP(DIM)
-    held.update(np.arange(len(targets)), targets[:, None], np.empty(0, np.int64))
+    held, exact = vectors_of(targets), faiss.IndexFlatIP(DIM)
     exact.add(targets)
     assert held.approximate
     assert held.recall is not None

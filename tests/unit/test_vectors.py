@@ -1,13 +1,18 @@
-"""Vectors in FAISS, against the whole matrix of scores."""
+"""Vectors of every kind of index, against the whole matrix of scores."""
 
 import errno
 import os
 
+import faiss
 import numpy as np
 import pytest
 
+from spn4cir.errors import InputError
+from spn4cir.search import lists, stored_targets
 from spn4cir.search import vectors as module
-from spn4cir.search.vectors import Vectors
+from spn4cir.search.faiss_files import write_faiss
+from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.vectors import KindSettings, Vectors
 
 DIM = 16
 
@@ -23,14 +28,31 @@ def clustered(rng, count: int, tokens: int) -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
 
 
-def filled(targets: np.ndarray, ids: np.ndarray | None = None) -> Vectors:
-    held = Vectors.empty(targets.shape[1], DIM)
-    held.update(np.arange(len(targets)) if ids is None else ids, targets, np.empty(0, np.int64))
+NONE = np.empty(0, np.int64)
+EVERYTHING = KindSettings("ivf", 1.0)
+
+
+def add(held: Vectors, ids: np.ndarray, targets: np.ndarray, removed: np.ndarray = NONE) -> None:
+    stored = StoredTargets(held.tokens, DIM)
+    for start in range(0, len(targets), 100):
+        stored.append(np.arange(start, min(start + 100, len(targets))), targets[start : start + 100])
+    held.update(ids, stored, removed)
+
+
+def filled(targets: np.ndarray, settings: KindSettings | None = None) -> Vectors:
+    held = Vectors.empty(targets.shape[1], DIM, settings)
+    add(held, np.arange(len(targets)), targets)
     return held
 
 
 def remove(held: Vectors, *ids: int) -> None:
-    held.update(np.empty(0, np.int64), np.empty((0, held.tokens, DIM), np.float32), np.array(ids))
+    held.update(NONE, StoredTargets(held.tokens, DIM), np.array(ids))
+
+
+def reread(held: Vectors, folder) -> Vectors:
+    folder.mkdir()
+    held.write(folder)
+    return Vectors.read(folder, held.kind, held.tokens, held.settings, (held.candidates, held.recall))
 
 
 def top(held: Vectors, queries: np.ndarray, count: int) -> list[list[int]]:
@@ -69,97 +91,210 @@ def test_equal_scores_are_all_handed_over():
     assert set(ids.tolist()) >= set(range(10, 130))
 
 
-@pytest.mark.parametrize("limit", [10_000, 200])
-def test_an_updated_index_equals_a_new_one(monkeypatch, limit):
+@pytest.mark.parametrize("kind", ["exact", "ivf"])
+def test_an_updated_index_equals_a_new_one(kind):
     """Images are removed and added, in an exact and an approximate index (all lists searched)."""
-    monkeypatch.setattr(module, "EXACT_BELOW", limit)
-    monkeypatch.setattr(module, "RECALL", 2)
     rng = np.random.default_rng(0)
     targets, queries = clustered(rng, 400, 2), unit(rng, 5)
-    held = filled(targets[:300])
-    held.update(np.arange(300, 400), targets[300:], np.arange(0, 300, 7))
+    held = filled(targets[:300], KindSettings(kind, 1.0))
+    add(held, np.arange(300, 400), targets[300:], np.arange(0, 300, 7))
     targets[:300:7] = 0
-    assert held.approximate == (limit == 200)
+    assert held.kind == kind
     assert len(held) == 400 - len(range(0, 300, 7))
     assert top(held, queries, 9) == expected(targets, queries, 9)
 
 
-def test_lists_come_and_go_with_the_number_of_vectors(monkeypatch, capsys):
-    """The limit counts vectors, not images; the recall against an exact search is measured and printed."""
-    monkeypatch.setattr(module, "EXACT_BELOW", 400)
-    targets = clustered(np.random.default_rng(0), 200, 2)
-    held = filled(targets[:199])
-    assert (held.approximate, held.recall) == (False, None)
+def test_the_kind_follows_the_number_of_vectors(monkeypatch, capsys):
+    """The first limit counts vectors, the second one images; the recall is measured and printed."""
+    monkeypatch.setattr(module, "EXACT_BELOW", 600)
+    monkeypatch.setattr(module, "PQ_FROM", 301)
+    targets = clustered(np.random.default_rng(0), 301, 2)
+    held = filled(targets[:299])
+    assert (held.kind, held.recall) == ("exact", None)
     assert not capsys.readouterr().err
-    held.update(np.array([199]), targets[199:], np.empty(0, np.int64))
-    assert held.approximate
+    add(held, np.array([299]), targets[299:300])
+    assert held.kind == "ivf"
     assert held.recall >= 0.95
     said = capsys.readouterr().err
-    assert said.startswith("index: 400 vectors in 20 lists, ")
-    assert f"finds {held.recall:.1%} of the results of an exact search (the 10 nearest of 100 queries)" in said
-    remove(held, 17)
-    assert (held.approximate, held.recall) == (False, None)
-    targets[17] = 0
+    assert said.startswith("index: 300 images in 17 lists (ivf), ")
+    assert f"finds {held.recall:.1%} of the results of an exact search (the 10 best of 100 queries)" in said
+    add(held, np.array([300]), targets[300:])
+    assert held.kind == "ivf-pq"
+    remove(held, 17, 18)
+    assert (held.kind, held.recall) == ("exact", None)
+    targets[17:19] = 0
     queries = unit(np.random.default_rng(1), 4)
-    assert top(held, queries, 5) == expected(targets, queries, 5)
+    pairs = zip(top(held, queries, 5), expected(targets, queries, 5), strict=True)
+    assert np.mean([len(set(one) & set(other)) for one, other in pairs]) > 4.5
 
 
-def test_the_reported_recall_is_reached(monkeypatch):
-    monkeypatch.setattr(module, "EXACT_BELOW", 3_000)
+@pytest.mark.parametrize(("kind", "tokens"), [("ivf", 1), ("ivf", 4), ("ivf-pq", 1), ("ivf-pq", 4)])
+def test_the_reported_recall_is_reached_with_exact_scores(kind, tokens):
     rng = np.random.default_rng(0)
-    targets = clustered(rng, 3_000, 1)
-    held = filled(targets)
-    queries = targets[rng.integers(3_000, size=(2, 200)), 0].sum(axis=0)
+    targets = clustered(rng, 2_000, tokens)
+    held = filled(targets, KindSettings(kind))
+    pairs = rng.integers(2_000, size=(2, 200)), rng.integers(tokens, size=(2, 200))
+    queries = targets[pairs].sum(axis=0)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    pairs = zip(top(held, queries, 10), expected(targets, queries, 10), strict=True)
-    met = np.mean([len(set(found) & set(wanted)) / 10 for found, wanted in pairs])
+    found, wanted = top(held, queries, 10), expected(targets, queries, 10)
+    met = np.mean([len(set(one) & set(other)) / 10 for one, other in zip(found, wanted, strict=True)])
     assert held.recall >= 0.95
     assert met == pytest.approx(held.recall, abs=0.05)
+    score = lambda targets: (targets @ queries[0]).max(axis=1)  # noqa: E731
+    ((ids, scores),) = held.best(queries[:1], [10], [score])
+    assert scores == pytest.approx((targets[ids] @ queries[0]).max(axis=1), abs=1e-6 if kind == "ivf" else 5e-4)
 
 
-def test_an_approximate_index_gives_the_whole_gallery_when_asked(monkeypatch):
-    monkeypatch.setattr(module, "EXACT_BELOW", 100)
-    rng = np.random.default_rng(0)
-    targets, queries = clustered(rng, 150, 1), unit(rng, 2)
-    held = filled(targets)
-    assert held.approximate
-    assert top(held, queries, 150) == expected(targets, queries, 150)
-
-
-def test_lists_are_made_again_when_there_are_many_more_vectors(monkeypatch, capsys):
-    monkeypatch.setattr(module, "EXACT_BELOW", 100)
+def test_another_wanted_recall_searches_more_lists(capsys):
     targets = clustered(np.random.default_rng(0), 1_000, 1)
-    held = filled(targets[:100])
-    held.update(np.arange(100, 400), targets[100:400], np.empty(0, np.int64))
-    held.update(np.arange(400, 1_000), targets[400:], np.empty(0, np.int64))
-    lists = [line.split()[4] for line in capsys.readouterr().err.splitlines() if line.startswith("index:")]
-    assert lists == ["10", "31"]
+    held = filled(targets, KindSettings("ivf", 0.5))
+    few = held.recall
+    held.settings = EVERYTHING
+    held.update(NONE, StoredTargets(1, DIM), NONE)
+    assert few < 1
+    assert held.recall == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivf-pq"])
+def test_an_approximate_index_gives_the_whole_gallery_when_asked(kind):
+    rng = np.random.default_rng(0)
+    targets, queries = clustered(rng, 300, 1), unit(rng, 2)
+    held = filled(targets, KindSettings(kind))
+    assert held.approximate
+    assert [set(found) for found in top(held, queries, 300)] == [set(range(300))] * 2
+
+
+def test_the_hits_of_a_smaller_count_are_the_first_of_a_larger_one():
+    rng = np.random.default_rng(0)
+    targets, queries = clustered(rng, 1_000, 3), unit(rng, 6)
+    held = filled(targets, KindSettings("ivf-pq"))
+    assert [found[:7] for found in top(held, queries, 20)] == top(held, queries, 7)
+
+
+def test_too_few_images_for_product_codes_have_plain_lists():
+    """An index that shrinks below the limit stays usable, and one without images is exact."""
+    targets = clustered(np.random.default_rng(0), 256, 1)
+    held = filled(targets, KindSettings("ivf-pq"))
+    assert held.kind == "ivf-pq"
+    remove(held, 5)
+    assert held.kind == "ivf"
+    remove(held, *range(5), *range(6, 256))
+    assert (len(held), held.kind) == (0, "exact")
+    add(held, np.array([256]), targets[:1])
+    assert top(held, targets[0], 1) == [[256]]
+
+
+def test_lists_are_made_again_when_there_are_many_more_vectors(capsys):
+    targets = clustered(np.random.default_rng(0), 1_000, 1)
+    held = filled(targets[:100], KindSettings("ivf"))
+    add(held, np.arange(100, 400), targets[100:400])
+    add(held, np.arange(400, 1_000), targets[400:])
+    counts = [line.split()[4] for line in capsys.readouterr().err.splitlines() if line.startswith("index:")]
+    assert counts == ["10", "31"]
     assert len(held) == 1_000
 
 
-@pytest.mark.parametrize("limit", [10_000, 100])
-def test_written_and_read_it_answers_the_same_and_can_be_changed(monkeypatch, tmp_path, limit):
-    """Exact vectors are mapped from the file: it stays as it is when the index changes."""
-    monkeypatch.setattr(module, "EXACT_BELOW", limit)
+@pytest.mark.parametrize("kind", ["exact", "ivf", "ivf-pq"])
+def test_written_and_read_it_answers_the_same_and_can_be_changed(tmp_path, kind):
+    """Its files stay as they are when the index changes."""
     rng = np.random.default_rng(0)
-    targets, queries = clustered(rng, 150, 2), unit(rng, 5)
-    held = filled(targets)
-    held.write(tmp_path / "v.faiss")
-    written = (tmp_path / "v.faiss").read_bytes()
-    again = Vectors.read(tmp_path / "v.faiss", 2, held.recall)
-    assert (len(again), again.approximate, again.recall) == (150, limit == 100, held.recall)
+    targets, queries = clustered(rng, 300, 2), unit(rng, 5)
+    held = filled(targets, KindSettings(kind, 1.0))
+    again = reread(held, tmp_path / "a")
+    written = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert (len(again), again.kind, again.recall) == (300, kind, held.recall)
     assert top(again, queries, 9) == top(held, queries, 9)
     for each in (held, again):
         remove(each, 3, 4)
-        each.update(np.array([150]), targets[3:4], np.empty(0, np.int64))
+        add(each, np.array([300]), targets[3:4])
     assert top(again, queries, 9) == top(held, queries, 9)
-    assert np.array_equal(again.targets(np.array([150, 5])), targets[[3, 5]])
-    assert (tmp_path / "v.faiss").read_bytes() == written
+    assert np.allclose(again.targets(np.array([300, 5])), targets[[3, 5]], atol=5e-4)
+    assert {path: path.read_bytes() for path in written} == written
+    third = reread(again, tmp_path / "b")
+    assert top(third, queries, 9) == top(held, queries, 9)
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Shards and lists of a few kilobytes, so that all go to files."""
+    monkeypatch.setattr(stored_targets, "CHUNK_BYTES", 4_000)
+    monkeypatch.setattr(stored_targets, "SHARD_BYTES", 8_000)
+    monkeypatch.setattr(stored_targets, "IN_MEMORY", 8_000)
+    monkeypatch.setattr(lists, "IN_MEMORY", 0)
+    monkeypatch.setattr(lists, "SHARD_BYTES", 4_000)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivf-pq"])
+def test_a_gallery_beyond_memory_is_built_in_shards_on_the_disk(small_limits, tmp_path, kind, capfd):
+    rng = np.random.default_rng(0)
+    targets, queries = clustered(rng, 1_000, 1), unit(rng, 5)
+    held = filled(targets, KindSettings(kind, 1.0))
+    again = reread(held, tmp_path / "a")
+    assert (tmp_path / "a" / "lists.ivfdata").is_file()
+    assert len(list((tmp_path / "a" / "vectors").glob("0*.npy"))) > 3
+    assert capfd.readouterr().out == ""
+    assert top(held, queries, 9) == top(again, queries, 9)
+    assert kind == "ivf-pq" or top(held, queries, 9) == expected(targets, queries, 9)
+    shard = tmp_path / "a" / "vectors" / "00000.npy"
+    reread(again, tmp_path / "b")
+    assert (tmp_path / "b" / "vectors" / "00000.npy").samefile(shard), "files that do not change are linked"
+    remove(again, *range(0, 1_000, 2))
+    reread(again, tmp_path / "c")
+    assert len(StoredTargets.read(tmp_path / "c" / "vectors")) == 500
+    size = sum(path.stat().st_size for path in (tmp_path / "c" / "vectors").glob("0*.npy"))
+    assert size < 0.6 * sum(path.stat().st_size for path in (tmp_path / "a" / "vectors").glob("0*.npy"))
+
+
+def test_a_file_that_another_process_replaced_is_written_from_memory(small_limits, tmp_path):
+    targets = clustered(np.random.default_rng(0), 500, 1)
+    held = reread(filled(targets, EVERYTHING), tmp_path / "a")
+    for path in (tmp_path / "a").rglob("*.*"):
+        path.unlink()
+        path.write_bytes(b"another index")
+    again = reread(held, tmp_path / "b")
+    assert np.array_equal(again.targets(np.arange(500)), targets)
+    assert top(again, targets[:3, 0], 9) == expected(targets, targets[:3, 0], 9)
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_lists_of_an_earlier_version_are_read(tmp_path, tokens):
+    """They contained every vector, under the keys of an exact index."""
+    targets = clustered(np.random.default_rng(0), 200, tokens)
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIM), DIM, 5, faiss.METRIC_INNER_PRODUCT)
+    flat = targets.reshape(-1, DIM)
+    index.train(flat)
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    index.add_with_ids(flat, np.arange(len(flat)))
+    write_faiss(index, tmp_path / "vectors.faiss")
+    held = Vectors.read_earlier(tmp_path, tokens)
+    assert np.array_equal(held.targets(np.arange(200)), targets)
+    assert top(held, targets[:3, 0], 9) == expected(targets, targets[:3, 0], 9)
+
+
+def test_a_full_disk_of_temporary_files_is_one_line(small_limits, monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(InputError, match="the disk has 0 MB free; free some room, or set TMPDIR"):
+        filled(clustered(np.random.default_rng(0), 300, 1), KindSettings("ivf"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("lists", None), "kind 'lists' is not known; choose one of auto, exact, ivf, ivf-pq"),
+        (("ivf", 2), "recall is 2"),
+    ],
+)
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        KindSettings(*settings)
 
 
 @pytest.mark.parametrize(("place", "code"), [("/dev/full", errno.ENOSPC), ("nowhere/vectors.faiss", errno.ENOENT)])
 def test_a_failed_write_is_the_systems_error(tmp_path, place, code):
     """A full disk is reported in one line."""
+    index = faiss.IndexFlatIP(DIM)
+    index.add(unit(np.random.default_rng(0), 500))
     with pytest.raises(OSError, match=os.strerror(code)) as raised:
-        filled(unit(np.random.default_rng(0), 500, 1)).write(tmp_path / place)
+        write_faiss(index, tmp_path / place)
     assert raised.value.errno == code

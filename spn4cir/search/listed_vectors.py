@@ -1,0 +1,113 @@
+"""Targets of images that inverted lists retrieve and the stored vectors score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from numpy import ndarray
+
+from spn4cir.search.exact_vectors import Best, Score, among_best
+from spn4cir.search.lists import ListKind, Lists, build_lists, tune_lists
+from spn4cir.search.stored_targets import StoredTargets
+
+STORED = "vectors"
+# Up to this number of results, the candidates are those that the recall was measured with.
+_RESULTS = 20
+
+
+class ListedVectors:
+    """Inverted lists find candidates, whose stored targets give the exact scores.
+
+    An image is retrieved by one vector: its only one, or the normalised mean of its tokens.
+
+    Args:
+        stored: the targets of all images.
+        lists: the lists over them.
+        wanted: the recall for which their search parameters were chosen.
+    """
+
+    def __init__(self, stored: StoredTargets, lists: Lists, wanted: float) -> None:
+        self._stored = stored
+        self.lists = lists
+        self._wanted = wanted
+
+    @classmethod
+    def build(cls, stored: StoredTargets, kind: ListKind, wanted: float) -> "ListedVectors":
+        """Builds the lists of a store with a wanted recall. Raises InputError as `build_lists` does."""
+        return cls(stored, build_lists(stored, kind, wanted), wanted)
+
+    @property
+    def kind(self) -> ListKind:
+        """The kind of the lists."""
+        return self.lists.kind
+
+    @property
+    def tokens(self) -> int:
+        """Number of vectors of an image."""
+        return self._stored.tokens
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a vector."""
+        return self._stored.dim
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def update(self, ids: Int64[ndarray, " images"], new: StoredTargets, removed: Int64[ndarray, " removed"]) -> None:
+        """Adds the images of a store under new ids, and removes others; builds outgrown lists again."""
+        if not len(ids) and not len(removed):
+            return
+        self.lists.change(new, ids, removed)
+        self._stored.remove(removed)
+        self._stored.adopt(ids, new)
+        if self._stored.sparse:
+            self._stored = self._stored.compacted()
+        if self.lists.outgrown:
+            self.lists = build_lists(self._stored, self.kind, self._wanted)
+
+    def tune(self, wanted: float) -> None:
+        """Chooses the search parameters for another wanted recall."""
+        if wanted != self._wanted and len(self):
+            tune_lists(self.lists, self._stored, wanted)
+            self._wanted = wanted
+
+    def targets(self, ids: Int64[ndarray, " images"]) -> Float32[ndarray, "images tokens dim"]:
+        """The targets of images."""
+        return self._stored.targets(ids)
+
+    def move_into(self, stored: StoredTargets) -> None:
+        """Appends all images to an empty store."""
+        stored.adopt(self._stored.ids, self._stored)
+
+    def best(
+        self, queries: Float32[ndarray, "queries dim"], counts: Sequence[int], scores: Sequence[Score]
+    ) -> list[Best]:
+        """Finds the best of the candidates as `Vectors.best` describes."""
+        most = max(counts, default=0)
+        depth = min(self.lists.candidates * max(1, -(-most // _RESULTS)), len(self))
+        found = self.lists.search(queries, depth, most)
+        return [
+            self._best(query, ids[ids >= 0], count, score)
+            for query, ids, count, score in zip(queries, found, counts, scores, strict=True)
+        ]
+
+    def _best(
+        self, query: Float32[ndarray, " dim"], ids: Int64[ndarray, " candidates"], count: int, score: Score
+    ) -> Best:
+        """Scores candidates by their largest product, and those that can be among the best by the network's rule."""
+        ids = np.sort(ids)
+        targets = self.targets(ids)
+        kept = among_best((targets @ query).max(axis=1), count)
+        return Best(ids[kept], score(targets[kept]))
+
+    def write(self, folder: Path) -> None:
+        """Writes the lists and the stored targets. Raises OSError if that fails."""
+        self.lists.write(folder)
+        self._stored.write(folder / STORED)
+
+    @classmethod
+    def read(cls, folder: Path, wanted: float, candidates: int, recall: float) -> "ListedVectors":
+        """Maps the files of `write`. Raises RuntimeError, OSError or ValueError for other files."""
+        return cls(StoredTargets.read(folder / STORED), Lists.read(folder, candidates, recall), wanted)

@@ -1,0 +1,41 @@
+"""Files that are mapped into memory and never changed, so that a copy of them can be a link."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class MappedFile:
+    """A file when it was mapped. Another process can replace it; the mapping keeps the old content.
+
+    Attributes:
+        path: the file.
+        inode: device and number of the file.
+    """
+
+    path: Path
+    inode: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The file as it is now. Raises OSError if it is missing."""
+        status = path.stat()
+        return cls(path, (status.st_dev, status.st_ino))
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the path still names the file that was mapped."""
+        try:
+            return MappedFile.of(self.path) == self
+        except OSError:
+            return False
+
+    def link_to(self, target: Path) -> None:
+        """Links the file, or copies it where the file system has no links. Raises OSError."""
+        try:
+            os.link(self.path, target)
+        except OSError:
+            shutil.copyfile(self.path, target)
