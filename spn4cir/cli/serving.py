@@ -12,6 +12,7 @@ from spn4cir.cli.searching import GalleryFolder, open_network
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
+    from spn4cir.search.database import DatabaseRetriever
     from spn4cir.search.retriever import Retriever
     from spn4cir.serving.annotations import AnnotationFile
     from spn4cir.serving.annotator import Annotator
@@ -87,6 +88,16 @@ def serve(
             "--index", metavar="INDEX", help="An index that `spn4cir index` wrote: its images are not encoded again."
         ),
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="ADDRESS",
+            help="Search a collection of Qdrant instead, as in qdrant://127.0.0.1:6333/catalogue, or in a folder "
+            "qdrant:FOLDER/catalogue; the images of FOLDER are shown, and not encoded. The variable QDRANT_API_KEY "
+            "contains a server's key.",
+        ),
+    ] = None,
     annotations: AnnotateOptions,
     network: QueryNetworkOptions,
     machine: MachineOptions,
@@ -95,15 +106,31 @@ def serve(
 
     Reads the weights and encodes the images once, then prints the address of the page, where a user picks or uploads an
     image, types the change and sees the ranking. /openapi.json describes the endpoint. With --annotate, a second page
-    writes queries for a benchmark. Needs the packages of the extra 'serve'. Ctrl-C ends it.
+    writes queries for a benchmark. With --database, a vector database is searched. Needs the packages of the extra
+    'serve', --database those of 'qdrant'. Ctrl-C ends it.
     """
     from spn4cir.serving.server import claim_port, index_gallery, require_packages, run
 
     require_packages()
     file = annotations.open()
+    if database is not None and (file is not None or index is not None):
+        raise InputError("--database: the images are not indexed here; leave out --index and --annotate")
     with claim_port(host, port) as claimed:
+        if database is not None:
+            run(_open_database(database, checkpoint, network, machine, gallery), gallery, claimed)
+            return
         retriever = open_network(checkpoint, network, machine, gallery)
         if index is not None:
             retriever.resume(index)
         index_gallery(retriever, gallery)
         run(retriever, gallery, claimed, annotations.annotator(file, retriever) if file else None)
+
+
+def _open_database(
+    database: str, checkpoint: Path, network: QueryNetworkOptions, machine: MachineOptions, gallery: Path
+) -> "DatabaseRetriever":
+    from spn4cir.search.database import DatabaseAddress, DatabaseRetriever
+
+    address = DatabaseAddress.parse(database)
+    opened = open_network(checkpoint, network, machine, gallery)
+    return DatabaseRetriever(opened.composer, opened.weights, opened.device, address, gallery)

@@ -50,7 +50,7 @@ class VectorMetadata:
 
 
 def export_vectors(folder: Path, out: Path) -> VectorMetadata:
-    """Writes one row an image, sorted by name, with `name`, `path` and `vector`, in row groups of 64 MB.
+    """Writes one row an image, sorted by name, with `name`, `path`, `digest` and `vector`, in row groups of 64 MB.
 
     `vector` is a list of `dim` float32, or for a network with several tokens a list of `tokens` such lists. Neither
     the weights nor the images are read.
@@ -92,6 +92,7 @@ def _schema(metadata: VectorMetadata) -> pa.Schema:
     fields = {
         "name": pa.string(),
         "path": pa.string(),
+        "digest": pa.string(),
         "vector": vector if metadata.tokens == 1 else pa.list_(vector, metadata.tokens),
     }
     return pa.schema(fields, metadata={METADATA: json.dumps(asdict(metadata))})
@@ -103,6 +104,7 @@ def _batch(index: ImageIndex, names: Sequence[str], schema: pa.Schema) -> pa.Rec
     columns = [
         pa.array(names),
         pa.array([image.path for image in images]),
+        pa.array([image.digest.hex() for image in images]),
         _lists(targets, schema.field("vector").type),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

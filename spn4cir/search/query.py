@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jaxtyping import UInt8
 from PIL import Image
@@ -13,11 +13,19 @@ from spn4cir.composers.compositions import require_parts
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.search.image_files import read_image
-from spn4cir.search.index import ImageIndex
 
 # A file, the name of an image of the gallery, or an image.
 QueryImage = str | os.PathLike[str] | Image.Image
 QueryPair = tuple[QueryImage | None, str | None]
+
+
+class NamedImages(Protocol):
+    """The images of a gallery by name."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def path(self, name: str) -> Path:
+        """The path of an image. Raises InputError for a name that is not in the gallery."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,13 @@ def read_query(
     return Query(decoded.pixels, text or "", decoded.digests.digest, name)
 
 
-def prepare_query(composer: Composer, index: ImageIndex, image: QueryImage | None, text: str | None) -> Query:
-    """Finds and decodes the query image: an image of the index by its name, else a file or a PIL image.
+def prepare_query(composer: Composer, gallery: NamedImages, image: QueryImage | None, text: str | None) -> Query:
+    """Finds and decodes the query image: an image of the gallery by its name, else a file or a PIL image.
 
     Raises InputError as `read_query` does, and for an image that does not exist or has another type.
     """
-    if isinstance(image, str) and image in index:
-        return read_query(composer, index.path(image), text, image)
+    if isinstance(image, str) and image in gallery:
+        return read_query(composer, gallery.path(image), text, image)
     if image is None or isinstance(image, Image.Image):
         return read_query(composer, image, text)
     if not isinstance(image, (str, os.PathLike)):

@@ -16,6 +16,7 @@ from spn4cir.extras import install_command
 
 if TYPE_CHECKING:
     from spn4cir.search.retriever import Retriever
+    from spn4cir.search.searchable import Searchable
     from spn4cir.serving.annotator import Annotator
 
 _PACKAGES = ("fastapi", "nicegui", "python_multipart", "uvicorn")
@@ -76,11 +77,11 @@ def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:
         print(f"warning: left out because {why}: {', '.join(names[:_NAMED])}{more}", file=sys.stderr)
 
 
-def run(retriever: "Retriever", folder: Path, claimed: socket.socket, annotator: "Annotator | None" = None) -> None:
+def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator: "Annotator | None" = None) -> None:
     """Serves the gallery until the process is interrupted; prints the address when the server is ready.
 
     Args:
-        retriever: the network and the indexed gallery.
+        retriever: the network and the gallery.
         folder: the folder of the images.
         claimed: the socket to listen on.
         annotator: the annotation of the gallery; None: the server has no annotation page.

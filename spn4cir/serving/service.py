@@ -19,7 +19,7 @@ from spn4cir.search.hits import Hit
 from spn4cir.search.image_files import padded_pixels
 from spn4cir.search.index_weights import FileWeights
 from spn4cir.search.query import Query
-from spn4cir.search.retriever import Retriever
+from spn4cir.search.searchable import Searchable
 from spn4cir.serving.batching import Batcher
 from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.uploads import decode_upload
@@ -64,11 +64,12 @@ class SearchService:
     Two threads decode images, and a third one answers batches of queries, so that the event loop is never blocked.
     """
 
-    def __init__(self, retriever: Retriever, folder: Path) -> None:
+    def __init__(self, retriever: Searchable, folder: Path) -> None:
         """Creates a service.
 
         Args:
-            retriever: the network and the index of the images; no other code may search or change it meanwhile.
+            retriever: the network, and the index or the database of the images; no other code may search or change it
+                meanwhile.
             folder: the folder of the images. An image that is a link out of the folder is not read.
         """
         self.retriever = retriever

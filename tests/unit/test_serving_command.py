@@ -49,6 +49,8 @@ def refusal(**changes) -> str:
         ({"annotate": "best.pt"}, "error: best.pt: is not a CSV file"),
         ({"annotate": "nowhere/q.csv"}, "error: nowhere: no such folder"),
         ({"annotate": "q.csv", "split": "dev"}, "error: --split 'dev' is not known; choose one of train, val, test"),
+        ({"database": "shop"}, "error: --database shop: is no address of a collection; write it as qdrant://"),
+        ({"database": "qdrant:a/b", "index": "i"}, "error: --database: the images are not indexed here; leave out"),
         ({"seed": "3"}, "error: --seed needs --annotate FILE; add it, or leave out --seed"),
     ],
 )

@@ -56,6 +56,7 @@ def test_an_image_is_a_row_and_the_schema_has_metadata(model, images, monkeypatc
     rows = file.read().to_pylist()
     assert [row["name"] for row in rows] == NAMES
     assert [row["path"] for row in rows] == [str((images / name).absolute()) for name in NAMES]
+    assert rows[0]["digest"] == rows[1]["digest"] != rows[2]["digest"]
     wanted = encoder.encode_document([images / name for name in NAMES])
     assert np.allclose([row["vector"] for row in rows], wanted, atol=1e-6)
     assert rows[0]["vector"] == rows[1]["vector"]
