@@ -34,11 +34,14 @@ def progress(items: Iterable[Item], total: int, label: str, unit: str, done: int
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES and count < total:
             last = now
-            remaining = (now - started) / (count - done) * (total - count)
-            print(f"{label}: {count}/{total} {unit}, {remaining:.0f} s left", file=sys.stderr, flush=True)
+            rate = (count - done) / (now - started)
+            line = f"{label}: {count}/{total} {unit}, {rate:.1f} a second, {(total - count) / rate:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
     elapsed = time.monotonic() - started
     if elapsed >= _SECONDS_WORTH_A_LINE:
-        print(f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s", file=sys.stderr, flush=True)
+        rate = (count - done) / elapsed
+        line = f"{label}: {count}/{total} {unit}, done in {elapsed:.1f} s, {rate:.1f} a second"
+        print(line, file=sys.stderr, flush=True)
 
 
 @cache
