@@ -58,7 +58,9 @@ class ImageAsker:
         Raises:
             InputError: see `TextAsker.ask`.
         """
-        questions = [TextQuestion(self.prompt.format(noun=each.noun, words=words), (each.path,)) for each in images]
+        nouns = dict.fromkeys(each.noun for each in images)
+        prompts = {noun: self.prompt.format(noun=noun, words=words) for noun in nouns}
+        questions = [TextQuestion(prompts[each.noun], (each.path,)) for each in images]
         asker = TextAsker(
             self.model,
             ChatRequest("", max_tokens=self.max_new_tokens),

@@ -31,6 +31,8 @@ _LEAST_TEMPERATURE = 0.7
 _MANY = 20
 # Seeds of further tries are this far apart, and are below the limit of all servers.
 _SEEDS, _SEEDS_END = 1000, 1 << 31
+# Questions that wait for a thread at one time.
+_WAITING = 4096
 _FIELDS = ("request", "text", "finish")
 
 
@@ -138,11 +140,15 @@ class _Run:
 
     def _finished(self, questions: Sequence[TextQuestion]) -> dict[TextQuestion, CheckedText]:
         """Returns the texts that the known answers give; without any, no image is read."""
+        found: dict[TextQuestion, CheckedText] = {}
         if not self._answers:
-            return {}
+            return found
         with ThreadPoolExecutor() as pool:
-            known = zip(questions, pool.map(self._known, questions), strict=True)
-            return {each: text for each, text in known if isinstance(text, CheckedText)}
+            for start in range(0, len(questions), _WAITING):
+                block = questions[start : start + _WAITING]
+                known = zip(block, pool.map(self._known, block), strict=True)
+                found |= {each: text for each, text in known if isinstance(text, CheckedText)}
+        return found
 
     async def _answer(self, ask: Ask, question: TextQuestion) -> CheckedText:
         """Asks until an answer can be used or there is no further try. Images are read in other threads."""
