@@ -9,7 +9,6 @@ from spn4cir.checkpoints.published import load_composer
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.adjustments import Hubness, Rerank, RerankByModel, RerankByWeights
 from spn4cir.config.params import Validate, of_family
-from spn4cir.errors import InputError
 from spn4cir.evaluation.adjusted import Adjustment
 from spn4cir.evaluation.evaluate import RankedSplit
 from spn4cir.evaluation.hubness import add_bias, hub_biases
@@ -21,7 +20,7 @@ from spn4cir.positives.listing import read_listing
 from spn4cir.served.client import open_model
 from spn4cir.training.bank import open_bank
 from spn4cir.training.bank_queries import compose_bank_queries, drawn_triplets, query_texts
-from stages.common import DATA, Job
+from stages.common import Job, reranker_file
 from stages.inputs import unique_images
 
 # From the plain ranking of each split and its candidates to the second scores of the candidates.
@@ -76,11 +75,7 @@ def _rerank(job: Job, settings: Validate, by: Rerank, device: torch.device) -> A
 
 
 def _second(job: Job, settings: Validate, by: RerankByWeights, device: torch.device) -> _Score:
-    path = DATA / "models" / job.dataset / "rerank" / by.weights.file
-    if not path.is_file():
-        key = f"adjust.{job.dataset}.{job.family}.rerank"
-        raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
-    second = load_composer(path, by.weights.family)
+    second = load_composer(reranker_file(job.dataset, job.family, by), by.weights.family)
     workers = job.params.machine.workers
     return lambda splits, columns: score_candidates(second.to(device), splits, columns, settings, workers, device)
 

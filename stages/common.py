@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from spn4cir.config.adjustments import RerankByWeights
 from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
@@ -91,6 +92,15 @@ class Job:
         return self.place("checkpoint") / "stage1.pt"
 
 
+def reranker_file(dataset: str, family: str, by: RerankByWeights) -> Path:
+    """The weights that rerank a pair's ranking. Raises InputError if they are absent."""
+    path = DATA / "models" / dataset / "rerank" / by.weights.file
+    if not path.is_file():
+        key = f"adjust.{dataset}.{family}.rerank"
+        raise InputError(f"{path}: no such file of weights; copy it there, or change {key} in params.yaml")
+    return path
+
+
 def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY")) -> None:
     """Runs a stage on the data set and family of the command line.
 
@@ -109,6 +119,7 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         name_user()
         params = load_params()
         _check_layouts(params)
+        _check_rerankers(params)
         stage(Job(params, *sys.argv[1:]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -133,3 +144,12 @@ def _check_layouts(params: Params) -> None:
             )
     for benchmark in params.run.benchmarks:
         adapter_class(params.benchmarks[benchmark.name].layout)
+
+
+def _check_rerankers(params: Params) -> None:
+    """Raises InputError for absent weights that `validate` would ask for, hours after the first stage."""
+    for dataset in params.run.datasets:
+        for family in params.run.models:
+            rerank = params.adjust[dataset][family].rerank
+            if rerank and isinstance(rerank.by, RerankByWeights):
+                reranker_file(dataset, family, rerank.by)

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spn4cir.config.params import LocalModel, Params
+from spn4cir.config.adjustments import RerankByModel
+from spn4cir.config.params import LocalModel, Params, ServedCaptioner, unknown_endpoint
 
 _Families = Mapping[str, Mapping[str, Any]]
 # The sections with an entry for each data set, and those with an entry for each data set and family (and `validate`).
@@ -25,6 +26,7 @@ def conflicts(params: Params) -> Iterator[str]:
     yield from _repeated(params)
     yield from _run_data_sets(params)
     yield from _run_benchmarks(params)
+    yield from _endpoints(params)
 
 
 def _undefined(params: Params) -> Iterator[str]:
@@ -119,6 +121,28 @@ def _base_models(params: Params) -> Iterator[str]:
                     f"checkpoint.{dataset}.{family}.source: path needs models.{dataset}.stage1.{family}: "
                     "{local: FILE}; or set source to train or hub"
                 )
+
+
+def _endpoints(params: Params) -> Iterator[str]:
+    """Yields endpoints that stages of `run` ask for and `machine` does not define."""
+    for dataset in params.run.datasets:
+        for key, endpoint in _asked(params, dataset):
+            if fault := unknown_endpoint(params.machine, endpoint, key):
+                yield fault
+
+
+def _asked(params: Params, dataset: str) -> Iterator[tuple[str, str]]:
+    """Yields the keys that name an endpoint which the stages of a data set ask for, with the endpoint."""
+    models, caption = params.models.get(dataset), params.caption.get(dataset)
+    if models and caption and caption.source == "make" and isinstance(models.captioner, ServedCaptioner):
+        yield f"models.{dataset}.captioner.served", models.captioner.served
+    for family in params.run.models:
+        triplets = params.triplets.get(dataset, {}).get(family)
+        if triplets and triplets.llm and triplets.writer == "llm" and triplets.source == "make":
+            yield f"triplets.{dataset}.{family}.llm.served", triplets.llm.served
+        adjust = params.adjust.get(dataset, {}).get(family)
+        if adjust and adjust.rerank and isinstance(adjust.rerank.by, RerankByModel):
+            yield f"adjust.{dataset}.{family}.rerank.by.served", adjust.rerank.by.served
 
 
 def _run_data_sets(params: Params) -> Iterator[str]:

@@ -133,6 +133,16 @@ def test_weights_that_are_absent_are_named(
     assert "change adjust.demo_cirr.clip.rerank in params.yaml" in line
 
 
+def test_weights_that_are_absent_stop_the_first_stage_of_all(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage that reads them is the last, after hours of training."""
+    change(lambda params: params["adjust"]["demo_cirr"]["clip"].update(rerank=reranking("absent.pt")))
+    with pytest.raises(SystemExit):
+        stage(monkeypatch, "dedup")
+    assert "data/models/demo_cirr/rerank/absent.pt: no such file of weights" in capsys.readouterr().err
+
+
 OUTSIDE = {"by": {"weights": {"family": "blip2", "file": "../best.pt"}}}
 
 

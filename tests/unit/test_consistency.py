@@ -59,6 +59,41 @@ def model(dataset: str, kind: str) -> Edit:
     return lambda content: content["models"][dataset].update({kind: None})
 
 
+def served_captioner(content: dict[str, Any]) -> None:
+    content["models"]["demo_fiq"].update(captioner={"served": "gpu", "model": "m"})
+
+
+def served_writer(content: dict[str, Any]) -> None:
+    llm = {
+        "served": "gpu",
+        "model": "m",
+        "sees": "images",
+        "prompt": "What changes?",
+        "temperature": 0,
+        "max_tokens": 9,
+    }
+    content["triplets"]["demo_cirr"]["clip"].update(writer="llm", llm=llm)
+
+
+def served_reranker(content: dict[str, Any]) -> None:
+    by = {"served": "gpu", "model": "m", "prompt": "{text}?"}
+    content["adjust"]["demo_cirr"]["clip"].update(rerank={"top": 5, "by": by, "share": 1.0})
+
+
+def all_served(content: dict[str, Any]) -> None:
+    for change in (served_captioner, served_writer, served_reranker):
+        change(content)
+    content["machine"].update(endpoints={"gpu": ["http://127.0.0.1:8000/v1"]})
+
+
+def served_and_not_asked(content: dict[str, Any]) -> None:
+    """The pair does not run, its captions are published, or its triplets are."""
+    for change in (served_captioner, served_writer, served_reranker):
+        change(content)
+    content["caption"]["demo_fiq"].update(source="path")
+    content["run"].update(datasets=["demo_fiq"], submit=[])
+
+
 def without_generated(content: dict[str, Any]) -> None:
     """The settings of a pair that trains on its annotations alone, without a captioner and an encoder."""
     content["models"]["demo_fiq"].update(captioner=None, encoder=None)
@@ -151,6 +186,12 @@ def window(value: Any) -> Edit:
             model("demo_cirr", "encoder"),
             r"triplets\.demo_cirr\.clip\.source: make needs models\.demo_cirr\.encoder, which is",
         ),
+        (
+            served_captioner,
+            r"models\.demo_fiq\.captioner\.served: 'gpu' is not in machine\.endpoints \(known: none\); add",
+        ),
+        (served_writer, r"triplets\.demo_cirr\.clip\.llm\.served: 'gpu' is not in machine\.endpoints"),
+        (served_reranker, r"adjust\.demo_cirr\.clip\.rerank\.by\.served: 'gpu' is not in machine\.endpoints"),
         (window([0.4, 1.2]), r"window\.clip of shares is \[lo, hi\) with 0 <= lo < hi <= 1, got \[0\.4, 1\.2\]"),
         (window([0.8, 0.4]), r"window\.clip of shares"),
         (window([-0.5, 0.4]), r"window\.clip of shares"),
@@ -191,6 +232,8 @@ def test_windows_are_ranks_or_shares(value: Any, read: Any) -> None:
         run(benchmarks=[{"name": "circo", "weights": name} for name in ("demo_cirr", "demo_fiq")]),
         run(datasets=[], submit=[]),
         without_generated,
+        all_served,
+        served_and_not_asked,
         model("fiq", "captioner"),  # it is not in run.datasets
         lambda content: content["train"]["fiq"].pop("blip"),
     ],

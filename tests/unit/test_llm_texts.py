@@ -313,7 +313,9 @@ def test_the_writer_llm_needs_its_settings():
     with pytest.raises(InputError, match=r"^p: triplets\.demo_fiq\.clip: writer llm needs llm: \{served, model"):
         parse_params(text.replace("writer: templates", "writer: llm"), "p")
     described = f"llm: {json.dumps(llm().model_dump())}"
-    params = parse_params(text.replace("writer: templates", "writer: llm").replace("llm: null", described), "p")
+    endpoints = "endpoints: {writer: ['http://127.0.0.1:8000/v1']}"
+    text = text.replace("writer: templates", "writer: llm").replace("endpoints: {}", endpoints)
+    params = parse_params(text.replace("llm: null", described), "p")
     assert params.triplets["fiq"]["zs"].llm == llm()
 
 
