@@ -1,6 +1,7 @@
 """The adjustments that `validate` scores beside the plain ranking, built from a pair's settings."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -14,14 +15,12 @@ from spn4cir.evaluation.evaluate import RankedSplit
 from spn4cir.evaluation.hubness import add_bias, hub_biases
 from spn4cir.evaluation.ranking import Adjust
 from spn4cir.evaluation.rerank import first_candidates, rerank, score_candidates
-from spn4cir.evaluation.rerank_served import ServedScores
-from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.positives.listing import read_listing
-from spn4cir.served.client import open_model
 from spn4cir.training.bank import open_bank
 from spn4cir.training.bank_queries import compose_bank_queries, drawn_triplets, query_texts
 from stages.common import Job, reranker_file
 from stages.inputs import unique_images
+from stages.rerankers import RERANKERS
 
 # From the plain ranking of each split and its candidates to the second scores of the candidates.
 _Score = Callable[[Sequence[RankedSplit], Sequence[Tensor]], Sequence[Tensor]]
@@ -81,12 +80,6 @@ def _second(job: Job, settings: Validate, by: RerankByWeights, device: torch.dev
 
 
 def _served(job: Job, by: RerankByModel) -> _Score:
-    """Each answer is stored when it arrives, so that a resumed run asks only for what is not stored."""
-    key = f"adjust.{job.dataset}.{job.family}.rerank.by.served"
-    store = job.work("validate") / "rerank.jsonl"
-    known = {each["question"]: each["yes"] for each in read_finished(store, ("question", "yes"))}
-
-    def keep(question: str, probability: float) -> None:
-        append_finished(store, [{"question": question, "yes": probability}])
-
-    return ServedScores(open_model(job.params.machine, by.served, by.model, key), by, known, keep).score
+    module, kind = RERANKERS["served"].split(":")
+    score: _Score = getattr(import_module(module), kind)(job, by)
+    return score

@@ -14,6 +14,7 @@ from spn4cir.files import atomic_folder
 from stages.captioners import CAPTIONERS, captioner_kind
 from stages.common import CODE, Job, run
 from stages.fingerprint import Sources
+from stages.rerankers import RERANKERS, reranker_kind
 from stages.writers import WRITERS
 
 # The family whose modules a stage of all families runs; empty: none.
@@ -25,7 +26,8 @@ _ROOT = Path(__file__).parents[1]
 def main(job: Job) -> None:
     """Writes `data/code/<stage>/<dataset>[-<family>].txt`: `<hash> <path>` of each file that the stage can run.
 
-    Of all layouts, families, captioners and writers of triplets, a file contains only those of its data set and family.
+    Of all layouts, families, captioners, writers of triplets and rerankers, a file contains only those of its data set
+    and family.
     """
     sources = Sources(_ROOT)
     with atomic_folder(CODE) as folder:
@@ -34,8 +36,7 @@ def main(job: Job) -> None:
             path = folder / item.code_file(stage).relative_to(CODE)
             path.parent.mkdir(exist_ok=True)
             second = second_family(item) if stage == "validate" else frozenset()
-            unchosen = other_writers(job.params, item) | other_captioners(job.params, item)
-            left_out = (others(layout, family) | unchosen) - second
+            left_out = (others(layout, family) | unchosen(job.params, item)) - second
             path.write_text(sources.fingerprint(f"stages.{stage}", left_out), encoding="utf-8")
 
 
@@ -65,16 +66,16 @@ def others(layout: str, family: str) -> frozenset[str]:
     return _others("layout", LAYOUTS, layout) | (_others("family", families, family) if family else frozenset())
 
 
-def other_writers(params: Params, item: Job) -> frozenset[str]:
-    """The modules of the writers of triplets that an item's settings do not choose; all if it has no such settings."""
-    settings = params.triplets.get(item.dataset, {}).get(item.family)
-    return _unchosen(WRITERS, settings.writer if settings else "")
-
-
-def other_captioners(params: Params, item: Job) -> frozenset[str]:
-    """The modules of the captioners that an item's settings do not choose; all if its data set has no models."""
+def unchosen(params: Params, item: Job) -> frozenset[str]:
+    """The modules of the captioners, writers of triplets and rerankers that an item's settings do not choose."""
     models = params.models.get(item.dataset)
-    return _unchosen(CAPTIONERS, captioner_kind(models) if models else "")
+    triplets = params.triplets.get(item.dataset, {}).get(item.family)
+    adjust = params.adjust.get(item.dataset, {}).get(item.family)
+    return (
+        _but(CAPTIONERS, captioner_kind(models) if models else "")
+        | _but(WRITERS, triplets.writer if triplets else "")
+        | _but(RERANKERS, reranker_kind(adjust))
+    )
 
 
 def second_family(item: Job) -> frozenset[str]:
@@ -90,14 +91,14 @@ def second_family(item: Job) -> frozenset[str]:
     return frozenset({COMPOSERS[family].target.split(":")[0]})
 
 
-def _unchosen(registry: Mapping[str, str], chosen: str) -> frozenset[str]:
+def _but(registry: Mapping[str, str], chosen: str) -> frozenset[str]:
     return frozenset(target.split(":")[0] for name, target in registry.items() if name != chosen)
 
 
 def _others(kind: str, registry: Mapping[str, str], chosen: str) -> frozenset[str]:
     if chosen not in registry:
         raise InputError(f"{kind} '{chosen}' is not known; choose one of: {', '.join(registry)}")
-    return _unchosen(registry, chosen) - {registry[chosen].split(":")[0]}
+    return _but(registry, chosen) - {registry[chosen].split(":")[0]}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 import stages.code
 from spn4cir.composers import COMPOSERS
+from spn4cir.config.adjustments import Adjustments, Rerank, RerankByModel
 from spn4cir.config.load import load_params
 from spn4cir.config.params import Params, ScoredBenchmark, ServedCaptioner
 from spn4cir.config.positives import Llm
@@ -156,8 +157,24 @@ def test_the_code_of_a_language_model_is_only_in_the_triplets_that_it_writes(
     added = {"stages/llm_writer.py", "spn4cir/positives/llm_texts.py", "spn4cir/served/urls.py"}
     paths = {name: {line.split()[1] for line in text.splitlines()} for name, text in found.items()}
     assert added <= paths["fiq-clip.txt"]
-    others = paths["cirr-clip.txt"].union(*(found for name, found in written.items() if "/validate/" not in name))
-    assert [path for path in others if "llm" in path or "served" in path] == [], "validate can rerank by a model"
+    others = paths["cirr-clip.txt"].union(*written.values())
+    assert [path for path in others if "llm" in path or "served" in path] == []
+
+
+def test_the_code_of_a_served_reranker_is_only_in_the_scores_that_it_makes(
+    written: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = settings(datasets=("fiq", "cirr"), submit=(), benchmarks=())
+    by = RerankByModel(served="local", model="m", prompt="{text}?")
+    changed = Adjustments(hubness=None, rerank=Rerank(top=5, by=by, share=1.0))
+    families = {**params.adjust["fiq"], "clip": changed}
+    stages.code.main(Job(params.model_copy(update={"adjust": {**params.adjust, "fiq": families}})))
+    place = Path("data/code/validate")
+    found = {path.name: [line.split()[1] for line in path.read_text().splitlines()] for path in place.iterdir()}
+    assert found["cirr-clip.txt"] == written["data/code/validate/cirr-clip.txt"]
+    added = set(found["fiq-clip.txt"]) - set(written["data/code/validate/fiq-clip.txt"])
+    assert {"stages/served_reranker.py", "spn4cir/evaluation/rerank_served.py", "spn4cir/served/urls.py"} <= added
 
 
 def test_the_code_of_a_captioner_is_only_in_the_captions_that_it_makes(
