@@ -1,25 +1,33 @@
 """filter: decides which texts of the generated triplets stage 2 uses, by their ranks under the stage-1 network."""
 
+import sys
+from collections.abc import Sequence
+
 from spn4cir.config.params import of_family
 from spn4cir.config.positives import Filter
 from spn4cir.errors import InputError
 from spn4cir.positives.filter_table import FilteredText, count, judge_texts, write_filter
+from spn4cir.types import Triplet
 from stages.common import Job, run
 from stages.inputs import training_triplets, unique_images
 
 
 def main(job: Job) -> None:
-    """Writes `data/filter/<dataset>/<family>/`; without a condition, no network runs and only a marker is written.
+    """Writes `data/filter/<dataset>/<family>/`; without a condition or a triplet, only a marker is written.
 
     An interrupted run is repeated from its beginning: it composes each text twice and trains nothing, which takes less
     time than an epoch of stage 2.
     """
     settings = of_family(job.params.filter, job.dataset, job.family, "filter")
-    if not settings.enabled:
+    images = of_family(job.params.bank, job.dataset, job.family, "bank").images
+    triplets = training_triplets(job, "generated", images) if settings.enabled else ()
+    _report_without_effect(job, settings, triplets)
+    if not triplets:
         write_filter(job.place("filter"), settings)
-        print("filter: off, stage 2 uses all generated triplets")
+        if not settings.enabled:
+            print("filter: off, stage 2 uses all generated triplets")
         return
-    texts = _judged(job, settings)
+    texts = _judged(job, settings, triplets)
     found = count(texts)
     said = (
         f"{found['kept']:,} of {found['triplets']:,} generated triplets are kept ({found['kept_texts']:,} of "
@@ -32,19 +40,22 @@ def main(job: Job) -> None:
     print(f"filter: {said}")
 
 
-def _judged(job: Job, settings: Filter) -> tuple[FilteredText, ...]:
+def _report_without_effect(job: Job, settings: Filter, triplets: Sequence[Triplet]) -> None:
+    """Writes a line to stderr if stage 2 uses no triplets that the conditions could remove."""
+    positives = of_family(job.params.train, job.dataset, job.family, "train").positives
+    reason = f"train.{job.dataset}.{job.family}.positives is annotated" if positives == "annotated" else ""
+    reason = reason if triplets else "there are no generated triplets"
+    if settings.enabled and reason:
+        print(f"filter: filter.{job.dataset}.{job.family} has no effect, because {reason}", file=sys.stderr)
+
+
+def _judged(job: Job, settings: Filter, triplets: tuple[Triplet, ...]) -> tuple[FilteredText, ...]:
     from spn4cir.checkpoints.published import load_composer
     from spn4cir.training.bank import open_bank
     from spn4cir.training.text_ranks import rank_texts
     from stages.device import stage_device
 
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
-    triplets = training_triplets(job, "generated", bank_settings.images)
-    if not triplets:
-        raise InputError(
-            f"filter: there are no generated triplets; set filter.{job.dataset}.{job.family}.target_within and "
-            "text_within to null"
-        )
     device = stage_device(job)
     composer = load_composer(job.stage1_file, job.family).to(device)
     bank = open_bank(job.place("bank"), composer, unique_images(job, bank_settings.images), bank_settings)

@@ -1,7 +1,10 @@
 """train: stage 2, which trains the query side against the bank."""
 
+import sys
+
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family
+from spn4cir.config.training import Train
 from spn4cir.files import file_hash, tree_hash
 from spn4cir.positives.filter_table import filter_generated
 from spn4cir.training.bank import open_bank
@@ -15,6 +18,7 @@ from stages.training import training_setup
 def main(job: Job) -> None:
     """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, figures/}`."""
     settings = of_family(job.params.train, job.dataset, job.family, "train")
+    _report_without_effect(job, settings)
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
     composer = load_composer(job.stage1_file, job.family)
     unique = unique_images(job, bank_settings.images)
@@ -30,6 +34,19 @@ def main(job: Job) -> None:
     bank = open_bank(job.place("bank"), composer, unique, bank_settings)
     history = train_stage2(composer, bank, settings, setup, job.place("train"))
     write_figures(history, job.place("train") / "figures", job.place("speed") / "train")
+
+
+def _report_without_effect(job: Job, settings: Train) -> None:
+    """Writes a line to stderr that names settings of generated triplets which the positives leave without effect."""
+    idle = []
+    if settings.positives == "annotated" and settings.generated_loss != "info_nce":
+        idle.append("generated_loss")
+    if settings.positives != "both" and settings.generated_weight != 1:
+        idle.append("generated_weight")
+    if idle:
+        key = f"train.{job.dataset}.{job.family}"
+        names = " and ".join(f"{key}.{name}" for name in idle)
+        print(f"train: no effect of {names}, because {key}.positives is {settings.positives}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -76,12 +76,6 @@ def _generated(params: Params) -> Iterator[str]:
             key = f"triplets.{dataset}.{family}.source"
             if triplets.source == "none" and (needing := _needing_generated(params, dataset, family)):
                 yield f"{key}: none generates no triplets, which {needing} needs; set it to annotated, or {key} to make"
-            filtered = params.filter.get(dataset, {}).get(family)
-            if triplets.source == "none" and filtered is not None and filtered.enabled:
-                yield (
-                    f"filter.{dataset}.{family}: {key}: none generates no triplets to filter; set target_within and "
-                    f"text_within to null, or {key} to make"
-                )
             runs = dataset in params.run.datasets and family in params.run.models
             if runs and triplets.source == "make" and (absent := _absent_model(params, dataset, family)):
                 yield f"{key}: make needs models.{dataset}.{absent}, which is null; set it, or {key} to none"

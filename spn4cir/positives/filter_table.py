@@ -136,20 +136,20 @@ def write_filter(folder: Path, settings: Filter, texts: Sequence[FilteredText] =
 
     Args:
         folder: the folder.
-        settings: the conditions; if the filter is off, the folder contains only them.
-        texts: the texts of the generated triplets.
+        settings: the conditions.
+        texts: the texts of the generated triplets; without any, the folder contains only the conditions.
     """
     with atomic_folder(folder) as place:
-        counts = count(texts) if settings.enabled else {}
+        counts = count(texts) if texts else {}
         write_json(place / _COUNTS, settings.model_dump() | counts, indent=2)
-        if settings.enabled:
+        if texts:
             columns = zip(_SCHEMA, zip(*texts, strict=True), strict=True)
             table = {field.name: pa.array(values, field.type) for field, values in columns}
             pq.write_table(pa.table(table, schema=_SCHEMA), place / _TEXTS)
 
 
 def read_filter(folder: Path) -> FilteredTriplets | None:
-    """Reads the folder of a filter; None if the filter is off. Raises InputError if a file is absent or damaged."""
+    """Reads the folder of a filter; None if it filtered nothing. Raises InputError if a file is absent or damaged."""
     counts: Any = read_json(folder / _COUNTS)
     if not isinstance(counts, dict) or not counts.keys() >= Filter.model_fields.keys():
         raise InputError(f"{folder / _COUNTS}: is not a file of the filter's counts; run the filter stage again")
@@ -175,7 +175,7 @@ def filter_generated(triplets: tuple[Triplet, ...], folder: Path) -> tuple[Tripl
 
     Args:
         triplets: training triplets; the generated ones among them are those that were filtered, or there are none.
-        folder: the folder of the filter; if the filter is off, the triplets are returned unchanged.
+        folder: the folder of the filter; if it filtered nothing, the triplets are returned unchanged.
 
     Raises:
         InputError: the filter was computed from other triplets, or its folder cannot be read.

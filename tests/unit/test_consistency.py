@@ -175,10 +175,6 @@ def window(value: Any) -> Edit:
             r"triplets\.fiq\.zs\.source: none generates no triplets, which checkpoint\.fiq\.zs\.positives needs",
         ),
         (
-            filtered_without_generated,
-            r"filter\.demo_fiq\.clip: triplets\.demo_fiq\.clip\.source: none generates no triplets to filter; set",
-        ),
-        (
             model("demo_fiq", "captioner"),
             r"triplets\.demo_fiq\.clip\.source: make needs models\.demo_fiq\.captioner, which is",
         ),
@@ -232,6 +228,7 @@ def test_windows_are_ranks_or_shares(value: Any, read: Any) -> None:
         run(benchmarks=[{"name": "circo", "weights": name} for name in ("demo_cirr", "demo_fiq")]),
         run(datasets=[], submit=[]),
         without_generated,
+        filtered_without_generated,
         all_served,
         served_and_not_asked,
         model("fiq", "captioner"),  # it is not in run.datasets

@@ -188,8 +188,58 @@ def test_a_filter_that_keeps_nothing_is_refused(job: Job) -> None:
     assert not OUT.exists()
 
 
-def test_a_filter_without_generated_triplets_is_refused(job: Job) -> None:
+def with_training(job: Job, **values: Any) -> Job:
+    """The job with other settings of its stage 2."""
+    settings = job.params.train["demo_cirr"]["clip"].model_copy(update=values)
+    return Job(job.params.model_copy(update={"train": {"demo_cirr": {"clip": settings}}}), job.dataset, job.family)
+
+
+def test_a_filter_without_generated_triplets_is_named_and_filters_nothing(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_generated(job)
-    with pytest.raises(InputError, match=r"no generated triplets; set filter\.demo_cirr\.clip\.target_within and text"):
-        stages.filter.main(with_settings(job, text_within=1))
-    assert not OUT.exists()
+    capsys.readouterr()
+    stages.filter.main(with_settings(job, text_within=1))
+    expected = "filter: filter.demo_cirr.clip has no effect, because there are no generated triplets\n"
+    assert capsys.readouterr() == ("", expected)
+    assert [path.name for path in OUT.iterdir()] == ["counts.json"]
+    assert trained_on(job, monkeypatch) == job.layout().training_triplets()
+
+
+def test_a_filter_of_triplets_that_stage_2_does_not_use_is_named(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table is the same as for a training that uses them, so that this can be switched without the filter."""
+    filtered = with_settings(job, target_within=1)
+    stages.filter.main(filtered)
+    table = (OUT / "texts.parquet").read_bytes()
+    assert capsys.readouterr().err == ""
+    stages.filter.main(with_training(filtered, positives="annotated"))
+    expected = "filter: filter.demo_cirr.clip has no effect, because train.demo_cirr.clip.positives is annotated\n"
+    assert capsys.readouterr().err == expected
+    assert (OUT / "texts.parquet").read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    ("positives", "names"),
+    [
+        ("annotated", "train.demo_cirr.clip.generated_loss and train.demo_cirr.clip.generated_weight"),
+        ("generated", "train.demo_cirr.clip.generated_weight"),
+        ("both", ""),
+    ],
+)
+def test_settings_of_generated_triplets_without_effect_are_named_where_stage_2_starts(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], positives: str, names: str
+) -> None:
+    stages.filter.main(job)
+    capsys.readouterr()
+    trained_on(with_training(job, positives=positives, generated_loss="robust", generated_weight=0.5), monkeypatch)
+    line = f"train: no effect of {names}, because train.demo_cirr.clip.positives is {positives}\n"
+    assert capsys.readouterr().err == (line if names else "")
+
+
+def test_the_published_settings_name_nothing(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.filter.main(job)
+    capsys.readouterr()
+    trained_on(with_training(job, positives="annotated"), monkeypatch)
+    assert capsys.readouterr().err == ""
