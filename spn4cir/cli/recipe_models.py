@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from spn4cir.config.params import url_fault
 from spn4cir.errors import InputError
 from spn4cir.projects.models import UNICOM_ORIGIN
 from spn4cir.projects.recipe import Generator, Model
 
 LLAVA = "llava-hf/llava-1.5-7b-hf"
+# The name of the captioner's servers in the settings of a project.
+_ENDPOINT = "captioner"
 
 
 def find_base(name: str) -> Model:
@@ -40,28 +43,59 @@ def check_base(base: Model, family: str) -> None:
     composer_class(family).from_base(model, base.setting.get("tag"))
 
 
-def find_generator(captioner: str | None, encoder: Path | None, needed: bool) -> Generator | None:
+def find_generator(
+    captioner: str | None, urls: tuple[str, ...], encoder: Path | None, needed: bool
+) -> Generator | None:
     """Returns the models that generate triplets; None if none is given and none is needed.
 
-    Raises InputError if a model is needed and not given, or is absent.
+    Args:
+        captioner: a folder, a hub id, or the model's name at the servers.
+        urls: base URLs of servers of the captioner.
+        encoder: file or folder of the image encoder.
+        needed: whether the family learns from generated triplets alone.
+
+    Raises:
+        InputError: a model is needed and not given, or is absent; or a URL is not one of a server.
     """
-    if captioner is None and encoder is None and not needed:
+    if captioner is None and encoder is None and not urls and not needed:
         return None
     if encoder is None:
         raise InputError(
             f"triplets are generated with a captioner and an image encoder: give --encoder FILE, {UNICOM_ORIGIN}; or "
             "give --annotations FILE without --captioner, to learn from annotated triplets alone"
         )
-    return Generator(_captioner(captioner or LLAVA), _encoder(encoder.expanduser().absolute()))
+    found = _served(captioner or LLAVA, urls) if urls else _captioner(captioner or LLAVA)
+    return Generator(found, _encoder(encoder.expanduser().absolute()))
 
 
 def check_generator(generator: Generator) -> None:
-    """Raises InputError if the captioner is no LLaVA or cannot be had, or the encoder is no Unicom."""
-    from spn4cir.files import read_json
-    from spn4cir.hub.fetch import fetch
+    """Raises InputError if the captioner is no LLaVA or cannot be had or asked, or the encoder is no Unicom."""
     from spn4cir.positives.unicom import load_unicom
 
-    captioner, encoder = generator.captioner, generator.encoder
+    if generator.captioner.urls:
+        _ask(generator.captioner)
+    else:
+        _check_llava(generator.captioner)
+    assert generator.encoder.origin is not None, "an encoder is a file"
+    load_unicom(generator.encoder.origin)
+
+
+def _ask(captioner: Model) -> None:
+    """Asks a served captioner about an image. Raises InputError if it gives no answer."""
+    from PIL import Image
+
+    from spn4cir.served.client import ServedModel
+    from spn4cir.served.messages import ChatRequest, jpeg
+
+    served = ServedModel(captioner.setting["served"], captioner.urls, captioner.name, concurrency=1)
+    image = jpeg(Image.new("RGB", (64, 64)))
+    list(served.answers([ChatRequest("describe the image", images=(image,), max_tokens=1)]))
+
+
+def _check_llava(captioner: Model) -> None:
+    from spn4cir.files import read_json
+    from spn4cir.hub.fetch import fetch
+
     if captioner.origin is None:
         config = fetch(captioner.name, "config.json", "main", remedy="or give --captioner FOLDER").path
     else:
@@ -69,8 +103,13 @@ def check_generator(generator: Generator) -> None:
     content = read_json(config)
     if not isinstance(content, dict) or content.get("model_type") != "llava":
         raise InputError(f"{captioner.name}: is no LLaVA in transformers' form (model_type); give another --captioner")
-    assert encoder.origin is not None, "an encoder is a file"
-    load_unicom(encoder.origin)
+
+
+def _served(name: str, urls: tuple[str, ...]) -> Model:
+    for url in urls:
+        if fault := url_fault(url):
+            raise InputError(f"--captioner-url {url}: {fault}")
+    return Model(name, {"served": _ENDPOINT, "model": name}, urls=urls)
 
 
 def _captioner(name: str) -> Model:

@@ -46,6 +46,15 @@ def train(
             "generated triplets. Default without annotations: llava-hf/llava-1.5-7b-hf.",
         ),
     ] = None,
+    captioner_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--captioner-url",
+            metavar="URL",
+            help="A server of the captioner with OpenAI's interface, as in http://127.0.0.1:8000/v1; --captioner is "
+            "then the model's name there. Repeat it for several servers.",
+        ),
+    ] = None,
     encoder: Annotated[
         Path | None,
         typer.Option("--encoder", metavar="FILE", help="Unicom's weights, which find partners of the images."),
@@ -83,7 +92,7 @@ def train(
     chosen = family or ("zs" if annotations is None else "clip")
     if annotations is None and chosen != "zs":
         raise InputError(f"--family {chosen}: learns from annotated triplets; give --annotations FILE, or --family zs")
-    generator = find_generator(captioner, encoder, needed=chosen == "zs")
+    generator = find_generator(captioner, tuple(captioner_url or ()), encoder, needed=chosen == "zs")
     place = None if annotations is None else absolute(annotations)
     recipe = Recipe(absolute(folder), place, chosen, find_base(base), generator, missing or "error", epochs)
     name = name_of(recipe.folder)
@@ -101,11 +110,12 @@ def _open(project: Path, name: str, recipe: "Recipe") -> None:
     """Makes the project, or checks that it is one of this training, and prints what is trained."""
     from spn4cir.cli.recipe_models import check_base, check_generator
     from spn4cir.images.folders import require_images
-    from spn4cir.projects.train_project import is_project, make_project, require_same
+    from spn4cir.projects.train_project import is_project, make_project, require_same, use_endpoints
 
     require_images(recipe.folder)
     if is_project(project):
         require_same(project, name, recipe)
+        use_endpoints(project, recipe)
         print("\n".join([f"{project}: continues", *recipe.lines(continued=True)]))
         return
     check_base(recipe.base, recipe.family)

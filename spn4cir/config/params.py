@@ -33,12 +33,19 @@ class RunSettings(Settings):
     benchmarks: tuple[ScoredBenchmark, ...]
 
 
-def _base_url(url: str) -> str:
+def url_fault(url: str) -> str:
+    """Returns why a text is no base URL of a server; empty if it is one."""
     parts = urlsplit(url)
     host, _, port = parts.netloc.rpartition(":")
     wrong_port = bool(host) and "]" not in port and not port.isdecimal()
     if parts.scheme not in ("http", "https") or not parts.hostname or wrong_port or "@" in parts.netloc or parts.query:
-        raise ValueError("expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY")
+        return "expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY"
+    return ""
+
+
+def _base_url(url: str) -> str:
+    if fault := url_fault(url):
+        raise ValueError(fault)
     return url
 
 

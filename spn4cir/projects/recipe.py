@@ -20,12 +20,14 @@ class Model:
         name: its name for messages.
         setting: its value in `params.yaml`.
         origin: its folder or file on this machine, to which the project gets a link; None for a model that the hub or
-            open_clip serves.
+            open_clip or `urls` serve.
+        urls: base URLs of servers of the model; they are written as an endpoint of the project.
     """
 
     name: str
     setting: Mapping[str, Any]
     origin: Path | None = None
+    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ class Recipe:
             values[("checkpoint", name, self.family, "train", "epochs")] = self.epochs
             values[("train", name, self.family, "epochs")] = self.epochs
         return values
+
+    def endpoints(self) -> dict[KeyPath, Any]:
+        """Returns the settings of servers, by key path; they may differ each time that the training continues."""
+        captioner = self.generator and self.generator.captioner
+        if not captioner or not captioner.urls:
+            return {}
+        return {("machine", "endpoints", captioner.setting["served"]): list(captioner.urls)}
 
     def baselines(self, name: str) -> dict[KeyPath, Any]:
         """Returns the settings by which the base network is scored without training, which needs annotated queries."""

@@ -23,6 +23,7 @@ from spn4cir.projects.fit_settings import written
 from spn4cir.projects.pipeline_files import copy_pipeline
 from spn4cir.projects.project import absolute, link
 from spn4cir.projects.recipe import Recipe
+from spn4cir.projects.set_values import set_values
 
 # The data set whose published settings are copied.
 _LIKE = "fiq"
@@ -95,7 +96,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
             _LIKE,
             annotations=recipe.annotations,
             chosen=True,
-            changes=recipe.values(name) | recipe.baselines(name),
+            changes=recipe.values(name) | recipe.baselines(name) | recipe.endpoints(),
         )
         _require_usable(added, recipe)
         note_annotations(project, recipe)
@@ -161,6 +162,16 @@ def require_same(project: Path, name: str, recipe: Recipe) -> None:
     for place, origin in recipe.links().items():
         if (there := (project / "data" / "models" / name / place).resolve()) != origin.resolve():
             raise InputError(f"{project}: was made with {there}, not {origin}; give another --out")
+
+
+def use_endpoints(project: Path, recipe: Recipe) -> None:
+    """Writes the servers of a training that continues into the project's settings; no stage depends on them."""
+    place = project / PARAMS_FILE
+    text = place.read_text(encoding="utf-8")
+    changed = set_values(text, recipe.endpoints(), str(place))
+    if changed != text:
+        with atomic_file(place) as temporary:
+            temporary.write_text(changed, encoding="utf-8")
 
 
 def _relative(recipe: Recipe) -> str | None:

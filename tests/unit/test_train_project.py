@@ -17,11 +17,14 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.cli.recipe_models import check_generator, find_generator
 from spn4cir.cli.training import _results
 from spn4cir.config.load import load_params, published_file
+from spn4cir.config.params import ServedCaptioner
 from spn4cir.errors import InputError
 from spn4cir.evaluation.sample_size import too_few_entry
 from spn4cir.files import write_json
+from spn4cir.positives import unicom
 from spn4cir.projects.recipe import Generator, Model, Recipe
 from spn4cir.projects.train_project import (
     annotations_changed,
@@ -32,7 +35,9 @@ from spn4cir.projects.train_project import (
     note_annotations,
     reproduce,
     require_same,
+    use_endpoints,
 )
+from tests.helpers.chat_server import MODEL, images_of, serve_chat
 from tests.helpers.layouts import draw, write_folder
 
 BASE = Model("open_clip:ViT-B-32/openai", {"open_clip": "ViT-B-32", "tag": "openai"})
@@ -157,6 +162,52 @@ def test_a_project_is_continued_with_the_same_arguments_only(annotated: Recipe, 
     text = (out / "params.yaml").read_text()
     (out / "params.yaml").write_text(text.replace("seed: 42", "seed: 43"))
     require_same(out, "shop", annotated)  # a setting that no argument names
+
+
+def served_by(generated: Recipe, *urls: str, name: str = MODEL) -> Recipe:
+    """The recipe with a captioner behind URLs."""
+    assert generated.generator is not None
+    captioner = Model(name, {"served": "captioner", "model": name}, urls=urls)
+    return replace(generated, generator=replace(generated.generator, captioner=captioner))
+
+
+def test_a_served_captioner_is_an_endpoint_of_the_project_and_may_move(generated: Recipe, tmp_path: Path) -> None:
+    out, first = tmp_path / "p", served_by(generated, "http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1")
+    make_project(out, "shop", first)
+    params = load_params(out / "params.yaml")
+    assert params.models["shop"].captioner == ServedCaptioner(served="captioner", model=MODEL)
+    assert params.machine.endpoints == {"captioner": ("http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1")}
+    (file,) = (out / "data/models/shop/captioner").iterdir()
+    assert f"The endpoint captioner of machine.endpoints serves {MODEL}; no files are needed" in file.read_text()
+    before = (out / "params.yaml").read_text()
+    use_endpoints(out, first)
+    assert (out / "params.yaml").read_text() == before
+    moved = served_by(generated, "http://127.0.0.1:11/v1")
+    require_same(out, "shop", moved)
+    use_endpoints(out, moved)
+    changed = load_params(out / "params.yaml")
+    assert changed.machine.endpoints == {"captioner": ("http://127.0.0.1:11/v1",)}
+    assert changed.model_copy(update={"machine": params.machine}) == params
+    with pytest.raises(InputError, match=r"models\.shop\.captioner is .*'model': 'writer-7b'"):
+        require_same(out, "shop", served_by(generated, "http://127.0.0.1:11/v1", name="other"))
+    with pytest.raises(InputError, match=r"models\.shop\.captioner is"):
+        require_same(out, "shop", generated)
+
+
+def test_a_served_captioner_is_asked_before_the_training(generated: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.setattr(unicom, "load_unicom", lambda path: None)
+    assert generated.generator is not None
+    encoder = generated.generator.encoder.origin
+    with serve_chat() as chat:
+        found = find_generator(MODEL, (chat.url,), encoder, needed=True)
+        assert found is not None
+        check_generator(found)
+        assert [len(images_of(body)) for body in chat.requests] == [1]
+        other = find_generator("other", (chat.url,), encoder, needed=False)
+        assert other is not None
+        with pytest.raises(InputError, match=rf"finds no model 'other', .*it serves {MODEL}"):
+            check_generator(other)
 
 
 def test_the_epochs_of_a_continued_project_are_not_called_published(annotated: Recipe) -> None:
@@ -351,6 +402,8 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
         ((shop, *table, *base, "--captioner", "llava"), "give --encoder FILE"),
         ((shop, *base, *encoder, "--captioner", "./x"), "--captioner ./x: no such folder; give the folder of a LLaVA"),
         ((shop, *base, *encoder, "--captioner", bert), "is no LLaVA in transformers' form (model_type)"),
+        ((shop, *table, *base, "--captioner-url", "http://h/v1"), "give --encoder FILE"),
+        ((shop, *base, *encoder, "--captioner-url", "h:8000"), "--captioner-url h:8000: expected a URL as in http://"),
         ((shop, *base, "--encoder", "x.pt"), "x.pt: no such file; give FP16-ViT-L-14.pt"),
     ):
         assert message in call(*arguments)
