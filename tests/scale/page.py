@@ -179,6 +179,8 @@ def _projection(steps: Sequence[Sequence[StepCost]]) -> str:
     heads = ["step", *(f"{name}: {what}" for name in PROJECTED for what in ("time", "memory", "disk"))]
     rows = []
     for each in steps:
+        if len(each) < 2:
+            continue
         cells = [each[0].step]
         for images in PROJECTED.values():
             cost = projected(each, images)

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,15 +52,34 @@ def _write_page(page: Path, costs: Costs, pools: Costs) -> None:
     print(f"{page}: written", flush=True)
 
 
-def measure_size(images: int, costs: Costs, place: Path, steps: Sequence[Step] = STEPS) -> None:
-    """Measures the steps that have no cost at this size yet; the folder `place` is removed when all have."""
+def _make(place: Path, images: int) -> None:
+    """Makes the workspace in another process, so that this one stays small."""
+    subprocess.run((sys.executable, "-m", "tests.scale.workspace", str(place), str(images)), cwd=ROOT, check=True)
+
+
+def measure_size(
+    images: int,
+    costs: Costs,
+    place: Path,
+    steps: Sequence[Step] = STEPS,
+    make: Callable[[Path, int], None] = _make,
+) -> None:
+    """Measures the steps that have no cost at this size yet.
+
+    Args:
+        images: number of images.
+        costs: the known costs, to which those of each step are added when it ends.
+        place: the workspace, which is made if it is not there or unfinished, and removed when all steps have costs.
+        steps: the steps, in order; each needs the outs of those before.
+        make: makes the workspace.
+    """
     ready = place / "ready"
     missing = [step for step in steps if not costs.steps(images).issuperset(step.names)]
     if missing and not ready.is_file():
         costs.drop(images)
         missing = list(steps)
         print(f"{images:,} images: draw", flush=True)
-        subprocess.run((sys.executable, "-m", "tests.scale.workspace", str(place), str(images)), cwd=ROOT, check=True)
+        make(place, images)
         ready.touch()
     for step in missing:
         project = place / "project"

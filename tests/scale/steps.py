@@ -93,8 +93,7 @@ def run(command: Sequence[str], project: Path, log: Path) -> tuple[float, float]
 
     The output goes to a file, whose end is printed if the command fails. Raises SystemExit then.
     """
-    programs = pathsep.join((str(Path(sys.executable).parent), environ["PATH"]))
-    variables = {**environ, "PYTHONPATH": pathsep.join((str(project), str(ROOT))), "PATH": programs}
+    variables = {**environ, "PYTHONPATH": pathsep.join((str(project), str(ROOT))), "PATH": _programs()}
     started = time.monotonic()
     with (
         log.open("w", encoding="utf-8") as output,
@@ -107,6 +106,13 @@ def run(command: Sequence[str], project: Path, log: Path) -> tuple[float, float]
         print(log.read_text(encoding="utf-8")[-_SHOWN:], file=sys.stderr)
         sys.exit(f"make scale: {' '.join(command)} failed in {project}; its output is above")
     return peak, seconds
+
+
+def _programs() -> str:
+    """Returns PATH, with the folder of this Python first if PATH lacks it: the stages' commands begin with `python`."""
+    own = str(Path(sys.executable).parent)
+    path = environ.get("PATH", "")
+    return path if own in path.split(pathsep) else pathsep.join((own, path))
 
 
 def disk_megabytes(folder: Path) -> float:

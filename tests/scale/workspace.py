@@ -2,17 +2,20 @@
 
 import argparse
 import shutil
-import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from spn4cir.cli import app
 from tests.helpers.checkpoints import write_checkpoint
 from tests.real.models import write_encoder
 from tests.scale.draw import WORDS, draw
 from tests.scale.names import DATASET, OWN, POOLED, ROOT
+from tests.scale.steps import run
 
 # A window that FAISS answers from the best entries of each row.
 _WINDOW = [1, 100]
@@ -29,16 +32,23 @@ def make_workspace(place: Path, images: int) -> None:
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(ROOT / name, project / name)
-    paths = ("--path", str(drawn / "data"), "--pool", str(drawn / "pool"))
-    command = ("add-dataset", DATASET, "--layout", "cirr", *paths, "--like", "demo_cirr", "--no-check")
-    start = (sys.executable, "-c", "from spn4cir.cli import main; main()")
-    subprocess.run((*start, *command), cwd=project, check=True, stdout=subprocess.DEVNULL)
+    _add_dataset(project, drawn)
     _choose(project / "params.yaml")
     models = project / "data" / "models" / DATASET
     write_encoder(models / "encoder" / "unicom.pt")
     for family in (OWN, POOLED):
         write_checkpoint(models / "stage1" / family / "stage1.pt")
-    subprocess.run((sys.executable, "-m", "stages.code"), cwd=project, check=True)
+    run(("python", "-m", "stages.code"), project, place / "log.txt")
+
+
+def _add_dataset(project: Path, drawn: Path) -> None:
+    paths = ("--path", str(drawn / "data"), "--pool", str(drawn / "pool"))
+    with chdir(project):
+        done = CliRunner().invoke(
+            app, ["add-dataset", DATASET, "--layout", "cirr", *paths, "--like", "demo_cirr", "--no-check"]
+        )
+    if done.exit_code:
+        sys.exit(done.output)
 
 
 def _choose(path: Path) -> None:
