@@ -69,7 +69,7 @@ def _list_faults(workspace: Path, path: Path, running: list[RunningProcess]) -> 
 def _guarded(place: Path) -> Iterator[bool]:
     """Holds the lock under which DVC changes the list. Yields False if DVC keeps it."""
     guard = place.with_name("rwlock.lock")
-    if not guard.is_file():  # nobody has it; creating the file would stop a DVC with core.hardlink_lock
+    if not guard.is_file():  # it is free; to create it would stop a DVC with core.hardlink_lock
         yield True
         return
     with guard.open("r+") as stream:  # closing the file releases the lock
