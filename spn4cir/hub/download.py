@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from spn4cir.errors import InputError, first_line
+from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, require_space
-from spn4cir.hub.refusals import HubRequest
+from spn4cir.hub.refusals import HubRequest, hub_said
 
 _ATTEMPTS = 3  # attempts in a row without a new byte; the library retries several times in each
 _SECONDS_BETWEEN_ATTEMPTS = 2.0
@@ -105,6 +105,6 @@ def _length(path: Path) -> int:
 def _broken_off(wanted: HubRequest, have: int, size: int | None, error: Exception) -> InputError:
     total = f" of {size / 1e6:,.1f}" if size else ""
     return InputError(
-        f"{wanted}: the download stopped at {have / 1e6:,.1f}{total} MB ({first_line(error)}); the received bytes are "
+        f"{wanted}: the download stopped at {have / 1e6:,.1f}{total} MB ({hub_said(error)}); the received bytes are "
         "kept: run again to resume"
     )

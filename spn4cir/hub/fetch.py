@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from spn4cir.errors import InputError, first_line
+from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash
 from spn4cir.hub.download import download
-from spn4cir.hub.refusals import BY_HAND, HubRequest, refusal
+from spn4cir.hub.refusals import BY_HAND, HubRequest, hub_address, hub_said, refusal
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -108,7 +108,7 @@ def _locate(wanted: HubRequest, pinned: str | None) -> Path:
         if cached is None or isinstance(error, (EntryNotFoundError, RevisionNotFoundError)):
             raise refusal(wanted, error) from error
         if not isinstance(error, OfflineModeIsEnabled):
-            print(f"{wanted}: using the cached copy ({first_line(error)})", file=sys.stderr, flush=True)
+            print(f"{wanted}: using the cached copy ({hub_said(error)})", file=sys.stderr, flush=True)
         return cached
 
 
@@ -128,7 +128,7 @@ def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
     commit, etag = found.commit_hash or "", found.etag or ""
     if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
         raise InputError(
-            f"{constants.ENDPOINT}: its response for {wanted} is not that of a Hugging Face hub (X-Repo-Commit "
+            f"{hub_address()}: its response for {wanted} is not that of a Hugging Face hub (X-Repo-Commit "
             f"'{commit}', ETag '{etag}'); check HF_ENDPOINT, and whether the network requires a login page"
         )
     if _SHA256.fullmatch(etag):

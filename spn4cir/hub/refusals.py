@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
+from urllib.parse import urlsplit
 
 from spn4cir.errors import InputError, first_line
 
@@ -33,17 +34,33 @@ class HubRequest:
         return f"{self.repository}/{self.file} at revision {self.revision}"
 
 
+def hub_address() -> str:
+    """Returns the hub's address, without the user name and the password that HF_ENDPOINT can contain."""
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def hub_said(error: Exception) -> str:
+    """Returns the first line of an error, without the token and the password of the hub's address."""
+    from huggingface_hub import constants, get_token
+
+    text = first_line(error)
+    for secret in filter(None, (get_token(), urlsplit(constants.ENDPOINT).password)):
+        text = text.replace(secret, "***")
+    return text
+
+
 def refusal(wanted: HubRequest, error: Exception) -> InputError:
     """Returns the InputError for an error of huggingface_hub or of its HTTP client."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     repository = wanted.repository
     if isinstance(error, errors.OfflineModeIsEnabled):
         return InputError(f"{wanted}: is not in the cache and HF_HUB_OFFLINE is set; unset it, {wanted.remedy}")
     if isinstance(error, errors.GatedRepoError):
-        return InputError(
-            f"{repository}: is gated; ask for access at {constants.ENDPOINT}/{repository}, then {_LOG_IN}"
-        )
+        return InputError(f"{repository}: is gated; ask for access at {hub_address()}/{repository}, then {_LOG_IN}")
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(
             f"{repository}: has no revision '{wanted.revision}'; name a branch, a tag or a whole commit hash"
@@ -53,12 +70,11 @@ def refusal(wanted: HubRequest, error: Exception) -> InputError:
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
         return InputError(
-            f"{repository}: is not on {constants.ENDPOINT}, or is private; check the name, and if it is private, "
-            f"{_LOG_IN}"
+            f"{repository}: is not on {hub_address()}, or is private; check the name, and if it is private, {_LOG_IN}"
         )
-    said = f"answers with status {status}" if status else f"cannot be reached ({first_line(error)})"
+    said = f"answers with status {status}" if status else f"cannot be reached ({hub_said(error)})"
     return InputError(
-        f"{wanted}: {constants.ENDPOINT} {said}; run again with a network, set HF_ENDPOINT to a mirror, {wanted.remedy}"
+        f"{wanted}: {hub_address()} {said}; run again with a network, set HF_ENDPOINT to a mirror, {wanted.remedy}"
     )
 
 
