@@ -56,6 +56,7 @@ class Hub:
         cuts: failures of answers with a file's bytes; each such answer consumes one.
         replaced: bytes by path that are sent instead of the file's.
         refusal: status and X-Error-Code of every answer for the repository.
+        said: X-Error-Message of a refusal; empty: the code.
         ranges: whether Range headers are honoured.
         chunk_store: whether large files are also offered by the hub's own protocol (Xet), which nothing answers here.
         headers: whether answers have the headers by which a hub is recognised.
@@ -66,6 +67,7 @@ class Hub:
     cuts: list[Cut] = field(default_factory=list)
     replaced: dict[str, bytes] = field(default_factory=dict)
     refusal: tuple[int, str] | None = None
+    said: str = ""
     ranges: bool = True
     chunk_store: bool = False
     headers: bool = True
@@ -174,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def refuse(self, status: int, code: str, commit: str | None = None) -> None:
         body = json.dumps({"error": code}).encode()
-        headers = {"X-Error-Code": code, "X-Error-Message": code, "Content-Length": str(len(body))}
+        headers = {"X-Error-Code": code, "X-Error-Message": self.hub.said or code, "Content-Length": str(len(body))}
         self.answer(status, headers | ({"X-Repo-Commit": commit} if commit else {}), body)
 
     def send_file(self, content: bytes, name: str, headers: dict[str, str]) -> None:

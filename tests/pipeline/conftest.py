@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from demo.warm_python import warm_python
+from tests.helpers.secrets import SECRETS
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -24,6 +25,7 @@ ENVIRONMENT = {
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.org",
     "OMP_WAIT_POLICY": "PASSIVE",
+    **SECRETS,
 }
 
 
@@ -137,9 +139,10 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after one whole `dvc repro`, committed. Tests copy it before they change it."""
+    """A committed project after one `dvc repro`, and `repro.log` beside it. Tests copy it before they change it."""
     project = copy_repository(tmp_path_factory.mktemp("pipeline") / "project")
-    project.repro()
+    done = project.run("dvc", "repro")
+    (project.root.parent / "repro.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     project.commit("dvc repro")
     return project
 

@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tests.helpers.secrets import holders
 from tests.pipeline.conftest import Project
 
 FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate", "report")}
@@ -108,3 +109,10 @@ def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None
     graph = project.run("dvc", "dag", "dvc.yaml", "--dot").stdout
     assert "train@cirr-clip" in graph
     assert "demo" not in graph
+
+
+def test_no_secret_of_the_environment_is_written(finished: Project) -> None:
+    """Neither in the run's output nor in a file: data, metrics, reports, `dvc.lock`, and what git and DVC store."""
+    assert (finished.root / "data/report/demo_fiq/clip.html").is_file()
+    assert "Running stage 'train@demo_fiq-clip'" in (finished.root.parent / "repro.log").read_text()
+    assert holders(finished.root.parent) == []
