@@ -1,10 +1,13 @@
 """checkpoint: the stage-1 weights, taken from a published file or trained from a base model."""
 
+from typing import Any
+
 from spn4cir.checkpoints.published import build_composer, read_checkpoint, save_composer
 from spn4cir.config.params import LocalModel, of_dataset, of_family
 from spn4cir.config.training import CheckpointSettings
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, tree_hash, write_json
+from spn4cir.parallel import Group
 from spn4cir.training.figures import write_figures
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.trainer import History
@@ -12,7 +15,7 @@ from stages import published
 from stages.base_model import ModelSource, base_model, model_source, tokenizer_options
 from stages.common import DATA, Job, run
 from stages.inputs import data_hash, training_triplets, unique_images
-from stages.training import training_setup
+from stages.training import in_processes, training_setup
 from stages.work import clear_work
 
 
@@ -21,9 +24,13 @@ def main(job: Job) -> None:
     settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
     source = model_source(job)
     if settings.source == "train":
-        history, origin = _train(job, settings, source), {"source": "train", "base": source.model_dump()}
+        in_processes(job, _train)
     else:
-        history, origin = _take(job, settings, source)
+        _write(job, *_take(job, settings, source))
+
+
+def _write(job: Job, history: History, origin: published.Origin) -> None:
+    """Writes what is beside the weights."""
     write_json(job.place("checkpoint") / "source.json", origin, indent=2)
     write_figures(history, job.place("checkpoint") / "figures", job.place("speed") / "checkpoint")
 
@@ -43,16 +50,23 @@ def _take(job: Job, settings: CheckpointSettings, source: ModelSource) -> tuple[
     return History(), origin
 
 
-def _train(job: Job, settings: CheckpointSettings, source: ModelSource) -> History:
-    inputs = {
-        "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
-        "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
-        "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
-    }
+def _train(job: Job, group: Group) -> None:
+    settings = of_family(job.params.checkpoint, job.dataset, job.family, "checkpoint")
+    source = model_source(job)
+
+    def inputs() -> dict[str, Any]:
+        return {
+            "base": [source.model_dump(), tree_hash(DATA / "models" / job.dataset / "stage1" / job.family)],
+            "tokenizer": of_dataset(job.params.models, job.dataset, "models").tokenizer.model_dump(),
+            "images": [file_hash(job.dedup_file), file_hash(job.listing_file), data_hash(job)],
+        }
+
     triplets = training_triplets(job, settings.positives, settings.positives)
-    setup = training_setup(job, "checkpoint", settings, inputs, triplets)
+    setup = training_setup(job, "checkpoint", settings, inputs, triplets, group)
     unique = unique_images(job, settings.positives)
-    return train_stage1(base_model(job, source), unique, settings.train, setup, job.stage1_file)
+    history = train_stage1(base_model(job, source), unique, settings.train, setup, job.stage1_file)
+    if group.first:
+        _write(job, history, {"source": "train", "base": source.model_dump()})
 
 
 if __name__ == "__main__":

@@ -125,12 +125,16 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
-        place = error.filename or "input or output"
-        print(f"error: {place}: {error.strerror or error}; check the path and the disk", file=sys.stderr)
+        print(f"error: {os_error_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted; run it again to continue", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def os_error_line(error: OSError) -> str:
+    """The line that is printed for a file that cannot be read or written."""
+    return f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk"
 
 
 def _check_layouts(params: Params) -> None:

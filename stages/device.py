@@ -1,4 +1,7 @@
-"""The device of a stage's process."""
+"""The device of a stage's process, and the GPUs of the processes that it starts."""
+
+import os
+from collections.abc import Sequence
 
 import torch
 
@@ -19,7 +22,31 @@ def stage_device(job: Job) -> torch.device:
     device = choose_device(machine.device)
     if machine.devices is None or device.type != "cuda":
         return device
-    gpus = {number: gpu_identifier(number) for number in machine.devices}
-    (number,) = take_gpus(gpus, 1)
-    print(f"machine.devices: this stage uses cuda:{number}", flush=True)
+    ((number, _),) = _take(machine.devices, 1).items()
     return choose_device(f"cuda:{number}")
+
+
+def reserve_gpus(job: Job, count: int) -> None:
+    """Takes GPUs of `machine.devices` for the processes that this one starts, which see these GPUs alone.
+
+    The GPUs are taken until this process ends. Without the list, or on a device other than cuda, nothing is taken.
+
+    Args:
+        job: the settings.
+        count: number of GPUs.
+
+    Raises:
+        InputError: the list is too short, or names a GPU that is not on this machine.
+    """
+    machine = job.params.machine
+    if machine.devices is not None and choose_device(machine.device).type == "cuda":
+        taken = _take(machine.devices, count)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{identifier}" for identifier in taken.values())
+
+
+def _take(numbers: Sequence[int], count: int) -> dict[int, str]:
+    """Takes free GPUs of a list and prints which; returns the UUID of each by its number."""
+    gpus = {number: gpu_identifier(number) for number in numbers}
+    taken = {number: gpus[number] for number in sorted(take_gpus(gpus, count))}
+    print(f"machine.devices: this stage uses {', '.join(f'cuda:{number}' for number in taken)}", flush=True)
+    return taken

@@ -1,39 +1,44 @@
 """train: stage 2, which trains the query side against the bank."""
 
 import sys
+from typing import Any
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.params import of_family
 from spn4cir.config.training import Train
 from spn4cir.files import file_hash, tree_hash
+from spn4cir.parallel import Group
 from spn4cir.positives.filter_table import filter_generated
 from spn4cir.training.bank import open_bank
 from spn4cir.training.figures import write_figures
 from spn4cir.training.stage2 import train_stage2
 from stages.common import Job, run
 from stages.inputs import data_hash, training_triplets, unique_images
-from stages.training import training_setup
+from stages.training import in_processes, training_setup
 
 
 def main(job: Job) -> None:
     """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, figures/}`."""
+    in_processes(job, _train)
+
+
+def _train(job: Job, group: Group) -> None:
     settings = of_family(job.params.train, job.dataset, job.family, "train")
     _report_without_effect(job, settings)
     bank_settings = of_family(job.params.bank, job.dataset, job.family, "bank")
     composer = load_composer(job.stage1_file, job.family)
     unique = unique_images(job, bank_settings.images)
-    inputs = {
-        "weights": file_hash(job.stage1_file),
-        "inputs": [
-            *(tree_hash(job.place(stage)) for stage in ("bank", "gallery", "triplets", "filter")),
-            data_hash(job),
-        ],
-    }
+
+    def inputs() -> dict[str, Any]:
+        trees = [tree_hash(job.place(stage)) for stage in ("bank", "gallery", "triplets", "filter")]
+        return {"weights": file_hash(job.stage1_file), "inputs": [*trees, data_hash(job)]}
+
     triplets = filter_generated(training_triplets(job, settings.positives, bank_settings.images), job.place("filter"))
-    setup = training_setup(job, "train", settings, inputs, triplets, job.place("gallery"))
+    setup = training_setup(job, "train", settings, inputs, triplets, group, job.place("gallery"))
     bank = open_bank(job.place("bank"), composer, unique, bank_settings)
     history = train_stage2(composer, bank, settings, setup, job.place("train"))
-    write_figures(history, job.place("train") / "figures", job.place("speed") / "train")
+    if group.first:
+        write_figures(history, job.place("train") / "figures", job.place("speed") / "train")
 
 
 def _report_without_effect(job: Job, settings: Train) -> None:

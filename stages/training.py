@@ -1,51 +1,103 @@
-"""Inputs of both training stages: triplets, validation, and the folder of an unfinished run."""
+"""Inputs of both training stages: triplets, validation, the folder of an unfinished run, and the processes."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from spn4cir.config.params import of_family
 from spn4cir.config.training import CheckpointSettings, Train
+from spn4cir.device import choose_device
+from spn4cir.errors import InputError
+from spn4cir.parallel import ALONE, Group
+from spn4cir.parallel.launch import is_launched, launch, start_processes
+from spn4cir.parallel.worker import device_name, is_worker, joined
 from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
+from spn4cir.training.trainer import unwatched
 from spn4cir.types import Triplet
-from stages.common import Job
-from stages.device import stage_device
+from stages.common import Job, os_error_line
+from stages.device import reserve_gpus, stage_device
 from stages.inputs import scored_layout
 from stages.work import clear_others, code_hash, work_folder
+
+
+def in_processes(job: Job, train: Callable[[Job, Group], None]) -> None:
+    """Runs a training in this process, or runs this stage again in the processes that `machine` asks for.
+
+    Each of these processes calls `train` with its group; the first one writes the outs.
+
+    Raises InputError with the reason if a process fails.
+    """
+    machine = job.params.machine
+    arguments = [job.dataset, job.family]
+    if is_worker():
+        with joined(machine.device) as group:
+            try:
+                train(job, group)
+            except OSError as error:
+                raise InputError(os_error_line(error)) from None
+    elif machine.launch is not None and not is_launched():
+        launch(machine.launch, _this_module(), arguments)
+    elif machine.launch is not None or machine.processes > 1:
+        reserve_gpus(job, machine.processes)
+        start_processes(machine.processes, _this_module(), arguments)
+    else:
+        train(job, ALONE)
+
+
+def _this_module() -> str:
+    """The name of the stage that runs, as `python -m` takes it."""
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None
+    return spec.name
 
 
 def training_setup(
     job: Job,
     stage: str,
     settings: CheckpointSettings | Train,
-    inputs: dict[str, Any],
+    inputs: Callable[[], dict[str, Any]],
     triplets: tuple[Triplet, ...],
+    group: Group,
     stored: Path | None = None,
 ) -> TrainingSetup:
     """Builds the setup of a training stage, and removes the stage's unfinished runs with other settings or inputs.
+
+    The key of an unfinished run does not depend on the number of processes: any number resumes it.
 
     Args:
         job: data set and family.
         stage: `checkpoint` or `train`.
         settings: all settings of the stage.
-        inputs: hashes of the other inputs that the weights depend on.
+        inputs: returns hashes of the other inputs that the weights depend on.
         triplets: triplets to train on.
+        group: the processes that train together.
         stored: stored features of the validation images, if the stage does not change them.
+
+    Raises:
+        InputError: the batch cannot be divided among the processes.
     """
-    device = stage_device(job)
+    _check_division(job, stage, settings, group)
+    device = choose_device(device_name(job.params.machine.device)) if is_worker() else stage_device(job)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
-    work = work_folder(
-        job.work(stage),
-        {
-            **inputs,
-            "settings": settings.model_dump(),
-            "validate": protocol.model_dump(),
-            "seed": job.params.seed,
-            "code": code_hash(job, stage),
-            "device": device.type,
-        },
-    )
-    clear_others(work)
+
+    def find_work() -> Path:
+        work = work_folder(
+            job.work(stage),
+            {
+                **inputs(),
+                "settings": settings.model_dump(),
+                "validate": protocol.model_dump(),
+                "seed": job.params.seed,
+                "code": code_hash(job, stage),
+                "device": device.type,
+            },
+        )
+        clear_others(work)
+        return work
+
+    work = group.from_first(find_work)
     return TrainingSetup(
         scored_layout(job),
         triplets,
@@ -54,6 +106,16 @@ def training_setup(
         work,
         job.params.machine.workers,
         device,
-        Figures(work / "live").update,
+        Figures(work / "live").update if group.first else unwatched,
+        group,
         stored,
     )
+
+
+def _check_division(job: Job, stage: str, settings: CheckpointSettings | Train, group: Group) -> None:
+    within, key = (settings, "") if isinstance(settings, Train) else (settings.train, "train.")
+    if within.batch_size % group.size:
+        raise InputError(
+            f"{stage}.{job.dataset}.{job.family}.{key}batch_size: {within.batch_size} triplets cannot be divided "
+            f"among {group.size} processes (machine.processes); change one of them"
+        )

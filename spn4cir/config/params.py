@@ -57,7 +57,8 @@ class Machine(Settings):
 
     They do not affect results, so no stage depends on them. `devices` lists the numbers of the GPUs of which each run
     takes a free one; null uses `device`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the
-    number of unanswered requests to an endpoint.
+    number of unanswered requests to an endpoint. `processes` is the number of processes of a training on each machine,
+    and `launch` a command that starts them on several machines.
     """
 
     device: str
@@ -65,6 +66,8 @@ class Machine(Settings):
     workers: Annotated[int, Field(ge=0)]
     endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
     concurrency: Positive
+    processes: Positive
+    launch: Annotated[str, Field(min_length=1)] | None
 
     @model_validator(mode="after")
     def _devices_fit_the_device(self) -> "Machine":

@@ -24,11 +24,11 @@ from spn4cir.standalone.given_triplets import Example, GivenTriplets, StrPath, r
 from spn4cir.standalone.settings import Pair, TrainingSettings, training_settings
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.training.batches import Source
-from spn4cir.training.setup import TrainingSetup
+from spn4cir.training.setup import TrainingSetup, no_images
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
 from spn4cir.training.trainer import BEST, LAST, History, Score, Trainer
-from spn4cir.types import Gallery, UniqueImages
+from spn4cir.types import UniqueImages
 
 STAGE1, RECORD = "stage1.pt", "training.json"
 _OURS = (STAGE1, BEST, LAST, RECORD)
@@ -129,7 +129,7 @@ class UnvalidatedSetup(TrainingSetup):
     def encode(self, composer: Composer) -> EncodedGallery:
         """Returns no features, because there are no queries."""
         del composer
-        return EncodedGallery(Gallery((), ()), torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.long))
+        return no_images()
 
     def fit(self, composer: Composer, source: Source, settings: Optimisation, stage: int, score: Score) -> History:
         """Trains the network to the last epoch."""

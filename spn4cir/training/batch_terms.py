@@ -1,6 +1,6 @@
 """Terms of the stage-2 loss in which the queries of a batch compete for a target, instead of the images for a query."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -11,13 +11,18 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Train
+from spn4cir.parallel import ALONE, Group
 
 if TYPE_CHECKING:
     from spn4cir.training.batches import Batch
+_WHOLE = slice(None)
 
 
 def target_to_query_info_nce(
-    scores: Float[Tensor, "queries targets"], target: Int[Tensor, " queries"], temperature: Float[Tensor, ""]
+    scores: Float[Tensor, "queries targets"],
+    target: Int[Tensor, " queries"],
+    temperature: Float[Tensor, ""],
+    own: slice = _WHOLE,
 ) -> Float[Tensor, ""]:
     """Mean of -log softmax over the queries of a batch, for the target of each of them.
 
@@ -28,10 +33,12 @@ def target_to_query_info_nce(
         scores: score of each query with the target of each query; both axes have the order of the batch.
         target: row of each query's target among the unique images.
         temperature: tau, above 0.
+        own: the part of the batch whose targets the second axis has.
     """
-    others = (target[:, None] == target).fill_diagonal_(False)
+    others = target[own, None] == target
+    others.diagonal(offset=own.start or 0).fill_(False)
     logits = (scores.T.float() / temperature).masked_fill(others, -torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(target), device=scores.device))
+    return F.cross_entropy(logits, torch.arange(len(target), device=scores.device)[own])
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class Swaps:
             changed & (target[other] != target[own]),
         )
 
+    def part(self, own: slice) -> Self:
+        """The wrong compositions of a part of the queries."""
+        return type(self)(self.reference[:, own], self.text[:, own], self.wrong[:, own])
+
 
 def swap_info_nce(
     own: Float[Tensor, " batch"],
@@ -99,29 +110,40 @@ def swap_info_nce(
 
 
 def batch_terms(
-    composer: Composer, settings: Train, batch: "Batch", reference: Tensor, queries: Tensor, targets: Tensor
+    composer: Composer,
+    settings: Train,
+    batch: "Batch",
+    reference: Callable[[Int[Tensor, " some"]], Tensor],
+    queries: Tensor,
+    targets: Tensor,
+    group: Group = ALONE,
 ) -> Float[Tensor, ""]:
     """The terms that the settings add: `symmetric` times the loss from targets to queries, and the loss over `swaps`.
+
+    In a group of processes, the means are those over the part of this process; all parts are equally large.
 
     Args:
         composer: the network, which composes the swaps and has the temperature.
         settings: `symmetric` and `swaps`, at least one of them not 0.
         batch: the triplets of the step.
-        reference: reference features, one for each triplet.
-        queries: their queries, unit norm.
-        targets: their target features, unit norm.
+        reference: returns the reference features of the triplets at some positions in the batch.
+        queries: the queries of the part, unit norm.
+        targets: the target features of the part, unit norm.
+        group: the processes that train together.
     """
-    terms, scores = [], _scores(composer, queries, targets)
+    own = group.part(len(batch.texts))
+    candidates = group.gather(queries) if settings.symmetric else queries
+    terms, scores = [], _scores(composer, candidates, targets)
     if settings.symmetric:
-        term = target_to_query_info_nce(scores, batch.target.to(scores.device), composer.temperature)
+        term = target_to_query_info_nce(scores, batch.target.to(scores.device), composer.temperature, own)
         terms.append(settings.symmetric * term)
     if settings.swaps:
-        swaps = Swaps.of_batch(batch.reference, batch.texts, batch.target, settings.swaps)
+        swaps = Swaps.of_batch(batch.reference, batch.texts, batch.target, settings.swaps).part(own)
         texts = [batch.texts[i] for i in swaps.text.flatten().tolist()]
-        composed = composer.compose(reference[swaps.reference.flatten().to(reference.device)], texts)
+        composed = composer.compose(reference(swaps.reference.flatten()), texts)
         swapped = _scores(composer, composed, targets).view(*swaps.wrong.shape, -1).diagonal(dim1=1, dim2=2)
-        wrong = swaps.wrong.to(scores.device)
-        terms.append(swap_info_nce(scores.diagonal(), swapped, wrong, composer.temperature))
+        right = scores.diagonal(offset=-own.start if settings.symmetric else 0)
+        terms.append(swap_info_nce(right, swapped, swaps.wrong.to(scores.device), composer.temperature))
     return torch.stack(terms).sum()
 
 

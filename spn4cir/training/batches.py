@@ -1,6 +1,6 @@
 """Training batches and their losses: features and negatives from the step's own images, or from the bank."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from spn4cir.datasets.texts import training_text
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.losses import sampled_info_nce
+from spn4cir.parallel import ALONE, Group
 from spn4cir.training.bank import Bank
 from spn4cir.training.batch_terms import batch_terms
 from spn4cir.training.contrasts import Contrasts
@@ -99,6 +100,8 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
 class Batch:
     """The triplets of one step and the input that was read for them.
 
+    In a group of processes, each process has all triplets of the step, and reads only the images of its part.
+
     Attributes:
         texts: one modification text for each triplet.
         reference: row of each reference among the unique images.
@@ -152,6 +155,7 @@ class ImageSource:
     workers: int
     device: torch.device
     files: ImageFiles
+    group: Group = ALONE
 
     def steps(self) -> int:
         """Steps in an epoch."""
@@ -161,20 +165,26 @@ class ImageSource:
         """Batches with their unique images, which worker processes decode ahead."""
         reference, target = self.rows.reference, self.rows.target
         plan = self.rows.plan(self.settings.batch_size, epoch_generator(self.seed, epoch))
-        needed = [torch.unique(torch.cat([reference[chosen], target[chosen]])) for chosen, _ in plan]
+        own = self.group.part(self.settings.batch_size)
+        needed = [torch.unique(torch.cat([reference[chosen[own]], target[chosen[own]]])) for chosen, _ in plan]
         decoded = read_ahead(image_loader(self.files, needed, self.workers, self.device))
         for (chosen, texts), rows, pixels in zip(plan, needed, decoded, strict=True):
             images = self.files.preprocess.normalise(pixels)
             yield Batch(texts, reference[chosen], target[chosen], images, rows, chosen)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
-        """In-batch InfoNCE; gradients reach the image side."""
+        """In-batch InfoNCE; gradients reach the image side.
+
+        The part of a process is the loss of its queries over the targets of the whole batch.
+        """
+        own = self.group.part(len(batch.texts))
         features = composer.encode_image(batch.inputs.to(self.device, non_blocking=True))
-        reference = features.reference[batch.positions(batch.reference).to(self.device)]
-        target = features.target[batch.positions(batch.target).to(self.device)]
-        queries = composer.compose(reference, batch.texts)
-        labels = torch.arange(len(batch.texts), device=self.device)
-        return composer.contrast(queries, target, labels, composer.temperature)
+        reference = features.reference[batch.positions(batch.reference[own]).to(self.device)]
+        target = features.target[batch.positions(batch.target[own]).to(self.device)]
+        queries = composer.compose(reference, batch.texts[own])
+        labels = torch.arange(len(batch.texts), device=self.device)[own]
+        loss = composer.contrast(queries, self.group.gather(target), labels, composer.temperature)
+        return loss / self.group.size
 
 
 class BankSource:
@@ -188,10 +198,18 @@ class BankSource:
         seed: seed of the order, the texts and the drawn negatives.
         device: where the step runs; the targets are moved there once.
         workers: processes that read reference rows, or decode their images, ahead of the step.
+        group: the processes that train together.
     """
 
     def __init__(
-        self, rows: TripletRows, bank: Bank, settings: Train, seed: int, device: torch.device, workers: int = 0
+        self,
+        rows: TripletRows,
+        bank: Bank,
+        settings: Train,
+        seed: int,
+        device: torch.device,
+        workers: int = 0,
+        group: Group = ALONE,
     ) -> None:
         self.rows = rows
         self.bank = bank
@@ -199,6 +217,7 @@ class BankSource:
         self.seed = seed
         self.device = device
         self.workers = workers
+        self.group = group
         self._targets = bank.target.to(device)
         self._negatives = torch.Generator()
         self._contrasts = Contrasts(rows.triplets, bank, settings, self._targets)
@@ -213,37 +232,61 @@ class BankSource:
         reference, target = self.rows.reference, self.rows.target
         generator = epoch_generator(self.seed, epoch)
         plan = self.rows.plan(self.settings.batch_size, generator, self.settings.epoch_steps)
-        needed = [torch.unique(reference[chosen]) for chosen, _ in plan]
-        read = self.bank.reference.read(needed, self.workers, self.device)
-        for (chosen, texts), rows, inputs in zip(plan, needed, read, strict=True):
+        read = self._read_positions()
+        needed = [torch.unique(reference[chosen[read]]) for chosen, _ in plan]
+        read_ahead = self.bank.reference.read(needed, self.workers, self.device)
+        for (chosen, texts), rows, inputs in zip(plan, needed, read_ahead, strict=True):
             yield Batch(texts, reference[chosen], target[chosen], inputs, rows, chosen)
 
-    def _reference(self, composer: Composer, batch: Batch) -> Tensor:
-        """Reference features of the batch, in float32; an image that occurs twice is computed once."""
+    def _read_positions(self) -> Int[Tensor, " read"]:
+        """Positions in a batch of the references that this process reads: of its part, and of the swaps of its part."""
+        size = self.settings.batch_size
+        own = torch.arange(size)[self.group.part(size)]
+        following = (own[-1] + torch.arange(1, self.settings.swaps + 1)) % size
+        return torch.cat([own, following])
+
+    def _references(self, composer: Composer, batch: Batch) -> Callable[[Int[Tensor, " some"]], Tensor]:
+        """Returns a function from positions in the batch to their reference features, in float32.
+
+        An image that occurs twice is computed once.
+        """
         inputs = batch.inputs.to(self.device, non_blocking=True)
         features = self.bank.reference.features(composer, inputs)
-        return features[batch.positions(batch.reference).to(self.device)]
+        return lambda chosen: features[batch.positions(batch.reference[chosen]).to(self.device)]
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
-        """The loss against the bank or the batch, and the terms of the batch that the settings add."""
-        reference = self._reference(composer, batch)
-        queries = composer.compose(reference, batch.texts)
-        loss = self._contrast(composer, queries, batch)
+        """The loss against the bank or the batch, and the terms of the batch that the settings add.
+
+        The part of a process is the loss of its queries, by their share in the mean over the batch.
+        """
+        own = self.group.part(len(batch.texts))
+        reference = self._references(composer, batch)
+        queries = composer.compose(reference(torch.arange(len(batch.texts))[own]), batch.texts[own])
+        loss = self._contrast(composer, queries, batch, own) * self._contrasts.share(batch.chosen, own)
         if self.settings.symmetric or self.settings.swaps:
-            targets = self._targets[batch.target.to(self.device)]
-            loss = loss + batch_terms(composer, self.settings, batch, reference, queries, targets)
+            targets = self._targets[batch.target[own].to(self.device)]
+            terms = batch_terms(composer, self.settings, batch, reference, queries, targets, self.group)
+            loss = loss + terms / self.group.size
         return loss
 
-    def _contrast(self, composer: Composer, queries: Tensor, batch: Batch) -> Float[Tensor, ""]:
-        """The loss against the whole bank, a sample of it, or the batch's own rows of it."""
+    def _skip_draws(self, queries: int, scores: Tensor) -> None:
+        """Draws the random numbers of queries of other processes, so that the own ones are those of one process."""
+        torch.rand((queries, scores.shape[1]), generator=self._negatives)
+
+    def _contrast(self, composer: Composer, queries: Tensor, batch: Batch, own: slice) -> Float[Tensor, ""]:
+        """The mean loss of the own queries against the whole bank, a sample of it, or the batch's rows of it."""
         target = batch.target.to(self.device)
-        contrast, tau = self._contrasts.of(composer, batch.chosen), composer.temperature
+        contrast, tau = self._contrasts.of(composer, batch.chosen, own), composer.temperature
         if self.settings.bank_samples is not None:
             # In float32, as `contrast` scores the whole bank: half precision would be off by 0.1 and more at tau 0.02.
             with torch.autocast(self.device.type, enabled=False):
                 scores = composer.score(queries.float(), self._targets)
-            return sampled_info_nce(scores, target, tau, self.settings.bank_samples, self._negatives, contrast)
+            self._skip_draws(own.start, scores)
+            count = self.settings.bank_samples
+            loss = sampled_info_nce(scores, target[own], tau, count, self._negatives, contrast)
+            self._skip_draws(len(target) - own.stop, scores)
+            return loss
         if self.settings.negatives == "batch":
-            labels = torch.arange(len(target), device=self.device)
+            labels = torch.arange(len(target), device=self.device)[own]
             return composer.contrast(queries, self._targets[target], labels, tau, contrast)
-        return composer.contrast(queries, self._targets, target, tau, contrast)
+        return composer.contrast(queries, self._targets, target[own], tau, contrast)

@@ -13,6 +13,8 @@ from spn4cir.training.bank import Bank
 from spn4cir.training.false_negatives import FalseNegatives
 from spn4cir.types import Triplet
 
+_WHOLE = slice(None)
+
 
 class Contrasts:
     """Builds what the loss of a batch does beside InfoNCE.
@@ -30,21 +32,30 @@ class Contrasts:
         rule = settings.false_negatives
         self._false_negatives = None if rule is None else FalseNegatives(triplets, bank, rule, targets)
 
-    def of(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Contrast:
-        """Returns the contrast of a batch.
+    def of(self, composer: Composer, chosen: Int[Tensor, " batch"], own: slice = _WHOLE) -> Contrast:
+        """Returns the contrast of a batch, or of a part of it.
 
         Args:
             composer: the network, whose scores compare targets.
             chosen: positions of the batch's triplets.
+            own: the part.
         """
-        generated = self._generated[chosen]
+        generated = self._generated[chosen[own]]
+        weights = self._weights(self._generated[chosen])
         robust = self._settings.generated_loss == "robust" and bool(generated.any())
         return Contrast(
-            weights=self._weights(generated),
+            weights=None if weights is None else weights[own],
             robust=generated if robust else None,
             hardness=self._settings.hardness,
-            excluded=self._excluded(composer, chosen),
+            excluded=self._excluded(composer, chosen, own),
         )
+
+    def share(self, chosen: Int[Tensor, " batch"], own: slice) -> float:
+        """Returns the share of a part of a batch in the weighted mean over the batch; 1 for the whole batch."""
+        weights = self._weights(self._generated[chosen])
+        if weights is None:
+            return len(chosen[own]) / len(chosen)
+        return float(weights[own].sum() / weights.sum())
 
     def _weights(self, generated: Bool[Tensor, " batch"]) -> Float[Tensor, " batch"] | None:
         """Returns the weight of each triplet; None if all are equal."""
@@ -53,10 +64,11 @@ class Contrasts:
             return None
         return torch.where(generated, weight, 1.0)
 
-    def _excluded(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Int[Tensor, "2 pairs"] | None:
+    def _excluded(self, composer: Composer, chosen: Int[Tensor, " batch"], own: slice) -> Int[Tensor, "2 pairs"] | None:
         if self._false_negatives is None:
             return None
-        within = self._settings.negatives == "batch"
-        find = self._false_negatives.in_batch if within else self._false_negatives.in_bank
-        pairs = find(composer, chosen)
+        if self._settings.negatives == "batch":
+            pairs = self._false_negatives.in_batch(composer, chosen, own)
+        else:
+            pairs = self._false_negatives.in_bank(composer, chosen[own])
         return pairs if pairs.numel() else None

@@ -13,6 +13,7 @@ from spn4cir.types import Triplet
 
 # Vectors that are compared with the bank in one product: a target of several tokens, or several targets.
 _VECTORS = 32
+_WHOLE = slice(None)
 
 
 class FalseNegatives:
@@ -57,15 +58,24 @@ class FalseNegatives:
         queries = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(each) for each in rows]))
         return torch.stack([queries, torch.cat(rows).long()])
 
-    def in_batch(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> Int[Tensor, "2 pairs"]:
+    def in_batch(
+        self, composer: Composer, chosen: Int[Tensor, " batch"], own: slice = _WHOLE
+    ) -> Int[Tensor, "2 pairs"]:
         """Returns pairs of a query and the position of another triplet, whose target leaves the denominator.
 
         Another triplet with the target of the query is among them: in the batch, its target is a copy of the query's.
+
+        Args:
+            composer: the network whose scores compare the targets.
+            chosen: positions of the batch's triplets.
+            own: the part of the batch whose queries are compared; pairs count them from 0.
         """
         targets = torch.tensor([self._target_rows[position] for position in chosen.tolist()])
-        rows = self._rows(composer, chosen)
-        similar = [torch.isin(targets, each) | (targets == own) for each, own in zip(rows, targets, strict=True)]
-        return torch.stack(similar).fill_diagonal_(False).nonzero().T
+        rows = self._rows(composer, chosen[own])
+        similar = [torch.isin(targets, each) | (targets == its) for each, its in zip(rows, targets[own], strict=True)]
+        found = torch.stack(similar)
+        found.diagonal(offset=own.start or 0).fill_(False)
+        return found.nonzero().T
 
     def _rows(self, composer: Composer, chosen: Int[Tensor, " batch"]) -> list[Int[Tensor, " excluded"]]:
         found = []

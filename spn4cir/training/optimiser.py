@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, M
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Cosine, Decay, OneCycle, Optimisation, Train, WarmupCosine
+from spn4cir.parallel import ALONE, Group
 from spn4cir.training.moving_average import MovingAverage
 
 # Lower bound of a learned temperature: half precision still distinguishes the logits.
@@ -119,6 +120,7 @@ class TrainingRun:
         settings: the settings of the run.
         average: moving average of the trained parameters, the temperature included if it is learned; None: there is
             none.
+        group: the processes that train together, with equal states.
     """
 
     composer: Composer
@@ -127,17 +129,24 @@ class TrainingRun:
     scaler: torch.amp.GradScaler
     settings: Optimisation
     average: MovingAverage | None
+    group: Group = ALONE
 
     @classmethod
     def begin(
-        cls, composer: Composer, settings: Optimisation, stage: int, steps: int, device: torch.device
+        cls,
+        composer: Composer,
+        settings: Optimisation,
+        stage: int,
+        steps: int,
+        device: torch.device,
+        group: Group = ALONE,
     ) -> "TrainingRun":
         """The initial state of a run with `steps` steps in an epoch."""
         optimiser = make_optimiser(composer, settings, stage)
         scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(settings, device) is torch.float16)
-        decay = settings.ema if isinstance(settings, Train) else None
+        decay = settings.ema if isinstance(settings, Train) and group.first else None
         average = None if decay is None else MovingAverage(_parameters(optimiser), decay)
-        return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings, average)
+        return cls(composer, optimiser, make_scheduler(optimiser, settings, steps), scaler, settings, average, group)
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -145,8 +154,13 @@ class TrainingRun:
         return _parameters(self.optimiser)
 
     def step(self, loss: Tensor) -> None:
-        """Runs the backward pass and one step of the optimiser."""
+        """Runs the backward pass and one step of the optimiser.
+
+        In a group, the loss is the part of this process. The summed gradients, and so what the loss scaling makes of an
+        overflow, are equal in all processes.
+        """
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.group.sum_gradients(self.trained)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.settings.learn_tau:

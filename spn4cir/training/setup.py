@@ -15,11 +15,17 @@ from spn4cir.datasets.protocol import Layout, Scores
 from spn4cir.datasets.texts import training_texts
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.stored_gallery import require_queries
+from spn4cir.parallel import ALONE, Group
 from spn4cir.training.batches import Source, TripletRows, triplet_rows
 from spn4cir.training.trainer import History, Score, Trainer, Watch, unwatched
-from spn4cir.types import EvaluationSplit, Triplet
+from spn4cir.types import EvaluationSplit, Gallery, Triplet
 
 _PLACE = "training triplets"
+
+
+def no_images() -> EncodedGallery:
+    """A gallery without images, for a training that scores nothing in this process."""
+    return EncodedGallery(Gallery((), ()), torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class TrainingSetup:
         workers: processes that decode images.
         device: where the network is trained.
         watch: called with the history whenever it has grown.
+        group: the processes that train together.
         stored: stored features of the validation images; None: `encode` encodes them.
     """
 
@@ -46,6 +53,7 @@ class TrainingSetup:
     workers: int
     device: torch.device
     watch: Watch = unwatched
+    group: Group = ALONE
     stored: Path | None = None
 
     @cached_property
@@ -82,4 +90,6 @@ class TrainingSetup:
         """
         require_queries(self.splits)
         selection = self.layout.protocol.selection
-        return Trainer(composer, source, settings, stage, score, selection, self.work, self.device, self.watch).fit()
+        return Trainer(
+            composer, source, settings, stage, score, selection, self.work, self.device, self.watch, self.group
+        ).fit()

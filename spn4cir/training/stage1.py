@@ -32,7 +32,8 @@ def train_stage1(
     composer = composer.to(setup.device)
     rows = setup.rows(composer, unique.row)
     files = ImageFiles(unique.gallery.paths, composer.preprocess)
-    source = ImageSource(rows, settings, setup.seed, setup.workers, setup.device, files)
+    source = ImageSource(rows, settings, setup.seed, setup.workers, setup.device, files, setup.group)
     history = setup.fit(composer, source, settings, 1, lambda network: setup.score(network, setup.encode(network)))
-    copy_file(setup.work / BEST, out)
+    if setup.group.first:
+        copy_file(setup.work / BEST, out)
     return history

@@ -7,7 +7,7 @@ from spn4cir.config.training import Train
 from spn4cir.files import copy_file
 from spn4cir.training.bank import Bank
 from spn4cir.training.batches import BankSource
-from spn4cir.training.setup import TrainingSetup
+from spn4cir.training.setup import TrainingSetup, no_images
 from spn4cir.training.trainer import BEST, LAST, History
 
 
@@ -28,9 +28,9 @@ def train_stage2(composer: Composer, bank: Bank, settings: Train, setup: Trainin
     """
     composer = composer.to(setup.device)
     rows = setup.rows(composer, bank.row)
-    images = setup.encode(composer)
-    source = BankSource(rows, bank, settings, setup.seed, setup.device, setup.workers)
+    images = setup.encode(composer) if setup.group.first else no_images()
+    source = BankSource(rows, bank, settings, setup.seed, setup.device, setup.workers, setup.group)
     history = setup.fit(composer, source, settings, 2, lambda network: setup.score(network, images))
-    for name in (BEST, LAST):
+    for name in (BEST, LAST) if setup.group.first else ():
         copy_file(setup.work / name, out / name)
     return history

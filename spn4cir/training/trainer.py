@@ -18,6 +18,7 @@ from spn4cir.config.training import Optimisation, Train
 from spn4cir.datasets.protocol import Scores
 from spn4cir.device import memory_errors, peak_memory
 from spn4cir.errors import InputError
+from spn4cir.parallel import ALONE, Group
 from spn4cir.progress import progress
 from spn4cir.training.averaging import copied, keep_best_share
 from spn4cir.training.batches import Source
@@ -30,6 +31,8 @@ _STATE = "state.pt"
 _BEST_WEIGHTS = "best_weights.pt"
 # Steps between two checks of the losses within an epoch: each check waits for the device.
 _CHECK_STEPS = 50
+# Between the seeds of dropout of two processes, so that those of their epochs do not meet.
+_SEEDS_APART = 1_000_003
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Trainer:
         work: folder of the state of an unfinished run; at most one epoch is lost.
         device: device of the network.
         watch: called with the history whenever it has grown; a resumed run first passes the history it resumes from.
+        group: the processes that train together. The first one validates, calls `watch` and writes the files; all of
+            them resume from these.
     """
 
     composer: Composer
@@ -90,6 +95,7 @@ class Trainer:
     work: Path
     device: torch.device
     watch: Watch = unwatched
+    group: Group = ALONE
 
     def fit(self) -> History:
         """Trains to the last epoch and writes `best.pt` and `last.pt` to the work folder.
@@ -105,20 +111,26 @@ class Trainer:
                 f"stage {self.stage}: averaging chooses by validation scores, and there is no validation; "
                 "add validation triplets, or set averaging to null"
             )
-        run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device)
+        run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device, self.group)
         before = copied(run.trained) if self._shares else []
         history = self._resume(run)
-        self.watch(history)
+        self._report(history)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
             self._train_epoch(epoch, run, history)
+            if self.group.first:
+                with run.averaged():
+                    self._record(history, epoch, run)
+                save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
+        if self.group.first:
             with run.averaged():
-                self._record(history, epoch, run)
-            save_tensors(run.state() | {"history": asdict(history)}, self.work / _STATE)
-        with run.averaged():
-            save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
-        if self._shares:
-            self._average(run, before, history)
+                save_composer(self.composer, self.work / LAST, self.stage, self.settings.epochs)
+            if self._shares:
+                self._average(run, before, history)
         return history
+
+    def _report(self, history: History) -> None:
+        if self.group.first:
+            self.watch(history)
 
     @property
     def _shares(self) -> list[float]:
@@ -141,7 +153,8 @@ class Trainer:
         losses: list[Tensor] = []
         images, started = 0, time.perf_counter()
         label = f"stage {self.stage} epoch {epoch}/{self.settings.epochs}"
-        set_dropout(self.composer, self.settings.dropout, self.source.seed + epoch)
+        seed = self.source.seed + epoch + self.group.rank * _SEEDS_APART
+        set_dropout(self.composer, self.settings.dropout, seed)
         for batch in progress(self.source.batches(epoch), self.source.steps(), label, "step"):
             with memory_errors(label, self.settings.batch_size, memory_remedy(self.settings)):
                 run.optimiser.zero_grad(set_to_none=True)
@@ -153,6 +166,7 @@ class Trainer:
             if len(losses) == _CHECK_STEPS:
                 self._note(history, epoch, losses)
         self._note(history, epoch, losses)
+        images = int(self.group.sum(torch.tensor(images)))
         rate = images / (time.perf_counter() - started)
         history.speed.append({"images_per_second": rate, "memory_mb": peak_memory(self.device)})
         set_dropout(self.composer, False, 0)
@@ -162,13 +176,13 @@ class Trainer:
         """Moves the losses of steps from the device to the history."""
         if not losses:
             return
-        values = [float(loss) for loss in torch.stack(losses).cpu()]
+        values = [float(loss) for loss in self.group.sum(torch.stack(losses)).cpu()]
         losses.clear()
         if not isfinite(sum(values)):
             raise InputError(f"stage {self.stage}: the loss is not finite in epoch {epoch}; lower lr or raise tau")
         first = len(history.steps) + 1
         history.steps.extend({"step": first + i, "epoch": epoch, "loss": loss} for i, loss in enumerate(values))
-        self.watch(history)
+        self._report(history)
 
     def _record(self, history: History, epoch: int, run: TrainingRun) -> None:
         mean = fmean(row["loss"] for row in history.steps if row["epoch"] == epoch)

@@ -1,5 +1,6 @@
 """The device of a stage: that of the settings, or a free GPU of a list."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from spn4cir import gpu_locks
 from spn4cir.config.params import Machine
 from spn4cir.errors import InputError
 from stages.common import Job
-from stages.device import stage_device
+from stages.device import reserve_gpus, stage_device
 from tests.helpers.params import published_params
 
 
@@ -48,6 +49,16 @@ def test_without_a_list_or_on_the_cpu_nothing_is_locked(
     expected = "cuda" if device == "auto" else device
     assert stage_device(job(device=device, devices=devices)) == torch.device(expected)
     assert not (tmp_path / "cache").exists()
+
+
+def test_processes_of_a_training_see_the_gpus_that_were_taken_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    reserve_gpus(job(device="cpu", devices=(0, 1)), 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    reserve_gpus(job(device="auto", devices=(1, 0)), 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-uuid-0,GPU-uuid-1"
+    with pytest.raises(InputError, match=r"3 GPUs are needed, but the list has 2"):
+        reserve_gpus(job(device="auto", devices=(1, 0)), 3)
 
 
 def test_a_gpu_that_is_absent_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
             "code_hash",
         )
     } | {
-        "of_family": MagicMock(return_value=MagicMock(source="train")),
+        "of_family": MagicMock(return_value=MagicMock(source="train", train=MagicMock(batch_size=4))),
         "stage_device": lambda job: torch.device(device),
         "images_to_encode": MagicMock(return_value=(MagicMock(), ())),
         "work_folder": folder,
@@ -54,8 +54,10 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
     for place in (module, stages.training, stages.galleries):
         for name, value in replaced.items():
             monkeypatch.setattr(place, name, value, raising=False)
+    job = MagicMock(dataset="d", family="f")
+    job.params.machine = MagicMock(processes=1, launch=None)
     with pytest.raises(Reached):
-        module.main(MagicMock(dataset="d", family="f"))
+        module.main(job)
     assert seen["device"] == device.split(":")[0]
 
 

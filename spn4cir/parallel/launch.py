@@ -1,0 +1,128 @@
+"""Starts the processes of a training by torch.distributed.run, and waits for them."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from spn4cir.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+# Set for the command that the prefix `machine.launch` starts, and for the processes of a training.
+_LAUNCHED, STARTED_BY = "SPN4CIR_LAUNCHED", "SPN4CIR_STARTED_BY"
+_AGAIN = "run the stage again: it continues after the last finished epoch"
+
+
+def is_launched() -> bool:
+    """Whether the prefix `machine.launch` has started this process."""
+    return _LAUNCHED in os.environ
+
+
+def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
+    """Runs `python -m MODULE ARGUMENTS` by a prefix, as in `srun --nodes=2`, and waits for it.
+
+    Args:
+        prefix: the setting `machine.launch`.
+        module: name of the module.
+        arguments: its arguments.
+
+    Raises:
+        InputError: the prefix is no command, or the command fails.
+    """
+    # `env`: a prefix such as ssh starts the command without this process's environment.
+    command = [*shlex.split(prefix), "env", f"{_LAUNCHED}=1", sys.executable, "-m", module, *arguments]
+    try:
+        process = subprocess.Popen(command)
+    except OSError as error:
+        raise InputError(
+            f"machine.launch: {command[0]}: {error.strerror}; set a prefix that starts a command, or null"
+        ) from None
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        status = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if status:
+        raise InputError(f"machine.launch: '{prefix}' ended with status {status}; the reason is above. Then {_AGAIN}")
+
+
+def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
+    """Runs `python -m MODULE ARGUMENTS` in several processes and waits for them.
+
+    The processes are those of `torchrun --nproc-per-node COUNT`. Number of machines and rendezvous are torchrun's own
+    environment variables: `PET_NNODES`, `PET_RDZV_BACKEND`, `PET_RDZV_ENDPOINT`, `PET_RDZV_ID`.
+
+    Args:
+        count: processes on this machine.
+        module: name of the module.
+        arguments: its arguments.
+
+    Raises:
+        InputError: a process fails, with its message; or the machines do not find each other.
+    """
+    os.environ[STARTED_BY] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # torch reports each ended process in many lines, which are replaced by one.
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from torch import distributed
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    with TemporaryDirectory() as folder:
+        options = ["--nproc-per-node", str(count), "--max-restarts", "0", "--log-dir", folder]
+        try:
+            run.run(run.parse_args([*options, "--module", module, *arguments]))
+        except ChildFailedError as error:
+            raise InputError(_reason(error.failures)) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + error.sigval) from None
+        except (RendezvousError, distributed.DistError, ValueError) as error:
+            raise InputError(
+                f"the processes did not find each other ({first_line(error)}); check PET_NNODES and "
+                "PET_RDZV_ENDPOINT in machine.launch or in the environment"
+            ) from None
+
+
+def _reason(failures: Mapping[int, "ProcessFailure"]) -> str:
+    """The message of the process that failed first: the others lost it, or were ended because of it."""
+    rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[1].timestamp))
+    kind, text = _recorded(failure.message)
+    if kind == "InputError":
+        return text
+    if kind == "LostProcess":
+        return f"process {rank} lost another process of the training ({text}); {_AGAIN}"
+    if failure.exitcode < 0:
+        reason = f"was killed ({failure.signal_name()}); free memory if the machine ran out of it"
+        return f"process {rank} of the training {reason}, and {_AGAIN}"
+    return f"process {rank} of the training ended with status {failure.exitcode}; its messages are above"
+
+
+def _order(failure: "ProcessFailure") -> int:
+    kind, _ = _recorded(failure.message)
+    ended = failure.exitcode == -signal.SIGTERM
+    return 0 if kind == "InputError" else 2 if kind == "LostProcess" else 3 if ended else 1
+
+
+def _recorded(message: Any) -> tuple[str, str]:
+    """The class and the text of an error that a process recorded; two empty strings if it recorded none."""
+    if not isinstance(message, Mapping):
+        return "", ""
+    kind, _, text = str(message["message"]).partition(": ")
+    return kind, text

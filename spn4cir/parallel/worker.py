@@ -1,0 +1,122 @@
+"""One of several processes that train together, as torchrun starts them: its device, its group and its end."""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from spn4cir.device import choose_device
+from spn4cir.errors import InputError, first_line
+from spn4cir.parallel.group import Group
+from spn4cir.parallel.launch import STARTED_BY
+
+# The other processes wait while the first one validates, which may take hours. A process that dies ends the others
+# without this limit.
+_LONGEST_WAIT = timedelta(days=7)
+# The transports of torch.distributed name themselves in their errors.
+_TRANSPORT = re.compile(r"gloo|nccl|process ?group", re.IGNORECASE)
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class LostProcess(Exception):
+    """Another process of the group has ended."""
+
+
+def is_worker() -> bool:
+    """Whether torchrun, or a stage, has started this process as one of a group."""
+    return distributed.is_available() and distributed.is_torchelastic_launched()
+
+
+def device_name(asked: str) -> str:
+    """The device of this process: with `auto` and `cuda`, each process on a machine has a GPU of its own.
+
+    Args:
+        asked: the setting `machine.device`.
+
+    Raises:
+        InputError: one GPU is asked for and shared by several processes, or there are fewer GPUs than processes.
+    """
+    if not is_worker() or asked not in ("auto", "cuda") or not torch.cuda.is_available():
+        return _not_shared(asked)
+    number, found = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= found:
+        raise InputError(
+            f"machine.processes: {os.environ['LOCAL_WORLD_SIZE']} processes need as many GPUs, and this machine has "
+            f"{found}; lower machine.processes, or set machine.device: cpu"
+        )
+    return f"cuda:{number}"
+
+
+def _not_shared(asked: str) -> str:
+    if is_worker() and asked.startswith("cuda:") and int(os.environ["LOCAL_WORLD_SIZE"]) > 1:
+        raise InputError(
+            f"machine.device: {asked} is one GPU, and machine.processes is {os.environ['LOCAL_WORLD_SIZE']}; "
+            "set machine.device: cuda, and choose GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    return asked
+
+
+@contextmanager
+def joined(asked: str) -> Iterator[Group]:
+    """Joins the group of processes that torchrun describes in the environment; leaves it at the end.
+
+    Only the first process prints. An InputError is recorded for the process that started this one, which prints it. The
+    process ends when the process that started it does.
+
+    Args:
+        asked: the setting `machine.device`.
+    """
+    _end_with(int(os.environ.get(STARTED_BY, os.getppid())))
+    with _recorded(), ExitStack() as stack:
+        device = choose_device(device_name(asked))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
+        stack.callback(distributed.destroy_process_group)
+        group = Group(distributed.get_rank(), distributed.get_world_size())
+        if not group.first:
+            nowhere = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        yield group
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process as soon as `parent` is no longer its parent, so that none is left behind."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+@contextmanager
+def _recorded() -> Iterator[None]:
+    """Records an InputError, or the loss of another process, and ends this process with status 1."""
+    try:
+        yield
+    except InputError as error:
+        _end(error)
+    except (RuntimeError, distributed.DistError) as error:
+        if not isinstance(error, distributed.DistError) and not _TRANSPORT.search(str(error)):
+            raise
+        _end(LostProcess(first_line(error)))
+
+
+def _end(error: Exception) -> None:
+    get_error_handler().record_exception(error)
+    sys.stdout.flush()
+    # Without the end of the interpreter: threads of a transport whose other end is gone would delay it.
+    os._exit(1)

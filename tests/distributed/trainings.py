@@ -1,0 +1,103 @@
+"""Short trainings of tiny networks of every family, in one process or in several.
+
+As a module (`python -m tests.distributed.trainings FOLDER NAME...`), one of the processes of a group: runs trainings
+one after another and writes what they return to `FOLDER/results.pt`.
+"""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spn4cir.config.params import Validate
+from spn4cir.config.training import BankSettings
+from spn4cir.datasets import open_layout
+from spn4cir.parallel import ALONE, Group
+from spn4cir.parallel.worker import joined
+from spn4cir.positives.dedup import deduplicate
+from spn4cir.training.bank import build_bank, open_bank
+from spn4cir.training.setup import TrainingSetup
+from spn4cir.training.stage1 import train_stage1
+from spn4cir.training.stage2 import train_stage2
+from spn4cir.types import UniqueImages
+from tests.conformance.builders import Subject
+from tests.conformance.test_training import ALL_CONTRASTS, CONTRASTS
+from tests.conftest import CPU, optimisation, stage2
+from tests.helpers.layouts import write_cirr
+
+FAMILIES = ("clip", "tgcir", "blip", "blip2", "zs", "zs_cc")
+_PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=8, sheet_queries=1)
+_BANK = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
+_COMMON: dict[str, Any] = {"batch_size": 8, "tau": 0.1, "lr": 1e-3, "learn_tau": True}
+# 24 triplets: three steps in an epoch of stage 1.
+_STAGE1 = _COMMON | {"epochs": 7, "lr": 1e-4}
+_STAGE2 = _COMMON | {"epochs": 2, "epoch_steps": 10}
+_TERMS = {"symmetric": 0.5, "swaps": 3}
+# Settings of stage 2 by the name of a training.
+OPTIONS: dict[str, dict[str, Any]] = {
+    **CONTRASTS,
+    "all": {**ALL_CONTRASTS, **_TERMS},
+    "all-batch": {**ALL_CONTRASTS, **_TERMS, "negatives": "batch"},
+    "all-samples": {**ALL_CONTRASTS, **_TERMS, "bank_samples": 5},
+    "batch": {"negatives": "batch"},
+    "samples": {"bank_samples": 5},
+    "symmetric": {"symmetric": 0.5},
+    "swaps": {"swaps": 3},
+    "ema": {"ema": 0.9},
+    "averaging": {"averaging": [0.5]},
+    "bfloat16": {"precision": "bfloat16"},
+    "long": {"epochs": 12, "epoch_steps": 3, "ema": 0.9},
+    "warmup": {"schedule": {"name": "warmup_cosine", "warmup": 0.3}},
+}
+NAMES = (
+    *(f"{family}/{stage}" for family in FAMILIES for stage in ("stage1", "stage2")),
+    *(f"clip/{option}" for option in OPTIONS if option != "long"),
+    *(f"blip2/{option}" for option in ("all", "all-batch", "all-samples", "dropout")),
+)
+
+
+def prepare(folder: Path) -> None:
+    """Draws the images, and writes the networks and their banks."""
+    write_cirr(folder / "cirr", train_groups=4)
+    for family in FAMILIES:
+        composer = _subject(folder, family).load()
+        work = folder / "building" / family
+        work.mkdir(parents=True)
+        build_bank(composer, _unique(folder), _BANK, folder / "banks" / family, work, 0, CPU)
+
+
+def train(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str, Any]:
+    """Trains in a work folder and returns the history. `name` is FAMILY/stage1, FAMILY/stage2 or FAMILY/OPTION."""
+    family, option = name.split("/")
+    work.mkdir(parents=True, exist_ok=True)
+    layout = open_layout("cirr", folder / "cirr", "error")
+    triplets = [replace(each, generated=row % 3 == 0) for row, each in enumerate(layout.training_triplets())]
+    setup = TrainingSetup(layout, triplets, _PROTOCOL, 1, work, 0, CPU, group=group)
+    composer, unique = _subject(folder, family).load(), _unique(folder)
+    if option == "stage1":
+        return asdict(train_stage1(composer, unique, optimisation(**_STAGE1), setup, work / "stage1.pt"))
+    changes = {"dropout": True} if option == "dropout" else OPTIONS.get(option, {})
+    bank = open_bank(folder / "banks" / family, composer, unique, _BANK)
+    return asdict(train_stage2(composer, bank, stage2(**(_STAGE2 | changes)), setup, work / "out"))
+
+
+def _subject(folder: Path, family: str) -> Subject:
+    (folder / "networks").mkdir(exist_ok=True)
+    return Subject(family, 1, folder / "networks")
+
+
+def _unique(folder: Path) -> UniqueImages:
+    return deduplicate(open_layout("cirr", folder / "cirr", "error").training_gallery(), 0)
+
+
+def main(folder: Path, names: list[str]) -> None:
+    with joined("cpu") as group:
+        found = {name: train(folder, name, folder / "together" / name, group) for name in names}
+        if group.first:
+            torch.save(found, folder / "results.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
