@@ -55,7 +55,7 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     if status:
-        raise InputError(f"machine.launch: '{prefix}' ended with status {status}; the reason is above. Then {_AGAIN}")
+        raise InputError(f"machine.launch: '{prefix}' ended with status {status}; its messages are above; {_AGAIN}")
 
 
 def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
@@ -69,26 +70,27 @@ def _not_shared(asked: str) -> str:
 def joined(asked: str) -> Iterator[Group]:
     """Joins the group of processes that torchrun describes in the environment; leaves it at the end.
 
-    Only the first process prints. An InputError is recorded for the process that started this one, which prints it. The
-    process ends when the process that started it does.
+    Only the first process prints. An InputError is recorded for the process that started this one, which prints it; any
+    error ends this process with status 1. The process also ends when the process that started it does.
 
     Args:
         asked: the setting `machine.device`.
     """
     _end_with(int(os.environ.get(STARTED_BY, os.getppid())))
-    with _recorded(), ExitStack() as stack:
+    with _ends_by_itself():
         device = choose_device(device_name(asked))
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
-        stack.callback(distributed.destroy_process_group)
         group = Group(distributed.get_rank(), distributed.get_world_size())
-        if not group.first:
-            nowhere = stack.enter_context(Path(os.devnull).open("w"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
-        yield group
+        with ExitStack() as stack:
+            if not group.first:
+                nowhere = stack.enter_context(Path(os.devnull).open("w"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
+            yield group
+        distributed.destroy_process_group()
 
 
 def _end_with(parent: int) -> None:
@@ -103,20 +105,27 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _recorded() -> Iterator[None]:
-    """Records an InputError, or the loss of another process, and ends this process with status 1."""
+def _ends_by_itself() -> Iterator[None]:
+    """Ends this process at an error, without the end of the interpreter.
+
+    Transports whose other end is gone would delay that, and an interruption is reported by the process that started
+    this one.
+    """
     try:
         yield
-    except InputError as error:
-        _end(error)
-    except (RuntimeError, distributed.DistError) as error:
-        if not isinstance(error, distributed.DistError) and not _TRANSPORT.search(str(error)):
-            raise
-        _end(LostProcess(first_line(error)))
+    except KeyboardInterrupt:
+        os._exit(130)
+    except Exception as error:
+        if isinstance(error, InputError):
+            get_error_handler().record_exception(error)
+        elif isinstance(error, distributed.DistError) or _is_of_transport(error):
+            get_error_handler().record_exception(LostProcess(first_line(error)))
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
-def _end(error: Exception) -> None:
-    get_error_handler().record_exception(error)
-    sys.stdout.flush()
-    # Without the end of the interpreter: threads of a transport whose other end is gone would delay it.
-    os._exit(1)
+def _is_of_transport(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and _TRANSPORT.search(str(error)) is not None
