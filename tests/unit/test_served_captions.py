@@ -2,12 +2,12 @@
 
 import json
 import socket
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -124,10 +124,8 @@ def sent(image: CaptionedImage) -> str:
 
 
 def forward(url: str, model: Path, body: Body) -> str:
-    content = json.dumps({**body, "model": str(model)}).encode()
-    request = urllib.request.Request(f"{url}/chat/completions", content, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["choices"][0]["message"]["content"]
+    answer = httpx.post(f"{url}/chat/completions", json={**body, "model": str(model)}, timeout=60)
+    return answer.json()["choices"][0]["message"]["content"]
 
 
 def test_captions_through_a_server_of_faults_are_those_without_it(chat, served, llava, local, tmp_path):
