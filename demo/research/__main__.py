@@ -22,7 +22,9 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 
 OUT = Path("docs/research.md")
-# Minutes of the runs of each draw, beside the unfinished work of stopped stages.
+# Written by hand about the committed results.
+FINDINGS = Path(__file__).parent / "findings.md"
+# Number and minutes of the experiments of each draw, beside the unfinished work of stopped stages.
 TIMES = Path("data/work/research.json")
 SEEDS = (1, 2, 3, 4, 5)
 _PROCESSOR = "Processor: "
@@ -45,7 +47,7 @@ def main() -> None:
     start = time.monotonic()
     if jobs:
         research.run(jobs, workers)
-        _note(asked.draw, (time.monotonic() - start) / 60)
+        _note(asked.draw, len(jobs), (time.monotonic() - start) / 60)
     results = {dataset: research.current(dataset) for dataset in datasets}
     compared = Compared(table, tuple(rows), tuple(seeds), results, asked.draw)
     print("\n".join([*page.verdicts(compared), "", *page.score_tables(compared)]))
@@ -57,7 +59,8 @@ def write_page(compared: Compared) -> None:
     """Writes the page, with the stored results on other draws."""
     machine = _machine()
     with atomic_file(OUT) as temporary:
-        temporary.write_text(page.page(compared, _other_draws(compared.table), machine), encoding="utf-8")
+        findings = FINDINGS.read_text(encoding="utf-8")
+        temporary.write_text(page.page(compared, _other_draws(compared.table), machine, findings), encoding="utf-8")
     print(f"Written: {OUT}")
 
 
@@ -76,23 +79,25 @@ def _other_draws(table: ResearchTable) -> list[Compared]:
     return found
 
 
-def _note(draw: int, minutes: float) -> None:
-    """Adds the minutes of this call to those of the earlier ones, since the runs continue after an interruption."""
+def _note(draw: int, experiments: int, minutes: float) -> None:
+    """Adds the experiments of this call to those of the earlier ones, since the runs continue after an interruption."""
     known = read_json(TIMES) if TIMES.is_file() else {}
-    write_json(TIMES, known | {str(draw): round(known.get(str(draw), 0.0) + minutes, 1)})
+    before = known.get(str(draw), {"experiments": 0, "minutes": 0.0})
+    after = {"experiments": before["experiments"] + experiments, "minutes": round(before["minutes"] + minutes, 1)}
+    write_json(TIMES, known | {str(draw): after})
 
 
 def _machine() -> str:
     """Returns the processor and the minutes of the runs; those that the page has if no run was made in this folder."""
-    minutes = (read_json(TIMES) if TIMES.is_file() else {}).get("1")
-    known = OUT.read_text(encoding="utf-8").splitlines() if OUT.is_file() and minutes is None else []
+    took = (read_json(TIMES) if TIMES.is_file() else {}).get("1")
+    known = OUT.read_text(encoding="utf-8").splitlines() if OUT.is_file() and took is None else []
     if found := [line for line in known if line.startswith(_PROCESSOR)]:
         return found[0]
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").is_file() else ""
     names = [line.partition(":")[2].strip() for line in lines.splitlines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0))
-    took = "" if minutes is None else f"; the experiments took {minutes:.0f} minutes"
-    return f"{_PROCESSOR}{names[0] if names else 'unknown'}, {cores} cores{took}."
+    time_taken = f"; {took['experiments']} experiments took {took['minutes']:.0f} minutes" if took else ""
+    return f"{_PROCESSOR}{names[0] if names else 'unknown'}, {cores} cores{time_taken}."
 
 
 def _arguments() -> argparse.Namespace:

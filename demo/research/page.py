@@ -103,13 +103,14 @@ def commands(compared: Compared) -> list[str]:
     ]
 
 
-def page(compared: Compared, chosen_on: Sequence[Compared], machine: str) -> str:
+def page(compared: Compared, chosen_on: Sequence[Compared], machine: str, findings: str) -> str:
     """Returns the page.
 
     Args:
         compared: the results.
         chosen_on: the results on other draws of the data sets.
         machine: the processor and the time that the runs took.
+        findings: a section about what the results show.
     """
     steps = [
         f"{dataset} {', '.join(f'{count} ({family})' for family, count in data.steps.items())}"
@@ -123,7 +124,8 @@ def page(compared: Compared, chosen_on: Sequence[Compared], machine: str) -> str
         "\n## Verdicts\n",
         VERDICTS,
         *verdicts(compared),
-        "\n## Scores\n",
+        f"\n{findings}",
+        "## Scores\n",
         SCORES,
         *score_tables(compared),
         "## How settings were chosen\n",

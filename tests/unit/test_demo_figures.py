@@ -68,3 +68,43 @@ def test_the_figures_of_the_small_models_are_the_committed_ones():
 def test_the_tutorials_figure_of_the_captioner_is_the_committed_one():
     mean = metrics("metrics/demo/captioner.json")["mean"]
     assert f"It names {mean:.1f} % of the attributes rightly" in prose("docs/tutorial.md")
+
+
+def verdict(row: str, reference: str) -> list[str]:
+    """Returns the differences of a row of the research on the data sets, with their intervals, to one digit."""
+    table = committed("docs/research.md").split("## Verdicts")[1].split("## Scores")[0]
+    (line,) = (line for line in table.splitlines() if line.startswith(f"| {row} | {reference} | "))
+    differences = [re.findall(r"[+-][\d.]+", cell) for cell in line.split("|")[3:-2]]
+    return ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*map(float, difference)) for difference in differences]
+
+
+@pytest.mark.parametrize(("family", "row", "reference"), [("clip", "plus", "paper"), ("zs", "zs plus", "zs")])
+def test_the_gain_of_the_recipe_plus_is_that_of_the_research(family, row, reference):
+    lines = committed("README.md").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| `{family}`, ") and line.count(" [") == 3)
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == verdict(row, reference)
+
+
+def research_rows(dataset: str) -> dict[str, list[str]]:
+    """Returns the scores of the rows of `clip` on a data set, by the name of the row."""
+    table = committed("docs/research.md").split(f"### {dataset}, clip")[1].split("###")[0]
+    cells = ([cell.strip() for cell in line.split("|")] for line in table.splitlines() if " ± " in line)
+    return {row[1]: row[2:-1] for row in cells}
+
+
+@pytest.mark.parametrize(
+    ("label", "dataset", "score"),
+    [
+        ("garments, mean of R@10 and R@50", "demo_fiq", 2),
+        ("garments, R@10", "demo_fiq", 0),
+        ("scenes, mean of R@5 and Rs@1", "demo_cirr", 3),
+        ("scenes, R@1", "demo_cirr", 0),
+        ("real images, mean of R@5 and Rs@1", "demo_emoji", 3),
+        ("real images, R@1", "demo_emoji", 0),
+    ],
+)
+def test_the_table_of_the_ideas_is_that_of_the_research(label, dataset, score):
+    rows = research_rows(dataset)
+    cells = [rows[name][score].split(" ± ") for name in ("stage 1", "control", "+N", "+P", "paper", "plus")]
+    expected = " | ".join(f"{float(mean):.1f} ({float(deviation):.1f})" for mean, deviation in cells)
+    assert f"| {label} | {expected} |" in committed("docs/demo-results.md")

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from demo.research import __main__ as command
-from spn4cir.files import write_json
 
 
 @pytest.mark.parametrize(
@@ -43,8 +42,9 @@ def test_a_page_of_stored_results_keeps_the_processor_of_the_runs(
     monkeypatch.setattr(command, "OUT", page)
     monkeypatch.setattr(command, "TIMES", times)
     assert command._machine().startswith("Processor: ")
-    page.write_text("# Page\n\nProcessor: of another machine, 2 cores; the experiments took 80 minutes.\n")
-    write_json(times, {"2": 5.0})
+    page.write_text("# Page\n\nProcessor: of another machine, 2 cores; 100 experiments took 80 minutes.\n")
+    command._note(2, 3, 5.0)
     assert "of another machine" in command._machine()
-    write_json(times, {"1": 7.0})
-    assert command._machine().endswith("; the experiments took 7 minutes.")
+    command._note(1, 4, 7.0)
+    command._note(1, 6, 2.2)
+    assert command._machine().endswith("; 10 experiments took 9 minutes.")

@@ -59,7 +59,7 @@ def test_the_verdict_needs_two_data_sets_on_one_side() -> None:
 
 
 def test_the_page_gives_verdicts_scores_and_commands() -> None:
-    text = page.page(compared(), [], "Processor: one.")
+    text = page.page(compared(), [], "Processor: one.", "## Findings\n")
     (good,) = (line for line in text.splitlines() if line.startswith("| good | paper |"))
     (bad,) = (line for line in text.splitlines() if line.startswith("| bad | paper |"))
     assert good.endswith("| better |")
@@ -93,7 +93,7 @@ def test_one_seed_has_no_deviation() -> None:
 
 
 def test_the_draws_that_settings_were_chosen_on_are_a_section_of_their_own() -> None:
-    text = page.page(compared(), [compared(("control", "paper", "tried"), draw=2)], "")
+    text = page.page(compared(), [compared(("control", "paper", "tried"), draw=2)], "", "")
     start = text.index("## Draw 2 of the data sets")
     assert '`make research DRAW=2 SEEDS="1 2 3" ROWS="control,paper,tried"`' in text
     assert "| tried |" in text[start:]
