@@ -34,6 +34,7 @@ def main(job: Job) -> None:
         job.params.machine.workers,
         stage_device(job),
         served=served,
+        stored=job.place("benchmark_gallery"),
     )
     with atomic_folder(job.place("benchmark")) as folder:
         write_tables(job, layout, settings.validate_, found, folder)

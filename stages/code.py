@@ -20,6 +20,8 @@ from stages.writers import WRITERS
 # The family whose modules a stage of all families runs; empty: none.
 OF_DATASET = {"dedup": "", "caption": "", "match": "", "baselines": "clip"}
 OF_PAIR = ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "report")
+OF_SUBMISSION = ("submit_gallery", "submit")
+OF_BENCHMARK = ("benchmark_gallery", "benchmark")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -52,9 +54,10 @@ def jobs(params: Params) -> Iterator[tuple[str, Job, str]]:
         for dataset in chosen.datasets:
             yield from ((stage, Job(params, dataset, family), layouts[dataset]) for stage in OF_PAIR)
         for dataset in chosen.submit:
-            yield "submit", Job(params, dataset, family), layouts[dataset]
+            yield from ((stage, Job(params, dataset, family), layouts[dataset]) for stage in OF_SUBMISSION)
         for name in dict.fromkeys(each.name for each in chosen.benchmarks):
-            yield "benchmark", Job(params, name, family), of_dataset(params.benchmarks, name, "benchmarks").layout
+            layout = of_dataset(params.benchmarks, name, "benchmarks").layout
+            yield from ((stage, Job(params, name, family), layout) for stage in OF_BENCHMARK)
 
 
 def others(layout: str, family: str) -> frozenset[str]:

@@ -16,7 +16,13 @@ def main(job: Job) -> None:
     composer = load_composer(job.place("train") / "best.pt", job.family).to(device)
     layout = submittable(of_dataset(job.params.datasets, job.dataset, "datasets").layout, job.layout())
     predictions = predict(
-        composer, layout.test_split(), layout.submission, settings, job.params.machine.workers, device
+        composer,
+        layout.test_split(),
+        layout.submission,
+        settings,
+        job.params.machine.workers,
+        device,
+        job.place("submit_gallery"),
     )
     with atomic_folder(job.place("submit")) as folder:
         name = f"{job.dataset}_{job.family}"

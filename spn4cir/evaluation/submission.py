@@ -31,9 +31,13 @@ def predict(
     settings: Validate,
     workers: int,
     device: torch.device,
+    stored: Path | None = None,
 ) -> dict[str, Predictions]:
-    """Encodes the images of the test split and returns the content of each file, by metric; see `list_best`."""
-    images = encode_splits(composer, [split], settings, workers, device)
+    """Encodes the images of the test split, or reads their stored features, and returns the content of each file.
+
+    See `list_best` for the content, and `encode_splits` for `stored`.
+    """
+    images = encode_splits(composer, [split], settings, workers, device, stored)
     return list_best(composer, split, files, images, settings, device)
 
 

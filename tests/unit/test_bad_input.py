@@ -528,15 +528,8 @@ def stage(monkeypatch, capsys, *arguments: str, status: int = 1) -> str:
     return line
 
 
-STAGES = [
-    ("dedup",),
-    ("caption",),
-    ("match",),
-    *(
-        (name, "clip")
-        for name in ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "submit")
-    ),
-]
+OF_PAIR = ("triplets", "checkpoint", "bank", "gallery", "filter", "train", "validate", "submit_gallery", "submit")
+STAGES = [("dedup",), ("caption",), ("match",), *((name, "clip") for name in OF_PAIR)]
 
 
 @pytest.mark.parametrize("name", STAGES, ids=lambda name: name[0])
@@ -547,7 +540,7 @@ def test_a_stage_of_an_unknown_data_set(project, monkeypatch, capsys, name):
     )
 
 
-@pytest.mark.parametrize("name", [name[0] for name in STAGES[3:]])
+@pytest.mark.parametrize("name", OF_PAIR)
 def test_a_stage_of_an_unknown_family(project, monkeypatch, capsys, name):
     line = stage(monkeypatch, capsys, name, "demo_cirr", "gpt")
     found = re.match(r"error: params.yaml: (\S+)\.gpt is not set \(families there: clip, .*\)", line)

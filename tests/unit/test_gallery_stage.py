@@ -23,8 +23,12 @@ from tests.helpers.layouts import write, write_cirr
 ROOT = Path(__file__).parents[2]
 METRICS = Path("metrics/demo_cirr/clip.json")
 QUERIES = Path("data/validate/demo_cirr/clip/queries.parquet")
+WEIGHTS = Path("data/train/demo_cirr/clip/best.pt")
+SUBMISSION = Path("data/submit/demo_cirr/clip/recall_submission_demo_cirr_clip.json")
+IMAGES = 12 + 54
+GALLERIES = ("gallery", "submit_gallery")
 # The stages that a change of stage 2's settings runs again, in their order.
-SWEPT = ("train", "validate")
+SWEPT = ("train", "validate", "submit")
 
 
 @dataclass
@@ -81,7 +85,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     change(small)
     write_checkpoint(Path("data/checkpoint/demo_cirr/clip/stage1.pt"))
-    for stage in ("bank", "gallery", *SWEPT):
+    for stage in ("bank", *GALLERIES, *SWEPT):
         write(Path(f"data/code/{stage}/demo_cirr-clip.txt"), {})
     write(Path("data/listing/demo_cirr/clip.json"), {})
     (tmp_path / "data/triplets/demo_cirr/clip").mkdir(parents=True)
@@ -97,15 +101,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 
 def test_a_sweep_decodes_no_image_for_features(project: Callable[..., None], decoded: Decoded) -> None:
-    """The gallery has 12 images. Each contact sheet shows 2 queries: a reference and 5 results."""
-    project("gallery")
-    assert len(decoded.features) == 12
+    """The galleries have 12 and 54 images. Each contact sheet shows 2 queries: a reference and 5 results."""
+    project(*GALLERIES)
+    assert len(decoded.features) == IMAGES
     weights = set()
     for tau in (0.1, 0.5):
         set_temperature(tau)
         project(*SWEPT)
-        weights.add(file_hash(Path("data/train/demo_cirr/clip/best.pt")))
-    assert len(decoded.features) == 12
+        weights.add(file_hash(WEIGHTS))
+    assert len(decoded.features) == IMAGES
     assert len(decoded.shown) == 2 * 2 * (1 + 5)
     assert len(weights) == 2
 
@@ -114,24 +118,25 @@ def test_scores_are_those_of_an_encoding_in_each_stage(
     project: Callable[..., None], decoded: Decoded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A manifest of other weights is what a network with another image side finds: it encodes, and says so."""
-    project("gallery", *SWEPT)
-    results = [path.read_bytes() for path in (METRICS, QUERIES, Path("data/train/demo_cirr/clip/best.pt"))]
-    assert len(decoded.features) == 12
-    manifest = Path("data/gallery/demo_cirr/clip/manifest.json")
-    content = json.loads(manifest.read_text()) | {"weights": "0"}
-    manifest.unlink()
-    write(manifest, content)
+    results = (METRICS, QUERIES, WEIGHTS, SUBMISSION)
+    project(*GALLERIES, *SWEPT)
+    stored = [path.read_bytes() for path in results]
+    assert len(decoded.features) == IMAGES
+    for stage in GALLERIES:
+        manifest = Path("data", stage, "demo_cirr/clip/manifest.json")
+        content = json.loads(manifest.read_text()) | {"weights": "0"}
+        manifest.unlink()
+        write(manifest, content)
     capsys.readouterr()
     project(*SWEPT)
-    assert [path.read_bytes() for path in (METRICS, QUERIES, Path("data/train/demo_cirr/clip/best.pt"))] == results
-    assert len(decoded.features) == 12 + 2 * 12
-    said = "data/gallery/demo_cirr/clip: features of other weights; the images are encoded again"
-    assert capsys.readouterr().err.count(said) == 2
+    assert [path.read_bytes() for path in results] == stored
+    assert len(decoded.features) == IMAGES + 2 * 12 + 54
+    assert capsys.readouterr().err.count("clip: features of other weights; the images are encoded again") == 3
 
 
 def test_stage_2_weights_of_another_image_side_are_encoded(project: Callable[..., None], decoded: Decoded) -> None:
     """The scores of stage 1 still come from the stored features."""
     project("gallery")
-    write_checkpoint(Path("data/train/demo_cirr/clip/best.pt"), stage=2, seed=1)
+    write_checkpoint(WEIGHTS, stage=2, seed=1)
     project("validate")
     assert len(decoded.features) == 2 * 12
