@@ -94,8 +94,8 @@ def unknown_endpoint(machine: Machine, endpoint: str, key: str) -> str:
         return ""
     known = ", ".join(machine.endpoints) or "none"
     return (
-        f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it with its URLs, as in "
-        f"{endpoint}: [http://127.0.0.1:8000/v1]"
+        f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it there, "
+        "with one URL a line, as in - http://127.0.0.1:8000/v1"
     )
 
 

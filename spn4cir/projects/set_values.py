@@ -65,7 +65,8 @@ def _set(text: str, path: KeyPath, value: Any, place: str) -> str:
         key, node = entry
         if node.start_mark.index < key.end_mark.index:
             raise InputError(f"{place}: {'.'.join(path)}: is written elsewhere; write it out in full, then run again")
-    return f"{text[: key.end_mark.index]}: {_flow(value)}{text[_content_end(node) :]}"
+    written = _block(value, indent) if indent and _is_list_of_quoted(value) else f" {_flow(value)}"
+    return f"{text[: key.end_mark.index]}:{written}{text[_content_end(node) :]}"
 
 
 def _nested(path: KeyPath, value: Any) -> Any:

@@ -167,9 +167,10 @@ def require_same(project: Path, name: str, recipe: Recipe) -> None:
 def use_endpoints(project: Path, recipe: Recipe) -> None:
     """Writes the servers of a training that continues into the project's settings; no stage depends on them."""
     place = project / PARAMS_FILE
-    text = place.read_text(encoding="utf-8")
-    changed = set_values(text, recipe.endpoints(), str(place))
-    if changed != text:
+    params = load_params(place)
+    moved = {path: urls for path, urls in recipe.endpoints().items() if _plain(written(path, params)) != urls}
+    if moved:
+        changed = set_values(place.read_text(encoding="utf-8"), moved, str(place))
         with atomic_file(place) as temporary:
             temporary.write_text(changed, encoding="utf-8")
 

@@ -65,6 +65,8 @@ def test_dvc_reads_names_with_a_colon_after_it_changed_another_value(tmp_path: P
     apply_overrides(place, ["train.mine.clip.lr=2.0"])
     read = load_yaml(place)["train"]["mine"]
     assert (read["clip"]["lr"], read["zs"]["networks"]) == (2.0, networks)
+    again = set_values(changed, {("train", "mine", "zs", "networks"): ["hf-hub:a/b"]}, "p")
+    assert again == changed.replace('- "local-dir:base"\n        - "open_clip:ViT-B-32/openai"', '- "hf-hub:a/b"')
     inside = set_values("a: {b: {}}\n", {("a", "b", "c"): networks[:1]}, "p")
     assert inside == 'a: {b: {c: ["local-dir:base"]}}\n'
 
