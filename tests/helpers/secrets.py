@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 SECRETS = {
     "SPN4CIR_API_KEY": "sk-planted-5pn4c1r-0123456789abcdef",
     "OPENAI_API_KEY": "sk-planted-0pena1-0123456789abcdef",
@@ -19,5 +21,7 @@ def holders(folder: Path) -> list[tuple[str, str]]:
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
+        if path.suffix == ".parquet":  # compressed
+            content = str(pq.read_table(path).to_pylist()).encode()
         found += [(str(path.relative_to(folder)), name) for name, value in SECRETS.items() if value.encode() in content]
     return found

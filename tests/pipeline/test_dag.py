@@ -113,7 +113,7 @@ def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None
 
 
 def test_no_secret_of_the_environment_is_written(finished: Project) -> None:
-    """Neither in the run's output nor in a file: data, metrics, reports, `dvc.lock`, and what git and DVC store."""
+    """Neither in the run's output nor in a file: data, metrics, reports, `dvc.lock`, and what DVC stores."""
     assert (finished.root / "data/report/demo_fiq/clip.html").is_file()
     assert "Running stage 'train@demo_fiq-clip'" in (finished.root.parent / "repro.log").read_text()
     assert holders(finished.root.parent) == []

@@ -14,7 +14,6 @@ from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.hub import download
 from spn4cir.hub.fetch import fetch
-from spn4cir.user import name_user
 from stages.common import Job
 from tests.helpers.chat_server import ChatServer, Fault
 from tests.helpers.chat_server import refusal as refused
@@ -134,7 +133,7 @@ def test_a_password_in_the_address_of_the_hub(
 
 def test_scores_a_model_card_and_a_description_contain_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_fashioniq(Path("fiq"), images=3)
+    write_fashioniq(Path("fiq"))
     write_checkpoint(Path("best.pt"), stage=2)
     for command in (
         "validate --layout fashioniq --root fiq --checkpoint best.pt --json metrics.json --workers 0",
@@ -149,6 +148,5 @@ def test_scores_a_model_card_and_a_description_contain_none(tmp_path: Path, monk
 def test_a_report_contains_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path)
     monkeypatch.chdir(tmp_path)
-    name_user()
     stages.report.main(Job(load_params(), "demo_fiq", "clip"))
     assert (tmp_path / "data/report/demo_fiq/clip.html").is_file()
