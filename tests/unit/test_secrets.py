@@ -137,11 +137,13 @@ def test_scores_a_model_card_and_a_description_contain_none(tmp_path: Path, monk
     write_checkpoint(Path("best.pt"), stage=2)
     for command in (
         "validate --layout fashioniq --root fiq --checkpoint best.pt --json metrics.json --workers 0",
-        "export --to hub-folder --checkpoint best.pt --out model --metrics metrics.json",
+        "export --to hub-folder --checkpoint best.pt --out model --metrics metrics.json --scored-on fiq",
         "inspect best.pt --json description.json",
         "inspect absent.pt",
     ):
-        CliRunner().invoke(app, command.split())
+        done = CliRunner().invoke(app, command.split())
+        print(done.output)  # searched after the test
+        assert done.exit_code == (1 if "absent.pt" in command else 0), done.output
     assert all(Path(name).is_file() for name in ("metrics.json", "model/README.md", "description.json"))
 
 
