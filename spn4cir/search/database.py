@@ -206,7 +206,8 @@ def _connect(address: DatabaseAddress) -> "QdrantClient":
     from qdrant_client import QdrantClient
 
     if address.folder is None:
-        return QdrantClient(url=address.url, api_key=os.environ.get(API_KEY), timeout=_SECONDS)
+        key = os.environ.get(API_KEY)
+        return QdrantClient(url=address.url, api_key=key, timeout=_SECONDS, check_compatibility=False)
     if not address.folder.is_dir():
         raise InputError(f"{address.folder}: no such folder; name a folder that the client's local mode has written")
     with _database_errors(address):

@@ -56,6 +56,17 @@ def test_an_index_is_written_searched_and_brought_up_to_date(weights, gallery):
     assert Retriever.load("index").names == ("1.png", "2.png", "3.png", "4.png", "in/9.png")
 
 
+def test_an_index_keeps_its_kind_until_another_is_given(weights, gallery):
+    def written(*options: str) -> str:
+        return index(weights, "--gallery", gallery, *options).stdout.splitlines()[-1]
+
+    assert written("--kind", "ivf", "--recall", "1") == "index: written, 5 images, ivf, recall 1.000"
+    assert written() == "index: written, 5 images, ivf, recall 1.000"
+    assert written("--kind", "auto") == "index: written, 5 images, exact"
+    said = index(weights, "--gallery", gallery, "--recall", "95", status=1).stderr
+    assert said == "error: recall is 95.0; give a share above 0 and at most 1, as in 0.95\n"
+
+
 def test_the_query_may_be_named_as_the_gallery_does(weights, gallery):
     index(weights, "--gallery", gallery)
     wanted = call("search", "--index", "index", "--image", "gallery/2.png", "--text", "is red").stdout

@@ -342,6 +342,67 @@ def test_saved_and_loaded_it_answers_the_same(held, folder, tmp_path):
     assert loaded.index(folder).changes.unchanged == 6
 
 
+def test_an_index_of_lists_is_saved_loaded_and_changed(held, folder, tmp_path):
+    """It keeps its kind and its recall until others are given, and leaves out the reference as an exact one does."""
+    wanted = held.search("a.png", "is red", k=99)
+    assert held.index(folder, kind="ivf", recall=1.0).kind == "ivf"
+    assert (held.changes.unchanged, held.recall, held.approximate) == (6, 1.0, True)
+    held.save(tmp_path / "index")
+    assert listing(tmp_path / "index") == ["index.json", "lists.faiss", "pictures.parquet", "vectors", "weights.pt"]
+    manifest = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert [manifest[key] for key in ("kind", "wanted_kind", "wanted_recall", "recall")] == ["ivf", "ivf", 1.0, 1.0]
+    loaded = Retriever.load(tmp_path / "index", workers=0)
+    found = loaded.search("a.png", "is red", k=99)
+    assert names(found) == names(wanted)
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in wanted], abs=1e-6)
+    draw(folder / "new.png", 50)
+    (folder / "b.png").unlink()
+    loaded.refresh()
+    loaded.save(tmp_path / "index")
+    again = Retriever.load(tmp_path / "index", workers=0)
+    assert again.kind == "ivf"
+    assert again.search("a.png", "is red", k=99) == loaded.search("a.png", "is red", k=99)
+    assert again.index(folder, kind="auto").kind == "exact"
+    assert names(again.search("a.png", "is red", k=99)) == names(loaded.search("a.png", "is red", k=99))
+
+
+@pytest.mark.parametrize("file", ["lists.faiss", "vectors/00000.npy", "vectors/ids.npy"])
+def test_a_damaged_index_of_lists_is_refused(held, folder, tmp_path, file):
+    held.index(folder, kind="ivf").save(tmp_path / "index")
+    place = tmp_path / "index" / file
+    place.write_bytes(place.read_bytes()[:-4])
+    with pytest.raises(InputError, match=rf"{file}: is damaged"):
+        Retriever.load(tmp_path / "index")
+    place.unlink()
+    with pytest.raises(InputError, match=rf"{file}: is missing; make the index again"):
+        Retriever.load(tmp_path / "index")
+
+
+def test_a_large_file_of_an_index_is_compared_in_parts(held, tmp_path, monkeypatch):
+    """By its size and by parts of it, first and last ones included."""
+    monkeypatch.setattr("spn4cir.search.index_folder._HASHED_WHOLE", 100)
+    monkeypatch.setattr("spn4cir.search.index_folder._PART", 16)
+    held.save(tmp_path / "index")
+    assert Retriever.load(tmp_path / "index", workers=0).names == NAMES
+    place = tmp_path / "index" / "vectors.faiss"
+    whole = place.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), bytes([whole[0] ^ 1]) + whole[1:]):
+        place.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"vectors.faiss: is damaged"):
+            Retriever.load(tmp_path / "index")
+
+
+def test_a_wrong_kind_changes_nothing(held, folder):
+    for options, message in (({"kind": "hnsw"}, "kind 'hnsw' is not known"), ({"recall": 0}, "recall is 0")):
+        with pytest.raises(InputError, match=message):
+            held.index(folder, **options)
+    (folder / "bad.png").write_text("no picture")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        held.index(folder, kind="ivf")
+    (folder / "bad.png").unlink()
+    assert held.index(folder).kind == "exact"
+
+
 def test_a_loaded_index_is_changed_and_saved_over_itself(held, folder, tmp_path):
     held.save(tmp_path / "index")
     loaded = Retriever.load(tmp_path / "index", workers=0)
