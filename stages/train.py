@@ -35,7 +35,7 @@ def _train(job: Job, group: Group) -> None:
 
     triplets = filter_generated(training_triplets(job, settings.positives, bank_settings.images), job.place("filter"))
     setup = training_setup(job, "train", settings, inputs, triplets, group, job.place("gallery"))
-    bank = open_bank(job.place("bank"), composer, unique, bank_settings)
+    bank = open_bank(job.place("bank"), composer, unique, bank_settings, mapped=group.size > 1)
     history = train_stage2(composer, bank, settings, setup, job.place("train"))
     if group.first:
         write_figures(history, job.place("train") / "figures", job.place("speed") / "train")

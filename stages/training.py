@@ -109,6 +109,7 @@ def training_setup(
         Figures(work / "live").update if group.first else unwatched,
         group,
         stored,
+        job.params.machine.shard_bank,
     )
 
 

@@ -58,7 +58,8 @@ class Machine(Settings):
     They do not affect results, so no stage depends on them. `devices` lists the numbers of the GPUs of which each run
     takes a free one; null uses `device`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the
     number of unanswered requests to an endpoint. `processes` is the number of processes of a training on each machine,
-    and `launch` a command that starts them on several machines.
+    and `launch` a command that starts them on several machines. `shard_bank` says whether
+    each of them holds only its rows of the bank's targets.
     """
 
     device: str
@@ -68,6 +69,7 @@ class Machine(Settings):
     concurrency: Positive
     processes: Positive
     launch: Annotated[str, Field(min_length=1)] | None
+    shard_bank: Literal["auto", "always", "never"]
 
     @model_validator(mode="after")
     def _devices_fit_the_device(self) -> "Machine":

@@ -15,7 +15,7 @@ _BLOCK_VALUES = 1 << 19
 # Factor of the block size on a GPU, where launching the kernels of a block takes longer than reading its memory.
 _GPU_FACTOR = 32
 # Smallest 1 - p in the robust loss, as in the code of the cited papers.
-_SMALLEST_REST = 1e-7
+SMALLEST_REST = 1e-7
 
 _Rows = Callable[[Tensor, Tensor], Tensor]
 
@@ -133,7 +133,7 @@ def _robust(block: Tensor, own: Tensor) -> Tensor:
     """Returns -sum over j != y of log(1 - p_j) and replaces the logits by the gradient.
 
     With r_j = p_j / (1 - p_j) for j != y, the gradient is [k != y] r_k - p_k sum over j of r_j. Only the largest p_j
-    can be near 1: its 1 - p_j is the sum of the others, at least `_SMALLEST_REST`, so that no digits cancel.
+    can be near 1: its 1 - p_j is the sum of the others, at least `SMALLEST_REST`, so that no digits cancel.
     """
     largest, top = block.max(dim=1, keepdim=True)
     block.sub_(largest).exp_()
@@ -144,9 +144,9 @@ def _robust(block: Tensor, own: Tensor) -> Tensor:
     total = rest + top_power
     block.div_(total)
     top_share, rest_share = top_power / total, rest / total
-    top_odds = top_share / rest_share.clamp(min=_SMALLEST_REST)
+    top_odds = top_share / rest_share.clamp(min=SMALLEST_REST)
     other = torch.neg(block).log1p_()
-    loss = -other.sum(dim=1, keepdim=True) - rest_share.clamp(min=_SMALLEST_REST).log()
+    loss = -other.sum(dim=1, keepdim=True) - rest_share.clamp(min=SMALLEST_REST).log()
     torch.sub(1.0, block, out=other).reciprocal_()
     odds = torch.linalg.vecdot(block, other).unsqueeze(1)
     block.mul_(other.sub_(odds + top_odds))

@@ -124,27 +124,37 @@ def _remedy(settings: BankSettings) -> str:
     return ", or ".join(ways)
 
 
-def open_bank(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> Bank:
+def open_bank(
+    folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings, mapped: bool = False
+) -> Bank:
     """Opens the bank of a folder and checks that it was built for this network, these images and these settings.
 
-    Raises InputError that names the differences (weights, preprocessing, images), and for a file that is damaged or of
-    another dtype.
+    Args:
+        folder: folder of the bank.
+        composer: the network.
+        unique: the images.
+        settings: settings of the bank.
+        mapped: maps the file of the targets, whose memory several processes then share, instead of reading it.
+
+    Raises:
+        InputError: names the differences (weights, preprocessing, images); or a file is damaged or of another dtype.
     """
     if differing := differing_keys(folder, manifest(composer, unique, settings)):
         raise InputError(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )
-    target = _targets(folder / "target.npy", len(unique.gallery))
+    target = _targets(folder / "target.npy", len(unique.gallery), mapped)
     return Bank(_references(folder, composer, unique, settings), target, dict(unique.row))
 
 
-def _targets(path: Path, images: int) -> Float[Tensor, "images ..."]:
+def _targets(path: Path, images: int, mapped: bool) -> Float[Tensor, "images ..."]:
     """The target features. Raises InputError unless the file contains `images` rows in float32.
 
     Earlier versions stored targets in the dtype of the reference rows.
     """
     try:
-        stored = np.load(path)
+        # Copy-on-write: torch warns of arrays that are read-only.
+        stored = np.load(path, mmap_mode="c" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}); build the bank again") from None
     if stored.dtype != _TARGET_DTYPE:

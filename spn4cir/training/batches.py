@@ -16,6 +16,7 @@ from spn4cir.images.preprocess import ImageFiles
 from spn4cir.losses import sampled_info_nce
 from spn4cir.parallel import ALONE, Group
 from spn4cir.training.bank import Bank
+from spn4cir.training.bank_targets import BankTargets
 from spn4cir.training.batch_terms import batch_terms
 from spn4cir.training.contrasts import Contrasts
 from spn4cir.training.reference_rows import image_loader, read_ahead
@@ -199,6 +200,7 @@ class BankSource:
         device: where the step runs; the targets are moved there once.
         workers: processes that read reference rows, or decode their images, ahead of the step.
         group: the processes that train together.
+        divided: whether each process holds only its rows of the targets.
     """
 
     def __init__(
@@ -210,6 +212,7 @@ class BankSource:
         device: torch.device,
         workers: int = 0,
         group: Group = ALONE,
+        divided: bool = False,
     ) -> None:
         self.rows = rows
         self.bank = bank
@@ -218,9 +221,9 @@ class BankSource:
         self.device = device
         self.workers = workers
         self.group = group
-        self._targets = bank.target.to(device)
+        self._targets = BankTargets.on(device, bank.target, group, divided)
         self._negatives = torch.Generator()
-        self._contrasts = Contrasts(rows.triplets, bank, settings, self._targets)
+        self._contrasts = Contrasts(rows.triplets, bank, settings, self._targets.held)
 
     def steps(self) -> int:
         """Steps in an epoch."""
@@ -262,9 +265,13 @@ class BankSource:
         own = self.group.part(len(batch.texts))
         reference = self._references(composer, batch)
         queries = composer.compose(reference(torch.arange(len(batch.texts))[own]), batch.texts[own])
-        loss = self._contrast(composer, queries, batch, own) * self._contrasts.share(batch.chosen, own)
+        if self._targets.divided and self.settings.negatives == "bank":
+            contrast = self._contrasts.of(composer, batch.chosen)
+            loss = self._targets.contrast(composer, self.group.gather(queries), batch.target, contrast, self.group)
+        else:
+            loss = self._contrast(composer, queries, batch, own) * self._contrasts.share(batch.chosen, own)
         if self.settings.symmetric or self.settings.swaps:
-            targets = self._targets[batch.target[own].to(self.device)]
+            targets = self._targets.rows(batch.target[own])
             terms = batch_terms(composer, self.settings, batch, reference, queries, targets, self.group)
             loss = loss + terms / self.group.size
         return loss
@@ -280,7 +287,7 @@ class BankSource:
         if self.settings.bank_samples is not None:
             # In float32, as `contrast` scores the whole bank: half precision would be off by 0.1 and more at tau 0.02.
             with torch.autocast(self.device.type, enabled=False):
-                scores = composer.score(queries.float(), self._targets)
+                scores = composer.score(queries.float(), self._targets.held)
             self._skip_draws(own.start, scores)
             count = self.settings.bank_samples
             loss = sampled_info_nce(scores, target[own], tau, count, self._negatives, contrast)
@@ -288,5 +295,5 @@ class BankSource:
             return loss
         if self.settings.negatives == "batch":
             labels = torch.arange(len(target), device=self.device)[own]
-            return composer.contrast(queries, self._targets[target], labels, tau, contrast)
-        return composer.contrast(queries, self._targets, target[own], tau, contrast)
+            return composer.contrast(queries, self._targets.rows(target), labels, tau, contrast)
+        return composer.contrast(queries, self._targets.held, target[own], tau, contrast)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -43,6 +44,7 @@ class TrainingSetup:
         watch: called with the history whenever it has grown.
         group: the processes that train together.
         stored: stored features of the validation images; None: `encode` encodes them.
+        shard_bank: the setting `machine.shard_bank`: whether the processes divide the bank's targets.
     """
 
     layout: Layout
@@ -55,6 +57,7 @@ class TrainingSetup:
     watch: Watch = unwatched
     group: Group = ALONE
     stored: Path | None = None
+    shard_bank: Literal["auto", "always", "never"] = "never"
 
     @cached_property
     def splits(self) -> tuple[EvaluationSplit, ...]:

@@ -6,6 +6,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Train
 from spn4cir.files import copy_file
 from spn4cir.training.bank import Bank
+from spn4cir.training.bank_targets import divides_bank
 from spn4cir.training.batches import BankSource
 from spn4cir.training.setup import TrainingSetup, no_images
 from spn4cir.training.trainer import BEST, LAST, History
@@ -24,12 +25,13 @@ def train_stage2(composer: Composer, bank: Bank, settings: Train, setup: Trainin
         out: folder of the weights.
 
     Raises:
-        InputError: an image is missing or broken, or there are too few triplets.
+        InputError: an image is missing or broken, there are too few triplets, or the processes cannot divide the bank.
     """
     composer = composer.to(setup.device)
     rows = setup.rows(composer, bank.row)
     images = setup.encode(composer) if setup.group.first else no_images()
-    source = BankSource(rows, bank, settings, setup.seed, setup.device, setup.workers, setup.group)
+    divided = divides_bank(setup.shard_bank, bank.target, settings, setup.group, setup.device)
+    source = BankSource(rows, bank, settings, setup.seed, setup.device, setup.workers, setup.group, divided)
     history = setup.fit(composer, source, settings, 2, lambda network: setup.score(network, images))
     for name in (BEST, LAST) if setup.group.first else ():
         copy_file(setup.work / name, out / name)

@@ -7,7 +7,7 @@ one after another and writes what they return to `FOLDER/results.pt`.
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -51,7 +51,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "long": {"epochs": 12, "epoch_steps": 3, "ema": 0.9},
     "warmup": {"schedule": {"name": "warmup_cosine", "warmup": 0.3}},
 }
+# Settings of stage 2 with a divided bank.
+DIVIDED: dict[str, dict[str, Any]] = {
+    "divided": {},
+    "divided-all": {"generated_loss": "robust", "generated_weight": 0.3, "hardness": 0.5, **_TERMS},
+    "divided-batch": {"negatives": "batch", "symmetric": 0.5},
+}
 NAMES = (
+    *(f"{family}/divided" for family in FAMILIES),
+    *(f"{family}/{option}" for family in ("clip", "blip2") for option in DIVIDED if option != "divided"),
     *(f"{family}/{stage}" for family in FAMILIES for stage in ("stage1", "stage2")),
     *(f"clip/{option}" for option in OPTIONS if option != "long"),
     *(f"blip2/{option}" for option in ("all", "all-batch", "all-samples", "dropout")),
@@ -74,12 +82,13 @@ def train(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str
     work.mkdir(parents=True, exist_ok=True)
     layout = open_layout("cirr", folder / "cirr", "error")
     triplets = [replace(each, generated=row % 3 == 0) for row, each in enumerate(layout.training_triplets())]
-    setup = TrainingSetup(layout, triplets, _PROTOCOL, 1, work, 0, CPU, group=group)
+    shard_bank: Literal["always", "never"] = "always" if option in DIVIDED else "never"
+    setup = TrainingSetup(layout, triplets, _PROTOCOL, 1, work, 0, CPU, group=group, shard_bank=shard_bank)
     composer, unique = _subject(folder, family).load(), _unique(folder)
     if option == "stage1":
         return asdict(train_stage1(composer, unique, optimisation(**_STAGE1), setup, work / "stage1.pt"))
-    changes = {"dropout": True} if option == "dropout" else OPTIONS.get(option, {})
-    bank = open_bank(folder / "banks" / family, composer, unique, _BANK)
+    changes = {"dropout": True} if option == "dropout" else (OPTIONS | DIVIDED).get(option, {})
+    bank = open_bank(folder / "banks" / family, composer, unique, _BANK, mapped=group.size > 1)
     return asdict(train_stage2(composer, bank, stage2(**(_STAGE2 | changes)), setup, work / "out"))
 
 
