@@ -81,8 +81,9 @@ class Group:
         for bucket in _buckets(each.grad for each in parameters if each.grad is not None):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             distributed.all_reduce(flat)
-            for gradient, summed in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
-                gradient.copy_(summed.view_as(gradient))
+            summed = torch.split(flat, [each.numel() for each in bucket])
+            for gradient, values in zip(bucket, summed, strict=True):
+                gradient.copy_(values.view_as(gradient))
 
 
 ALONE = Group()

@@ -1,11 +1,13 @@
 """Starts the processes of a training by torch.distributed.run, and waits for them."""
 
+import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -74,8 +76,6 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
     """
     os.environ[STARTED_BY] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    # torch reports each ended process in many lines, which are replaced by one.
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch import distributed
     from torch.distributed import run
@@ -83,10 +83,11 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, _quiet():
         options = ["--nproc-per-node", str(count), "--max-restarts", "0", "--log-dir", folder]
         try:
-            run.run(run.parse_args([*options, "--module", module, *arguments]))
+            asked = run.parse_args([*options, "--module", module, *arguments])  # type: ignore[no-untyped-call]
+            run.run(asked)  # type: ignore[no-untyped-call]
         except ChildFailedError as error:
             raise InputError(_reason(error.failures)) from None
         except SignalException as error:
@@ -98,6 +99,20 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
                 f"the processes did not find each other ({first_line(error)}); check PET_NNODES and "
                 "PET_RDZV_ENDPOINT in machine.launch or in the environment"
             ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences torch's reports of processes that end: many lines, which one line replaces. LOGLEVEL asks for them."""
+    if "LOGLEVEL" in os.environ:
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _reason(failures: Mapping[int, "ProcessFailure"]) -> str:

@@ -1,0 +1,50 @@
+"""A stage that trains a tiny network: `python -m tests.distributed.small_stage FOLDER NAME`.
+
+It reads `params.yaml` of the current folder, and writes `history.json` and `pid-RANK` there. The environment variable
+FAULT makes process 1 fail once an epoch is stored: `killed`, `input_error` or `bug`.
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import spn4cir.training.trainer
+from spn4cir.errors import InputError
+from spn4cir.parallel import Group
+from stages.common import Job, run
+from stages.training import in_processes
+from tests.distributed import trainings
+
+WORK = Path("work")
+
+
+def main(job: Job) -> None:
+    in_processes(job, _train)
+
+
+def _train(job: Job, group: Group) -> None:
+    Path(f"pid-{group.rank}").write_text(str(os.getpid()))
+    if group.rank == 1:
+        _prepare_fault(os.environ.get("FAULT", ""))
+    history = trainings.train(Path(job.dataset), job.family, WORK, group)
+    if group.first:
+        Path("history.json").write_text(json.dumps(history))
+
+
+def _prepare_fault(kind: str) -> None:
+    real = spn4cir.training.trainer.set_dropout
+
+    def begin_epoch(*arguments: Any) -> None:
+        if kind and (WORK / "state.pt").exists():
+            if kind == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise InputError("the GPU of process 1 is full") if kind == "input_error" else ZeroDivisionError("a bug")
+        real(*arguments)
+
+    spn4cir.training.trainer.set_dropout = begin_epoch
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,177 @@
+"""A stage that starts itself again in several processes: how it ends, and what the next run does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.distributed import trainings
+from tests.distributed.test_equal_results import LOSS
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+# One process of two ends without the other, or a process without the one that started it.
+SECONDS_TO_END = 60
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The small stage in a folder of its own.
+
+    Attributes:
+        folder: its current folder.
+        data: the folder of images, networks and banks.
+    """
+
+    folder: Path
+    data: Path
+
+    def start(self, fault: str = "", **machine: Any) -> subprocess.Popen[str]:
+        yaml = YAML()
+        params = yaml.load(ROOT / "params.yaml")
+        params["machine"] |= machine
+        yaml.dump(params, self.folder / "params.yaml")
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.distributed.small_stage", str(self.data), "clip/long"],
+            cwd=self.folder,
+            env={**ENVIRONMENT, "FAULT": fault},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, fault: str = "", **machine: Any) -> tuple[int, str, list[str]]:
+        """Returns the status, the output, and the lines of stderr without those of the progress."""
+        process = self.start(fault, **machine)
+        out, errors = process.communicate(timeout=300)
+        return process.returncode, out, [line for line in errors.splitlines() if not line.startswith("stage 2 epoch")]
+
+    def wait_for(self, name: str, process: subprocess.Popen[str]) -> None:
+        while not (self.folder / name).exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+
+    def assert_no_process_is_left(self) -> None:
+        pids = [int(path.read_text()) for path in self.folder.glob("pid-*")]
+        assert len(pids) == 2
+        deadline = time.monotonic() + SECONDS_TO_END
+        while any(_is_running(pid) for pid in pids):
+            assert time.monotonic() < deadline, "a process is left"
+            time.sleep(0.1)
+
+    def losses(self) -> list[float]:
+        return _losses(json.loads((self.folder / "history.json").read_text()))
+
+
+def _losses(history: dict[str, Any]) -> list[float]:
+    return [step["loss"] for step in history["steps"]]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def stage(tmp_path: Path, folder: Path) -> Stage:
+    return Stage(tmp_path, folder)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> list[float]:
+    """The losses of one process."""
+    return _losses(trainings.train(folder, "clip/long", folder / "alone" / "long"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_process_ends_the_stage_and_any_number_continues(
+    stage: Stage, expected: list[float], processes: int
+) -> None:
+    status, _, errors = stage.run("killed", processes=2)
+    assert status == 1
+    assert errors == [
+        "error: process 1 of the training was killed (SIGKILL); free memory if the machine ran out of it, and run the "
+        "stage again: it continues after the last finished epoch"
+    ]
+    stage.assert_no_process_is_left()
+    status, out, errors = stage.run(processes=processes)
+    assert (status, errors) == (0, [])
+    assert "stage 2: resumed after epoch" in out
+    assert out.count("resumed") == 1
+    assert stage.losses() == pytest.approx(expected, **LOSS)
+
+
+def test_two_processes_continue_what_one_began(stage: Stage, expected: list[float]) -> None:
+    process = stage.start(processes=1)
+    stage.wait_for("work/state.pt", process)
+    process.kill()
+    process.communicate()
+    status, out, _ = stage.run(processes=2)
+    assert status == 0
+    assert "stage 2: resumed after epoch" in out
+    assert stage.losses() == pytest.approx(expected, **LOSS)
+
+
+def test_an_error_of_one_process_is_printed_once(stage: Stage) -> None:
+    status, _, errors = stage.run("input_error", processes=2)
+    assert (status, errors) == (1, ["error: the GPU of process 1 is full"])
+    stage.assert_no_process_is_left()
+
+
+def test_a_bug_in_one_process_shows_its_traceback(stage: Stage) -> None:
+    status, _, errors = stage.run("bug", processes=2)
+    assert status == 1
+    assert errors.count("ZeroDivisionError: a bug") == 1
+    assert errors[-1] == "error: process 1 of the training ended with status 1; its messages are above"
+
+
+def test_no_process_outlives_a_killed_stage(stage: Stage) -> None:
+    process = stage.start(processes=2)
+    stage.wait_for("work/state.pt", process)
+    process.kill()
+    process.communicate()
+    stage.assert_no_process_is_left()
+
+
+def test_an_interrupted_stage_says_so(stage: Stage) -> None:
+    process = stage.start(processes=2)
+    stage.wait_for("work/state.pt", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=SECONDS_TO_END)
+    assert process.returncode == 130
+    assert "interrupted; run it again to continue" in errors
+    assert "Traceback" not in errors
+    stage.assert_no_process_is_left()
+
+
+def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[float]) -> None:
+    """The prefix starts the command twice on this machine, as `srun --nodes=2` would on two."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    variables = f"PET_NNODES=2 PET_RDZV_BACKEND=c10d PET_RDZV_ENDPOINT=localhost:{port} PET_RDZV_ID=test"
+    twice = stage.folder / "twice.sh"
+    twice.write_text('"$@" &\n"$@" && wait $!\n')
+    status, out, errors = stage.run(launch=f"sh {twice} env {variables}")
+    assert (status, errors) == (0, [])
+    assert out.count("epoch 12: loss") == 1
+    assert stage.losses() == pytest.approx(expected, **LOSS)
+
+
+def test_a_prefix_that_is_no_command_is_named(stage: Stage) -> None:
+    status, _, errors = stage.run(launch="no-such-command --nodes=2")
+    assert status == 1
+    assert errors == [
+        "error: machine.launch: no-such-command: No such file or directory; set a prefix that starts a command, or null"
+    ]
