@@ -1,7 +1,6 @@
 """filter: decides which texts of the generated triplets stage 2 uses, by their ranks under the stage-1 network."""
 
 import sys
-from collections.abc import Sequence
 
 from spn4cir.config.params import of_family
 from spn4cir.config.positives import Filter
@@ -21,11 +20,9 @@ def main(job: Job) -> None:
     settings = of_family(job.params.filter, job.dataset, job.family, "filter")
     images = of_family(job.params.bank, job.dataset, job.family, "bank").images
     triplets = training_triplets(job, "generated", images) if settings.enabled else ()
-    _report_without_effect(job, settings, triplets)
     if not triplets:
         write_filter(job.place("filter"), settings)
-        if not settings.enabled:
-            print("filter: off, stage 2 uses all generated triplets")
+        _report_off(job, settings)
         return
     texts = _judged(job, settings, triplets)
     found = count(texts)
@@ -40,13 +37,12 @@ def main(job: Job) -> None:
     print(f"filter: {said}")
 
 
-def _report_without_effect(job: Job, settings: Filter, triplets: Sequence[Triplet]) -> None:
-    """Writes a line to stderr if stage 2 uses no triplets that the conditions could remove."""
-    positives = of_family(job.params.train, job.dataset, job.family, "train").positives
-    reason = f"train.{job.dataset}.{job.family}.positives is annotated" if positives == "annotated" else ""
-    reason = reason if triplets else "there are no generated triplets"
-    if settings.enabled and reason:
-        print(f"filter: filter.{job.dataset}.{job.family} has no effect, because {reason}", file=sys.stderr)
+def _report_off(job: Job, settings: Filter) -> None:
+    if settings.enabled:
+        key = f"filter.{job.dataset}.{job.family}"
+        print(f"filter: no effect of {key}, because there are no generated triplets", file=sys.stderr)
+    else:
+        print("filter: off, stage 2 uses all generated triplets")
 
 
 def _judged(job: Job, settings: Filter, triplets: tuple[Triplet, ...]) -> tuple[FilteredText, ...]:

@@ -8,7 +8,7 @@ from spn4cir.config.params import of_family
 from spn4cir.config.training import Train
 from spn4cir.files import file_hash, tree_hash
 from spn4cir.parallel import Group
-from spn4cir.positives.filter_table import filter_generated
+from spn4cir.positives.filter_table import filter_generated, read_filter
 from spn4cir.training.bank import open_bank
 from spn4cir.training.figures import write_figures
 from spn4cir.training.stage2 import train_stage2
@@ -43,14 +43,15 @@ def _train(job: Job, group: Group) -> None:
 
 def _report_without_effect(job: Job, settings: Train) -> None:
     """Writes a line to stderr that names settings of generated triplets which the positives leave without effect."""
-    idle = []
+    key, idle = f"train.{job.dataset}.{job.family}", []
+    if settings.positives == "annotated" and read_filter(job.place("filter")) is not None:
+        idle.append(f"filter.{job.dataset}.{job.family}")
     if settings.positives == "annotated" and settings.generated_loss != "info_nce":
-        idle.append("generated_loss")
+        idle.append(f"{key}.generated_loss")
     if settings.positives != "both" and settings.generated_weight != 1:
-        idle.append("generated_weight")
+        idle.append(f"{key}.generated_weight")
     if idle:
-        key = f"train.{job.dataset}.{job.family}"
-        names = " and ".join(f"{key}.{name}" for name in idle)
+        names = " and ".join(idle)
         print(f"train: no effect of {names}, because {key}.positives is {settings.positives}", file=sys.stderr)
 
 
