@@ -195,7 +195,7 @@ class DatabaseRetriever:
             points, offset = self._client.scroll(
                 self._address.collection, limit=_PAGE, offset=offset, with_payload=["name"], timeout=_SECONDS
             )
-            names += [point.payload["name"] for point in points if "name" in (point.payload or {})]
+            names += [name for point in points if (name := (point.payload or {}).get("name")) is not None]
             if offset is None:
                 return tuple(sorted(names))
 
@@ -234,7 +234,7 @@ def _without_reference(query: Query) -> Any:
     from qdrant_client import models
 
     values = {"name": query.name, "digest": None if query.digest is None else query.digest.hex()}
-    excluded = [
+    excluded: list[Any] = [
         models.FieldCondition(key=key, match=models.MatchValue(value=value))
         for key, value in values.items()
         if value is not None

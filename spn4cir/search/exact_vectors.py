@@ -108,7 +108,8 @@ class ExactVectors:
     ) -> Int64[ndarray, " images"]:
         """The images that can be among the `count` best of the vectors found, which are sorted best first."""
         ids, first = np.unique(keys // self.tokens, return_index=True)
-        return ids[among_best(values[first], count)]
+        among: Int64[ndarray, " images"] = ids[among_best(values[first], count)]
+        return among
 
     def _suffices(self, values: Float32[ndarray, " reach"], keys: Int64[ndarray, " reach"], count: int) -> bool:
         """Whether at least `count` images have a vector clearly above the last one found."""

@@ -104,8 +104,7 @@ class Lists:
         _, ids = self.index.search(queries, depth)
         few = (ids >= 0).sum(axis=1) < min(least, self.index.ntotal)
         if few.any():
-            everywhere = faiss.SearchParametersIVF(nprobe=self.index.nlist)
-            ids[few] = self.index.search(queries[few], depth, params=everywhere)[1]
+            ids[few] = self.index.search(queries[few], depth, params=_probing(self.index.nlist))[1]
         found: ndarray = ids
         return found
 
@@ -123,10 +122,10 @@ class Lists:
     @classmethod
     def read(cls, folder: Path, candidates: int, recall: float) -> "Lists":
         """Maps the files of `write`. Raises RuntimeError, as FAISS does."""
-        index = faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        index: Any = faiss.read_index(str(folder / _INDEX), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         files = [folder / _INDEX]
         if (data := folder / _DATA).exists():
-            lists = faiss.downcast_InvertedLists(index.invlists)
+            lists: Any = faiss.downcast_InvertedLists(index.invlists)
             lists.filename = str(data)
             lists.do_mmap()
             files.append(data)
@@ -162,6 +161,7 @@ def _train(stored: StoredTargets, kind: ListKind) -> Any:
     """An empty index whose centres and codes are trained on a random sample."""
     count, dim = _list_count(len(stored)), stored.dim
     centres = faiss.IndexFlatIP(dim)
+    index: Any
     if kind == "ivf":
         half = faiss.ScalarQuantizer.QT_fp16
         index = faiss.IndexIVFScalarQuantizer(centres, dim, count, half, faiss.METRIC_INNER_PRODUCT, False)
@@ -221,11 +221,11 @@ def _merge(trained: Any, shards: Sequence[Path], path: Path) -> None:
 
     As `faiss.contrib.ondisk.merge_ondisk` does, which keeps the shards mapped, and so their disk space, for ever.
     """
-    parts = [faiss.read_index(str(shard), faiss.IO_FLAG_MMAP) for shard in shards]
-    sources = faiss.InvertedListsPtrVector()
+    parts: list[Any] = [faiss.read_index(str(shard), faiss.IO_FLAG_MMAP) for shard in shards]
+    sources = faiss.InvertedListsPtrVector()  # type: ignore[attr-defined]
     for part in parts:
         sources.push_back(part.invlists)
-    lists = faiss.OnDiskInvertedLists(trained.nlist, trained.code_size, str(path))
+    lists: Any = faiss.OnDiskInvertedLists(trained.nlist, trained.code_size, str(path))
     with _stdout_to_stderr():  # FAISS prints the size of the file
         trained.ntotal = lists.merge_from_multiple(sources.data(), sources.size(), False)
     trained.replace_invlists(lists, True)
@@ -254,7 +254,7 @@ def _load(index: Any) -> None:
     lists = faiss.downcast_InvertedLists(index.invlists)
     if isinstance(lists, faiss.ArrayInvertedLists):
         return
-    copy = faiss.ArrayInvertedLists(index.nlist, index.code_size)
+    copy: Any = faiss.ArrayInvertedLists(index.nlist, index.code_size)
     for number in range(index.nlist):
         if size := lists.list_size(number):
             copy.add_entries(number, size, lists.get_ids(number), lists.get_codes(number))
@@ -318,10 +318,17 @@ def _found(
     probes: int,
 ) -> Float64[ndarray, " depth"]:
     """The share of the exact results that are among the first 1, 2, ... `depth` candidates."""
-    _, ids = index.search(queries, depth, params=faiss.SearchParametersIVF(nprobe=probes))
+    _, ids = index.search(queries, depth, params=_probing(probes))
     hits = sum((ids == exact[:, [column]]).sum(axis=0) for column in range(exact.shape[1]))
     shares: ndarray = np.cumsum(hits) / exact.size
     return shares
+
+
+def _probing(lists: int) -> Any:
+    """Parameters of a search in that many lists."""
+    parameters = faiss.SearchParametersIVF()
+    parameters.nprobe = lists
+    return parameters
 
 
 def _midpoints(stored: StoredTargets) -> Float32[ndarray, "queries dim"]:

@@ -4,7 +4,7 @@ import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -149,7 +149,7 @@ class StoredTargets:
         if not shards or (rows := sum(len(targets) for targets, _ in shards)) != len(ids):
             raise ValueError(f"{folder.name}: {rows if shards else 0} rows, expected {len(ids)}")
         first = shards[0].targets
-        stored = cls(*first.shape[1:], first.dtype.type)
+        stored = cls(first.shape[1], first.shape[2], first.dtype.type)
         stored._add(ids, shards)
         stored._alive = alive.astype(bool)
         return stored
@@ -230,4 +230,5 @@ def _write_targets(path: Path, arrays: Sequence[Targets]) -> None:
     with path.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for array in arrays:
-            stream.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+            whole: Any = np.ascontiguousarray(array)
+            stream.write(memoryview(whole).cast("B"))
