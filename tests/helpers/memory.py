@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -17,7 +18,7 @@ def watched(pid: int, size_of: Callable[[psutil.Process], float]) -> Iterator[Ca
 
     Args:
         pid: the process.
-        size_of: returns the memory of a process in MB; `resident`, or `shared_out`.
+        size_of: returns the memory of a process in MB; `resident`, or `own_memory`.
     """
     peak = {"below": 0.0, "own": 0.0, "all": 0.0}
     stopped = threading.Event()
@@ -63,6 +64,15 @@ def resident(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / 1e6
 
 
-def shared_out(process: psutil.Process) -> float:
-    """Returns the proportional memory in MB: a page that n processes share counts as 1/n in each."""
-    return float(process.memory_full_info().pss) / 1e6
+def own_memory(process: psutil.Process) -> float:
+    """Returns the anonymous and shared memory in MB; a page that n processes share counts as 1/n in each.
+
+    Pages of files are left out, such as those of libraries and of mapped arrays: other programs on the machine may
+    share them, and the system can drop them.
+    """
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:  # the process ended
+        return 0.0
+    kilobytes = {line.partition(":")[0]: line.split()[1] for line in lines[1:]}
+    return sum(int(kilobytes[kind]) for kind in ("Pss_Anon", "Pss_Shmem")) * 1024 / 1e6

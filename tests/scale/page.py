@@ -47,10 +47,11 @@ takes a few seconds, most of which are its start. `last` is the exponent between
 _MEMORY = """\
 ## Memory and disk
 
-The memory is the largest sum over the processes of a step, in MB, sampled five times a second; a page that processes
-share is divided between them. `bytes an image` is the growth between the smallest and the largest size. The features of
-the tiny networks are 128 bytes an image in `match`, 256 in `bank`, `train` and `index`. The disk is the space that the
-step adds at the largest size, with its work folder.
+The memory is the largest sum over the processes of a step, in MB, sampled five times a second. A page that processes
+share is divided between them. Pages of files are not counted, such as libraries (about 400 MB with torch) and mapped
+arrays, which the system can drop. `bytes an image` is the growth between the smallest and the largest size. The
+features of the tiny networks are 128 bytes an image in `match`, 256 in `bank`, `train` and `index`. The disk is the
+space that the step adds at the largest size, with its work folder.
 """
 
 _LIMITS = f"""\
@@ -65,8 +66,9 @@ _PROJECTION = """\
 ## Projection
 
 For other sizes, each further image takes the seconds of an image between the two largest sizes. The seconds of the two
-steps that compare every image with every other one grow with the square of the images, and those of a step above the
-limit with its exponent. Memory and disk grow as between the smallest and the largest size.
+steps that compare every image with every other one grow with the square of the images, which is an upper bound: a part
+of their time grows linearly. Those of another step above the limit grow with its exponent. Memory and disk grow as
+between the smallest and the largest size.
 
 The figures are for the drawn images, the tiny networks, two decoding processes, and the machine below. For real images,
 add the time to decode an image, for each image, to `dedup`, `match: encoding`, `bank` and `index`, the time of your

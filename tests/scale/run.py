@@ -54,7 +54,9 @@ def _write_page(page: Path, costs: Costs, pools: Costs) -> None:
 
 def _make(place: Path, images: int) -> None:
     """Makes the workspace in another process, so that this one stays small."""
-    subprocess.run((sys.executable, "-m", "tests.scale.workspace", str(place), str(images)), cwd=ROOT, check=True)
+    command = (sys.executable, "-m", "tests.scale.workspace", str(place), str(images))
+    if subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(f"make scale: the workspace for {images:,} images was not made; the reason is above")
 
 
 def measure_size(

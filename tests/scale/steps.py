@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tests.helpers.memory import shared_out, watched
+from tests.helpers.memory import own_memory, watched
 from tests.scale.growth import PRODUCTS, StepCost
 from tests.scale.names import DATASET, OWN, POOLED, ROOT
 
@@ -98,7 +98,7 @@ def run(command: Sequence[str], project: Path, log: Path) -> tuple[float, float]
     with (
         log.open("w", encoding="utf-8") as output,
         subprocess.Popen(command, cwd=project, env=variables, stdout=output, stderr=output) as process,
-        watched(process.pid, shared_out) as peaks,
+        watched(process.pid, own_memory) as peaks,
     ):
         process.wait()
         seconds, peak = time.monotonic() - started, peaks("all")

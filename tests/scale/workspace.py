@@ -32,6 +32,7 @@ def make_workspace(place: Path, images: int) -> None:
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(ROOT / name, project / name)
+    _begin_repository(project, place / "log.txt")
     _add_dataset(project, drawn)
     _choose(project / "params.yaml")
     models = project / "data" / "models" / DATASET
@@ -39,6 +40,16 @@ def make_workspace(place: Path, images: int) -> None:
     for family in (OWN, POOLED):
         write_checkpoint(models / "stage1" / family / "stage1.pt")
     run(("python", "-m", "stages.code"), project, place / "log.txt")
+
+
+def _begin_repository(project: Path, log: Path) -> None:
+    """Makes a repository with a commit, which DVCLive needs.
+
+    Within this repository, git ignores the links to the data, which `add-dataset` refuses.
+    """
+    author = ("-c", "user.name=scale", "-c", "user.email=scale@example.org")
+    for command in (("init", "--quiet"), (*author, "commit", "--quiet", "--allow-empty", "--message", "scale")):
+        run(("git", *command), project, log)
 
 
 def _add_dataset(project: Path, drawn: Path) -> None:
