@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spn4cir.composers.protocol import Composer, ImageFeatures
-from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
 from spn4cir.files import claim_space, disk_errors, require_space
-from spn4cir.images.preprocess import image_batches
+from spn4cir.images.encode import encoded_batches
+from spn4cir.images.preprocess import batch_rows
+from spn4cir.images.workers import Workers
 from spn4cir.progress import progress, say_once
 from spn4cir.types import Gallery
 
@@ -59,37 +61,35 @@ def encode_batches(
     composer: Composer,
     paths: Sequence[Path],
     batch_size: int,
-    workers: int,
+    workers: Workers,
     device: torch.device,
     label: str,
     done: int = 0,
     keep: Bool[Tensor, " paths"] | None = None,
+    first: int | None = None,
 ) -> Iterator[ImageFeatures]:
     """Yields the features of `paths[done:]` in order, one batch at a time, in float32 on the CPU.
 
     Args:
-        composer: the network, on `device`.
+        composer: the network; moved to `device`, unless a cluster encodes.
         paths: the images.
         batch_size: images per batch.
-        workers: processes that decode images; 0 decodes in this one.
-        device: device of the network.
+        workers: processes that decode images, where 0 decodes in this one; or a cluster.
+        device: device of the network; ignored by a cluster.
         label: name of the work, for progress and messages.
         done: number of images that an earlier run encoded.
         keep: the images whose reference features are returned; None returns all. Target features are always returned.
+        first: number of images in the first batch; None: `batch_size`.
 
     Raises:
         InputError: an image cannot be decoded, a batch does not fit into the GPU's memory, or features are not finite,
             which would otherwise appear only as a low score.
     """
-    batches = image_batches(paths[done:], composer.preprocess, batch_size, workers)
+    encode = partial(_features, keep=None if keep is None else keep[done:])
+    batches = encoded_batches(composer, encode, paths[done:], batch_size, workers, device, label, first)
     before = done // batch_size
-    total = before + -(-(len(paths) - done) // batch_size)
-    for images in progress(batches, total, label, "batch", before):
-        with torch.inference_mode(), memory_errors(label, batch_size):
-            features = composer.encode_image(images.to(device, non_blocking=True))
-            wanted = slice(None) if keep is None else keep[done : done + len(images)].nonzero()[:, 0].to(device)
-            features = ImageFeatures(features.reference[wanted].float().cpu(), features.target.float().cpu())
-        done += len(images)
+    total = before + len(batch_rows(len(paths) - done, batch_size, first))
+    for features in progress(batches, total, label, "batch", before):
         if not all(torch.isfinite(part).all() for part in features):
             raise InputError(
                 f"{label}: the network's features are not finite; its weights are broken: train or download them again"
@@ -97,25 +97,39 @@ def encode_batches(
         yield features
 
 
+def _features(
+    composer: Composer, images: Float[Tensor, "batch 3 size size"], row: int, keep: Bool[Tensor, " paths"] | None
+) -> ImageFeatures:
+    """Returns the features of a batch in float32 on the CPU, and reference features only of images to keep."""
+    found = composer.encode_image(images)
+    wanted = slice(None) if keep is None else keep[row : row + len(images)].nonzero()[:, 0].to(images.device)
+    return ImageFeatures(*(_owned(part.float().cpu()) for part in (found.reference[wanted], found.target)))
+
+
+def _owned(tensor: Tensor) -> Tensor:
+    """Returns the tensor, copied if it is a part of a larger one, which would be kept and sent as a whole."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
 def encode_gallery(
     composer: Composer,
     gallery: Gallery,
     references: Collection[int],
     batch_size: int,
-    workers: int,
+    workers: Workers,
     device: torch.device,
     label: str,
 ) -> EncodedGallery:
     """Encodes every image of a gallery once.
 
     Args:
-        composer: the network, on `device`.
+        composer: the network; moved to `device`, unless a cluster encodes.
         gallery: the images.
         references: rows of the images whose reference features are kept. Above 2 GB they are stored in a temporary
             file, which is deleted with the tensor.
         batch_size: images per batch.
-        workers: processes that decode images; 0 decodes in this one.
-        device: device of the network.
+        workers: processes that decode images, where 0 decodes in this one; or a cluster.
+        device: device of the network; ignored by a cluster.
         label: name of the work, for progress and messages.
 
     Raises:

@@ -87,14 +87,22 @@ class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
         return self.preprocess.crop(open_image(self.paths[index]))
 
 
+def batch_rows(images: int, batch_size: int, first: int | None = None) -> list[range]:
+    """Returns the rows of each batch; `first` is the size of the first batch if it differs."""
+    begin = min(images, first or 0)
+    rest = (range(start, min(images, start + batch_size)) for start in range(begin, images, batch_size))
+    return [*([range(begin)] if begin else []), *rest]
+
+
 def image_batches(
-    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int
+    paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int, first: int | None = None
 ) -> Iterator[Float[Tensor, "batch 3 size size"]]:
     """Yields batches of preprocessed images in order, decoded by `workers` processes (0 decodes in this one).
 
     Raises InputError with one line if an image cannot be decoded or a worker is lost.
     """
-    loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_size=batch_size, num_workers=workers)
+    rows = batch_rows(len(paths), batch_size, first)
+    loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_sampler=rows, num_workers=workers)
     with worker_errors():
         for pixels in loader:
             yield preprocess.normalise(pixels)

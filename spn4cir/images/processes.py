@@ -17,6 +17,7 @@ from threading import Thread
 from typing import TypeVar
 
 from spn4cir.errors import InputError
+from spn4cir.images.workers import Workers
 
 Result = TypeVar("Result")
 _CHUNK = 16
@@ -30,19 +31,22 @@ def default_workers() -> int:
 
 
 def map_in_processes(
-    function: Callable[[Path], Result], paths: Sequence[Path], workers: int, label: str
+    function: Callable[[Path], Result], paths: Sequence[Path], workers: Workers, label: str
 ) -> Iterator[Result]:
     """Yields the function's result for each path, in order, with a bounded number of pending tasks.
 
     Args:
         function: a function at the top level of a module, so that other processes can import it.
         paths: the files.
-        workers: number of processes; 0 calls the function in this one.
+        workers: number of processes, where 0 calls the function in this one; or a cluster.
         label: name of the work, for the error of a process that was killed.
 
     Raises:
         InputError: the function raised it, or a process was killed.
     """
+    if not isinstance(workers, int):
+        yield from workers.map_files(function, paths, label)
+        return
     if workers == 0:
         yield from map(function, paths)
         return

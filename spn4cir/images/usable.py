@@ -19,6 +19,7 @@ import PIL
 from spn4cir.images.crops import split_view
 from spn4cir.images.decoding import EMPTY, image_fault
 from spn4cir.images.processes import default_workers, map_in_processes
+from spn4cir.images.workers import Workers
 from spn4cir.progress import progress
 
 _STORE = Path("data", "work", "usable.txt")
@@ -43,7 +44,7 @@ def unusable(paths: Iterable[Path]) -> dict[Path, str]:
     return image_faults([path for path in files if _stamp(path)[1] not in known], default_workers(), "look at images")
 
 
-def image_faults(paths: Iterable[Path], workers: int, label: str) -> dict[Path, str]:
+def image_faults(paths: Iterable[Path], workers: Workers, label: str) -> dict[Path, str]:
     """Returns the fault of each image that cannot be decoded, by the path of its file.
 
     For parts of images (`spn4cir.images.crops`), the whole file is checked. An empty file is not opened, and an image
@@ -51,7 +52,7 @@ def image_faults(paths: Iterable[Path], workers: int, label: str) -> dict[Path, 
 
     Args:
         paths: existing files, members of tars or cells of tables.
-        workers: processes that decode images; 0 decodes in this one.
+        workers: processes that decode images, where 0 decodes in this one; or a cluster.
         label: name of the work, for the progress.
     """
     stamps = {path: _stamp(path) for path in dict.fromkeys(split_view(path)[0] for path in paths)}

@@ -8,11 +8,12 @@ from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
+from spn4cir.images.workers import Workers
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
 
 
-def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
+def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
     """Keeps the first image of each set of images with equal decoded pixels.
 
     Images are equal if they have the same width, height and RGB values, in any file format and colour mode. The time is
@@ -20,7 +21,7 @@ def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
 
     Args:
         gallery: the images; the first of several equal images is kept.
-        workers: number of processes that decode images; 0 decodes in the calling process.
+        workers: number of processes that decode images, where 0 decodes in the calling process; or a cluster.
 
     Raises:
         InputError: the gallery is empty or an image cannot be decoded.
@@ -40,7 +41,7 @@ def deduplicate(gallery: Gallery, workers: int) -> UniqueImages:
     return UniqueImages(unique, row)
 
 
-def _digests(paths: Sequence[Path], workers: int) -> Iterator[bytes]:
+def _digests(paths: Sequence[Path], workers: Workers) -> Iterator[bytes]:
     return map_in_processes(pixel_digest, paths, workers, "dedup")
 
 

@@ -15,7 +15,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file
+from spn4cir.files import claim_space, disk_errors, read_json, write_json
+from spn4cir.images.workers import Workers
 from spn4cir.positives.partners import Partners, Ranks, Window, is_shares, ranks_of
 from spn4cir.positives.rank_samples import Neighbour, RankSample, RankSamples, sampled_ranks
 from spn4cir.positives.unicom import Unicom, encode_images
@@ -42,7 +43,7 @@ def match(
     partners: int,
     seed: int,
     batch_size: int,
-    workers: int,
+    workers: Workers,
     device: torch.device,
     sampled: int,
     work: Path,
@@ -58,8 +59,8 @@ def match(
         partners: number of partners to draw for each image.
         seed: determines the draw.
         batch_size: images per batch.
-        workers: number of processes that decode images; 0 decodes in the calling process.
-        device: device on which features and similarities are computed.
+        workers: number of processes that decode images, where 0 decodes in the calling process; or a cluster.
+        device: device on which features (without a cluster) and similarities are computed.
         sampled: number of images in the samples of ranks.
         work: a folder for this encoder, these images, this batch size and this device.
 
@@ -77,15 +78,30 @@ def match(
 
 
 def _kept_features(
-    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device, work: Path
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: Workers, device: torch.device, work: Path
 ) -> Float32[Tensor, "images dim"]:
-    """Returns the features of every image, read from `work` or encoded and stored there."""
-    kept = work / "features.npy"
+    """Returns the features of every image, read from `work` or encoded and stored there; at most a batch is lost."""
+    kept, unfinished, noted = (work / name for name in ("features.npy", "unfinished.npy", "done.json"))
     if not kept.exists():
-        features = encode_images(model, paths, batch_size, workers, device)
-        with atomic_file(kept) as temporary, temporary.open("wb") as file:
-            np.save(file, features.numpy())
+        with disk_errors(work):
+            done = read_json(noted)["rows"] if noted.exists() and unfinished.exists() else 0
+            if not done:
+                _make_file(unfinished, (len(paths), model.sizes.dim))
+            rows = np.load(unfinished, mmap_mode="r+")
+            for batch in encode_images(model, paths, batch_size, workers, device, done):
+                rows[done : done + len(batch)] = batch.numpy()
+                rows.flush()
+                done += len(batch)
+                write_json(noted, {"rows": done})
+            unfinished.rename(kept)
     return torch.from_numpy(np.load(kept))
+
+
+def _make_file(path: Path, shape: tuple[int, int]) -> None:
+    """Creates a file of float32 rows at full size, without holes."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as stream:
+        claim_space(stream.fileno(), path.stat().st_size)
 
 
 def sample_ranks(

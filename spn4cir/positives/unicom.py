@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,15 @@ from jaxtyping import Float, Float32
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from spn4cir.device import memory_errors
 from spn4cir.errors import InputError, some_names
-from spn4cir.images.preprocess import Preprocess, image_batches
+from spn4cir.images.encode import encoded_batches
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.images.workers import Workers
 from spn4cir.progress import progress
 from spn4cir.weights import HEAD_WIDTH, check_tensors, read_plain, unwrapped
 
 _LISTED = 8
+_LABEL = "match: encode"
 
 
 @dataclass(frozen=True)
@@ -150,19 +152,19 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def encode_images(
-    model: Unicom, paths: Sequence[Path], batch_size: int, workers: int, device: torch.device
-) -> Float32[Tensor, "images dim"]:
-    """Returns the unit-norm features of every image, on the CPU.
+    model: Unicom, paths: Sequence[Path], batch_size: int, workers: Workers, device: torch.device, done: int = 0
+) -> Iterator[Float32[Tensor, "batch dim"]]:
+    """Yields the unit-norm features of `paths[done:]` in order, one batch at a time, on the CPU.
+
+    A cluster ignores `device`; `done` is the number of images that an earlier run encoded, in whole batches.
 
     Raises InputError if an image cannot be decoded, or a batch does not fit into the GPU's memory.
     """
-    model = model.to(device).eval()
-    features = torch.empty(len(paths), model.sizes.dim)
-    batches = image_batches(paths, model.preprocess, batch_size, workers)
-    start = 0
-    with torch.inference_mode():
-        for images in progress(batches, -(-len(paths) // batch_size), "match: encode", "batches"):
-            with memory_errors("match: encode", batch_size):
-                features[start : start + len(images)] = nn.functional.normalize(model(images.to(device)).float())
-            start += len(images)
-    return features
+    batches = encoded_batches(model.eval(), _unit_features, paths[done:], batch_size, workers, device, _LABEL)
+    yield from progress(batches, -(-len(paths) // batch_size), _LABEL, "batches", done // batch_size)
+
+
+def _unit_features(
+    model: Unicom, images: Float[Tensor, "images 3 image_size image_size"], _row: int
+) -> Float32[Tensor, "images dim"]:
+    return nn.functional.normalize(model(images).float()).cpu()

@@ -16,6 +16,7 @@ from spn4cir.datasets.protocol import AnnotatedSplit, Benchmark
 from spn4cir.images.folders import Scan, scan_folder
 from spn4cir.images.reading import is_there
 from spn4cir.images.usable import image_faults
+from spn4cir.images.workers import Workers
 from spn4cir.types import Triplet
 
 
@@ -115,12 +116,12 @@ class Check:
         }
 
 
-def check_data(layout: Benchmark, workers: int) -> Check:
+def check_data(layout: Benchmark, workers: Workers) -> Check:
     """Searches for every image that the annotations name, and decodes it.
 
     Args:
         layout: the data set.
-        workers: number of processes that decode; 0 decodes in the calling process.
+        workers: number of processes that decode, where 0 decodes in the calling process; or a cluster.
 
     Raises:
         InputError: an annotation file is absent or damaged.

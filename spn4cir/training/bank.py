@@ -26,6 +26,7 @@ from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
+from spn4cir.images.workers import Workers
 from spn4cir.training.reference_rows import RecomputedReferences, References, StoredReferences
 from spn4cir.types import UniqueImages
 
@@ -60,7 +61,7 @@ def build_bank(
     settings: BankSettings,
     out: Path,
     work: Path,
-    workers: int,
+    workers: Workers,
     device: torch.device,
 ) -> None:
     """Encodes every unique image once and writes the bank to the folder `out`.
@@ -69,13 +70,13 @@ def build_bank(
     space is checked before the other images are encoded.
 
     Args:
-        composer: stage-1 network, on `device`.
+        composer: stage-1 network; moved to `device`, unless a cluster encodes.
         unique: the images.
         settings: batch size, dtype of the reference rows, and whether they are stored.
         out: folder of the bank; written whole or not at all.
         work: folder of an interrupted build of the same bank, or an empty one; at most one batch is lost.
-        workers: processes that decode images.
-        device: where the network runs.
+        workers: processes that decode images, or a cluster.
+        device: where the network runs; ignored by a cluster.
 
     Raises:
         InputError: an image cannot be decoded, or the disk has too little space.
@@ -94,9 +95,9 @@ def build_bank(
     )
 
     def encode(done: int) -> Iterator[ImageFeatures]:
-        if not done:
-            yield from encode_batches(composer, paths[:1], 1, 0, device, "encode bank, first image", keep=keep[:1])
-        yield from encode_batches(composer, paths, size, workers, device, "encode bank", done or 1, keep)
+        return encode_batches(
+            composer, paths, size, workers, device, "encode bank", done, keep, first=None if done else 1
+        )
 
     files.write(encode, lambda: manifest(composer, unique, settings))
     files.publish(out)

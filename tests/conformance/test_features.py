@@ -1,5 +1,6 @@
 """Features, queries and scores of every family, for any division into batches."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -43,6 +44,17 @@ def test_shapes_and_unit_norms(subject: Subject) -> None:
         assert unit.dtype == torch.float32
         torch.testing.assert_close(unit.norm(dim=-1), torch.ones(unit.shape[:-1]), rtol=0, atol=1e-5)
     assert bool(reference.isfinite().all())
+
+
+def test_a_pickled_copy_computes_the_same_features(subject: Subject) -> None:
+    """The workers of a cluster get networks by pickle."""
+    pixels = images(subject.network)
+    with torch.no_grad():
+        here, there = (
+            each.encode_image(pixels) for each in (subject.network, pickle.loads(pickle.dumps(subject.network)))
+        )
+    assert torch.equal(here.reference, there.reference)
+    assert torch.equal(here.target, there.target)
 
 
 def test_scores_are_cosines(subject: Subject) -> None:

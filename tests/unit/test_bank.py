@@ -506,9 +506,7 @@ def test_features_that_are_not_finite_reach_no_bank(unique: UniqueImages, tmp_pa
     """Broken weights also stop the encoding of a gallery at the first image."""
     broken = StubComposer()
     broken.image_side.weight.data[0, 0] = value
-    with pytest.raises(
-        InputError, match="bank, first image: the network's features are not finite; its weights are broken"
-    ):
+    with pytest.raises(InputError, match="encode bank: the network's features are not finite; its weights are broken"):
         build(broken, unique, tmp_path / "bank", tmp_path / "work")
     assert broken.encoded == 1
     assert list((tmp_path / "work").iterdir()) == []

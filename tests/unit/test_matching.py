@@ -166,7 +166,7 @@ def test_features_have_unit_norm_and_the_order_of_the_paths(
     model: CountingUnicom, unique: UniqueImages, workers: int
 ) -> None:
     """Batches and workers change nothing: each row is the network's output for its own image."""
-    features = encode_images(model, unique.gallery.paths, 3, workers, CPU)
+    features = torch.cat(list(encode_images(model, unique.gallery.paths, 3, workers, CPU)))
     alone = [model(model.preprocess(Image.open(path))[None])[0] for path in unique.gallery.paths]
     torch.testing.assert_close(features, nn.functional.normalize(torch.stack(alone)).detach())
     torch.testing.assert_close(features.norm(dim=1), torch.ones(7))
@@ -196,6 +196,23 @@ def test_a_further_window_encodes_nothing(model: CountingUnicom, unique: UniqueI
         np.testing.assert_array_equal(one.similarity, other.similarity)
 
 
+def test_an_interrupted_encoding_is_continued_after_its_batches(
+    model: CountingUnicom, unique: UniqueImages, tmp_path: Path
+) -> None:
+    """Of batches of 2, 2, 2 and 1, the third contains a broken image at first; the first two are not encoded again."""
+    path = unique.gallery.paths[5]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    with pytest.raises(InputError, match=r"5\.png: cannot be decoded"):
+        match(unique, model, [None], 1, 0, 2, 0, CPU, 3, tmp_path)
+    path.write_bytes(whole)
+    match(unique, model, [None], 1, 0, 2, 0, CPU, 3, tmp_path)
+    assert model.encoded == 7
+    (tmp_path / "new").mkdir()
+    match(unique, model, [None], 1, 0, 2, 0, CPU, 3, tmp_path / "new")
+    assert (tmp_path / "features.npy").read_bytes() == (tmp_path / "new" / "features.npy").read_bytes()
+
+
 def test_bad_window_is_refused_before_any_image_is_encoded(
     model: CountingUnicom, unique: UniqueImages, tmp_path: Path
 ) -> None:
@@ -223,4 +240,4 @@ def test_a_batch_that_the_gpu_cannot_hold_names_the_setting(
 
     monkeypatch.setattr(model, "forward", full)
     with pytest.raises(InputError, match=r"^match: encode: a batch does not fit .* lower batch_size \(3\)"):
-        encode_images(model, unique.gallery.paths, 3, 0, torch.device("cpu"))
+        list(encode_images(model, unique.gallery.paths, 3, 0, torch.device("cpu")))
