@@ -5,7 +5,7 @@ from spn4cir.config.params import of_family
 from spn4cir.files import file_hash
 from spn4cir.training.bank import build_bank
 from stages.common import Job, run
-from stages.device import stage_device
+from stages.image_workers import image_workers
 from stages.inputs import data_hash, unique_images
 from stages.work import clear_others, code_hash, work_folder
 
@@ -13,7 +13,7 @@ from stages.work import clear_others, code_hash, work_folder
 def main(job: Job) -> None:
     """Writes `data/bank/<dataset>/<family>/{reference.npy, target.npy, manifest.json}`."""
     settings = of_family(job.params.bank, job.dataset, job.family, "bank")
-    device = stage_device(job)
+    workers, device = image_workers(job)
     work = work_folder(
         job.work("bank"),
         {
@@ -26,12 +26,12 @@ def main(job: Job) -> None:
     )
     clear_others(work)
     build_bank(
-        load_composer(job.stage1_file, job.family).to(device),
+        load_composer(job.stage1_file, job.family),
         unique_images(job, settings.images),
         settings,
         job.place("bank"),
         work,
-        job.params.machine.workers,
+        workers,
         device,
     )
 

@@ -3,6 +3,7 @@
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.records import present_gallery
 from spn4cir.files import write_json
+from spn4cir.images.ray_cluster import workers_of
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from stages import published
 from stages.common import Job, run
@@ -13,7 +14,7 @@ def main(job: Job) -> None:
     settings = of_dataset(job.params.dedup, job.dataset, "dedup")
     layout = job.layout()
     if settings.source == "make":
-        unique = deduplicate(layout.training_gallery(), job.params.machine.workers)
+        unique = deduplicate(layout.training_gallery(), workers_of(job.params.machine))
         write_optimized_images(unique, job.dedup_file)
         write_json(job.shared("dedup") / "source.json", {"source": "make"}, indent=2)
     else:

@@ -12,6 +12,7 @@ from spn4cir.positives.unicom import load_unicom
 from spn4cir.types import UniqueImages
 from stages.common import Job, run
 from stages.device import stage_device
+from stages.image_workers import image_workers
 from stages.work import clear_others, code_hash, listing_hash, work_folder
 
 
@@ -31,7 +32,7 @@ def main(job: Job) -> None:
 def _match(job: Job, unique: UniqueImages, encoder: Path, root: Path) -> Matched:
     settings = of_dataset(job.params.match, job.dataset, "match")
     windows = [job.of_family(settings.window, "match.{}.window", family) for family in job.params.run.models]
-    device = stage_device(job)
+    workers, encoder_device = image_workers(job)
     work = work_folder(
         job.work("match"),
         {
@@ -39,7 +40,7 @@ def _match(job: Job, unique: UniqueImages, encoder: Path, root: Path) -> Matched
             "images": [file_hash(job.dedup_file), listing_hash(root)],
             "batch_size": settings.batch_size,
             "code": code_hash(job, "match"),
-            "device": device.type,
+            "device": encoder_device.type,
         },
     )
     clear_others(work)
@@ -50,8 +51,8 @@ def _match(job: Job, unique: UniqueImages, encoder: Path, root: Path) -> Matched
         partners=settings.partners,
         seed=job.params.seed,
         batch_size=settings.batch_size,
-        workers=job.params.machine.workers,
-        device=device,
+        workers=workers,
+        device=encoder_device if isinstance(workers, int) else stage_device(job),
         sampled=job.params.report.windows,
         work=work,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spn4cir.cli.context import check_place, find_workers, project_folder
+from spn4cir.cli.context import check_place, find_image_workers, project_folder
 from spn4cir.cli.groups import LayoutOptions, command
 from spn4cir.cli.options import Workers
 from spn4cir.datasets import LAYOUTS
@@ -50,7 +50,7 @@ def check_data(
     if json is not None:
         check_place(json)
     params = find_params(Path.cwd())
-    check = check_data(_open(params, name, layout, root, how.given()), find_workers(params, workers))
+    check = check_data(_open(params, name, layout, root, how.given()), find_image_workers(params, workers))
     print("\n".join(check_lines(check, everything)))
     if json is not None:
         write_json(json, check.as_dict(), indent=2)

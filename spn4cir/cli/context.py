@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from spn4cir.config.params import BenchmarkSettings, Dataset, Params
     from spn4cir.datasets.protocol import Benchmark
+    from spn4cir.images.workers import Workers
 
 
 def project_folder() -> Path:
@@ -34,6 +35,13 @@ def find_machine(asked: MachineOptions) -> tuple["Params", "torch.device", int]:
 def find_workers(params: "Params", asked: int | None) -> int:
     """The number of processes that decode images: the option, or the value of the settings."""
     return params.machine.workers if asked is None else asked
+
+
+def find_image_workers(params: "Params", asked: int | None) -> "Workers":
+    """Who decodes many images: the processes of the option, or the workers of the settings."""
+    from spn4cir.images.ray_cluster import workers_of
+
+    return workers_of(params.machine) if asked is None else asked
 
 
 def find_benchmark(

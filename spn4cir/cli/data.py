@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from spn4cir.cli.context import check_place, find_benchmark, find_workers, project_folder
+from spn4cir.cli.context import check_place, find_benchmark, find_image_workers, project_folder
 from spn4cir.cli.groups import LayoutOptions, SettingsOptions, TrainingOptions, command
 from spn4cir.cli.options import LayoutName, Root, Workers
 from spn4cir.errors import InputError
@@ -38,7 +38,7 @@ def dedup(
     params = find_params(Path.cwd())
     require_training(layout)
     opened, _ = find_benchmark(params, layout, root, whose, how.given())
-    unique = deduplicate(cast("Layout", opened).training_gallery(), find_workers(params, workers))
+    unique = deduplicate(cast("Layout", opened).training_gallery(), find_image_workers(params, workers))
     write_optimized_images(unique, out)
     print(f"{out}: {len(unique.row)} images, {len(unique.row) - len(unique.gallery)} of them duplicates")
 

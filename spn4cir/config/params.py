@@ -1,7 +1,7 @@
 """Models of `params.yaml`. They are frozen and reject unknown keys; default values are in the file, not here."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -52,19 +52,43 @@ def _base_url(url: str) -> str:
 Endpoint = Annotated[str, AfterValidator(_base_url)]
 
 
+def _ray_address(address: str) -> str:
+    if address.startswith("ray://"):
+        raise ValueError("Ray Data does not work through ray://; run on a machine of the cluster, with address auto")
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdecimal()):
+        raise ValueError("expected auto, HOST:PORT, or null for a Ray that is started on this machine")
+    return address
+
+
+class RaySettings(Settings):
+    """The Ray cluster and the resources of a worker.
+
+    `address` is `auto` or `HOST:PORT`; null starts Ray on this machine. `gpus_per_worker` applies to workers with a
+    network; below 1, several of them share a GPU.
+    """
+
+    address: Annotated[str, AfterValidator(_ray_address)] | None
+    cpus_per_worker: Positive
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)]
+
+
 class Machine(Settings):
-    """The device, the number of worker processes, and the servers of language models.
+    """The device, the workers that decode and encode images, and the servers of language models.
 
     They do not affect results, so no stage depends on them. `devices` lists the numbers of the GPUs of which each run
-    takes a free one; null uses `device`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the
-    number of unanswered requests to an endpoint. `processes` is the number of processes of a training on each machine,
-    and `launch` a command that starts them on several machines. `shard_bank` says whether
-    each of them holds only its rows of the bank's targets.
+    takes a free one; null uses `device`. `workers` is the number of processes of engine `local`, and `ray` describes
+    the cluster of engine `ray`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the number
+    of unanswered requests to an endpoint. `processes` is the number of processes of a training on each machine, and
+    `launch` a command that starts them on several machines. `shard_bank` says whether each of them holds only its rows
+    of the bank's targets.
     """
 
     device: str
     devices: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
     workers: Annotated[int, Field(ge=0)]
+    engine: Literal["local", "ray"]
+    ray: RaySettings | None
     endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
     concurrency: Positive
     processes: Positive
@@ -81,6 +105,13 @@ class Machine(Settings):
             raise ValueError(
                 f"device is '{self.device}' and devices lists GPUs; set device to auto or cuda, or devices to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_is_described(self) -> Self:
+        if self.engine == "ray" and self.ray is None:
+            example = "{address: auto, cpus_per_worker: 1, gpus_per_worker: 0}"
+            raise ValueError(f"engine ray needs the key ray, as in ray: {example}")
         return self
 
 

@@ -10,6 +10,7 @@ from spn4cir.datasets import find_parts, has_test_queries, open_benchmark
 from spn4cir.datasets.protocol import Benchmark
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
+from spn4cir.images.ray_cluster import workers_of
 from spn4cir.projects.add_dataset import parts_lines
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import images_lines
@@ -55,7 +56,7 @@ def add_benchmark(
     extended, params = _extend(text, other, name, layout, options)
     opened = open_benchmark(layout, folder, "skip", params.benchmarks[name].options)
     found = _describe(opened)
-    checked = images_lines(name, check_data(opened, params.machine.workers)) if check else []
+    checked = images_lines(name, check_data(opened, workers_of(params.machine))) if check else []
     if not linked:
         link(place, folder)
     if extended != text:

@@ -10,6 +10,7 @@ from spn4cir.config.params import PARAMS_FILE, Params, of_dataset
 from spn4cir.datasets import find_parts, open_layout
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
+from spn4cir.images.ray_cluster import workers_of
 from spn4cir.projects.check import Check, check_data
 from spn4cir.projects.check_lines import images_lines
 from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
@@ -169,7 +170,7 @@ def _outside(name: str, folder: Path, options: dict[str, Any]) -> list[str]:
 def _check(params: Params, name: str, folder: Path) -> Check:
     settings = params.datasets[name]
     layout = open_layout(settings.layout, folder, "skip", settings.options)
-    return check_data(layout, params.machine.workers)
+    return check_data(layout, workers_of(params.machine))
 
 
 def _extend(

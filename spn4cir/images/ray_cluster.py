@@ -1,0 +1,236 @@
+"""Ray Data as the engine of the work on many images; Ray is imported when a cluster is used.
+
+One row of a dataset is one batch, so that the batches, and the sums in a network, are those of one machine. An error of
+a worker is a part of its row, and is raised when the row's turn comes: the first broken image is the one that is named.
+"""
+
+import logging
+import os
+import pickle
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from spn4cir.config.params import Machine
+from spn4cir.errors import InputError, first_line
+from spn4cir.extras import install_command
+from spn4cir.images.ray_steps import DecodeStep, NetworkStep, Outcome, Row, is_seen, map_files
+from spn4cir.images.workers import ImageBatch, Workers
+from spn4cir.progress import say_once
+
+if TYPE_CHECKING:
+    import torch
+
+Prepared = TypeVar("Prepared")
+Result = TypeVar("Result")
+
+_FILES_PER_TASK = 64
+# How often Ray repeats a batch whose worker or machine is lost. Its default, without end, would repeat an image that
+# kills its process forever.
+_RETRIES = 5
+_CONNECT_SECONDS = 10.0
+# Read when Ray is imported. Workers of one machine map the tensors of the object store and do not copy them.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+# The address of a Ray that is started on this machine, and the one of a cluster that Ray itself looks up.
+_LOCAL, _AUTO = "local", "auto"
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A Ray cluster, as `machine.ray` describes it; see `spn4cir.images.workers.Cluster`.
+
+    Attributes:
+        address: `auto` or `host:port` of a cluster; None starts Ray on this machine.
+        cpus_per_worker: processor cores of a worker, and threads of its network on a CPU.
+        gpus_per_worker: GPUs of a worker that has a network, at most 1; below 1, several workers share a GPU.
+    """
+
+    address: str | None
+    cpus_per_worker: int
+    gpus_per_worker: float
+
+    @property
+    def device(self) -> "torch.device":
+        """Kind of device of the networks on its workers."""
+        import torch  # decoding needs no torch
+
+        return torch.device("cuda" if self.gpus_per_worker else "cpu")
+
+    def map_files(self, function: Callable[[Path], Result], paths: Sequence[Path], label: str) -> Iterator[Result]:
+        """Yields the function's result for each path, in order. Raises InputError as `map_batches` does."""
+        starts = range(0, len(paths), _FILES_PER_TASK)
+        batches = [ImageBatch(tuple(paths[start : start + _FILES_PER_TASK])) for start in starts]
+        if not batches:
+            return
+        step = DecodeStep(partial(map_files, function), Path.cwd())
+        data = _map(self._rows(batches), step, num_cpus=1, max_retries=_RETRIES)
+        for results in _results(data, label):
+            yield from results
+
+    def map_batches(
+        self,
+        prepare: Callable[[ImageBatch], Prepared],
+        load: Callable[["torch.device"], Callable[[Prepared], Result]],
+        batches: Sequence[ImageBatch],
+        label: str,
+    ) -> Iterator[Result]:
+        """Yields the result of a network for each batch, in order.
+
+        The network is copied to Ray's object store once, and workers of one machine read it there.
+
+        Args:
+            prepare: decodes a batch, on any processor core.
+            load: returns the function that calls the network; called once on each worker, with its device.
+            batches: the images.
+            label: name of the work, for messages.
+
+        Raises:
+            InputError: a step raised it, Ray is not installed, the cluster cannot be reached, a worker does not see a
+                file, or a batch lost its worker again and again.
+        """
+        if not batches:
+            return
+        data, step = self._rows(batches), DecodeStep(prepare, Path.cwd())
+        if self.gpus_per_worker:  # cores of any machine decode for the GPUs
+            data = _map(data, step, num_cpus=1, max_retries=_RETRIES)
+        ray = _ray()
+        with warnings.catch_warnings(action="ignore"):  # the tensors in the store are only read
+            stored = ray.put(load)
+        data = _map(
+            data,
+            NetworkStep,
+            fn_constructor_args=([stored], str(self.device), self.cpus_per_worker, step, bool(self.gpus_per_worker)),
+            compute=ray.data.ActorPoolStrategy(min_size=1),
+            num_cpus=self.cpus_per_worker,
+            num_gpus=self.gpus_per_worker,
+            max_task_retries=_RETRIES,
+        )
+        yield from _results(data, label)
+
+    def _rows(self, batches: Sequence[ImageBatch]) -> Any:
+        """Returns a dataset with a row for each batch, connected to the cluster."""
+        ray = _ray()
+        self._connect(ray)
+        rows = [{"value": pickle.dumps(batch)} for batch in batches]
+        return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+    def _connect(self, ray: Any) -> None:
+        """Connects this process once.
+
+        Raises InputError if the cluster cannot be reached, or this machine has no room for a worker; other machines may
+        join later.
+        """
+        if not ray.is_initialized():
+            _check_port(self.address)
+            try:
+                ray.init(
+                    address=self.address or _LOCAL,
+                    logging_level="ERROR",
+                    log_to_driver=False,
+                    **({} if self.address else {"include_dashboard": False}),
+                )
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                raise InputError(f"{_named(self.address)}: cannot be used ({first_line(error)}); {_START}") from None
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        if not any(self._has_room(node["Resources"]) for node in ray.nodes() if node["Alive"]):
+            wanted = f"cpus_per_worker {self.cpus_per_worker} and gpus_per_worker {self.gpus_per_worker:g}"
+            line = f"{_named(self.address)}: no machine has room for {wanted} of machine.ray"
+            if self.address is None:
+                raise InputError(f"{line}; lower them")
+            say_once(f"{line}; waiting until one joins")
+
+    def _has_room(self, resources: dict[str, float]) -> bool:
+        return resources.get("CPU", 0) >= self.cpus_per_worker and resources.get("GPU", 0) >= self.gpus_per_worker
+
+
+def workers_of(machine: Machine) -> Workers:
+    """Returns the workers that the settings describe: a number of processes, or a cluster."""
+    if machine.engine == "local":
+        return machine.workers
+    assert machine.ray is not None, "the settings were checked"
+    return RayCluster(machine.ray.address, machine.ray.cpus_per_worker, machine.ray.gpus_per_worker)
+
+
+_START = "start it (ray start --head), correct machine.ray.address, or set machine.engine: local"
+
+
+def _map(data: Any, step: Callable[[Row], Row] | type, **options: Any) -> Any:
+    """Returns the dataset of the step's rows. Ray 2.60 announces that options such as `max_retries` will change."""
+    with warnings.catch_warnings(action="ignore"):
+        return data.map(step, **options)
+
+
+def _named(address: str | None) -> str:
+    return f"Ray at '{address}'" if address else "Ray on this machine"
+
+
+def _ray() -> Any:
+    """Returns Ray with its dataset library, quiet and without reports to its makers."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            f"machine.engine is ray, but Ray cannot be imported ({first_line(error)}); run {install_command('ray')}"
+        ) from None
+    for name in ("ray.data", "ray._private", "ray.util"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors are raised, and become one line
+    return ray
+
+
+def _check_port(address: str | None) -> None:
+    """Raises InputError if no server listens at the address; Ray itself would wait for minutes."""
+    if address is None or address == _AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise InputError(f"{_named(address)}: cannot be reached ({first_line(error)}); {_START}") from None
+
+
+def _results(data: Any, label: str) -> Iterator[Any]:
+    """Yields the value of each row; raises the first error of a worker, and the errors of Ray as an InputError."""
+    from ray.exceptions import RayError, RayTaskError, UserCodeException
+
+    try:
+        with closing(iter(data.iter_rows())) as rows:
+            for row in rows:
+                outcome: Outcome = pickle.loads(row["value"])
+                if error := _error(outcome):
+                    raise error
+                yield outcome.value
+    except RayError as error:
+        if "No module named" in str(error):
+            found = next(line for line in str(error).splitlines() if "No module named" in line)
+            raise InputError(
+                f"{label}: a worker of Ray cannot import the code ({found.strip()}); install the package and its "
+                "extras on every machine of the cluster, under the same path"
+            ) from None
+        if isinstance(error, RayTaskError | UserCodeException):
+            raise  # a fault of this code, with the worker's traceback
+        raise InputError(f"{label}: Ray gave up ({first_line(error)}); run it again: finished work is kept") from None
+
+
+def _error(outcome: Outcome) -> Exception | None:
+    """Returns the error of a worker; for a file that only the worker does not see, one that says so."""
+    here = next((path for path in outcome.unseen if is_seen(path)), None)
+    if here is None:
+        return outcome.error
+    return InputError(
+        f"{here.absolute()}: the worker of Ray on {outcome.node} does not see this file; put the project's folder on "
+        "a file system that every machine of the cluster mounts under the same path"
+    )

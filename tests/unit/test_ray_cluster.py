@@ -1,0 +1,69 @@
+"""The settings of the engine, and what works without Ray. The tests with a cluster are in tests/ray."""
+
+import socket
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spn4cir.config.load import parse_params
+from spn4cir.config.params import Params
+from spn4cir.errors import InputError
+from spn4cir.images import ray_cluster
+from spn4cir.images.decoding import pixel_digest
+from spn4cir.images.processes import map_in_processes
+from spn4cir.images.ray_cluster import RayCluster, workers_of
+from tests.helpers.layouts import draw
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = "{address: auto, cpus_per_worker: 2, gpus_per_worker: 0.5}"
+
+
+def params(engine: str, ray: str) -> Params:
+    text = (ROOT / "params.yaml").read_text()
+    return parse_params(text.replace("engine: local", f"engine: {engine}").replace("ray: null", f"ray: {ray}"), "p")
+
+
+def test_the_settings_describe_the_workers() -> None:
+    assert workers_of(params("local", CLUSTER).machine) == 2
+    assert workers_of(params("ray", CLUSTER).machine) == RayCluster("auto", 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("ray", "message"),
+    [
+        ("null", "engine ray needs the key ray, as in ray: {address: auto, cpus_per_worker: 1, gpus_per_worker: 0}"),
+        ("{address: 'ray://a:1', cpus_per_worker: 1, gpus_per_worker: 0}", "Ray Data does not work through ray://"),
+        ("{address: a, cpus_per_worker: 1, gpus_per_worker: 0}", "expected auto, HOST:PORT, or null"),
+        ("{address: auto, cpus_per_worker: 0, gpus_per_worker: 0}", "machine.ray.cpus_per_worker"),
+        ("{address: auto, cpus_per_worker: 1, gpus_per_worker: 2}", "machine.ray.gpus_per_worker"),
+    ],
+)
+def test_wrong_settings_are_named(ray: str, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("{", r"\{")):
+        params("ray", ray)
+
+
+def test_local_work_does_not_import_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of value None cannot be imported."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    workers = workers_of(params("local", "null").machine.model_copy(update={"workers": 0}))
+    path = draw(tmp_path / "a.png", 1)
+    assert list(map_in_processes(pixel_digest, [path], workers, "x")) == [pixel_digest(path)]
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"engine is ray, but Ray cannot be imported \(.*; run pip install .*\[ray\]"):
+        list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster("auto", 1, 0), "x"))
+
+
+def test_an_address_without_a_server_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait for it; the port of a socket that was closed has no server."""
+    monkeypatch.setattr(ray_cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(InputError, match=f"^Ray at '{address}': cannot be reached .*; start it"):
+        list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(address, 1, 0), "x"))
