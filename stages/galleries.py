@@ -8,7 +8,7 @@ from spn4cir.evaluation.stored_gallery import images_to_encode, store_gallery
 from spn4cir.files import file_hash
 from spn4cir.types import EvaluationSplit
 from stages.common import Job
-from stages.device import stage_device
+from stages.image_workers import image_workers
 from stages.work import clear_others, code_hash, work_folder
 
 
@@ -26,7 +26,7 @@ def write_gallery(
             digits of features.
         images: hashes of the files of the images.
     """
-    device = stage_device(job)
+    workers, device = image_workers(job)
     gallery, references = images_to_encode(splits)
     work = work_folder(
         job.work(stage),
@@ -41,12 +41,12 @@ def write_gallery(
     )
     clear_others(work)
     store_gallery(
-        load_composer(trained.stage1_file, job.family).to(device),
+        load_composer(trained.stage1_file, job.family),
         gallery,
         references,
         settings.batch_size,
         job.place(stage),
         work,
-        job.params.machine.workers,
+        workers,
         device,
     )

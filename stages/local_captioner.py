@@ -1,15 +1,16 @@
 """Captions by a LLaVA that runs in the stage `caption`."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 from spn4cir.config.params import LocalModel, ServedCaptioner, of_dataset
 from spn4cir.config.positives import Caption
 from spn4cir.device import dtype_of
 from spn4cir.positives.captions import Record, caption_key, make_captions
-from spn4cir.positives.llava import load_captioner
+from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 from stages.caption_files import CaptionFile
 from stages.common import Job
-from stages.device import stage_device
+from stages.image_workers import image_workers
 from stages.published import Origin
 from stages.work import code_hash, work_folder
 
@@ -26,13 +27,15 @@ class LocalCaptioner:
         source = of_dataset(job.params.models, job.dataset, "models").captioner
         assert source is not None, "the stage makes no captions without a captioner"
         assert not isinstance(source, ServedCaptioner), "the registry has another entry for it"
-        device = stage_device(job)
+        workers, device = image_workers(job)
         dtype = dtype_of(settings.dtype, device)
         model = str(job.model("captioner", source)) if isinstance(source, LocalModel) else source.hub
         revision = None if isinstance(source, LocalModel) else source.revision
         key = caption_key(model, revision, settings.prompt, dtype, settings.quantization, settings.max_new_tokens)
-        self._settings, self._workers = settings, job.params.machine.workers
-        self._load = cache(lambda: load_captioner(model, revision, dtype, device, settings.quantization))
+        self._settings, self._workers = settings, workers
+        load: Callable[[], LlavaCaptioner]
+        load = partial(load_captioner, model, revision, dtype, device, settings.quantization)
+        self._load = cache(load) if isinstance(workers, int) else load  # a cluster's workers share no loaded model
         self._store = work_folder(job.work("caption"), {**key, "code": code_hash(job, "caption")})
 
     def __call__(self, file: CaptionFile) -> tuple[list[Record], Origin]:

@@ -20,6 +20,7 @@ from spn4cir.composers.feature_files import (
 )
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.errors import InputError
+from spn4cir.images.workers import Workers
 from spn4cir.types import EvaluationSplit, Gallery
 
 # The number type in which networks are scored: another one would change scores.
@@ -58,7 +59,7 @@ def store_gallery(
     batch_size: int,
     out: Path,
     work: Path,
-    workers: int,
+    workers: Workers,
     device: torch.device,
 ) -> None:
     """Encodes every image of a gallery once and writes the features to the folder `out`.
@@ -66,14 +67,14 @@ def store_gallery(
     The batches are those of `encode_gallery`, so that the features are equal bit by bit.
 
     Args:
-        composer: stage-1 network, on `device`.
+        composer: stage-1 network; moved to `device`, unless a cluster encodes.
         gallery: the images.
         references: rows of the images whose reference features are stored.
         batch_size: images per batch.
         out: folder of the features; written whole or not at all.
         work: folder of an interrupted run of the same encoding, or an empty one; at most one batch is lost.
-        workers: processes that decode images.
-        device: where the network runs.
+        workers: processes that decode images, or a cluster.
+        device: where the network runs; ignored by a cluster.
 
     Raises:
         InputError: an image cannot be decoded, or the disk has too little space.

@@ -14,6 +14,7 @@ A captioner may return an empty caption, and returns it again for the same image
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,9 @@ from PIL import Image
 
 from spn4cir.files import tree_hash, value_hash
 from spn4cir.images.decoding import open_rgb
+from spn4cir.images.processes import default_workers
 from spn4cir.images.reading import content_hash, is_there
+from spn4cir.images.workers import Cluster, ImageBatch, Workers
 from spn4cir.positives.caption_files import caption_record, check_answered
 from spn4cir.positives.finished_work import append_finished, read_finished
 from spn4cir.progress import progress
@@ -52,7 +55,22 @@ class _Job:
 
     def inputs(self) -> str:
         """Returns a hash of the inputs of the caption: the file's bytes and the prompt."""
-        return value_hash([self.prompt, content_hash(self.image.path)])
+        return _inputs_hash(self.image.path, self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Captioned:
+    """The captions of a batch, by the positions of its jobs.
+
+    Attributes:
+        batch: the positions.
+        hashes: hashes of the inputs.
+        captions: the captions, as the captioner returns them.
+    """
+
+    batch: list[int]
+    hashes: list[str]
+    captions: list[str]
 
 
 def caption_key(
@@ -88,7 +106,7 @@ def make_captions(
     store: Path,
     batch_size: int,
     max_new_tokens: int,
-    workers: int,
+    workers: Workers,
 ) -> list[Record]:
     """Returns a caption for every image, in order, and makes those that are not in `store`.
 
@@ -96,11 +114,12 @@ def make_captions(
         images: the images; a name that occurs with two nouns gets a caption for each.
         words: number of words in the prompt.
         prompt: the template, with the fields {noun} and {words}.
-        load: returns the captioner; called at most once, and only if a caption is missing.
+        load: returns the captioner; called only if a caption is missing, at most once, or once on each worker of a
+            cluster.
         store: the work folder; all its captions must have one `caption_key`.
         batch_size: images per call of the captioner.
         max_new_tokens: maximum number of tokens of a caption.
-        workers: threads that decode images (0 means 1).
+        workers: threads that decode images (0 means 1), or a cluster.
 
     Returns:
         Records `{image_id, caption, image_path}`, in the form of the published files; the caption is empty if the
@@ -111,11 +130,15 @@ def make_captions(
     """
     jobs = [_Job(image, prompt.format(noun=image.noun, words=words)) for image in images]
     path = store / f"{words}.jsonl"
-    captions = _finished(jobs, _read_store(path), workers)
+    captions = _finished(jobs, _read_store(path), workers if isinstance(workers, int) else default_workers())
     empty, answered = captions.count(""), any(captions)
     if missing := captions.count(None):
         batches = _missing_batches(jobs, captions, batch_size)
-        made = _make(jobs, batches, load(), path, max_new_tokens, workers)
+        if isinstance(workers, int):
+            ready = _caption_here(jobs, batches, load(), max_new_tokens, workers)
+        else:
+            ready = _caption_there(jobs, batches, load, max_new_tokens, workers)
+        made = _store(jobs, ready, path)
         new = ((position, caption) for position, caption in made if captions[position] is None)
         for position, caption in progress(new, len(jobs), f"caption {words} words", "images", len(jobs) - missing):
             captions[position] = caption
@@ -148,17 +171,68 @@ def _missing_batches(jobs: list[_Job], captions: list[str | None], batch_size: i
     return [batch for batch in batches if any(captions[position] is None for position in batch)]
 
 
-def _make(
-    jobs: list[_Job], batches: list[list[int]], captioner: Captioner, path: Path, max_new_tokens: int, workers: int
-) -> Iterator[tuple[int, str]]:
+def _store(jobs: list[_Job], ready: Iterator[_Captioned], path: Path) -> Iterator[tuple[int, str]]:
     """Yields positions with their captions; a batch is written to disk before its first caption is yielded."""
-    for batch, hashes, inputs in _prepared(jobs, batches, captioner, workers):
-        captions = [caption.strip() for caption in captioner.generate(inputs, max_new_tokens)]
+    for each in ready:
+        captions = [caption.strip() for caption in each.captions]
         records = []
-        for position, made_from, caption in zip(batch, hashes, captions, strict=True):
+        for position, made_from, caption in zip(each.batch, each.hashes, captions, strict=True):
             records.append({"image_id": jobs[position].image.name, "inputs": made_from, "caption": caption})
         append_finished(path, records)
-        yield from zip(batch, captions, strict=True)
+        yield from zip(each.batch, captions, strict=True)
+
+
+def _caption_here(
+    jobs: list[_Job], batches: list[list[int]], captioner: Captioner, max_new_tokens: int, workers: int
+) -> Iterator[_Captioned]:
+    """Yields the captions of each batch, made by this process."""
+    for batch, hashes, inputs in _prepared(jobs, batches, captioner, workers):
+        yield _Captioned(batch, hashes, captioner.generate(inputs, max_new_tokens))
+
+
+def _caption_there(
+    jobs: list[_Job],
+    batches: list[list[int]],
+    load: Callable[[], Captioner],
+    max_new_tokens: int,
+    cluster: Cluster,
+) -> Iterator[_Captioned]:
+    """Yields the captions of each batch, made by the workers of a cluster."""
+    sent = [
+        ImageBatch(
+            tuple(jobs[position].image.path for position in batch), [jobs[position].prompt for position in batch]
+        )
+        for batch in batches
+    ]
+    made = cluster.map_batches(_read, partial(_generate, load, max_new_tokens), sent, "caption")
+    for batch, (hashes, captions) in zip(batches, made, strict=True):
+        yield _Captioned(batch, hashes, captions)
+
+
+_Read = tuple[list[Image.Image], list[str], list[str]]
+
+
+def _read(batch: ImageBatch) -> _Read:
+    """Returns the images, the prompts and the hashes of the inputs."""
+    hashes = [_inputs_hash(path, prompt) for path, prompt in zip(batch.paths, batch.rest, strict=True)]
+    return [open_rgb(path) for path in batch.paths], batch.rest, hashes
+
+
+def _generate(
+    load: Callable[[], Captioner], max_new_tokens: int, _device: torch.device
+) -> Callable[[_Read], tuple[list[str], list[str]]]:
+    """Returns the function that captions images, on a worker of a cluster."""
+    captioner = load()
+
+    def generate(read: _Read) -> tuple[list[str], list[str]]:
+        images, prompts, hashes = read
+        return hashes, captioner.generate(captioner.prepare(images, prompts), max_new_tokens)
+
+    return generate
+
+
+def _inputs_hash(path: Path, prompt: str) -> str:
+    return value_hash([prompt, content_hash(path)])
 
 
 def _prepared(
