@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spn4cir.cli.context import check_place, find_machine
+from spn4cir.cli.context import check_place, find_image_workers, find_machine
 from spn4cir.cli.groups import MachineOptions, QueryNetworkOptions, command
 from spn4cir.cli.options import PRETRAINED, Weights
 
@@ -166,8 +166,9 @@ def open_network(checkpoint: Path, network: QueryNetworkOptions, machine: Machin
     from spn4cir.search.retriever import Retriever
 
     require_images(gallery)
-    _, place, processes = find_machine(machine)
-    return Retriever.from_checkpoint(checkpoint, **asdict(network), device=str(place), workers=processes)
+    params, place, _ = find_machine(machine)
+    workers = find_image_workers(params, machine.workers)
+    return Retriever.from_checkpoint(checkpoint, **asdict(network), device=str(place), workers=workers)
 
 
 def _open_index(index: Path, checkpoint: Path | None, machine: MachineOptions) -> "Retriever":

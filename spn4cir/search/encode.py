@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from torch import Tensor
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.device import memory_errors
 from spn4cir.errors import InputError
-from spn4cir.search.image_files import ImageDigests, read_images
+from spn4cir.images.encode import on_cpu
+from spn4cir.images.preprocess import Preprocess
+from spn4cir.images.workers import Cluster, ImageBatch, Workers
+from spn4cir.progress import progress
+from spn4cir.search.image_files import ImageDigests, read_digests, read_image, read_images
 from spn4cir.search.stored_targets import StoredTargets
 
 BATCH_SIZE = 32
@@ -69,7 +74,7 @@ def encode_new(
     composer: Composer,
     paths: Sequence[Path],
     known: Callable[[bytes], bool],
-    workers: int,
+    workers: Workers,
     device: torch.device,
     skip: bool,
     new_store: Callable[[int, int], StoredTargets],
@@ -83,14 +88,18 @@ def encode_new(
         composer: the network, on the device.
         paths: the files of the images.
         known: whether a crop is encoded already.
-        workers: number of processes that decode.
-        device: the device of the network.
+        workers: number of processes that decode, or a cluster, which also encodes.
+        device: the device of the network; ignored by a cluster.
         skip: whether images that cannot be decoded are left out.
         new_store: makes an empty store from the number of tokens and the dimension of the targets.
 
     Returns:
         The digests of the images in order, an error for each that cannot be decoded; and the targets of the new crops.
     """
+    if not isinstance(workers, int):
+        if len(paths) > BATCH_SIZE:
+            return _encode_there(composer, paths, known, workers, skip, new_store)
+        workers = 0
     images: list[ImageDigests | InputError] = []
     new = NewTargets()
     seen: set[bytes] = set()
@@ -121,3 +130,55 @@ def _append(
     rows = np.arange(len(new.crops), len(new.crops) + len(crops))
     new.stored.append(rows, targets.reshape(len(crops), tokens, dim).numpy())
     new.crops += crops
+
+
+def _encode_there(
+    composer: Composer,
+    paths: Sequence[Path],
+    known: Callable[[bytes], bool],
+    cluster: Cluster,
+    skip: bool,
+    new_store: Callable[[int, int], StoredTargets],
+) -> tuple[list[ImageDigests | InputError], NewTargets]:
+    """Reads and encodes images on a cluster, in the batches of `encode_new`.
+
+    The images are decoded twice, because the content of a batch depends on the crops of the images before it.
+    """
+    new = NewTargets()
+    read = cluster.map_files(partial(read_digests, preprocess=composer.preprocess), paths, "index")
+    images = list(progress(read, len(paths), "index: read", "images"))
+    if not skip and any(isinstance(each, InputError) for each in images):
+        return images, new
+    seen: set[bytes] = set()
+    crops: list[list[bytes]] = []
+    batches: list[ImageBatch] = []
+    for start in range(0, len(paths), BATCH_SIZE):
+        part = images[start : start + BATCH_SIZE]
+        rows = {each.crop: start + row for row, each in enumerate(part) if isinstance(each, ImageDigests)}
+        rows = {crop: row for crop, row in rows.items() if not known(crop) and crop not in seen}
+        if rows:
+            seen.update(rows)
+            crops.append(list(rows))
+            batches.append(ImageBatch(tuple(paths[row] for row in rows.values())))
+    load = partial(_target_encoder, on_cpu(composer))
+    encoded = cluster.map_batches(partial(_read_pixels, composer.preprocess), load, batches, "index")
+    for names, targets in zip(crops, progress(encoded, len(batches), "index", "batch"), strict=True):
+        _append(new, names, targets, new_store)
+    return images, new
+
+
+def _read_pixels(preprocess: Preprocess, batch: ImageBatch) -> UInt8[Tensor, "batch 3 size size"]:
+    return torch.stack([read_image(path, preprocess).pixels for path in batch.paths])
+
+
+def _target_encoder(
+    composer: Composer, device: torch.device
+) -> Callable[[UInt8[Tensor, "batch 3 size size"]], Float[Tensor, "batch ..."]]:
+    """Returns the function that encodes cropped images, on a worker of a cluster."""
+    network = composer.to(device)
+
+    def targets(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return encode_pixels(network, pixels, device).target.float().cpu()
+
+    return targets

@@ -107,6 +107,14 @@ def padded_pixels(image: Image.Image, preprocess: Preprocess) -> float:
     return longer**2 / preprocess.target_ratio
 
 
+def read_digests(path: Path, preprocess: Preprocess) -> ImageDigests | InputError:
+    """Returns the digests of an image, or the error if it cannot be decoded."""
+    try:
+        return read_image(path, preprocess).digests
+    except InputError as error:
+        return error
+
+
 class _Files(torch.utils.data.Dataset[DecodedImage | InputError]):
     """The images of a list of files. An item is an error if its image cannot be decoded."""
 

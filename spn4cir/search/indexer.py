@@ -11,6 +11,7 @@ import torch
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
+from spn4cir.images.workers import Workers
 from spn4cir.search.encode import NewTargets, encode_new
 from spn4cir.search.image_files import ImageDigests, stamp
 from spn4cir.search.index import ImageIndex
@@ -48,12 +49,12 @@ class Indexer:
     Attributes:
         composer: the network, on the device.
         device: the device of the network.
-        workers: number of processes that decode images; 0: this one.
+        workers: number of processes that decode images, where 0 is this one; or a cluster, which also encodes them.
     """
 
     composer: Composer
     device: torch.device
-    workers: int
+    workers: Workers
 
     def replace(self, index: ImageIndex, folder_or_paths: StrPath | Iterable[StrPath], skip: bool) -> Changes:
         """Makes the images of a folder or of a list the content of the index. Raises InputError if there is none."""

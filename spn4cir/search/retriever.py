@@ -16,6 +16,7 @@ from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.images.processes import default_workers
+from spn4cir.images.workers import Workers
 from spn4cir.search import index_folder
 from spn4cir.search.encoder import Encoder
 from spn4cir.search.hits import Hit, find_hits
@@ -39,7 +40,8 @@ class Retriever:
         composer: the network, on the device.
         weights: its weights: the file and the head widths, or the name of a pretrained network.
         device: the device of the network.
-        workers: number of processes that decode images; None: one a core, at most eight.
+        workers: number of processes that decode images, where None is one a core, at most eight; or a cluster, which
+            also encodes the images of `index`.
 
     Attributes:
         image_index: the images and their targets.
@@ -59,7 +61,7 @@ class Retriever:
         True
     """
 
-    def __init__(self, composer: Composer, weights: Weights, device: torch.device, workers: int | None) -> None:
+    def __init__(self, composer: Composer, weights: Weights, device: torch.device, workers: Workers | None) -> None:
         self.composer = composer
         self.weights = weights
         self.device = device
@@ -79,7 +81,7 @@ class Retriever:
         text_head_width: int | None = None,
         composition: str | None = None,
         device: str = "auto",
-        workers: int | None = None,
+        workers: Workers | None = None,
     ) -> Self:
         """Opens the network of a checkpoint, published or trained here, or a pretrained one, without a gallery.
 
@@ -105,7 +107,7 @@ class Retriever:
 
     @classmethod
     def from_pretrained(
-        cls, name: str, *, composition: str | None = None, device: str = "auto", workers: int | None = None
+        cls, name: str, *, composition: str | None = None, device: str = "auto", workers: Workers | None = None
     ) -> Self:
         """Opens a pretrained CLIP network, downloaded into the hub's cache unless that contains it, without a gallery.
 
@@ -123,7 +125,7 @@ class Retriever:
 
     @classmethod
     def from_hub(
-        cls, repository: str, revision: str = "main", *, device: str = "auto", workers: int | None = None
+        cls, repository: str, revision: str = "main", *, device: str = "auto", workers: Workers | None = None
     ) -> Self:
         """Opens the network of a folder of `export --to hub-folder` that was uploaded to the hub.
 
@@ -140,7 +142,7 @@ class Retriever:
 
     @classmethod
     def load(
-        cls, folder: StrPath, *, checkpoint: StrPath | None = None, device: str = "auto", workers: int | None = None
+        cls, folder: StrPath, *, checkpoint: StrPath | None = None, device: str = "auto", workers: Workers | None = None
     ) -> Self:
         """Loads an index that `save` wrote, with its network. The hashes of all files are checked.
 
