@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | wheel | docs | test | test-distributed | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | wheel | docs | test | test-distributed | test-ray | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS, and the tools of audit and lock, have environments of their own.
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed lint types unit pipeline bench real scale research demo-models-check check-lavis audit lock install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray lint types unit pipeline bench real scale research demo-models-check check-lavis audit lock install clean
 
 # What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
 doctor: install
@@ -76,6 +76,14 @@ pipeline: install
 # One training in two processes, with Gloo on the CPU.
 test-distributed: install
 	pytest tests/distributed
+
+# Work on a Ray cluster of two raylets on this machine. Ray is installed here, as no other target needs it.
+test-ray: $(VENV)/.installed-ray
+	pytest tests/ray
+
+$(VENV)/.installed-ray: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	@touch $@
 
 bench: install
 	@mkdir -p .benchmarks
