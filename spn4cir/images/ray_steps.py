@@ -68,7 +68,8 @@ def _enter(folder: Path) -> None:
 
 def _row(call: Callable[[], Any], unseen: tuple[Path, ...] = ()) -> Row:
     """Returns the outcome of a call as a row."""
-    value, error = None, None
+    value: Any = None
+    error: Exception | None = None
     try:
         value = call()
     except (InputError, OSError) as raised:

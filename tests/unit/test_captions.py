@@ -11,6 +11,7 @@ from spn4cir.errors import InputError
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.types import CaptionedImage
+from tests.helpers.clusters import OneProcessCluster
 
 PROMPT = "please briefly describe the {noun} in {words} words"
 
@@ -96,6 +97,19 @@ def test_a_line_torn_within_a_batch_repeats_the_batch_unchanged(images, tmp_path
     resumed = FakeCaptioner()
     assert make(images, resumed, tmp_path / "store", batch_size=5) == whole
     assert [len(batch) for batch in resumed.batches] == [5]
+
+
+def test_a_cluster_makes_the_same_captions_in_the_same_batches(images, tmp_path):
+    """And continues a run of this machine after the batches that are stored."""
+    whole = make(images, FakeCaptioner(), tmp_path / "here")
+    cluster = OneProcessCluster()
+    assert make(images, FakeCaptioner(), tmp_path / "there", workers=cluster) == whole
+    assert [len(batch) for batch in cluster.batches] == [2, 2, 1, 2, 2, 1]
+    assert (tmp_path / "here" / "5.jsonl").read_bytes() == (tmp_path / "there" / "5.jsonl").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        make(images, FakeCaptioner(dies_at=4), tmp_path / "store")
+    assert make(images, FakeCaptioner(), tmp_path / "store", workers=cluster) == whole
+    assert [len(batch) for batch in cluster.batches] == [2, 1]
 
 
 def test_the_order_in_the_store_does_not_matter(images, tmp_path):

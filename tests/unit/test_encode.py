@@ -1,14 +1,17 @@
 """Images through a network: a cluster gets the batches of this process, and only what it needs."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from spn4cir.composers.encoding import encode_batches
-from spn4cir.images.preprocess import batch_rows
+from spn4cir.images.preprocess import Preprocess, batch_rows
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.positives.unicom import Unicom, UnicomSizes, encode_images
+from spn4cir.search.encode import encode_new
+from spn4cir.search.image_files import read_image
 from spn4cir.types import Gallery
 from tests.conftest import CPU, StubComposer
 from tests.helpers.clusters import OneProcessCluster
@@ -72,3 +75,21 @@ def test_a_cluster_encodes_and_compares_for_match_and_dedup(paths: list[Path]) -
     gallery = Gallery(tuple(path.name for path in paths), tuple(paths))
     assert deduplicate(gallery, OneProcessCluster()).row["i9.png"] == 0
     assert deduplicate(gallery, OneProcessCluster()) == deduplicate(gallery, 0)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_index_from_a_cluster_has_the_same_vectors(tmp_path: Path, known: bool) -> None:
+    """Forty images, one of them broken, with copies within a batch of 32 and in the next one."""
+    paths = [draw(tmp_path / f"i{number}.png", number % 35) for number in range(40)]
+    draw(paths[3], 2)
+    paths[5].write_bytes(b"no image")
+    crops = {read_image(paths[0], Preprocess(8)).digests.crop} if known else set()
+    encode = partial(encode_new, StubComposer(), paths, crops, device=CPU)
+    cluster = OneProcessCluster()
+    (here, targets), (there, others) = (encode(workers=each, skip=True) for each in (0, cluster))
+    assert here[:5] + here[6:] == there[:5] + there[6:]
+    assert str(here[5]) == str(there[5])
+    assert [len(batch) for batch in cluster.batches] == [30 - known, 4]
+    assert list(targets) == list(others)
+    assert all(torch.equal(targets[crop], others[crop]) for crop in targets)
+    assert encode(workers=cluster, skip=False)[0][5].args == here[5].args
