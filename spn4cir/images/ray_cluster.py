@@ -209,7 +209,7 @@ def _results(data: Any, label: str) -> Iterator[Any]:
     try:
         with closing(iter(data.iter_rows())) as rows:
             for row in rows:
-                outcome: Outcome = pickle.loads(row["value"])
+                outcome: Outcome = pickle.loads(row["value"])  # noqa: S301 - sent by this package's own processes
                 if error := _error(outcome):
                     raise error
                 yield outcome.value

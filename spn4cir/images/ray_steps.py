@@ -54,7 +54,7 @@ class DecodeStep:
 
     def __call__(self, row: Row) -> Row:
         """Returns the outcome of a batch; an error is a part of it."""
-        batch: ImageBatch = pickle.loads(row["value"])
+        batch: ImageBatch = pickle.loads(row["value"])  # noqa: S301 - as above
         _enter(self.folder)
         unseen = tuple(path for path in batch.paths if not is_seen(path))
         return _row(partial(self.function, batch), unseen)
@@ -112,7 +112,7 @@ class NetworkStep:
 
     def __call__(self, row: Row) -> Row:
         """Returns the outcome of a batch; an error is a part of it."""
-        decoded: Outcome = pickle.loads((self._step(row) if self._step else row)["value"])
+        decoded: Outcome = pickle.loads((self._step(row) if self._step else row)["value"])  # noqa: S301 - as above
         if decoded.error or decoded.unseen:
             return {"value": pickle.dumps(decoded)}
         return _row(partial(self._compute, decoded.value))
