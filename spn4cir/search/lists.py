@@ -37,6 +37,8 @@ _ITERATIONS, _POINTS_A_LIST = 10, 64
 _POINTS_FOR_CODES = 65_536
 # Least number of dimensions that a byte of product quantisation stands for.
 _DIMENSIONS_A_BYTE = 4
+# Rows that are read at random before their pages of mapped files are released.
+_DRAWN_AT_ONCE = 8_192
 # Bytes of lists that are filled in memory; larger ones are filled in shards of so many bytes and merged on the disk.
 IN_MEMORY, SHARD_BYTES = 1 << 30, 1 << 28
 _INDEX, _DATA = "lists.faiss", "lists.ivfdata"
@@ -179,9 +181,12 @@ def _train(stored: StoredTargets, kind: ListKind) -> Any:
 
 
 def _sampled(stored: StoredTargets, ids: Int64[ndarray, " images"]) -> Float32[ndarray, "images dim"]:
-    step = max(1, SHARD_BYTES // (4 * stored.tokens * stored.dim))
-    parts = [ids[start : start + step] for start in range(0, len(ids), step)]
-    return np.concatenate([retrieval_vectors(stored.targets(part)) for part in parts])
+    sample = np.empty((len(ids), stored.dim), np.float32)
+    step = min(stored.images_at_once, _DRAWN_AT_ONCE)
+    for start in range(0, len(ids), step):
+        sample[start : start + step] = retrieval_vectors(stored.targets(ids[start : start + step]))
+        stored.release()
+    return sample
 
 
 def _chunks(stored: StoredTargets) -> Iterator[tuple[ndarray, ndarray]]:

@@ -122,6 +122,11 @@ class StoredTargets:
                     yield self._ids[here][alive], kept.astype(np.float32)
             _release(targets)
 
+    def release(self) -> None:
+        """Returns the memory of the pages of mapped files that were read; they are read again when they are needed."""
+        for targets, _ in self._shards:
+            _release(targets)
+
     @property
     def chunk_count(self) -> int:
         """The number of `chunks`, at most."""
@@ -195,7 +200,7 @@ def _mapped(path: Path) -> Shard:
 
 
 def _release(targets: Targets) -> None:
-    """Returns the memory of pages that were read from a mapped file; the system keeps them in its cache."""
+    """Returns the memory of pages of a mapped file that were read; the system keeps them in its cache."""
     mapped = getattr(targets, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
