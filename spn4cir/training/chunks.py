@@ -53,12 +53,13 @@ class _ChunkedComposer:
 
     def encode_image(self, images: Float[Tensor, "batch 3 size size"]) -> ImageFeatures:
         """Returns the reference and target features of images."""
-        parts = [_computed_twice(self._composer.encode_image, each) for each in images.split(self._chunk)]
+        chunks = images.split(self._chunk)  # type: ignore[no-untyped-call]
+        parts = [_computed_twice(self._composer.encode_image, each) for each in chunks]
         return ImageFeatures(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
 
     def compose(self, reference: Tensor, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Returns unit-norm queries for reference features and modification texts."""
-        rows = reference.split(self._chunk)
+        rows = reference.split(self._chunk)  # type: ignore[no-untyped-call]
         starts = range(0, len(texts), self._chunk)
         parts = [
             _computed_twice(self._composer.compose, own, texts[start : start + self._chunk])
