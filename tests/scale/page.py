@@ -81,8 +81,8 @@ _DVC = f"""\
 ## DVC with many files
 
 DVC hashes every file below a folder that a stage depends on, and looks at every file again in each `dvc status` and
-`dvc repro`. A pool of image files therefore costs time with each command, and a pool of tars does not. This table is of
-a project whose {{stages}} stages depend on one pool, as many as in `dvc.yaml` ({{names}}). The pool contains random
+`dvc repro`. A pool of image files therefore costs time with each command; tars are few files. This table is of a
+project whose {{stages}} stages depend on one pool, as many as in `dvc.yaml` ({{names}}). The pool contains random
 bytes, as DVC does not decode images: {IMAGE_BYTES} bytes an image file, or tars of {IMAGES_PER_TAR:,} images.
 `first repro` hashes the pool; nothing has changed at the other two.
 """
