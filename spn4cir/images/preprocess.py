@@ -102,7 +102,11 @@ def image_batches(
     Raises InputError with one line if an image cannot be decoded or a worker is lost.
     """
     rows = batch_rows(len(paths), batch_size, first)
-    loader = torch.utils.data.DataLoader(ImageFiles(paths, preprocess), batch_sampler=rows, num_workers=workers)
+    loader = torch.utils.data.DataLoader(
+        ImageFiles(paths, preprocess),
+        batch_sampler=rows,  # type: ignore[arg-type]  # it iterates over the batches, which need not be lists
+        num_workers=workers,
+    )
     with worker_errors():
         for pixels in loader:
             yield preprocess.normalise(pixels)
