@@ -149,6 +149,7 @@ def place(tmp_path_factory) -> Iterator[Path]:
     for number, name in enumerate(("dress.png", "new/hat.png", "images/old.png")):
         draw(folder / name, 100 + number)
     write_checkpoint(folder / "best.pt", 2)
+    write_checkpoint(folder / "newer.pt")
     write_published(home / "bert" / "blip.pt", "blip").rename(folder / "blip.pt")
     (folder / "other-texts.json").write_text('{"shows two of them": ["is a pair"]}')
     with pytest.MonkeyPatch.context() as patch:

@@ -2,11 +2,14 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
+from spn4cir.search.encode import NewTargets
 from spn4cir.search.image_files import ImageDigests, Stamp
 from spn4cir.search.index import ImageIndex
+from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.serving.proposals import proposal_order
 
 # Names begin with the letter of a group; the groups are far from each other.
@@ -26,7 +29,10 @@ def image_index(tokens: int | None, copies: int = 1) -> ImageIndex:
                 read[name] = (Stamp(f"/g/{name}", 1, 1), ImageDigests(digest, crop))
             target = torch.eye(4)[place] + 0.01 * torch.randn(4, generator=noise)
             targets[crop] = target if tokens is None else target.repeat(tokens, 1)
-    index.update(read, [], targets)
+    whole = torch.stack(list(targets.values()))
+    stored = StoredTargets(tokens or 1, 4)
+    stored.append(np.arange(len(whole)), whole.reshape(len(whole), -1, 4).numpy())
+    index.update(read, [], NewTargets(list(targets), tuple(whole.shape[1:]), stored))
     return index
 
 
