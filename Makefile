@@ -131,7 +131,7 @@ audit: $(SUPPLY)/.installed
 
 # requirements.lock: the packages of constraints.txt with the hashes of their files, for pip install --require-hashes.
 lock: $(SUPPLY)/.installed
-	@$(SUPPLY)/bin/uv pip compile pyproject.toml --extra dev --constraint constraints.txt --generate-hashes --universal \
+	@$(SUPPLY)/bin/uv pip compile pyproject.toml --extra dev --extra ray --constraint constraints.txt --generate-hashes --universal \
 	--python-version 3.11 --no-annotate --no-header --quiet --output-file requirements.lock
 	@echo 'The hashes: requirements.lock'
 

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from spn4cir.positives.dedup import deduplicate
 from spn4cir.positives.unicom import Unicom, UnicomSizes, encode_images
 from spn4cir.search.encode import encode_new
 from spn4cir.search.image_files import read_image
+from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.types import Gallery
 from tests.conftest import CPU, StubComposer
 from tests.helpers.clusters import OneProcessCluster
@@ -84,12 +86,14 @@ def test_an_index_from_a_cluster_has_the_same_vectors(tmp_path: Path, known: boo
     draw(paths[3], 2)
     paths[5].write_bytes(b"no image")
     crops = {read_image(paths[0], Preprocess(8)).digests.crop} if known else set()
-    encode = partial(encode_new, StubComposer(), paths, crops, device=CPU)
+    encode = partial(encode_new, StubComposer(), paths, crops.__contains__, device=CPU, new_store=StoredTargets)
     cluster = OneProcessCluster()
-    (here, targets), (there, others) = (encode(workers=each, skip=True) for each in (0, cluster))
+    (here, new), (there, others) = (encode(workers=each, skip=True) for each in (0, cluster))
     assert here[:5] + here[6:] == there[:5] + there[6:]
     assert str(here[5]) == str(there[5])
     assert [len(batch) for batch in cluster.batches] == [30 - known, 4]
-    assert list(targets) == list(others)
-    assert all(torch.equal(targets[crop], others[crop]) for crop in targets)
+    assert (new.crops, new.shape) == (others.crops, others.shape)
+    assert new.stored is not None
+    assert others.stored is not None
+    assert np.array_equal(new.stored.targets(new.stored.ids), others.stored.targets(others.stored.ids))
     assert encode(workers=cluster, skip=False)[0][5].args == here[5].args

@@ -171,7 +171,10 @@ IMPORTING_BY_NAME = {
     "spn4cir/composers/__init__.py",
     "spn4cir/datasets/__init__.py",
     "spn4cir/positives/llava_files.py",
-    "stages/triplets.py",  # of stages.writers.WRITERS, which fingerprints resolve
+    # Of registries that fingerprints resolve: RERANKERS, CAPTIONERS, WRITERS.
+    "stages/adjustments.py",
+    "stages/caption.py",
+    "stages/triplets.py",
 }
 READ_BY_COMMANDS_ALONE = {
     "spn4cir/checkpoints/model_card.md",

@@ -48,6 +48,7 @@ def test_work_is_keyed_by_the_kind_of_device(monkeypatch: pytest.MonkeyPatch, st
     } | {
         "of_family": MagicMock(return_value=MagicMock(source="train", train=MagicMock(batch_size=4))),
         "stage_device": lambda job: torch.device(device),
+        "image_workers": lambda job: (0, torch.device(device)),
         "images_to_encode": MagicMock(return_value=(MagicMock(), ())),
         "work_folder": folder,
     }
