@@ -645,6 +645,13 @@ def test_a_stage_does_not_write_a_submission_that_lacks_queries(project, monkeyp
     file.write_text(file.read_text().replace("missing: error", "missing: skip"))
     (project / "data" / "train" / "demo_cirr" / "clip").mkdir(parents=True)
     shutil.copy(weights, project / "data" / "train" / "demo_cirr" / "clip" / "best.pt")
+    job = Job(load_params(), "demo_cirr", "clip")
+    for made in (job.stage1_file, job.code_file("submit_gallery")):
+        made.parent.mkdir(parents=True)
+    shutil.copy(weights, job.stage1_file)
+    job.code_file("submit_gallery").touch()
+    monkeypatch.setattr(sys, "argv", ["stages.submit_gallery", "demo_cirr", "clip"])
+    run(import_module("stages.submit_gallery").main)
     monkeypatch.setattr(sys, "argv", ["stages.submit", "demo_cirr", "clip"])
     with pytest.raises(SystemExit):
         run(import_module("stages.submit").main)
