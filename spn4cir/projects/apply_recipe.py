@@ -1,16 +1,16 @@
 """Writes the settings of a named recipe to `params.yaml`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spn4cir.config.load import parse_merged, published_file
-from spn4cir.config.params import PARAMS_FILE, of_dataset
+from spn4cir.config.load import parse_merged
+from spn4cir.config.params import of_dataset
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
-from spn4cir.projects.named_recipes import AS_PUBLISHED, recipe_settings, setting_path
+from spn4cir.projects.named_recipes import AS_PUBLISHED, published_values, recipe_settings, setting_path
 from spn4cir.projects.project import change_folder
 from spn4cir.projects.set_values import KeyPath, set_values
 
@@ -60,23 +60,44 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
     if family is not None and family not in known:
         raise InputError(f"{place}: train.{dataset} has no entry for family '{family}'; it has {', '.join(known)}")
     families = tuple(known) if family is None else (family,)
-    changes, kept = [], []
-    for each in families:
-        published = _published_values(dataset, each)
-        for key, wanted in recipe_settings(recipe, each).items():
-            path = setting_path(key, dataset, each)
-            before = _value(merged.values, path, place)
-            try:
-                after = published(key) if wanted == AS_PUBLISHED else wanted
-            except KeyError:
-                kept.append(path)
-                continue
-            if before != after:
-                changes.append(ChangedSetting(path, before, after))
+    changes, kept = changed_settings(merged.values, place, recipe, dataset, families)
     new = set_values(text, {change.path: change.after for change in changes}, place)
     parse_merged(new, place)  # a recipe may contradict other settings
     is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))
-    return AppliedRecipe(new, tuple(changes), tuple(kept), families, is_run)
+    return AppliedRecipe(new, changes, kept, families, is_run)
+
+
+def changed_settings(
+    values: Any, place: str, recipe: str, dataset: str, families: Sequence[str]
+) -> tuple[tuple[ChangedSetting, ...], tuple[KeyPath, ...]]:
+    """Compares settings with a recipe.
+
+    Args:
+        values: the content of `params.yaml` with complete entries.
+        place: name of the file, for error messages.
+        recipe: name of the recipe.
+        dataset: name of the data set.
+        families: families of the data set.
+
+    Returns:
+        The settings that have other values in the recipe, and those whose published value is unknown for the data set.
+
+    Raises:
+        InputError: the recipe is unknown, or a section has no entry for a family.
+    """
+    changes, kept = [], []
+    for family in families:
+        published = published_values(dataset, family)
+        for key, wanted in recipe_settings(recipe, family).items():
+            path = setting_path(key, dataset, family)
+            before = _value(values, path, place)
+            if wanted == AS_PUBLISHED and key not in published:
+                kept.append(path)
+                continue
+            after = published[key] if wanted == AS_PUBLISHED else wanted
+            if before != after:
+                changes.append(ChangedSetting(path, before, after))
+    return tuple(changes), tuple(kept)
 
 
 def _value(values: Any, path: KeyPath, place: str) -> Any:
@@ -85,15 +106,6 @@ def _value(values: Any, path: KeyPath, place: str) -> Any:
     except KeyError:
         key = ".".join(path)
         raise InputError(f"{place}: {key} is not set; add it, or choose other families with --family") from None
-
-
-def _published_values(dataset: str, family: str) -> Callable[[str], Any]:
-    """Returns a function that looks up the value of a key in the package's settings of the data set.
-
-    It raises KeyError for a data set or a family that the package has no settings of.
-    """
-    values = parse_merged(published_file().read_text(encoding="utf-8"), f"the package's {PARAMS_FILE}")[1].values
-    return lambda key: reduce(getitem, setting_path(key, dataset, family), values)
 
 
 def write_recipe(path: Path, applied: AppliedRecipe) -> None:
