@@ -6,13 +6,16 @@ from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ruamel.yaml import YAML
+
+from spn4cir.config.defaults import merge_defaults
 from spn4cir.config.load import parse_merged
 from spn4cir.config.params import of_dataset
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.projects.named_recipes import AS_PUBLISHED, published_values, recipe_settings, setting_path
 from spn4cir.projects.project import change_folder
-from spn4cir.projects.set_values import KeyPath, set_values
+from spn4cir.projects.set_values import KeyPath, remove_values, set_values
 
 
 class ChangedSetting(NamedTuple):
@@ -44,6 +47,8 @@ class AppliedRecipe(NamedTuple):
 def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str | None) -> AppliedRecipe:
     """Applies a recipe to a data set, and keeps every other byte of the file.
 
+    A key that has its new value by default is removed from the entry of the data set.
+
     Args:
         text: content of `params.yaml`.
         place: name of the file, for error messages.
@@ -61,7 +66,7 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
         raise InputError(f"{place}: train.{dataset} has no entry for family '{family}'; it has {', '.join(known)}")
     families = tuple(known) if family is None else (family,)
     changes, kept = changed_settings(merged.values, place, recipe, dataset, families)
-    new = set_values(text, {change.path: change.after for change in changes}, place)
+    new = _write(text, changes, place)
     parse_merged(new, place)  # a recipe may contradict other settings
     is_run = dataset in params.run.datasets and bool(set(families) & set(params.run.models))
     return AppliedRecipe(new, changes, kept, families, is_run)
@@ -106,6 +111,25 @@ def _value(values: Any, path: KeyPath, place: str) -> Any:
     except KeyError:
         key = ".".join(path)
         raise InputError(f"{place}: {key} is not set; add it, or choose other families with --family") from None
+
+
+def _write(text: str, changes: Sequence[ChangedSetting], place: str) -> str:
+    """Sets the new values, and removes keys that have them by default."""
+    content = YAML(typ="safe").load(text)
+    for change in changes:
+        *around, name = change.path
+        reduce(lambda section, key: section.get(key, {}), around, content).pop(name, None)
+    defaults = merge_defaults(content, place).values
+    removed = [change.path for change in changes if _has(defaults, change.path, change.after)]
+    wanted = {change.path: change.after for change in changes if change.path not in removed}
+    return remove_values(set_values(text, wanted, place), removed, place)
+
+
+def _has(values: Any, path: KeyPath, value: Any) -> bool:
+    try:
+        return bool(reduce(getitem, path, values) == value)
+    except KeyError:
+        return False
 
 
 def write_recipe(path: Path, applied: AppliedRecipe) -> None:
