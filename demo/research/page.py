@@ -165,7 +165,8 @@ The recipe `plus` was chosen on other draws of the data sets and other seeds tha
 best of about forty combinations of windows, templates, weights, losses, averages and learning rates, each tried with
 two seeds by training stage 2 alone. The sections below repeat the last of them by the whole pipeline. The values of the
 other rows are those of papers or of first trials, some of them on the demo's own draw, so these rows can look slightly
-better here than on new data. The draws of `demo_emoji` are different splits of one collection of images.
+better here than on new data. Results of other draws are shown as they were stored, also if code or settings have
+changed since. The draws of `demo_emoji` are different splits of one collection of images.
 """
 
 ONE_SEED = "There is one seed, so the intervals are about other queries alone."

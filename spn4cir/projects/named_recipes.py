@@ -11,6 +11,7 @@ from spn4cir.errors import InputError
 from spn4cir.projects.set_values import KeyPath
 
 RECIPES_FILE = Path(__file__).with_name("named_recipes.yaml")
+PUBLISHED_FILE = Path(__file__).with_name("published_values.yaml")
 # The recipe that contains the published value of every key.
 PUBLISHED = "paper"
 # The value of a key whose published value depends on the data set.
@@ -33,6 +34,17 @@ def recipe_settings(name: str, family: str) -> dict[str, Any]:
     return _of_family(recipes[PUBLISHED], family) | _of_family(recipes[name], family)
 
 
+def published_values(dataset: str, family: str) -> dict[str, Any]:
+    """Returns the published values of the keys that are `as published` in a recipe, by keys such as `match.window`.
+
+    They do not come from `params.yaml`: in a clone of the repository a recipe edits the published file itself.
+
+    Returns:
+        The values; none for a data set or a family without published values.
+    """
+    return _of_family(_load(PUBLISHED_FILE).get(dataset, {}), family)
+
+
 def setting_path(key: str, dataset: str, family: str) -> KeyPath:
     """Returns the path in `params.yaml` of a key such as `train.negatives`, `match.window` or `shortcuts.enabled`."""
     section, *rest = key.split(".")
@@ -46,5 +58,9 @@ def _of_family(recipe: Mapping[str, Mapping[str, Any]], family: str) -> dict[str
 
 
 def _read() -> dict[str, dict[str, dict[str, Any]]]:
-    recipes: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load(RECIPES_FILE.read_text(encoding="utf-8"))
-    return recipes
+    return _load(RECIPES_FILE)
+
+
+def _load(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    content: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    return content

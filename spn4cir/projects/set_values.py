@@ -1,8 +1,8 @@
-"""Sets single values in the text of `params.yaml`, and keeps every other byte."""
+"""Sets and removes single values in the text of `params.yaml`, and keeps every other byte."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -15,6 +15,7 @@ KeyPath = tuple[str, ...]
 # Texts that YAML reads as the text itself, unless it is one of the words.
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
+_COMMA = re.compile(r"\s*,[ \t]*")
 _INDENT = 2
 
 
@@ -38,6 +39,26 @@ def set_values(text: str, values: Mapping[KeyPath, Any], place: str) -> str:
     return text
 
 
+def remove_values(text: str, paths: Iterable[KeyPath], place: str) -> str:
+    """Removes keys with their values; a mapping without keys is `{}`.
+
+    Args:
+        text: content of the file.
+        paths: the key paths; absent ones are ignored.
+        place: name of the file, for error messages.
+
+    Returns:
+        The new content of the file.
+
+    Raises:
+        InputError: the file is not a YAML mapping, or a key path leads through a value that is written elsewhere in the
+            file (an alias).
+    """
+    for path in paths:
+        text = _remove(text, path, place)
+    return text
+
+
 def compose(text: str, place: str) -> MappingNode:
     """Returns the root node of a YAML file. Raises InputError if the file is not a YAML mapping."""
     try:
@@ -55,18 +76,67 @@ def _set(text: str, path: KeyPath, value: Any, place: str) -> str:
     for depth, name in enumerate(path):
         if not isinstance(node, MappingNode):
             raise InputError(f"{place}: {'.'.join(path[:depth])}: expected keys with values; write it as {{}}")
-        entry = next(((key, inner) for key, inner in node.value if key.value == name), None)
-        if entry is None:
+        number = _number(node, name)
+        if number is None:
             added = _nested(path[depth:], value)
             if _is_list_of_quoted(value) and not node.value and indent:
                 return f"{text[: node.start_mark.index].rstrip()}{_block(added, indent)}{text[node.end_mark.index :]}"
             return _insert(text, node, name, added[name])
         indent = 0 if node.flow_style else node.start_mark.column + _INDENT
-        key, node = entry
-        if node.start_mark.index < key.end_mark.index:
-            raise InputError(f"{place}: {'.'.join(path)}: is written elsewhere; write it out in full, then run again")
+        key, node = _entry(node, number, path, place)
     written = _block(value, indent) if indent and _is_list_of_quoted(value) else f" {_flow(value)}"
     return f"{text[: key.end_mark.index]}:{written}{text[_content_end(node) :]}"
+
+
+def _number(node: MappingNode, name: str) -> int | None:
+    return next((number for number, (key, _) in enumerate(node.value) if key.value == name), None)
+
+
+def _entry(node: MappingNode, number: int, path: KeyPath, place: str) -> tuple[Node, Node]:
+    """Returns a key and its value. Raises InputError if the value is an alias."""
+    key, value = node.value[number]
+    if value.start_mark.index < key.end_mark.index:
+        raise InputError(f"{place}: {'.'.join(path)}: is written elsewhere; write it out in full, then run again")
+    return key, value
+
+
+def _remove(text: str, path: KeyPath, place: str) -> str:
+    steps: list[tuple[MappingNode, int]] = []
+    node: Node = compose(text, place)
+    for name in path:
+        if not isinstance(node, MappingNode) or (number := _number(node, name)) is None:
+            return text
+        steps.append((node, number))
+        _, node = _entry(node, number, path, place)
+    *above, (around, number) = steps
+    if around.flow_style:
+        return _remove_flow(text, around, number)
+    if above and len(around.value) == 1:
+        start = above[-1][0].value[above[-1][1]][0].end_mark.index
+        comments = text[start : around.start_mark.index].rstrip().removeprefix(":")
+        return f"{text[:start]}: {{}}{comments}{text[_content_end(node) :]}"
+    return _remove_block(text, *around.value[number])
+
+
+def _remove_flow(text: str, node: MappingNode, number: int) -> str:
+    """Removes an entry of `{...}` with the comma before it, or the one after it if it is the first one."""
+    key, value = node.value[number]
+    start, end = key.start_mark.index, _content_end(value)
+    before = node.value[number - 1][1].end_mark.index if number else start
+    if number and "#" not in text[before:start]:
+        return text[:before] + text[end:]
+    comma = _COMMA.match(text, end)
+    return text[:start] + text[comma.end() if comma else end :]
+
+
+def _remove_block(text: str, key: Node, value: Node) -> str:
+    """Removes the lines of an entry; a comment behind the value stays."""
+    start, end = key.start_mark.index, _content_end(value)
+    line_start, line_end = text.rfind("\n", 0, start) + 1, text.find("\n", end)
+    line_end = len(text) if line_end < 0 else line_end
+    if comment := text[end:line_end].strip():
+        return f"{text[:start]}{comment}{text[line_end:]}"
+    return text[:line_start] + text[line_end + 1 :]
 
 
 def _nested(path: KeyPath, value: Any) -> Any:

@@ -179,6 +179,7 @@ IMPORTING_BY_NAME = {
 READ_BY_COMMANDS_ALONE = {
     "spn4cir/checkpoints/model_card.md",
     "spn4cir/projects/named_recipes.yaml",
+    "spn4cir/projects/published_values.yaml",
     "spn4cir/report/compare.css",
     "spn4cir/report/compare.html",
     "spn4cir/report/compare.js",

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from spn4cir.config.load import parse_params
 from spn4cir.errors import InputError
-from spn4cir.projects.set_values import KeyPath, set_values
+from spn4cir.projects.set_values import KeyPath, remove_values, set_values
 
 ROOT = Path(__file__).parents[2]
 TEXT = """\
@@ -92,3 +92,34 @@ def test_values_of_the_projects_own_file_are_read_back() -> None:
 def test_a_path_that_leads_nowhere_is_refused(text: str, path: KeyPath, message: str) -> None:
     with pytest.raises(InputError, match=message):
         set_values(text, {path: 1}, "p")
+
+
+@pytest.mark.parametrize(
+    ("before", "path", "after"),
+    [
+        ("a: {b: 1, c: {d: 2}, e: 3}  # f\n", "a.b", "a: {c: {d: 2}, e: 3}  # f\n"),
+        ("a: {b: 1, c: {d: 2}, e: 3}  # f\n", "a.c", "a: {b: 1, e: 3}  # f\n"),
+        ("a: {b: 1, c: {d: 2}, e: 3}  # f\n", "a.e", "a: {b: 1, c: {d: 2}}  # f\n"),
+        ("a: {b: 1, c: {d: 2}, e: 3}  # f\n", "a.c.d", "a: {b: 1, c: {}, e: 3}  # f\n"),
+        ("a: {b: 1,  # of b\n    c: 2, d: 3}\n", "a.c", "a: {b: 1,  # of b\n    d: 3}\n"),
+        ("a: {b: 1,  # of b\n    c: 2}\n", "a.c", "a: {b: 1,  # of b\n    }\n"),
+        ("a:\n  b: 1\n  # of c\n  c: [2]\n  d: 3\n", "a.c", "a:\n  b: 1\n  # of c\n  d: 3\n"),
+        ("a:\n  b: 1\n  c:\n    - 2\n# end\n", "a.c", "a:\n  b: 1\n# end\n"),
+        ("a:\n  b: 1\n  c: 2  # of c\n", "a.c", "a:\n  b: 1\n  # of c\n"),
+        ("a:\n  b: 1\n  c: 2", "a.c", "a:\n  b: 1\n"),
+        ("a:  # of a\n  b: 1  # of b\nc: 2\n", "a.b", "a: {}  # of a  # of b\nc: 2\n"),
+        ("a: {b: 1}\n", "a.c", "a: {b: 1}\n"),
+        ("a: {b: 1}\n", "a.b.c", "a: {b: 1}\n"),
+    ],
+)
+def test_a_key_is_removed_and_everything_else_stays(before: str, path: str, after: str) -> None:
+    assert remove_values(before, [tuple(path.split("."))], "p") == after
+    read = YAML(typ="safe").load(after)
+    for name in path.split("."):
+        read = read.get(name, {}) if isinstance(read, dict) else {}
+    assert read == {}
+
+
+def test_a_key_of_an_alias_is_not_removed() -> None:
+    with pytest.raises(InputError, match=r"b\.c: is written elsewhere"):
+        remove_values("a: &x {c: 1}\nb: *x\n", [("b", "c")], "p")
