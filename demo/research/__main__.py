@@ -15,9 +15,11 @@ from pathlib import Path
 
 from demo.research import page
 from demo.research.page import Compared
+from demo.research.published import require_published
 from demo.research.rows import ResearchTable, read_table
 from demo.research.runs import Research
 from demo.research.store import FOLDER, Cell, read_results, results_file
+from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 
@@ -38,6 +40,7 @@ def main() -> None:
     table = read_table()
     rows = _chosen("ROWS", asked.rows, [name for name, row in table.rows.items() if asked.draw > 1 or not row.trial])
     datasets = _chosen("DATASETS", asked.datasets, list(table.datasets))
+    require_published(table, rows, datasets, Path(PARAMS_FILE))
     seeds = asked.seeds or SEEDS
     os.environ["OMP_NUM_THREADS"] = "1"  # sums do not depend on the number of cores or of runs at a time
     research = Research(table, asked.draw)
