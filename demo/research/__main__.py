@@ -38,7 +38,7 @@ def main() -> None:
     """Runs what is missing and prints the tables; writes the page if all rows, seeds and data sets were asked for."""
     asked = _arguments()
     table = read_table()
-    rows = _chosen("ROWS", asked.rows, [name for name, row in table.rows.items() if asked.draw > 1 or not row.trial])
+    rows = _rows(table, asked.rows, asked.draw)
     datasets = _chosen("DATASETS", asked.datasets, list(table.datasets))
     require_published(table, rows, datasets, Path(PARAMS_FILE))
     seeds = asked.seeds or SEEDS
@@ -127,6 +127,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a number from 1, got '{text}'")
     return int(text)
+
+
+def _rows(table: ResearchTable, asked: Sequence[str] | None, draw: int) -> list[str]:
+    trials = [name for name, row in table.rows.items() if row.trial and draw == 1]
+    if named := [each for each in asked or () if each in trials]:
+        raise InputError(
+            f"ROWS: '{named[0]}' is a trial, which is compared only on other draws of the data sets; give DRAW=2 or "
+            "another number above 1"
+        )
+    return _chosen("ROWS", asked, [name for name in table.rows if name not in trials])
 
 
 def _chosen(name: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:

@@ -92,3 +92,21 @@ def test_the_published_settings_are_accepted(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["research"])
     with pytest.raises(SystemExit, match="accepted"):
         command.main()
+
+
+@pytest.mark.usefixtures("params")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--rows", "zs near"], "ROWS: 'zs near' is a trial, .* give DRAW=2"), (["--rows", "nera"], "'nera' is unknown")],
+)
+def test_a_row_that_cannot_be_run_is_named(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["research", *arguments])
+    with pytest.raises(InputError, match=said):
+        command.main()
+
+
+@pytest.mark.usefixtures("params")
+def test_a_trial_runs_on_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["research", "--rows", "zs near", "--draw", "2"])
+    with pytest.raises(SystemExit, match="accepted"):
+        command.main()
