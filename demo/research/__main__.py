@@ -15,9 +15,11 @@ from pathlib import Path
 
 from demo.research import page
 from demo.research.page import Compared
+from demo.research.published import require_published
 from demo.research.rows import ResearchTable, read_table
 from demo.research.runs import Research
 from demo.research.store import FOLDER, Cell, read_results, results_file
+from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, read_json, write_json
 
@@ -36,8 +38,9 @@ def main() -> None:
     """Runs what is missing and prints the tables; writes the page if all rows, seeds and data sets were asked for."""
     asked = _arguments()
     table = read_table()
-    rows = _chosen("ROWS", asked.rows, [name for name, row in table.rows.items() if asked.draw > 1 or not row.trial])
+    rows = _rows(table, asked.rows, asked.draw)
     datasets = _chosen("DATASETS", asked.datasets, list(table.datasets))
+    require_published(table, rows, datasets, Path(PARAMS_FILE))
     seeds = asked.seeds or SEEDS
     os.environ["OMP_NUM_THREADS"] = "1"  # sums do not depend on the number of cores or of runs at a time
     research = Research(table, asked.draw)
@@ -124,6 +127,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a number from 1, got '{text}'")
     return int(text)
+
+
+def _rows(table: ResearchTable, asked: Sequence[str] | None, draw: int) -> list[str]:
+    trials = [name for name, row in table.rows.items() if row.trial and draw == 1]
+    if named := [each for each in asked or () if each in trials]:
+        raise InputError(
+            f"ROWS: '{named[0]}' is a trial, which is compared only on other draws of the data sets; give DRAW=2 or "
+            "another number above 1"
+        )
+    return _chosen("ROWS", asked, [name for name in table.rows if name not in trials])
 
 
 def _chosen(name: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
