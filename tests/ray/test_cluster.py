@@ -23,6 +23,7 @@ from spn4cir.positives.llava import load_captioner
 from spn4cir.positives.unicom import Unicom, UnicomSizes, encode_images
 from spn4cir.search.encode import encode_new
 from spn4cir.search.image_files import ImageDigests
+from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.training.bank import build_bank
 from spn4cir.types import CaptionedImage, Gallery, UniqueImages
 from tests.conftest import CPU, StubComposer
@@ -93,12 +94,15 @@ def test_features_for_matching_are_equal(cluster: RayCluster, images: UniqueImag
 def test_an_index_gets_the_same_vectors(cluster: RayCluster, images: UniqueImages) -> None:
     """Copies are encoded once, in the batch of the first of them."""
     paths = [*images.gallery.paths, draw(images.gallery.paths[0].with_name("new.png"), 30)]
-    encode = partial(encode_new, StubComposer(), paths, {}, device=CPU, skip=False)
-    (here, targets), (there, others) = (encode(workers=each) for each in (0, cluster))
+    known = set[bytes]().__contains__
+    encode = partial(encode_new, StubComposer(), paths, known, device=CPU, skip=False, new_store=StoredTargets)
+    (here, new), (there, others) = (encode(workers=each) for each in (0, cluster))
     assert here == there
     assert all(isinstance(each, ImageDigests) for each in here)
-    assert list(targets) == list(others)
-    assert all(torch.equal(targets[crop], others[crop]) for crop in targets)
+    assert (new.crops, new.shape) == (others.crops, others.shape)
+    assert new.stored is not None
+    assert others.stored is not None
+    assert (new.stored.targets(new.stored.ids) == others.stored.targets(others.stored.ids)).all()
 
 
 def test_captions_are_equal(cluster: RayCluster, images: UniqueImages, tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_a_command_checks_a_relative_folder(nodes: Nodes, tmp_path: Path, monkey
     for options in ((), ("--workers", "0")):
         usable.SEEN.clear()
         done = CliRunner().invoke(app, ["check-data", "--layout", "fashioniq", "--root", "fiq", *options])
-        printed.append((done.exit_code, done.output))
+        printed.append((done.exit_code, done.stdout))
     assert printed[0] == printed[1]
     assert printed[0][0] == 1
 
