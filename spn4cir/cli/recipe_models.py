@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spn4cir.config.params import url_fault
+from spn4cir.config.machine import url_fault
 from spn4cir.errors import InputError
 from spn4cir.projects.models import UNICOM_ORIGIN
 from spn4cir.projects.recipe import Generator, Model

@@ -174,13 +174,23 @@ def differing_keys(folder: Path, expected: Mapping[str, Any]) -> list[str]:
     return [key for key in expected if found.get(key) != expected[key]]
 
 
-def map_rows(path: Path, rows: int, dtype: str, remedy: str) -> Float[Tensor, "rows ..."]:
-    """Returns the rows of a file, mapped into memory: the system reads them on access and may drop them again.
+def read_rows(path: Path, rows: int, dtype: str, remedy: str, mapped: bool = True) -> Float[Tensor, "rows ..."]:
+    """Returns the rows of a file.
 
-    Raises InputError unless the file contains that number of rows of that type.
+    Args:
+        path: the file.
+        rows: the number of rows that it must have.
+        dtype: the type of number that it must contain.
+        remedy: what to do about a file that is none of this, for the message.
+        mapped: maps the file into memory: the system reads rows on access, may drop them again, and several processes
+            share them. Otherwise all rows are read.
+
+    Raises:
+        InputError: the file cannot be read, or has another number of rows or type of number.
     """
     try:
-        stored = np.load(path, mmap_mode="c")
+        # Copy-on-write: torch warns of arrays that are read-only.
+        stored = np.load(path, mmap_mode="c" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {remedy}") from None
     if stored.dtype != dtype:

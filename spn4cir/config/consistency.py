@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spn4cir.config.adjustments import RerankByModel
-from spn4cir.config.params import LocalModel, Params, ServedCaptioner, unknown_endpoint
+from spn4cir.config.machine import unknown_endpoint
+from spn4cir.config.params import LocalModel, Params, ServedCaptioner
 
 _Families = Mapping[str, Mapping[str, Any]]
 # The sections with an entry for each data set, and those with an entry for each data set and family (and `validate`).

@@ -15,7 +15,7 @@ from spn4cir.composers.feature_files import (
     RowShapes,
     describe_features,
     differing_keys,
-    map_rows,
+    read_rows,
     size_in_bytes,
 )
 from spn4cir.composers.protocol import Composer, ImageFeatures
@@ -119,7 +119,7 @@ def open_gallery(
         return None
     kept = keep.nonzero()[:, 0]
     target, reference = (
-        map_rows(folder / f"{part}.npy", rows, _DTYPE, "run dvc repro gallery again")
+        read_rows(folder / f"{part}.npy", rows, _DTYPE, "run dvc repro gallery again")
         for part, rows in (("target", len(keep)), ("reference", len(kept)))
     )
     return EncodedGallery(gallery, target, reference, kept)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spn4cir.config.params import Machine
+from spn4cir.config.machine import Machine
 from spn4cir.errors import InputError, first_line
 from spn4cir.extras import install_command
 from spn4cir.images.ray_steps import DecodeStep, NetworkStep, Outcome, Row, is_seen, map_files
@@ -83,15 +83,9 @@ class RayCluster:
         batches: Sequence[ImageBatch],
         label: str,
     ) -> Iterator[Result]:
-        """Yields the result of a network for each batch, in order.
+        """Yields the result of a network for each batch; the arguments are those of `Cluster.map_batches`.
 
         The network is copied to Ray's object store once, and workers of one machine read it there.
-
-        Args:
-            prepare: decodes a batch, on any processor core.
-            load: returns the function that calls the network; called once on each worker, with its device.
-            batches: the images.
-            label: name of the work, for messages.
 
         Raises:
             InputError: a step raised it, Ray is not installed, the cluster cannot be reached, a worker does not see a

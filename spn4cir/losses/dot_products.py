@@ -107,11 +107,22 @@ class _ScoreContrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
-        gradient, share, scores, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
-        on_scores = gradient * (share * (upstream / temperature))
-        wants_temperature = ctx.needs_input_grad[2]  # type: ignore[attr-defined]
-        on_temperature = -(on_scores * scores).sum() / temperature if wants_temperature else None
+        on_scores, on_temperature = score_gradients(ctx, upstream)
         return on_scores, None, on_temperature, None
+
+
+def score_gradients(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns the gradients of a loss over scores, for the scores and for the temperature if that is asked for.
+
+    Args:
+        ctx: has saved the gradient of each query's loss for its logits, the share of each query in the loss, the scores
+            and the temperature; the temperature is the third input.
+        upstream: gradient of the loss.
+    """
+    gradient, share, scores, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
+    on_scores = gradient * (share * (upstream / temperature))
+    wants_temperature = ctx.needs_input_grad[2]  # type: ignore[attr-defined]
+    return on_scores, -(on_scores * scores).sum() / temperature if wants_temperature else None
 
 
 def info_nce(

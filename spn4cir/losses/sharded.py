@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spn4cir.losses.contrast import SMALLEST_REST, Contrast, robust_first
+from spn4cir.losses.dot_products import score_gradients
 
 Column = Float[Tensor, "batch 1"]
 
@@ -61,10 +62,7 @@ class _ShardedContrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
-        gradient, share, scores, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
-        on_scores = gradient * (share * (upstream / temperature))
-        wants_temperature = ctx.needs_input_grad[2]  # type: ignore[attr-defined]
-        on_temperature = -(on_scores * scores).sum() / temperature if wants_temperature else None
+        on_scores, on_temperature = score_gradients(ctx, upstream)
         return on_scores, None, on_temperature, None, None
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, TypeVar
 
-from spn4cir.config.params import Machine, unknown_endpoint
+from spn4cir.config.machine import Machine, unknown_endpoint
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
 from spn4cir.served.messages import ChatAnswer, ChatRequest

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +19,7 @@ from spn4cir.composers.feature_files import (
     RowShapes,
     describe_features,
     differing_keys,
+    read_rows,
     size_in_bytes,
 )
 from spn4cir.composers.protocol import Composer, ImageFeatures
@@ -144,25 +144,8 @@ def open_bank(
         raise InputError(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )
-    target = _targets(folder / "target.npy", len(unique.gallery), mapped)
+    target = read_rows(folder / "target.npy", len(unique.gallery), _TARGET_DTYPE, "build the bank again", mapped)
     return Bank(_references(folder, composer, unique, settings), target, dict(unique.row))
-
-
-def _targets(path: Path, images: int, mapped: bool) -> Float[Tensor, "images ..."]:
-    """The target features. Raises InputError unless the file contains `images` rows in float32.
-
-    Earlier versions stored targets in the dtype of the reference rows.
-    """
-    try:
-        # Copy-on-write: torch warns of arrays that are read-only.
-        stored = np.load(path, mmap_mode="c" if mapped else None)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); build the bank again") from None
-    if stored.dtype != _TARGET_DTYPE:
-        raise InputError(f"{path}: contains targets in {stored.dtype}, expected {_TARGET_DTYPE}; build the bank again")
-    if len(stored) != images:
-        raise InputError(f"{path}: contains {len(stored):,} rows, expected {images:,}; build the bank again")
-    return torch.from_numpy(stored)
 
 
 def _references(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> References:

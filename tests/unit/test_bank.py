@@ -100,7 +100,7 @@ def test_a_bank_with_targets_in_float16_is_refused(stub: StubComposer, unique: U
     build(stub, unique, tmp_path / "bank", tmp_path / "work", dtype="float16")
     path = tmp_path / "bank" / "target.npy"
     np.save(path, np.load(path).astype(np.float16))
-    with pytest.raises(InputError, match=r"target\.npy: contains targets in float16, expected float32; build .* again"):
+    with pytest.raises(InputError, match=r"target\.npy: contains float16, expected float32; build .* again"):
         open_bank(tmp_path / "bank", stub, unique, settings(dtype="float16"))
 
 

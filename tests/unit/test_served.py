@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from spn4cir.config.params import Machine
+from spn4cir.config.machine import Machine
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_rgb
 from spn4cir.served import client as client_module

@@ -133,20 +133,23 @@ def test_captions_through_a_server_of_faults_are_those_without_it(chat, served, 
     images, expected = local
     bad = {sent(images[0]): "", sent(images[1]): "I'm sorry, I cannot describe this image."}
 
-    def reply(body: Body) -> str:
-        image = images_of(body)[0]
-        if image in bad:
-            return "described again" if body["temperature"] else bad[image]
-        return forward(served, llava, body)
-
-    chat.reply = reply
-    chat.faults = [
+    faults = (
         Fault(200, b"{}", seconds=0.1),
         Fault(200, b'{"choices": [{"message": {"content": "half"}}]}', cut=True),
         refusal(429, "slow down", headers=(("Retry-After", "0.01"),)),
         refusal(500, "out of memory"),
         Fault(200, b'{"choices": [{"mess'),
-    ]
+    )
+    # Each at the first request for another image, as a request is sent again only a few times.
+    waiting = dict(zip(map(sent, images[2:]), faults, strict=False))
+
+    def reply(body: Body) -> str | Fault:
+        image = images_of(body)[0]
+        if image in bad:
+            return "described again" if body["temperature"] else bad[image]
+        return waiting.pop(image, None) or forward(served, llava, body)
+
+    chat.reply = reply
     found = asker(tmp_path, chat.url).captions(images, 5)
     assert texts(found) == ["described again"] * 2 + expected[2:]
     assert found.faults == {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spn4cir import gpu_locks
-from spn4cir.config.params import Machine
+from spn4cir.config.machine import Machine
 from spn4cir.errors import InputError
 from stages.common import Job
 from stages.device import reserve_gpus, stage_device

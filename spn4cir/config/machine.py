@@ -1,0 +1,107 @@
+"""The model of section `machine` of `params.yaml`: how the stages run, which does not affect their results."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from spn4cir.config.base import Positive, Settings
+
+
+def url_fault(url: str) -> str:
+    """Returns why a text is no base URL of a server; empty if it is one."""
+    parts = urlsplit(url)
+    host, _, port = parts.netloc.rpartition(":")
+    wrong_port = bool(host) and "]" not in port and not port.isdecimal()
+    if parts.scheme not in ("http", "https") or not parts.hostname or wrong_port or "@" in parts.netloc or parts.query:
+        return "expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY"
+    return ""
+
+
+def _base_url(url: str) -> str:
+    if fault := url_fault(url):
+        raise ValueError(fault)
+    return url
+
+
+Endpoint = Annotated[str, AfterValidator(_base_url)]
+
+
+def _ray_address(address: str) -> str:
+    if address.startswith("ray://"):
+        raise ValueError("Ray Data does not work through ray://; run on a machine of the cluster, with address auto")
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdecimal()):
+        raise ValueError("expected auto, HOST:PORT, or null for a Ray that is started on this machine")
+    return address
+
+
+class RaySettings(Settings):
+    """The Ray cluster and the resources of a worker.
+
+    `address` is `auto` or `HOST:PORT`; null starts Ray on this machine. `gpus_per_worker` applies to workers with a
+    network; below 1, several of them share a GPU.
+    """
+
+    address: Annotated[str, AfterValidator(_ray_address)] | None
+    cpus_per_worker: Positive
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)]
+
+
+class Machine(Settings):
+    """The device, the workers that decode and encode images, and the servers of language models.
+
+    They do not affect results, so no stage depends on them. `devices` lists the numbers of the GPUs of which each run
+    takes a free one; null uses `device`. `workers` is the number of processes of engine `local`, and `ray` describes
+    the cluster of engine `ray`. `endpoints` maps names to base URLs that serve one model; `concurrency` is the number
+    of unanswered requests to an endpoint. `processes` is the number of processes of a training on each machine, and
+    `launch` a command that starts them on several machines. `shard_bank` says whether each of them holds only its rows
+    of the bank's targets.
+    """
+
+    device: str
+    devices: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
+    workers: Annotated[int, Field(ge=0)]
+    engine: Literal["local", "ray"]
+    ray: RaySettings | None
+    endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
+    concurrency: Positive
+    processes: Positive
+    launch: Annotated[str, Field(min_length=1)] | None
+    shard_bank: Literal["auto", "always", "never"]
+
+    @model_validator(mode="after")
+    def _devices_fit_the_device(self) -> "Machine":
+        if self.devices is None:
+            return self
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices {list(self.devices)} lists a GPU twice; list it once")
+        if self.device.startswith("cuda:"):
+            raise ValueError(
+                f"device is '{self.device}' and devices lists GPUs; set device to auto or cuda, or devices to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_is_described(self) -> Self:
+        if self.engine == "ray" and self.ray is None:
+            example = "{address: auto, cpus_per_worker: 1, gpus_per_worker: 0}"
+            raise ValueError(f"engine ray needs the key ray, as in ray: {example}")
+        return self
+
+
+def unknown_endpoint(machine: Machine, endpoint: str, key: str) -> str:
+    """Returns the message for an endpoint that the settings do not define; empty if they do.
+
+    Args:
+        machine: the settings with the endpoints.
+        endpoint: name of the endpoint.
+        key: the setting that names the endpoint.
+    """
+    if endpoint in machine.endpoints:
+        return ""
+    known = ", ".join(machine.endpoints) or "none"
+    return (
+        f"{key}: '{endpoint}' is not in machine.endpoints (known: {known}); add it there, "
+        "with one URL a line, as in - http://127.0.0.1:8000/v1"
+    )
