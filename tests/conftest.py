@@ -1,5 +1,6 @@
 """Shared by several test files: a stub of a model family without a network, and tiny training settings."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,15 @@ from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
 from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Undoes changes of the environment by commands: in later tests, processes would compute with fewer threads."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 class StubComposer(ComposerModule):
