@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -231,9 +233,21 @@ def test_make_serve_serves_what_the_demo_makes(given):
     assert words[words.index("--gallery") + 1] == f"data/raw/{dataset}/images"
 
 
+@cache
+def content(file: str) -> dict[str, Any]:
+    values: dict[str, Any] = YAML(typ="safe").load(ROOT / file)
+    return values
+
+
+@cache
+def all_settings() -> dict[str, Any]:
+    """The settings with the keys that an entry may leave to the defaults."""
+    return load_params(ROOT / "params.yaml").model_dump(by_alias=True)
+
+
 def find_stages(where: str, words: list[str]) -> None:
     """`dvc repro`, `pull` and `push` name stages; `-S` names keys."""
-    stages = set(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+    stages = set(content("dvc.yaml")["stages"])
     if words[0] in ("repro", "pull", "push"):
         assert {word.split("@")[0] for word in words[1:] if not word.startswith("-")} <= stages, where
     if words[:2] == ["exp", "run"]:
@@ -242,9 +256,7 @@ def find_stages(where: str, words: list[str]) -> None:
         ]
         assert set(named) <= stages, f"{where}: {named}"
     for file, added, key in re.findall(r"-S (?:([\w/.]+):)?(\+\+)?([\w.]+)=", " ".join(words)):
-        value = YAML(typ="safe").load(ROOT / (file or "params.yaml"))
-        if added:  # a key that the data set's entry may leave to the defaults
-            value = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
+        value = all_settings() if added else content(file or "params.yaml")
         for part in key.replace(".flags.", ".fiq.").split("."):
             assert isinstance(value, dict), f"{where}: {key}"
             assert part in value, f"{where}: {key}"
