@@ -15,6 +15,9 @@ from tempfile import TemporaryDirectory
 
 from spn4cir.errors import InputError
 
+# What the stages that train the demo's small models write beside their data. DVC's run cache leaves out stages with
+# metrics that git stores, so a clone that does not keep their locks trains the models again in each experiment.
+_SMALL_MODELS = ("demo/dvc.lock", "metrics/demo")
 # What `make research` writes itself.
 _OWN = (":!metrics/research", ":!docs/research.md")
 _IDENTITY = ("user.name", "user.email")
@@ -36,18 +39,29 @@ class Clones:
             name = changed[0].split()[-1]
             raise InputError(f"{name}: has changes that are not committed; commit them, experiments run on the commit")
         self._free: SimpleQueue[Path] = SimpleQueue()
+        self._latest: str | None = None
         for number in range(count):
             self._free.put(_clone(folder / str(number)))
 
     @contextmanager
     def take(self) -> Iterator[Path]:
-        """Yields a clone with the files of the commit and, from its last experiment, the data."""
+        """Yields a clone with the files of the commit, the data of its last experiment, and the small models' locks."""
         clone = self._free.get()
         try:
             _git("reset", "--quiet", "--hard", folder=clone)
+            if self._latest:
+                _git("restore", f"--source={self._latest}", "--", *_SMALL_MODELS, folder=clone)
             yield clone
         finally:
             self._free.put(clone)
+
+    def keep_models(self, commit: str) -> None:
+        """Sets the experiment whose small models the next ones use: this processor may train others than the commit's.
+
+        Args:
+            commit: an experiment of this repository that has ended.
+        """
+        self._latest = commit
 
 
 @contextmanager

@@ -90,17 +90,18 @@ class Research:
 
             def start(job: ResearchJob) -> None:
                 with folders.take() as clone:
-                    self._run(job, clone, environment)
+                    folders.keep_models(self._run(job, clone, environment))
 
             in_order(jobs, workers, start)
 
-    def _run(self, job: ResearchJob, clone: Path, environment: Mapping[str, str]) -> None:
+    def _run(self, job: ResearchJob, clone: Path, environment: Mapping[str, str]) -> str:
         watch = Stopwatch({})
         arguments = command(self.table, job.run, job.seed, self.draw, job.datasets)
         commit = experiments.run(arguments, environment, watch.follow, clone)
         watch.stop()
         with self._storing:
             self._store(job, commit, watch.seconds)
+        return commit
 
     def _store(self, job: ResearchJob, commit: str, seconds: Mapping[str, float]) -> None:
         runs = read_runs(commit)

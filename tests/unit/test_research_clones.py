@@ -45,6 +45,30 @@ def test_a_clone_shares_the_cache_and_starts_from_the_commit(repository: Path, t
     assert git("rev-parse", "HEAD", folder=clone) == git("rev-parse", "HEAD")
 
 
+def test_the_small_models_of_an_experiment_are_those_of_the_next_one(repository: Path, tmp_path: Path) -> None:
+    """The commit has those of another processor, which would be trained again."""
+    files = (Path("demo/dvc.lock"), Path("metrics/demo/clip.json"))
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("committed")
+    git("add", "-A")
+    git("commit", "--quiet", "-m", "models")
+    taken = Clones(tmp_path / "clones", 1)
+    with taken.take() as clone:
+        assert [(clone / file).read_text() for file in files] == ["committed"] * 2
+        for file in files:
+            (clone / file).write_text("trained")
+        (clone / "params.yaml").write_text("seed: 2\n")
+        git("commit", "--quiet", "-a", "-m", "experiment", folder=clone)
+        git("update-ref", "refs/exps/first", "HEAD", folder=clone)
+        git("reset", "--quiet", "--hard", "HEAD~1", folder=clone)
+    git("fetch", "--quiet", str(clone), "+refs/exps/*:refs/exps/*")
+    taken.keep_models(git("rev-parse", "refs/exps/first").strip())
+    with taken.take() as clone:
+        assert [(clone / file).read_text() for file in files] == ["trained"] * 2
+        assert (clone / "params.yaml").read_text() == "seed: 1\n"
+
+
 @pytest.mark.usefixtures("repository")
 def test_changes_that_are_not_committed_are_refused(tmp_path: Path) -> None:
     """The experiments would not contain them."""
