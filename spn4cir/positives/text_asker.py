@@ -124,6 +124,7 @@ class _Run:
         self._asker = asker
         records = read_finished(asker.store, _FIELDS)
         self._answers = {each["request"]: ChatAnswer(str(each["text"]), str(each["finish"])) for each in records}
+        self._writing = asyncio.Lock()
         self._content = cache(content_hash)
 
     def texts(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
@@ -151,17 +152,22 @@ class _Run:
         return found
 
     async def _answer(self, ask: Ask, question: TextQuestion) -> CheckedText:
-        """Asks until an answer can be used or there is no further try. Images are read in other threads."""
+        """Asks until an answer can be used or there is no further try. Files are read in other threads."""
         while isinstance(found := await asyncio.to_thread(self._known, question), int):
             images = await asyncio.to_thread(lambda: tuple(map(self._encoded, question.images)))
             try:
                 answer = await ask(replace(self._asker.request(question, found), images=images))
             except RequestRefused as error:
                 return CheckedText("", found + 1, str(error))
-            key = self._key(question, found)
-            append_finished(self._asker.store, [{"request": key, "text": answer.text, "finish": answer.finish}])
-            self._answers[key] = answer
+            await self._keep(await asyncio.to_thread(self._key, question, found), answer)
         return found
+
+    async def _keep(self, key: str, answer: ChatAnswer) -> None:
+        """Stores an answer. Another thread waits for the disk, so that requests are sent meanwhile."""
+        record = {"request": key, "text": answer.text, "finish": answer.finish}
+        async with self._writing:
+            await asyncio.to_thread(append_finished, self._asker.store, [record])
+        self._answers[key] = answer
 
     def _encoded(self, path: Path) -> bytes:
         image = open_rgb(path)

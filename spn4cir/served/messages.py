@@ -92,14 +92,20 @@ def exact(image: Image.Image, read: Callable[[], bytes]) -> bytes:
 
 
 def read_answer(completion: Any) -> ChatAnswer | None:
-    """Returns the answer of a chat completion; None if the server sent something else."""
-    choices = getattr(completion, "choices", None)
-    choice = choices[0] if choices else None
-    if choice is None or choice.message is None:
+    """Returns the answer of a chat completion; None if the server sent something else.
+
+    Args:
+        completion: what the client returns. It does not check what it has read.
+    """
+    try:
+        choice = completion.choices[0]
+        tokens = getattr(choice.logprobs, "content", None) or ()
+        first = {str(each.token): float(each.logprob) for each in tokens[0].top_logprobs} if tokens else {}
+        content = choice.message.content or ""
+        text = content if isinstance(content, str) else "".join(part["text"] for part in content)
+        return ChatAnswer(text, str(choice.finish_reason or "stop"), first)
+    except (AttributeError, LookupError, TypeError, ValueError):
         return None
-    tokens = getattr(choice.logprobs, "content", None) or ()
-    first = {each.token: each.logprob for each in tokens[0].top_logprobs} if tokens else {}
-    return ChatAnswer(choice.message.content or "", choice.finish_reason or "stop", first)
 
 
 def _data_url(file: bytes) -> str:

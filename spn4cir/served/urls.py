@@ -4,10 +4,10 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spn4cir.served.messages import ChatAnswer, ChatRequest, read_answer
-from spn4cir.served.refusals import api_key, cannot_be_reached, no_server, refusal, said, unanswered
+from spn4cir.served.refusals import RequestRefused, api_key, cannot_be_reached, no_server, refusal, said, unanswered
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -19,23 +19,44 @@ RETRIES = 6
 TIMEOUT = 300.0
 # Seconds before an answer that cannot be read is asked for again.
 _PAUSES = (0.5, 1.0)
+# A URL that fails for this many requests in succession is left out, although it has answered others before.
+_MOST_FAILURES = 3
 
 
 @dataclass
 class _Server:
-    """One URL: its client, the number of its unanswered requests, and why it is left out (empty: it is not)."""
+    """One URL.
+
+    Attributes:
+        url: the base URL.
+        client: its client.
+        waiting: number of its unanswered requests.
+        has_answered: whether it has answered a request.
+        failures: number of requests without an answer since its last answer.
+        fault: why it is left out; empty if it is not.
+    """
 
     url: str
     client: "AsyncOpenAI"
     waiting: int = 0
+    has_answered: bool = False
+    failures: int = 0
     fault: str = ""
+
+
+class _Fault(NamedTuple):
+    """Why there is no answer, and whether the server is at fault whatever the request."""
+
+    text: str
+    is_server: bool = False
 
 
 class Urls:
     """The servers of one model, for use within one event loop.
 
     A request goes to the URL with the fewest unanswered requests. A URL that does not answer after all retries is left
-    out from then on.
+    out from then on, unless it has answered other requests: then the request is at fault, until three in succession
+    have failed there.
 
     Args:
         endpoint: name of the endpoint, for messages.
@@ -57,19 +78,28 @@ class Urls:
 
         Raises:
             InputError: no URL is left, the API key is refused, or the model is not served.
-            RequestRefused: a server refuses this request.
+            RequestRefused: a server refuses this request, or servers that answer others do not answer it.
         """
         body = request.body(self._model)
-        while usable := [each for each in self._servers if not each.fault]:
+        faults: dict[str, str] = {}
+        while usable := [each for each in self._servers if not each.fault and each.url not in faults]:
             server = min(usable, key=lambda each: each.waiting)
             server.waiting += 1
             try:
-                answer, fault = await self._try(server, body)
+                answer, found = await self._try(server, body)
             finally:
                 server.waiting -= 1
             if answer is not None:
+                server.has_answered, server.failures = True, 0
                 return answer
-            self._leave_out(server, fault)
+            faults[server.url] = found.text
+            server.failures += 1
+            if found.is_server or not server.has_answered or server.failures >= _MOST_FAILURES:
+                self._leave_out(server, found.text)
+        if left := [each.url for each in self._servers if not each.fault]:
+            raise RequestRefused(
+                f"endpoint '{self._endpoint}', {left[-1]}: {faults[left[-1]]}, but answers other requests"
+            )
         raise no_server(self._endpoint, {each.url: each.fault for each in self._servers})
 
     async def close(self) -> None:
@@ -77,26 +107,26 @@ class Urls:
         for server in self._servers:
             await server.client.close()
 
-    async def _try(self, server: _Server, body: dict[str, Any]) -> tuple[ChatAnswer | None, str]:
+    async def _try(self, server: _Server, body: dict[str, Any]) -> tuple[ChatAnswer | None, "_Fault"]:
         """Returns the answer of a server, or None and why there is none."""
-        from openai import APIConnectionError, APIStatusError, OpenAIError
+        from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
         fault = "sends something else than a chat completion"
         for pause in (*_PAUSES, 0.0):
             try:
                 if answer := read_answer(await server.client.chat.completions.create(**body)):
-                    return answer, ""
+                    return answer, _Fault("")
             except APIConnectionError as error:
-                return None, cannot_be_reached(error)
+                return None, _Fault(cannot_be_reached(error), not isinstance(error, APITimeoutError))
             except APIStatusError as error:
                 if unanswered(error):
-                    return None, f"answers with status {error.status_code} ({said(error)})"
+                    return None, _Fault(f"answers with status {error.status_code} ({said(error)})")
                 place = f"endpoint '{self._endpoint}', {server.url}"
                 raise refusal(place, self._model, error, await _listed(server)) from None
             except (OpenAIError, ValueError) as error:  # no JSON, or only its beginning
                 fault = f"sends an answer that cannot be read ({said(error)})"
             await asyncio.sleep(pause)
-        return None, fault
+        return None, _Fault(fault)
 
     def _leave_out(self, server: _Server, fault: str) -> None:
         """Marks a URL; of several requests that fail at one URL, the first reports it."""

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_rgb
 from spn4cir.served import client as client_module
 from spn4cir.served import urls
-from spn4cir.served.client import ServedModel, open_model
+from spn4cir.served.client import Ask, ServedModel, open_model
 from spn4cir.served.messages import ChatRequest, exact, jpeg
 from spn4cir.served.refusals import RequestRefused
 from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
@@ -154,14 +155,58 @@ def test_items_are_taken_when_they_are_begun(chat):
         Fault(200, b'{"choices": [{"mess', headers=()),
         Fault(200, b'{"choices": [{"message": {"content": "half"}}]}', cut=True),
         Fault(200, b'{"choices": []}'),
+        Fault(200, b'{"choices": ["x"]}'),
+        Fault(200, b'{"choices": {"a": 1}}'),
+        Fault(200, b'{"choices": [{"message": "x"}]}'),
+        Fault(200, b'{"choices": [{"message": {"content": 5}}]}'),
+        Fault(200, b'{"choices": [{"message": {"content": "a"}, "logprobs": {"content": [{"token": "a"}]}}]}'),
         Fault(200, b"<html>log in</html>", headers=(("Content-Type", "text/html"),)),
     ],
-    ids=["500", "429", "half JSON", "cut connection", "no choice", "a page"],
+    ids=[
+        "500",
+        "429",
+        "half JSON",
+        "cut connection",
+        "no choice",
+        "a choice that is text",
+        "choices that are no list",
+        "a message that is text",
+        "a number",
+        "no candidates",
+        "a page",
+    ],
 )
 def test_a_fault_that_passes_is_retried(chat, fault):
     chat.faults = [fault]
     assert ask(served(chat.url), "why") == ["text for why"]
     assert len(chat.requests) == 2
+
+
+def test_a_text_in_parts_is_joined(chat):
+    parts = b'{"choices": [{"message": {"content": [{"type": "text", "text": "red "}, {"text": "dress"}]}}]}'
+    chat.faults = [Fault(200, parts)]
+    assert ask(served(chat.url), "why") == ["red dress"]
+
+
+@pytest.mark.parametrize("fault", [refusal(500, "too large"), Fault(200, b'{"choices": [{"mess')], ids=["500", "half"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_request_that_no_server_answers_while_they_answer_others_is_refused_alone(chat, fault, concurrency):
+    """The others are answered; a server is left out only after three such requests in succession."""
+    chat.reply = lambda body: time.sleep(0.02) or fault if prompt_of(body).startswith("bad") else "fine"
+
+    async def answer(ask: Ask, request: ChatRequest) -> str:
+        try:
+            return (await ask(request)).text
+        except RequestRefused as error:
+            return str(error)
+
+    prompts = ["a", "bad 1", "b", "bad 2", "c", "d"]
+    found = dict(served(chat.url, concurrency=concurrency).each(answer, map(ChatRequest, prompts)))
+    assert [found[position] for position in (0, 2, 4, 5)] == ["fine"] * 4
+    for position in (1, 3):
+        assert re.match(rf"endpoint 'writer', {chat.url}: .*, but answers other requests$", found[position])
+    with pytest.raises(InputError, match=r"^endpoint 'writer': .* start the server"):
+        dict(served(chat.url, concurrency=1).each(answer, map(ChatRequest, ["a", "bad 1", "bad 2", "bad 3"])))
 
 
 def test_retry_after_is_waited_for(chat):
@@ -172,8 +217,8 @@ def test_retry_after_is_waited_for(chat):
 
 
 def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
-    monkeypatch.setattr(urls, "TIMEOUT", 0.2)
-    chat.faults = [Fault(seconds=1.0)]
+    monkeypatch.setattr(urls, "TIMEOUT", 2.0)
+    chat.faults = [Fault(seconds=4.0)]
     assert ask(served(chat.url), "why") == ["text for why"]
 
 
