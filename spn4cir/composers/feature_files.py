@@ -68,7 +68,8 @@ class FeatureFiles:
             if done:
                 self._print_sizes(shapes)
                 print(f"{self.name}: resumed after {done:,} of {len(self.keep):,} images", flush=True)
-                maps = self._open_maps()
+                if done < len(self.keep):  # complete files may be read-only, as DVC leaves what it has stored
+                    maps = self._open_maps()
             for features in encode(done):
                 if not maps:
                     shapes = {part: list(tensor.shape[1:]) for part, tensor in features._asdict().items()}

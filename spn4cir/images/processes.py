@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from spn4cir.cores import usable_cores
 from spn4cir.errors import InputError
 from spn4cir.images.workers import Workers
 
@@ -26,8 +27,8 @@ _MOST_WORKERS = 8
 
 
 def default_workers() -> int:
-    """Returns the number of cores, at most eight."""
-    return min(_MOST_WORKERS, os.cpu_count() or 1)
+    """Returns the number of cores that this process may use, at most eight."""
+    return min(_MOST_WORKERS, usable_cores())
 
 
 def map_in_processes(

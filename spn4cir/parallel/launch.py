@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from spn4cir.cores import usable_cores
 from spn4cir.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     before = signal.signal(signal.SIGTERM, end)
     try:
         status = process.wait()
+    except BaseException:  # Ctrl-C: some prefixes ignore the first one
+        process.terminate()
+        process.wait()
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
     if status:
@@ -75,7 +80,7 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
         InputError: a process fails, with its message; or the machines do not find each other.
     """
     os.environ[STARTED_BY] = str(os.getpid())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch import distributed
     from torch.distributed import run

@@ -23,8 +23,9 @@ from spn4cir.parallel.launch import STARTED_BY
 # The other processes wait while the first one validates, which may take hours. A process that dies ends the others
 # without this limit.
 _LONGEST_WAIT = timedelta(days=7)
-# The transports of torch.distributed name themselves in their errors.
+# The transports of torch.distributed name themselves in their errors. A wrong setting of theirs is another kind.
 _TRANSPORT = re.compile(r"gloo|nccl|process ?group", re.IGNORECASE)
+_LOST = re.compile(r"closed|reset|timed? ?out|exited|aborted|broken pipe|remote|refused", re.IGNORECASE)
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -128,4 +129,5 @@ def _ends_by_itself() -> Iterator[None]:
 
 
 def _is_of_transport(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and _TRANSPORT.search(str(error)) is not None
+    text = str(error)
+    return isinstance(error, RuntimeError) and bool(_TRANSPORT.search(text) and _LOST.search(text))

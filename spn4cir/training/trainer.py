@@ -114,6 +114,7 @@ class Trainer:
         run = TrainingRun.begin(self.composer, self.settings, self.stage, self.source.steps(), self.device, self.group)
         before = copied(run.trained) if self._shares else []
         history = self._resume(run)
+        self._check_group(len(history.epochs))
         self._report(history)
         for epoch in range(len(history.epochs) + 1, self.settings.epochs + 1):
             self._train_epoch(epoch, run, history)
@@ -127,6 +128,15 @@ class Trainer:
             if self._shares:
                 self._average(run, before, history)
         return history
+
+    def _check_group(self, epochs: int) -> None:
+        """Raises InputError unless all processes resume after the same epoch."""
+        largest, smallest = (self.group.maximum(torch.tensor([epochs, -epochs])) * torch.tensor([1, -1])).tolist()
+        if largest != smallest:
+            raise InputError(
+                f"{self.work}: one process resumes after epoch {smallest}, another after epoch {largest}; all machines "
+                "need the project on a shared file system"
+            )
 
     def _report(self, history: History) -> None:
         if self.group.first:

@@ -1,13 +1,14 @@
 """A stage that trains a tiny network: `python -m tests.distributed.small_stage FOLDER NAME`.
 
 It reads `params.yaml` of the current folder, and writes `history.json` and `pid-RANK` there. The environment variable
-FAULT makes process 1 fail once an epoch is stored: `killed`, `input_error` or `bug`.
+FAULT makes process 1 fail once an epoch is stored: `killed`, `input_error` or `bug`; or wait (`endless`).
 """
 
 import json
 import os
 import signal
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import spn4cir.training.trainer
@@ -40,6 +41,8 @@ def _prepare_fault(kind: str) -> None:
         if kind and (WORK / "state.pt").exists():
             if kind == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if kind == "endless":
+                Event().wait()
             raise InputError("the GPU of process 1 is full") if kind == "input_error" else ZeroDivisionError("a bug")
         real(*arguments)
 

@@ -137,7 +137,7 @@ def test_a_bug_in_one_process_shows_its_traceback(stage: Stage) -> None:
 
 
 def test_no_process_outlives_a_killed_stage(stage: Stage) -> None:
-    process = stage.start(processes=2)
+    process = stage.start("endless", processes=2)
     stage.wait_for("work/state.pt", process)
     process.kill()
     process.communicate()
@@ -145,7 +145,7 @@ def test_no_process_outlives_a_killed_stage(stage: Stage) -> None:
 
 
 def test_an_interrupted_stage_says_so(stage: Stage) -> None:
-    process = stage.start(processes=2)
+    process = stage.start("endless", processes=2)
     stage.wait_for("work/state.pt", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=SECONDS_TO_END)
@@ -167,6 +167,17 @@ def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[
     assert (status, errors) == (0, [])
     assert out.count("epoch 12: loss") == 1
     assert stage.losses() == pytest.approx(expected, **LOSS)
+
+
+def test_an_interruption_also_ends_a_prefix_that_ignores_it(stage: Stage) -> None:
+    prefix = stage.folder / "prefix.sh"
+    prefix.write_text('trap "" INT\necho $$ > pid-0\necho $$ > pid-1\nexec sleep 1000\n')
+    process = stage.start(launch=f"sh {prefix}")
+    stage.wait_for("pid-1", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=SECONDS_TO_END)
+    assert process.returncode == 130, errors
+    stage.assert_no_process_is_left()
 
 
 def test_a_prefix_that_is_no_command_is_named(stage: Stage) -> None:

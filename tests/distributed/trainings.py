@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 
@@ -17,6 +18,7 @@ from spn4cir.datasets import open_layout
 from spn4cir.parallel import ALONE, Group
 from spn4cir.parallel.worker import joined
 from spn4cir.positives.dedup import deduplicate
+from spn4cir.training import trainer
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
@@ -57,12 +59,14 @@ DIVIDED: dict[str, dict[str, Any]] = {
     "divided-all": {"generated_loss": "robust", "generated_weight": 0.3, "hardness": 0.5, **_TERMS},
     "divided-batch": {"negatives": "batch", "symmetric": 0.5},
 }
+# With other seeds in each process, as published, and with one seed for both.
+_DROPOUT: dict[str, dict[str, Any]] = {"dropout": {"dropout": True}, "dropout-equal": {"dropout": True}}
 NAMES = (
     *(f"{family}/divided" for family in FAMILIES),
     *(f"{family}/{option}" for family in ("clip", "blip2") for option in DIVIDED if option != "divided"),
     *(f"{family}/{stage}" for family in FAMILIES for stage in ("stage1", "stage2")),
     *(f"clip/{option}" for option in OPTIONS if option != "long"),
-    *(f"blip2/{option}" for option in ("all", "all-batch", "all-samples", "dropout")),
+    *(f"blip2/{option}" for option in ("all", "all-batch", "all-samples", "dropout", "dropout-equal")),
 )
 
 
@@ -87,9 +91,11 @@ def train(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str
     composer, unique = _subject(folder, family).load(), _unique(folder)
     if option == "stage1":
         return asdict(train_stage1(composer, unique, optimisation(**_STAGE1), setup, work / "stage1.pt"))
-    changes = {"dropout": True} if option == "dropout" else (OPTIONS | DIVIDED).get(option, {})
     bank = open_bank(folder / "banks" / family, composer, unique, _BANK, mapped=group.size > 1)
-    return asdict(train_stage2(composer, bank, stage2(**(_STAGE2 | changes)), setup, work / "out"))
+    settings = stage2(**(_STAGE2 | (OPTIONS | DIVIDED | _DROPOUT).get(option, {})))
+    seeds_apart = 0 if option == "dropout-equal" else trainer._SEEDS_APART
+    with patch.object(trainer, "_SEEDS_APART", seeds_apart):
+        return asdict(train_stage2(composer, bank, settings, setup, work / "out"))
 
 
 def _subject(folder: Path, family: str) -> Subject:

@@ -18,6 +18,7 @@ import spn4cir.composers.encoding
 import spn4cir.composers.feature_files
 import spn4cir.training.bank
 from spn4cir.composers.encoding import encode_batches, encode_gallery, tensors_hash
+from spn4cir.composers.feature_files import FeatureFiles
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
@@ -284,6 +285,8 @@ def test_a_finished_build_is_kept_until_the_bank_is_stored(
     for path in (tmp_path / "work" / "files").iterdir():  # as DVC leaves what it has put into its cache
         path.chmod(0o444)
     shutil.rmtree(tmp_path / "bank")
+    # To write to read-only files is an error, but not for the root user.
+    monkeypatch.delattr(FeatureFiles, "_open_maps")
     second = StubComposer()
     build(second, unique, tmp_path / "bank", tmp_path / "work")
     assert second.encoded == 0
