@@ -135,8 +135,7 @@ def encode_gallery(
     Raises:
         InputError: `encode_batches` raises it, or the disk has no room for the temporary file.
     """
-    keep = torch.zeros(len(gallery), dtype=torch.bool)
-    keep[list(references)] = True
+    keep = reference_mask(gallery, references)
     kept = keep.nonzero()[:, 0]
     target, reference = torch.empty(0), torch.empty(0)
     row = position = 0
@@ -148,6 +147,13 @@ def encode_gallery(
         reference[position : position + len(features.reference)] = features.reference
         row, position = row + len(features.target), position + len(features.reference)
     return EncodedGallery(gallery, target, reference, kept)
+
+
+def reference_mask(gallery: Gallery, references: Collection[int]) -> Bool[Tensor, " images"]:
+    """Returns which images of a gallery are references, from their rows."""
+    mask = torch.zeros(len(gallery), dtype=torch.bool)
+    mask[list(references)] = True
+    return mask
 
 
 def _room(shape: tuple[int, ...]) -> Tensor:

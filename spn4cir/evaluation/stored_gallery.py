@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from spn4cir.composers.encoding import EncodedGallery, encode_batches
+from spn4cir.composers.encoding import EncodedGallery, encode_batches, reference_mask
 from spn4cir.composers.feature_files import (
     FeatureFiles,
     RowShapes,
@@ -79,7 +79,7 @@ def store_gallery(
     Raises:
         InputError: an image cannot be decoded, or the disk has too little space.
     """
-    keep = _mask(gallery, references)
+    keep = reference_mask(gallery, references)
     files = FeatureFiles(
         name="gallery",
         work=work,
@@ -113,7 +113,7 @@ def open_gallery(
     Raises:
         InputError: the folder does not contain such features, or a file is damaged.
     """
-    keep = _mask(gallery, references)
+    keep = reference_mask(gallery, references)
     if differing := differing_keys(folder, _manifest(composer, gallery, keep)):
         print(f"{folder}: features of other {', '.join(differing)}; the images are encoded again", file=sys.stderr)
         return None
@@ -123,12 +123,6 @@ def open_gallery(
         for part, rows in (("target", len(keep)), ("reference", len(kept)))
     )
     return EncodedGallery(gallery, target, reference, kept)
-
-
-def _mask(gallery: Gallery, references: Collection[int]) -> Bool[Tensor, " images"]:
-    keep = torch.zeros(len(gallery), dtype=torch.bool)
-    keep[list(references)] = True
-    return keep
 
 
 def _manifest(composer: Composer, gallery: Gallery, keep: Bool[Tensor, " images"]) -> dict[str, Any]:

@@ -106,7 +106,9 @@ class DatabaseRetriever:
         self._folder = folder.absolute()
         self._client = _connect(address)
         with _database_errors(address):
-            self._tokens = self._check_collection()
+            config = self._client.get_collection(address.collection).config
+        self._tokens = self._check_collection(config)
+        with _database_errors(address):
             self.names = self._read_names()
         if not self.names:
             raise InputError(f"{address.text}: the collection contains no point with a 'name'; fill it first")
@@ -166,9 +168,8 @@ class DatabaseRetriever:
         ranked = sorted((-point.score, point.payload["name"]) for point in points if "name" in (point.payload or {}))
         return [Hit(name, -score, str(self._folder / name)) for score, name in ranked]
 
-    def _check_collection(self) -> int:
+    def _check_collection(self, config: Any) -> int:
         """The number of vectors of an image. Raises InputError for vectors that the network cannot search."""
-        config = self._client.get_collection(self._address.collection).config
         vectors = config.params.vectors
         *_, dim = shape = tuple(encode_black(self.composer, self.device).target.shape[1:])
         several = len(shape) > 1

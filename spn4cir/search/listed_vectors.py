@@ -12,8 +12,10 @@ from spn4cir.search.lists import ListKind, Lists, build_lists, tune_lists
 from spn4cir.search.stored_targets import StoredTargets
 
 STORED = "vectors"
-# Up to this number of results, the candidates are those that the recall was measured with.
+# Up to this number of results, the candidates are those that the recall was measured with. A query asks for one more
+# than it has hits if its reference is excluded.
 _RESULTS = 20
+_EXCLUDED = 1
 
 
 class ListedVectors:
@@ -85,13 +87,17 @@ class ListedVectors:
         self, queries: Float32[ndarray, "queries dim"], counts: Sequence[int], scores: Sequence[Score]
     ) -> list[Best]:
         """Finds the best of the candidates as `Vectors.best` describes."""
-        most = max(counts, default=0)
-        depth = min(self.lists.candidates * max(1, -(-most // _RESULTS)), len(self))
-        found = self.lists.search(queries, depth, most)
-        return [
-            self._best(query, ids[ids >= 0], count, score)
-            for query, ids, count, score in zip(queries, found, counts, scores, strict=True)
-        ]
+        steps = [max(1, -(-(count - _EXCLUDED) // _RESULTS)) for count in counts]
+        found: list[Best | None] = [None] * len(counts)
+        # The other queries of a call must not change the hits of one.
+        for step in set(steps):
+            rows = [row for row, own in enumerate(steps) if own == step]
+            least = _RESULTS * step + _EXCLUDED
+            depth = min(max(self.lists.candidates * step, least), len(self))
+            candidates = self.lists.search(queries[rows], depth, least)
+            for row, ids in zip(rows, candidates, strict=True):
+                found[row] = self._best(queries[row], ids[ids >= 0], counts[row], scores[row])
+        return [best for best in found if best is not None]
 
     def _best(
         self, query: Float32[ndarray, " dim"], ids: Int64[ndarray, " candidates"], count: int, score: Score

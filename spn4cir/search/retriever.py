@@ -338,7 +338,8 @@ class Retriever:
     ) -> list[list[Hit]]:
         """Runs `search` for several queries, which are encoded and composed in batches.
 
-        The hits of a smaller `k` are the first ones of a larger `k`. Raises InputError as `search` does.
+        In an exact index, the hits of a smaller `k` are the first ones of a larger `k`; in the others, up to `k` = 20.
+        Raises InputError as `search` does.
 
         Examples:
             >>> retriever = Retriever.from_checkpoint(checkpoint).index(folder)

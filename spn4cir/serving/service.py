@@ -180,10 +180,13 @@ class SearchService:
         return path
 
     def _answer(self, questions: list[_Question]) -> list[tuple[Hit, ...]]:
-        """Searches with the largest k of all questions, as the hits of a smaller k are the first of those."""
-        largest = max(question.k for question in questions)
-        found = self.retriever.search_many([question.query for question in questions], k=largest)
-        return [tuple(hits[: question.k]) for hits, question in zip(found, questions, strict=True)]
+        """Searches for the questions of each k together: with a larger k, an approximate index can find other hits."""
+        found: dict[int, tuple[Hit, ...]] = {}
+        for k in {question.k for question in questions}:
+            rows = [row for row, question in enumerate(questions) if question.k == k]
+            hits = self.retriever.search_many([questions[row].query for row in rows], k=k)
+            found |= zip(rows, map(tuple, hits), strict=True)
+        return [found[row] for row in range(len(questions))]
 
 
 def address(name: str, large: bool = False) -> str:

@@ -172,6 +172,19 @@ def test_the_hits_of_a_smaller_count_are_the_first_of_a_larger_one():
     assert [found[:7] for found in top(held, queries, 20)] == top(held, queries, 7)
 
 
+def test_the_hits_of_a_query_do_not_depend_on_the_others_of_a_call():
+    """A wanted recall of 0.3 finds other images with more candidates."""
+    rng = np.random.default_rng(0)
+    targets, queries = clustered(rng, 2_000, 8), unit(rng, 50)
+    held = filled(targets, KindSettings("ivf-pq", 0.3))
+    alone, deeper = top(held, queries, 10), top(held, queries, 40)
+    assert alone != [found[:10] for found in deeper]
+    scores = [lambda targets, query=query: (targets @ query).max(axis=1) for query in queries]
+    best = held.best(queries, [21 if row % 2 else 60 for row in range(50)], scores)
+    found = [ids[np.argsort(-values, kind="stable")][:10].tolist() for ids, values in best]
+    assert found[1::2] == alone[1::2]
+
+
 def test_too_few_images_for_product_codes_have_plain_lists():
     """An index that shrinks below the limit stays usable, and one without images is exact."""
     targets = clustered(np.random.default_rng(0), 256, 1)
