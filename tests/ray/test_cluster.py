@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from spn4cir.cli import app
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
+from spn4cir.evaluation.stored_gallery import store_gallery
 from spn4cir.images import ray_cluster, usable
 from spn4cir.images.decoding import image_fault, pixel_digest
 from spn4cir.images.processes import map_in_processes
@@ -63,6 +64,18 @@ def test_both_raylets_work_and_the_order_is_kept(
 def test_a_bank_has_the_same_bytes(cluster: RayCluster, images: UniqueImages, tmp_path: Path) -> None:
     here, there = (bank(StubComposer(), images, tmp_path / str(name), each) for name, each in enumerate((0, cluster)))
     assert here == there
+
+
+def test_a_stored_gallery_has_the_same_bytes(cluster: RayCluster, images: UniqueImages, tmp_path: Path) -> None:
+    """Some reference features are stored, so rows of both files come from workers that each have a part."""
+    found = []
+    for name, workers in (("here", 0), ("there", cluster)):
+        work, out = tmp_path / name / "work", tmp_path / name / "gallery"
+        work.mkdir(parents=True)
+        store_gallery(StubComposer(), images.gallery, {1, 30}, 4, out, work, workers, CPU)
+        found.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert found[0] == found[1]
+    assert found[0].keys() == {"reference.npy", "target.npy", "manifest.json"}
 
 
 def test_a_bank_is_continued_after_the_rows_that_are_written(
