@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
+from spn4cir.search.build_lists import build_lists
 from spn4cir.search.exact_vectors import Best, Score, among_best
-from spn4cir.search.lists import ListKind, Lists, build_lists, tune_lists
+from spn4cir.search.inverted_lists import InvertedLists, ListKind
 from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.tune_lists import tune_lists
 
 STORED = "vectors"
 # Up to this number of results, the candidates are those that the recall was measured with. A query asks for one more
@@ -29,7 +31,7 @@ class ListedVectors:
         wanted: the recall for which their search parameters were chosen.
     """
 
-    def __init__(self, stored: StoredTargets, lists: Lists, wanted: float) -> None:
+    def __init__(self, stored: StoredTargets, lists: InvertedLists, wanted: float) -> None:
         self._stored = stored
         self.lists = lists
         self._wanted = wanted
@@ -116,4 +118,4 @@ class ListedVectors:
     @classmethod
     def read(cls, folder: Path, wanted: float, candidates: int, recall: float) -> "ListedVectors":
         """Maps the files of `write`. Raises RuntimeError, OSError or ValueError for other files."""
-        return cls(StoredTargets.read(folder / STORED), Lists.read(folder, candidates, recall), wanted)
+        return cls(StoredTargets.read(folder / STORED), InvertedLists.read(folder, candidates, recall), wanted)

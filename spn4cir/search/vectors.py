@@ -11,9 +11,10 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from spn4cir.errors import InputError
+from spn4cir.search.build_lists import LEAST_FOR_PQ
 from spn4cir.search.exact_vectors import EXACT_FILE, Best, ExactVectors, Score, store_contents
+from spn4cir.search.inverted_lists import FILES
 from spn4cir.search.listed_vectors import STORED, ListedVectors
-from spn4cir.search.lists import FILES, LEAST_FOR_PQ
 from spn4cir.search.stored_targets import StoredTargets
 
 Kind = Literal["exact", "ivf", "ivf-pq"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spn4cir.errors import InputError
-from spn4cir.search import lists, stored_targets
+from spn4cir.search import build_lists, stored_targets
 from spn4cir.search import vectors as module
 from spn4cir.search.faiss_files import write_faiss
 from spn4cir.search.stored_targets import StoredTargets
@@ -234,8 +234,8 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(stored_targets, "CHUNK_BYTES", 4_000)
     monkeypatch.setattr(stored_targets, "SHARD_BYTES", 8_000)
     monkeypatch.setattr(stored_targets, "IN_MEMORY", 8_000)
-    monkeypatch.setattr(lists, "IN_MEMORY", 0)
-    monkeypatch.setattr(lists, "SHARD_BYTES", 4_000)
+    monkeypatch.setattr(build_lists, "IN_MEMORY", 0)
+    monkeypatch.setattr(build_lists, "SHARD_BYTES", 4_000)
 
 
 @pytest.mark.parametrize("kind", ["ivf", "ivf-pq"])
