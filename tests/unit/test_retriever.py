@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import spn4cir.search.encode
-import spn4cir.search.retriever
 from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
+from spn4cir.search import indexed_gallery, retriever
 from tests.helpers import blip
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import draw
@@ -93,8 +93,9 @@ def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):
     draw(tmp_path / "new" / "hat.png", 9)
     given = {"checkpoint": weights, "folder": tmp_path / "pictures", "Retriever": Retriever}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for example in doctest.DocTestFinder(exclude_empty=True).find(spn4cir.search.retriever, globs=given):
-        runner.run(example)
+    for module in (retriever, indexed_gallery):
+        for example in doctest.DocTestFinder(exclude_empty=True).find(module, globs=given):
+            runner.run(example)
     assert runner.tries > 8
     assert runner.failures == 0
 
