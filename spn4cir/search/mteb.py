@@ -12,7 +12,8 @@ from spn4cir.checkpoints.open import weights_hash
 from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.errors import InputError
 from spn4cir.progress import progress
-from spn4cir.search.encoder import Embeddings, Encoder
+from spn4cir.search.batch_encoder import Embeddings
+from spn4cir.search.encoder import Encoder
 from spn4cir.search.inputs import Item
 
 if TYPE_CHECKING:
