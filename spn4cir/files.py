@@ -10,14 +10,18 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from spn4cir.errors import InputError
 
 _BLOCK = 1 << 20
+# Entries of a list or object whose JSON text is made at a time.
+_ENTRIES = 1_000
+_TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
@@ -157,9 +161,54 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Writes `value` atomically, with the keys in the order given."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes `value` atomically, with the keys in the order given.
+
+    Args:
+        path: the file.
+        value: a JSON-like value; an iterator is written as a list. Without `indent`, the text of a large value is
+            written in pieces, so that it is never in memory as a whole.
+        indent: spaces of a level; None for one line.
+    """
+    pieces = _json_pieces(value) if indent is None else [json.dumps(value, indent=indent, ensure_ascii=False)]
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(pieces)
+        stream.write("\n")
+
+
+def _json_pieces(value: Any) -> Iterator[str]:
+    """Yields the text of a value; that of the entries of a short list or object in pieces, if these are long."""
+    if isinstance(value, dict) and len(value) <= _ENTRIES:
+        brackets, entries = "{}", list(value.values())
+        keys = [_TO_JSON({key: 0})[1:-2] for key in value]
+    elif isinstance(value, list | tuple) and len(value) <= _ENTRIES:
+        brackets, entries = "[]", list(value)
+        keys = [""] * len(entries)
+    else:
+        yield from _pieces_of_long(value)
+        return
+    yield brackets[0]
+    for number, (key, entry) in enumerate(zip(keys, entries, strict=True)):
+        yield f"{', ' if number else ''}{key}"
+        yield from _pieces_of_long(entry)
+    yield brackets[1]
+
+
+def _pieces_of_long(value: Any) -> Iterator[str]:
+    """Yields the text of a value; that of a long list, object or iterator in pieces of many entries."""
+    make: Callable[[Any], Any]
+    if isinstance(value, dict):
+        brackets, entries, make = "{}", iter(value.items()), dict
+    elif isinstance(value, list | tuple | Iterator):
+        brackets, entries, make = "[]", iter(value), list
+    else:
+        yield _TO_JSON(value)
+        return
+    yield brackets[0]
+    separator = ""
+    while part := make(islice(entries, _ENTRIES)):
+        yield separator + _TO_JSON(part)[1:-1]
+        separator = ", "
+    yield brackets[1]
 
 
 def copy_file(source: Path, path: Path) -> None:

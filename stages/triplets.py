@@ -21,7 +21,7 @@ def main(job: Job) -> None:
     origin = triplet_origin(job)
     out = job.place("triplets") / origin.name
     if settings.source == "make":
-        write_json(out, [origin.record(each) for each in _written(job, origin)])
+        write_json(out, map(origin.record, _written(job, origin)))
     elif settings.source == "none":
         write_json(out, [])
     else:

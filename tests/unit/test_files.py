@@ -1,6 +1,7 @@
 """Outputs whole or not at all, hashes, and work in progress by its key."""
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -8,11 +9,13 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spn4cir.errors import InputError
 from spn4cir.files import (
+    _ENTRIES,
     atomic_file,
     atomic_folder,
     check_hash,
@@ -196,6 +199,34 @@ def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", value)
     assert (tmp_path / "a.json").read_bytes() == '{"b": [1, 2.5, null], "a": "Größe"}\n'.encode()
     assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
+
+
+_LONG = list(range(2 * _ENTRIES + 1))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        [[], {}, "", None],
+        {"a": [], 1: {}, None: "é", 2.5: float("nan")},
+        _LONG,
+        _LONG[:_ENTRIES],
+        [_LONG[:_ENTRIES], tuple(_LONG), {f"ü{each}": [each] for each in _LONG}],
+        {"rows": [{"a": each} for each in _LONG], 'a"b': dict.fromkeys(_LONG, "x"), "n": 1.5},
+        {each: each for each in _LONG},
+    ],
+)
+def test_json_in_pieces_is_the_text_of_the_whole(tmp_path: Path, value: Any) -> None:
+    write_json(tmp_path / "a.json", value)
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == json.dumps(value, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("count", [0, 1, _ENTRIES, len(_LONG)])
+def test_an_iterator_is_written_as_a_list(tmp_path: Path, count: int) -> None:
+    write_json(tmp_path / "a.json", iter(_LONG[:count]))
+    assert read_json(tmp_path / "a.json") == _LONG[:count]
 
 
 @pytest.mark.parametrize(
