@@ -117,26 +117,27 @@ def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
     """
     try:
         table = pq.read_table(path)
+        if table.schema.names != _SCHEMA.names:
+            columns = ", ".join(table.schema.names)
+            raise InputError(f"{path}: is not a file of partners (columns {columns}); run the match stage again")
+        table = table.cast(_SCHEMA)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the match stage") from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: is not a file of partners ({reason}); run the match stage again") from None
-    if table.schema.names != _SCHEMA.names:
-        raise InputError(
-            f"{path}: is not a file of partners (columns {', '.join(table.schema.names)}); run the match stage again"
-        )
     images = pc.count_distinct(table["reference"]).as_py()
     start, end = ranks_of(window, images) or (None, None)
-    chosen = [
-        Partner(row["reference"], row["target"], row["rank"], row["similarity"])
-        for row in table.to_pylist()
-        if (row["window_start"], row["window_end"]) == (start, end)
-    ]
-    if not chosen:
+    chosen = table.filter(pc.and_(_equals(table["window_start"], start), _equals(table["window_end"], end)))
+    if not len(chosen):
         asked = list(window) if window else "null"
         raise InputError(f"{path}: contains no partners of window {asked}; run the match stage again")
-    return tuple(chosen)
+    columns = (chosen[name].to_pylist() for name in ("reference", "target", "rank", "similarity"))
+    return tuple(map(Partner, *columns))
+
+
+def _equals(column: pa.ChunkedArray, value: int | None) -> pa.ChunkedArray:
+    return pc.is_null(column) if value is None else pc.equal(column, value)
 
 
 def random_pairs(names: Sequence[str], seed: int) -> list[tuple[str, str]]:

@@ -54,6 +54,11 @@ def test_absent_and_malformed_files_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"reference": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet: is not a file of partners \(columns reference\)"):
         read_partners(tmp_path / "other.parquet", None)
+    write_partners([partners((1, 3), [1, 2, 0])], GALLERY, tmp_path / "types.parquet")
+    table = pq.read_table(tmp_path / "types.parquet")
+    pq.write_table(table.set_column(2, "rank", pa.array(["first"] * 3)), tmp_path / "types.parquet")
+    with pytest.raises(InputError, match=r"types\.parquet: is not a file of partners \(Failed to parse string"):
+        read_partners(tmp_path / "types.parquet", (1, 3))
 
 
 @pytest.mark.parametrize(
