@@ -77,7 +77,7 @@ class Gallery:
         return Gallery(tuple(self.names[i] for i in kept), tuple(self.paths[i] for i in kept))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaptionedImage:
     """An image to caption, and the noun for it in the prompt (`dress`, or `image`)."""
 

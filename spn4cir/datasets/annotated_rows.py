@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
+from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
@@ -18,7 +19,6 @@ from spn4cir.datasets.records import (
     findable,
     present,
     present_images,
-    read_records,
     report_empty_texts,
     usable_gallery,
 )

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
     field,
     present,
     present_images,
-    read_records,
     report_empty_texts,
 )
 from spn4cir.datasets.shards import Listed, find_parts, image_id
@@ -62,11 +62,6 @@ class Cc3m:
             listed[image.name] = image
         return listed
 
-    @cached_property
-    def _images(self) -> tuple[CaptionedImage, ...]:
-        images = [CaptionedImage(image.name, image.path, "image") for image in self._listed.values()]
-        return present_images(images, self.missing, self.root)
-
     def images(self) -> tuple[CaptionedImage, ...]:
         """Returns the images of the chosen parts, part after part; the prompt's noun is `image`.
 
@@ -74,7 +69,8 @@ class Cc3m:
             InputError: `find_parts` raises, a part is absent or cannot be read, two images have one id or, unless
                 `missing` is skip, images are absent.
         """
-        return self._images
+        images = [CaptionedImage(image.name, image.path, "image") for image in self._listed.values()]
+        return present_images(images, self.missing, self.root)
 
     def image_path(self, name: str) -> Path:
         """Returns the path of an image by its id or file name.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spn4cir.datasets.base import annotated_in
+from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
@@ -21,7 +22,6 @@ from spn4cir.datasets.records import (
     on_disk,
     present,
     present_gallery,
-    read_records,
     text_field,
 )
 from spn4cir.errors import InputError

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, annotated_in, unique_gallery
+from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.listed_paths import ListedPaths
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
     EvaluationProtocol,
@@ -28,12 +30,10 @@ from spn4cir.datasets.records import (
     present,
     present_gallery,
     present_images,
-    read_records,
     report_empty_texts,
 )
 from spn4cir.errors import InputError
 from spn4cir.files import read_json
-from spn4cir.images.spelling import spelled
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 
@@ -83,15 +83,15 @@ class Cirr(AnnotatedQueries):
     def _captions_path(self, split: str) -> Path:
         return self.root / "cirr" / "captions" / f"cap.rc2.{split}.json"
 
-    def _paths(self, split: str) -> dict[str, Path]:
+    def _paths(self, split: str) -> Mapping[str, Path]:
         path = self._split_path(split)
         places = read_json(path)
         if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
             raise InputError(f"{path}: expected a JSON object of image name -> relative path")
-        return {name: spelled(self.root, place) for name, place in places.items()}
+        return ListedPaths(self.root, places)
 
     @cached_property
-    def _training_paths(self) -> dict[str, Path]:
+    def _training_paths(self) -> Mapping[str, Path]:
         return self._paths("train")
 
     def image_path(self, name: str) -> Path:

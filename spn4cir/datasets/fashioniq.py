@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.images_by_name import ImagesByName
+from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.parts import are_enough, choose_parts, naming_parts, require_images
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
@@ -28,7 +29,6 @@ from spn4cir.datasets.records import (
     present,
     present_gallery,
     present_images,
-    read_records,
     report_empty_texts,
 )
 from spn4cir.errors import InputError

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
+from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.parts import are_enough, choose_parts, naming_parts, require_images
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.records import (
@@ -22,7 +23,6 @@ from spn4cir.datasets.records import (
     integer_field,
     list_field,
     present_gallery,
-    read_records,
     text_field,
 )
 from spn4cir.errors import InputError

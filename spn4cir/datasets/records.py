@@ -8,7 +8,6 @@ from string import Formatter
 from typing import Any, Literal
 
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
 from spn4cir.images.crops import split_view
 from spn4cir.images.reading import is_there
 from spn4cir.images.usable import unusable
@@ -17,14 +16,6 @@ from spn4cir.types import CaptionedImage, Gallery, Triplet
 Missing = Literal["error", "skip"]
 SKIP = "--missing skip (in params.yaml missing: skip)"
 _LISTED = "spn4cir check-data lists them all"
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Reads a JSON list of objects. Raises InputError for anything else."""
-    records = read_json(path)
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file")
-    return records
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
@@ -140,15 +131,21 @@ def present(
     Raises:
         InputError: a triplet lacks an image, and `missing` is error.
     """
-    places = {name: find(name) for triplet in triplets for name in (triplet.reference_name, *triplet.target_names)}
-    absent = {name for name, path in places.items() if path is None}
+    absent: set[str] = set()
+    places: dict[str, Path] = {}
+    for name in dict.fromkeys(name for each in triplets for name in (each.reference_name, *each.target_names)):
+        path = find(name)
+        if path is None:
+            absent.add(name)
+        elif missing == "skip":
+            places[name] = path
     if absent and missing == "error":
         role, name = next(lacking for triplet in triplets if (lacking := _absent(triplet, absent)))
         raise InputError(
             f"{place}: {role} '{name}' has no image on disk or no entry in the split file; add the image, or leave "
             f"such triplets out by {SKIP}; {_LISTED}"
         )
-    broken = _broken(places) if missing == "skip" else set()
+    broken = _broken(places)
     kept = tuple(triplet for triplet in triplets if not _absent(triplet, absent | broken))
     if left_out := len(triplets) - len(kept):
         causes = _causes(len(absent), len(broken))
@@ -162,10 +159,10 @@ def _absent(triplet: Triplet, names: Collection[str]) -> tuple[str, str] | None:
     return next(((role, name) for role, name in roles if name in names), None)
 
 
-def _broken(places: Mapping[str, Path | None]) -> set[str]:
+def _broken(places: Mapping[str, Path]) -> set[str]:
     """Returns the names of images that cannot be decoded."""
-    faults = unusable(path for path in places.values() if path is not None)
-    return {name for name, path in places.items() if path is not None and split_view(path)[0] in faults}
+    faults = unusable(places.values()) if places else ()
+    return {name for name, path in places.items() if split_view(path)[0] in faults}
 
 
 def _causes(absent: int, broken: int) -> str:

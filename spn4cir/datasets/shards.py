@@ -35,15 +35,26 @@ class Listed(NamedTuple):
 
     Attributes:
         name: the image id.
-        path: path of the image, which may be absent; a member of a tar is `00000.tar/000000001.jpg`.
+        file: path of the image as a text, which takes less memory than a `Path`; the image may be absent. A member of
+            a tar is `00000.tar/000000001.jpg`.
         part: number of the part file, folder or tar.
-        place: file and line, or path, that names the image, for messages.
+        line: the part file and its line that name the image; empty for an image of a folder or a tar.
     """
 
     name: str
-    path: Path
+    file: str
     part: int
-    place: str
+    line: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Path of the image."""
+        return Path(self.file)
+
+    @property
+    def place(self) -> str:
+        """What names the image: the part file and its line, or the path; for messages."""
+        return self.line or self.file
 
 
 class Parts(NamedTuple):
@@ -131,7 +142,8 @@ def _read_part_files(root: Path, missing: Missing, places: Mapping[int, Path]) -
     on_disk = _find_images(folder, frozenset(image_id(file) for *_, file in named))
     for part, place, number, file in named:
         name = image_id(file)
-        yield Listed(name, on_disk.get(name, folder / PureWindowsPath(file).name), part, f"{place.name}: line {number}")
+        path = on_disk.get(name, folder / PureWindowsPath(file).name)
+        yield Listed(name, str(path), part, f"{place.name}: line {number}")
 
 
 def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
@@ -209,6 +221,6 @@ def _listed(parts: Iterable[tuple[int, Path, list[str]]]) -> Iterator[Listed]:
         passed += passed_over(file for file in files if not file.endswith(".txt"))
         for file in files:
             if is_image(file):
-                yield Listed(image_id(file), place / file, part, str(place / file))
+                yield Listed(image_id(file), str(place / file), part)
     if line := passed_over_line(passed):
         print(line, file=sys.stderr)
