@@ -15,6 +15,7 @@ from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
+from spn4cir.images.packed_paths import PackedPaths
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -77,7 +78,7 @@ class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
     """
 
     def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
-        self.paths = paths
+        self.paths = PackedPaths(paths)
         self.preprocess = preprocess
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import eight_bit, image_digest, open_image
+from spn4cir.images.packed_paths import PackedPaths
 from spn4cir.images.preprocess import Preprocess, worker_errors
 from spn4cir.progress import progress
 
@@ -119,7 +120,7 @@ class _Files(torch.utils.data.Dataset[DecodedImage | InputError]):
     """The images of a list of files. An item is an error if its image cannot be decoded."""
 
     def __init__(self, paths: Sequence[Path], preprocess: Preprocess) -> None:
-        self.paths = paths
+        self.paths = PackedPaths(paths)
         self.preprocess = preprocess
 
     def __len__(self) -> int:
