@@ -6,9 +6,10 @@ A stage that depends on a listing depends only on these triplets and images. Fam
 first have an empty listing, which does not change with the captions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
 from spn4cir.images.reading import content_hash, is_there
 from spn4cir.types import Gallery, Triplet, UniqueImages
+
+# Images whose hashes are awaited at a time: each takes a kilobyte.
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,28 @@ def write_listing(
     Raises:
         InputError: an image does not exist.
     """
-    names = list(dict.fromkeys(name for t in triplets for name in (t.reference_name, str(t.target_name))))
-    places = [image_path(name) for name in names]
-    for name, place in zip(names, places, strict=True):
-        if not is_there(place):
+    names = dict.fromkeys(name for t in triplets for name in (t.reference_name, str(t.target_name)))
+    # As texts: a `Path` takes several times their memory.
+    places = {name: image_path(name).as_posix() for name in names}
+    for name, place in places.items():
+        if not is_there(Path(place)):
             raise InputError(f"{place}: the image '{name}' of a generated triplet is absent; run caption again")
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        hashes = list(pool.map(content_hash, places))
-    images = {name: [place.as_posix(), digest] for name, place, digest in zip(names, places, hashes, strict=True)}
-    written = {"triplets": _plain(triplets), "images": images}
-    write_json(path, written | ({"queries": _plain(queries)} if queries else {}) if triplets else {})
+    hashes = _hashes(places.values(), max(workers, 1))
+    images = {name: (place, digest) for (name, place), digest in zip(places.items(), hashes, strict=True)}
+    written = {"triplets": map(_plain, triplets), "images": images}
+    write_json(path, written | ({"queries": map(_plain, queries)} if queries else {}) if triplets else {})
 
 
-def _plain(triplets: Sequence[Triplet]) -> list[list[object]]:
-    return [[t.reference_name, t.target_name, list(t.captions)] for t in triplets]
+def _hashes(places: Iterable[str], workers: int) -> Iterator[str]:
+    """Yields the hash of the file at each path, computed by threads."""
+    waiting = iter(places)
+    with ThreadPoolExecutor(workers) as pool:
+        while part := [Path(place) for place in islice(waiting, _AT_ONCE)]:
+            yield from pool.map(content_hash, part)
+
+
+def _plain(triplet: Triplet) -> list[object]:
+    return [triplet.reference_name, triplet.target_name, triplet.captions]
 
 
 def read_listing(path: Path) -> Listing:
