@@ -1,7 +1,9 @@
 """The device of a stage: that of the settings, or a free GPU of a list."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,6 +61,43 @@ def test_processes_of_a_training_see_the_gpus_that_were_taken_for_them(monkeypat
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-uuid-0,GPU-uuid-1"
     with pytest.raises(InputError, match=r"3 GPUs are needed, but the list has 2"):
         reserve_gpus(job(device="auto", devices=(1, 0)), 3)
+
+
+@pytest.fixture
+def stages_running() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Starts a process that has the device of a stage, as each stage of a queue is one; returns its id and its GPU."""
+    started: list[int] = []
+
+    def start() -> tuple[int, int]:
+        reading, writing = os.pipe()
+        if not (process := os.fork()):
+            try:
+                os.write(writing, str(stage_device(job(devices=(0, 1))).index).encode())
+                signal.pause()
+            finally:
+                os._exit(1)
+        started.append(process)
+        return process, int(os.read(reading, 1))
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def end(process: int) -> None:
+    """Kills a process that this one started, unless it has ended."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+def test_stages_that_run_at_one_time_have_gpus_of_their_own_until_they_are_killed(
+    stages_running: Callable[[], tuple[int, int]],
+) -> None:
+    (first, one), (_, other) = stages_running(), stages_running()
+    assert {one, other} == {0, 1}
+    end(first)
+    assert stage_device(job(devices=(0, 1))) == torch.device("cuda", one)
 
 
 def test_a_gpu_that_is_absent_is_refused() -> None:
