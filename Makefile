@@ -1,4 +1,4 @@
-# make demo | demo-all | serve | wheel | docs | test | test-distributed | test-ray | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
+# make demo | demo-all | serve | wheel | docs | test | test-distributed | test-ray | test-faults | faults | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
 # constraints.txt; LAVIS, and the tools of audit and lock, have environments of their own.
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray lint types unit conformance pipeline bench real scale research demo-models-check check-lavis audit lock install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray test-faults faults lint types unit conformance pipeline bench real scale research demo-models-check check-lavis audit lock install clean
 
 # What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
 doctor: install
@@ -87,6 +87,13 @@ test-ray: $(VENV)/.installed-ray
 $(VENV)/.installed-ray: $(INSTALLED)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	@touch $@
+
+# Faults, bad input and abuse: the short form of the campaign, then all of it, which continues after an interruption.
+test-faults: install
+	pytest tests/faults
+
+faults: install
+	@python -m tests.faults.parts; status=$$?; python -m tests.faults.page && exit $$status
 
 bench: install
 	@mkdir -p .benchmarks

@@ -4,18 +4,14 @@ Costs are stored when a step ends, so the command continues after an interruptio
 """
 
 import argparse
-import os
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-import cpuinfo
-
 from spn4cir.files import atomic_file
+from tests.helpers.machine import machine
 from tests.scale.names import ROOT
 from tests.scale.page import render
 from tests.scale.pool import SIZES as POOLS
@@ -92,15 +88,6 @@ def measure_size(
         for each in found:
             print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
     shutil.rmtree(place, ignore_errors=True)
-
-
-def machine() -> str:
-    """Returns processor, cores, load, Python and date."""
-    name = cpuinfo.get_cpu_info().get("brand_raw", platform.machine())
-    return (
-        f"{name}, {len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[2]:.1f} (15 minutes); "
-        f"Python {platform.python_version()}; {datetime.now(tz=UTC).date().isoformat()}"
-    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -1,0 +1,43 @@
+"""The files of the counts and the section of the page."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.page import END, START, render, with_section
+from tests.faults.report import Row, load, store
+
+ROWS = [Row("kill -9 in train", 7, 7, "1 epoch repeated"), Row("kill -9 in bank", 3, 2)]
+
+
+def test_counts_are_read_as_they_were_stored(tmp_path: Path) -> None:
+    store("kills", "python -m tests.faults.kills", 61.04, ROWS, tmp_path)
+    (part,) = load(tmp_path)
+    assert (part.part, part.command, part.seconds, part.rows) == (
+        "kills",
+        "python -m tests.faults.kills",
+        61.0,
+        tuple(ROWS),
+    )
+    assert "Python" in part.machine
+
+
+def test_more_survivors_than_trials_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kills: more survived than were tried: odd"):
+        store("kills", "command", 1, [Row("odd", 1, 2)], tmp_path)
+    assert load(tmp_path) == []
+
+
+def test_the_page_shows_the_counts_and_names_the_parts_that_have_not_run(tmp_path: Path) -> None:
+    store("kills", "python -m tests.faults.kills", 90, ROWS, tmp_path)
+    section = render(load(tmp_path), {"kills": "Runs that are killed", "disk": "A full disk"})
+    assert "### Runs that are killed\n\n`python -m tests.faults.kills`, 1.5 minutes: 10 tried, 9 survived." in section
+    assert "| kill -9 in train | 7 | 7 | 1 epoch repeated |" in section
+    assert "- A full disk: has not run yet (`python -m tests.faults.disk`).\n" in section
+
+
+def test_the_section_replaces_the_old_one_and_nothing_else() -> None:
+    page = f"before\n{START}\nold\n{END}\nafter\n"
+    assert with_section(page, "new\n") == f"before\n{START}\nnew\n{END}\nafter\n"
+    with pytest.raises(ValueError, match="expected a page with"):
+        with_section("no markers", "new\n")
