@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,22 @@ LATE = (
 _STAND_IN = """#!/bin/sh
 '''exec' {quoted} -IS "$0" "$@"
 ' '''
-import json, os, socket, sys
+import json, os, signal, socket, sys
 arguments = sys.argv[1:]
 if arguments[:1] != ["-m"] or arguments[1].split(".")[0] not in ("stages", "demo"):
     os.execv({python!r}, [{python!r}, *arguments])
 with socket.socket(socket.AF_UNIX) as link:
     link.connect({address!r})
-    order = json.dumps([arguments[1:], os.getcwd(), dict(os.environ)]).encode()
+    order = json.dumps([arguments[1:], os.getcwd(), dict(os.environ), os.getpgrp()]).encode()
     socket.send_fds(link, [len(order).to_bytes(4, "big")], [0, 1, 2])
     link.sendall(order)
+    stage = int.from_bytes(link.recv(4), "big")
+    def end(number, _):
+        os.kill(stage, number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    if stage:
+        signal.signal(signal.SIGTERM, end)
     answer = link.recv(1)
 sys.exit(answer[0] if answer else "the stage was killed")
 """
@@ -68,7 +75,8 @@ def warm_python(folder: Path) -> Iterator[Path]:
     bin_folder.mkdir()
     stand_in = bin_folder / "python"
     write_stand_in(stand_in, sys.executable, address)
-    server = subprocess.Popen([sys.executable, "-P", __file__, str(address)], start_new_session=True)
+    # A group of its own in this session, so that its stages can join the groups of their stand-ins.
+    server = subprocess.Popen([sys.executable, "-P", __file__, str(address)], process_group=0)
     try:
         deadline = time.monotonic() + 120
         while not address.exists():
@@ -107,7 +115,10 @@ def serve(address: str) -> None:
 def _run(link: socket.socket) -> None:
     """Runs one request in this process, answers with its exit status and ends."""
     head, streams, _, _ = socket.recv_fds(link, 4, 3)
-    arguments, folder, environment = json.loads(_read(link, int.from_bytes(head, "big")))
+    arguments, folder, environment, group = json.loads(_read(link, int.from_bytes(head, "big")))
+    with suppress(OSError):  # a group of another session
+        os.setpgid(0, group)  # what ends the stand-in's group, as Ctrl-C does, ends the stage
+    link.sendall(os.getpid().to_bytes(4, "big"))
     for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
         os.close(stream)
@@ -118,9 +129,10 @@ def _run(link: socket.socket) -> None:
     sys.argv = arguments
     status = _status(arguments[0])
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    link.sendall(bytes([status & 255]))
+    with suppress(BrokenPipeError):  # who reads them has ended, or the stand-in was killed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        link.sendall(bytes([status & 255]))
     os._exit(status)
 
 
