@@ -19,8 +19,9 @@ def doctor(
 ) -> None:
     """Mend what a crash left in the DVC workspace.
 
-    Finds a cut .dvc/tmp/rwlock, locks of processes that have ended, unfinished temporary files, stages that run without
-    DVC, and work in progress that the settings do not claim. Mends what no process uses, and prints a line for each.
+    Finds a cut .dvc/tmp/rwlock or dvc.lock, locks of processes that have ended, unfinished temporary files, stages that
+    run without DVC, and work in progress that the settings do not claim. Mends what no process uses, and prints a line
+    for each.
     Prints nothing if nothing is found. Ends with status 1 if something remains.
     """
     from spn4cir.projects.doctor import examine, find_workspace

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spn4cir.errors import InputError
+from spn4cir.projects.dvc_lock_files import find_cut_locks
 from spn4cir.projects.dvc_locks import find_locks
 from spn4cir.projects.leftovers import Leftover, RunningProcess, require_psutil, running_processes
 from spn4cir.projects.unclaimed import find_unclaimed
@@ -47,6 +48,7 @@ def examine(workspace: Path, dry_run: bool, may_remove_work: bool) -> Iterator[F
 
 def _leftovers(workspace: Path, running: list[RunningProcess], may_remove_work: bool) -> Iterator[Leftover]:
     yield from find_locks(workspace, running)
+    yield from find_cut_locks(workspace, running)
     yield from find_unfinished(workspace, running)
     yield from find_unclaimed(workspace, running, may_remove_work)
 

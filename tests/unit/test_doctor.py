@@ -355,3 +355,56 @@ def test_without_psutil_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(leftovers, "psutil", None)
     status, (line,) = doctor()
     assert (status, "psutil is not installed; run pip install" in line) == (1, True)
+
+
+def entry(name: str) -> str:
+    return f"  {name}:\n    cmd: echo {name}\n    outs:\n    - path: {name}\n      hash: md5\n      md5: {name * 8}\n"
+
+
+LOCK = "schema: '2.0'\nstages:\n" + entry("aaaa") + entry("bbbb") + entry("cccc")
+
+
+@pytest.fixture
+def committed(workspace: Path) -> Path:
+    """A lock file of which the last commit contains an older state, with the entry `dddd`."""
+    path = workspace / "dvc.lock"
+    path.write_text(LOCK + entry("dddd"))
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for command in (("init", "-q"), ("add", "dvc.lock"), (*author, "commit", "-q", "-m", "lock")):
+        subprocess.run(["git", *command], cwd=workspace, check=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("end", "kept", "taken"),
+    [(0, "", "aaaa bbbb cccc dddd"), (9, "", "aaaa bbbb cccc dddd"), (-20, "aaaa bbbb", "cccc dddd")],
+)
+def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commit(
+    committed: Path, end: int, kept: str, taken: str
+) -> None:
+    committed.write_text(LOCK[:end])
+    cure = (
+        f"mended ({len(kept.split())} entries kept, {len(taken.split())} taken from the last commit); "
+        "DVC runs the other stages again"
+    )
+    fault = "dvc.lock: was not finished by a DVC that has ended"
+    assert doctor("--dry-run") == (1, [f"{fault}; would be {cure}"])
+    assert doctor() == (0, [f"{fault}; {cure}"])
+    assert committed.read_text() == LOCK + entry("dddd")
+    assert doctor() == (0, [])
+
+
+def test_a_cut_lock_file_without_a_commit_is_removed(workspace: Path) -> None:
+    path = workspace / "demo" / "dvc.lock"
+    path.parent.mkdir()
+    path.write_text("schema: '2.0'\nsta")
+    status, (line,) = doctor()
+    assert (status, path.exists()) == (0, False)
+    assert line.startswith("demo/dvc.lock: was not finished by a DVC that has ended; mended (0 entries kept")
+
+
+def test_a_cut_lock_file_is_left_while_dvc_runs(workspace: Path, start: Start) -> None:
+    (workspace / "dvc.lock").write_text(LOCK[:-20])
+    start("bin/dvc", "repro")
+    assert doctor() == (0, [])
+    assert (workspace / "dvc.lock").read_text() == LOCK[:-20]

@@ -1,0 +1,61 @@
+"""DVC's lock files, `dvc.lock`, that DVC did not finish.
+
+DVC writes a lock file in place after each stage, with the entries of all stages. If it is killed meanwhile, the file is
+empty or ends in the middle of an entry, and the entries after that are lost. docs/reliability.md describes the fault.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from spn4cir.files import atomic_file
+from spn4cir.projects.leftovers import Leftover, RunningProcess
+
+_NAME = "dvc.lock"
+_HEAD = "schema: '2.0'\nstages:\n"
+_ENTRY = re.compile(r"^ {2}\S.*:\n(?: {4}.*\n)+", re.MULTILINE)
+
+
+def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[Leftover]:
+    """The lock files that are empty or cut. A process that uses the workspace may be writing them: none is reported.
+
+    Args:
+        workspace: the folder that contains `.dvc`.
+        running: the processes that use the workspace.
+    """
+    if running:
+        return
+    for path in sorted((*workspace.glob(_NAME), *workspace.glob(f"*/{_NAME}"))):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if text.endswith("\n"):
+            continue
+        kept = dict(list(_entries(text).items())[:-1])  # the last one is cut
+        committed = {name: entry for name, entry in _entries(_committed(path)).items() if name not in kept}
+        counts = f"{len(kept)} entries kept, {len(committed)} taken from the last commit"
+        yield Leftover(
+            path.relative_to(workspace),
+            "was not finished by a DVC that has ended",
+            f"mended ({counts}); DVC runs the other stages again",
+            partial(_write, path, [*kept.values(), *committed.values()]),
+        )
+
+
+def _entries(text: str) -> dict[str, str]:
+    """The entries of a lock file by their first line, the name of the stage."""
+    return {entry.partition("\n")[0]: entry for entry in _ENTRY.findall(text)}
+
+
+def _committed(path: Path) -> str:
+    """The file in the last commit; empty if there is none."""
+    done = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True)
+    return "" if done.returncode else done.stdout.decode(errors="replace")
+
+
+def _write(path: Path, entries: list[str]) -> None:
+    if not entries:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(_HEAD + "".join(entries), encoding="utf-8")
