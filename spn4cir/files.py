@@ -145,11 +145,22 @@ def replace_folder(source: Path, path: Path) -> None:
     source.replace(path)
 
 
+def check_openable(path: Path) -> None:
+    """Raises InputError for a pipe, a socket or a device, which a program can wait for without end when it opens it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # opening it raises the error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a pipe, a socket or a device, not a file; replace it or remove it")
+
+
 def read_json(path: Path) -> Any:
     """The parsed file, with or without a byte order mark.
 
-    Raises InputError that names the file when it is absent or does not parse.
+    Raises InputError that names the file when it is absent, a pipe, or does not parse.
     """
+    check_openable(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -218,7 +229,8 @@ def copy_file(source: Path, path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of the file's bytes, in hex."""
+    """sha256 of the file's bytes, in hex. Raises InputError for a pipe or a device."""
+    check_openable(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from spn4cir.errors import InputError
+from spn4cir.files import check_openable
 from spn4cir.images.crops import split_view
 from spn4cir.images.reading import read_bytes
 
@@ -43,7 +44,7 @@ def open_image(path: Path) -> Image.Image:
     - The first frame of an animation or of a file with several pages is read.
     - The EXIF orientation and colour profiles are not applied, as in the original code.
 
-    Raises InputError if the file is absent, truncated, not an image, or of a mode that is refused.
+    Raises InputError if the file is absent, truncated, a pipe, not an image, or of a mode that is refused.
     """
     try:
         found = _decode(path)
@@ -111,6 +112,7 @@ def _decode(path: Path) -> Image.Image | str:
 
 
 def _opened(path: Path) -> Image.Image:
+    check_openable(path)
     try:
         return Image.open(path)
     except NotADirectoryError:

@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from spn4cir.files import file_hash
+from spn4cir.files import check_openable, file_hash
 from spn4cir.images.crops import split_view
 from spn4cir.images.table_cells import CELL_SUFFIXES
 from spn4cir.images.tars import find_member
@@ -14,8 +14,10 @@ from spn4cir.images.tars import find_member
 def read_bytes(path: Path) -> bytes:
     """Returns the bytes of a file, of a member of a tar, or of a cell of a table.
 
-    Raises FileNotFoundError if it does not exist, InputError for a truncated or compressed tar, or a damaged table.
+    Raises FileNotFoundError if it does not exist, InputError for a pipe or a device, a truncated or compressed tar, or
+    a damaged table.
     """
+    check_openable(path)
     try:
         return path.read_bytes()
     except NotADirectoryError:

@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from spn4cir.files import (
     walk_once,
     write_json,
 )
+from spn4cir.images.decoding import open_image
+from spn4cir.images.reading import read_bytes
 from stages.work import clear_work, listing_hash, work_folder
 
 
@@ -334,3 +338,19 @@ def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
     clear_work(tmp_path / "train")
     assert not (tmp_path / "train").exists()
     clear_work(tmp_path / "train")
+
+
+@pytest.mark.parametrize("read", [read_json, file_hash, read_bytes, open_image])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    pipe, link = tmp_path / "pipe.jpg", tmp_path / "link.jpg"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(10)
+    try:
+        for path in (pipe, link):
+            with pytest.raises(InputError, match=r"\.jpg: is a pipe, a socket or a device, not a file; replace it"):
+                read(path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
