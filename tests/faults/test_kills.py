@@ -1,0 +1,118 @@
+"""The short form of the kills, and whether its checks can fail."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from spn4cir.files import write_json
+from tests.faults.checks import (
+    FinalFiles,
+    Progress,
+    Watcher,
+    differing_outs,
+    hashes,
+    outs_of,
+    progress_of,
+    repeated,
+)
+from tests.faults.kills import Campaign
+from tests.faults.tiny import TINY, Tiny
+
+KILLS = 3
+
+
+def test_a_run_that_is_killed_again_and_again_ends_like_an_uninterrupted_one(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.copy(tmp_path / "project")
+    write_json(tmp_path / "reference.json", vars(tiny.reference))
+    campaign = Campaign(tmp_path, 7, tiny.environment, command=TINY)
+    campaign.run(KILLS)
+    assert campaign.faults() == []
+    assert len(campaign.kills) == KILLS
+    assert campaign.rows()[-1].survived == len(campaign.rounds) >= 1
+    again = Campaign(tmp_path, 7, tiny.environment, command=TINY)
+    again.run(KILLS)
+    assert again.kills == campaign.kills
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with an out, a lock file, work in progress and the date of a scoring."""
+    for name, content in {
+        "data/bank/d/target.npy": "whole",
+        "data/validate/d/scored.json": '{"date": "2026-01-01"}\n',
+        "data/work/bank/d/key/done.json": '{"images": 24}',
+        "dvc.lock": "stages: {bank@d: {outs: [{path: data/bank/d, md5: a}, {path: x/scored.json, md5: b}]}}",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    return tmp_path
+
+
+def test_a_partial_file_under_its_final_name_is_found(project: Path) -> None:
+    files = FinalFiles(project, hashes(project))
+    assert files.faults() == []
+    path = project / "data" / "bank" / "d" / "target.npy"
+    path.write_text("who")
+    assert files.faults() == ["data/bank/d/target.npy: is partial under its final name (3 bytes)"]
+    path.write_text("whole")
+    (project / "data/validate/d/scored.json").write_text('{"date": "2026-')
+    (project / "data/bank/d/.other.npy.1.tmp").write_text("wh")
+    assert files.faults() == ["data/validate/d/scored.json: is partial under its final name (15 bytes)"]
+
+
+def test_the_watcher_finds_a_file_that_was_partial_for_a_moment(project: Path) -> None:
+    path = project / "data" / "bank" / "d" / "target.npy"
+    files = FinalFiles(project, hashes(project))
+    path.write_text("who")
+    with Watcher(files) as watcher:
+        while not watcher.found:
+            os.sched_yield()
+        path.write_text("whole")
+    assert files.faults() == []
+
+
+def test_outs_are_compared_without_those_that_hold_a_time(project: Path) -> None:
+    assert outs_of(project) == {"data/bank/d": "a"}
+    assert differing_outs(project, {"data/bank/d": "a"}) == []
+    assert differing_outs(project, {"data/bank/d": "c"}) == ["data/bank/d: differs from that of an uninterrupted run"]
+    assert differing_outs(project, {}) == ["data/bank/d: is an out of no uninterrupted run"]
+
+
+TRAIN = "Running stage 'train@d':"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complete", "found"),
+    [
+        ([TRAIN, "stage 2: resumed after epoch 2/3", "epoch 3: loss 1"], True, 0),
+        ([TRAIN, "stage 2: resumed after epoch 1/3", "epoch 2: loss 1"], True, 1),
+        ([TRAIN, "epoch 1: loss 1"], False, 1),
+        ([TRAIN], False, 0),  # killed before it resumed
+        ([TRAIN, "Running stage 'validate@d':"], False, 1),
+        (["Running stage 'validate@d':"], True, 0),  # it had ended
+    ],
+)
+def test_more_than_one_repeated_epoch_is_found(lines: list[str], complete: bool, found: int) -> None:
+    assert len(repeated(Progress("train@d", 3, 0), lines, complete)) == found
+
+
+def test_images_whose_features_were_stored_are_not_encoded_again(project: Path) -> None:
+    before = progress_of(project, "bank@d", ["Running stage 'bank@d':"])
+    assert before == Progress("bank@d", 0, 24)
+    start = "Running stage 'bank@d':"
+    assert repeated(before, [start, "bank: resumed after 24 of 1,000 images"], True) == []
+    assert repeated(before, [start, "bank: resumed after 8 of 1,000 images"], True) == [
+        "bank@d: repeats images from 8, 24 were stored"
+    ]
+
+
+def test_a_fault_is_reported_with_what_repeats_it(tmp_path: Path) -> None:
+    kill = {"moment": ["train@d", 0.5], "hit": "`train`", "faults": ["odd"], "mended": 2}
+    state = {"seed": 7, "kills": [kill], "rounds": [["differs"]], "seconds": 1.0}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    campaign = Campaign(tmp_path, 7, {})
+    campaign._read()
+    assert campaign.faults() == ["kill 0 (seed 7, 0.500 s after train@d, in `train`): odd", "run 0: differs"]
+    assert [(row.tried, row.survived) for row in campaign.rows()] == [(1, 0), (1, 0)]
