@@ -1,0 +1,118 @@
+"""Kills processes that decode images, and puts pipes in place of files: one line, an end in time, and no orphan."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.faults.campaign import Trial, fresh_folder, main
+from tests.faults.project import Run, orphans
+from tests.faults.tiny import Tiny
+from tests.scale.names import DATASET, OWN
+
+# The end after the loss of a worker, or after a pipe: stated in docs/reliability.md.
+SECONDS = 60.0
+STAGES = {
+    "dedup": (DATASET,),
+    "match": (DATASET,),
+    "bank": (DATASET, OWN),
+    "gallery": (DATASET, OWN),
+}
+PIPES = {
+    "dedup": ("cirr/captions/cap.rc2.train.json", "train/00000.tar"),
+    "gallery": ("cirr/captions/cap.rc2.val.json",),
+}
+_LOST = ("was killed", "was lost")
+
+
+def trials(tiny: Tiny, place: Path) -> Iterator[Trial]:
+    """Yields what was done, and what is wrong after it."""
+    for stage in STAGES:
+        for number in (1, 2):
+            yield f"worker {number} of `{stage}` is killed", lost_worker(tiny, place / "lost", stage, number)
+    for stage, names in PIPES.items():
+        for name in names:
+            yield f"a pipe in place of `{name}`", pipe(tiny, place / "pipe", stage, name)
+
+
+def lost_worker(tiny: Tiny, place: Path, stage: str, number: int) -> list[str]:
+    """Kills a worker of a stage when it starts, as the kernel does when memory is short, and runs the stage again."""
+    root = _before(tiny, fresh_folder(place), stage)
+    command = [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]]
+    run = Run(root, tiny.environment, command)
+    if not _kill_worker(run, number):
+        return [f"no worker {number} was found: {' / '.join(run.lines)}"]
+    found = _ended(tiny, root, run, _LOST)
+    again = Run(root, tiny.environment, command)
+    return found + ([f"does not run again: {' / '.join(again.lines)}"] if again.end(SECONDS * 5) else [])
+
+
+def pipe(tiny: Tiny, place: Path, stage: str, name: str) -> list[str]:
+    """Puts a pipe that no process writes in place of a file that a stage reads."""
+    root = _before(tiny, fresh_folder(place), stage)
+    data = root / "data" / "raw" / DATASET
+    path = data / name
+    own_copies(data, path)
+    path.unlink()
+    os.mkfifo(path)
+    run = Run(root, tiny.environment, [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]])
+    return _ended(tiny, root, run, (Path(name).name, Path(name).stem))
+
+
+def _before(tiny: Tiny, place: Path, stage: str) -> Path:
+    """A finished project whose stage has no work in progress that it could take."""
+    root = tiny.copy(place, finished=True)
+    fresh_folder(root / "data" / "work" / stage)
+    return root
+
+
+def own_copies(root: Path, path: Path) -> None:
+    """Replaces the links that lead to a file by folders of links, so that a change stays in this project."""
+    place = root
+    for part in ("", *path.relative_to(root).parts[:-1]):
+        place = place / part
+        if place.is_symlink():
+            source = place.resolve()
+            place.unlink()
+            place.mkdir()
+            for entry in source.iterdir():
+                (place / entry.name).symlink_to(entry)
+
+
+def _kill_worker(run: Run, number: int) -> bool:
+    """Kills the worker of this number, in the order of their starts."""
+    process = psutil.Process(run.process.pid)
+    deadline = time.monotonic() + SECONDS
+    while run.process.poll() is None and time.monotonic() < deadline:
+        try:
+            workers = [child for child in process.children() if "resource_tracker" not in " ".join(child.cmdline())]
+            if len(workers) >= number:
+                workers[number - 1].kill()
+                return True
+        except psutil.Error:
+            continue
+        time.sleep(0.001)
+    run.kill()
+    return False
+
+
+def _ended(tiny: Tiny, root: Path, run: Run, words: tuple[str, ...]) -> list[str]:
+    """What is wrong unless the run ends in time, with one line of error and without an orphan."""
+    try:
+        run.process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        return [f"had not ended after {SECONDS:.0f} s"]
+    run.end()
+    errors = [line for line in run.lines if line.startswith("error: ")]
+    found = tiny.not_refused(root, run, *words)
+    found += [] if len(errors) == 1 else [f"printed {len(errors)} lines of error"]
+    return found + [f"runs on: {command}" for command in orphans(root)]
+
+
+if __name__ == "__main__":
+    main("workers", __doc__, trials)
