@@ -7,6 +7,9 @@ from pathlib import Path
 # The title of each part by its name; `python -m tests.faults.NAME` runs it and stores its counts.
 PARTS = {
     "kills": "Runs that are killed",
+    "workers": "Workers that are killed, and files that never end",
+    "disk": "A full disk",
+    "environments": "Places, settings and data that change",
 }
 
 
