@@ -22,7 +22,16 @@ _BLOCK = 1 << 20
 # Entries of a list or object whose JSON text is made at a time.
 _ENTRIES = 1_000
 _TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
+# NumPy's message for an array that was not written whole; the error has no number.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def named_in(error: Exception, path: Path) -> OSError:
+    """The system's error that a library, such as FAISS or safetensors, reports as text only."""
+    code = next((code for code in _WRITE_ERRORS if os.strerror(code) in str(error)), errno.EIO)
+    return OSError(code, os.strerror(code), str(path))
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or _SHORT_WRITE.fullmatch(str(error)):
             free = shutil.disk_usage(_existing(path)).free
             raise InputError(
                 f"{path}: the disk is full ({free / 1e6:.0f} MB free); nothing was kept of this file: "

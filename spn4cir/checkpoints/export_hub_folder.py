@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from spn4cir.checkpoints.model_card import CardScores, Facts, check_facts, read_
 from spn4cir.checkpoints.open import Opened, open_checkpoint, weights_hash
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, check_replaceable, file_hash, write_json
+from spn4cir.files import atomic_folder, check_replaceable, file_hash, named_in, write_json
 
 _OWN_TOKENIZER = "open_clip's, which the package brings"
 
@@ -61,7 +62,10 @@ def export_folder(
             (temporary / WORDS).write_text("\n".join(words) + "\n", encoding="utf-8")
         content = opened.composer.published(stage, opened.checkpoint.epoch or 0)
         tensors, shared = _apart(published_state(content, opened.checkpoint.container))
-        save_file(tensors, temporary / WEIGHTS, {"format": "pt"})
+        try:
+            save_file(tensors, temporary / WEIGHTS, {"format": "pt"})
+        except SafetensorError as error:
+            raise named_in(error, out) from None
         config = _config(opened, name, shared, measured, temporary)
         write_json(temporary / CONFIG, config.model_dump(mode="json"), indent=2)
         write_card(temporary / CARD, config, facts, measured)

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import ModelCard
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -82,6 +83,17 @@ def test_every_file_has_the_mode_of_the_umask(folder):
     expected = folder / "expected"
     expected.touch()
     assert {path.stat().st_mode for path in folder.iterdir()} == {expected.stat().st_mode}
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(weights, monkeypatch):
+    """The error of safetensors is not one of the system's."""
+
+    def fail(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("spn4cir.checkpoints.export_hub_folder.save_file", fail)
+    assert "model: the disk is full" in export("--checkpoint", weights, status=1).output
+    assert not Path("model").exists()
 
 
 def test_the_card_tells_scores_protocol_counts_data_and_licence(weights, tmp_path):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spn4cir.errors import InputError
@@ -24,6 +25,7 @@ from spn4cir.files import (
     copy_file,
     disk_errors,
     file_hash,
+    named_in,
     read_json,
     replace_folder,
     require_space,
@@ -135,6 +137,23 @@ def test_a_full_disk_is_reported_with_its_free_space(
     with pytest.raises(InputError, match=r"out\.txt: the disk is full \(3 MB free\)"), atomic_file(path) as temporary:
         half_write(temporary, OSError(number, "full"))
     assert not list((tmp_path / "not" / "yet").iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_an_array_that_numpy_could_not_write_whole(tmp_path: Path) -> None:
+    """NumPy's error has no number."""
+    with (
+        pytest.raises(InputError, match="the disk is full"),
+        disk_errors(tmp_path),
+        Path("/dev/full").open("wb") as out,
+    ):
+        np.zeros(100_000).tofile(out)
+
+
+def test_an_error_of_the_system_that_a_library_reports_as_text(tmp_path: Path) -> None:
+    text = "Error while serializing: I/O error: No space left on device (os error 28)"
+    assert named_in(RuntimeError(text), tmp_path).errno == errno.ENOSPC
+    assert named_in(RuntimeError("odd"), tmp_path).errno == errno.EIO
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EPERM])
