@@ -10,6 +10,9 @@ PARTS = {
     "workers": "Workers that are killed, and files that never end",
     "disk": "A full disk",
     "environments": "Places, settings and data that change",
+    "cases": "Bad input",
+    "fuzz": "Random changes of files and requests",
+    "server": "Abuse of the server",
 }
 
 
