@@ -34,6 +34,7 @@ _AHEAD = 8  # stages among which a moment is chosen: a run is killed several tim
 _SHARE = 0.06  # of the time of an uninterrupted run: the longest time to a kill that is drawn over time
 _HANG = 900.0
 _LAST_LINES = 15
+_SECONDS_BETWEEN_LOOKS = 0.01
 
 
 class Moment(NamedTuple):
@@ -201,7 +202,7 @@ def kill_at(run: Run, moment: Moment | None) -> bool:
         if now - run.began > _HANG:
             run.kill()
             run.lines.append(f"no end after {_HANG:.0f} s")
-        time.sleep(0.005)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     run.end()
     return False
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from spn4cir.files import write_json
 from tests.faults.checks import (
     FinalFiles,
     Progress,
+    Reference,
     Watcher,
     differing_outs,
     hashes,
@@ -18,6 +20,7 @@ from tests.faults.checks import (
     repeated,
 )
 from tests.faults.kills import Campaign
+from tests.faults.project import Run
 from tests.faults.tiny import TINY, Tiny
 
 KILLS = 3
@@ -34,6 +37,60 @@ def test_a_run_that_is_killed_again_and_again_ends_like_an_uninterrupted_one(tin
     again = Campaign(tmp_path, 7, tiny.environment, command=TINY)
     again.run(KILLS)
     assert again.kills == campaign.kills
+
+
+# A pipeline of three stages in place of DVC's; an argument makes it break a promise.
+_PIPELINE = """
+import json, os, pathlib, sys, time
+fault = sys.argv[1]
+lock = pathlib.Path("dvc.lock")
+stages = json.loads(lock.read_text())["stages"] if lock.exists() else {}
+if fault == "fails" and stages:
+    sys.exit("odd")
+for name in ("a@d", "b@d", "c@d"):
+    if name in stages:
+        continue
+    print(f"Running stage '{name}':", flush=True)
+    out = pathlib.Path("data", name[0])
+    out.parent.mkdir(exist_ok=True)
+    temporary = out if fault == "partial" else out.with_name(f".{out.name}.tmp")
+    with temporary.open("w") as stream:
+        stream.write("half")
+        stream.flush()
+        time.sleep(0.3)
+        stream.write("whole")
+    temporary.replace(out)
+    md5 = str(len(stages) + (os.getpid() if fault == "differs" else 0))
+    stages[name] = {"outs": [{"path": str(out), "md5": md5}]}
+    pathlib.Path("new").write_text(json.dumps({"stages": stages}))
+    os.replace("new", lock)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("", ""), ("partial", "is partial under"), ("differs", "differs from that"), ("fails", "ended with 1: odd")],
+)
+def test_the_driver_counts_what_survived_and_says_what_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    monkeypatch.setattr(Campaign, "_doctor", lambda self: ([], 1))
+    (tmp_path / "project").mkdir()
+    (tmp_path / "pipeline.py").write_text(_PIPELINE)
+    command = (sys.executable, "-S", str(tmp_path / "pipeline.py"))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    run = Run(whole, os.environ, (*command, ""))
+    assert run.end() == 0
+    write_json(tmp_path / "reference.json", vars(Reference.of(whole, run)))
+    campaign = Campaign(tmp_path, 1, os.environ, command=(*command, fault))
+    campaign.run(3)
+    rows = campaign.rows()
+    assert len(campaign.kills) == sum(row.tried for row in rows[:-1]) == 3
+    assert rows[-1].note == "`spn4cir doctor` mended 3 leftovers"
+    assert rows[-1].tried == len(campaign.rounds) >= 1
+    assert bool(campaign.faults()) == bool(fault)
+    assert all(words in line for line in campaign.faults())
 
 
 @pytest.fixture
