@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from fastapi import Depends
 from nicegui import app as framework
 from nicegui import ui
 
@@ -11,6 +12,7 @@ from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.serving.annotator import Annotator, Progress, Visit, skip
 from spn4cir.serving.candidates import Candidates
 from spn4cir.serving.elements import button, image, panel, text_element
+from spn4cir.serving.framework import add_files, check_room
 from spn4cir.serving.service import MAX_TEXT, SearchService, address
 
 _TITLE = "Annotate queries"
@@ -22,12 +24,12 @@ _HELP = "Keys: 1 to 9 choose, Enter saves, s skips, u undoes, n and p turn the c
 
 def add_annotate_page(service: SearchService, annotator: Annotator) -> None:
     """Adds the page at `/annotate`. Call it before `spn4cir.serving.page.add_page`."""
+    room = [Depends(check_room)]
 
-    @ui.page("/annotate", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT)
+    @ui.page("/annotate", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT, dependencies=room)
     async def annotate_page() -> None:
-        ui.add_css(_STYLE)
+        add_files(_STYLE.read_text(encoding="utf-8"), _KEYS.read_text(encoding="utf-8"))
         ui.colors(primary="#1d5fa6")
-        ui.add_body_html(f"<script>{_KEYS.read_text(encoding='utf-8')}</script>")
         await ui.context.client.connected()
         if not ui.context.client.has_socket_connection:
             return  # a request that was no browser's: its client was deleted

@@ -52,6 +52,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meanings = {
         400: "The request is not a readable form.",
         404: "No image of the gallery has that name.",
+        408: "The request did not arrive in time.",
         413: f"More than {MAX_BYTES / 1e6:.0f} MB, or more than {MAX_PIXELS / 1e6:.0f} megapixels.",
         415: "The upload is broken, or its type is not supported.",
         422: "A field is missing or has an invalid value.",

@@ -18,8 +18,10 @@ from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService
 from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
 
-# A request contains a file, a text, a name and the lines between the parts.
-_MAX_BODY = MAX_BYTES + 100_000
+# An upload contains a file, a text, a name and the lines between the parts.
+_MAX_UPLOAD = MAX_BYTES + 100_000
+_MAX_BODY = 1_000_000
+_SECONDS_FOR_BODY = 60
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _DESCRIPTION = f"""Composed image retrieval: find the images of a gallery that match a query image and a text.
 
@@ -51,13 +53,18 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    app.add_middleware(BodyLimit, most=_MAX_BODY)
+    app.add_middleware(BodyLimit, most=_most_bytes, seconds=_SECONDS_FOR_BODY)
     app.add_middleware(Guard)
     _add_sentences(app)
     _add_search(app, service)
     _add_gallery(app, service)
     app.add_api_route("/api/{rest:path}", _nowhere, methods=_METHODS, include_in_schema=False)
     return app
+
+
+def _most_bytes(path: str) -> int:
+    """The most bytes of a request; the framework of the page has an address for the uploads of each page."""
+    return _MAX_UPLOAD if path == "/api/search" or "/upload/" in path else _MAX_BODY
 
 
 def _add_search(app: FastAPI, service: SearchService) -> None:

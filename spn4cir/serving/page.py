@@ -4,13 +4,14 @@ import json
 from base64 import b64encode
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from nicegui import ui
 from nicegui.events import UploadEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
 from spn4cir.serving.elements import button, image, panel, text_element
+from spn4cir.serving.framework import add_files, check_room, prepare_framework
 from spn4cir.serving.history import PageHistory, PastSearch, Reference
 from spn4cir.serving.hit_tiles import HitTiles, summary
 from spn4cir.serving.page_address import SharedSearch, query_string, read_search
@@ -30,13 +31,15 @@ def add_page(app: FastAPI, service: SearchService, annotated: bool = False) -> N
         service: the gallery.
         annotated: whether there is an annotation page, to which the page then has a link.
     """
+    room = [Depends(check_room)]
 
-    @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT)
+    @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT, dependencies=room)
     def search_page(reference: str = "", text: str = "", k: str = "") -> None:
-        ui.add_css(_STYLE)
+        add_files(_STYLE.read_text(encoding="utf-8"))
         ui.colors(primary="#1d5fa6")
         SearchPage(service, read_search(reference, text, k)).build(annotated)
 
+    prepare_framework()
     ui.run_with(app, tailwind=False, show_welcome_message=False)
 
 

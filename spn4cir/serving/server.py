@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _PACKAGES = ("fastapi", "nicegui", "python_multipart", "uvicorn")
 _HERE = ["localhost", "127.0.0.1", "[::1]"]
 _SECONDS_TO_END = 3
+# Bytes of a message from the page to the server.
+_LARGEST_MESSAGE = 1_000_000
 _NAMED = 5
 
 
@@ -90,6 +92,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
 
     from spn4cir.serving.annotate_page import add_annotate_page
     from spn4cir.serving.api import create_app
+    from spn4cir.serving.connections import MAX_CONNECTIONS, Connection, limit_unread
     from spn4cir.serving.page import add_page
     from spn4cir.serving.service import SearchService
 
@@ -123,8 +126,16 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
         writes = "" if annotator is None else f", and add rows to {annotator.file.path}"
         print(f"warning: everyone who can reach {shown} can see and search the gallery{writes}", file=sys.stderr)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS_TO_END
+        app,
+        http=Connection,
+        limit_concurrency=MAX_CONNECTIONS,
+        ws_max_size=_LARGEST_MESSAGE,
+        timeout_graceful_shutdown=_SECONDS_TO_END,
+        log_level="error",  # a warning is written for each invalid request
+        access_log=False,
+        server_header=False,
     )
+    limit_unread(claimed)
     logging.getLogger("uvicorn.error").addFilter(_is_fault)
     gc.freeze()  # objects loaded so far stay; collecting them again would delay searches and the stop
     Server(config).run(sockets=[claimed])

@@ -13,6 +13,7 @@ from tests.helpers.server import Server, serve
 
 IMAGES = 21
 CHANGE = "What should be different"
+HTML = "20<img src=x onerror=planted=1>.png"
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
 
 
@@ -20,7 +21,8 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
 def server(tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("annotate")
     for number in range(IMAGES):
-        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / f"{number:02}.png", number)
+        name = HTML if number == IMAGES - 1 else f"{number:02}.png"
+        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / name, number)
     write_checkpoint(folder / "best.pt", stage=2)
     with serve(folder, "--annotate", "queries.csv", "--goal", "3") as started:
         yield started
@@ -196,6 +198,27 @@ def test_candidates_are_turned_and_searched_without_the_reference(open_annotatio
     page.get_by_label("Search candidates by a change").fill("")
     page.get_by_text("1 to 9", exact=True).wait_for()
     assert candidates(page) == pages[0]
+
+
+def test_a_name_with_html_is_text(path, open_annotation):
+    page = open_annotation()
+    while shown(page, "reference") == HTML:
+        page.keyboard.press("s")
+        page.get_by_role("img", name=f"The reference: {HTML}").wait_for(state="detached")
+        page.get_by_text("1 to 9", exact=True).wait_for()
+    reference = shown(page, "reference")
+    for following in ("10 to 18", "19 to 20", ""):
+        if f"\n{HTML}" in "\n".join(candidates(page)):
+            break
+        page.keyboard.press("n")
+        page.get_by_text(following, exact=True).wait_for()
+    page.get_by_role("button", name=re.compile(f"^Target [1-9]: {re.escape(HTML)}$")).click()
+    page.get_by_role("img", name=f"The target: {HTML}").wait_for()
+    page.get_by_label(CHANGE).fill("<b>bold</b>")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 of 3 queries").wait_for()
+    assert rows(path) == [(reference, HTML, "<b>bold</b>")]
+    assert page.evaluate("[typeof planted, document.querySelectorAll('[onerror], b').length]") == ["undefined", 0]
 
 
 @pytest.mark.usefixtures("path")

@@ -293,7 +293,7 @@ def test_the_description_names_every_answer(client):
     described = client.get("/openapi.json").json()
     assert sorted(described["paths"]) == ["/api/health", "/api/images", "/api/search", "/api/thumbnail"]
     operation = described["paths"]["/api/search"]["post"]
-    assert sorted(operation["responses"]) == ["200", "400", "404", "413", "415", "422", "503"]
+    assert sorted(operation["responses"]) == ["200", "400", "404", "408", "413", "415", "422", "503"]
     schemas = described["components"]["schemas"]
     for status, answer in operation["responses"].items():
         model = answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
@@ -322,7 +322,14 @@ def test_other_paths_and_methods_are_answered_in_json(client):
 def test_pages_of_other_sites_may_not_ask(client):
     """Neither by a form or script of theirs, nor by a name of theirs that leads here."""
     fields = TEXT | {"reference": "h.png"}
-    refused(client.post("/api/search", data=fields, headers={"origin": "http://evil.example"}), 403, "other sites")
+    for origin in (
+        "http://evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://127.0.0.1@evil.example",
+        "null",
+        "http://[",
+    ):
+        refused(client.post("/api/search", data=fields, headers={"origin": origin}), 403, "other sites")
     assert client.post("/api/search", data=fields, headers={"origin": "http://127.0.0.1"}).status_code == 200
     assert client.get("/api/health", headers={"host": "evil.example"}).status_code == 400
     assert client.get("/api/health", headers={"host": "localhost:7860"}).status_code == 200
@@ -332,8 +339,17 @@ def test_every_answer_has_security_headers(client):
     for path in ("/api/health", "/api/nothing"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "no-referrer"
         assert "access-control-allow-origin" not in headers
+
+
+def test_scripts_of_a_page_need_the_nonce_of_its_answer(client):
+    policies = [client.get("/api/health").headers["content-security-policy"].split("; ") for _ in range(2)]
+    for policy in policies:
+        assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} < set(policy)
+    scripts = [next(rule for rule in policy if rule.startswith("script-src ")) for policy in policies]
+    assert re.fullmatch(r"script-src 'self' 'nonce-[\w-]{22}' 'unsafe-eval'", scripts[0])
+    assert scripts[0] != scripts[1]
 
 
 def test_a_full_server_says_when_to_come_again(client, monkeypatch):

@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -19,6 +19,7 @@ from tests.helpers.server import Server, serve
 IMAGES = 30
 CLIENTS = 16
 CHANGE = "What should be different"
+HTML = "<img src=x onerror=planted=1>"
 PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
 
 
@@ -26,8 +27,10 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
 def server(tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
     for number in range(IMAGES):
-        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / f"{number:02}.png", number)
+        name = f"{number:02}{HTML if number == IMAGES - 1 else ''}.png"
+        draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / name, number)
     draw(folder / "upload.png", 99)
+    draw(folder / f"{HTML}.png", 97)
     (folder / "broken.png").write_text("no picture")
     draw(folder / "vast.png", 98).write_bytes(bytes(11_000_000))
     write_checkpoint(folder / "best.pt", stage=2)
@@ -157,6 +160,40 @@ def test_the_page_names_the_network_and_says_what_its_address_leaves_out(server,
     page = open_page(server.address)
     page.get_by_text("30 images, network clip from best.pt.").wait_for()
     page.get_by_text("An uploaded image is not part of it.").wait_for()
+
+
+def test_names_and_texts_with_html_are_text(server, open_page):
+    page, name = open_page(server.address), f"29{HTML}.png"
+    page.get_by_label("Filter by name").fill("29")
+    choose(page, name)
+    ask(page, f"{HTML}</script>${{1}}`")
+    first = ranking(page)[0]
+    page.get_by_role("button", name="Refine from ").first.click()
+    page.get_by_role("img", name=f"The chosen image: {first}").wait_for()
+    page.get_by_label("Results").fill("29")
+    ask(page, "is red")
+    assert name in ranking(page)
+    page.get_by_role("button", name=f"Enlarge {name}, ").click()
+    page.get_by_role("dialog").get_by_role("heading", name=name).wait_for()
+    page.keyboard.press("Escape")
+    assert page.get_by_label("Searches so far").get_by_role("listitem").first.inner_text().startswith(f"{name}: {HTML}")
+    page.locator("input[type=file]").set_input_files(server.folder / f"{HTML}.png")
+    page.get_by_role("img", name=f"The chosen image: {HTML}.png").wait_for()
+    assert page.evaluate("[typeof planted, document.querySelectorAll('[onerror]').length]") == ["undefined", 0]
+    alone = open_page(f"{server.address}/?reference={quote(name)}&text={quote('</script>' + HTML)}")
+    alone.get_by_role("status").get_by_text(f'for "</script>{HTML}" from {name}').wait_for()
+    assert alone.evaluate("[typeof planted, document.querySelectorAll('[onerror]').length]") == ["undefined", 0]
+
+
+def test_a_script_that_is_injected_into_the_page_does_not_run(server, open_page):
+    page = open_page(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    nonces = page.evaluate("[...document.scripts].map(script => script.nonce)")
+    assert len(nonces) > 5
+    assert all(nonces)
+    policy = httpx.get(server.address).headers["content-security-policy"]
+    assert "'nonce-" in policy
+    assert "script-src 'self' 'unsafe-inline'" not in policy
 
 
 def test_an_upload_is_searched_with(server, open_page):
