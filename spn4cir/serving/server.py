@@ -56,21 +56,26 @@ def claim_port(host: str, port: int) -> socket.socket:
 
 
 def index_gallery(retriever: "Retriever", folder: Path) -> None:
-    """Indexes the images of a folder without broken ones and links out of the folder, which are listed on stderr.
+    """Indexes the images of a folder, without those that cannot be served, which are listed on stderr.
+
+    Left out are broken images, links that lead out of the folder, and names that are not UTF-8.
 
     Raises InputError if no image is left.
     """
-    from spn4cir.serving.service import leads_into
+    from spn4cir.serving.service import is_unicode, leads_into
 
     retriever.index(folder, skip=True)
     _report_left_out(retriever.changes.skipped, "they cannot be read")
     inside = folder.resolve()
     outside = [name for name in retriever.names if not leads_into(retriever.path(name), inside)]
-    if len(outside) == len(retriever):
-        raise InputError(f"{folder}: the gallery is empty: every image is a link that leads out of the folder")
-    if outside:
-        retriever.remove(outside)
-        _report_left_out(outside, "they are links that lead out of the gallery")
+    misnamed = [name for name in retriever.names if not is_unicode(name) and name not in set(outside)]
+    if len(outside) + len(misnamed) == len(retriever):
+        why = "a link that leads out of the folder" if outside else "a file whose name is not UTF-8"
+        raise InputError(f"{folder}: the gallery is empty: every image is {why}")
+    if outside or misnamed:
+        retriever.remove([*outside, *misnamed])
+    _report_left_out(outside, "they are links that lead out of the gallery")
+    _report_left_out([ascii(name) for name in misnamed], "their names are not UTF-8")
 
 
 def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:

@@ -204,6 +204,17 @@ def _check_text(text: str) -> None:
         raise Refusal(422, "the text is empty; describe the change, as in 'is red with long sleeves'")
     if len(text) > MAX_TEXT:
         raise Refusal(422, f"the text has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")
+    if not is_unicode(text):
+        raise Refusal(422, "the text is not valid Unicode; send it as UTF-8")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded; a text with a lone surrogate cannot, such as a file name that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_folder(message: str, folder: Path) -> str:

@@ -1,6 +1,9 @@
 """The JSON endpoint: it finds the hits of the retriever, and reports errors in a sentence."""
 
 import json
+import os
+import re
+import shutil
 import struct
 import zlib
 from io import BytesIO
@@ -129,6 +132,21 @@ def test_a_form_s_empty_fields_are_none(client):
 )
 def test_fields_that_are_invalid_get_a_sentence(client, fields, status, part):
     refused(client.post("/api/search", data=fields), status, part)
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "raw_unicode_escape", "undefined", "idna", "zip", "nothing"])
+def test_texts_that_are_no_unicode_get_a_sentence(client, charset):
+    text = {"utf-7": b"+2AA-", "raw_unicode_escape": b"\\ud800"}.get(charset, b"\xff\xfe..")
+    fields = [(b"text", text), (b"reference", b"h.png")]
+    body = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value + b"\r\n"
+        for name, value in fields
+    )
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = client.post("/api/search", content=body + b"--x--\r\n", headers=headers)
+    assert answer.status_code in ((422,) if charset in ("utf-7", "raw_unicode_escape") else (200, 400, 404, 422))
+    if charset == "utf-7":
+        refused(answer, 422, "the text is not valid Unicode")
 
 
 def test_a_file_and_a_name_are_one_too_many(client, place):
@@ -365,6 +383,15 @@ def test_a_gallery_of_links_that_lead_out_is_empty(tmp_path, place):
     retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
     with pytest.raises(Exception, match="every image is a link that leads out of the folder"):
         index_gallery(retriever, tmp_path / "gallery")
+
+
+def test_an_image_whose_name_is_not_utf_8_is_left_out(tmp_path, place, capsys):
+    draw(tmp_path / "gallery" / "a.png", 0)
+    shutil.copy(tmp_path / "gallery" / "a.png", os.fsencode(tmp_path / "gallery") + b"/\xff.png")
+    retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
+    index_gallery(retriever, tmp_path / "gallery")
+    assert retriever.names == ("a.png",)
+    assert "left out because their names are not UTF-8: '\\udcff.png'\n" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_named(tmp_path, place, capsys):
