@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pytest
 
@@ -25,14 +25,21 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serve(folder: Path, *options: str) -> Iterator[Server]:
-    """Serves `gallery` of a folder with the network `best.pt`, with the folder as the working directory."""
+def serve(folder: Path, *options: str, before: str = "", stderr: int | IO[bytes] = subprocess.PIPE) -> Iterator[Server]:
+    """Serves `gallery` of a folder with the network `best.pt`, with the folder as the working directory.
+
+    Args:
+        folder: contains the gallery and the network.
+        options: more options of the command.
+        before: code that the process runs first.
+        stderr: a file for what the server writes there, which can be too much for a pipe.
+    """
     arguments = ["serve", "--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("PYTEST_CURRENT_TEST", None)  # the page's framework behaves differently when it sees it
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", before + _PROGRAM, *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE,
+        stderr=stderr, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     said = process.stdout.readline()
@@ -41,6 +48,8 @@ def serve(folder: Path, *options: str) -> Iterator[Server]:
     if not found:
         process.kill()
         pytest.fail(f"the server said {said!r}: {process.communicate()[1]}")
-    yield Server(process, found[1], folder)
-    process.kill()
-    process.communicate()
+    try:
+        yield Server(process, found[1], folder)
+    finally:
+        process.kill()
+        process.communicate()
