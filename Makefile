@@ -1,5 +1,5 @@
-# make demo | demo-all | serve | wheel | docs | test | test-distributed | test-ray | test-faults | faults | bench | real | scale | research | demo-models-check | check-lavis | audit | lock | clean. Everything is installed in .venv, with the versions of
-# constraints.txt; LAVIS, and the tools of audit and lock, have environments of their own.
+# make demo | demo-all | serve | wheel | docs | test | test-distributed | test-ray | test-faults | faults | bench | real | scale | research | demo-models-check | check-lavis | check-api | audit | lock | clean. Everything is installed in .venv, with the versions of
+# constraints.txt; LAVIS, and the tools of check-api, audit and lock, have environments of their own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -162,4 +162,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) $(LAVIS) $(SUPPLY) .cache site data/work
+	rm -rf $(VENV) $(LAVIS) $(SUPPLY) $(API) .cache site data/work
+
+# Schemathesis over /openapi.json of a server of its own. EXAMPLES=1000 draws more requests.
+API := .venv-api
+.PHONY: check-api
+check-api: install $(API)/.installed
+	@python -m tests.faults.schema.run $(API)/bin/schemathesis $(if $(EXAMPLES),--examples "$(EXAMPLES)")
+
+$(API)/.installed: tests/faults/schema/requirements.txt
+	$(PYTHON) -m venv $(API)
+	$(API)/bin/python -m pip install --quiet --requirement tests/faults/schema/requirements.txt
+	@touch $(API)/.installed

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
@@ -16,13 +17,14 @@ from spn4cir.serving.answers import WEBP, Health, Names, SearchAnswer, SearchHit
 from spn4cir.serving.guard import BodyLimit, Guard
 from spn4cir.serving.refusal import Refusal
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService
-from spn4cir.serving.uploads import MAX_BYTES, MAX_PIXELS, too_large
+from spn4cir.serving.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, too_large
 
 # An upload contains a file, a text, a name and the lines between the parts.
 _MAX_UPLOAD = MAX_BYTES + 100_000
 _MAX_BODY = 1_000_000
 _SECONDS_FOR_BODY = 60
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
+_ENCODING = {"image": {"contentType": ", ".join(f"image/{name.lower()}" for name in FORMATS)}}
 _DESCRIPTION = f"""Composed image retrieval: find the images of a gallery that match a query image and a text.
 
 `POST /api/search` takes a query image, as a file or by its name in the gallery, and returns the images of the gallery
@@ -59,6 +61,7 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
     _add_search(app, service)
     _add_gallery(app, service)
     app.add_api_route("/api/{rest:path}", _nowhere, methods=_METHODS, include_in_schema=False)
+    app.openapi = partial(_describe, app)  # type: ignore[method-assign]
     return app
 
 
@@ -67,19 +70,29 @@ def _most_bytes(path: str) -> int:
     return _MAX_UPLOAD if path == "/api/search" or "/upload/" in path else _MAX_BODY
 
 
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """The description of the endpoint, with the rule on two fields of a search that their annotations cannot say."""
+    described = FastAPI.openapi(app)
+    form = described["components"]["schemas"]["Body_search_api_search_post"]
+    form["oneOf"] = [{"required": ["image"]}, {"required": ["reference"]}]
+    return described
+
+
 def _add_search(app: FastAPI, service: SearchService) -> None:
     @app.post(
         "/api/search",
         summary="Find the images that match a query image and a text",
-        responses=problems(400, 404, 413, 415, 422, 503),
+        responses=problems(400, 404, 408, 413, 415, 422, 503),
         response_model_exclude_none=True,
+        openapi_extra={"requestBody": {"content": {"multipart/form-data": {"encoding": _ENCODING}}}},
     )
     async def search(
         text: Annotated[
             str,
             Form(
                 description="The change to search for, as in `is red with long sleeves`.",
-                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT},  # documented here, checked by the service
+                # Documented here, checked by the service.
+                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"},
             ),
         ],
         image: Annotated[
@@ -87,7 +100,11 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
             File(description="The query image as a file: PNG, JPEG, WebP, BMP or GIF."),
         ] = None,
         reference: Annotated[
-            str | SkipJsonSchema[None], Form(description="Instead of `image`: the name of an image of the gallery.")
+            str | SkipJsonSchema[None],
+            Form(
+                description="Instead of `image`: the name of an image of the gallery.",
+                json_schema_extra={"minLength": 1},
+            ),
         ] = None,
         k: Annotated[
             int,

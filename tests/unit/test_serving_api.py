@@ -317,11 +317,14 @@ def test_the_description_names_every_answer(client):
         model = answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
         assert model == ("SearchAnswer" if status == "200" else "Problem")
         assert all(field["description"] for field in schemas[model]["properties"].values())
-    body = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["$ref"].rsplit("/", 1)[1]
+    form = operation["requestBody"]["content"]["multipart/form-data"]
+    assert form["encoding"]["image"]["contentType"] == "image/png, image/jpeg, image/webp, image/bmp, image/gif"
+    body = form["schema"]["$ref"].rsplit("/", 1)[1]
+    assert schemas[body]["oneOf"] == [{"required": ["image"]}, {"required": ["reference"]}]
     fields = schemas[body]["properties"]
     assert sorted(fields) == ["image", "k", "reference", "text"]
     assert (fields["k"]["minimum"], fields["k"]["maximum"], fields["k"]["default"]) == (1, 1000, 10)
-    assert (fields["text"]["minLength"], fields["text"]["maxLength"]) == (1, 2000)
+    assert (fields["text"]["minLength"], fields["text"]["maxLength"], fields["text"]["pattern"]) == (1, 2000, r"\S")
     assert {name: field["type"] for name, field in fields.items()} == {
         "text": "string", "image": "string", "reference": "string", "k": "integer",
     }, "a form has no null"  # fmt: skip
