@@ -365,6 +365,16 @@ def test_every_section_is_there(open_page: Open, written: Path) -> None:
     assert shown.locator("#curves svg[role=img]").count() == 6
 
 
+def test_names_of_images_are_text(run: RunResults, settings: Report) -> None:
+    """Those of queries and of what was found; the texts are above."""
+    named = [query._replace(reference=HOSTILE, target=HOSTILE) for query in run.queries]
+    queries = tuple(query._replace(b=query.b._replace(top=(HOSTILE,) * len(query.b.top))) for query in named)
+    text = render(replace(run, queries=queries), settings)
+    assert "<img src=x" not in text
+    assert "<b>bold" not in text
+    assert text.count("&lt;b&gt;bold") > len(queries)
+
+
 def test_hard_negatives_are_a_table(open_page: Open, written: Path) -> None:
     """A row a kind, and what both explain together."""
     shown = open_page(written.as_uri())
