@@ -41,6 +41,13 @@ class Connection(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers bytes that are no HTTP; after the answer to their request has begun, no second one is possible."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
     def _should_upgrade(self) -> bool:
         """Whether a request opens a web socket; beyond the limit it does not, and is answered as other requests are."""
         full = self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency

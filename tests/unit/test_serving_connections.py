@@ -20,13 +20,13 @@ Talk = Callable[[int], Awaitable[None]]
 
 
 async def application(scope, receive, send):
-    """Reads the body of a request and answers; accepts every web socket."""
+    """Reads the body of a request and answers, at /early without reading; accepts every web socket."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
         await receive()
         return
-    while (await receive()).get("more_body"):
+    while scope["path"] != "/early" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -35,7 +35,10 @@ async def application(scope, receive, send):
 def served(talk: Talk) -> None:
     """Runs `talk` with the port of a server."""
 
+    errors: list[object] = []
+
     async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         claimed = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             application,
@@ -57,6 +60,7 @@ def served(talk: Talk) -> None:
             await running
 
     asyncio.run(run())
+    assert not errors
 
 
 async def opened(port: int, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -103,6 +107,19 @@ def test_the_time_of_a_head_is_not_that_of_a_body_or_of_a_web_socket(monkeypatch
         socket_writer.write(b"\x89\x80" + bytes(4))
         assert await socket_reader.readexactly(2) == b"\x8a\x00"
         socket_writer.close()
+
+    served(talk)
+
+
+def test_a_body_that_breaks_off_into_garbage_ends_the_connection():
+    async def talk(port: int) -> None:
+        for path in (b"/", b"/early"):
+            head = b"POST " + path + b" HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            reader, writer = await opened(port, head)
+            if path == b"/early":
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+            writer.write(b"no chunk\r\n")
+            assert (await rest(reader))[:13] == (b"HTTP/1.1 400 " if path == b"/" else b"")
 
     served(talk)
 
