@@ -62,8 +62,8 @@ class BrokenMessages:
                 await JSONResponse({"detail": "the message is broken; reload the page"}, 400)(scope, receive, send)
 
 
-def check_room() -> None:
-    """Raises HTTPException (503) if too many pages are open.
+async def check_room() -> None:
+    """Raises HTTPException (503) if too many pages are open. Asynchronous, as pages end in the event loop only.
 
     The server holds a page that its browser has left for half a minute, and one that no browser connected to for a
     minute. If there are many, the latter end earlier.

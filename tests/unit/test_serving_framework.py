@@ -81,12 +81,12 @@ def test_pages_that_no_browser_opened_make_room(monkeypatch):
     monkeypatch.setattr(framework, "MAX_PAGES", 3)
     for age, connected in ((100, True), (5, False)):
         pages[str(len(pages))] = page(age, connected)
-    check_room()
+    asyncio.run(check_room())
     pages["2"] = page(20, False)
-    check_room()
+    asyncio.run(check_room())
     assert [each.id for each in ended] == ["2"]
     pages["2"] = page(5, False)
     with pytest.raises(HTTPException) as error:
-        check_room()
+        asyncio.run(check_room())
     assert (error.value.status_code, error.value.headers) == (503, {"Retry-After": "10"})
     assert len(pages) == 3
