@@ -1,13 +1,30 @@
 """The error whose message is for the user, and helpers for its text."""
 
+import unicodedata
 from collections.abc import Sequence
+
+# A message that quotes a long value is shortened in the middle, so that the file and the remedy stay.
+_LONGEST, _END = 2000, 600
+_BREAKS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 class InputError(Exception):
     """A bad input, described in one line: what, got, expected, where, what to do.
 
-    The command line and the stages print the message without a traceback and exit with status 1.
+    The command line and the stages print the message without a traceback and exit with status 1. Line breaks and
+    control characters, which names and texts of a data set can contain, are written as escapes.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST - _END]} ... {message[-_END:]}"
+    if message.isprintable():
+        return message
+    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _BREAKS else each for each in message)
 
 
 def some_names(names: Sequence[str], shown: int) -> str:

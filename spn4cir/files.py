@@ -25,6 +25,8 @@ _TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
 # NumPy's message for an array that was not written whole; the error has no number.
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+# The escape of one half of a character that JSON writes in two.
+_SURROGATE = re.compile(r"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
@@ -164,20 +166,74 @@ def check_openable(path: Path) -> None:
         raise InputError(f"{path}: is a pipe, a socket or a device, not a file; replace it or remove it")
 
 
+def check_file(path: Path) -> None:
+    """Raises InputError for a folder, a pipe, a socket or a device; reading some of these would not end.
+
+    An absent path is left to the function that reads it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, a socket or a device"
+        raise InputError(f"{path}: is a {kind}, expected a file; give the path of the file itself")
+
+
+def check_text_file(path: Path) -> None:
+    """Raises InputError for what `check_file` refuses, and for a file whose first or last byte is zero.
+
+    The zeros are space that was reserved for a download, which can be larger than the memory; or the file is UTF-16.
+    """
+    check_file(path)
+    try:
+        with path.open("rb") as stream:
+            ends = stream.read(1)
+            stream.seek(-1, os.SEEK_END)
+            ends += stream.read(1)
+    except OSError:  # absent, not readable or empty
+        return
+    if b"\0" in ends:
+        raise InputError(
+            f"{path}: begins or ends with a zero byte, as a file that was not received whole or that is UTF-16; "
+            "download it again, or save it in UTF-8"
+        )
+
+
 def read_json(path: Path) -> Any:
     """The parsed file, with or without a byte order mark.
 
-    Raises InputError that names the file when it is absent, a pipe, or does not parse.
+    Raises InputError that names the file when it is absent, is not a file or does not parse.
     """
-    check_openable(path)
+    check_text_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path, or the root folder and the layout") from None
-    except (ValueError, RecursionError) as error:  # also no UTF-8, a number of thousands of digits, deep nesting
+    except ValueError as error:  # also no UTF-8, a number of thousands of digits
         raise InputError(f"{path}: is not valid JSON ({error}); download or write it again") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its links") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses JSON. Raises ValueError for text that is not JSON or contains half a character (a lone surrogate)."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    check_characters(text if isinstance(text, str) else text.decode(), value)
+    return value
+
+
+def check_characters(text: str, value: Any) -> None:
+    """Raises ValueError if a JSON text, whose value is given, contains half a character (a lone surrogate)."""
+    if not _SURROGATE.search(text):
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a character, {error.object[error.start]!a}") from None
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:

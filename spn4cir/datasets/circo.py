@@ -14,6 +14,7 @@ from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
+    check_list,
     check_query_ids,
     fill_template,
     findable,
@@ -85,10 +86,7 @@ class Circo:
     def _paths(self) -> dict[str, Path]:
         content = read_json(self._listing)
         images = content.get("images") if isinstance(content, dict) else None
-        if not isinstance(images, list) or not all(_is_image(image) for image in images):
-            raise InputError(
-                f"{self._listing}: expected a JSON object with a list of images, each with id and file_name"
-            )
+        check_list(images, _is_image, "images, each with id and file_name, under the key images", self._listing)
         paths: dict[str, Path] = {}
         for image in images:
             place = spelled(self.image_folders[0], image["file_name"])
@@ -173,4 +171,6 @@ class Circo:
 
 
 def _is_image(image: Any) -> bool:
-    return isinstance(image, dict) and type(image.get("id")) is int and isinstance(image.get("file_name"), str)
+    if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
+        return False
+    return type(image.get("id")) is int and bool(image["file_name"].strip())

@@ -26,6 +26,7 @@ from spn4cir.datasets.records import (
     check_query_ids,
     field,
     findable,
+    integer_field,
     on_disk,
     present,
     present_gallery,
@@ -86,8 +87,13 @@ class Cirr(AnnotatedQueries):
     def _paths(self, split: str) -> Mapping[str, Path]:
         path = self._split_path(split)
         places = read_json(path)
-        if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
-            raise InputError(f"{path}: expected a JSON object of image name -> relative path")
+        if not isinstance(places, dict):
+            raise InputError(f"{path}: expected a JSON object of image name -> relative path; check the file")
+        if wrong := [name for name, place in places.items() if not isinstance(place, str) or not place.strip()]:
+            raise InputError(
+                f"{path}: the path of image '{wrong[0]}' is {places[wrong[0]]!r}, expected a JSON object of image name "
+                "-> relative path; correct it"
+            )
         return ListedPaths(self.root, places)
 
     @cached_property
@@ -104,7 +110,7 @@ class Cirr(AnnotatedQueries):
                 reference_name=field(record, "reference", str, path, position),
                 captions=captions_field(record, "caption", path, position),
                 target_name=field(record, "target_hard", str, path, position) if with_target else None,
-                query_id=field(record, "pairid", int, path, position),
+                query_id=integer_field(record, "pairid", path, position),
                 subset_names=() if generated else self._members(record, path, position),
                 generated=generated,
             )

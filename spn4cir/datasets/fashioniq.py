@@ -23,6 +23,7 @@ from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
+    check_list,
     field,
     findable,
     on_disk,
@@ -111,8 +112,7 @@ class FashionIQ(AnnotatedQueries):
     def _split_names(self, category: str, split: str) -> list[str]:
         path = self.root / "image_splits" / f"split.{category}.{split}.json"
         names = read_json(path)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{path}: expected a JSON list of image names")
+        check_list(names, lambda name: isinstance(name, str) and bool(name.strip()), "image names", path)
         return list(dict.fromkeys(names))
 
     def _captions_path(self, category: str, split: str) -> Path:

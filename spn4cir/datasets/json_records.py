@@ -6,8 +6,9 @@ from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
 from typing import Any, TextIO
 
+from spn4cir.datasets.records import check_list
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.files import check_characters, check_text_file, read_json
 
 # Characters that are read at a time.
 _BLOCK = 1 << 20
@@ -20,11 +21,13 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises InputError for anything else, when the reading comes there.
     """
+    check_text_file(path)
     try:
         with path.open(encoding="utf-8-sig") as stream:
             yield from _Reader(stream).objects()
     except (ValueError, RecursionError, OSError):
-        read_json(path)  # raises the error with its place in the file
+        # Raises the error with its place in the file.
+        check_list(read_json(path), lambda record: isinstance(record, dict), "objects", path)
         raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file") from None
 
 
@@ -69,13 +72,15 @@ class _Reader:
         self._next()
         while True:
             try:
-                value, self._place = _DECODER.raw_decode(self._text, self._place)
+                value, end = _DECODER.raw_decode(self._text, self._place)
                 break
             except JSONDecodeError:  # it may be cut by the end of the block
                 if not self._read():
                     raise
         if not isinstance(value, dict):
             raise ValueError(value)
+        check_characters(self._text[self._place : end], value)
+        self._place = end
         return value
 
     def _read(self) -> bool:

@@ -16,6 +16,26 @@ from spn4cir.types import CaptionedImage, Gallery, Triplet
 Missing = Literal["error", "skip"]
 SKIP = "--missing skip (in params.yaml missing: skip)"
 _LISTED = "spn4cir check-data lists them all"
+_LIMIT = 1 << 63
+
+
+def check_list(values: Any, fits: Callable[[Any], bool], kind: str, path: Path) -> None:
+    """Raises InputError for a value that is not a list of the kind; the message names the first other element.
+
+    Args:
+        values: parsed JSON.
+        fits: whether an element is of the kind.
+        kind: the kind in the plural, for the message.
+        path: the file, for the message.
+    """
+    if not isinstance(values, list):
+        raise InputError(f"{path}: expected a JSON list of {kind}; check that this is the annotation file")
+    wrong = next((position for position, value in enumerate(values) if not fits(value)), None)
+    if wrong is not None:
+        raise InputError(
+            f"{path}: element {wrong} is {values[wrong]!r}, expected a JSON list of {kind}; correct it, or check that "
+            "this is the annotation file"
+        )
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:
@@ -42,10 +62,10 @@ def text_field(record: dict[str, Any], name: str, path: Path, position: int) -> 
 
 
 def integer_field(record: dict[str, Any], name: str, path: Path, position: int) -> int:
-    """Reads an integer. Raises InputError for anything else, including true and false."""
+    """Reads an integer of at most 64 bits. Raises InputError for anything else, including true and false."""
     value = field(record, name, int, path, position)
-    if isinstance(value, bool):
-        raise InputError(f"{path}: triplet {position}: field '{name}' is {value}, expected an int")
+    if isinstance(value, bool) or not -_LIMIT <= value < _LIMIT:
+        raise InputError(f"{path}: triplet {position}: field '{name}' is {value}, expected an int of at most 64 bits")
     return int(value)
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spn4cir.datasets.splits import split_of_cell, states_splits
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
+from spn4cir.files import check_file, check_text_file
 
 NEEDED = ("reference", "target", "text")
 OPTIONAL = ("split", "group")
@@ -80,6 +81,7 @@ def _members(group: str | list[str], keyed: dict[str, dict[str, None]]) -> tuple
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    check_text_file(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -98,14 +100,16 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    check_file(path)
     try:
         table = pq.read_table(path)
+        _check_columns(table.schema.names, path)
+        records = table.select([name for name in (*NEEDED, *OPTIONAL) if name in table.schema.names]).to_pylist()
     except FileNotFoundError:
         raise _absent(path) from None
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is not a parquet file ({str(error).splitlines()[0]}); write it again") from None
-    _check_columns(table.schema.names, path)
-    yield from table.select([name for name in (*NEEDED, *OPTIONAL) if name in table.schema.names]).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: is not a parquet file ({first_line(error)}); write it again") from None
+    yield from records
 
 
 def _absent(path: Path) -> InputError:

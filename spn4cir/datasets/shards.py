@@ -5,7 +5,6 @@
 - Tars of webdataset: `00000.tar` with files as in the folders.
 """
 
-import json
 import os
 import re
 import sys
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError, some_names
-from spn4cir.files import walk_once
+from spn4cir.files import check_text_file, parse_json, walk_once
 from spn4cir.images.endings import image_endings, is_image, passed_over, passed_over_line, split_ending
 from spn4cir.images.spelling import Spellings
 from spn4cir.images.tars import member_names
@@ -153,6 +152,7 @@ def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
     out is reported on stderr.
     """
     left_out = []
+    check_text_file(path)
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
@@ -174,8 +174,8 @@ def _part_lines(path: Path, missing: Missing) -> Iterator[tuple[int, str]]:
 def _named_image(line: bytes) -> str:
     """Returns the image file that a line of a part file names. Raises ValueError, with the fault, for another line."""
     try:
-        record: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record: Any = parse_json(line)
+    except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from None
     file = record.get("image") if isinstance(record, dict) else None
     if not isinstance(file, str) or not image_id(file):

@@ -1,7 +1,6 @@
 """Reads the files of layout `table`: their images, the names of these, and the ids of rows."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spn4cir.errors import InputError
+from spn4cir.files import parse_json
 from spn4cir.images.spelling import spelled
 from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
 from spn4cir.types import Gallery
@@ -78,10 +78,17 @@ class TableFile:
 
     def words(self, key: str) -> list[Any]:
         """Returns all values of a column; numbers of a `ClassLabel` (library `datasets`) become their names."""
-        described = (self.rows.schema.metadata or {}).get(b"huggingface", b"{}")
-        features = json.loads(described).get("info", {}).get("features") or {}
-        names = dict(enumerate(features.get(self.columns[key], {}).get("names") or ()))
+        names = dict(enumerate(self._class_names(self.columns[key])))
         return [names.get(value, value) if isinstance(value, int) else value for value in self.values(key)]
+
+    def _class_names(self, column: str) -> list[str]:
+        """Returns the names of the classes of a column, from the metadata of the library `datasets`; empty if none."""
+        described = (self.rows.schema.metadata or {}).get(b"huggingface", b"{}")
+        try:
+            found = parse_json(described)["info"]["features"][column]["names"]
+        except (ValueError, LookupError, TypeError):  # other metadata, or none
+            return []
+        return found if isinstance(found, list) else []
 
 
 def read_images(table: TableFile, keys: Sequence[str]) -> list[dict[str, Embedded | str | None]]:

@@ -186,7 +186,7 @@ def test_annotations_that_will_not_do(tmp_path: Path, edit: Any, message: str) -
 @pytest.mark.parametrize("listing", [[], {"images": [{"id": "7", "file_name": "7.jpg"}]}, {"images": {}}])
 def test_a_list_of_images_that_will_not_do(tmp_path: Path, listing: Any) -> None:
     write(write_circo(tmp_path) / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", listing)
-    with pytest.raises(InputError, match="expected a JSON object with a list of images, each with id and file_name"):
+    with pytest.raises(InputError, match="expected a JSON list of images, each with id and file_name"):
         Circo(tmp_path, "error").evaluation_splits()
 
 
