@@ -1,6 +1,8 @@
 """Base models of the settings: frozen, without unknown keys; and stages whose output may come from the hub."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator
+from reprlib import Repr
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,6 +15,39 @@ class Settings(BaseModel):
     """Base of all settings: frozen models that reject unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, content: Any) -> Any:
+        """Refuses true and false for numbers; pydantic reads them as 1 and 0."""
+        for name, field in cls.model_fields.items() if isinstance(content, dict) else ():
+            key = field.alias or name
+            if _contains_truth(content.get(key)) and _is_number(field.annotation):
+                raise ValueError(f"{key} should be another value than true or false")
+        return content
+
+
+def _contains_truth(value: Any) -> bool:
+    """Whether a value is true or false, or a list or mapping of such a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(isinstance(each, bool) for each in inner)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a type contains numbers, and neither truth values nor a model, which checks its own fields."""
+    kinds = set(_kinds(annotation))
+    return not kinds.isdisjoint({int, float}) and bool not in kinds and not any(map(_is_model, kinds))
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yields a type and the types that it is composed of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 class HubFile(Settings):
@@ -46,6 +81,14 @@ class Published(FromHub):
 
     source: Origin
     hub: HubFile | None
+
+
+def short_repr(value: Any) -> str:
+    """Returns a value as a message quotes it: 80 characters, whatever is nested in it or refers to itself."""
+    short = Repr()
+    short.maxlevel, short.maxdict, short.maxstring, short.maxlong, short.maxother = 4, 10, 80, 80, 80
+    text = short.repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def first_problem(error: ValidationError) -> str:

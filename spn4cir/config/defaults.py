@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
-from spn4cir.config.base import Settings
+from spn4cir.config.base import Settings, short_repr
 from spn4cir.config.params import Params
 from spn4cir.errors import InputError
 
@@ -136,7 +136,7 @@ def _depth(section: str) -> int:
 def _check(defaults: Any, values: dict[str, Any], place: str) -> None:
     known = (*SHARED, *BY_FAMILY)
     if not isinstance(defaults, dict):
-        raise InputError(f"{place}: {DEFAULTS}: expected sections with their values, got {defaults!r}")
+        raise InputError(f"{place}: {DEFAULTS}: expected sections with their values, got {short_repr(defaults)}")
     for section, general in defaults.items():
         if section not in known:
             raise InputError(f"{place}: {DEFAULTS}.{section}: no such defaults; choose from: {', '.join(known)}")
@@ -166,7 +166,7 @@ def _check_families(section: str, general: dict[str, Any], entries: Any, place: 
 
 def _check_entry(section: str, key: str, entry: Any, place: str) -> None:
     if not isinstance(entry, dict):
-        raise InputError(f"{place}: {key}: expected settings, got {entry!r}; write {{}} for none")
+        raise InputError(f"{place}: {key}: expected settings, got {short_repr(entry)}; write {{}} for none")
     for name in WATCHED.get(section, ()):
         if name in entry:
             raise InputError(

@@ -1,5 +1,6 @@
 """Reads settings from a file, from the nearest project, or from the file that the package ships."""
 
+import os
 import sys
 from functools import reduce
 from operator import getitem
@@ -11,10 +12,12 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from spn4cir.config.base import short_repr
 from spn4cir.config.consistency import conflicts
 from spn4cir.config.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, KeyPath, Merged, merge_defaults
 from spn4cir.config.params import PARAMS_FILE, Params
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
+from spn4cir.files import check_text_file
 
 PACKAGE = Path(__file__).parents[1]
 _SHOWN = 5
@@ -47,6 +50,8 @@ def _parse_yaml(text: str, place: str) -> Any:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         raise InputError(f"{place}:{line} is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:  # of a value: a date, a tag
+        raise InputError(f"{place}: is not valid YAML ({first_line(error)}); correct it") from None
 
 
 def _explain(error: ValidationError, merged: Merged) -> str:
@@ -99,8 +104,8 @@ def _find(item: ErrorDetails, values: Any) -> _Place:
 
 
 def _unfit(path: tuple[Any, ...], merged: Merged) -> str:
-    value = reduce(getitem, path, merged.values)
-    return f"{merged.written(tuple(map(str, path)))}: has none of the forms in docs/settings.md (got {_short(value)})"
+    got = short_repr(reduce(getitem, path, merged.values))
+    return f"{merged.written(tuple(map(str, path)))}: has none of the forms in docs/settings.md (got {got})"
 
 
 def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
@@ -113,7 +118,7 @@ def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
         return f"{key}: is empty; write {{}} if nothing differs from the defaults"
     said = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {said} (got {_short(item['input'])})" if key else said
+    return f"{key}: {said} (got {short_repr(item['input'])})" if key else said
 
 
 def _or_default(path: tuple[str, ...]) -> str:
@@ -124,17 +129,13 @@ def _or_default(path: tuple[str, ...]) -> str:
     return f", or {'.'.join((DEFAULTS, path[0], *path[2:]))} for every data set"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def load_params(path: Path = Path(PARAMS_FILE)) -> Params:
     """Reads the settings of a file. Raises InputError if it is absent or contains an invalid value."""
     return parse_params(_read(path), str(path))
 
 
 def _read(path: Path) -> str:
+    check_text_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -168,7 +169,7 @@ def find_project(start: Path) -> Path | None:
     """
     for folder in (start, *start.parents):
         path = folder / PARAMS_FILE
-        if path.is_file() and not _is_foreign(path, above=folder != start):
+        if os.path.lexists(path) and not _is_foreign(path, above=folder != start):
             return folder
     return None
 
