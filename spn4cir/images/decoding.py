@@ -1,6 +1,7 @@
 """The decoder of image files. It does not import torch, so that processes which decode images start fast."""
 
 import hashlib
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from spn4cir.errors import InputError
-from spn4cir.files import check_openable
+from spn4cir.files import check_file
 from spn4cir.images.crops import split_view
 from spn4cir.images.reading import read_bytes
 
@@ -24,6 +25,11 @@ EMPTY = "is empty (0 bytes)"
 # Beginnings of web pages, which shops send instead of deleted images.
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _START = 512
+# Pillow warns of such an image, and refuses one of twice as many pixels; it takes 0.3 GB in each copy.
+_MOST_PIXELS = 89_478_485
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# PostScript, for which Pillow starts Ghostscript.
+_PROGRAMS = frozenset({"EPS"})
 
 
 def open_image(path: Path) -> Image.Image:
@@ -42,6 +48,8 @@ def open_image(path: Path) -> Image.Image:
       one that counts from white is inverted, as Pillow does at 8 bits.
     - Other 32-bit integers (`I`) and floating point (`F`) are refused, because the file does not define white.
     - The first frame of an animation or of a file with several pages is read.
+    - An image of more than 89,478,485 pixels is refused.
+    - PostScript is refused, whatever the name of its file, because it is a program.
     - The EXIF orientation and colour profiles are not applied, as in the original code.
 
     Raises InputError if the file is absent, truncated, a pipe, not an image, or of a mode that is refused.
@@ -101,6 +109,7 @@ def _decode(path: Path) -> Image.Image | str:
     try:
         image = _opened(file)
         image.load()
+        _check_pixels(image)  # the first frame of a GIF may be larger than its header states
         image = eight_bit(image)
         return view(image) if view else image
     except (FileNotFoundError, InputError):
@@ -112,22 +121,39 @@ def _decode(path: Path) -> Image.Image | str:
 
 
 def _opened(path: Path) -> Image.Image:
-    check_openable(path)
+    check_file(path)
     try:
-        return Image.open(path)
+        image: Image.Image = Image.open(path)
     except NotADirectoryError:
-        return Image.open(BytesIO(read_bytes(path)))
+        image = Image.open(BytesIO(read_bytes(path)))
+    if image.format in _PROGRAMS:
+        raise ValueError(f"is of format {image.format}, which another program would have to run")
+    _check_pixels(image)
+    return image
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if (pixels := image.width * image.height) > _MOST_PIXELS:
+        raise ValueError(f"has {pixels:,} pixels, more than {_MOST_PIXELS:,}; scale it down")
 
 
 def _other_content(path: Path) -> str:
     """Returns what a file contains instead of an image, if its first bytes show it; else an empty string."""
     try:
-        start = read_bytes(path)[:_START]
+        start = _beginning(path)
     except OSError:
         return ""
     if not start:
         return EMPTY
     return "is a web page, not an image" if start.lstrip().lower().startswith(_PAGE) else ""
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_START)
+    except NotADirectoryError:
+        return read_bytes(path)[:_START]
 
 
 def image_digest(image: Image.Image) -> bytes:

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
+from spn4cir.files import check_file
 
 # Endings of files whose rows contain images.
 CELL_SUFFIXES = (".parquet", ".arrow")
@@ -111,6 +112,7 @@ class TableRows:
 
 def open_rows(file: Path) -> TableRows:
     """Reads the columns and row groups of a file. Raises InputError if it is not a parquet or arrow file."""
+    check_file(file)
     status = file.stat()
     return _opened(file, status.st_size, status.st_mtime_ns)
 
@@ -141,10 +143,9 @@ def _mapped(file: Path) -> pa.Table:
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(
-            f"{file}: cannot be read as {file.suffix[1:]} ({reason}); write or download it again"
+            f"{file}: cannot be read as {file.suffix[1:]} ({first_line(error)}); write or download it again"
         ) from None
 
 

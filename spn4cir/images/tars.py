@@ -98,12 +98,16 @@ def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
     try:
         tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - the stream is the caller's to close
         for info in tar:
+            if info.size < 0:  # the position of the next header would be an earlier one, without end
+                raise _cut(path, whole)
+            if info.issparse():
+                raise InputError(f"{path}: '{info.name}' is stored with holes; write the tar without --sparse")
             if info.isreg():
                 if info.offset_data + info.size > length:
                     raise _cut(path, whole)
                 whole += 1
                 yield info
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, ArithmeticError, RecursionError):
         raise _cut(path, whole) from None
     if os.pread(stream.fileno(), len(_END), tar.offset) != _END or length - tar.offset > _PADDING:
         raise _cut(path, whole)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spn4cir.config.positives import Filter
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.files import atomic_folder, read_json, write_json
 from spn4cir.types import Triplet
 
@@ -159,7 +159,7 @@ def read_filter(folder: Path) -> FilteredTriplets | None:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(
             f"{path}: is not a table of filtered triplets ({reason}); run the filter stage again"
         ) from None

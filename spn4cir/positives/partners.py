@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 from numpy import ndarray
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.files import atomic_file
 from spn4cir.types import Gallery
 
@@ -124,7 +124,7 @@ def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the match stage") from None
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path}: is not a file of partners ({reason}); run the match stage again") from None
     images = pc.count_distinct(table["reference"]).as_py()
     start, end = ranks_of(window, images) or (None, None)
