@@ -5,6 +5,7 @@ Also defines the widths of attention heads, which files do not contain.
 
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spn4cir.errors import InputError
+from spn4cir.files import check_file
 
 # Width of an attention head of CLIP, of BLIP's ViT, of BERT, of the Q-Former and of Unicom, as published.
 HEAD_WIDTH = 64
@@ -21,14 +23,20 @@ EVA_HEAD_WIDTH = 88
 # Attributes of the wrapped module in DataParallel and DDP, torch.compile, FSDP, and activation checkpointing.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _LISTED = 10
+# Bytes that the archive of a small TorchScript program, whose code is compressed, may have beyond its size.
+_UNPACKED = 1 << 26
 
 
 def read_plain(path: Path) -> dict[str, Any]:
     """Reads a `.pt` file of plain tensors, on the CPU.
 
-    Raises InputError if the file is absent, damaged, not a checkpoint, or a pickle that contains code or objects.
+    Raises InputError if the file is absent, damaged, not a checkpoint, a compressed archive, or a pickle that contains
+    code, objects, or tensors with fewer bytes than their shape needs.
     """
+    if not path.is_dir():
+        check_file(path)
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols: the error below suffices
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -38,8 +46,12 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is a folder, expected a checkpoint file (.pt)") from None
     except PermissionError:
         raise InputError(f"{path}: cannot be read (permission denied); check its owner and mode") from None
-    except MemoryError:
+    except InputError:
         raise
+    except MemoryError:
+        raise InputError(
+            f"{path}: needs more memory than there is, or states wrong sizes; check the file, or use another machine"
+        ) from None
     except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
         if _holds_objects(path, str(error).lower()):
             raise InputError(
@@ -53,7 +65,37 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is not a checkpoint, or is cut short; download or write it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a checkpoint: got a {type(content).__name__}, expected a dict with weights")
+    _check_bytes(content, path)
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raises InputError for an archive that unpacks to more bytes than the file has; torch writes none."""
+    with path.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            return
+    with zipfile.ZipFile(path) as archive:
+        if sum(each.file_size for each in archive.infolist()) > path.stat().st_size + _UNPACKED:
+            raise InputError(
+                f"{path}: is a compressed archive, expected one that torch.save wrote; unpack it, or download it again"
+            )
+
+
+def _check_bytes(content: Mapping[Any, Any], path: Path) -> None:
+    """Raises InputError for a tensor whose bytes the file does not contain: a network would be built of its shape."""
+    for value in content.values():
+        for tensor in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(tensor, Tensor) and not _is_plain(tensor):
+                raise InputError(
+                    f"{path}: contains a tensor of shape {tuple(tensor.shape)} without its numbers (sparse, quantized, "
+                    "repeated or of no device); save plain tensors: tensor.cpu().to_dense().contiguous()"
+                )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def unwrapped(named: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -96,7 +138,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], p
         place: the file, for messages.
 
     Raises:
-        InputError: names are missing or unexpected, shapes differ, or weights are integers.
+        InputError: names are missing or unexpected, shapes differ, or weights are integers or not numbers (NaN).
     """
     common = sorted(expected.keys() & state.keys())
     faults = {
@@ -112,6 +154,7 @@ def check_tensors(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], p
             for name in common
             if expected[name].is_floating_point() and not state[name].is_floating_point()
         ],
+        "NaN": [name for name in common if state[name].is_floating_point() and bool(state[name].isnan().any())],
     }
     found = [f"{fault} {_shown(names)}" for fault, names in faults.items() if names]
     if found:

@@ -82,7 +82,10 @@ def read_checkpoint(path: Path, family: str | None = None) -> Checkpoint:
         if not (str(name).startswith(container.prefix) or name in container.beside) or not isinstance(tensor, Tensor)
     ]
     if strangers:
-        raise InputError(f"{path}: family '{found}': unexpected {strangers[:10]} in '{container.key}'")
+        raise InputError(
+            f"{path}: family '{found}': unexpected {strangers[:10]} in '{container.key}', expected tensors of the "
+            "network alone; check the file"
+        )
     state = {str(name).removeprefix(container.prefix): tensor for name, tensor in named.items()}
     epoch, words = content.get("epoch"), content.get("vocabulary")
     return Checkpoint(

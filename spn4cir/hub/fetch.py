@@ -68,7 +68,7 @@ def fetch(
             full, or the bytes have another hash.
     """
     wanted = HubRequest(repository, file, revision, remedy, kind)
-    if not {"", ".", ".."}.isdisjoint(file.split("/")):
+    if "\0" in file or not {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", file)):
         raise InputError(f"file '{file}': is not a path within {repository}; write it as on its page: folder/name.pt")
     pinned = sha256.lower() if sha256 else None
     path = _locate(wanted, pinned)

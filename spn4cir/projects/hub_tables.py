@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.hub.fetch import fetch
-from spn4cir.hub.refusals import HubRequest, refusal
+from spn4cir.hub.refusals import HubRequest, hub_address, refusal
 from spn4cir.images.table_cells import CELL_SUFFIXES
 
 _BY_HAND = "or download the data set by hand and name its folder with --path"
@@ -51,4 +51,16 @@ def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
         raise InputError(f"repository '{repository}': is not a valid name on the hub; write it as owner/name") from None
     except (HTTPError, OfflineModeIsEnabled) as error:
         raise refusal(HubRequest(repository, "its list of files", revision, _BY_HAND, "dataset"), error) from error
-    return str(found.sha), [file.rfilename for file in found.siblings or []]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # a page, or JSON of another form
+        raise _not_a_listing(repository, first_line(error)) from None
+    names = [file.rfilename for file in found.siblings or []]
+    if not found.sha or not all(isinstance(name, str) for name in names):
+        raise _not_a_listing(repository, "no commit, or files without names")
+    return found.sha, names
+
+
+def _not_a_listing(repository: str, reason: str) -> InputError:
+    return InputError(
+        f"{repository}: the response of {hub_address()} is not a list of files ({reason}); check HF_ENDPOINT, and "
+        "whether the network requires a login page"
+    )

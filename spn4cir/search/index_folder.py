@@ -4,17 +4,17 @@ from collections.abc import Callable
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spn4cir.checkpoints.open import load_network
 from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.base import first_problem
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.files import atomic_folder, check_replaceable, file_hash, read_json, write_json
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
@@ -76,7 +76,7 @@ class Manifest(BaseModel):
     pretrained: str | None = None
     root: str
     whole: bool
-    target: tuple[int, ...]
+    target: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
     kind: Kind = "exact"
     wanted_kind: KindChoice = "auto"
     wanted_recall: float | None = None
@@ -199,9 +199,11 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
     """Reads the images and their targets. Raises InputError if the files are not those of an index."""
     try:
         vectors = _read_vectors(folder, manifest)
+        if vectors.dim != manifest.target[-1]:
+            raise ValueError(f"vectors of {vectors.dim} numbers, where {_MANIFEST} states {manifest.target[-1]}")
         table = ImageTable.read(folder / _TABLE)
     except (RuntimeError, pa.ArrowException, KeyError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{folder}: its files are not those of an index ({reason}); make it again") from None
     return ImageIndex(table, vectors, manifest.target, Path(manifest.root), manifest.whole)
 
