@@ -1,0 +1,231 @@
+"""Gives a command or a reader one bad input, and checks the line, the status, the files, time and memory."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from PIL import Image
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from spn4cir.errors import InputError
+from tests.faults.places import Place
+
+SECONDS = 10
+MEGABYTES = 1000
+# Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
+_ADDRESSES = 3 << 30
+_LONGEST = 2200
+# Hidden by Python, and by `spn4cir.images.decoding`, whose filter pytest resets.
+_UNSEEN = (DeprecationWarning, Image.DecompressionBombWarning)
+# A message says what to do, or what it expected.
+_REMEDY = re.compile(
+    r"\b(expected|give|add|remove|write|download|check|choose|replace|correct|make|name|set|save|put|rename|decompress|"
+    r"move|keep|list|leave|only|install|export|search|run|annotate|trust|pin|link|should be|in docs/settings)\b"
+)
+# Lines of progress, and what is reported about data that is used all the same.
+_PROGRESS = re.compile(r": \d+/\d+ |left out|empty text|is used as it is|were passed over|ignored")
+
+
+class Case(NamedTuple):
+    """One bad input, or one that looks bad and is valid.
+
+    Attributes:
+        kind: kind of the input; the counts are by kind.
+        what: what is bad.
+        make: makes the input in a place and returns the words of a command, or a reader to call.
+        words: pattern that the message contains; for a valid input, the output.
+        status: exit status; 0 for a valid input.
+    """
+
+    kind: str
+    what: str
+    make: Callable[[Place], "Sequence[object] | Callable[[], object]"]
+    words: str
+    status: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the case, for a test and a report."""
+        return f"{self.kind}: {self.what}"
+
+
+class _Ended(NamedTuple):
+    status: int
+    output: str
+    errors: str
+    fault: str
+
+
+def attempt(case: Case, place: Place) -> str:
+    """Runs a case in a place. Returns what did not hold; empty if everything did."""
+    with _inside(place.work):
+        asked = case.make(place)
+        before = _listing(place.work)
+        started = _seconds()
+        memory = _Memory()
+        ended = _ended(asked)
+        seconds, megabytes = _seconds() - started, memory.grown()
+        written = _listing(place.work) != before
+    if seconds > SECONDS:
+        return f"took {seconds:.0f} s"
+    if megabytes > MEGABYTES:
+        return f"took {megabytes:.0f} MB"
+    if ended.fault:
+        return ended.fault
+    if ended.status != case.status:
+        return f"ended with status {ended.status}, expected {case.status}: {ended.output[-300:]}{ended.errors[-300:]}"
+    if case.status == 0:
+        found = re.search(case.words, ended.output + ended.errors)
+        return "" if found else f"the output lacks '{case.words}': {ended.output[-300:]}{ended.errors[-300:]}"
+    return "wrote or removed files" if written else _wrong(ended.errors, case.words)
+
+
+def _wrong(errors: str, words: str) -> str:
+    """Returns what is wrong with a message; empty if nothing is."""
+    lines = [line for line in errors.splitlines() if not _PROGRESS.search(line)]
+    if len(lines) != 1:
+        return f"{len(lines)} lines instead of one: {errors[:500]!r}"
+    line = lines[0]
+    if len(line) > _LONGEST:
+        return f"a line of {len(line)} characters: {line[:300]}"
+    if not line.startswith("error: "):
+        return f"not a message: {line}"
+    if not re.search(words, line):
+        return f"lacks '{words}': {line}"
+    return "" if _REMEDY.search(line) else f"says no remedy: {line}"
+
+
+def _ended(asked: "Sequence[object] | Callable[[], object]") -> _Ended:
+    """Runs a command or a reader, with limits of time and memory; a reader's error is printed as a command's."""
+    with _low_level_errors() as below, warnings.catch_warnings(record=True) as warned, _limits():
+        try:
+            ended = _called(asked) if callable(asked) else _commanded([str(word) for word in asked])
+        except TimeoutError:
+            return _Ended(-1, "", "", f"did not end in {SECONDS} s")
+        except MemoryError:
+            return _Ended(-1, "", "", "ran out of memory")
+        except Exception as error:
+            return _Ended(-1, "", "", f"raised {type(error).__name__}: {str(error)[:300]}")
+    said = [str(each.message) for each in warned if not issubclass(each.category, _UNSEEN)]
+    return ended._replace(errors="\n".join([*filter(None, [ended.errors.rstrip("\n"), below()]), *said]))
+
+
+def _commanded(words: list[str]) -> _Ended:
+    result = CliRunner().invoke(app, words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return _Ended(result.exit_code, result.stdout, result.stderr, "")
+
+
+def _called(reader: Callable[[], object]) -> _Ended:
+    try:
+        return _Ended(0, str(reader())[:_LONGEST], "", "")
+    except InputError as error:
+        return _Ended(1, "", f"error: {error}", "")
+
+
+def _seconds() -> float:
+    """Returns the time, without that in which the process waited for a core that other programs held."""
+    waited = int(Path("/proc/self/schedstat").read_text().split()[1])
+    return time.monotonic() - waited / 1e9
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    """Limits the address space, and interrupts what takes too long."""
+    end = _seconds() + SECONDS
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if _seconds() > end:
+            raise TimeoutError
+        signal.setitimer(signal.ITIMER_REAL, 1)
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESSES, limits[1]))
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        signal.signal(signal.SIGALRM, handler)
+
+
+class _Memory:
+    """The growth of the resident memory of this process, at its peak."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+        self.start = self._read("VmRSS")
+
+    def grown(self) -> float:
+        """Returns the growth in MB."""
+        return (self._read("VmHWM") - self.start) / 1e3
+
+    @staticmethod
+    def _read(name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())
+        assert found
+        return int(found[1])
+
+
+@contextmanager
+def _low_level_errors() -> Iterator[Callable[[], str]]:
+    """Collects what libraries of C write to the stream of errors."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as stream:
+        os.dup2(stream.fileno(), 2)
+        text = ""
+
+        def read() -> str:
+            return text.strip()
+
+        try:
+            yield read
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            stream.seek(0)
+            text = stream.read(10_000).decode(errors="replace")
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    paths = sorted(folder.rglob("*"))
+    return [(str(path), (status := path.lstat()).st_size, status.st_mtime_ns) for path in paths]
+
+
+@contextmanager
+def fresh_place(templates: Path) -> Iterator[Place]:
+    """Makes an empty place for one case, and removes it."""
+    folder = Path(tempfile.mkdtemp(dir=templates.parent))
+    (folder / "work").mkdir()
+    (folder / "data").mkdir()
+    try:
+        yield Place(templates, folder / "data", folder / "work")
+    finally:
+        shutil.rmtree(folder)

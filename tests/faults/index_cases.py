@@ -1,0 +1,100 @@
+"""Indexes with a fault: files that are swapped, cut or of other weights, and manifests of another form."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.faults.attempts import Case
+from tests.faults.places import Place, edit, spoil
+from tests.helpers.checkpoints import write_checkpoint
+
+KIND = "indexes"
+_MANIFEST, _TABLE, _WEIGHTS = "index.json", "pictures.parquet", "weights.pt"
+
+
+def _search(root: Path, *more: object) -> Sequence[object]:
+    return "search", "--index", root, "--text", "is red", "--workers", 0, *more
+
+
+def _changed(change: Callable[[Path], object], place: Place) -> Sequence[object]:
+    root = place.copy("index")
+    change(root)
+    return _search(root)
+
+
+def _cut(name: str, root: Path) -> None:
+    whole = (root / name).read_bytes()
+    spoil(root / name, whole[: len(whole) // 2])
+
+
+def _swapped(first: str, second: str, root: Path) -> None:
+    one, two = (root / first).read_bytes(), (root / second).read_bytes()
+    spoil(root / first, two)
+    spoil(root / second, one)
+
+
+def _other_weights(place: Place) -> Sequence[object]:
+    root = place.copy("index")
+    return _search(root, "--checkpoint", write_checkpoint(place.data / "other.pt", seed=1))
+
+
+def _set(name: str, value: Any, root: Path) -> None:
+    edit(root / _MANIFEST, lambda content: content.update({name: value}))
+
+
+def _without(name: str, root: Path) -> None:
+    edit(root / _MANIFEST, lambda content: content.pop(name) and None)
+
+
+_VALUES: dict[str, Sequence[Any]] = {
+    "format": (None, "2", 3, 0, True, []),
+    "family": (None, 7, "gpt", "blip"),
+    "vision_head_width": ("x", 0, -1, 7, 10**30),
+    "composition": (7, "product"),
+    "weights": (None, 7, "0" * 64),
+    "image_side": (7, "0" * 64),
+    "weights_path": (7, []),
+    "pretrained": (7, "open_clip:none/none", "../x"),
+    "root": (None, 7),
+    "whole": (None, "maybe", []),
+    "target": (None, [], [0], [-32], [10**12], [3], ["x"], [32, 32], 7),
+    "kind": (None, "best", 7, "ivf"),
+    "wanted_kind": (None, "best"),
+    "wanted_recall": ("x", []),
+    "files": (None, [], {"../../../etc/passwd": "0" * 64}, {"vectors.faiss": 7}, {"gone": "0" * 64}),
+}
+_TEXTS = {"empty": "", "a list": "[]", "null": "null", "a web page": "<html>", "zeros": "\0" * 100}
+
+
+def cases() -> Iterator[Case]:
+    """Yields the cases of indexes."""
+    for name in (_MANIFEST, _TABLE, _WEIGHTS):
+        yield Case(KIND, f"{name} is cut", partial(_changed, partial(_cut, name)), "index")
+        yield Case(
+            KIND, f"{name} is not there", partial(_changed, lambda root, name=name: (root / name).unlink()), "index"
+        )
+    for name in ("vectors", "targets"):
+        yield Case(KIND, f"the files of {name} are cut", partial(_changed, partial(_cut_all, name)), "index")
+    yield Case(KIND, "table and weights are swapped", partial(_changed, partial(_swapped, _TABLE, _WEIGHTS)), "index")
+    yield Case(KIND, "the network has other weights", _other_weights, "index")
+    for name, text in _TEXTS.items():
+        make = partial(_changed, lambda root, text=text: spoil(root / _MANIFEST, text))
+        yield Case(KIND, f"{_MANIFEST} is {name}", make, r"index")
+    for key, values in _VALUES.items():
+        for value in values:
+            said = json.dumps(value)
+            make = partial(_changed, partial(_set, key, value))
+            yield Case(KIND, f"{key} is {said if len(said) < 40 else said[:12]}", make, "index")
+        if key not in ("composition", "image_side", "pretrained", "kind", "wanted_kind", "wanted_recall"):
+            yield Case(KIND, f"{key} is absent", partial(_changed, partial(_without, key)), "index")
+    yield Case(KIND, "an unknown key", partial(_changed, partial(_set, "code", "x.py")), "index")
+    yield Case(KIND, "whole", partial(_changed, lambda root: None), r"1  ", 0)
+
+
+def _cut_all(_: str, root: Path) -> None:
+    """Cuts every file that is neither the manifest, the table nor the weights."""
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.name not in (_MANIFEST, _TABLE, _WEIGHTS):
+            _cut(str(path.relative_to(root)), root)

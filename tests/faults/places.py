@@ -1,0 +1,88 @@
+"""The folders that a case spoils: copies of small data sets, which are drawn once."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from typer.testing import CliRunner
+
+from spn4cir.cli import app
+from tests.helpers.benchmarks import write_circo, write_genecis
+from tests.helpers.checkpoints import write_checkpoint
+from tests.helpers.layouts import write_cirr, write_fashioniq, write_folder
+from tests.helpers.pools import write_folders, write_part_files, write_tars
+from tests.helpers.tables import write_benchmark, write_rows
+
+
+def _write_hub_folder(root: Path) -> None:
+    _command("export", "--to", "hub-folder", "--checkpoint", _checkpoint(root), "--out", root)
+
+
+def _write_index(root: Path) -> None:
+    gallery = write_folder(root.parent / "gallery", images=6)
+    _command("index", "--checkpoint", _checkpoint(root), "--gallery", gallery, "--out", root, "--workers", 0)
+
+
+def _checkpoint(root: Path) -> Path:
+    path = root.parent / "best.pt"
+    return path if path.exists() else write_checkpoint(path)
+
+
+def _command(*words: object) -> None:
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "fashioniq": lambda root: write_fashioniq(root, images=2),
+    "cirr": lambda root: write_cirr(root, 1, 1, 1),
+    "circo": lambda root: write_circo(root, images=8, val=2, test=2),
+    "genecis": lambda root: write_genecis(root, queries=1, distractors=2),
+    "folder": lambda root: write_folder(root, images=8),
+    "table": write_rows,
+    "benchmark": write_benchmark,
+    "part files": lambda root: write_part_files(root, parts=(0,)),
+    "folders": lambda root: write_folders(root, parts=(0,)),
+    "tars": lambda root: write_tars(root, parts=(0,)),
+    "hub folder": _write_hub_folder,
+    "index": _write_index,
+}
+
+
+class Place(NamedTuple):
+    """The folders of a case.
+
+    Attributes:
+        templates: folder of the data sets that cases copy.
+        data: folder of the copies.
+        work: the working folder of the command, where nothing may be written.
+    """
+
+    templates: Path
+    data: Path
+    work: Path
+
+    def copy(self, name: str) -> Path:
+        """Returns a copy of a data set; its files are links, so `spoil` replaces them."""
+        template = self.templates / name
+        if not template.is_dir():
+            WRITERS[name](template)
+        return Path(shutil.copytree(template, self.data / name, copy_function=os.link))
+
+
+def spoil(path: Path, content: bytes | str) -> Path:
+    """Replaces a file."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> Path:
+    """Replaces a file of JSON: `change` returns another value, or changes the value and returns None."""
+    value = json.loads(path.read_bytes())
+    changed = change(value)
+    return spoil(path, json.dumps(value if changed is None else changed))
