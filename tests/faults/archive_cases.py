@@ -194,14 +194,16 @@ def _extended(kind: bytes, content: bytes) -> bytes:
 
 
 _NEGATIVE = b"\xff" * 10 + b"\xfe\x00"
+# After this member, the position of the next header is that of a member of negative size again.
+_FIRST = _block(b"first.jpg", b"%011o\0" % 0)
 _HUGE = b"\x80" + b"\x7f" + b"\0" * 10
 _TARS: dict[str, Callable[[bytes], bytes]] = {
     "of zero bytes": lambda data: b"",
     "of zeros": lambda data: bytes(20_480),
     "a text": lambda data: b"not found" * 100,
     "compressed by gzip": lambda data: b"\x1f\x8b" + data,
-    "with a member of negative size": lambda data: _block(b"a.jpg", _NEGATIVE) + data,
-    "with an unknown member of negative size": lambda data: _block(b"a.jpg", _NEGATIVE, b"Z") + data,
+    "with a member of negative size": lambda data: _FIRST + _block(b"a.jpg", _NEGATIVE) + data,
+    "with an unknown member of negative size": lambda data: _FIRST + _block(b"a.jpg", _NEGATIVE, b"Z") + data,
     "with a long name of negative size": lambda data: _block(b"a.jpg", _NEGATIVE, b"L") + data,
     "with a member of a huge size": lambda data: _block(b"a.jpg", _HUGE) + data,
     "with a long name of a huge size": lambda data: _block(b"a.jpg", _HUGE, b"L") + data,
