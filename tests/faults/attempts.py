@@ -143,26 +143,45 @@ def _seconds() -> float:
 
 
 @contextmanager
-def _limits() -> Iterator[None]:
-    """Limits the address space, and interrupts what takes too long."""
-    end = _seconds() + SECONDS
+def time_limit(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Calls a function when the block takes longer; time in which other programs held the cores does not count."""
+    end = _seconds() + seconds
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    def check(_signal: int, _frame: FrameType | None) -> None:
         if _seconds() > end:
-            raise TimeoutError
+            act()
         signal.setitimer(signal.ITIMER_REAL, 1)
 
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESSES, limits[1]))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    handler = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGALRM, handler)
+
+
+def limit_memory(more: int) -> tuple[int, int]:
+    """Limits the address space to what is in use and `more` bytes. Returns the limits before."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    return before
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    """Limits the address space, and interrupts what takes too long."""
+
+    def interrupt() -> None:
+        raise TimeoutError
+
+    before = limit_memory(_ADDRESSES)
+    try:
+        with time_limit(SECONDS, interrupt):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 class _Memory:

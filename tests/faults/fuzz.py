@@ -10,8 +10,6 @@ import ast
 import os
 import random
 import re
-import resource
-import signal
 import sys
 import tempfile
 import time
@@ -19,10 +17,10 @@ import traceback
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from spn4cir.errors import InputError
+from tests.faults.attempts import limit_memory, time_limit
 from tests.faults.report import Row, store
 from tests.faults.targets import TARGETS, Target, emptied, outcome
 
@@ -44,11 +42,13 @@ class Found(NamedTuple):
 
     Attributes:
         tried: number of inputs.
+        failed: number of inputs that raised another error than they may.
         fresh: inputs that were answered in a new way.
-        findings: inputs that raised another error than they may, by its kind and place.
+        findings: one of the inputs that failed for each kind and place of the error.
     """
 
     tried: int
+    failed: int
     fresh: list[bytes]
     findings: dict[str, bytes]
 
@@ -105,20 +105,20 @@ def fuzz_slice(target: Target, folder: Path, pool: list[bytes], seconds: float, 
     seen = {_signature(outcome(read, each)) for each in pool}
     fresh: list[bytes] = []
     findings: dict[str, bytes] = {}
-    tried, end = 0, time.process_time() + seconds
+    tried, failed, end = 0, 0, time.process_time() + seconds
     while time.process_time() < end:
         content = mutated(rng.choice([*pool, *fresh]), pool, rng)
         (folder / "current").write_bytes(content)
-        signal.alarm(_HANG)
-        error = outcome(read, content)
-        signal.alarm(0)
+        with time_limit(_HANG, os.abort):
+            error = outcome(read, content)
         tried += 1
         if error is not None and not isinstance(error, InputError):
+            failed += 1
             findings.setdefault(_origin(error), content)
         elif (signature := _signature(error)) not in seen:
             seen.add(signature)
             fresh.append(content)
-    return Found(tried, fresh, findings)
+    return Found(tried, failed, fresh, findings)
 
 
 def _in_child(target: Target, folder: Path, pool: list[bytes], seconds: float, seed: int) -> Found:
@@ -131,27 +131,33 @@ def _in_child(target: Target, folder: Path, pool: list[bytes], seconds: float, s
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         said = stream.read()
-    _, status = os.waitpid(child, 0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == 0:
         return Found(*ast.literal_eval(said.decode()))
-    how = f"ended by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"ended with {status}"
-    return Found(1, [], {how: (folder / "current").read_bytes()})
+    if not (folder / "current").exists():
+        raise RuntimeError(
+            f"{target.name}: cannot be fuzzed: {(folder / 'errors').read_text(errors='replace')[-2000:]}"
+        )
+    return Found(1, 1, [], {f"ended with {status}": (folder / "current").read_bytes()})
 
 
 def _child(target: Target, folder: Path, pool: list[bytes], seconds: float, seed: int, writing: int) -> None:
-    def hang(_signal: int, _frame: FrameType | None) -> None:
-        os.abort()
-
-    signal.signal(signal.SIGALRM, hang)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _ADDRESSES,) * 2)
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    found = fuzz_slice(target, folder, pool, seconds, seed)
-    with os.fdopen(writing, "wb") as stream:
-        stream.write(repr(tuple(found)).encode())
-    os._exit(0)
+    """Fuzzes, writes what was found into a pipe, and ends this process in any case."""
+    status = 1
+    try:
+        limit_memory(_ADDRESSES)
+        errors = os.open(folder / "errors", os.O_WRONLY | os.O_CREAT)
+        os.dup2(errors, 1)
+        os.dup2(errors, 2)
+        found = fuzz_slice(target, folder, pool, seconds, seed)
+        with os.fdopen(writing, "wb") as stream:
+            stream.write(repr(tuple(found)).encode())
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def keep(name: str, content: bytes) -> Path:
@@ -164,7 +170,7 @@ def keep(name: str, content: bytes) -> Path:
 
 def run(seconds: float, seed: int, targets: tuple[Target, ...] = TARGETS) -> list[tuple[Row, dict[str, bytes]]]:
     """Fuzzes the targets in turn until the time is over. Returns the counts and the findings of each."""
-    tried, ways = Counter[str](), Counter[str]()
+    tried, failed, ways = Counter[str](), Counter[str](), Counter[str]()
     found: dict[str, dict[str, bytes]] = {each.name: {} for each in targets}
     pools: dict[str, list[bytes]] = {}
     end, turn = time.monotonic() + seconds, 0
@@ -174,18 +180,18 @@ def run(seconds: float, seed: int, targets: tuple[Target, ...] = TARGETS) -> lis
             target = targets[turn % len(targets)]
             place = Path(folder, target.name)
             pool = pools.get(target.name) or target.seeds(emptied(Path(folder, f"seeds {target.name}")))
-            count, fresh, findings = _in_child(target, emptied(place), pool, length, seed + turn)
-            pools[target.name] = [*pool, *fresh][:200]
-            tried[target.name] += count
-            ways[target.name] += len(fresh)
-            found[target.name] |= {how: each for how, each in findings.items() if how not in found[target.name]}
+            ended = _in_child(target, emptied(place), pool, length, seed + turn)
+            pools[target.name] = [*pool, *ended.fresh][:200]
+            tried[target.name] += ended.tried
+            failed[target.name] += ended.failed
+            ways[target.name] += len(ended.fresh)
+            found[target.name] = ended.findings | found[target.name]
             turn += 1
     rows = []
     for each in targets:
         note = f"{ways[each.name]} ways to answer" + "".join(f"; {how}" for how in found[each.name])
-        rows.append(
-            (Row(each.name, tried[each.name], tried[each.name] - len(found[each.name]), note), found[each.name])
-        )
+        row = Row(each.name, tried[each.name], tried[each.name] - failed[each.name], note)
+        rows.append((row, found[each.name]))
     return rows
 
 
