@@ -134,7 +134,9 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
 
 def os_error_line(error: OSError) -> str:
     """The line that is printed for a file that cannot be read or written."""
-    return f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk"
+    return str(
+        InputError(f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk")
+    )
 
 
 def _check_layouts(params: Params) -> None:

@@ -31,7 +31,8 @@ class OneLine(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            _fail(f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk")
+            line = f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk"
+            _fail(str(InputError(line)))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

@@ -38,7 +38,12 @@ def is_there(path: Path) -> bool:
     Raises InputError for a truncated or compressed tar, or a damaged table.
     """
     path, _ = split_view(path)
-    return path.is_file() or find_member(path) is not None or _cell(path) is not None
+    try:
+        return path.is_file() or find_member(path) is not None or _cell(path) is not None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def content_hash(path: Path) -> str:

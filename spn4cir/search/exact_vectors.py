@@ -121,8 +121,11 @@ class ExactVectors:
 
     @classmethod
     def read(cls, folder: Path, tokens: int) -> "ExactVectors":
-        """Maps the file of `write`. Raises RuntimeError, as FAISS does."""
-        return cls(faiss.read_index(str(folder / EXACT_FILE), faiss.IO_FLAG_MMAP_IFC), tokens, mapped=True)
+        """Maps the file of `write`. Raises RuntimeError, as FAISS does, and ValueError for another number of tokens."""
+        index = faiss.read_index(str(folder / EXACT_FILE), faiss.IO_FLAG_MMAP_IFC)
+        if index.ntotal % tokens:
+            raise ValueError(f"{index.ntotal} vectors, {tokens} of which are an image")
+        return cls(index, tokens, mapped=True)
 
 
 def among_best(values: Float32[ndarray, " images"], count: int) -> ndarray:

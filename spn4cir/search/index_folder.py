@@ -67,8 +67,8 @@ class Manifest(BaseModel):
 
     format: Literal[1, 2]
     family: str
-    vision_head_width: int | None
-    text_head_width: int | None
+    vision_head_width: Annotated[int, Field(ge=1)] | None
+    text_head_width: Annotated[int, Field(ge=1)] | None
     composition: str | None = None
     weights: str
     image_side: str | None = None

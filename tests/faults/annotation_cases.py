@@ -235,7 +235,20 @@ def _twice(content: list[Any]) -> list[Any]:
     return [*content, content[0]]
 
 
+def _named(layout: str, field: Field, name: str, place: Place) -> Sequence[object]:
+    """A training triplet that names another image, and the command that reads the triplets."""
+    root = place.copy(layout)
+    edit(root / field.file, lambda content: put(content, field.path, name))
+    return "dedup", "--layout", layout, "--root", root, "--out", "unique.json", "--workers", 0
+
+
 def _more_cases() -> Iterator[Case]:
+    for field in (each for each in FIELDS if each.path[-1] in ("candidate", "target", "reference", "target_hard")):
+        if field.layout in ("fashioniq", "cirr"):
+            for name, value in {each: VALUES[each] for each in ("text", "a huge text", "a text of two lines")}.items():
+                make = partial(_named, field.layout, field, value)
+                what = f"{field.layout} {field.path[-1]} names no image by {name}"
+                yield Case(KIND, what, make, "train.json: (reference|target) .* has no image on disk")
     for layout, file, words in (
         ("cirr", "cirr/captions/cap.rc2.val.json", ""),
         ("fashioniq", _FIQ, ""),

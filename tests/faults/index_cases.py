@@ -49,14 +49,14 @@ def _without(name: str, root: Path) -> None:
 
 
 _VALUES: dict[str, Sequence[Any]] = {
-    "format": (None, "2", 3, 0, True, []),
+    "format": (None, "2", 3, 0, []),
     "family": (None, 7, "gpt", "blip"),
     "vision_head_width": ("x", 0, -1, 7, 10**30),
     "composition": (7, "product"),
     "weights": (None, 7, "0" * 64),
-    "image_side": (7, "0" * 64),
+    "image_side": (7, []),
     "weights_path": (7, []),
-    "pretrained": (7, "open_clip:none/none", "../x"),
+    "pretrained": (7, "open_clip:none/none"),
     "root": (None, 7),
     "whole": (None, "maybe", []),
     "target": (None, [], [0], [-32], [10**12], [3], ["x"], [32, 32], 7),
@@ -64,6 +64,13 @@ _VALUES: dict[str, Sequence[Any]] = {
     "wanted_kind": (None, "best"),
     "wanted_recall": ("x", []),
     "files": (None, [], {"../../../etc/passwd": "0" * 64}, {"vectors.faiss": 7}, {"gone": "0" * 64}),
+}
+# Messages about the network and its options do not name the index.
+_WORDS = {
+    "family": "family",
+    "composition": "composition|rule",
+    "vision_head_width": "head",
+    "pretrained": "open_clip|pretrained",
 }
 _TEXTS = {"empty": "", "a list": "[]", "null": "null", "a web page": "<html>", "zeros": "\0" * 100}
 
@@ -86,7 +93,7 @@ def cases() -> Iterator[Case]:
         for value in values:
             said = json.dumps(value)
             make = partial(_changed, partial(_set, key, value))
-            yield Case(KIND, f"{key} is {said if len(said) < 40 else said[:12]}", make, "index")
+            yield Case(KIND, f"{key} is {said if len(said) < 40 else said[:12]}", make, _WORDS.get(key, "index"))
         if key not in ("composition", "image_side", "pretrained", "kind", "wanted_kind", "wanted_recall"):
             yield Case(KIND, f"{key} is absent", partial(_changed, partial(_without, key)), "index")
     yield Case(KIND, "an unknown key", partial(_changed, partial(_set, "code", "x.py")), "index")
