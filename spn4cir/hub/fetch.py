@@ -122,22 +122,31 @@ def _cached(wanted: HubRequest, revision: str) -> Path | None:
 def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    found = get_hf_file_metadata(
-        hf_hub_url(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind)
-    )
+    try:
+        found = get_hf_file_metadata(
+            hf_hub_url(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind)
+        )
+    except ValueError as error:
+        if type(error) is not ValueError:  # an error of the library
+            raise
+        raise _not_a_hub(wanted, str(error)) from None
     commit, etag = found.commit_hash or "", found.etag or ""
     if not _COMMIT.fullmatch(commit) or not re.fullmatch(r"[\w-]+", etag):
-        raise InputError(
-            f"{hub_address()}: its response for {wanted} is not that of a Hugging Face hub (X-Repo-Commit "
-            f"'{commit}', ETag '{etag}'); check HF_ENDPOINT, and whether the network requires a login page"
-        )
+        raise _not_a_hub(wanted, f"X-Repo-Commit '{commit}', ETag '{etag}'")
     if _SHA256.fullmatch(etag):
         _require_pinned(wanted, etag, pinned)
     if not _cached(wanted, commit):
         url = hf_hub_url(wanted.repository, wanted.file, revision=commit, repo_type=wanted.kind)
-        download(wanted, url, etag, found.size)
+        download(wanted, url, etag, None if found.size is None or found.size < 0 else found.size)
     with disk_errors(Path(constants.HF_HUB_CACHE)):
         return Path(hf_hub_download(wanted.repository, wanted.file, revision=wanted.revision, repo_type=wanted.kind))
+
+
+def _not_a_hub(wanted: HubRequest, reason: str) -> InputError:
+    return InputError(
+        f"{hub_address()}: its response for {wanted} is not that of a Hugging Face hub ({reason}); check HF_ENDPOINT, "
+        "and whether the network requires a login page"
+    )
 
 
 def _require_intact(wanted: HubRequest, path: Path, digest: str, pinned: str | None) -> None:

@@ -35,7 +35,7 @@ _REMEDY = re.compile(
     r"move|keep|list|leave|only|install|export|search|run|annotate|trust|pin|link|should be|in docs/settings)\b"
 )
 # Lines of progress, and what is reported about data that is used all the same.
-_PROGRESS = re.compile(r": \d+/\d+ |left out|empty text|is used as it is|were passed over|ignored")
+_PROGRESS = re.compile(r": \d+/\d+ |: downloading|left out|empty text|is used as it is|were passed over|ignored")
 
 
 class Case(NamedTuple):
