@@ -156,16 +156,6 @@ def replace_folder(source: Path, path: Path) -> None:
     source.replace(path)
 
 
-def check_openable(path: Path) -> None:
-    """Raises InputError for a pipe, a socket or a device, which a program can wait for without end when it opens it."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return  # opening it raises the error
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a pipe, a socket or a device, not a file; replace it or remove it")
-
-
 def check_file(path: Path) -> None:
     """Raises InputError for a folder, a pipe, a socket or a device; reading some of these would not end.
 
@@ -177,7 +167,7 @@ def check_file(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "pipe, a socket or a device"
-        raise InputError(f"{path}: is a {kind}, expected a file; give the path of the file itself")
+        raise InputError(f"{path}: is a {kind}, expected a file; replace it, or give the path of the file itself")
 
 
 def check_text_file(path: Path) -> None:
@@ -295,7 +285,7 @@ def copy_file(source: Path, path: Path) -> None:
 
 def file_hash(path: Path) -> str:
     """sha256 of the file's bytes, in hex. Raises InputError for a pipe or a device."""
-    check_openable(path)
+    check_file(path)
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):

@@ -14,7 +14,7 @@ from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
-    check_list,
+    checked_list,
     check_query_ids,
     fill_template,
     findable,
@@ -86,9 +86,9 @@ class Circo:
     def _paths(self) -> dict[str, Path]:
         content = read_json(self._listing)
         images = content.get("images") if isinstance(content, dict) else None
-        check_list(images, _is_image, "images, each with id and file_name, under the key images", self._listing)
+        kind = "images, each with id and file_name, under the key images"
         paths: dict[str, Path] = {}
-        for image in images:
+        for image in checked_list(images, _is_image, kind, self._listing):
             place = spelled(self.image_folders[0], image["file_name"])
             if paths.setdefault(str(image["id"]), place) != place:
                 raise InputError(

@@ -23,7 +23,7 @@ from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
-    check_list,
+    checked_list,
     field,
     findable,
     on_disk,
@@ -112,7 +112,7 @@ class FashionIQ(AnnotatedQueries):
     def _split_names(self, category: str, split: str) -> list[str]:
         path = self.root / "image_splits" / f"split.{category}.{split}.json"
         names = read_json(path)
-        check_list(names, lambda name: isinstance(name, str) and bool(name.strip()), "image names", path)
+        checked_list(names, lambda name: isinstance(name, str) and bool(name.strip()), "image names", path)
         return list(dict.fromkeys(names))
 
     def _captions_path(self, category: str, split: str) -> Path:

@@ -6,7 +6,7 @@ from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
 from typing import Any, TextIO
 
-from spn4cir.datasets.records import check_list
+from spn4cir.datasets.records import checked_list
 from spn4cir.errors import InputError
 from spn4cir.files import check_characters, check_text_file, read_json
 
@@ -27,7 +27,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
             yield from _Reader(stream).objects()
     except (ValueError, RecursionError, OSError):
         # Raises the error with its place in the file.
-        check_list(read_json(path), lambda record: isinstance(record, dict), "objects", path)
+        checked_list(read_json(path), lambda record: isinstance(record, dict), "objects", path)
         raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file") from None
 
 

@@ -19,8 +19,8 @@ _LISTED = "spn4cir check-data lists them all"
 _LIMIT = 1 << 63
 
 
-def check_list(values: Any, fits: Callable[[Any], bool], kind: str, path: Path) -> None:
-    """Raises InputError for a value that is not a list of the kind; the message names the first other element.
+def checked_list(values: Any, fits: Callable[[Any], bool], kind: str, path: Path) -> list[Any]:
+    """Returns a list. Raises InputError unless it is one of the kind; the message names the first other element.
 
     Args:
         values: parsed JSON.
@@ -36,6 +36,7 @@ def check_list(values: Any, fits: Callable[[Any], bool], kind: str, path: Path) 
             f"{path}: element {wrong} is {values[wrong]!r}, expected a JSON list of {kind}; correct it, or check that "
             "this is the annotation file"
         )
+    return values
 
 
 def field(record: dict[str, Any], name: str, kind: type, path: Path, position: int) -> Any:

@@ -25,8 +25,8 @@ EMPTY = "is empty (0 bytes)"
 # Beginnings of web pages, which shops send instead of deleted images.
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _START = 512
-# Pillow warns of such an image, and refuses one of twice as many pixels; it takes 0.3 GB in each copy.
-_MOST_PIXELS = 89_478_485
+# Pillow refuses images with more pixels, and warns of half as many, which cameras and panoramas have.
+_MOST_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # PostScript, for which Pillow starts Ghostscript.
 _PROGRAMS = frozenset({"EPS"})
@@ -48,7 +48,7 @@ def open_image(path: Path) -> Image.Image:
       one that counts from white is inverted, as Pillow does at 8 bits.
     - Other 32-bit integers (`I`) and floating point (`F`) are refused, because the file does not define white.
     - The first frame of an animation or of a file with several pages is read.
-    - An image of more than 89,478,485 pixels is refused.
+    - An image of more than 178,956,970 pixels is refused.
     - PostScript is refused, whatever the name of its file, because it is a program.
     - The EXIF orientation and colour profiles are not applied, as in the original code.
 

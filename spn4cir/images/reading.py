@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from spn4cir.files import check_openable, file_hash
+from spn4cir.files import check_file, file_hash
 from spn4cir.images.crops import split_view
 from spn4cir.images.table_cells import CELL_SUFFIXES
 from spn4cir.images.tars import find_member
@@ -17,7 +17,7 @@ def read_bytes(path: Path) -> bytes:
     Raises FileNotFoundError if it does not exist, InputError for a pipe or a device, a truncated or compressed tar, or
     a damaged table.
     """
-    check_openable(path)
+    check_file(path)
     try:
         return path.read_bytes()
     except NotADirectoryError:

@@ -118,8 +118,8 @@ def read_partners(path: Path, window: Window | None) -> tuple[Partner, ...]:
     try:
         table = pq.read_table(path)
         if table.schema.names != _SCHEMA.names:
-            columns = ", ".join(table.schema.names)
-            raise InputError(f"{path}: is not a file of partners (columns {columns}); run the match stage again")
+            found = ", ".join(table.schema.names)
+            raise InputError(f"{path}: is not a file of partners (columns {found}); run the match stage again")
         table = table.cast(_SCHEMA)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run the match stage") from None

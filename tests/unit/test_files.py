@@ -368,7 +368,9 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Pa
     signal.alarm(10)
     try:
         for path in (pipe, link):
-            with pytest.raises(InputError, match=r"\.jpg: is a pipe, a socket or a device, not a file; replace it"):
+            with pytest.raises(
+                InputError, match=r"\.jpg: is a pipe, a socket or a device, expected a file; replace it"
+            ):
                 read(path)
     finally:
         signal.alarm(0)
