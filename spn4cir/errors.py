@@ -16,7 +16,10 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_one_line(message))
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return _one_line(str(self.args[0]))
 
 
 def _one_line(message: str) -> str:

@@ -14,8 +14,8 @@ from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores, SubmissionFile
 from spn4cir.datasets.records import (
     Missing,
-    checked_list,
     check_query_ids,
+    checked_list,
     fill_template,
     findable,
     integer_field,

@@ -127,7 +127,7 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
+        raise InputError(error.args[0].rsplit("InputError: ", 1)[-1].strip()) from None
     except (RuntimeError, OSError) as error:
         if not _WORKER_LOST.search(str(error)):
             raise

@@ -476,7 +476,11 @@ def test_a_full_disk(data, weights, monkeypatch):
     def full(*_args, **_named):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    def open_to_read(path, mode="r", **options):
+        return full() if "w" in mode else real(path, mode, **options)
+
+    real = Path.open
+    monkeypatch.setattr(Path, "open", open_to_read)
     for call in (dedup("cirr", data / "cirr"), validate("cirr", data / "cirr", weights)):
         assert re.match(r"[om]\.json: the disk is full \(\d+ MB free\); nothing was kept of this file", refused(*call))
     monkeypatch.setattr(Image.Image, "save", full)

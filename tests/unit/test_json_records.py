@@ -28,7 +28,7 @@ def test_every_record_is_read(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ["{}", "null", "[1]", "[{}, 1]", "[[{}]]"])
 def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match=r"a\.json: expected a JSON list of objects"):
+    with pytest.raises(InputError, match=r"a\.json: .*expected a JSON list of objects"):
         list(read_records(tmp_path / "a.json"))
 
 
