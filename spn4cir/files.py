@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.errors import InputError
+from spn4cir.readable import check_file, check_text_file
 
 _BLOCK = 1 << 20
 # Entries of a list or object whose JSON text is made at a time.
@@ -154,40 +155,6 @@ def replace_folder(source: Path, path: Path) -> None:
     elif path.exists():
         shutil.rmtree(path)
     source.replace(path)
-
-
-def check_file(path: Path) -> None:
-    """Raises InputError for a folder, a pipe, a socket or a device; reading some of these would not end.
-
-    An absent path is left to the function that reads it.
-    """
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return
-    if not stat.S_ISREG(mode):
-        kind = "folder" if stat.S_ISDIR(mode) else "pipe, a socket or a device"
-        raise InputError(f"{path}: is a {kind}, expected a file; replace it, or give the path of the file itself")
-
-
-def check_text_file(path: Path) -> None:
-    """Raises InputError for what `check_file` refuses, and for a file whose first or last byte is zero.
-
-    The zeros are space that was reserved for a download, which can be larger than the memory; or the file is UTF-16.
-    """
-    check_file(path)
-    try:
-        with path.open("rb") as stream:
-            ends = stream.read(1)
-            stream.seek(-1, os.SEEK_END)
-            ends += stream.read(1)
-    except OSError:  # absent, not readable or empty
-        return
-    if b"\0" in ends:
-        raise InputError(
-            f"{path}: begins or ends with a zero byte, as a file that was not received whole or that is UTF-16; "
-            "download it again, or save it in UTF-8"
-        )
 
 
 def read_json(path: Path) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spn4cir.errors import InputError
-from spn4cir.files import check_file
+from spn4cir.readable import check_file
 
 # Width of an attention head of CLIP, of BLIP's ViT, of BERT, of the Q-Former and of Unicom, as published.
 HEAD_WIDTH = 64

@@ -17,7 +17,7 @@ from spn4cir.config.consistency import conflicts
 from spn4cir.config.defaults import BY_FAMILY, DEFAULTS, SHARED, WATCHED, KeyPath, Merged, merge_defaults
 from spn4cir.config.params import PARAMS_FILE, Params
 from spn4cir.errors import InputError, first_line
-from spn4cir.files import check_text_file
+from spn4cir.readable import check_text_file
 
 PACKAGE = Path(__file__).parents[1]
 _SHOWN = 5

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from spn4cir.datasets.splits import split_of_cell, states_splits
 from spn4cir.errors import InputError, first_line
-from spn4cir.files import check_file, check_text_file
+from spn4cir.readable import check_file, check_text_file
 
 NEEDED = ("reference", "target", "text")
 OPTIONAL = ("split", "group")

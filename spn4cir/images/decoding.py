@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from spn4cir.errors import InputError
-from spn4cir.files import check_file
 from spn4cir.images.crops import split_view
 from spn4cir.images.reading import read_bytes
+from spn4cir.readable import check_file
 
 _ADVICE = "replace the file or remove it; spn4cir check-data lists all such files of a data set"
 _EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})

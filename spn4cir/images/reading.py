@@ -5,10 +5,11 @@ import hashlib
 import os
 from pathlib import Path
 
-from spn4cir.files import check_file, file_hash
+from spn4cir.files import file_hash
 from spn4cir.images.crops import split_view
 from spn4cir.images.table_cells import CELL_SUFFIXES
 from spn4cir.images.tars import find_member
+from spn4cir.readable import check_file
 
 
 def read_bytes(path: Path) -> bytes:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spn4cir.errors import InputError, first_line
-from spn4cir.files import check_file
+from spn4cir.readable import check_file
 
 # Endings of files whose rows contain images.
 CELL_SUFFIXES = (".parquet", ".arrow")
