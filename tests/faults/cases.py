@@ -34,21 +34,21 @@ _MODULES = (
 )
 
 
-def all_cases() -> list[Case]:
-    """Returns every case; their names differ."""
-    return [case for module in _MODULES for case in module.cases()]
+def all_cases(kind: str = "") -> list[Case]:
+    """Returns every case, or those of the kinds whose names contain `kind`; the names of cases differ."""
+    return [case for module in _MODULES if kind in module.KIND for case in module.cases()]
 
 
 def main() -> None:
     """Tries the cases, prints those that fail, and stores the counts if all were tried."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--only", default="", help="try the cases whose names contain this")
+    parser.add_argument("--kind", default="", help="try the kinds whose names contain this")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try every Nth case")
     arguments = parser.parse_args()
     started = time.monotonic()
     tried, survived = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
-        for case in [case for case in all_cases() if arguments.only in case.name][:: arguments.every]:
+        for case in all_cases(arguments.kind)[:: arguments.every]:
             with fresh_place(Path(folder, "templates")) as place:
                 fault = attempt(case, place)
             group = case.kind if case.status else f"{case.kind}, valid"
@@ -57,7 +57,7 @@ def main() -> None:
             if fault:
                 print(f"{case.name}: {fault}", flush=True)
     print(f"{survived.total()} of {tried.total()} survived, {time.monotonic() - started:.0f} s")
-    if not arguments.only and arguments.every == 1:
+    if not arguments.kind and arguments.every == 1:
         store(PART, COMMAND, time.monotonic() - started, [Row(name, tried[name], survived[name]) for name in tried])
     if survived != tried:
         sys.exit(1)
