@@ -83,7 +83,8 @@ def _index(tar: Path, size: int, modified: int) -> _Index:  # noqa: ARG001 - a t
 
 
 def _name(info: tarfile.TarInfo) -> str:
-    return info.name.removeprefix("./")
+    """Returns the name of a member, relative: joined to the tar, an absolute one would be a file of this machine."""
+    return info.name.removeprefix("./").lstrip("/")
 
 
 def _headers(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:

@@ -247,3 +247,16 @@ def test_a_broken_image_in_a_tar_is_named(tmp_path: Path, plain: list[Path]) -> 
     with pytest.raises(InputError, match=r"0\.tar/1\.png: cannot be decoded"):
         open_image(tmp_path / "0.tar" / "1.png")
     assert isinstance(open_image(tmp_path / "0.tar" / "0.png"), Image.Image)
+
+
+def test_an_absolute_name_is_that_of_a_member_and_of_no_other_file(tmp_path: Path) -> None:
+    """Joined to the path of the tar, an absolute name would be a file of this machine."""
+    draw(tmp_path / "secret.png", 1)
+    draw(tmp_path / "inside.png", 2)
+    with tarfile.open(tmp_path / "0.tar", "w") as made:
+        info = made.gettarinfo(tmp_path / "inside.png")
+        info.name = str(tmp_path / "secret.png")
+        made.addfile(info, BytesIO((tmp_path / "inside.png").read_bytes()))
+    (name,) = member_names(tmp_path / "0.tar")
+    assert (tmp_path / "0.tar" / name).is_relative_to(tmp_path / "0.tar")
+    assert read_bytes(tmp_path / "0.tar" / name) == (tmp_path / "inside.png").read_bytes()
