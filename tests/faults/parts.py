@@ -2,7 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from spn4cir.files import file_hash, read_json, value_hash, write_json
+
+ROOT = Path(__file__).parents[2]
+_CODE = ("spn4cir", "stages", "tests/faults")
 
 # The title of each part by its name; `python -m tests.faults.NAME` runs it and stores its counts.
 PARTS = {
@@ -18,13 +24,32 @@ PARTS = {
 
 def main() -> None:
     """Runs every part; one that finds a fault does not stop the others, but fails the command."""
-    failed = []
-    for part in PARTS:
-        print(f"{part}: {PARTS[part]}", flush=True)
-        done = subprocess.run([sys.executable, "-m", f"tests.faults.{part}"], cwd=Path(__file__).parents[2])
-        failed += [part] if done.returncode else []
+    failed = run_missing(ROOT / "data" / "work" / "faults" / "parts.json", _run)
     if failed:
         sys.exit(f"make faults: found faults in {', '.join(failed)}; they are printed above")
+
+
+def run_missing(state: Path, run: Callable[[str], int]) -> list[str]:
+    """Runs the parts that have not ended since the code changed, or since all had ended. Returns those that failed.
+
+    Args:
+        state: the file of the parts that have ended.
+        run: runs a part and returns its exit status.
+    """
+    code = value_hash([[str(path), file_hash(path)] for name in _CODE for path in sorted((ROOT / name).rglob("*.py"))])
+    stored = read_json(state) if state.is_file() else {}
+    ended: dict[str, int] = stored["ended"] if stored.get("code") == code else {}
+    for part in PARTS:
+        if part not in ended:
+            print(f"{part}: {PARTS[part]}", flush=True)
+            ended[part] = run(part)
+            write_json(state, {"code": code, "ended": ended})
+    state.unlink()
+    return [part for part, status in ended.items() if status]
+
+
+def _run(part: str) -> int:
+    return subprocess.run([sys.executable, "-m", f"tests.faults.{part}"], cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

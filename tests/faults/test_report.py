@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.page import END, START, render, with_section
+from tests.faults.parts import PARTS, run_missing
 from tests.faults.report import Row, load, store
 
 ROWS = [Row("kill -9 in train", 7, 7, "1 epoch repeated"), Row("kill -9 in bank", 3, 2)]
@@ -34,6 +35,24 @@ def test_the_page_shows_the_counts_and_names_the_parts_that_have_not_run(tmp_pat
     assert "### Runs that are killed\n\n`python -m tests.faults.kills`, 1.5 minutes: 10 tried, 9 survived." in section
     assert "| kill -9 in train | 7 | 7 | 1 epoch repeated |" in section
     assert "- A full disk: has not run yet (`python -m tests.faults.disk`).\n" in section
+
+
+def test_parts_that_have_ended_do_not_run_again_after_an_interruption(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def run(part: str) -> int:
+        if part == "disk" and "disk" not in ran:
+            ran.append(part)
+            raise KeyboardInterrupt
+        ran.append(part)
+        return int(part == "workers")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(tmp_path / "parts.json", run)
+    assert run_missing(tmp_path / "parts.json", run) == ["workers"]
+    parts = list(PARTS)
+    assert ran == [*parts[: parts.index("disk") + 1], *parts[parts.index("disk") :]]
+    assert not (tmp_path / "parts.json").exists()
 
 
 def test_the_section_replaces_the_old_one_and_nothing_else() -> None:
