@@ -103,6 +103,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     check_file(path)
     try:
         table = pq.read_table(path)
+        table.validate(full=True)
         _check_columns(table.schema.names, path)
         records = table.select([name for name in (*NEEDED, *OPTIONAL) if name in table.schema.names]).to_pylist()
     except FileNotFoundError:

@@ -107,7 +107,9 @@ class TableRows:
             _readable(self.file),
             pq.ParquetFile(self.file, metadata=self.metadata, buffer_size=_BUFFER) as opened,
         ):
-            yield from opened.iter_batches(_BATCH, list(groups), list(columns), use_threads=False)
+            for batch in opened.iter_batches(_BATCH, list(groups), list(columns), use_threads=False):
+                batch.validate(full=True)  # invalid offsets make a later access crash the process
+                yield batch
 
 
 def open_rows(file: Path) -> TableRows:
@@ -134,9 +136,11 @@ def _mapped(file: Path) -> pa.Table:
     with _readable(file):
         source = pa.memory_map(str(file))
         try:
-            return pa.ipc.open_stream(source).read_all()
+            table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
-            return pa.ipc.open_file(source).read_all()
+            table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)  # checks offsets and texts, not the bytes of images
+        return table
 
 
 @contextmanager

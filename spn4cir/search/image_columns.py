@@ -130,7 +130,9 @@ class ImageColumns:
     @classmethod
     def read(cls, path: Path) -> "ImageColumns":
         """Reads a file of `write`. Raises ArrowException for an unreadable file, KeyError for a missing column."""
-        return cls(pq.read_table(path))
+        table = pq.read_table(path)
+        table.validate(full=True)
+        return cls(table)
 
     @classmethod
     def empty(cls) -> "ImageColumns":

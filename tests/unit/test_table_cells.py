@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,22 @@ def test_an_image_is_decoded_from_its_row(tmp_path: Path) -> None:
     assert open_image(tmp_path / "t.parquet/0/image").tobytes() == open_image(tmp_path / "a.png").tobytes()
     with pytest.raises(InputError, match=r"t\.parquet/1/image: cannot be decoded"):
         open_image(tmp_path / "t.parquet/1/image")
+
+
+def test_an_arrow_file_with_invalid_offsets_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.arrow"
+    small = pa.table({"image": pa.array([b"a" * 7, b"b" * 9, b"c" * 5])})
+    with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_stream(stream, small.schema) as writer:
+        writer.write_table(small)
+    content, offsets = file.read_bytes(), struct.pack("<4i", 0, 7, 16, 21)
+    assert content.count(offsets) == 1
+    file.write_bytes(content.replace(offsets, struct.pack("<4i", 0, 7, 1 << 30, 21)))
+    with pytest.raises(InputError, match=r"t\.arrow: cannot be read as arrow .*; write or download it again"):
+        read_bytes(cell_path(file, 1, "image"))
+
+
+def test_a_parquet_file_with_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"name": pa.array([b"\xff"]).view(pa.string())}), file)
+    with pytest.raises(InputError, match=r"t\.parquet: cannot be read as parquet .*; write or download it again"):
+        list(open_rows(file).batches(["name"]))
