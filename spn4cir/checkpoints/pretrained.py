@@ -204,12 +204,12 @@ def _check_known(name: PretrainedName) -> None:
         composable = [each for each in open_clip.list_models() if not _other_parts(open_clip.get_model_config(each))]
         known = [each for each in composable if open_clip.list_pretrained_tags_by_model(each)]
         raise InputError(
-            f"{name}: open_clip has no architecture '{name.model}'; near names: {_nearest(name.model, known)}"
+            f"{name}: open_clip has no architecture '{name.model}'; choose one: {_nearest(name.model, known)}"
         )
     _check_composable(name, model)
     if not open_clip.get_pretrained_cfg(name.model, name.tag):
         tags = open_clip.list_pretrained_tags_by_model(name.model)
-        known_tags = f"it has {_nearest(name.tag, tags)}" if tags else "it has none"
+        known_tags = f"choose from {_nearest(name.tag, tags)}" if tags else "it has none; choose another architecture"
         raise InputError(f"{name}: open_clip has no weights '{name.tag}' of '{name.model}'; {known_tags}")
 
 

@@ -22,15 +22,17 @@ class Settings(BaseModel):
         """Refuses true and false for numbers; pydantic reads them as 1 and 0."""
         for name, field in cls.model_fields.items() if isinstance(content, dict) else ():
             key = field.alias or name
-            if _contains_truth(content.get(key)) and _is_number(field.annotation):
-                raise ValueError(f"{key} should be another value than true or false")
+            if (place := _truth(content.get(key), key)) and _is_number(field.annotation):
+                raise ValueError(f"{place} should be another value than true or false")
         return content
 
 
-def _contains_truth(value: Any) -> bool:
-    """Whether a value is true or false, or a list or mapping of such a value."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, bool) or any(isinstance(each, bool) for each in inner)
+def _truth(value: Any, key: str) -> str:
+    """Returns the key of a value that is true or false, or that contains such a value; empty if there is none."""
+    if isinstance(value, dict):
+        return next((f"{key}.{name}" for name, each in value.items() if isinstance(each, bool)), "")
+    inner = value if isinstance(value, list | tuple) else [value]
+    return key if any(isinstance(each, bool) for each in inner) else ""
 
 
 def _is_number(annotation: Any) -> bool:

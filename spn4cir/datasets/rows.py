@@ -120,8 +120,8 @@ def _absent(path: Path) -> InputError:
 def _check_columns(found: Any, path: Path) -> None:
     if lacking := [name for name in NEEDED if name not in found]:
         raise InputError(
-            f"{path}: lacks the column {lacking[0]} (columns there: {', '.join(map(str, found)) or 'none'}); it needs "
-            f"{', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}"
+            f"{path}: lacks the column {lacking[0]} (columns there: {', '.join(map(str, found)) or 'none'}); "
+            f"name the columns {', '.join(NEEDED)}, and optionally {', '.join(OPTIONAL)}"
         )
 
 

@@ -199,7 +199,7 @@ def test_annotations_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("reference,text\na,b\n", r"a.csv: lacks the column target \(columns there: reference, text\); it needs"),
+        ("reference,text\na,b\n", r"a.csv: lacks the column target \(columns there: reference, text\); name"),
         ("", r"a.csv: lacks the column reference \(columns there: none\)"),
         ("reference,target,text\n", "a.csv: has no rows; annotate some triplets"),
         ("reference,target,text\na,b,red, long\n", r"a.csv: line 2 does not have as many cells .*in quotes"),

@@ -61,13 +61,22 @@ class Numbers(Settings):
     size: int = 1
     share: float | None = None
     sizes: dict[str, int] | None = None
+    ends: tuple[int, int] | None = None
     on: bool = True
     either: bool | int = 0
 
 
-@pytest.mark.parametrize("values", [{"size": True}, {"share": False}, {"sizes": {"a": True}}])
-def test_true_and_false_are_no_numbers(values: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=f"{next(iter(values))} should be another value than true or false"):
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"size": True}, "size"),
+        ({"share": False}, "share"),
+        ({"sizes": {"a": 1, "b": True}}, r"sizes\.b"),
+        ({"ends": [1, True]}, "ends"),
+    ],
+)
+def test_true_and_false_are_no_numbers(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValidationError, match=f" {key} should be another value than true or false"):
         Numbers(**values)
 
 

@@ -196,10 +196,10 @@ def test_without_a_network_one_line_says_what_to_do(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("open_clip:ViT-B-23/openai", "open_clip has no architecture 'ViT-B-23'; near names: ViT-B-32, "),
-        ("open_clip:vit", "open_clip has no architecture 'vit'; near names: ViT-"),
+        ("open_clip:ViT-B-23/openai", "open_clip has no architecture 'ViT-B-23'; choose one: ViT-B-32, "),
+        ("open_clip:vit", "open_clip has no architecture 'vit'; choose one: ViT-"),
         ("open_clip:ViT-B-32", "names no tag; write it as open_clip:ViT-B-32/TAG, with one of its tags: openai, "),
-        ("open_clip:ViT-B-32/opnai", "open_clip has no weights 'opnai' of 'ViT-B-32'; it has openai, "),
+        ("open_clip:ViT-B-32/opnai", "open_clip has no weights 'opnai' of 'ViT-B-32'; choose from openai, "),
         ("open_clip:ViT-B-16-SigLIP/webli", "has another text tower or tokenizer than CLIP's (its configuration has "),
         ("open_clip:coca_ViT-B-32/laion2b_s13b_b90k", "has another text tower or tokenizer than CLIP's"),
         ("open_clip:", "names no model; write it as open_clip:ViT-B-32/openai, "),
