@@ -7,14 +7,19 @@ a hang and an exhausted memory. Inputs that a reader answers in a new way are ch
 
 import argparse
 import ast
+import faulthandler
 import os
 import random
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +27,14 @@ from typing import NamedTuple
 from spn4cir.errors import InputError
 from tests.faults.attempts import limit_memory, time_limit
 from tests.faults.report import Row, store
-from tests.faults.targets import TARGETS, Target, emptied, outcome
+from tests.faults.targets import TARGETS, Reader, Target, emptied, outcome
 
 PART = "fuzz"
 CORPUS = Path(__file__).parent / "corpus"
 _SLICE = 5.0
 _HANG = 10
+# Ends a slice that hangs inside a library of C, where no signal is handled; it also counts other programs' time.
+_STUCK = 240
 _ADDRESSES = 4 << 30
 _LARGEST = 100_000
 _INTERESTING = (
@@ -108,48 +115,82 @@ def fuzz_slice(target: Target, folder: Path, pool: list[bytes], seconds: float, 
     tried, failed, end = 0, 0, time.process_time() + seconds
     while time.process_time() < end:
         content = mutated(rng.choice([*pool, *fresh]), pool, rng)
-        (folder / "current").write_bytes(content)
-        with time_limit(_HANG, os.abort):
-            error = outcome(read, content)
+        error = _limited(read, folder, content)
+        judged = _judged(content, error)
         tried += 1
-        if error is not None and not isinstance(error, InputError):
-            failed += 1
-            findings.setdefault(_origin(error), content)
-        elif (signature := _signature(error)) not in seen:
+        failed += judged.failed
+        findings = judged.findings | findings
+        if not judged.failed and (signature := _signature(error)) not in seen:
             seen.add(signature)
             fresh.append(content)
     return Found(tried, failed, fresh, findings)
 
 
-def _in_child(target: Target, folder: Path, pool: list[bytes], seconds: float, seed: int) -> Found:
-    """Fuzzes a target in a process of its own, so that a crash, a hang or a bomb is a finding as well."""
+def _limited(read: Reader, folder: Path, content: bytes) -> Exception | None:
+    """Calls a reader. Returns what it raised, or None; a hang ends this process."""
+    (folder / "current").write_bytes(content)
+    with time_limit(_HANG, os.abort):
+        return outcome(read, content)
+
+
+def answer(target: Target, folder: Path, content: bytes) -> str:
+    """Gives a target one input in a process of its own. Returns how it failed; empty if it did not."""
+
+    def once() -> Found:
+        read = target.open(folder)
+        return _judged(content, _limited(read, folder, content))
+
+    return "".join(in_child(target.name, once, folder).findings)
+
+
+def _judged(content: bytes, error: Exception | None) -> Found:
+    failed = error is not None and not isinstance(error, InputError)
+    return Found(1, int(failed), [], {_origin(error): content} if error and failed else {})
+
+
+def in_child(name: str, search: Callable[[], Found], folder: Path) -> Found:
+    """Searches in a process of its own, so that a crash, a hang and a bomb are findings as well."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(target, folder, pool, seconds, seed, writing)
+        _child(search, folder / "errors", writing)
     os.close(writing)
+    watch = threading.Timer(_STUCK, partial(os.kill, child, signal.SIGABRT))
+    watch.start()
     with os.fdopen(reading, "rb") as stream:
         said = stream.read()
+    watch.cancel()
+    watch.join()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == 0:
         return Found(*ast.literal_eval(said.decode()))
+    errors = (folder / "errors").read_text(errors="replace")
     if not (folder / "current").exists():
-        raise RuntimeError(
-            f"{target.name}: cannot be fuzzed: {(folder / 'errors').read_text(errors='replace')[-2000:]}"
-        )
-    return Found(1, 1, [], {f"ended with {status}": (folder / "current").read_bytes()})
+        raise RuntimeError(f"{name}: cannot be fuzzed: {errors[-2000:]}")
+    return Found(1, 1, [], {f"{_death(status)} at {_last_line(errors)}": (folder / "current").read_bytes()})
 
 
-def _child(target: Target, folder: Path, pool: list[bytes], seconds: float, seed: int, writing: int) -> None:
-    """Fuzzes, writes what was found into a pipe, and ends this process in any case."""
+def _death(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit {status}"
+
+
+def _last_line(errors: str) -> str:
+    """Returns the innermost line of this package in the traceback of a process that died."""
+    found = re.search(r'File ".*/spn4cir/.*?(\w+\.py)", line \d+ in (\w+)', errors)
+    return f"{found[1]}:{found[2]}" if found else "an unknown line"
+
+
+def _child(search: Callable[[], Found], log: Path, writing: int) -> None:
+    """Searches, writes what was found into a pipe, and ends this process in any case."""
     status = 1
     try:
         limit_memory(_ADDRESSES)
-        errors = os.open(folder / "errors", os.O_WRONLY | os.O_CREAT)
+        errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
-        found = fuzz_slice(target, folder, pool, seconds, seed)
+        faulthandler.enable(errors)
+        found = search()
         with os.fdopen(writing, "wb") as stream:
             stream.write(repr(tuple(found)).encode())
         status = 0
@@ -180,7 +221,8 @@ def run(seconds: float, seed: int, targets: tuple[Target, ...] = TARGETS) -> lis
             target = targets[turn % len(targets)]
             place = Path(folder, target.name)
             pool = pools.get(target.name) or target.seeds(emptied(Path(folder, f"seeds {target.name}")))
-            ended = _in_child(target, emptied(place), pool, length, seed + turn)
+            search = partial(fuzz_slice, target, emptied(place), pool, length, seed + turn)
+            ended = in_child(target.name, search, place)
             pools[target.name] = [*pool, *ended.fresh][:200]
             tried[target.name] += ended.tried
             failed[target.name] += ended.failed

@@ -1,7 +1,10 @@
 """Changed files are refused in one way only: by the error whose message is for the user."""
 
 import json
+import os
 import random
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,10 @@ from spn4cir.config.load import parse_params
 from spn4cir.datasets import open_benchmark
 from spn4cir.errors import InputError
 from tests.faults.annotation_cases import FIELDS, Field, put
-from tests.faults.fuzz import CORPUS, fuzz_slice, mutated, run
+from tests.faults.fuzz import CORPUS, answer, fuzz_slice, in_child, mutated, run
 from tests.faults.params_cases import changed, leaves, settings_of_a_pair
 from tests.faults.places import WRITERS, edit, spoil
-from tests.faults.targets import TARGETS, Target, emptied, outcome
+from tests.faults.targets import TARGETS, Target, outcome
 
 SECONDS = 30.0
 NUMBERS = st.integers() | st.floats() | st.integers(10**30, 10**31)
@@ -36,8 +39,7 @@ def findings() -> list[Path]:
 @pytest.mark.parametrize("path", findings(), ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_a_finding_of_the_fuzzer_is_mended(path: Path, tmp_path: Path) -> None:
     target = next(each for each in TARGETS if each.name.replace(" ", "-") == path.parent.name)
-    error = outcome(target.open(emptied(tmp_path / "place")), path.read_bytes())
-    assert error is None or isinstance(error, InputError)
+    assert answer(target, tmp_path, path.read_bytes()) == ""
 
 
 def test_no_reader_raises_another_error() -> None:
@@ -76,7 +78,7 @@ def test_a_setting_of_any_value(path: tuple[str, ...], value: Any) -> None:
 
 def test_the_fuzzer_finds_a_fault_and_keeps_its_input(tmp_path: Path) -> None:
     def fails(content: bytes) -> None:
-        if b"7" in content:
+        if b"9" in content:
             raise KeyError("x")
         if content != b"1":
             raise InputError("not 1")
@@ -85,9 +87,20 @@ def test_the_fuzzer_finds_a_fault_and_keeps_its_input(tmp_path: Path) -> None:
     found = fuzz_slice(target, tmp_path, [b"1"], 0.3, seed=1)
     (how,) = found.findings
     assert how.startswith("KeyError at ")
-    assert b"7" in found.findings[how]
+    assert b"9" in found.findings[how]
     assert found.tried > 10
     assert len(found.fresh) == 1
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "SIGKILL")])
+def test_a_crash_of_the_reader_is_a_finding(number: signal.Signals, name: str, tmp_path: Path) -> None:
+    def crashes(_: bytes) -> None:
+        os.kill(os.getpid(), number)
+
+    target = Target("toy", lambda _: [b"1"], lambda _: crashes)
+    assert answer(target, tmp_path, b"7").startswith(f"{name} at ")
+    search = partial(fuzz_slice, target, tmp_path, [b"1"], 5, 1)
+    assert in_child("toy", search, tmp_path).tried == 1
 
 
 def test_a_changed_file_depends_on_the_seed_alone() -> None:
