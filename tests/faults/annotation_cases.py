@@ -73,7 +73,7 @@ FIELDS = (
     Field("circo", _CIRCO, (0, "shared_concept"), TEXT),
     Field("circo", _CIRCO, (0, "semantic_aspects"), ("a list",)),
     Field("circo", _LISTING, ("images",)),
-    Field("circo", _LISTING, ("images", 0, "id")),
+    Field("circo", _LISTING, ("images", 0, "id"), ("a number",)),
     Field("circo", _LISTING, ("images", 0, "file_name")),
     Field("genecis", _GENECIS.format("focus_object"), (0, "condition"), TEXT),
     Field("genecis", _GENECIS.format("focus_object"), (0, "reference")),

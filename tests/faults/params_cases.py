@@ -106,8 +106,9 @@ def _key_cases() -> Iterator[Case]:
             if _is_refused(path, value, present):
                 text = _text(changed(path, value))
                 yield Case(KIND, f"{'.'.join(key)} is {name}", partial(_command, text), rf"params\.yaml: .*{path[-1]}")
-        if len(path) > 1:
-            text = _text(changed((*path[:-1], "unknwon"), 1))
+        beside = (*path[:-1], "unknwon")
+        if len(path) > 1 and _is_refused(beside, 1, None):  # families have names of any kind
+            text = _text(changed(beside, 1))
             words = r"params\.yaml: .*(unknwon|has none of the forms)"
             yield Case(
                 KIND, f"{'.'.join(key[:-1])} has an unknown key beside {key[-1]}", partial(_command, text), words

@@ -42,7 +42,7 @@ def _fails() -> None:
 
 
 def _grows() -> None:
-    assert bytes(1_100_000_000).count(1) == 0
+    assert len(b"1" * 1_100_000_000) > 0
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_an_attempt_finds_a_fault(place: Place, reader: object, fault: str) -> N
     ("text", "fault"),
     [
         ("a.json: is not valid; write it again", ""),
-        ("b.json: is not valid; write it again", "lacks 'a.json'"),
+        ("b.json: is not valid; write it again", "lacks 'a\\.json'"),
         ("a.json: is bad", "says no remedy"),
         ("a.json: " + "x" * 3_000, "says no remedy"),
     ],
