@@ -54,7 +54,7 @@ class Caption(FromHub):
     @model_validator(mode="after")
     def _prompt_has_fields(self) -> "Caption":
         if "{words}" not in self.prompt:
-            raise ValueError("prompt lacks the field {words}")
+            raise ValueError("prompt lacks the field {words}; add it")
         try:
             self.prompt.format(words=1, noun="image")
         except (LookupError, ValueError, TypeError, AttributeError) as error:
@@ -103,7 +103,7 @@ class Llm(Settings):
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"prompt can have only the fields {{reference}} and {{target}}, got {error}") from None
         if self.sees == "captions" and len(set(filled)) < len(filled):
-            raise ValueError("with sees captions, prompt has both fields {reference} and {target}")
+            raise ValueError("with sees captions, prompt should be a text with both fields {reference} and {target}")
         return self
 
 

@@ -32,7 +32,8 @@ _UNSEEN = (DeprecationWarning, Image.DecompressionBombWarning)
 # A message says what to do, or what it expected.
 _REMEDY = re.compile(
     r"\b(expected|give|add|remove|write|download|check|choose|replace|correct|make|name|set|save|put|rename|decompress|"
-    r"move|keep|list|leave|only|install|export|search|run|annotate|trust|pin|link|should be|in docs/settings)\b"
+    r"move|keep|list|leave|only|no other|with \d|lower|raise|install|export|search|run|annotate|trust|pin|link|"
+    r"should be|in docs/settings)\b"
 )
 # Lines of progress, and what is reported about data that is used all the same.
 _PROGRESS = re.compile(r": \d+/\d+ |: downloading|left out|empty text|is used as it is|were passed over|ignored")
