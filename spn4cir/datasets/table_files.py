@@ -109,8 +109,7 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
         names: list[str | None] = column.to_pylist()
         return names
     contents = encoded(column, f"{table.path}: column {name}")
-    has_path = pa.types.is_struct(column.type) and "path" in [part.name for part in column.type]
-    labels = pc.struct_field(column, "path").to_pylist() if has_path else [None] * len(column)
+    labels = pc.struct_field(column, "path").to_pylist() if _has_path(column.type) else [None] * len(column)
     return [
         Embedded(
             cell_path(table.path, first + row, name),
@@ -119,6 +118,12 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
         )
         for row, content in enumerate(scalar.as_py() for scalar in contents)
     ]
+
+
+def _has_path(kind: pa.DataType) -> bool:
+    """Whether a column of images also contains a text `path`."""
+    paths = [part.type for part in kind if part.name == "path"] if pa.types.is_struct(kind) else []
+    return len(paths) == 1 and any(is_text(paths[0]) for is_text in _TEXT)
 
 
 @dataclass(frozen=True)

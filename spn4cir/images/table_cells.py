@@ -31,6 +31,7 @@ _BATCH = 16
 # Batches that a thread keeps; a table has two columns of images, which are read in turn.
 _CURSORS = 4
 _BUFFER = 1 << 20
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
 def cell_path(file: Path, row: int, column: str) -> Path:
@@ -70,9 +71,11 @@ def _place(path: Path) -> tuple[Path, int, str] | None:
 def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
     """Returns the encoded bytes in a column of images. Raises InputError for a column of another kind."""
     kind = column.type
-    if pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]:
-        return pc.struct_field(column, "bytes")
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if pa.types.is_struct(kind):
+        inside = [field.type for field in kind if field.name == "bytes"]
+        if len(inside) == 1 and any(fits(inside[0]) for fits in (*_BYTES, pa.types.is_null)):
+            return pc.struct_field(column, "bytes")
+    if any(fits(kind) for fits in _BYTES):
         return column
     raise InputError(f"{place}: is of type {kind}; an image is bytes, {{bytes, path}}, or a name")
 

@@ -27,6 +27,7 @@ _TYPES: dict[str, pa.Array] = {
     "lists of numbers": pa.array([[1], [2]]),
     "empty lists": pa.array([[], []], pa.list_(pa.string())),
     "structs": pa.array([{"a": 1}, {"a": 2}]),
+    "structs with bytes of numbers": pa.array([{"bytes": 1}, {"bytes": 2}]),
     "structs without bytes": pa.array([{"path": "a.png"}, {"path": "b.png"}]),
     "times": pa.array([0, 1], pa.timestamp("s")),
     "decimals": pa.array([1, 2], pa.decimal128(5)),

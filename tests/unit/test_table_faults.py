@@ -49,6 +49,24 @@ def test_rows_that_will_not_do(tmp_path: Path, change: dict[str, Any], message: 
         table(tmp_path).evaluation_splits()
 
 
+def _with_references(root: Path, cells: list[dict[str, Any]]) -> None:
+    """Writes two rows whose reference images are structs of any type."""
+    rows = pq.read_table(write_rows(root))
+    pq.write_table(rows.set_column(0, "reference", pa.array(cells)), root / "t.parquet")
+
+
+def test_the_bytes_of_an_image_are_not_numbers(tmp_path: Path) -> None:
+    _with_references(tmp_path, [{"bytes": 1}, {"bytes": 2}])
+    with pytest.raises(InputError, match="column reference: is of type struct<bytes: int64>; an image is bytes"):
+        table(tmp_path).evaluation_splits()
+
+
+def test_a_path_that_is_a_number_names_no_image(tmp_path: Path) -> None:
+    _with_references(tmp_path, [cell | {"path": 7} for cell in image_cells(tmp_path, 2)])
+    (val,) = table(tmp_path).evaluation_splits()
+    assert len(val.triplets[0].reference_name) == 32  # the digest of its bytes
+
+
 @pytest.mark.parametrize("path", [None, "gone.png"])
 def test_a_row_without_the_bytes_of_its_image(tmp_path: Path, path: str | None) -> None:
     """The message names its row; it is left out when skipping, and check-data reports it as missing."""
