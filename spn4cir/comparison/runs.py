@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from spn4cir.config.load import find_project
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, first_line
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.extras import install_command
 from spn4cir.files import read_json
@@ -64,8 +64,10 @@ class Run:
             raise InputError(f"{self.label}: names no table of queries; run validate again, which writes one")
         try:
             table = pq.read_table(io.BytesIO(self.read(name)))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{self.label}: {name} is not a parquet file ({error}); run validate again") from None
+            table.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            reason = first_line(error)
+            raise InputError(f"{self.label}: {name} is not a parquet file ({reason}); run validate again") from None
         lacking = {*_IDENTITY, "rank", "subset_rank"} - set(table.column_names)
         if lacking or RECIPE_KEY not in (table.schema.metadata or {}):
             raise InputError(f"{self.label}: {name} was written by another version; run validate again")
