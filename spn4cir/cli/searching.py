@@ -68,7 +68,7 @@ def index(
     changes = retriever.index(gallery, skip=skip_broken, kind=kind, recall=recall).changes
     retriever.save(out, weights=weights)
     for name in changes.skipped:
-        print(f"{name}: skipped, cannot be decoded")
+        print(f"{name}: skipped, {'its path is not UTF-8' if name in changes.misnamed else 'cannot be decoded'}")
     print(
         f"{len(changes.added)} added, {len(changes.changed)} changed, {len(changes.removed)} removed, "
         f"{changes.unchanged} unchanged, {len(changes.skipped)} skipped"

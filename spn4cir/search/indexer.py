@@ -28,7 +28,8 @@ class Changes:
         added: images that are new.
         changed: images whose content differs from before.
         removed: images that are no longer in the gallery.
-        skipped: images that cannot be decoded.
+        skipped: images that are left out, which cannot be decoded or have a path that is not UTF-8.
+        misnamed: the skipped images whose path is not UTF-8.
         unchanged: number of images that are as before.
     """
 
@@ -36,6 +37,7 @@ class Changes:
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    misnamed: tuple[str, ...] = ()
     unchanged: int = 0
 
 
@@ -118,7 +120,8 @@ class Indexer:
         removed = (*outside, *(name for name in broken if name in index))
         index.update(read, removed, new)
         unchanged = len(index) - len(added) - len(changed)
-        return Changes(added, changed, removed, tuple(map(_printable, broken)), unchanged)
+        skipped, misnamed = (tuple(map(_printable, names)) for names in (broken, unnamable))
+        return Changes(added, changed, removed, skipped, misnamed, unchanged)
 
 
 def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:

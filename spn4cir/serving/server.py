@@ -62,20 +62,19 @@ def index_gallery(retriever: "Retriever", folder: Path) -> None:
 
     Raises InputError if no image is left.
     """
-    from spn4cir.serving.service import is_unicode, leads_into
+    from spn4cir.serving.service import leads_into
 
     retriever.index(folder, skip=True)
-    _report_left_out(retriever.changes.skipped, "they cannot be read")
+    misnamed = retriever.changes.misnamed
+    _report_left_out([name for name in retriever.changes.skipped if name not in misnamed], "they cannot be read")
+    _report_left_out(misnamed, "their names are not UTF-8")
     inside = folder.resolve()
     outside = [name for name in retriever.names if not leads_into(retriever.path(name), inside)]
-    misnamed = [name for name in retriever.names if not is_unicode(name) and name not in set(outside)]
-    if len(outside) + len(misnamed) == len(retriever):
-        why = "a link that leads out of the folder" if outside else "a file whose name is not UTF-8"
-        raise InputError(f"{folder}: the gallery is empty: every image is {why}")
-    if outside or misnamed:
-        retriever.remove([*outside, *misnamed])
+    if len(outside) == len(retriever):
+        raise InputError(f"{folder}: the gallery is empty: every image is a link that leads out of the folder")
+    if outside:
+        retriever.remove(outside)
     _report_left_out(outside, "they are links that lead out of the gallery")
-    _report_left_out([ascii(name) for name in misnamed], "their names are not UTF-8")
 
 
 def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:

@@ -278,7 +278,7 @@ def test_a_name_that_is_no_utf8_is_reported_and_may_be_skipped(empty, folder):
     with pytest.raises(InputError, match=r"caf\\udce9.png: its path is not UTF-8; rename it"):
         empty.index(folder)
     changes = empty.index(folder, skip=True).changes
-    assert (changes.skipped, changes.added) == (("caf\\udce9.png",), NAMES)
+    assert (changes.skipped, changes.misnamed, changes.added) == (("caf\\udce9.png",), ("caf\\udce9.png",), NAMES)
 
 
 def test_a_gallery_of_broken_images_alone_is_refused(empty, tmp_path):
