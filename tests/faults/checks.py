@@ -50,31 +50,33 @@ class Reference:
     Attributes:
         seconds: duration of each stage, DVC's work after it included, in the order of the run.
         outs: hashes of the outs by path.
-        files: hashes of the files by path.
+        before: hashes by path of the files that the project holds before it runs.
+        files: hashes by path of the files after the run.
     """
 
     seconds: dict[str, float]
     outs: dict[str, str]
+    before: dict[str, str]
     files: dict[str, str]
 
     @classmethod
-    def of(cls, root: Path, run: Run) -> "Reference":
-        """The reference from a project whose run has ended now."""
+    def of(cls, root: Path, run: Run, fresh: Path) -> "Reference":
+        """The reference from a project whose run has ended now, and a copy that has not run."""
         starts = [*run.starts.values(), time.monotonic()]
         seconds = {name: starts[i + 1] - starts[i] for i, name in enumerate(run.starts)}
-        return cls(seconds, outs_of(root), hashes(root))
+        return cls(seconds, outs_of(root), hashes(fresh), hashes(root))
 
 
 class FinalFiles:
-    """The files under their final names: each must be that of an uninterrupted run, at any moment.
+    """The files under their final names: each must be as before or after an uninterrupted run, at any moment.
 
     Args:
         root: the project.
-        whole: hashes by path of the files of an uninterrupted run, as `hashes` returns them.
+        versions: hashes by path of whole files, as `hashes` returns them.
     """
 
-    def __init__(self, root: Path, whole: dict[str, str]) -> None:
-        self._root, self._whole = root, whole
+    def __init__(self, root: Path, *versions: dict[str, str]) -> None:
+        self._root, self._versions = root, versions
         self._seen: set[tuple[str, int, int, int]] = set()
 
     def faults(self) -> list[str]:
@@ -98,7 +100,8 @@ class FinalFiles:
     def _is_whole(self, name: str, content: bytes) -> bool:
         if HOLDS_TIME.search(name):
             return content.rstrip().endswith((b"}", b"</html>"))
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == self._whole.get(name)
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        return any(found == version.get(name) for version in self._versions)
 
 
 def hashes(root: Path) -> dict[str, str]:

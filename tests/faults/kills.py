@@ -118,7 +118,7 @@ class Campaign:
             run = Run(self.place / "whole", self.environment, self.command)
             if run.end(_HANG):
                 sys.exit("\n".join(["the uninterrupted run failed:", *run.lines[-_LAST_LINES:]]))
-            found = Reference.of(self.place / "whole", run)
+            found = Reference.of(self.place / "whole", run, project)
             write_json(path, vars(found))
             seconds = found.seconds
             print(f"uninterrupted run: {len(seconds)} stages, {sum(seconds.values()):.0f} s", flush=True)
@@ -128,7 +128,7 @@ class Campaign:
         """Starts the project again and again, until it ends by itself."""
         if not self.root.exists():
             shutil.copytree(self.place / "project", self.root, symlinks=True)
-        files = FinalFiles(self.root, reference.files)
+        files = FinalFiles(self.root, reference.before, reference.files)
         completed: set[str] = set()
         before: Progress | None = None
         started_again: list[str] = []  # the faults of the last kill in this round

@@ -82,7 +82,7 @@ def test_the_driver_counts_what_survived_and_says_what_did_not(
     whole.mkdir()
     run = Run(whole, os.environ, (*command, ""))
     assert run.end() == 0
-    write_json(tmp_path / "reference.json", vars(Reference.of(whole, run)))
+    write_json(tmp_path / "reference.json", vars(Reference.of(whole, run, tmp_path / "project")))
     campaign = Campaign(tmp_path, 1, os.environ, command=(*command, fault))
     campaign.run(3)
     rows = campaign.rows()
@@ -117,6 +117,15 @@ def test_a_partial_file_under_its_final_name_is_found(project: Path) -> None:
     (project / "data/validate/d/scored.json").write_text('{"date": "2026-')
     (project / "data/bank/d/.other.npy.1.tmp").write_text("wh")
     assert files.faults() == ["data/validate/d/scored.json: is partial under its final name (15 bytes)"]
+
+
+def test_a_file_that_is_as_before_the_run_is_whole(project: Path) -> None:
+    before = hashes(project)
+    (project / "data" / "bank" / "d" / "target.npy").write_text("new")
+    files = FinalFiles(project, before, hashes(project))
+    assert files.faults() == []
+    (project / "data" / "bank" / "d" / "target.npy").write_text("whole")
+    assert files.faults() == []
 
 
 def test_the_watcher_finds_a_file_that_was_partial_for_a_moment(project: Path) -> None:

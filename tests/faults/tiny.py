@@ -62,7 +62,7 @@ class Tiny:
         run = Run(whole, environment, TINY)
         if run.end():
             sys.exit("\n".join(["the uninterrupted run failed:", *run.lines[-_SHOWN:]]))
-        return cls(fresh, whole, Reference.of(whole, run), environment)
+        return cls(fresh, whole, Reference.of(whole, run, fresh), environment)
 
     def copy(self, place: Path, finished: bool = False) -> Path:
         """Copies the project, without or with what its run wrote. Returns the place."""
@@ -79,7 +79,7 @@ class Tiny:
         """What is wrong after a run that should have ended well."""
         if run.process.returncode:
             return [f"ended with {run.process.returncode}: {' / '.join(run.lines[-_SHOWN:])}"]
-        return [*differing_outs(root, self.reference.outs), *FinalFiles(root, self.reference.files).faults()]
+        return [*differing_outs(root, self.reference.outs), *self._partial(root)]
 
     def not_refused(self, root: Path, run: Run, *words: str) -> list[str]:
         """What is wrong after a run that should have ended with an error that contains one of the words."""
@@ -90,4 +90,7 @@ class Tiny:
         if not any(word in text for word in words):
             found.append(f"has no line with {' or '.join(words)}")
         found = [f"{each}: {' / '.join(run.lines[-_SHOWN:])}" for each in found]
-        return [*found, *FinalFiles(root, self.reference.files).faults()]
+        return [*found, *self._partial(root)]
+
+    def _partial(self, root: Path) -> list[str]:
+        return FinalFiles(root, self.reference.before, self.reference.files).faults()
