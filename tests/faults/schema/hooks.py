@@ -19,3 +19,14 @@ def map_query(_context: Any, query: Any) -> Any:
     """Replaces names of even length by one of the gallery, so that thumbnails are found too."""
     name = query.get("name") if isinstance(query, dict) else None
     return query | {"name": _FILES[0].name} if isinstance(name, str) and len(name) % 2 == 0 and name else query
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
+    """Replaces an empty text beside an image in a request that should fit the description.
+
+    For a form with a file of an own strategy, the tool leaves required fields empty, whatever their schema says.
+    """
+    fits = case.meta is not None and case.meta.generation.mode.is_positive
+    if fits and isinstance(case.body, dict) and case.body.get("text") == "":
+        case.body["text"] = "is red"
