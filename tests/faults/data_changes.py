@@ -24,7 +24,7 @@ _OF_WEIGHTS = {"checkpoint", "bank", "gallery", "filter", "train"}
 def _changed(tiny: Tiny, place: Path, file: Path, change: Callable[[Path], None]) -> tuple[Path, Run]:
     """Changes a file of the data in a copy of the finished project, which then runs."""
     root = tiny.copy(place / "project", finished=True)
-    own_copies(root / _RAW, root / _RAW / file)
+    own_copies(root / _RAW)
     path = root / _RAW / file
     content = path.read_bytes()
     path.unlink()  # of the copy; the file itself may be a link to that of all

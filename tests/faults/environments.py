@@ -17,6 +17,12 @@ Check = Callable[[Tiny, Path], list[str]]
 COLD = ENVIRONMENT["PATH"]
 _LONGEST = 240
 _TEN_YEARS = 10 * 365 * 86400
+_WITHOUT_LINKS = """
+import errno, os
+def link(*_, **__):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+os.link = link
+"""
 
 
 def variables(**values: str) -> Check:
@@ -98,16 +104,8 @@ def linked_cache(kind: str) -> Check:
 
 def without_hard_links(tiny: Tiny, place: Path) -> list[str]:
     """A run in which `os.link` fails, as on exFAT and some network disks; each stage starts in a Python of its own."""
-    root, folder = tiny.copy(place / "project"), place / "site"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(
-        "import errno, os\n"
-        "def link(*_, **__):\n"
-        "    raise OSError(errno.EPERM, os.strerror(errno.EPERM))\n"
-        "os.link = link\n"
-    )
-    before = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-    return tiny.not_whole(root, tiny.run(root, PYTHONPATH=before, PATH=COLD))
+    root = tiny.copy(place / "project")
+    return tiny.not_whole(root, tiny.run(root, **tiny.beginning_with(_WITHOUT_LINKS, place / "site"), PATH=COLD))
 
 
 TABLE: dict[str, Check] = {

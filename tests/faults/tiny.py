@@ -1,5 +1,6 @@
 """A project whose run takes seconds: one drawn data set in CIRR's layout, tiny networks, the stages up to `train`."""
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,12 @@ class Tiny:
         run = Run(root, {**self.environment, **variables}, command)
         run.end()
         return run
+
+    def beginning_with(self, code: str, place: Path) -> dict[str, str]:
+        """Variables of the environment in which each Python first runs some code, which is stored in a folder."""
+        place.mkdir(exist_ok=True)
+        (place / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(place), self.environment.get("PYTHONPATH", "")]))}
 
     def not_whole(self, root: Path, run: Run) -> list[str]:
         """What is wrong after a run that should have ended well."""

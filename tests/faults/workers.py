@@ -1,6 +1,7 @@
 """Kills processes that decode images, and puts pipes in place of files: one line, an end in time, and no orphan."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ PIPES = {
     "dedup": ("cirr/captions/cap.rc2.train.json", "train/00000.tar"),
     "gallery": ("cirr/captions/cap.rc2.val.json",),
 }
+# Workers wait at their start, so that they are not at their end before they are killed.
+_WAIT = "import os, time\nos.register_at_fork(after_in_child=lambda: time.sleep(3))\n"
 _LOST = ("was killed", "was lost")
 
 
@@ -43,7 +46,8 @@ def lost_worker(tiny: Tiny, place: Path, stage: str, number: int) -> list[str]:
     """Kills a worker of a stage when it starts, as the kernel does when memory is short, and runs the stage again."""
     root = _before(tiny, fresh_folder(place), stage)
     command = [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]]
-    run = Run(root, tiny.environment, command)
+    waiting = tiny.beginning_with(_WAIT, place.with_name("site"))
+    run = Run(root, {**tiny.environment, **waiting}, command)
     if not _kill_worker(run, number):
         return [f"no worker {number} was found: {' / '.join(run.lines)}"]
     found = _ended(tiny, root, run, _LOST)
@@ -56,7 +60,7 @@ def pipe(tiny: Tiny, place: Path, stage: str, name: str) -> list[str]:
     root = _before(tiny, fresh_folder(place), stage)
     data = root / "data" / "raw" / DATASET
     path = data / name
-    own_copies(data, path)
+    own_copies(data)
     path.unlink()
     os.mkfifo(path)
     run = Run(root, tiny.environment, [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]])
@@ -70,17 +74,15 @@ def _before(tiny: Tiny, place: Path, stage: str) -> Path:
     return root
 
 
-def own_copies(root: Path, path: Path) -> None:
-    """Replaces the links that lead to a file by folders of links, so that a change stays in this project."""
-    place = root
-    for part in ("", *path.relative_to(root).parts[:-1]):
-        place = place / part
-        if place.is_symlink():
-            source = place.resolve()
-            place.unlink()
-            place.mkdir()
-            for entry in source.iterdir():
-                (place / entry.name).symlink_to(entry)
+def own_copies(data: Path) -> None:
+    """Replaces a link to a folder of data by a folder of links to its files, so that a change stays in this project.
+
+    DVC does not look into links to folders within such a folder.
+    """
+    if data.is_symlink():
+        source = data.resolve()
+        data.unlink()
+        shutil.copytree(source, data, copy_function=os.symlink)
 
 
 def _kill_worker(run: Run, number: int) -> bool:
