@@ -1,10 +1,13 @@
 """Decoding and preprocessing of images."""
 
 import re
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -17,6 +20,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
 from spn4cir.images.packed_paths import PackedPaths
 
+Batch = TypeVar("Batch")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -108,9 +112,34 @@ def image_batches(
         batch_sampler=rows,  # type: ignore[arg-type]  # it iterates over the batches, which need not be lists
         num_workers=workers,
     )
+    yield from map(preprocess.normalise, read_ahead(loader))
+
+
+def read_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yields batches that worker processes of torch read. Raises InputError with one line if one cannot or is lost."""
     with worker_errors():
-        for pixels in loader:
-            yield preprocess.normalise(pixels)
+        for batch in batches:
+            with _loss_held():
+                yield batch
+
+
+@contextmanager
+def _loss_held() -> Iterator[None]:
+    """Delays the error of a lost worker to the end of the block.
+
+    torch raises it from a handler of SIGCHLD, in whatever the main thread runs: also in the code that uses a batch.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    lost: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, _: lost.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    if lost and callable(before):
+        before(signal.SIGCHLD, None)
 
 
 # torch's messages for a worker that was killed, or has no room for the batch that it transfers.

@@ -14,7 +14,7 @@ from torch import Tensor
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import eight_bit, image_digest, open_image
 from spn4cir.images.packed_paths import PackedPaths
-from spn4cir.images.preprocess import Preprocess, worker_errors
+from spn4cir.images.preprocess import Preprocess, read_ahead
 from spn4cir.progress import progress
 
 # Limit of a padded image: Pillow refuses files with more pixels.
@@ -149,5 +149,4 @@ def read_images(paths: Sequence[Path], preprocess: Preprocess, batch_size: int, 
     loader = torch.utils.data.DataLoader(
         _Files(paths, preprocess), batch_size=batch_size, num_workers=processes, collate_fn=_stack
     )
-    with worker_errors():
-        yield from progress(loader, -(-len(paths) // batch_size), "index", "batch")
+    yield from read_ahead(progress(loader, -(-len(paths) // batch_size), "index", "batch"))

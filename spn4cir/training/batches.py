@@ -12,14 +12,14 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Optimisation, Train
 from spn4cir.datasets.texts import training_text
 from spn4cir.errors import InputError
-from spn4cir.images.preprocess import ImageFiles
+from spn4cir.images.preprocess import ImageFiles, read_ahead
 from spn4cir.losses import sampled_info_nce
 from spn4cir.parallel import ALONE, Group
 from spn4cir.training.bank import Bank
 from spn4cir.training.bank_targets import BankTargets
 from spn4cir.training.batch_terms import batch_terms
 from spn4cir.training.contrasts import Contrasts
-from spn4cir.training.reference_rows import image_loader, read_ahead
+from spn4cir.training.reference_rows import image_loader
 from spn4cir.types import Triplet
 
 # The triplets of a step, by position, and a text of each.

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
-from spn4cir.images.preprocess import ImageFiles, worker_errors
+from spn4cir.images.preprocess import ImageFiles, read_ahead
 
 # A batch with fewer bytes of rows is read in the main process: starting processes each epoch would take longer.
 _SMALL_BATCH = 4 << 20
@@ -36,12 +36,6 @@ class References(Protocol):
 
     def features(self, composer: Composer, read: Tensor) -> Tensor:
         """Reference features, one row for each row of `read`, on its device, without gradients."""
-
-
-def read_ahead(loader: DataLoader[Any]) -> Iterator[Tensor]:
-    """The loader's batches; an error of a worker process is raised as one line."""
-    with worker_errors():
-        yield from loader
 
 
 class StoredReferences(Dataset[Tensor]):

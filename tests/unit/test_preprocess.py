@@ -1,7 +1,9 @@
 """Preprocessing by sizes counted by hand, and images that are not as expected."""
 
+import multiprocessing
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -160,6 +162,19 @@ def test_a_worker_that_is_killed_is_one_line_with_the_remedy(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"was lost \(.*--shm-size.*machine\.workers: 0") as raised:
         list(image_batches([draw(tmp_path / "a.png", 1)], Deadly(16), 1, 1))
     assert "\n" not in str(raised.value)
+
+
+def test_a_worker_that_is_killed_while_a_batch_is_used_is_one_line_too(tmp_path: Path) -> None:
+    """torch raises the error in whatever the main thread runs at this moment."""
+    batches = image_batches([draw(tmp_path / f"{number}.png", number) for number in range(8)], Preprocess(16), 1, 1)
+
+    def use(_: torch.Tensor) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        time.sleep(0.1)
+
+    with pytest.raises(InputError, match=r"was lost \("):
+        list(map(use, batches))
 
 
 @pytest.mark.parametrize(
