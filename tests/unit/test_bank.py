@@ -116,7 +116,7 @@ def test_recomputed_references_are_not_stored(
     assert sorted(files(tmp_path / "bank")) == ["manifest.json", "target.npy"]
     bank = open_bank(tmp_path / "bank", stub, unique, settings(reference="recomputed"))
     assert isinstance(bank.reference, RecomputedReferences)
-    assert bank.reference.files.paths == unique.gallery.paths
+    assert tuple(bank.reference.files.paths) == unique.gallery.paths
     build(StubComposer(), unique, tmp_path / "stored", tmp_path / "work 2")
     stored = open_bank(tmp_path / "stored", stub, unique, settings())
     assert torch.equal(bank.target, stored.target)

@@ -268,7 +268,7 @@ def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | None, problem
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.json: {problem}"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder, expected a file"):
         read_json(tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_a_gallery_of_the_query_alone_is_refused(retriever, tmp_path):
 @pytest.mark.parametrize("side", ["text_projection", "positional_embedding"])
 def test_weights_that_are_not_finite_are_refused(tmp_path, folder, side):
     broken = load_composer(write_checkpoint(tmp_path / "best.pt"))
-    getattr(broken.clip, side).data.fill_(float("nan"))
+    getattr(broken.clip, side).data.fill_(float("inf"))
     save_composer(broken, tmp_path / "broken.pt", 1, 1)
     with pytest.raises(InputError, match="not finite"):
         search(Retriever.from_checkpoint(tmp_path / "broken.pt", workers=0), folder, folder / "b.png", "is red", k=1)

@@ -165,6 +165,8 @@ def test_the_page_names_the_network_and_says_what_its_address_leaves_out(server,
 def test_names_and_texts_with_html_are_text(server, open_page):
     page, name = open_page(server.address), f"29{HTML}.png"
     page.get_by_label("Filter by name").fill("29")
+    page.get_by_text("1 to 1 of 1").wait_for()
+    page.wait_for_timeout(500)
     choose(page, name)
     ask(page, f"{HTML}</script>${{1}}`")
     first = ranking(page)[0]
