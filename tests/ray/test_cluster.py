@@ -1,9 +1,10 @@
 """Work on a Ray cluster of two raylets: the results of one machine, also when a raylet is killed."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -32,6 +33,8 @@ from tests.helpers.layouts import draw, write_fashioniq
 from tests.helpers.tiny_llava import save_tiny_llava
 from tests.ray.conftest import ROOT, Nodes
 from tests.ray.functions import KillingComposer, digest_or_kill, exit_worker, node
+
+Result = TypeVar("Result")
 
 SETTINGS = BankSettings(dtype="float32", batch_size=4, reference="stored", images="annotated")
 
@@ -164,12 +167,22 @@ def test_a_broken_image_is_the_same_error(
             work(each)
 
 
+def again_if_asked(work: Callable[[], Result]) -> Result:
+    """Runs the work a second time if Ray gives up: on a busy machine it can need too long to notice the lost raylet."""
+    try:
+        return work()
+    except InputError as error:
+        if "run it again: finished work is kept" not in str(error):
+            raise
+        return work()
+
+
 def test_a_raylet_is_killed_while_it_compares_images(
     nodes: Nodes, cluster: RayCluster, images: UniqueImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_cluster, "_FILES_PER_TASK", 4)
     nodes.start("doomed")
-    found = list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup"))
+    found = again_if_asked(lambda: list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup")))
     assert found == [pixel_digest(path) for path in images.gallery.paths]
 
 
@@ -177,7 +190,7 @@ def test_a_raylet_is_killed_while_it_encodes_a_bank(
     nodes: Nodes, cluster: RayCluster, images: UniqueImages, tmp_path: Path
 ) -> None:
     nodes.start("doomed")
-    there = bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster)
+    there = again_if_asked(lambda: bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster))
     assert (tmp_path / "killed").exists()
     assert there == bank(StubComposer(), images, tmp_path / "here", 0)
 
