@@ -10,9 +10,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,6 @@ from spn4cir.errors import InputError
 from spn4cir.readable import check_file, check_text_file
 
 _BLOCK = 1 << 20
-# Entries of a list or object whose JSON text is made at a time.
-_ENTRIES = 1_000
-_TO_JSON = json.JSONEncoder(ensure_ascii=False).encode
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
 # NumPy's message for an array that was not written whole; the error has no number.
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
@@ -194,54 +190,16 @@ def check_characters(text: str, value: Any) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Writes `value` atomically, with the keys in the order given.
+    """Writes `value` atomically, with the keys in the order given. Its text is never in memory as a whole.
 
     Args:
         path: the file.
-        value: a JSON-like value; an iterator is written as a list. Without `indent`, the text of a large value is
-            written in pieces, so that it is never in memory as a whole.
+        value: a JSON-like value; an iterator is written as a list.
         indent: spaces of a level; None for one line.
     """
-    pieces = _json_pieces(value) if indent is None else [json.dumps(value, indent=indent, ensure_ascii=False)]
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(pieces)
+        json.dump(value, stream, indent=indent, ensure_ascii=False, default=list)
         stream.write("\n")
-
-
-def _json_pieces(value: Any) -> Iterator[str]:
-    """Yields the text of a value; that of the entries of a short list or object in pieces, if these are long."""
-    if isinstance(value, dict) and len(value) <= _ENTRIES:
-        brackets, entries = "{}", list(value.values())
-        keys = [_TO_JSON({key: 0})[1:-2] for key in value]
-    elif isinstance(value, list | tuple) and len(value) <= _ENTRIES:
-        brackets, entries = "[]", list(value)
-        keys = [""] * len(entries)
-    else:
-        yield from _pieces_of_long(value)
-        return
-    yield brackets[0]
-    for number, (key, entry) in enumerate(zip(keys, entries, strict=True)):
-        yield f"{', ' if number else ''}{key}"
-        yield from _pieces_of_long(entry)
-    yield brackets[1]
-
-
-def _pieces_of_long(value: Any) -> Iterator[str]:
-    """Yields the text of a value; that of a long list, object or iterator in pieces of many entries."""
-    make: Callable[[Any], Any]
-    if isinstance(value, dict):
-        brackets, entries, make = "{}", iter(value.items()), dict
-    elif isinstance(value, list | tuple | Iterator):
-        brackets, entries, make = "[]", iter(value), list
-    else:
-        yield _TO_JSON(value)
-        return
-    yield brackets[0]
-    separator = ""
-    while part := make(islice(entries, _ENTRIES)):
-        yield separator + _TO_JSON(part)[1:-1]
-        separator = ", "
-    yield brackets[1]
 
 
 def copy_file(source: Path, path: Path) -> None:

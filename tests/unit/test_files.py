@@ -1,7 +1,6 @@
 """Outputs whole or not at all, hashes, and work in progress by its key."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -11,14 +10,12 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from spn4cir.errors import InputError
 from spn4cir.files import (
-    _ENTRIES,
     atomic_file,
     atomic_folder,
     check_hash,
@@ -224,32 +221,12 @@ def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
     assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
 
 
-_LONG = list(range(2 * _ENTRIES + 1))
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        [],
-        {},
-        [[], {}, "", None],
-        {"a": [], 1: {}, None: "é", 2.5: float("nan")},
-        _LONG,
-        _LONG[:_ENTRIES],
-        [_LONG[:_ENTRIES], tuple(_LONG), {f"ü{each}": [each] for each in _LONG}],
-        {"rows": [{"a": each} for each in _LONG], 'a"b': dict.fromkeys(_LONG, "x"), "n": 1.5},
-        {each: each for each in _LONG},
-    ],
-)
-def test_json_in_pieces_is_the_text_of_the_whole(tmp_path: Path, value: Any) -> None:
-    write_json(tmp_path / "a.json", value)
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == json.dumps(value, ensure_ascii=False) + "\n"
-
-
-@pytest.mark.parametrize("count", [0, 1, _ENTRIES, len(_LONG)])
+@pytest.mark.parametrize("count", [0, 1, 3])
 def test_an_iterator_is_written_as_a_list(tmp_path: Path, count: int) -> None:
-    write_json(tmp_path / "a.json", iter(_LONG[:count]))
-    assert read_json(tmp_path / "a.json") == _LONG[:count]
+    write_json(tmp_path / "a.json", iter(range(count)))
+    assert read_json(tmp_path / "a.json") == list(range(count))
+    write_json(tmp_path / "a.json", {"rows": iter(range(count))}, indent=2)
+    assert read_json(tmp_path / "a.json") == {"rows": list(range(count))}
 
 
 @pytest.mark.parametrize(

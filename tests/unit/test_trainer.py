@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from spn4cir.config.training import BankSettings
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
 from spn4cir.images.preprocess import ImageFiles
+from spn4cir.parallel import Group
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import Bank, build_bank, open_bank
 from spn4cir.training.batches import BankSource, Batch, ImageSource, TripletRows, triplet_rows
@@ -500,6 +501,21 @@ def kill_stage_2(root: Path) -> None:
     command = [sys.executable, "-c", STOP.format(root=str(root))]
     ended = subprocess.run(command, env=environment, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
+@dataclass(frozen=True)
+class OtherMachine(Group):
+    """A second process, on a machine that does not see the unfinished run: it begins at the first epoch."""
+
+    def maximum(self, values: Tensor) -> Tensor:
+        return torch.maximum(values, torch.zeros_like(values))
+
+
+def test_processes_that_resume_after_different_epochs_are_named(tmp_path: Path) -> None:
+    second = replace(trainer(tmp_path), group=OtherMachine(0, 2))
+    second._check_group(0)
+    with pytest.raises(InputError, match=r"one process resumes after epoch 0, another after epoch 2; all mach"):
+        second._check_group(2)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
