@@ -1,6 +1,7 @@
 """Shared by several test files: a stub of a model family without a network, and tiny training settings."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +20,13 @@ from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
 from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Lets SIGINT end the processes of tests, which ignore it where a shell started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

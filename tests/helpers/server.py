@@ -12,10 +12,7 @@ from typing import IO, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
-    "from spn4cir.cli import main; main()"
-)
+_PROGRAM = "from spn4cir.cli import main; main()"
 
 
 class Server(NamedTuple):

@@ -482,7 +482,6 @@ def test_interrupted_ends_with_status_130_and_no_traceback(data):
     command += ["--root", str(data / "fiq"), "--out", "o.json"]
     program = (
         "import os, signal, spn4cir.images.processes as p\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "def slow(function, paths):\n    os.killpg(0, signal.SIGINT); import time; time.sleep(1)\n"
         "p._map_chunk = slow\n"
     )

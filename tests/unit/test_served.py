@@ -330,8 +330,6 @@ def test_an_interrupt_ends_at_once_although_requests_are_open(chat):
     chat.reply = lambda body: time.sleep(20) or "text"
     program = textwrap.dedent(
         f"""
-        import signal
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
         from spn4cir.served.client import ServedModel
         from spn4cir.served.messages import ChatRequest
         list(ServedModel("writer", ("{chat.url}",), "{MODEL}", 2).answers([ChatRequest("a"), ChatRequest("b")]))
