@@ -12,6 +12,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from spn4cir.errors import InputError
 
 KeyPath = tuple[str, ...]
+# Start and end of a part of the text, and what replaces it.
+Edit = tuple[int, int, str]
 # Texts that YAML reads as the text itself, unless it is one of the words.
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
@@ -34,8 +36,12 @@ def set_values(text: str, values: Mapping[KeyPath, Any], place: str) -> str:
         InputError: the file is not a YAML mapping, or a key path leads through a value that is no mapping or that is
             written elsewhere in the file (an alias).
     """
-    for path, value in values.items():
-        text = _set(text, path, value, place)
+    remaining = list(values.items())
+    while remaining:
+        edits = _separate_edits(text, remaining, place)
+        for start, end, written in sorted(edits, reverse=True):
+            text = f"{text[:start]}{written}{text[end:]}"
+        remaining = remaining[len(edits) :]
     return text
 
 
@@ -70,8 +76,23 @@ def compose(text: str, place: str) -> MappingNode:
     return root
 
 
-def _set(text: str, path: KeyPath, value: Any, place: str) -> str:
-    node: Node = compose(text, place)
+def _separate_edits(text: str, values: Sequence[tuple[KeyPath, Any]], place: str) -> list[Edit]:
+    """Returns the edits of the first values, up to one that depends on the text that another one writes."""
+    root, edits = compose(text, place), list[Edit]()
+    for path, value in values:
+        try:
+            start, end, written = _edit(text, root, path, value, place)
+        except InputError:
+            if not edits:
+                raise
+            break
+        if any(start <= other_end and other_start <= end for other_start, other_end, _ in edits):
+            break
+        edits.append((start, end, written))
+    return edits
+
+
+def _edit(text: str, node: Node, path: KeyPath, value: Any, place: str) -> Edit:
     indent = 0
     for depth, name in enumerate(path):
         if not isinstance(node, MappingNode):
@@ -80,12 +101,12 @@ def _set(text: str, path: KeyPath, value: Any, place: str) -> str:
         if number is None:
             added = _nested(path[depth:], value)
             if _is_list_of_quoted(value) and not node.value and indent:
-                return f"{text[: node.start_mark.index].rstrip()}{_block(added, indent)}{text[node.end_mark.index :]}"
+                return len(text[: node.start_mark.index].rstrip()), node.end_mark.index, _block(added, indent)
             return _insert(text, node, name, added[name])
         indent = 0 if node.flow_style else node.start_mark.column + _INDENT
         key, node = _entry(node, number, path, place)
     written = _block(value, indent) if indent and _is_list_of_quoted(value) else f" {_flow(value)}"
-    return f"{text[: key.end_mark.index]}:{written}{text[_content_end(node) :]}"
+    return key.end_mark.index, _content_end(node), f":{written}"
 
 
 def _number(node: MappingNode, name: str) -> int | None:
@@ -145,16 +166,16 @@ def _nested(path: KeyPath, value: Any) -> Any:
     return value
 
 
-def _insert(text: str, node: MappingNode, name: str, value: Any) -> str:
+def _insert(text: str, node: MappingNode, name: str, value: Any) -> Edit:
     """Adds an entry after the last one of a mapping."""
     entry = f"{name}: {_flow(value)}"
     if node.flow_style or not node.value:
         end = node.end_mark.index - 1
-        return f"{text[:end]}{', ' if node.value else ''}{entry}{text[end:]}"
+        return end, end, f"{', ' if node.value else ''}{entry}"
     indent = " " * node.value[0][0].start_mark.column
     end = text.find("\n", _content_end(node))
     end = len(text) if end < 0 else end
-    return f"{text[:end]}\n{indent}{entry}{text[end:]}"
+    return end, end, f"\n{indent}{entry}"
 
 
 def _content_end(node: Node) -> int:

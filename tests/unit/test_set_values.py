@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from spn4cir.config.load import parse_params
 from spn4cir.errors import InputError
-from spn4cir.projects.set_values import KeyPath, remove_values, set_values
+from spn4cir.projects import set_values as module
+from spn4cir.projects.set_values import KeyPath, compose, remove_values, set_values
 
 ROOT = Path(__file__).parents[2]
 TEXT = """\
@@ -53,6 +54,30 @@ def test_one_value_is_set_and_every_other_line_stays(path: KeyPath, value: Any, 
     for name in path:
         read = read[name]
     assert read == value
+
+
+def test_many_values_are_set_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are added to the same mapping, within another new one, or in the place of what is no mapping."""
+    values: dict[KeyPath, Any] = {
+        ("run", "models"): ["zs"],
+        ("train", "mine", "clip", "lr"): 2.0,
+        ("train", "mine", "clip", "epochs"): 2,
+        ("train", "mine", "clip", "seed"): 3,
+        ("train", "mine", "zs", "deep", "epochs"): 4,
+        ("train", "mine", "zs", "deep", "lr"): 5,
+        ("match", "mine"): {"window": {}},
+        ("match", "mine", "window", "clip"): [1, 2],
+        ("last",): {},
+        ("last", "a"): 6,
+        ("run", "names"): ["hf-hub:a/b"],
+    }
+    expected = TEXT
+    for path, value in values.items():
+        expected = set_values(expected, {path: value}, "p")
+    parsed: list[str] = []
+    monkeypatch.setattr(module, "compose", lambda text, place: parsed.append(text) or compose(text, place))
+    assert set_values(TEXT, values, "p") == expected
+    assert len(parsed) < len(values)
 
 
 def test_dvc_reads_names_with_a_colon_after_it_changed_another_value(tmp_path: Path) -> None:
