@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -112,14 +113,20 @@ def hashes(root: Path) -> dict[str, str]:
 
 
 def _final_files(root: Path) -> list[tuple[str, Path]]:
+    """The files by their names in the project, also those in a folder of data that is a link."""
     found = []
     for folder in _FOLDERS:
-        for path in (root / folder).rglob("*"):
+        for path in _files_below(root / folder):
             name = path.relative_to(root)
             temporary = any(part.startswith(".") for part in name.parts)
             if not temporary and not any(place in name.parents for place in _NOT_FINAL) and path.is_file():
                 found.append((str(name), path))
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(place, name) for name in names)
 
 
 class Watcher(Thread):

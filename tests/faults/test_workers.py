@@ -7,8 +7,6 @@ import pytest
 from tests.faults.tiny import Tiny
 from tests.faults.workers import lost_worker, pipe
 
-pytestmark = pytest.mark.skip(reason="has not run to its end since it was changed")
-
 
 @pytest.mark.parametrize("stage", ["dedup"])
 def test_a_lost_worker_is_one_line_and_no_orphan(tiny: Tiny, tmp_path: Path, stage: str) -> None:
