@@ -172,9 +172,8 @@ def progress_of(root: Path, stage: str, lines: Sequence[str]) -> Progress:
     """The progress of the stage that ran last, from its lines and its work folder."""
     epochs = [int(found[1] or found[2]) for line in section(lines, stage) or () if (found := _EPOCH.match(line))]
     kind, _, pair = stage.rpartition(":")[2].partition("@")
-    stored = [
-        json.loads(path.read_bytes())["images"] for path in (root / "data/work" / kind).glob(f"{pair}/*/done.json")
-    ]
+    work = root / "data" / "work" / kind / pair
+    stored = [json.loads(path.read_bytes())["images"] for path in work.glob("*/done.json")]
     return Progress(stage, max(epochs, default=0), max(stored, default=0))
 
 

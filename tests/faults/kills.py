@@ -148,7 +148,7 @@ class Campaign:
             started_again = found + [f"runs on: {command}" for command in orphans(self.root)]
             before = progress_of(self.root, run.stage, run.lines) if run.stage else None
             hit = kind(run.stage) if run.stage else "before the first stage"
-            self.kills.append({"moment": moment, "hit": hit, "faults": started_again, "mended": mended})
+            self.kills.append({"moment": list(moment), "hit": hit, "faults": started_again, "mended": mended})
             self._write()
             after = moment.stage or "the start"
             print(f"kill {len(self.kills)}/{kills}: {moment.delay:.2f} s after {after}: {hit}", flush=True)
@@ -173,8 +173,8 @@ class Campaign:
         return ([f"doctor: {line}" for line in lines], 0) if done.returncode else ([], len(lines))
 
     def _moment(self, reference: Reference, completed: set[str]) -> Moment:
-        number = len(self.kills)
-        draw = random.Random(f"{self.seed}-{number}")
+        # With the runs that ended: a run that is faster than the uninterrupted one can end before a moment is reached.
+        draw = random.Random(f"{self.seed}-{len(self.kills)}-{len(self.rounds)}")
         if draw.random() < 0.5:
             return Moment("", draw.uniform(0, _SHARE * sum(reference.seconds.values())))
         hits = Counter(kill["hit"] for kill in self.kills)
