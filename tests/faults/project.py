@@ -133,7 +133,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def orphans(folder: Path, seconds: float = 5) -> list[str]:
+def orphans(folder: Path, seconds: float = 30) -> list[str]:
     """The commands that still run in a folder after some seconds, in which processes that follow others end."""
     wait_until(lambda: not processes_in(folder), seconds)
     return [" ".join(process.cmdline()) for process in processes_in(folder)]
