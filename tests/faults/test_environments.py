@@ -12,13 +12,11 @@ from tests.faults.tiny import Tiny
 SHORT = ["`LC_ALL=C`, without UTF-8 mode", "annotations cut, and whole again"]
 
 
-@pytest.mark.skip(reason="has not run to its end since it was changed")
 @pytest.mark.parametrize("name", SHORT)
 def test_an_environment_that_breaks_programs_works(tiny: Tiny, tmp_path: Path, name: str) -> None:
     assert tried(TABLE[name], tiny, tmp_path / "trial") == []
 
 
-@pytest.mark.skip(reason="has not run to its end since it was changed")
 def test_a_run_that_fails_is_found(tiny: Tiny, tmp_path: Path) -> None:
     (found,) = tried(shell("echo odd; exit 3"), tiny, tmp_path / "trial")
     assert found == "ended with 3: odd"
