@@ -69,11 +69,12 @@ class Run:
         process: the command; its group has the same number.
         lines: the lines of both streams so far.
         began: when the command started, by `time.monotonic`.
+        last: when it printed its last line, or started.
         starts: when each stage of DVC started, in their order.
     """
 
     def __init__(self, root: Path, environment: Mapping[str, str], command: Sequence[str] = REPRO) -> None:
-        self.began = time.monotonic()
+        self.began = self.last = time.monotonic()
         self.process = subprocess.Popen(
             command,
             cwd=root,
@@ -93,8 +94,9 @@ class Run:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.last = time.monotonic()
             if found := _RUNNING.match(line):
-                self.starts[found[1]] = time.monotonic()
+                self.starts[found[1]] = self.last
             self.lines.append(line.rstrip("\n"))
 
     @property
