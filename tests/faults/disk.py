@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.faults.campaign import Skipped, Trial, main
@@ -16,14 +17,15 @@ _PAGE = 4096
 
 
 def trials(tiny: Tiny, place: Path, points: int = POINTS) -> Iterator[Trial]:
-    """Yields what was done, and what is wrong after it. The points divide what the run writes into equal parts."""
+    """Yields the trials. The points divide what the run writes into equal parts."""
+    fault = "the disk is full, then has room"
     if not may_mount(place / "probe"):
-        yield "the disk is full, then has room", Skipped("mounting is not allowed here")
+        yield fault, lambda: Skipped("mounting is not allowed here")
         return
     before, after = used(tiny.fresh), used(tiny.whole)
     for point in range(points):
         size = before + (after - before) * (point + 1) // (points + 1)
-        yield "the disk is full, then has room", full(tiny, place / "disk", size)
+        yield fault, partial(full, tiny, place / "disk", size)
 
 
 def full(tiny: Tiny, place: Path, size: int) -> list[str]:

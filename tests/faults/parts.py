@@ -8,6 +8,7 @@ from pathlib import Path
 from spn4cir.files import file_hash, read_json, value_hash, write_json
 
 ROOT = Path(__file__).parents[2]
+STATES = ROOT / "data" / "work" / "faults"  # what has ended, for after an interruption
 _CODE = ("spn4cir", "stages", "tests/faults")
 
 # The title of each part by its name; `python -m tests.faults.NAME` runs it and stores its counts.
@@ -24,7 +25,7 @@ PARTS = {
 
 def main() -> None:
     """Runs every part; one that finds a fault does not stop the others, but fails the command."""
-    failed = run_missing(ROOT / "data" / "work" / "faults" / "parts.json", _run)
+    failed = run_missing(STATES / "parts.json", _run)
     if failed:
         sys.exit(f"make faults: found faults in {', '.join(failed)}; they are printed above")
 
@@ -36,7 +37,7 @@ def run_missing(state: Path, run: Callable[[str], int]) -> list[str]:
         state: the file of the parts that have ended.
         run: runs a part and returns its exit status.
     """
-    code = value_hash([[str(path), file_hash(path)] for name in _CODE for path in sorted((ROOT / name).rglob("*.py"))])
+    code = code_version()
     stored = read_json(state) if state.is_file() else {}
     ended: dict[str, int] = stored["ended"] if stored.get("code") == code else {}
     for part in PARTS:
@@ -46,6 +47,11 @@ def run_missing(state: Path, run: Callable[[str], int]) -> list[str]:
             write_json(state, {"code": code, "ended": ended})
     state.unlink()
     return [part for part, status in ended.items() if status]
+
+
+def code_version() -> str:
+    """A hash of the code that the campaign runs."""
+    return value_hash([[str(path), file_hash(path)] for name in _CODE for path in sorted((ROOT / name).rglob("*.py"))])
 
 
 def _run(part: str) -> int:

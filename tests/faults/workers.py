@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,13 +35,14 @@ _LOST = ("was killed", "was lost")
 
 
 def trials(tiny: Tiny, place: Path) -> Iterator[Trial]:
-    """Yields what was done, and what is wrong after it."""
+    """Yields the trials."""
     for stage in STAGES:
         for number in (1, 2):
-            yield f"worker {number} of `{stage}` is killed", lost_worker(tiny, place / "lost", stage, number)
+            trial = partial(lost_worker, tiny, place / "lost", stage, number)
+            yield f"worker {number} of `{stage}` is killed", trial
     for stage, names in PIPES.items():
         for name in names:
-            yield f"a pipe in place of `{name}`", pipe(tiny, place / "pipe", stage, name)
+            yield f"a pipe in place of `{name}`", partial(pipe, tiny, place / "pipe", stage, name)
 
 
 def lost_worker(tiny: Tiny, place: Path, stage: str, number: int) -> list[str]:
