@@ -26,10 +26,10 @@ from tests.faults.checks import (
     progress_of,
     repeated,
 )
+from tests.faults.parts import STATES, code_version
 from tests.faults.project import REPRO, Run, make_project, orphans, processes_in, warm_environment
 from tests.faults.report import Row, store
 
-ROOT = Path(__file__).parents[2]
 _AHEAD = 8  # stages among which a moment is chosen: a run is killed several times before it ends
 _SHARE = 0.06  # of the time of an uninterrupted run: the longest time to a kill that is drawn over time
 _HANG = 900.0  # without a line, in seconds: also a busy machine ends a stage of this project in less
@@ -54,9 +54,10 @@ class Campaign:
         environment: environment of the commands.
         make: makes the project.
         command: the command that is killed and started again.
+        code: a hash of the code; the state of other code is not used.
         kills: the kills so far, each with its moment, the stage that was hit and the faults.
         rounds: the faults at the end of each run that ended, after some kills.
-        seconds: duration of the sessions before this one.
+        seconds: duration of the commands so far.
     """
 
     place: Path
@@ -64,9 +65,11 @@ class Campaign:
     environment: Mapping[str, str]
     make: Callable[[Path], None] = make_project
     command: Sequence[str] = REPRO
+    code: str = field(default_factory=code_version)
     kills: list[dict[str, Any]] = field(default_factory=list)
     rounds: list[list[str]] = field(default_factory=list)
     seconds: float = 0.0
+    _began: float = 0.0
 
     @property
     def root(self) -> Path:
@@ -75,16 +78,15 @@ class Campaign:
 
     def run(self, kills: int) -> None:
         """Kills until `kills` kills are counted, and lets the last run end."""
-        self._read()
-        began, before = time.monotonic(), self.seconds
-        reference = self._reference()
-        for left in processes_in(self.root):  # of a campaign that was killed itself
+        for left in processes_in(self.place):  # of a campaign that was killed itself
             left.kill()
+        self._read()
+        self._began = time.monotonic() - self.seconds
+        self._write()
+        reference = self._reference()
         while len(self.kills) < kills or self.root.exists():
             counted = len(self.kills)
             self._round(reference, kills)
-            self.seconds = before + time.monotonic() - began
-            self._write()
             if self.rounds[-1] and len(self.kills) == counted:
                 return  # it fails without a kill, and would fail again
 
@@ -185,13 +187,17 @@ class Campaign:
 
     def _read(self) -> None:
         path = self.place / "state.json"
-        if path.is_file() and (state := read_json(path))["seed"] == self.seed:
+        state = read_json(path) if path.is_file() else {}
+        if state.get("code", self.code) != self.code:
+            shutil.rmtree(self.place)
+        elif state.get("seed") == self.seed:
             self.kills, self.rounds, self.seconds = state["kills"], state["rounds"], state["seconds"]
         else:
             shutil.rmtree(self.root, ignore_errors=True)
 
     def _write(self) -> None:
-        keys = ("seed", "kills", "rounds", "seconds")
+        self.seconds = time.monotonic() - self._began
+        keys = ("code", "seed", "kills", "rounds", "seconds")
         write_json(self.place / "state.json", {key: getattr(self, key) for key in keys})
 
 
@@ -221,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="number of kills (default 100)")
     parser.add_argument("--seed", type=int, default=1, help="determines the moments (default 1)")
-    parser.add_argument("--place", type=Path, default=ROOT / "data" / "work" / "faults" / "kills")
+    parser.add_argument("--place", type=Path, default=STATES / "kills")
     arguments = parser.parse_args()
     with warm_environment() as environment:
         campaign = Campaign(arguments.place.resolve(), arguments.seed, environment)

@@ -182,9 +182,18 @@ def test_a_stage_of_no_data_set_has_no_progress(project: Path) -> None:
 
 def test_a_fault_is_reported_with_what_repeats_it(tmp_path: Path) -> None:
     kill = {"moment": ["train@d", 0.5], "hit": "`train`", "faults": ["odd"], "mended": 2}
-    state = {"seed": 7, "kills": [kill], "rounds": [["differs"]], "seconds": 1.0}
+    state = {"code": "a", "seed": 7, "kills": [kill], "rounds": [["differs"]], "seconds": 1.0}
     (tmp_path / "state.json").write_text(json.dumps(state))
-    campaign = Campaign(tmp_path, 7, {})
+    campaign = Campaign(tmp_path, 7, {}, code="a")
     campaign._read()
     assert campaign.faults() == ["kill 0 (seed 7, 0.500 s after train@d, in `train`): odd", "run 0: differs"]
     assert [(row.tried, row.survived) for row in campaign.rows()] == [(1, 0), (1, 0)]
+
+
+def test_the_state_of_other_code_is_removed(tmp_path: Path) -> None:
+    place = tmp_path / "kills"
+    write_json(place / "state.json", {"code": "a", "seed": 7, "kills": [{}], "rounds": [], "seconds": 1.0})
+    campaign = Campaign(place, 7, {}, code="b")
+    campaign._read()
+    assert campaign.kills == []
+    assert not place.exists()
