@@ -78,8 +78,9 @@ class Campaign:
 
     def run(self, kills: int) -> None:
         """Kills until `kills` kills are counted, and lets the last run end."""
-        for left in processes_in(self.place):  # of a campaign that was killed itself
-            left.kill()
+        for folder in (self.place / "whole", self.root):
+            for left in processes_in(folder):  # of a campaign that was killed itself
+                left.kill()
         self._read()
         self._began = time.monotonic() - self.seconds
         self._write()
