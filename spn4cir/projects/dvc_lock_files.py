@@ -2,6 +2,9 @@
 
 DVC writes a lock file in place after each stage, with the entries of all stages. If it is killed meanwhile, the file is
 empty or ends in the middle of an entry, and the entries after that are lost. docs/reliability.md describes the fault.
+
+A file that is cut at the end of a line is found if its last line is the heading of a section, which DVC cannot read.
+Else DVC reads it, and runs the stages again whose entries are missing or incomplete.
 """
 
 import re
@@ -15,6 +18,9 @@ from spn4cir.projects.leftovers import Leftover, RunningProcess
 
 _NAME = "dvc.lock"
 _HEAD = "schema: '2.0'\nstages:\n"
+_STAGE = re.compile(r"^ {2}\S.*:$", re.MULTILINE)
+# `stages:`, a stage, its `deps:`, or a file of `params:`; a value that is absent has at least eight spaces.
+_HEADING_AT_END = re.compile(r"^ {0,6}\S.*:\n\Z", re.MULTILINE)
 _ENTRY = re.compile(r"^ {2}\S.*:\n(?: {4}.*\n)+", re.MULTILINE)
 
 
@@ -29,9 +35,9 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
         return
     for path in sorted((*workspace.glob(_NAME), *workspace.glob(f"*/{_NAME}"))):
         text = path.read_text(encoding="utf-8", errors="replace")
-        if text.endswith("\n"):
+        if text.endswith("\n") and not _HEADING_AT_END.search(text):
             continue
-        kept = dict(list(_entries(text).items())[:-1])  # the last one is cut
+        kept = {name: entry for name, entry in _entries(text).items() if name not in _STAGE.findall(text)[-1:]}
         committed = {name: entry for name, entry in _entries(_committed(path)).items() if name not in kept}
         counts = f"{len(kept)} entries kept, {len(committed)} taken from the last commit"
         yield Leftover(

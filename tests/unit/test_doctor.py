@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.files import atomic_file, atomic_folder
 from spn4cir.projects import leftovers
+from spn4cir.projects.dvc_lock_files import find_cut_locks
 from spn4cir.projects.leftovers import is_gone, running_processes
 
 psutil = pytest.importorskip("psutil")
@@ -377,7 +379,14 @@ def committed(workspace: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("end", "kept", "taken"),
-    [(0, "", "aaaa bbbb cccc dddd"), (9, "", "aaaa bbbb cccc dddd"), (-20, "aaaa bbbb", "cccc dddd")],
+    [
+        (0, "", "aaaa bbbb cccc dddd"),
+        (9, "", "aaaa bbbb cccc dddd"),
+        (LOCK.index("  aaaa"), "", "aaaa bbbb cccc dddd"),
+        (LOCK.index("    cmd: echo cccc"), "aaaa bbbb", "cccc dddd"),
+        (LOCK.rindex("    - path"), "aaaa bbbb", "cccc dddd"),
+        (-20, "aaaa bbbb", "cccc dddd"),
+    ],
 )
 def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commit(
     committed: Path, end: int, kept: str, taken: str
@@ -392,6 +401,27 @@ def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commi
     assert doctor() == (0, [f"{fault}; {cure}"])
     assert committed.read_text() == LOCK + entry("dddd")
     assert doctor() == (0, [])
+
+
+def test_a_lock_file_cut_at_the_end_of_a_line_is_found_if_dvc_cannot_read_it(workspace: Path) -> None:
+    """DVC runs the stages again whose entries are missing or incomplete, so that other cuts need no mending."""
+    voluptuous = pytest.importorskip("voluptuous")
+    schema = pytest.importorskip("dvc.schema").COMPILED_LOCKFILE_SCHEMA
+    params = "    params:\n      params.yaml:\n        pool:\n        bank:\n          dtype: float32\n"
+    lines = (LOCK + entry("eeee").replace("    outs:\n", f"    deps:\n    - path: x\n{params}    outs:\n")).splitlines(
+        True
+    )
+    found = 0
+    for end in range(1, len(lines) + 1):
+        (workspace / "dvc.lock").write_text("".join(lines[:end]))
+        try:
+            schema(YAML(typ="safe").load(workspace / "dvc.lock"))
+            can_read = True
+        except voluptuous.Invalid:
+            can_read = False
+        assert bool(list(find_cut_locks(workspace, []))) is not can_read, lines[end - 1]
+        found += not can_read
+    assert found == 12
 
 
 def test_a_cut_lock_file_without_a_commit_is_removed(workspace: Path) -> None:
