@@ -19,6 +19,7 @@ def conflicts(params: Params) -> Iterator[str]:
     if both := params.benchmarks.keys() & params.datasets.keys():
         yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw, so rename one"
     yield from _undefined(params)
+    yield from _unknown_families(params)
     for dataset, families in params.bank.items():
         for family in families:
             yield from _pair_conflicts(params, dataset, family)
@@ -38,6 +39,30 @@ def _undefined(params: Params) -> Iterator[str]:
             if dataset not in params.datasets and dataset not in params.benchmarks:
                 known = ", ".join(params.datasets)
                 yield f"{name}: '{dataset}' is not in datasets ({known}); add it by: spn4cir add-dataset, or remove it"
+
+
+def _unknown_families(params: Params) -> Iterator[str]:
+    """Yields families of captions, windows and weights for which a data set has no other settings: misspelt names."""
+    sections: list[_Families] = [*(getattr(params, name) for name in _BY_FAMILY), params.validate_]
+    for dataset in params.datasets:
+        known = list(dict.fromkeys(family for section in sections for family in section.get(dataset, {})))
+        for key, families in _entries_of_families(params, dataset):
+            if unknown := [family for family in families if family not in known]:
+                yield (
+                    f"{key}: '{unknown[0]}' is no family with settings of {dataset} ({', '.join(known)}); "
+                    "check the name, or remove it"
+                )
+
+
+def _entries_of_families(params: Params, dataset: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the keys within the settings of a data set that have an entry for each family, with the entries."""
+    if caption := params.caption.get(dataset):
+        yield f"caption.{dataset}.words", caption.words
+        yield f"caption.{dataset}.pool", caption.pool
+    if match := params.match.get(dataset):
+        yield f"match.{dataset}.window", match.window
+    if models := params.models.get(dataset):
+        yield f"models.{dataset}.stage1", models.stage1
 
 
 def _repeated(params: Params) -> Iterator[str]:

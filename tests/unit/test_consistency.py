@@ -55,6 +55,16 @@ def undefined(section: str) -> Edit:
     return lambda content: content[section].update(nowhere=content[section]["demo_fiq"])
 
 
+def family_of(section: str, key: str) -> Edit:
+    """Adds a misspelt family, with the value of another one."""
+
+    def change(content: dict[str, Any]) -> None:
+        families = content[section]["fiq"][key]
+        families["clp"] = next(iter(families.values()))
+
+    return change
+
+
 def model(dataset: str, kind: str) -> Edit:
     return lambda content: content["models"][dataset].update({kind: None})
 
@@ -165,6 +175,13 @@ def window(value: Any) -> Edit:
         *(
             (undefined(section), rf"{section}: 'nowhere' is not in datasets \(.*demo_fiq.*\); add")
             for section in SECTIONS
+        ),
+        *(
+            (
+                family_of(section, key),
+                rf"{section}\.fiq\.{key}: 'clp' is no family with settings of fiq \(.*clip.*\); check the name",
+            )
+            for section, key in (("caption", "words"), ("caption", "pool"), ("match", "window"), ("models", "stage1"))
         ),
         (
             entry("triplets", "fiq", "clip", source="none"),
