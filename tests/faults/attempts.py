@@ -4,15 +4,12 @@ import os
 import re
 import resource
 import shutil
-import signal
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from PIL import Image
@@ -20,6 +17,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.errors import InputError
+from tests.faults.limits import limit_memory, seconds_of_work, time_limit
 from tests.faults.places import Place
 
 SECONDS = 10
@@ -74,10 +72,10 @@ def attempt(case: Case, place: Place) -> str:
     with _inside(place.work):
         asked = case.make(place)
         before = _listing(place.work)
-        started = _seconds()
+        started = seconds_of_work()
         memory = _Memory()
         ended = _ended(asked)
-        seconds, megabytes = _seconds() - started, memory.grown()
+        seconds, megabytes = seconds_of_work() - started, memory.grown()
         written = _listing(place.work) != before
     if seconds > SECONDS:
         return f"took {seconds:.0f} s"
@@ -135,39 +133,6 @@ def _called(reader: Callable[[], object]) -> _Ended:
         return _Ended(0, str(reader())[:_LONGEST], "", "")
     except InputError as error:
         return _Ended(1, "", f"error: {error}", "")
-
-
-def _seconds() -> float:
-    """Returns the time, without that in which the process waited for a core that other programs held."""
-    waited = int(Path("/proc/self/schedstat").read_text().split()[1])
-    return time.monotonic() - waited / 1e9
-
-
-@contextmanager
-def time_limit(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Calls a function when the block takes longer; time in which other programs held the cores does not count."""
-    end = _seconds() + seconds
-
-    def check(_signal: int, _frame: FrameType | None) -> None:
-        if _seconds() > end:
-            act()
-        signal.setitimer(signal.ITIMER_REAL, 1)
-
-    handler = signal.signal(signal.SIGALRM, check)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-
-
-def limit_memory(more: int) -> tuple[int, int]:
-    """Limits the address space to what is in use and `more` bytes. Returns the limits before."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
-    return before
 
 
 @contextmanager

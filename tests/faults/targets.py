@@ -1,12 +1,10 @@
 """The readers that the fuzzer calls, each with the bytes of a valid file."""
 
 import json
-import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
@@ -29,24 +27,9 @@ from spn4cir.serving.api import create_app
 from spn4cir.serving.service import SearchService
 from tests.faults.image_cases import drawn
 from tests.faults.places import WRITERS, spoil
+from tests.faults.readers import Reader, Target
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_folder
-
-Reader = Callable[[bytes], object]
-
-
-class Target(NamedTuple):
-    """A reader that the fuzzer calls.
-
-    Attributes:
-        name: name, also of the folder of its findings.
-        seeds: bytes that the reader accepts.
-        open: returns the reader; its files are in a folder of its own.
-    """
-
-    name: str
-    seeds: Callable[[Path], list[bytes]]
-    open: Callable[[Path], Reader]
 
 
 def _records(layout: str, file: str, folder: Path) -> Reader:
@@ -164,8 +147,9 @@ class ServerFault(Exception):
     """The endpoint answered with a status that is neither a success nor a fault of the request."""
 
 
+@cache
 def _client(folder: Path) -> TestClient:
-    """Returns a client of the endpoint over six images."""
+    """Returns a client of the endpoint over six images, whose files are in a folder."""
     gallery = write_folder(folder / "gallery", images=6)
     retriever = Retriever.from_checkpoint(write_checkpoint(folder / "best.pt"), workers=0, device="cpu")
     retriever.index(gallery)
@@ -176,7 +160,7 @@ def _client(folder: Path) -> TestClient:
 
 
 def _posted(kind: str, folder: Path) -> Reader:
-    client = _client(folder)
+    client = _client(folder.parent / "endpoint")
 
     def read(content: bytes) -> object:
         answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
@@ -188,7 +172,7 @@ def _posted(kind: str, folder: Path) -> Reader:
 
 
 def _asked(folder: Path) -> Reader:
-    client = _client(folder)
+    client = _client(folder.parent / "endpoint")
 
     def read(content: bytes) -> object:
         answer = client.request("GET", "http://127.0.0.1/api/images?" + quote_from_bytes(content[:4_000], "=&%+"))
@@ -236,19 +220,3 @@ TARGETS = (
     Target("json", lambda _: [b'{"text": "is red", "k": 3}'], partial(_posted, "application/json")),
     Target("address", lambda _: [b"contains=mug&offset=0&limit=3"], _asked),
 )
-
-
-def emptied(folder: Path) -> Path:
-    """Returns an empty folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def outcome(read: Reader, content: bytes) -> Exception | None:
-    """Calls a reader. Returns what it raised, or None."""
-    try:
-        read(content)
-    except Exception as error:
-        return error
-    return None

@@ -1,10 +1,8 @@
 """Changed files are refused in one way only: by the error whose message is for the user."""
 
 import json
-import os
 import random
-import signal
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,15 @@ from spn4cir.config.load import parse_params
 from spn4cir.datasets import open_benchmark
 from spn4cir.errors import InputError
 from tests.faults.annotation_cases import FIELDS, Field, put
-from tests.faults.fuzz import CORPUS, answer, fuzz_slice, in_child, mutated, run
+from tests.faults.fuzz import CORPUS, Worker, keep, run
+from tests.faults.fuzz_child import Job
+from tests.faults.mutations import mutated
 from tests.faults.params_cases import changed, leaves, settings_of_a_pair
 from tests.faults.places import WRITERS, edit, spoil
-from tests.faults.targets import TARGETS, Target, outcome
+from tests.faults.readers import outcome
+from tests.faults.targets import TARGETS
 
-SECONDS = 30.0
+INPUTS = 500
 NUMBERS = st.integers() | st.floats() | st.integers(10**30, 10**31)
 TEXTS = st.text(max_size=8) | st.sampled_from(["\ud83d", "a\nb", "\0", "../x", "x" * 3_000])
 VALUES = st.recursive(
@@ -36,21 +37,28 @@ def findings() -> list[Path]:
     return sorted(path for path in CORPUS.rglob("*") if path.is_file())
 
 
-# The fuzzer forks, and the child of a process with threads, as pytest is after other tests, can wait for ever.
-IN_CHILD = pytest.mark.skip(reason="runs only as a program of its own: python -m tests.faults.fuzz --minutes 1")
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with Worker(tmp_path_factory.mktemp("readers")) as worker:
+        yield worker
 
 
-@IN_CHILD
+@pytest.fixture
+def toys(tmp_path: Path) -> Iterator[Worker]:
+    with Worker(tmp_path, "tests.faults.toys", seconds=0.5, stuck=5) as worker:
+        yield worker
+
+
 @pytest.mark.parametrize("path", findings(), ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_a_finding_of_the_fuzzer_is_mended(path: Path, tmp_path: Path) -> None:
-    target = next(each for each in TARGETS if each.name.replace(" ", "-") == path.parent.name)
-    assert answer(target, tmp_path, path.read_bytes()) == ""
+def test_a_finding_of_the_fuzzer_is_mended(worker: Worker, path: Path) -> None:
+    name = next(each.name for each in TARGETS if each.name.replace(" ", "-") == path.parent.name)
+    assert worker.answer(name, path.read_bytes()) == ""
 
 
-@IN_CHILD
-def test_no_reader_raises_another_error() -> None:
-    found = {row.fault: list(finding) for row, finding in run(SECONDS, seed=1) if finding}
-    assert found == {}
+@pytest.mark.parametrize("name", [each.name for each in TARGETS])
+def test_no_reader_raises_another_error(worker: Worker, name: str) -> None:
+    found = worker.ask(Job(name, INPUTS, seed=1))
+    assert {how: keep(name, content) for how, content in found.findings.items()} == {}
 
 
 @pytest.fixture(scope="module")
@@ -82,33 +90,47 @@ def test_a_setting_of_any_value(path: tuple[str, ...], value: Any) -> None:
     assert len(str(error).splitlines()) == 1
 
 
-@IN_CHILD
-def test_the_fuzzer_finds_a_fault_and_keeps_its_input(tmp_path: Path) -> None:
-    def fails(content: bytes) -> None:
-        if b"9" in content:
-            raise KeyError("x")
-        if content != b"1":
-            raise InputError("not 1")
-
-    target = Target("toy", lambda _: [b"1"], lambda _: fails)
-    found = fuzz_slice(target, tmp_path, [b"1"], 0.3, seed=1)
+def test_the_fuzzer_finds_a_fault_and_keeps_its_input(toys: Worker, tmp_path: Path) -> None:
+    ((row, found),) = run(toys, ["has a fault"], inputs=500, seed=1)
     (how,) = found.findings
-    assert how.startswith("KeyError at ")
+    assert how == "KeyError at toys.py:_has_fault"
     assert b"9" in found.findings[how]
-    assert found.tried > 10
-    assert len(found.fresh) == 1
+    assert row.tried == 500
+    assert 0 < row.tried - row.survived < 500
+    assert found.fresh == 1
+    assert keep("has a fault", found.findings[how], tmp_path).read_bytes() == found.findings[how]
 
 
-@IN_CHILD
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "SIGKILL")])
-def test_a_crash_of_the_reader_is_a_finding(number: signal.Signals, name: str, tmp_path: Path) -> None:
-    def crashes(_: bytes) -> None:
-        os.kill(os.getpid(), number)
+def test_the_inputs_depend_on_the_seed_alone(toys: Worker, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with Worker(tmp_path / "other", "tests.faults.toys") as again:
+        found = [each.ask(Job("has a fault", 100, seed)) for seed in (1, 2) for each in (toys, again)]
+    assert found[0] == found[1] != found[2] == found[3]
 
-    target = Target("toy", lambda _: [b"1"], lambda _: crashes)
-    assert answer(target, tmp_path, b"7").startswith(f"{name} at ")
-    search = partial(fuzz_slice, target, tmp_path, [b"1"], 5, 1)
-    assert in_child("toy", search, tmp_path).tried == 1
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("crashes", "SIGSEGV at toys.py:_dies"), ("is killed", "SIGKILL at an unknown line")]
+)
+def test_a_crash_of_the_reader_is_a_finding_and_the_process_starts_again(toys: Worker, name: str, how: str) -> None:
+    assert toys.answer(name, b"7") == how
+    found = toys.ask(Job(name, 500, seed=1))
+    assert list(found.findings) == [how]
+    assert found.findings[how] != b"1"
+    assert toys.answer(name, b"1") == ""
+
+
+@pytest.mark.parametrize("name", ["waits", "waits without signals"])
+def test_a_reader_that_does_not_end_is_a_finding(toys: Worker, name: str) -> None:
+    assert toys.answer(name, b"7") == "SIGABRT at toys.py:_waits"
+
+
+def test_a_reader_that_exhausts_the_memory_is_a_finding(toys: Worker) -> None:
+    assert toys.answer("exhausts the memory", b"7") == "MemoryError at toys.py:_exhausts"
+
+
+def test_a_target_that_does_not_open_is_no_finding(toys: Worker) -> None:
+    with pytest.raises(RuntimeError, match=r"does not open: cannot be fuzzed: (.|\n)*ZeroDivisionError"):
+        toys.answer("does not open", b"7")
 
 
 def test_a_changed_file_depends_on_the_seed_alone() -> None:
