@@ -44,6 +44,7 @@ class BrokenMessages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request, one web socket, or the start and stop of the server."""
+        at_socket = scope.get("path", "").startswith(_SOCKET)  # the application can change the path in the scope
         started = False
 
         async def send_noted(message: Message) -> None:
@@ -54,7 +55,7 @@ class BrokenMessages:
         try:
             await self._app(scope, receive, send_noted)
         except (ValueError, LookupError, TypeError):
-            if not scope.get("path", "").startswith(_SOCKET):
+            if not at_socket:
                 raise
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": _INVALID})

@@ -5,8 +5,6 @@ import pytest
 from tests.faults.server import run
 from tests.faults.server_abuses import ABUSES
 
-pytestmark = pytest.mark.skip(reason="has not run to its end since it was changed")
-
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

@@ -20,7 +20,8 @@ def sent_for(scope, error: Exception, *before) -> list:
     """What the guard sends for an application that sends messages and then raises an error."""
     sent = []
 
-    async def broken(_scope, _receive, send):
+    async def broken(scope, _receive, send):
+        scope["path"] = "/socket.io/"  # as the framework does for its own applications
         for message in before:
             await send(message)
         raise error
@@ -28,7 +29,7 @@ def sent_for(scope, error: Exception, *before) -> list:
     async def send(message):
         sent.append(message)
 
-    asyncio.run(BrokenMessages(broken)(scope, None, send))
+    asyncio.run(BrokenMessages(broken)(dict(scope), None, send))
     return sent
 
 
