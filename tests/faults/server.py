@@ -31,7 +31,7 @@ from tests.helpers.memory import resident
 from tests.helpers.server import serve
 
 PLANTED = b"planted-7c1f outside of the gallery"
-_SECONDS_TO_END = 5.0
+SECONDS_TO_END = 5.0
 _REST = 4.0
 _STEP = 8.0
 _GROWTH = 1.10
@@ -40,8 +40,9 @@ _GROWTH = 1.10
 class Campaign:
     """Clients of one server, and what they count."""
 
-    def __init__(self, place: Place, seed: int) -> None:
+    def __init__(self, place: Place, seed: int, seconds_to_end: float = SECONDS_TO_END) -> None:
         self._place = place
+        self._seconds_to_end = seconds_to_end
         self._random = Random(seed)
         self._questions = questions(place)
         self._expected: dict[str, object] = {}
@@ -124,7 +125,7 @@ class Campaign:
             if wrong := complaint(self._place, answer, frozenset({200})):
                 return f"a request in flight: {wrong}"
         self.seconds_to_end = took
-        return None if took < _SECONDS_TO_END else f"ended after {took:.1f} seconds"
+        return None if took < self._seconds_to_end else f"ended after {took:.1f} seconds"
 
 
 class Found(NamedTuple):
@@ -140,7 +141,13 @@ class Found(NamedTuple):
 
 
 def run(
-    folder: Path, clients: Sequence[int], seconds: float, step: float, seed: int = 0, patience: float = 14
+    folder: Path,
+    clients: Sequence[int],
+    seconds: float,
+    step: float,
+    seed: int = 0,
+    patience: float = 14,
+    seconds_to_end: float = SECONDS_TO_END,
 ) -> Found:
     """Abuses a server of its own.
 
@@ -151,6 +158,7 @@ def run(
         step: the seconds in which the clients of a step begin something.
         seed: chooses the faults.
         patience: the most seconds that a slow client takes for one request.
+        seconds_to_end: the most seconds from SIGTERM to the end of the server.
     """
     log = folder / "opened.txt"
     gallery = prepare(folder)
@@ -167,7 +175,7 @@ def run(
         parts = urlsplit(server.address)
         assert parts.hostname is not None
         assert parts.port is not None
-        campaign = Campaign(Place(parts.hostname, parts.port, folder, PLANTED, patience), seed)
+        campaign = Campaign(Place(parts.hostname, parts.port, folder, PLANTED, patience), seed, seconds_to_end)
         process = psutil.Process(server.process.pid)
         memory = asyncio.run(_rounds(campaign, process, clients, seconds, step))
         server.process.wait(60)
