@@ -9,7 +9,7 @@ access is fast only with small row groups (the library writes 100 rows).
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -110,9 +110,13 @@ class TableRows:
             _readable(self.file),
             pq.ParquetFile(self.file, metadata=self.metadata, buffer_size=_BUFFER) as opened,
         ):
+            expected, found = sum(opened.metadata.row_group(group).num_rows for group in groups), 0
             for batch in opened.iter_batches(_BATCH, list(groups), list(columns), use_threads=False):
                 batch.validate(full=True)  # invalid offsets make a later access crash the process
+                found += batch.num_rows
                 yield batch
+            if found != expected:
+                raise ValueError(f"column '{columns[0]}' has {found:,} rows, expected {expected:,}")
 
 
 def open_rows(file: Path) -> TableRows:
@@ -131,7 +135,16 @@ def _opened(file: Path, size: int, modified: int) -> TableRows:  # noqa: ARG001 
         metadata = pq.read_metadata(file)
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         starts = tuple(int(start) for start in np.cumsum([0, *counts])[:-1])
-        return TableRows(file, metadata.schema.to_arrow_schema(), metadata.num_rows, starts, metadata)
+        schema = metadata.schema.to_arrow_schema()
+        _check_names(schema)
+        return TableRows(file, schema, metadata.num_rows, starts, metadata)
+
+
+def _check_names(fields: Iterable[pa.Field]) -> None:
+    """Raises ValueError for a name of a column, or of a part of one, that is no UTF-8."""
+    for each in fields:
+        _ = each.name  # is decoded when it is accessed
+        _check_names(each.type.field(number) for number in range(each.type.num_fields))
 
 
 def _mapped(file: Path) -> pa.Table:
@@ -142,6 +155,7 @@ def _mapped(file: Path) -> pa.Table:
             table = pa.ipc.open_stream(source).read_all()
         except pa.ArrowInvalid:
             table = pa.ipc.open_file(source).read_all()
+        _check_names(table.schema)
         table.validate(full=True)  # checks offsets and texts, not the bytes of images
         return table
 

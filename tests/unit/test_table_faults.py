@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spn4cir.errors import InputError
+from spn4cir.images.table_cells import open_rows
 from spn4cir.projects.check import check_data
 from tests.helpers.layouts import IMAGE_CELL, image_cells, write_parquet, write_table
 from tests.helpers.tables import table, write_benchmark, write_relevance, write_rows
@@ -201,3 +202,16 @@ def test_a_message_does_not_print_an_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 0: text is ") as raised:
         table(tmp_path).evaluation_splits()
     assert len(str(raised.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+def test_names_that_are_not_utf_8_are_refused(suffix, tmp_path):
+    cells = pa.StructArray.from_arrays([pa.array([b"1"])], fields=[pa.field(b"caf\xe9", pa.binary())])
+    table, file = pa.table([cells], names=["reference"]), tmp_path / f"t{suffix}"
+    if suffix == ".arrow":
+        with pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        pq.write_table(table, file)
+    with pytest.raises(InputError, match=rf"t\{suffix}: cannot be read as {suffix[1:]} \('utf-8' codec can't decode"):
+        open_rows(file)
