@@ -20,6 +20,7 @@ from spn4cir.composers.bert_tokenizer import folder_vocabulary
 from spn4cir.config.load import parse_params, published_file
 from spn4cir.datasets import open_benchmark
 from spn4cir.datasets.cc3m import Cc3m
+from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from spn4cir.images.tars import member_names
 from spn4cir.search.index_folder import read_index, read_manifest
@@ -159,14 +160,20 @@ def _client(folder: Path) -> TestClient:
     return client
 
 
+def _judge(status: int, text: str) -> None:
+    """Raises what a reader of a file raises: InputError for a refusal, another error for a fault of the server."""
+    if status >= 500:
+        raise ServerFault(f"{status}: {text[:300]}")
+    if status >= 400:
+        raise InputError(f"{status}: {text[:300]}")
+
+
 def _posted(kind: str, folder: Path) -> Reader:
     client = _client(folder.parent / "endpoint")
 
-    def read(content: bytes) -> object:
+    def read(content: bytes) -> None:
         answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
-        if answer.status_code >= 500:
-            raise ServerFault(f"{answer.status_code}: {answer.text[:300]}")
-        return answer.status_code
+        _judge(answer.status_code, answer.text)
 
     return read
 
@@ -174,11 +181,9 @@ def _posted(kind: str, folder: Path) -> Reader:
 def _asked(folder: Path) -> Reader:
     client = _client(folder.parent / "endpoint")
 
-    def read(content: bytes) -> object:
-        answer = client.request("GET", "http://127.0.0.1/api/images?" + quote_from_bytes(content[:4_000], "=&%+"))
-        if answer.status_code >= 500:
-            raise ServerFault(f"{answer.status_code}: {answer.text[:300]}")
-        return answer.status_code
+    def read(content: bytes) -> None:
+        answer = client.get("/api/images?" + quote_from_bytes(content[:4_000], "=&%+"))
+        _judge(answer.status_code, answer.text)
 
     return read
 
