@@ -7,6 +7,7 @@ server; the process opens no file outside of the gallery; its memory stays; it e
 
 import argparse
 import asyncio
+import re
 import signal
 import sys
 import tempfile
@@ -35,6 +36,10 @@ SECONDS_TO_END = 5.0
 _REST = 4.0
 _STEP = 8.0
 _GROWTH = 1.10
+# The innermost frame, and the line of the error.
+_TRACEBACK = re.compile(
+    r"^Traceback \(most recent call last\):\n(?:[ |+].*\n)*  (File .*)\n(?:[ |+].*\n)*?(\S.*)$", re.M
+)
 
 
 class Campaign:
@@ -214,7 +219,7 @@ async def _rounds(
 def _found(campaign: Campaign, memory: list[tuple[float, float]], outside: list[str], errors: str) -> Found:
     warm = [size for share, size in memory if share < 1 / 3] or [memory[0][1]]
     later = [size for _, size in memory[len(warm) :]]
-    tracebacks = errors.count("Traceback (most recent call last)")
+    tracebacks = Counter(f"traceback: {frame}: {error}" for frame, error in _TRACEBACK.findall(errors))
     notes = {"SIGTERM with requests in flight": f"ended after {campaign.seconds_to_end:.1f} seconds"}
     rows = [Row(name, tried, campaign.survived[name], notes.get(name, "")) for name, tried in campaign.tried.items()]
     rows += [
@@ -225,10 +230,9 @@ def _found(campaign: Campaign, memory: list[tuple[float, float]], outside: list[
             f"{max(warm):,.0f} MB, then at most {max(later, default=max(warm)):,.0f} MB",
         ),
         Row("files outside of the gallery", 1, int(not outside), "opened: " + (", ".join(outside[:5]) or "none")),
-        Row("tracebacks of the server", 1, int(not tracebacks), f"{tracebacks}"),
+        Row("tracebacks of the server", 1, int(not tracebacks), f"{tracebacks.total()}"),
     ]
-    complaints = campaign.complaints + Counter({f"opens {path}": 1 for path in outside})
-    return Found(rows, complaints)
+    return Found(rows, campaign.complaints + Counter({f"opens {path}": 1 for path in outside}) + tracebacks)
 
 
 def main() -> None:

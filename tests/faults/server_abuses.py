@@ -40,7 +40,7 @@ ABUSES = (
     Abuse("deep JSON", forms.deep_json, _REFUSED),
     Abuse("floods of headers, and broken ones", connections.headers, _ANY),
     Abuse("broken request lines and other protocols", connections.lines, _ANY),
-    Abuse("paths out of the gallery, in every encoding", forms.traversal, _REFUSED),
+    Abuse("paths out of the gallery, in every encoding", forms.traversal, _REFUSED | {307}),
     Abuse("other names of the host, and other origins", forms.hosts, _REFUSED),
     Abuse("headers of proxies", forms.forwarded, _ANY),
     Abuse("pages that no browser opens, and unknown addresses", forms.pages, _ANY),

@@ -12,7 +12,7 @@ from uuid import uuid4
 from PIL import Image
 
 from tests.faults.server_payloads import saved
-from tests.faults.server_wire import Place, ask, complaint, head, multipart, post, statuses
+from tests.faults.server_wire import SECONDS, Place, ask, complaint, head, multipart, post, statuses
 
 IMAGES = 30
 TURNED = "turned.png"
@@ -94,10 +94,8 @@ class Session:
             "tab_id": uuid4(),
             "document_id": uuid4(),
         }
-        async with (
-            asyncio.timeout(180),
-            connect(f"ws://{self._place.name}/_nicegui_ws/socket.io/?{urlencode(query)}", max_size=None) as socket,
-        ):
+        address = f"ws://{self._place.name}/_nicegui_ws/socket.io/?{urlencode(query)}"
+        async with asyncio.timeout(180), connect(address, max_size=None, open_timeout=SECONDS) as socket:
             await socket.recv()
             await socket.send("40")
             image = saved(Image.new("RGB", (16, 16), self._colour), "PNG")

@@ -13,6 +13,7 @@ SECONDS = 90
 SEARCH = "/api/search"
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4"
 _STATUS = re.compile(rb"^HTTP/1\.1 (\d{3}) ", re.MULTILINE)
+_LOCATION = re.compile(rb"^location: *([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 _LARGEST = 4_000_000
 
 
@@ -121,7 +122,8 @@ def multipart(*parts: tuple[str, str | None, bytes]) -> tuple[str, bytes]:
 def complaint(place: Place, answer: bytes, allowed: frozenset[int]) -> str | None:
     """What is wrong with an answer; None if nothing is.
 
-    A closed connection is an answer too. A 503 states when to come again, or that the server is full.
+    A closed connection is an answer too. A 503 states when to come again, or that the server is full. A redirection
+    leads to the server itself.
     """
     for found in map(int, _STATUS.findall(answer)):
         if found == 503:
@@ -129,6 +131,9 @@ def complaint(place: Place, answer: bytes, allowed: frozenset[int]) -> str | Non
                 return "503 that does not say why"
         elif found not in allowed:
             return f"status {found}"
+    for found in map(bytes.decode, _LOCATION.findall(answer)):
+        if not found.startswith(f"http://{place.name}/"):
+            return f"leads to {found}"
     if place.planted in answer:
         return "shows a file outside of the gallery"
     if b"text/html" in answer.partition(b"\r\n\r\n")[0].lower() and b"<svg onload=" in answer:
