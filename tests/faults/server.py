@@ -36,10 +36,6 @@ SECONDS_TO_END = 5.0
 _REST = 4.0
 _STEP = 8.0
 _GROWTH = 1.10
-# The innermost frame, and the line of the error.
-_TRACEBACK = re.compile(
-    r"^Traceback \(most recent call last\):\n(?:[ |+].*\n)*  (File .*)\n(?:[ |+].*\n)*?(\S.*)$", re.M
-)
 
 
 class Campaign:
@@ -219,7 +215,7 @@ async def _rounds(
 def _found(campaign: Campaign, memory: list[tuple[float, float]], outside: list[str], errors: str) -> Found:
     warm = [size for share, size in memory if share < 1 / 3] or [memory[0][1]]
     later = [size for _, size in memory[len(warm) :]]
-    tracebacks = Counter(f"traceback: {frame}: {error}" for frame, error in _TRACEBACK.findall(errors))
+    tracebacks = Counter(_traceback_ends(errors))
     notes = {"SIGTERM with requests in flight": f"ended after {campaign.seconds_to_end:.1f} seconds"}
     rows = [Row(name, tried, campaign.survived[name], notes.get(name, "")) for name, tried in campaign.tried.items()]
     rows += [
@@ -233,6 +229,16 @@ def _found(campaign: Campaign, memory: list[tuple[float, float]], outside: list[
         Row("tracebacks of the server", 1, int(not tracebacks), f"{tracebacks.total()}"),
     ]
     return Found(rows, campaign.complaints + Counter({f"opens {path}": 1 for path in outside}) + tracebacks)
+
+
+def _traceback_ends(errors: str) -> list[str]:
+    """The innermost frame and the error of each traceback."""
+    found = []
+    for text in errors.split("Traceback (most recent call last):\n")[1:]:
+        frames, error = re.match(r"((?:[ |+].*\n)*)(.*)", text).groups()  # type: ignore[union-attr]
+        *_, frame = ["", *re.findall(r"File .*", frames)]
+        found.append(f"traceback: {frame}: {error}")
+    return found
 
 
 def main() -> None:
