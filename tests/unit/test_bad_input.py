@@ -3,11 +3,10 @@
 import errno
 import io
 import json
-import os
 import pickle
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from functools import reduce
 from importlib import import_module
@@ -568,14 +567,15 @@ def test_a_stage_without_its_arguments(project, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", STAGES, ids=lambda name: name[0])
-def test_a_stage_with_a_family_too_many_or_too_few(project, name):
+def test_a_stage_with_a_family_too_many_or_too_few(project, monkeypatch, capsys, name):
     """A stage for all families given one would write where nothing reads it. Each script says which it is."""
     wrong = ["fiq", "clip"] if len(name) == 1 else ["fiq"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{name[0]}", *wrong]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    monkeypatch.setattr(sys, "argv", [f"stages.{name[0]}", *wrong])
+    monkeypatch.delitem(sys.modules, f"stages.{name[0]}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"stages.{name[0]}", run_name="__main__", alter_sys=True)
     usage = "DATASET" if len(name) == 1 else "DATASET FAMILY"
-    assert (ended.returncode, ended.stderr) == (2, f"usage: python -m stages.{name[0]} {usage}\n")
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"usage: python -m stages.{name[0]} {usage}\n")
 
 
 @pytest.mark.parametrize(
