@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from spn4cir.errors import InputError
@@ -31,12 +32,14 @@ class Module:
 
 
 class Sources:
-    """The source files below a folder. Each file is read once; create a new object after an edit."""
+    """The source files below a folder. Each file is looked up and read once; create a new object after an edit."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._modules: dict[Path, Module] = {}
         self._hashes: dict[tuple[Path, frozenset[str]], str] = {}
+        self._source = cache(self._find_source)
+        self._sources = cache(lambda name: tuple(self._find_sources(name)))
 
     def closure(self, module: str, left_out: frozenset[str] = frozenset()) -> frozenset[Path]:
         """The files that importing `module` can run, and the data files in their folders that they read.
@@ -98,14 +101,14 @@ class Sources:
     def _text(self, path: Path) -> str:
         return (self._root / path).read_text(encoding="utf-8")
 
-    def _source(self, module: str) -> Path | None:
+    def _find_source(self, module: str) -> Path | None:
         base = Path(*module.split("."))
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if (self._root / path).is_file():
                 return path
         return None
 
-    def _sources(self, name: str) -> Iterator[Path]:
+    def _find_sources(self, name: str) -> Iterator[Path]:
         """The files that an import of a dotted name runs: the module and its packages."""
         parts = name.split(".")
         if parts[0] not in _PACKAGES:
