@@ -60,8 +60,10 @@ def remove_values(text: str, paths: Iterable[KeyPath], place: str) -> str:
         InputError: the file is not a YAML mapping, or a key path leads through a value that is written elsewhere in the
             file (an alias).
     """
+    root = compose(text, place)
     for path in paths:
-        text = _remove(text, path, place)
+        if (changed := _remove(text, root, path, place)) != text:
+            text, root = changed, compose(changed, place)
     return text
 
 
@@ -121,9 +123,8 @@ def _entry(node: MappingNode, number: int, path: KeyPath, place: str) -> tuple[N
     return key, value
 
 
-def _remove(text: str, path: KeyPath, place: str) -> str:
+def _remove(text: str, node: Node, path: KeyPath, place: str) -> str:
     steps: list[tuple[MappingNode, int]] = []
-    node: Node = compose(text, place)
     for name in path:
         if not isinstance(node, MappingNode) or (number := _number(node, name)) is None:
             return text
