@@ -16,7 +16,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray test-faults faults lint types unit conformance pipeline bench real scale research demo-models-check check-lavis audit lock install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray test-faults faults lint types unit conformance golden pipeline bench real scale research demo-models-check check-lavis audit lock install clean
 
 # What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
 doctor: install
@@ -55,9 +55,9 @@ docs: install
 docs-serve: install
 	python -m mkdocs serve
 
-# Two at a time. The pipeline's tests mostly wait for stages to start.
-test: lint types
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit pipeline conformance
+# Two at a time, the longest first.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit pipeline conformance golden types
 
 lint: install
 	ruff check .
@@ -71,7 +71,10 @@ unit: install
 	pytest tests/unit
 
 conformance: install
-	pytest tests/conformance tests/property tests/golden tests/real
+	pytest tests/conformance
+
+golden: install
+	pytest tests/property tests/golden tests/real
 
 pipeline: install
 	pytest tests/pipeline
