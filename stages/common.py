@@ -12,6 +12,7 @@ from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dat
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError
+from spn4cir.streams import open_streams
 from spn4cir.user import name_user
 
 DATA = Path("data")
@@ -111,6 +112,7 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         stage: function to run.
         names: names of its command-line arguments.
     """
+    open_streams()
     if len(sys.argv) != 1 + len(names):
         spec = sys.modules[stage.__module__].__spec__  # a script is named __main__
         print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)
