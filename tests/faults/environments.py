@@ -116,7 +116,7 @@ TABLE: dict[str, Check] = {
     "`TZ=Pacific/Kiritimati`": variables(TZ="Pacific/Kiritimati"),
     "`NO_COLOR=1`": variables(NO_COLOR="1"),
     "`TERM=dumb`": variables(TERM="dumb"),
-    "`HOME` that cannot be written": variables(HOME="/dev/null/home"),
+    "`HOME` that cannot be written": variables(HOME="/sys/home"),
     "no `HOME`": shell('unset HOME; exec "$@"'),
     "`umask 077`": shell('umask 077; exec "$@"'),
     "standard output closed": shell('exec "$@" >&-', PATH=COLD),
