@@ -82,9 +82,12 @@ def _kept_features(
 ) -> Float32[Tensor, "images dim"]:
     """Returns the features of every image, read from `work` or encoded and stored there; at most a batch is lost."""
     kept, unfinished, noted = (work / name for name in ("features.npy", "unfinished.npy", "done.json"))
+    begun = noted.exists() and (kept.exists() or unfinished.exists())
+    done = read_json(noted)["rows"] if begun else 0
+    if done:
+        print(f"match: resumed after {done:,} of {len(paths):,} images", flush=True)
     if not kept.exists():
         with disk_errors(work):
-            done = read_json(noted)["rows"] if noted.exists() and unfinished.exists() else 0
             if not done:
                 _make_file(unfinished, (len(paths), model.sizes.dim))
             rows = np.load(unfinished, mmap_mode="r+")

@@ -173,7 +173,8 @@ def progress_of(root: Path, stage: str, lines: Sequence[str]) -> Progress:
     epochs = [int(found[1] or found[2]) for line in section(lines, stage) or () if (found := _EPOCH.match(line))]
     kind, _, pair = stage.rpartition(":")[2].partition("@")
     work = root / "data" / "work" / kind / pair
-    stored = [json.loads(path.read_bytes()).get("images", 0) for path in work.glob("*/done.json")]
+    noted = [json.loads(path.read_bytes()) for path in work.glob("*/done.json")]
+    stored = [each["rows"] if kind == "match" else each["images"] for each in noted]
     return Progress(stage, max(epochs, default=0), max(stored, default=0))
 
 

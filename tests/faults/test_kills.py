@@ -176,6 +176,14 @@ def test_images_whose_features_were_stored_are_not_encoded_again(project: Path) 
     ]
 
 
+def test_match_stores_rows(project: Path) -> None:
+    write_json(project / "data/work/match/d/key/done.json", {"rows": 8})
+    before = progress_of(project, "match@d", ["Running stage 'match@d':"])
+    assert before == Progress("match@d", 0, 8)
+    assert repeated(before, ["Running stage 'match@d':", "match: resumed after 8 of 24 images"], True) == []
+    assert len(repeated(before, ["Running stage 'match@d':"], True)) == 1
+
+
 def test_a_stage_of_no_data_set_has_no_progress(project: Path) -> None:
     assert progress_of(project, "code", ["Running stage 'code':"]) == Progress("code", 0, 0)
 

@@ -26,8 +26,11 @@ class CountingUnicom(Unicom):
     """Counts the encoded images."""
 
     encoded = 0
+    killed_at = -1
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if CountingUnicom.encoded == CountingUnicom.killed_at:
+            raise KeyboardInterrupt
         CountingUnicom.encoded += len(images)
         return super().forward(images)
 
@@ -57,10 +60,10 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     return job
 
 
-def match(job: Job, *models: str) -> set[tuple[Any, Any]]:
+def match(job: Job, *models: str, **values: Any) -> set[tuple[Any, Any]]:
     """Runs the stage for the given families, and returns the windows in its out."""
     run = job.params.run.model_copy(update={"models": models})
-    settings = job.params.match["demo_cirr"].model_copy(update={"window": WINDOWS})
+    settings = job.params.match["demo_cirr"].model_copy(update={"window": WINDOWS} | values)
     stages.match.main(Job(job.params.model_copy(update={"run": run, "match": {"demo_cirr": settings}}), "demo_cirr"))
     rows = pq.read_table("data/match/demo_cirr/partners.parquet").to_pylist()
     return {(row["window_start"], row["window_end"]) for row in rows}
@@ -82,6 +85,25 @@ def test_other_images_are_encoded_again(job: Job) -> None:
     match(job, "zs")
     assert CountingUnicom.encoded == 48
     assert len(list(Path("data/work/match/demo_cirr").iterdir())) == 1, "what former images left is removed"
+
+
+def test_a_stage_that_was_ended_resumes_after_its_last_batch(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path("data/match/demo_cirr/partners.parquet")
+    match(job, "zs", batch_size=8)
+    whole = out.read_bytes()
+    shutil.rmtree("data/work/match")
+    monkeypatch.setattr(CountingUnicom, "encoded", 0)
+    monkeypatch.setattr(CountingUnicom, "killed_at", 16)
+    with pytest.raises(KeyboardInterrupt):
+        match(job, "zs", batch_size=8)
+    monkeypatch.setattr(CountingUnicom, "killed_at", -1)
+    capsys.readouterr()
+    match(job, "zs", batch_size=8)
+    assert "match: resumed after 16 of 24 images\n" in capsys.readouterr().out
+    assert CountingUnicom.encoded == 24
+    assert out.read_bytes() == whole
 
 
 def test_a_family_without_a_window_is_named(job: Job) -> None:
