@@ -26,6 +26,7 @@ class Browser:
         self._names = service.names()
         self._first = 0
         self._chosen: str | None = None
+        self._items: dict[str, ui.element] = {}
         self._tiles: dict[str, ui.element] = {}
 
     def build(self) -> None:
@@ -60,12 +61,15 @@ class Browser:
         self._position.text = position if shown else "no name contains this text"
         self._back.set_enabled(self._first > 0)
         self._next.set_enabled(last < len(self._names))
-        self._list.clear()
-        self._tiles = {}
-        with self._list:
-            for name in shown:
-                with ui.element("li"):
+        # Tiles that remain are kept: a new one would lose the focus, or a click that is under way.
+        for name in self._items.keys() - set(shown):
+            self._items.pop(name).delete()
+            del self._tiles[name]
+        for place, name in enumerate(shown):
+            if name not in self._items:
+                with self._list, ui.element("li") as self._items[name]:
                     self._tiles[name] = self._tile(name)
+            self._items[name].move(target_index=place)
         self.mark(self._chosen)
 
     def _tile(self, name: str) -> ui.element:

@@ -162,11 +162,23 @@ def test_the_page_names_the_network_and_says_what_its_address_leaves_out(server,
     page.get_by_text("An uploaded image is not part of it.").wait_for()
 
 
+def test_a_click_on_a_tile_that_the_filter_keeps_is_not_lost(server, open_page):
+    page = open_page(server.address)
+    page.get_by_label("Images of the gallery").get_by_role("button", name="01.png", exact=True).hover()
+    page.mouse.down()
+    for part, position in (("1.png", "1 to 3 of 3"), ("01", "1 to 1 of 1"), ("", "1 to 24 of 30")):
+        page.get_by_label("Filter by name").fill(part)
+        page.get_by_text(position).wait_for()
+    names = page.get_by_label("Images of the gallery").get_by_role("button").all_inner_texts()
+    assert names == sorted(names)
+    page.mouse.up()
+    page.get_by_role("img", name="The chosen image: 01.png").wait_for()
+
+
 def test_names_and_texts_with_html_are_text(server, open_page):
     page, name = open_page(server.address), f"29{HTML}.png"
     page.get_by_label("Filter by name").fill("29")
     page.get_by_text("1 to 1 of 1").wait_for()
-    page.wait_for_timeout(500)
     choose(page, name)
     ask(page, f"{HTML}</script>${{1}}`")
     first = ranking(page)[0]
