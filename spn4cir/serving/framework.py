@@ -1,11 +1,14 @@
 """What the framework of the pages has no options for: a nonce for scripts, short errors, and a limit of pages."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
 
 import jinja2.ext
 from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
-from nicegui import app, ui
+from nicegui import app, core, ui
 from nicegui.client import Client, templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +18,7 @@ MAX_PAGES = 256
 _SOCKET = "/_nicegui_ws/"
 _INVALID = 1007
 _SECONDS_TO_CONNECT = 10.0
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError)
 
 
 class _ScriptNonce(jinja2.ext.Extension):
@@ -27,11 +31,12 @@ class _ScriptNonce(jinja2.ext.Extension):
 def prepare_framework() -> None:
     """Lets the pages pass the content security policy, and answers unknown addresses with a sentence, not a page.
 
-    Messages to the page's socket that are broken are not logged, as each would be a traceback.
+    Messages to the page's socket that are broken are refused and not logged, as each would be a traceback.
     """
     templates.env.add_extension(_ScriptNonce)
     app.add_exception_handler(404, _absent)
     app.add_middleware(BrokenMessages)
+    _guard_events()
     for name in ("engineio.server", "socketio.server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -54,13 +59,31 @@ class BrokenMessages:
 
         try:
             await self._app(scope, receive, send_noted)
-        except (ValueError, LookupError, TypeError):
+        except _BROKEN:
             if not at_socket:
                 raise
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": _INVALID})
             elif not started:
                 await JSONResponse({"detail": "the message is broken; reload the page"}, 400)(scope, receive, send)
+
+
+def _guard_events() -> None:
+    """Lets the framework refuse messages of the page's socket whose content its handlers do not expect."""
+    handlers = core.sio.handlers["/"]
+    for event in handlers.keys() - {"disconnect"}:  # no message, and called again with fewer arguments on a TypeError
+        handlers[event] = _guarded(handlers[event])
+
+
+def _guarded(handle: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def guarded(*arguments: Any) -> Any:
+        try:
+            answer = handle(*arguments)
+            return await answer if isawaitable(answer) else answer
+        except _BROKEN:
+            return False
+
+    return guarded
 
 
 async def check_room() -> None:

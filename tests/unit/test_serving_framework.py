@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi import HTTPException
+from nicegui import core
 from nicegui.client import Client, templates
 
 from spn4cir.serving import framework
@@ -34,7 +35,7 @@ def sent_for(scope, error: Exception, *before) -> list:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("invalid literal"), KeyError(0), IndexError(), TypeError(), UnicodeError()]
+    "error", [ValueError("invalid literal"), KeyError(0), IndexError(), TypeError(), AttributeError(), UnicodeError()]
 )
 def test_a_message_that_cannot_be_parsed_is_refused(error):
     answer = sent_for(REQUEST, error)
@@ -55,6 +56,29 @@ def test_an_answer_that_has_begun_is_left_as_it_is():
 def test_other_errors_are_raised(scope, error):
     with pytest.raises(error):
         sent_for(scope, error())
+
+
+MESSAGES = [(), (None,), ("x",), (1,), ([],), ({},), ({"client_id": []},), ({"client_id": "known"},), ({}, {})]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=repr)
+def test_an_event_that_is_broken_is_refused(monkeypatch, message):
+    handlers = dict(core.sio.handlers["/"])
+    monkeypatch.setitem(core.sio.handlers, "/", handlers)
+    monkeypatch.setattr(Client, "instances", {"known": SimpleNamespace()})
+    framework._guard_events()
+    events = handlers.keys() - {"disconnect"}
+    assert events >= {"handshake", "event", "javascript_response", "ack", "log"}
+    for event in events - {"connect"}:
+        assert asyncio.run(handlers[event]("sid", *message)) is False
+
+
+def test_an_event_that_is_whole_is_answered():
+    async def later(sid):
+        return f"{sid} later"
+
+    assert asyncio.run(framework._guarded(lambda sid: f"{sid} now")("sid")) == "sid now"
+    assert asyncio.run(framework._guarded(later)("sid")) == "sid later"
 
 
 def test_scripts_of_templates_get_the_nonce_and_those_of_values_do_not(monkeypatch):
