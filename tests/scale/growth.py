@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 # The steps that compare every image with every other one: their seconds grow with the square of the images.
 PRODUCTS = ("match: similarity product", "train: one epoch against the whole bank")
-# Limits of the other steps, and of the memory of all, in bytes for each further image.
+# Limits of the other steps, and of the memory of all, in bytes for each further image and beside its features.
 MOST_EXPONENT, MOST_BYTES = 1.1, 1000
+# Bytes of the features of an image, by step: a float32 vector of 32 numbers in `match`, two of them in the others.
+FEATURES = {PRODUCTS[0]: 128, "match: encoding": 128, "bank": 256, PRODUCTS[1]: 256, "index": 256}
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,16 @@ def _extended(costs: Sequence[StepCost], images: int, of: Callable[[StepCost], f
 
 
 def over_limit(costs: Sequence[StepCost]) -> list[str]:
-    """Returns a sentence for each limit that a step exceeds; the seconds of `PRODUCTS` have none."""
+    """Returns a sentence for each limit that a step exceeds; the seconds of `PRODUCTS` have none.
+
+    The memory may grow by `MOST_BYTES` and the `FEATURES` of the step for each image.
+    """
     step, found = costs[0].step, []
+    features = FEATURES.get(step, 0)
     grown, grows = last_exponent(costs), bytes_an_image(costs)
     if grown is not None and grown > MOST_EXPONENT and step not in PRODUCTS:
         found.append(f"{step}: the exponent of its seconds is {grown:.2f}, more than {MOST_EXPONENT}.")
-    if grows is not None and grows > MOST_BYTES:
-        found.append(f"{step}: its memory grows by {grows / 1000:.1f} KB for each image, more than 1 KB.")
+    if grows is not None and grows > MOST_BYTES + features:
+        limit = f"{MOST_BYTES:,} bytes" + (f" and {features} of features" if features else "")
+        found.append(f"{step}: its memory grows by {grows:,.0f} bytes for each image, more than {limit}.")
     return found

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tests.scale.draw import DUPLICATE, IMAGES_PER_TAR, SIDE
 from tests.scale.growth import (
+    FEATURES,
     MOST_BYTES,
     MOST_EXPONENT,
     PRODUCTS,
@@ -44,14 +45,14 @@ takes a few seconds, most of which are its start. `last` is the exponent between
 `triplets` include the listing with a hash of every image.
 """
 
-_MEMORY = """\
+_MEMORY = f"""\
 ## Memory and disk
 
 The memory is the largest sum over the processes of a step, in MB, sampled five times a second. A page that processes
 share is divided between them. Pages of files are not counted, such as libraries (about 400 MB with torch) and mapped
 arrays, which the system can drop. `bytes an image` is the growth between the smallest and the largest size. The
-features of the tiny networks are 128 bytes an image in `match`, 256 in `bank`, `train` and `index`. The disk is the
-space that the step adds at the largest size, with its work folder.
+features of the tiny networks are {FEATURES[PRODUCTS[0]]} bytes an image in `match`, and {FEATURES["bank"]} in `bank`,
+`train` and `index`. The disk is the space that the step adds at the largest size, with its work folder.
 """
 
 _LIMITS = f"""\
@@ -59,7 +60,7 @@ _LIMITS = f"""\
 
 The exponent between the two largest sizes should be at most {MOST_EXPONENT}, except for the two steps that compare
 every image with every other one: `{PRODUCTS[0]}` and `{PRODUCTS[1]}`. The memory should
-grow by at most {MOST_BYTES / 1000:.0f} KB for each image. The steps that exceed a limit:
+grow by at most {MOST_BYTES:,} bytes for each image, and by its features. The steps that exceed a limit:
 """
 
 _PROJECTION = """\

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.scale.growth import (
+    FEATURES,
+    MOST_BYTES,
     PRODUCTS,
     StepCost,
     bytes_an_image,
@@ -11,6 +13,7 @@ from tests.scale.growth import (
     over_limit,
     projected,
 )
+from tests.scale.steps import STEPS
 
 SIZES = (1_000, 10_000, 100_000)
 
@@ -64,4 +67,12 @@ def test_a_step_over_a_limit_is_named_and_a_product_may_be_quadratic() -> None:
     (line,) = over_limit(power(1.3, "bank"))
     assert line.startswith("bank: the exponent of its seconds is 1.30")
     (line,) = over_limit(power(1.0, PRODUCTS[1], an_image=2000.0))
-    assert "grows by 2.0 KB for each image" in line
+    assert line.endswith("grows by 2,000 bytes for each image, more than 1,000 bytes and 256 of features.")
+
+
+def test_the_features_of_an_image_are_beside_the_limit_of_the_memory() -> None:
+    assert FEATURES.keys() <= {name for step in STEPS for name in step.names}
+    for step in ("dedup", *FEATURES):
+        most = MOST_BYTES + FEATURES.get(step, 0)
+        assert over_limit(power(1.0, step, an_image=most - 1)) == []
+        assert len(over_limit(power(1.0, step, an_image=most + 1))) == 1
