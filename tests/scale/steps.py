@@ -68,6 +68,7 @@ STEPS = (
     _of_stage("triplets of the pool", "triplets", POOLED),
     _of_stage("checkpoint: weights that exist", "checkpoint", POOLED),
     _of_stage("bank", "bank", POOLED),
+    _of_stage("gallery: images of the queries", "gallery", POOLED),
     _of_stage("filter: off", "filter", POOLED),
     _of_stage(PRODUCTS[1], "train", POOLED),
     Step(("index",), _index),
