@@ -1,10 +1,12 @@
 """Value types that dataset adapters return and all other modules use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from spn4cir.packed import PackedPaths
 
 _WORDLESS = re.compile(r"[\s.?,]*")
 
@@ -52,11 +54,14 @@ class Gallery:
 
     Attributes:
         names: names of the images.
-        paths: paths of the images, in the order of `names`.
+        paths: paths of the images, in the order of `names`; given as any sequence, and stored as `PackedPaths`.
     """
 
     names: tuple[str, ...]
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", PackedPaths(self.paths))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,7 +79,7 @@ class Gallery:
     def restrict(self, names: frozenset[str]) -> "Gallery":
         """Returns the gallery of the images in `names`, in unchanged order."""
         kept = [position for position, name in enumerate(self.names) if name in names]
-        return Gallery(tuple(self.names[i] for i in kept), tuple(self.paths[i] for i in kept))
+        return Gallery(tuple(self.names[i] for i in kept), PackedPaths(self.paths[i] for i in kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,6 @@ class UniqueImages:
         names = tuple(kept[row] for row in sorted(kept))
         position = {row: number for number, row in enumerate(sorted(kept))}
         return UniqueImages(
-            Gallery(names, tuple(usable.paths[usable.index[name]] for name in names)),
+            Gallery(names, PackedPaths(usable.paths[usable.index[name]] for name in names)),
             {name: position[row] for name, row in self.row.items() if name in usable.index},
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from spn4cir.errors import InputError
+from spn4cir.packed import PackedPaths
 from spn4cir.types import Gallery, Triplet
 
 
@@ -25,7 +26,7 @@ def unique_gallery(triplets: Sequence[Triplet], image_path: Callable[[str], Path
     names = dict.fromkeys(
         name for triplet in triplets for name in (triplet.reference_name, triplet.target_name) if name is not None
     )
-    return Gallery(tuple(names), tuple(image_path(name) for name in names))
+    return Gallery(tuple(names), PackedPaths(map(image_path, names)))
 
 
 def annotated_in(files: Mapping[str, Path]) -> tuple[str, ...]:

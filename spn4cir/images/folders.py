@@ -9,6 +9,7 @@ from typing import NamedTuple
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
 from spn4cir.images.endings import EXPECTED_ENDINGS, is_image, passed_over, passed_over_line
+from spn4cir.packed import PackedPaths
 from spn4cir.progress import say_once
 from spn4cir.types import Gallery
 
@@ -36,7 +37,7 @@ def folder_gallery(folder: Path) -> Gallery:
     found = require_images(folder)
     if line := passed_over_line(found.passed):
         say_once(f"{folder}: {line}")
-    return Gallery(tuple(found.names), tuple(folder / name for name in found.names))
+    return Gallery(tuple(found.names), PackedPaths(folder / name for name in found.names))
 
 
 def require_images(folder: Path) -> Scan:

@@ -18,7 +18,7 @@ from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
-from spn4cir.images.packed_paths import PackedPaths
+from spn4cir.packed import PackedPaths
 
 Batch = TypeVar("Batch")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -9,6 +9,7 @@ from spn4cir.files import read_json, write_json
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.workers import Workers
+from spn4cir.packed import PackedPaths
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
 
@@ -37,7 +38,7 @@ def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
             first_row[digest] = len(kept)
             kept.append(position)
         row[gallery.names[position]] = first_row[digest]
-    unique = Gallery(tuple(gallery.names[i] for i in kept), tuple(gallery.paths[i] for i in kept))
+    unique = Gallery(tuple(gallery.names[i] for i in kept), PackedPaths(gallery.paths[i] for i in kept))
     return UniqueImages(unique, row)
 
 
@@ -68,7 +69,7 @@ def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueI
             "make it with: spn4cir dedup, or download it again"
         )
     names, _, row = content
-    return UniqueImages(Gallery(tuple(names), tuple(resolve(name) for name in names)), row)
+    return UniqueImages(Gallery(tuple(names), PackedPaths(map(resolve, names))), row)
 
 
 def _form_problem(content: Any) -> str | None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import eight_bit, image_digest, open_image
-from spn4cir.images.packed_paths import PackedPaths
 from spn4cir.images.preprocess import Preprocess, read_ahead
+from spn4cir.packed import PackedPaths
 from spn4cir.progress import progress
 
 # Limit of a padded image: Pillow refuses files with more pixels.

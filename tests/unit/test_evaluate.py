@@ -246,7 +246,7 @@ def test_images_of_several_categories_are_encoded_once(tmp_path: Path, stub: Stu
     splits = list(layout.evaluation_splits())
     shared = splits[0].gallery
     gallery = splits[1].gallery
-    splits[1] = replace(splits[1], gallery=Gallery(gallery.names + shared.names, gallery.paths + shared.paths))
+    splits[1] = replace(splits[1], gallery=Gallery(gallery.names + shared.names, (*gallery.paths, *shared.paths)))
     assert len(union_gallery(splits)) == 9
     encoded = encode_splits(stub, splits, PROTOCOL, 0, CPU)
     assert stub.encoded == len(encoded.gallery) == 9

@@ -1,0 +1,59 @@
+"""Texts and paths are the same when they are packed, or made when they are asked for."""
+
+import os
+import pickle
+import tracemalloc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from spn4cir.datasets.listed_paths import ListedPaths
+from spn4cir.packed import PackedPaths, PackedTexts
+from spn4cir.types import Gallery
+
+PATHS = [Path("a.png"), Path("/data/00000.tar/é.jpg"), Path(), Path(os.fsdecode(b"in/\xff.png")), Path("a.png")]
+
+
+@pytest.mark.parametrize("pack", [PackedPaths, lambda paths: PackedPaths(PackedPaths(paths))])
+def test_packed_paths_are_those_that_were_given(pack: Callable[[Iterable[Path]], PackedPaths]) -> None:
+    packed = pack(iter(PATHS))
+    assert len(packed) == len(PATHS)
+    assert [packed[position] for position in range(len(PATHS))] == list(packed) == PATHS
+    assert (packed[-1], packed[1:4], packed[::-2]) == (PATHS[-1], PATHS[1:4], PATHS[::-2])
+    assert packed == tuple(PATHS) == packed
+    assert packed != PATHS[1:]
+    assert PATHS[2] in packed
+    with pytest.raises(IndexError):
+        packed[len(PATHS)]
+    assert len(PackedPaths([])) == 0
+
+
+def test_a_part_of_packed_texts_is_sent_alone() -> None:
+    packed = PackedTexts(f"{number:09d}" for number in range(10_000))
+    assert pickle.loads(pickle.dumps(packed[100:116])) == [f"{number:09d}" for number in range(100, 116)]
+    assert len(pickle.dumps(packed[100:116])) < 1_000
+
+
+def test_the_paths_of_a_gallery_take_little_more_than_their_texts() -> None:
+    names = tuple(f"{number:09d}" for number in range(5_000))
+    tracemalloc.start()
+    gallery = Gallery(names, PackedPaths(Path("data/raw/scale/train/00000.tar", f"{name}.jpg") for name in names))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(gallery) == len(names)
+    assert held < 70 * len(names)
+    assert peak < 130 * len(names)
+
+
+def test_listed_paths_are_below_the_folder() -> None:
+    paths = ListedPaths(Path("root"), {"b": "./train/b.png", "a": "dev/00000.tar/a.jpg"})
+    assert dict(paths) == {"b": Path("root/train/b.png"), "a": Path("root/dev/00000.tar/a.jpg")}
+    assert list(paths) == ["b", "a"]
+    assert "a" in paths
+    assert paths.get("c") is None
+
+
+def test_a_listed_path_may_differ_from_the_file_in_its_accents(tmp_path: Path) -> None:
+    (tmp_path / "e\u0301.png").touch()
+    assert ListedPaths(tmp_path, {"one": "é.png"})["one"] == tmp_path / "e\u0301.png"
