@@ -10,8 +10,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +190,27 @@ def check_characters(text: str, value: Any) -> None:
         raise ValueError(f"half a character, {error.object[error.start]!a}") from None
 
 
+class _Iterated(list[Any]):
+    """The elements of an iterator, for `json`, which asks whether a list is empty and iterates over it once."""
+
+    def __init__(self, elements: Iterable[Any]) -> None:
+        self._rest = iter(elements)
+        super().__init__(islice(self._rest, 1))
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain(super().__iter__(), self._rest)
+
+
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
     """Writes `value` atomically, with the keys in the order given. Its text is never in memory as a whole.
 
     Args:
         path: the file.
-        value: a JSON-like value; an iterator is written as a list.
+        value: a JSON-like value; an iterator is written as a list, each element when it is made.
         indent: spaces of a level; None for one line.
     """
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=indent, ensure_ascii=False, default=list)
+        json.dump(value, stream, indent=indent, ensure_ascii=False, default=_Iterated)
         stream.write("\n")
 
 

@@ -1,6 +1,8 @@
-"""The peak memory of a process and of its descendants, by samples."""
+"""The peak memory: of a process and of its descendants by samples, and of what Python allocates."""
 
+import gc
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,3 +78,21 @@ def own_memory(process: psutil.Process) -> float:
         return 0.0
     kilobytes = {line.partition(":")[0]: line.split()[1] for line in lines[1:]}
     return sum(int(kilobytes[kind]) for kind in ("Pss_Anon", "Pss_Shmem")) * 1024 / 1e6
+
+
+def peak_bytes_each(work: Callable[[int], object], sizes: tuple[int, int] = (2_000, 6_000)) -> float:
+    """Returns how much the peak of the memory that Python allocates grows for each item.
+
+    Args:
+        work: is called with a number of items, after a first call that imports and caches what it needs.
+        sizes: the two numbers of items.
+    """
+    peaks = []
+    work(sizes[0])
+    for size in sizes:
+        gc.collect()
+        tracemalloc.start()
+        work(size)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])

@@ -34,6 +34,7 @@ from spn4cir.files import (
 from spn4cir.images.decoding import open_image
 from spn4cir.images.reading import read_bytes
 from stages.work import clear_work, listing_hash, work_folder
+from tests.helpers.memory import peak_bytes_each
 
 
 class Killed(Exception):
@@ -219,6 +220,13 @@ def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", value)
     assert (tmp_path / "a.json").read_bytes() == '{"b": [1, 2.5, null], "a": "Größe"}\n'.encode()
     assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
+
+
+def test_an_element_of_an_iterator_is_made_when_it_is_written(tmp_path: Path) -> None:
+    def write(count: int) -> None:
+        write_json(tmp_path / "a.json", {"rows": (f"{number:09d}" for number in range(count))})
+
+    assert peak_bytes_each(write) < 10
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
