@@ -14,7 +14,8 @@ def main(job: Job) -> None:
     settings = of_dataset(job.params.dedup, job.dataset, "dedup")
     layout = job.layout()
     if settings.source == "make":
-        unique = deduplicate(layout.training_gallery(), workers_of(job.params.machine))
+        # Of a layout that does not outlive the call: it keeps all triplets.
+        unique = deduplicate(job.layout().training_gallery(), workers_of(job.params.machine))
         write_optimized_images(unique, job.dedup_file)
         write_json(job.shared("dedup") / "source.json", {"source": "make"}, indent=2)
     else:

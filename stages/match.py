@@ -19,12 +19,12 @@ from stages.work import clear_others, code_hash, listing_hash, work_folder
 def main(job: Job) -> None:
     """Writes `data/match/<dataset>/{partners.parquet, ranks.json}`; without an encoder, both contain no images."""
     source = of_dataset(job.params.models, job.dataset, "models").encoder
-    layout = job.layout()
-    unique = read_optimized_images(job.dedup_file, layout.image_path)
+    # Of a layout that does not outlive the call: it keeps the paths of all images.
+    unique = read_optimized_images(job.dedup_file, job.layout().image_path)
     if source is None:
         found, samples = Matched([], RankSamples(len(unique.gallery), ()))
     else:
-        found, samples = _match(job, unique, job.model("encoder", source), layout.root)
+        found, samples = _match(job, unique, job.model("encoder", source), job.layout().root)
     write_partners(found, unique.gallery, job.place("match") / "partners.parquet")
     write_samples(samples, job.place("match") / "ranks.json")
 

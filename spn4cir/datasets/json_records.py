@@ -1,10 +1,12 @@
-"""Reads files that are a JSON list of objects, such as annotations, one object at a time."""
+"""Reads JSON files one value at a time: lists of objects, such as annotations, and others of a known form."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from spn4cir.datasets.records import checked_list
 from spn4cir.errors import InputError
@@ -15,6 +17,9 @@ from spn4cir.readable import check_text_file
 _BLOCK = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = JSONDecoder()
+# The errors of `JsonReader` for a file of another form.
+JSON_ERRORS = (ValueError, RecursionError, OSError)
+Item = TypeVar("Item")
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -22,36 +27,87 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises InputError for anything else, when the reading comes there.
     """
-    check_text_file(path)
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            yield from _Reader(stream).objects()
-    except (ValueError, RecursionError, OSError):
+        with json_reader(path) as reader:
+            for record in reader.elements():
+                if not isinstance(record, dict):
+                    raise ValueError(record)
+                yield record
+    except JSON_ERRORS:
         # Raises the error with its place in the file.
         checked_list(read_json(path), lambda record: isinstance(record, dict), "objects", path)
         raise InputError(f"{path}: expected a JSON list of objects; check that this is the annotation file") from None
 
 
-class _Reader:
-    """A position in a text that is read in blocks."""
+@contextmanager
+def json_reader(path: Path) -> Iterator["JsonReader"]:
+    """Yields a reader of a file; the text after what the block reads must be white space.
+
+    Raises one of `JSON_ERRORS`, and InputError as `check_text_file`.
+    """
+    check_text_file(path)
+    with path.open(encoding="utf-8-sig") as stream:
+        reader = JsonReader(stream)
+        yield reader
+        reader.end()
+
+
+class JsonReader:
+    """A position in a JSON text that is read in blocks. The methods raise one of `JSON_ERRORS` for another text.
+
+    The yielded items of a list or an object must be read before its next one is asked for.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._text = ""
         self._place = 0
 
-    def objects(self) -> Iterator[dict[str, Any]]:
-        """Yields the objects of a list. Raises ValueError or RecursionError for any other text."""
-        self._expect("[")
+    def elements(self) -> Iterator[Any]:
+        """Yields the values of a list."""
+        return self._items("[]", self.value)
+
+    def texts(self) -> Iterator[str]:
+        """Yields the values of a list of texts."""
+        return self._items("[]", self._text_value)
+
+    def places(self) -> Iterator[int]:
+        """Yields the position of each value of a list, before the value."""
+        return self._items("[]", count().__next__)
+
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """Yields the keys and values of an object."""
+        return ((key, self.value()) for key in self.keys())
+
+    def keys(self) -> Iterator[str]:
+        """Yields each key of an object, before its value."""
+        return self._items("{}", self._key)
+
+    def _key(self) -> str:
+        key = self._text_value()
+        self._expect(":")
+        return key
+
+    def _text_value(self) -> str:
+        value = self.value()
+        if not isinstance(value, str):
+            raise ValueError(value)
+        return value
+
+    def _items(self, brackets: str, item: Callable[[], Item]) -> Iterator[Item]:
+        self._expect(brackets[0])
         following = self._next()
-        while following != "]":
-            yield self._object()
+        while following != brackets[1]:
+            yield item()
             following = self._next()
             if following == ",":
                 self._expect(",")
-            elif following != "]":
+            elif following != brackets[1]:
                 raise ValueError(following)
-        self._expect("]")
+        self._expect(brackets[1])
+
+    def end(self) -> None:
+        """Checks that no text follows."""
         if rest := self._next():
             raise ValueError(rest)
 
@@ -69,17 +125,18 @@ class _Reader:
             raise ValueError(character)
         self._place += 1
 
-    def _object(self) -> dict[str, Any]:
+    def value(self) -> Any:
+        """Returns the next value."""
         self._next()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._place)
-                break
             except JSONDecodeError:  # it may be cut by the end of the block
                 if not self._read():
                     raise
-        if not isinstance(value, dict):
-            raise ValueError(value)
+            else:
+                if end < len(self._text) or not self._read():  # as may be a number
+                    break
         check_characters(self._text[self._place : end], value)
         self._place = end
         return value

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.workers import Workers
-from spn4cir.packed import PackedPaths
+from spn4cir.packed import PackedPaths, PackedTexts
+from spn4cir.positives.equal_images import group_equal
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
 
@@ -29,17 +31,12 @@ def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
     """
     if not len(gallery):
         raise InputError("dedup: there are no images (0 names); check the data folder and its annotation files")
-    kept: list[int] = []
-    first_row: dict[bytes, int] = {}
-    row: dict[str, int] = {}
-    digests = progress(_digests(gallery.paths, workers), len(gallery), "dedup", "images")
-    for position, digest in enumerate(digests):
-        if digest not in first_row:
-            first_row[digest] = len(kept)
-            kept.append(position)
-        row[gallery.names[position]] = first_row[digest]
+    digests = bytearray()
+    for digest in progress(_digests(gallery.paths, workers), len(gallery), "dedup", "images"):
+        digests += digest
+    kept, rows = group_equal(digests)
     unique = Gallery(tuple(gallery.names[i] for i in kept), PackedPaths(gallery.paths[i] for i in kept))
-    return UniqueImages(unique, row)
+    return UniqueImages(unique, dict(zip(gallery.names, rows.tolist(), strict=True)))
 
 
 def _digests(paths: Sequence[Path], workers: Workers) -> Iterator[bytes]:
@@ -48,8 +45,8 @@ def _digests(paths: Sequence[Path], workers: Workers) -> Iterator[bytes]:
 
 def write_optimized_images(unique: UniqueImages, path: Path) -> None:
     """Writes the published form atomically: a JSON list of the kept names, their paths, and the row of every name."""
-    paths = [image.as_posix() for image in unique.gallery.paths]
-    write_json(path, [list(unique.gallery.names), paths, dict(unique.row)])
+    paths = (image.as_posix() for image in unique.gallery.paths)
+    write_json(path, [unique.gallery.names, paths, dict(unique.row)])
 
 
 def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueImages:
@@ -62,14 +59,44 @@ def read_optimized_images(path: Path, resolve: Callable[[str], Path]) -> UniqueI
     Raises:
         InputError: the file is absent, does not parse, or does not have this form.
     """
+    try:
+        names, row = _read_parts(path)
+    except JSON_ERRORS:  # reads the whole file, to say what is wrong
+        names, row = _read_whole(path)
+    return UniqueImages(Gallery(tuple(names), PackedPaths(map(resolve, names))), row)
+
+
+def _read_parts(path: Path) -> tuple[list[str], dict[str, int]]:
+    """Returns the kept names and the row of every name; both share their texts. Raises one of `JSON_ERRORS`."""
+    kept, paths, row = PackedTexts(()), 0, {}
+    with json_reader(path) as reader:
+        for place in reader.places():
+            if place == 0:
+                kept = PackedTexts(reader.texts())
+            elif place == 1:
+                paths = sum(1 for _ in reader.elements())
+            elif place == 2:
+                row = dict(reader.entries())
+            else:
+                raise ValueError(place)
+    names = [""] * len(kept)
+    for name, position in row.items():
+        if type(position) is int and 0 <= position < len(kept) and kept[position] == name:
+            names[position] = name
+    if problem := _row_problem(names, paths, row):
+        raise ValueError(problem)
+    return names, row
+
+
+def _read_whole(path: Path) -> tuple[list[str], dict[str, int]]:
+    """Returns what `_read_parts` returns. Raises InputError for a file of another form."""
     content = read_json(path)
     if problem := _form_problem(content):
         raise InputError(
             f"{path}: is not a list of kept names, their paths, and a map of every name to its row ({problem}); "
             "make it with: spn4cir dedup, or download it again"
         )
-    names, _, row = content
-    return UniqueImages(Gallery(tuple(names), PackedPaths(map(resolve, names))), row)
+    return content[0], content[2]
 
 
 def _form_problem(content: Any) -> str | None:
@@ -79,8 +106,13 @@ def _form_problem(content: Any) -> str | None:
     names, paths, row = content
     if not isinstance(names, list) or not isinstance(paths, list) or not isinstance(row, dict):
         return f"got {', '.join(type(part).__name__ for part in content)}"
-    if len(names) != len(paths) or not names:
-        return f"{len(names)} names, {len(paths)} paths"
+    return _row_problem(names, len(paths), row)
+
+
+def _row_problem(names: list[Any], paths: int, row: dict[str, Any]) -> str | None:
+    """Returns what is wrong with the kept names, the number of paths and the row of every name, or None."""
+    if len(names) != paths or not names:
+        return f"{len(names)} names, {paths} paths"
     for name, position in row.items():
         if type(position) is not int or not 0 <= position < len(names):
             return f"{name!r} has row {position!r}, expected 0 to {len(names) - 1}"

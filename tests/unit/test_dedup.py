@@ -11,8 +11,11 @@ from PIL import Image
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import pixel_digest
+from spn4cir.packed import PackedPaths
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
+from spn4cir.positives.equal_images import group_equal
 from spn4cir.types import Gallery, UniqueImages
+from tests.helpers.memory import peak_bytes_each
 
 
 def draw(path: Path, pixels: list[list[tuple[int, int, int]]]) -> Path:
@@ -144,6 +147,29 @@ def test_paths_of_another_machine_are_resolved_by_name(tmp_path: Path) -> None:
     unique = read_optimized_images(path, lambda name: tmp_path / f"{name}.jpg")
     assert unique.gallery.paths == (tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert unique.row == {"a": 0, "b": 1, "c": 0}
+
+
+def test_reading_and_writing_takes_little_memory(tmp_path: Path) -> None:
+    """The texts of the names and the dictionary of rows take most of it."""
+    path = tmp_path / "optimized_images.json"
+
+    def read_and_write(count: int) -> None:
+        names = (f"{number:09d}" for number in range(count))
+        row = {name: number for number, name in enumerate(names)}
+        paths = PackedPaths(Path("train", f"{name}.jpg") for name in row)
+        write_optimized_images(UniqueImages(Gallery(tuple(row), paths), row), path)
+        del row, paths
+        read_optimized_images(path, Path)
+
+    assert peak_bytes_each(read_and_write) < 450
+
+
+def test_equal_digests_are_one_group_whose_first_is_kept() -> None:
+    digests = [bytes([number] * 31 + [0]) for number in (5, 0, 5, 1, 0, 0, 2)]
+    kept, group = group_equal(b"".join(digests))
+    assert kept.tolist() == [0, 1, 3, 6]
+    assert group.tolist() == [0, 1, 0, 2, 1, 1, 3]
+    assert [part.tolist() for part in group_equal(b"")] == [[], []]
 
 
 @pytest.mark.parametrize(
