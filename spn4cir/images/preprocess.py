@@ -18,6 +18,7 @@ from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
+from spn4cir.images.forks import objects_shared
 from spn4cir.packed import PackedPaths
 
 Batch = TypeVar("Batch")
@@ -117,7 +118,7 @@ def image_batches(
 
 def read_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yields batches that worker processes of torch read. Raises InputError with one line if one cannot or is lost."""
-    with worker_errors():
+    with worker_errors(), objects_shared():
         for batch in batches:
             with _loss_held():
                 yield batch

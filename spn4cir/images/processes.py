@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from spn4cir.cores import usable_cores
 from spn4cir.errors import InputError
+from spn4cir.images.forks import objects_shared
 from spn4cir.images.workers import Workers
 
 Result = TypeVar("Result")
@@ -54,13 +55,14 @@ def map_in_processes(
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     pool = ProcessPoolExecutor(workers, initializer=_follow_parent)
     try:
-        with _interrupt_held():
-            first = islice(chunks, workers * _CHUNKS_AHEAD)
-            pending = deque(pool.submit(_map_chunk, function, chunk) for chunk in first)
-        while pending:
-            results = pending.popleft().result()
-            pending.extend(pool.submit(_map_chunk, function, chunk) for chunk in islice(chunks, 1))
-            yield from results
+        with objects_shared():
+            with _interrupt_held():
+                first = islice(chunks, workers * _CHUNKS_AHEAD)
+                pending = deque(pool.submit(_map_chunk, function, chunk) for chunk in first)
+            while pending:
+                results = pending.popleft().result()
+                pending.extend(pool.submit(_map_chunk, function, chunk) for chunk in islice(chunks, 1))
+                yield from results
     except InputError as error:
         raise InputError(str(error)) from None  # drops the traceback that the worker attached
     except BrokenProcessPool:

@@ -1,5 +1,6 @@
 """Preprocessing by sizes counted by hand, and images that are not as expected."""
 
+import gc
 import os
 import re
 import signal
@@ -17,7 +18,15 @@ from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
-from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, ImageFiles, Preprocess, image_batches, worker_errors
+from spn4cir.images.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ImageFiles,
+    Preprocess,
+    image_batches,
+    read_ahead,
+    worker_errors,
+)
 from tests.helpers.layouts import draw
 
 
@@ -235,3 +244,9 @@ def test_interpolation_is_bicubic() -> None:
     ours = Preprocess(16)(noise(64, 64))
     bilinear = transforms.to_tensor(transforms.resize(noise(64, 64), [16], InterpolationMode.BILINEAR))
     assert not torch.allclose(ours, transforms.normalize(bilinear, list(CLIP_MEAN), list(CLIP_STD)), atol=0.05)
+
+
+def test_the_collector_leaves_existing_objects_alone_while_batches_are_read() -> None:
+    """Forked processes would copy the pages of all objects that it looks at."""
+    frozen = [gc.get_freeze_count() for _ in read_ahead([1, 2])]
+    assert min(frozen) > gc.get_freeze_count()
