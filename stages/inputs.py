@@ -6,7 +6,7 @@ from spn4cir.config.params import of_dataset
 from spn4cir.datasets.protocol import Layout
 from spn4cir.files import file_hash, value_hash
 from spn4cir.positives.dedup import read_optimized_images
-from spn4cir.positives.listing import read_listing, read_queries
+from spn4cir.positives.listing import read_listed_images, read_listing, read_queries
 from spn4cir.types import Triplet, UniqueImages
 from stages.common import Job
 from stages.work import listing_hash
@@ -27,7 +27,7 @@ def data_hash(job: Job) -> str:
 def unique_images(job: Job, which: str) -> UniqueImages:
     """The unique images of the `annotated` triplets, or of the `generated` triplets in the listing."""
     if which == "generated":
-        return read_listing(job.listing_file).unique
+        return read_listed_images(job.listing_file)
     return read_optimized_images(job.dedup_file, job.layout().image_path)
 
 

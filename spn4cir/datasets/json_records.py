@@ -77,9 +77,9 @@ class JsonReader:
 
     def entries(self) -> Iterator[tuple[str, Any]]:
         """Yields the keys and values of an object."""
-        return ((key, self.value()) for key in self.keys())
+        return ((key, self.value()) for key in self.each_key())
 
-    def keys(self) -> Iterator[str]:
+    def each_key(self) -> Iterator[str]:
         """Yields each key of an object, before its value."""
         return self._items("{}", self._key)
 

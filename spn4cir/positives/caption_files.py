@@ -5,9 +5,11 @@ where a record is absent. No triplet is written from an empty caption.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError, some_names
 from spn4cir.files import read_json, write_json
 from spn4cir.types import CaptionedImage
@@ -24,9 +26,17 @@ def read_captions(path: Path) -> dict[str, str]:
 
     Raises InputError, which names the record, for a record without a required field.
     """
-    records = read_json(path)
+    try:
+        with json_reader(path) as reader:
+            return _captions(reader.elements(), path)
+    except (*JSON_ERRORS, InputError):  # reads the whole file, to say what is wrong
+        records = read_json(path)
     if not isinstance(records, list):
         raise InputError(f"{path}: contains a {type(records).__name__}, expected a list of {{image_id, caption}}")
+    return _captions(records, path)
+
+
+def _captions(records: Iterable[Any], path: Path) -> dict[str, str]:
     captions: dict[str, str] = {}
     for position, record in enumerate(records):
         name, caption = (record.get(field) if isinstance(record, dict) else None for field in ("image_id", "caption"))

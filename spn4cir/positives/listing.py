@@ -13,9 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
 from spn4cir.files import read_json, write_json
 from spn4cir.images.reading import content_hash, is_there
+from spn4cir.packed import PackedPaths, PackedTexts
+from spn4cir.positives.equal_images import group_equal
 from spn4cir.types import Gallery, Triplet, UniqueImages
 
 # Images whose hashes are awaited at a time: each takes a kilobyte.
@@ -81,36 +84,66 @@ def _plain(triplet: Triplet) -> list[object]:
 
 
 def read_listing(path: Path) -> Listing:
-    """Reads a file of `write_listing`. Raises InputError if it lists no triplets."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not content.get("triplets"):
-        raise InputError(
-            f"{path}: lists no generated triplets; set positives (checkpoint) and images (bank) of this family to "
-            "generated, or both to annotated, and run triplets again"
-        )
-    names: list[str] = []
-    paths: list[Path] = []
-    row: dict[str, int] = {}
-    kept: dict[str, int] = {}
-    for name, (place, digest) in content["images"].items():
-        if digest not in kept:
-            kept[digest] = len(names)
-            names.append(name)
-            paths.append(Path(place))
-        row[name] = kept[digest]
-    unique = UniqueImages(Gallery(tuple(names), tuple(paths)), row)
-    held_out = _triplets(content.get("queries", []))
-    queries = tuple(replace(triplet, query_id=number) for number, triplet in enumerate(held_out))
-    return Listing(_triplets(content["triplets"]), unique, queries)
+    """Reads a file of `write_listing`. Raises InputError if it lists no triplets, or is of another form."""
+    return _filled(_read(path), path)
+
+
+def read_listed_images(path: Path) -> UniqueImages:
+    """Reads the unique images of a file of `write_listing`. Raises the errors of `read_listing`."""
+    return _filled(_read(path, images_only=True), path).unique
 
 
 def read_queries(path: Path) -> tuple[tuple[Triplet, ...], int]:
     """Returns the held-out queries, and the number of triplets with them; no queries and 0 for an empty listing."""
-    if not read_json(path):
-        return (), 0
-    listing = read_listing(path)
+    listing = _read(path)
     return listing.queries, len(listing.queries) + len(listing.triplets)
 
 
-def _triplets(plain: list[list[Any]]) -> tuple[Triplet, ...]:
-    return tuple(Triplet(reference, tuple(captions), target, generated=True) for reference, target, captions in plain)
+def _filled(listing: Listing, path: Path) -> Listing:
+    if not len(listing.unique.gallery):
+        raise InputError(
+            f"{path}: lists no generated triplets; set positives (checkpoint) and images (bank) of this family to "
+            "generated, or both to annotated, and run triplets again"
+        )
+    return listing
+
+
+def _read(path: Path, images_only: bool = False) -> Listing:
+    """Reads a file; of its triplets, none with `images_only`. An empty listing has no images."""
+    triplets: dict[str, tuple[Triplet, ...]] = {}
+    unique = UniqueImages(Gallery((), ()), {})
+    try:
+        with json_reader(path) as reader:
+            for key in reader.each_key():
+                if key == "images":
+                    unique = _unique(reader.entries())
+                else:
+                    found = map(_triplet, reader.elements())
+                    triplets[key] = tuple(triplet for triplet in found if not images_only)
+    except (*JSON_ERRORS, TypeError):
+        if isinstance(read_json(path), dict):  # read whole, for the error with its place
+            raise InputError(f"{path}: is not a listing of triplets and images; run triplets again") from None
+    queries = (replace(triplet, query_id=number) for number, triplet in enumerate(triplets.get("queries", ())))
+    return Listing(triplets.get("triplets", ()), unique, tuple(queries))
+
+
+def _unique(images: Iterable[tuple[str, tuple[str, str]]]) -> UniqueImages:
+    """Returns the unique images, from the name of each, its path and its hash."""
+    names: list[str] = []
+    digests = bytearray()
+
+    def places() -> Iterator[str]:
+        for name, (place, digest) in images:
+            names.append(name)
+            digests.extend(bytes.fromhex(digest))
+            yield place
+
+    paths = PackedTexts(places())
+    kept, rows = group_equal(digests)
+    gallery = Gallery(tuple(names[i] for i in kept), PackedPaths(PackedTexts(paths[i] for i in kept)))
+    return UniqueImages(gallery, dict(zip(names, rows.tolist(), strict=True)))
+
+
+def _triplet(plain: list[Any]) -> Triplet:
+    reference, target, captions = plain
+    return Triplet(reference, tuple(captions), target, generated=True)

@@ -80,7 +80,7 @@ def own_memory(process: psutil.Process) -> float:
     return sum(int(kilobytes[kind]) for kind in ("Pss_Anon", "Pss_Shmem")) * 1024 / 1e6
 
 
-def peak_bytes_each(work: Callable[[int], object], sizes: tuple[int, int] = (2_000, 6_000)) -> float:
+def peak_bytes_each(work: Callable[[int], object], sizes: tuple[int, int] = (1_000, 4_000)) -> float:
     """Returns how much the peak of the memory that Python allocates grows for each item.
 
     Args:

@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
+from spn4cir.files import write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.types import CaptionedImage
 from tests.helpers.clusters import OneProcessCluster
+from tests.helpers.memory import peak_bytes_each
 
 PROMPT = "please briefly describe the {noun} in {words} words"
 
@@ -273,6 +276,26 @@ def test_a_blank_caption_of_a_published_file_is_empty_and_yields_to_another_of_t
     captions = [("B1", " \n"), ("B2", "red"), ("B3", ""), ("B3", "blue"), ("B2", " ")]
     path.write_text(json.dumps([{"image_id": name, "caption": caption} for name, caption in captions]))
     assert read_captions(path) == {"B1": "", "B2": "red", "B3": "blue"}
+
+
+def test_reading_takes_little_more_memory_than_the_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_records, "_BLOCK", 1 << 14)
+
+    def write_and_read(count: int) -> None:
+        path = tmp_path / f"{count}.json"
+        if not path.exists():
+            records = (
+                {
+                    "image_id": f"{number:09d}",
+                    "caption": f"a red shirt {number}",
+                    "image_path": f"data/{number:09d}.jpg",
+                }
+                for number in range(count)
+            )
+            write_json(path, records)
+        assert len(read_captions(path)) == count
+
+    assert peak_bytes_each(write_and_read) < 330
 
 
 @pytest.mark.parametrize(

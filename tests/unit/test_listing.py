@@ -1,15 +1,18 @@
 """Listings contain triplets and the hashes of their images; equal files count once; supervised families have none."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash
-from spn4cir.positives.listing import read_listing, write_listing
+from spn4cir.files import file_hash, write_json
+from spn4cir.positives.listing import read_listed_images, read_listing, write_listing
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
+from tests.helpers.memory import peak_bytes_each
 
 
 @pytest.fixture
@@ -31,6 +34,34 @@ def test_what_was_written_is_read(images: Path, tmp_path: Path) -> None:
     assert listing.triplets == triplets
     assert listing.unique.gallery.names == ("a", "b", "c")
     assert listing.unique.gallery.paths == tuple(images / f"{name}.png" for name in "abc")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"triplets": 3}', '{"images": {"a": 1}}', '{"images": {"a": ["b", "x"]}}'],
+)
+def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "l.json").write_text(content)
+    with pytest.raises(InputError, match=r"l\.json: is not a listing"):
+        read_listing(tmp_path / "l.json")
+
+
+def test_reading_the_images_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts of the names and the dictionary of rows take most of it, and the triplets none."""
+    monkeypatch.setattr(json_records, "_BLOCK", 1 << 14)
+
+    def write_and_read(count: int) -> None:
+        names = [f"{number:09d}" for number in range(count)]
+        digests = (f"{number:064x}" for number in range(count))
+        images = {name: (f"data/train/{name}.jpg", digest) for name, digest in zip(names, digests, strict=True)}
+        path = tmp_path / f"{count}.json"
+        if not path.exists():
+            write_json(path, {"triplets": ([name, names[0], ["is red, " * 9]] for name in names), "images": images})
+        del names, images
+        tracemalloc.reset_peak()
+        assert len(read_listed_images(path).gallery) == count
+
+    assert peak_bytes_each(write_and_read) < 400
 
 
 def test_equal_files_are_one_image(images: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from spn4cir.datasets.listed_paths import ListedPaths
 from spn4cir.packed import PackedPaths, PackedTexts
 from spn4cir.types import Gallery
+from tests.helpers.memory import peak_bytes_each
 
 PATHS = [Path("a.png"), Path("/data/00000.tar/é.jpg"), Path(), Path(os.fsdecode(b"in/\xff.png")), Path("a.png")]
 
@@ -36,14 +36,12 @@ def test_a_part_of_packed_texts_is_sent_alone() -> None:
 
 
 def test_the_paths_of_a_gallery_take_little_more_than_their_texts() -> None:
-    names = tuple(f"{number:09d}" for number in range(5_000))
-    tracemalloc.start()
-    gallery = Gallery(names, PackedPaths(Path("data/raw/scale/train/00000.tar", f"{name}.jpg") for name in names))
-    held, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(gallery) == len(names)
-    assert held < 70 * len(names)
-    assert peak < 130 * len(names)
+    def make(count: int) -> None:
+        names = ("a",) * count
+        paths = PackedPaths(PackedTexts(f"data/raw/scale/train/00000.tar/{number:09d}.jpg" for number in range(count)))
+        assert len(Gallery(names, paths).paths) == count
+
+    assert peak_bytes_each(make) < 130
 
 
 def test_listed_paths_are_below_the_folder() -> None:
