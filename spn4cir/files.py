@@ -190,6 +190,21 @@ def check_characters(text: str, value: Any) -> None:
         raise ValueError(f"half a character, {error.object[error.start]!a}") from None
 
 
+class JsonEntries(dict[str, Any]):
+    """The entries of an object, for `write_json`: each is made when it is written.
+
+    `json` asks whether a dictionary is empty and iterates over its items once.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, Any]]) -> None:
+        self._rest = iter(entries)
+        super().__init__(islice(self._rest, 1))
+
+    def items(self) -> Any:
+        """Returns an iterator over the entries, which can be used once."""
+        return chain(super().items(), self._rest)
+
+
 class _Iterated(list[Any]):
     """The elements of an iterator, for `json`, which asks whether a list is empty and iterates over it once."""
 

@@ -1,6 +1,6 @@
 """triplets: writes triplets from captions of matched images, and a listing for recipes that learn only from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 
 from open_clip import SimpleTokenizer
@@ -42,7 +42,7 @@ def _is_first(job: Job) -> bool:
     return "generated" in (first, images)
 
 
-def _written(job: Job, origin: TripletOrigin) -> list[Written]:
+def _written(job: Job, origin: TripletOrigin) -> Iterable[Written]:
     settings = of_family(job.params.triplets, job.dataset, job.family, "triplets")
     pairs, captions = origin.pairs()
     tokenizer = SimpleTokenizer()
@@ -57,12 +57,12 @@ def _written(job: Job, origin: TripletOrigin) -> list[Written]:
     )
 
 
-def _writer(name: str, job: Job, origin: TripletOrigin) -> Callable[..., list[Written]]:
+def _writer(name: str, job: Job, origin: TripletOrigin) -> Callable[..., Iterable[Written]]:
     """Returns the function that writes triplets: `write_triplets`, or one with its arguments."""
     if name not in WRITERS:
         return write_triplets
     module, kind = WRITERS[name].split(":")
-    writer: Callable[..., list[Written]] = getattr(import_module(module), kind)(job, origin)
+    writer: Callable[..., Iterable[Written]] = getattr(import_module(module), kind)(job, origin)
     return writer
 
 

@@ -142,7 +142,9 @@ class Cc3m:
         """Returns the image id of a record; if no part lists that id, the id of the file in the record's path."""
         name = self._spelled(image_id(field(record, f"{role}_name", str, path, position)))
         file = field(record, role, str, path, position)
-        return name if name in self._listed else self._spelled(image_id(file))
+        name = name if name in self._listed else self._spelled(image_id(file))
+        found = self._listed.get(name)
+        return found.name if found else name  # one text for all records that name the image
 
     def _find(self, name: str) -> Path | None:
         found = self._listed.get(name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
-from spn4cir.files import read_json, write_json
+from spn4cir.files import JsonEntries, read_json, write_json
 from spn4cir.images.reading import content_hash, is_there
 from spn4cir.packed import PackedPaths, PackedTexts
 from spn4cir.positives.equal_images import group_equal
@@ -59,15 +59,13 @@ def write_listing(
     Raises:
         InputError: an image does not exist.
     """
-    names = dict.fromkeys(name for t in triplets for name in (t.reference_name, str(t.target_name)))
-    # As texts: a `Path` takes several times their memory.
-    places = {name: image_path(name).as_posix() for name in names}
-    for name, place in places.items():
+    names = list(dict.fromkeys(name for t in triplets for name in (t.reference_name, str(t.target_name))))
+    places = PackedTexts(image_path(name).as_posix() for name in names)
+    for name, place in zip(names, places, strict=True):
         if not is_there(Path(place)):
             raise InputError(f"{place}: the image '{name}' of a generated triplet is absent; run caption again")
-    hashes = _hashes(places.values(), max(workers, 1))
-    images = {name: (place, digest) for (name, place), digest in zip(places.items(), hashes, strict=True)}
-    written = {"triplets": map(_plain, triplets), "images": images}
+    images = zip(names, zip(places, _hashes(places, max(workers, 1)), strict=True), strict=True)
+    written = {"triplets": map(_plain, triplets), "images": JsonEntries(images)}
     write_json(path, written | ({"queries": map(_plain, queries)} if queries else {}) if triplets else {})
 
 

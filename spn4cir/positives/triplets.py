@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from spn4cir.config.positives import Triplets as TripletSettings
@@ -64,10 +64,10 @@ def write_triplets(
     references: frozenset[str],
     seed: int,
     count_tokens: Callable[[str], int],
-) -> list[Written]:
-    """Writes the generated triplets of matched pairs by templates, in order; see `select_pairs`.
+) -> Iterator[Written]:
+    """Yields the generated triplets of matched pairs by templates, in order; see `select_pairs`.
 
-    The number of texts that are replaced by the target's caption is reported on stderr.
+    At the end, the number of texts that are replaced by the target's caption is reported on stderr.
 
     Args:
         pairs: names of reference and target.
@@ -78,12 +78,11 @@ def write_triplets(
         count_tokens: returns the number of tokens of a text, start and end included.
 
     Raises:
-        InputError: an image has no caption, or nothing is left.
+        InputError: an image has no caption, or nothing is left; raised by the call.
     """
     chosen = select_pairs(pairs, captions, settings, references, seed)
-    written = [write_triplet(reference, target, captions, settings, count_tokens) for reference, target in chosen]
-    _report_long_texts(written, settings, count_tokens)
-    return written
+    written = (write_triplet(reference, target, captions, settings, count_tokens) for reference, target in chosen)
+    return _reporting_long_texts(written, settings, count_tokens)
 
 
 def select_pairs(
@@ -131,12 +130,18 @@ def _described(pairs: list[tuple[str, str]], captions: Mapping[str, str]) -> lis
     return kept
 
 
-def _report_long_texts(
+def _reporting_long_texts(
     written: Iterable[Written], settings: TripletSettings, count_tokens: Callable[[str], int]
-) -> None:
-    """Reports how many texts were replaced by the target's caption, and how many captions are too long themselves."""
+) -> Iterator[Written]:
+    """Yields the triplets.
+
+    At the end, reports how many texts were replaced by the target's caption, and how many captions are too long
+    themselves.
+    """
     fallen = long = 0
-    for triplet, own, wanted in written:
+    for each in written:
+        yield each
+        triplet, own, wanted = each
         for number, text in zip(settings.templates, triplet.captions, strict=True):
             fallen += text != _fill(number, own, wanted)
             long += count_tokens(text) > settings.max_tokens

@@ -16,6 +16,7 @@ import pytest
 
 from spn4cir.errors import InputError
 from spn4cir.files import (
+    JsonEntries,
     atomic_file,
     atomic_folder,
     check_hash,
@@ -224,9 +225,16 @@ def test_json_keeps_order_and_letters(tmp_path: Path) -> None:
 
 def test_an_element_of_an_iterator_is_made_when_it_is_written(tmp_path: Path) -> None:
     def write(count: int) -> None:
-        write_json(tmp_path / "a.json", {"rows": (f"{number:09d}" for number in range(count))})
+        rows = ((f"{number:09d}", number) for number in range(count))
+        write_json(tmp_path / "a.json", {"rows": (f"{number:09d}" for number in range(count)), "of": JsonEntries(rows)})
 
     assert peak_bytes_each(write) < 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_entries_are_written_as_an_object(tmp_path: Path, count: int) -> None:
+    write_json(tmp_path / "a.json", [JsonEntries((str(number), number) for number in range(count))])
+    assert read_json(tmp_path / "a.json") == [{str(number): number for number in range(count)}]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -9,6 +9,7 @@ import pytest
 from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, write_json
+from spn4cir.positives import listing
 from spn4cir.positives.listing import read_listed_images, read_listing, write_listing
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
@@ -44,6 +45,17 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "l.json").write_text(content)
     with pytest.raises(InputError, match=r"l\.json: is not a listing"):
         read_listing(tmp_path / "l.json")
+
+
+def test_writing_takes_little_memory_beside_the_triplets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "is_there", lambda path: True)
+    monkeypatch.setattr(listing, "content_hash", lambda path: f"{int(path.name):064x}")
+    triplets = {count: [triplet(str(number), str(number + 1)) for number in range(count)] for count in (1_000, 4_000)}
+
+    def write(count: int) -> None:
+        write_listing(triplets[count], lambda name: tmp_path / name, tmp_path / "l.json")
+
+    assert peak_bytes_each(write, (1_000, 4_000)) < 300
 
 
 def test_reading_the_images_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

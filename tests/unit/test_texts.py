@@ -88,12 +88,16 @@ def test_a_long_text_falls_back_to_the_target(limit: int, falls: bool) -> None:
 def test_long_texts_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """Limit 4: "caption b instead of caption a" falls back, a target's caption of five words stays too long."""
     captions = {"a": "caption a", "b": "caption b", "c": "one two three four five"}
-    write_triplets([("a", "b"), ("b", "c")], captions, settings(templates=[0, 2], max_tokens=4), frozenset(), 1, words)
+    list(
+        write_triplets(
+            [("a", "b"), ("b", "c")], captions, settings(templates=[0, 2], max_tokens=4), frozenset(), 1, words
+        )
+    )
     said = capsys.readouterr().err
     assert said.startswith(
         "triplets: 2 texts of more than 4 tokens became the target's caption; 2 captions are too long"
     )
-    write_triplets([("a", "b")], captions, settings(templates=[2], max_tokens=4), frozenset(), 1, words)
+    list(write_triplets([("a", "b")], captions, settings(templates=[2], max_tokens=4), frozenset(), 1, words))
     assert capsys.readouterr().err == ""
 
 
@@ -114,7 +118,7 @@ def settings(**changes: object) -> Triplets:
 
 
 def test_triplets_of_all_pairs_in_order() -> None:
-    written = write_triplets(PAIRS, CAPTIONS, settings(templates=[0, 1]), frozenset(), 1, words)
+    written = list(write_triplets(PAIRS, CAPTIONS, settings(templates=[0, 1]), frozenset(), 1, words))
     assert [(w.triplet.reference_name, w.triplet.target_name) for w in written] == PAIRS
     assert written[0].triplet.captions == ("caption b instead of caption a", "Unlike caption a, I want caption b")
     assert (written[0].reference_caption, written[0].target_caption) == ("caption a", "caption b")
@@ -122,7 +126,7 @@ def test_triplets_of_all_pairs_in_order() -> None:
 
 
 def test_refer_keeps_annotated_references() -> None:
-    written = write_triplets(PAIRS, CAPTIONS, settings(refer=True), frozenset("bdz"), 1, words)
+    written = list(write_triplets(PAIRS, CAPTIONS, settings(refer=True), frozenset("bdz"), 1, words))
     assert [w.triplet.reference_name for w in written] == ["b", "d"]
 
 
@@ -130,7 +134,7 @@ def test_a_sample_keeps_the_order_and_the_seed_decides_it() -> None:
     """A sample is drawn after refer: of its references only."""
 
     def names(seed: int, **changes: object) -> list[str]:
-        written = write_triplets(PAIRS, CAPTIONS, settings(sample=3, **changes), frozenset("abcd"), seed, words)
+        written = list(write_triplets(PAIRS, CAPTIONS, settings(sample=3, **changes), frozenset("abcd"), seed, words))
         return [w.triplet.reference_name for w in written]
 
     draws = {tuple(names(seed)) for seed in range(50)}
@@ -141,17 +145,17 @@ def test_a_sample_keeps_the_order_and_the_seed_decides_it() -> None:
 
 
 def test_a_sample_of_more_than_there_are_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(write_triplets(PAIRS, CAPTIONS, settings(sample=9), frozenset(), 1, words)) == 5
+    assert len(list(write_triplets(PAIRS, CAPTIONS, settings(sample=9), frozenset(), 1, words))) == 5
     assert "sample 9 keeps all 5 pairs" in capsys.readouterr().err
 
 
 def test_images_with_an_empty_caption_get_no_triplet(capsys: pytest.CaptureFixture[str]) -> None:
     """They are neither references nor targets; a sample is drawn from the other pairs."""
     captions = {**CAPTIONS, "b": "", "f": "", "h": ""}
-    written = write_triplets(PAIRS, captions, settings(), frozenset(), 1, words)
+    written = list(write_triplets(PAIRS, captions, settings(), frozenset(), 1, words))
     assert [w.triplet.reference_name for w in written] == ["c", "d"]
     assert capsys.readouterr().err == ("triplets: 2 images have an empty caption (b, f); 3 of 5 pairs are left out\n")
-    assert len(write_triplets(PAIRS, captions, settings(sample=2), frozenset(), 1, words)) == 2
+    assert len(list(write_triplets(PAIRS, captions, settings(sample=2), frozenset(), 1, words))) == 2
     with pytest.raises(InputError, match="no pair is left; check refer, the match window and the empty captions"):
         write_triplets(PAIRS, dict.fromkeys("abcdef", ""), settings(), frozenset(), 1, words)
 
