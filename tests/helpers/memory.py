@@ -27,12 +27,13 @@ def watched(pid: int, size_of: Callable[[psutil.Process], float]) -> Iterator[Ca
 
     def sample() -> None:
         while not stopped.wait(INTERVAL):
+            # Below twice: a process has the whole of the pages that it shared with descendants when these have ended.
             try:
                 root = psutil.Process(pid)
-                below = sum(map(_or_none(size_of), root.children(recursive=True)))
+                before, own, after = _below(root, size_of), size_of(root), _below(root, size_of)
             except psutil.NoSuchProcess:
                 return
-            own = _or_none(size_of)(root)
+            below = min(before, after)
             for kind, found in (("below", below), ("own", own), ("all", own + below)):
                 peak[kind] = max(peak[kind], found)
 
@@ -47,6 +48,10 @@ def watched(pid: int, size_of: Callable[[psutil.Process], float]) -> Iterator[Ca
     finally:
         stopped.set()
         watcher.join()
+
+
+def _below(root: psutil.Process, size_of: Callable[[psutil.Process], float]) -> float:
+    return sum(map(_or_none(size_of), root.children(recursive=True)))
 
 
 def _or_none(size_of: Callable[[psutil.Process], float]) -> Callable[[psutil.Process], float]:

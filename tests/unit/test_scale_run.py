@@ -1,10 +1,16 @@
 """`make scale`: what is measured again after an interruption, and the page of its results."""
 
+import itertools
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.memory import INTERVAL, watched
 from tests.scale.growth import PRODUCTS, StepCost
 from tests.scale.page import render
 from tests.scale.pool import FILES, TARS, dependents
@@ -95,3 +101,16 @@ def test_the_page_shows_the_arithmetic_for_a_million_image_files(tmp_path) -> No
 def test_the_stages_that_depend_on_the_pool_are_those_of_the_pipeline() -> None:
     assert {"caption", "triplets", "report"} <= set(dependents())
     assert "bank" not in dependents()
+
+
+def test_pages_of_descendants_that_end_during_a_sample_count_once() -> None:
+    sizes = itertools.cycle([100.0, 0.0])
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 60 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True
+    ) as root:
+        assert root.stdout is not None
+        root.stdout.readline()
+        with watched(root.pid, lambda process: 100.0 if process.pid == root.pid else next(sizes)) as peaks:
+            time.sleep(5 * INTERVAL)
+            assert peaks("all") == 100
+        os.killpg(root.pid, signal.SIGKILL)
