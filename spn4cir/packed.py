@@ -51,9 +51,8 @@ class PackedPaths(Sequence[Path]):
     """Paths by position, from paths or their texts. A `Path` is made when it is asked for."""
 
     def __init__(self, paths: Iterable[Path] | PackedTexts) -> None:
-        if isinstance(paths, PackedPaths):
-            paths = paths._texts
-        self._texts = paths if isinstance(paths, PackedTexts) else PackedTexts(map(str, paths))
+        texts = paths._texts if isinstance(paths, PackedPaths) else paths
+        self._texts: PackedTexts = texts if isinstance(texts, PackedTexts) else PackedTexts(map(str, texts))
 
     def __len__(self) -> int:
         return len(self._texts)
