@@ -42,6 +42,7 @@ LATE = (
     "transformers.models.llava.processing_llava",
     "transformers.models.auto.processing_auto",
 )
+_SECONDS_BETWEEN_LOOKS = 1.0
 # The first line of a script cannot name a program with spaces in its path. So a shell starts Python, to which the
 # command of the shell is a string.
 _STAND_IN = """#!/bin/sh
@@ -96,15 +97,20 @@ def write_stand_in(path: Path, python: str, address: Path) -> None:
 
 
 def serve(address: str) -> None:
-    """Imports the libraries, then forks a process for every request."""
+    """Imports the libraries, then forks a process for every request, until the process that started it has ended."""
+    parent = os.getppid()
     for name in (*LIBRARIES, *LATE):
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps children
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
         door.listen(16)
-        while True:
-            link, _ = door.accept()
+        door.settimeout(_SECONDS_BETWEEN_LOOKS)
+        while os.getppid() == parent:  # a parent that is killed cannot end this process
+            try:
+                link, _ = door.accept()
+            except TimeoutError:
+                continue
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 door.close()

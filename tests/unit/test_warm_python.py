@@ -101,3 +101,22 @@ def test_other_commands_run_in_a_python_whose_path_has_a_space(tmp_path: Path) -
     code = "import sys; print(sys.argv[1:])"
     done = subprocess.run([stand_in, "-c", code, "a b", "$c"], check=True, capture_output=True, text=True)
     assert done.stdout == "['a b', '$c']\n"
+
+
+def test_the_server_ends_after_a_parent_that_was_killed(tmp_path: Path) -> None:
+    parent = f"""
+import subprocess, sys, time
+server = subprocess.Popen([sys.executable, "-c", {_SERVER!r}, sys.argv[1]], process_group=0)
+print(server.pid, flush=True)
+time.sleep(600)
+"""
+    address, root = tmp_path / "link", Path(warm_python.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, address], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        server = int(process.stdout.readline())
+        _wait_for(address.exists)
+        assert not _has_ended(server)
+        process.kill()
+    _wait_for(lambda: _has_ended(server))
