@@ -25,9 +25,10 @@ EMPTY = "is empty (0 bytes)"
 # Beginnings of web pages, which shops send instead of deleted images.
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 _START = 512
-# Pillow refuses images with more pixels, and warns of half as many, which cameras and panoramas have.
+# Pillow refuses images with more pixels.
 _MOST_PIXELS = 178_956_970
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns of half as many pixels, which cameras and panoramas have, and of damage, which its error also states.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # PostScript, for which Pillow starts Ghostscript.
 _PROGRAMS = frozenset({"EPS"})
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
@@ -25,8 +24,6 @@ MEGABYTES = 1000
 # Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
 _ADDRESSES = 3 << 30
 _LONGEST = 2200
-# Hidden by Python, and by `spn4cir.images.decoding`, whose filter pytest resets.
-_UNSEEN = (DeprecationWarning, Image.DecompressionBombWarning)
 # A message says what to do, or what it expected.
 _REMEDY = re.compile(
     r"\b(expected|give|add|remove|write|download|check|choose|replace|correct|make|name|set|save|put|rename|decompress|"
@@ -117,8 +114,13 @@ def _ended(asked: "Sequence[object] | Callable[[], object]") -> _Ended:
             return _Ended(-1, "", "", "ran out of memory")
         except Exception as error:
             return _Ended(-1, "", "", f"raised {type(error).__name__}: {str(error)[:300]}")
-    said = [str(each.message) for each in warned if not issubclass(each.category, _UNSEEN)]
+    said = [str(each.message) for each in warned if not _is_unseen(each)]
     return ended._replace(errors="\n".join([*filter(None, [ended.errors.rstrip("\n"), below()]), *said]))
+
+
+def _is_unseen(warned: warnings.WarningMessage) -> bool:
+    """Whether Python hides a warning, or `spn4cir.images.decoding` does, whose filter pytest resets."""
+    return issubclass(warned.category, DeprecationWarning) or Path(warned.filename).parent.name == "PIL"
 
 
 def _commanded(words: list[str]) -> _Ended:

@@ -1,6 +1,8 @@
 """The one decoder: what it makes of each mode and format, and what it refuses."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -186,3 +188,14 @@ def test_the_network_sees_no_white_in_the_place_of_16_bits() -> None:
     """An image that a program made and did not save."""
     pixels = Preprocess(8).crop(Image.fromarray(np.full((8, 8), 300 * 64, dtype=np.uint16)))
     assert (pixels == 300 * 64 >> 8).all()
+
+
+def test_pillow_does_not_warn_of_a_file_that_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    Image.new("RGB", (32, 32)).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    code = (
+        f"from pathlib import Path; from spn4cir.images.decoding import image_fault as f; print(f(Path({str(path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("cannot be decoded (no known image format)\n", "")
