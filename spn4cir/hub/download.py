@@ -5,6 +5,7 @@ download deletes the received bytes when it fails, so that a file of several gig
 """
 
 import errno
+import logging
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ def _receive(wanted: HubRequest, url: str, blob: Path, size: int | None) -> None
     """Continues the partial file beside `blob`, and renames it when it is complete."""
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
+    logging.getLogger("huggingface_hub.file_download").setLevel(logging.ERROR)  # it warns of each of its own attempts
     partial = blob.with_name(f"{blob.name}.incomplete")
     have = _length(partial)
     if size is None or have > size:
