@@ -112,5 +112,5 @@ def test_pages_of_descendants_that_end_during_a_sample_count_once() -> None:
         root.stdout.readline()
         with watched(root.pid, lambda process: 100.0 if process.pid == root.pid else next(sizes)) as peaks:
             time.sleep(5 * INTERVAL)
-            assert peaks("all") == 100
         os.killpg(root.pid, signal.SIGKILL)
+    assert peaks("all") == 100
