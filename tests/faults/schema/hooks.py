@@ -23,10 +23,13 @@ def map_query(_context: Any, query: Any) -> Any:
 
 @schemathesis.hook
 def filter_case(_context: Any, case: Any) -> bool:
-    """Leaves out a request that should fit the description, but has an empty text.
+    """Leaves out forms whose text the tool judges wrongly.
 
-    For a form with a file of an own strategy, the tool makes one whose required fields are empty, whatever their
-    schema says. A hook that fills them in would change the request to one that should be refused.
+    For a form with a file of an own strategy, it makes one that should fit, but whose required fields are empty,
+    whatever their schema says. A hook that fills them in would change the request to one that should be refused. And it
+    expects that a text of another type is refused, which is a text as soon as it is written into a form.
     """
-    fits = case.meta is not None and case.meta.generation.mode.is_positive
-    return not (fits and isinstance(case.body, dict) and case.body.get("text") == "")
+    if not isinstance(case.body, dict) or "text" not in case.body or case.meta is None:
+        return True
+    text, fits = case.body["text"], case.meta.generation.mode.is_positive
+    return bool(text != "" if fits else isinstance(text, str))
