@@ -16,7 +16,7 @@ from spn4cir.errors import InputError
 from spn4cir.serving.answers import WEBP, Health, Names, SearchAnswer, SearchHit, problems
 from spn4cir.serving.guard import BodyLimit, Guard
 from spn4cir.serving.refusal import Refusal
-from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService
+from spn4cir.serving.service import MAX_HITS, MAX_TEXT, TEXT_PATTERN, SearchService
 from spn4cir.serving.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, too_large
 
 # An upload contains a file, a text, a name and the lines between the parts.
@@ -92,7 +92,7 @@ def _add_search(app: FastAPI, service: SearchService) -> None:
             Form(
                 description="The change to search for, as in `is red with long sleeves`.",
                 # Documented here, checked by the service.
-                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT, "pattern": r"\S"},
+                json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT, "pattern": TEXT_PATTERN},
             ),
         ],
         image: Annotated[

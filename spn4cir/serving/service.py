@@ -1,6 +1,7 @@
 """Searches of many clients in one gallery."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ R = TypeVar("R")
 
 MAX_HITS = 1_000
 MAX_TEXT = 2_000
+# What a text must contain: a character that is not blank, whatever the program that reads this counts as `\s`.
+TEXT_PATTERN = r"[^\s\x1c-\x1f\x85\ufeff]"
 _LARGEST_BATCH = 32
 _WINDOW = 0.003
 _IN_FLIGHT = 256
@@ -200,7 +203,7 @@ def leads_into(path: Path, folder: Path) -> bool:
 
 
 def _check_text(text: str) -> None:
-    if not text.strip():
+    if not re.search(TEXT_PATTERN, text):
         raise Refusal(422, "the text is empty; describe the change, as in 'is red with long sleeves'")
     if len(text) > MAX_TEXT:
         raise Refusal(422, f"the text has {len(text):,} characters, more than {MAX_TEXT:,}; shorten it")

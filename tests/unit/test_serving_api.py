@@ -120,6 +120,7 @@ def test_a_form_s_empty_fields_are_none(client):
         ({"text": "is red", "reference": ""}, 422, "send either"),
         ({"reference": "h.png"}, 422, "'text' is missing"),
         ({"reference": "h.png", "text": " \n"}, 422, "the text is empty"),
+        ({"reference": "h.png", "text": "\x1c\x85\ufeff"}, 422, "the text is empty"),
         ({"reference": "h.png", "text": "x" * 2001}, 422, "2,001 characters, more than 2,000"),
         ({"reference": "nowhere.png", "text": "x"}, 404, "no image of the gallery is called 'nowhere.png'"),
         ({"reference": "broken.png", "text": "x"}, 404, "no image of the gallery"),
@@ -324,7 +325,8 @@ def test_the_description_names_every_answer(client):
     fields = schemas[body]["properties"]
     assert sorted(fields) == ["image", "k", "reference", "text"]
     assert (fields["k"]["minimum"], fields["k"]["maximum"], fields["k"]["default"]) == (1, 1000, 10)
-    assert (fields["text"]["minLength"], fields["text"]["maxLength"], fields["text"]["pattern"]) == (1, 2000, r"\S")
+    assert (fields["text"]["minLength"], fields["text"]["maxLength"]) == (1, 2000)
+    assert fields["text"]["pattern"] == r"[^\s\x1c-\x1f\x85\ufeff]"
     assert {name: field["type"] for name, field in fields.items()} == {
         "text": "string", "image": "string", "reference": "string", "k": "integer",
     }, "a form has no null"  # fmt: skip
