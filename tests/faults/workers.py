@@ -29,8 +29,16 @@ PIPES = {
     "dedup": ("cirr/captions/cap.rc2.train.json", "train/00000.tar"),
     "gallery": ("cirr/captions/cap.rc2.val.json",),
 }
-# Workers wait at their start, so that they are not at their end before they are killed.
-_WAIT = "import os, time\nos.register_at_fork(after_in_child=lambda: time.sleep(3))\n"
+# Workers wait at their start for a file, so that none is at its end before one is killed.
+_WAIT = """
+import os, time
+
+def wait():
+    while not os.path.exists({file!r}):
+        time.sleep(0.05)
+
+os.register_at_fork(after_in_child=wait)
+"""
 _LOST = ("was killed", "was lost")
 
 
@@ -49,10 +57,12 @@ def lost_worker(tiny: Tiny, place: Path, stage: str, number: int) -> list[str]:
     """Kills a worker of a stage when it starts, as the kernel does when memory is short, and runs the stage again."""
     root = _before(tiny, fresh_folder(place), stage)
     command = [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]]
-    waiting = tiny.beginning_with(_WAIT, place.with_name("site"))
+    killed = place / "killed"
+    waiting = tiny.beginning_with(_WAIT.format(file=str(killed)), place.with_name("site"))
     run = Run(root, {**tiny.environment, **waiting}, command)
     if not _kill_worker(run, number):
         return [f"no worker {number} was found: {' / '.join(run.lines)}"]
+    killed.touch()
     found = _ended(tiny, root, run, _LOST)
     again = Run(root, tiny.environment, command)
     return found + ([f"does not run again: {' / '.join(again.lines)}"] if again.end() else [])
