@@ -21,8 +21,9 @@ class ImageTable:
         self._columns = ImageColumns.empty() if columns is None else columns
         self._hidden: set[int] = set()  # rows of the columns that were removed or replaced
         self._images: dict[str, IndexedImage] = {}
-        self._names_by_vector: defaultdict[int, set[str]] = defaultdict(set)
-        self._names_by_digest: defaultdict[bytes, set[str]] = defaultdict(set)
+        # Lists, as a set of one name takes 150 bytes more.
+        self._names_by_vector: defaultdict[int, list[str]] = defaultdict(list)
+        self._names_by_digest: defaultdict[bytes, list[str]] = defaultdict(list)
         self._vector_ids: dict[bytes, int] = {}
         self._next_id = self._columns.next_vector
         for name, image in images:
@@ -96,8 +97,8 @@ class ImageTable:
 
     def _insert(self, name: str, image: IndexedImage) -> None:
         self._images[name] = image
-        self._names_by_vector[image.vector].add(name)
-        self._names_by_digest[image.digest].add(name)
+        self._names_by_vector[image.vector].append(name)
+        self._names_by_digest[image.digest].append(name)
         self._vector_ids[image.crop] = image.vector
         self._next_id = max(self._next_id, image.vector + 1)
 
@@ -125,7 +126,7 @@ class ImageTable:
         return cls(columns=ImageColumns.read(path))
 
 
-def _discard(groups: dict[Key, set[str]], key: Key, name: str) -> None:
+def _discard(groups: dict[Key, list[str]], key: Key, name: str) -> None:
     """Removes a name from its group, and the group if it is empty then."""
     groups[key].remove(name)
     if not groups[key]:

@@ -12,6 +12,7 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
 from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
 from spn4cir.images.workers import Workers
+from spn4cir.packed import PackedPaths
 from spn4cir.search.encode import NewTargets, encode_new
 from spn4cir.search.image_files import ImageDigests, stamp
 from spn4cir.search.index import ImageIndex
@@ -107,7 +108,7 @@ class Indexer:
         named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
         stamps = dict(zip(named.names, map(stamp, named.paths), strict=True))
         stale = [name for name, each in stamps.items() if not index.is_current(name, each)]
-        paths = [named.paths[named.index[name]] for name in stale]
+        paths = PackedPaths(named.paths[named.index[name]] for name in stale)
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
         images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store)
         found = dict(zip(stale, images, strict=True))

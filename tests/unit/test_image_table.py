@@ -6,6 +6,7 @@ import pytest
 
 from spn4cir.search.image_columns import ImageColumns, IndexedImage
 from spn4cir.search.image_table import ImageTable
+from tests.helpers.memory import peak_bytes_each
 
 
 def image(number: int, vector: int | None = None) -> IndexedImage:
@@ -77,3 +78,13 @@ def test_a_file_without_a_column_is_refused(tmp_path: Path):
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(KeyError):
         ImageColumns.read(tmp_path / "t.parquet")
+
+
+def test_an_image_in_memory_takes_little_beside_its_own_values():
+    """Beside the image itself: an entry in four dictionaries, and a list in two of them."""
+    images = {str(number): image(number) for number in range(4_000)}
+
+    def build(count: int) -> ImageTable:
+        return ImageTable([(name, images[name]) for name in list(images)[:count]])
+
+    assert peak_bytes_each(build) < 550
