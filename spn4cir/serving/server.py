@@ -1,5 +1,6 @@
 """The server: its port, the indexing of its gallery, and its start and stop."""
 
+import asyncio
 import gc
 import logging
 import socket
@@ -97,6 +98,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
     from spn4cir.serving.annotate_page import add_annotate_page
     from spn4cir.serving.api import create_app
     from spn4cir.serving.connections import MAX_CONNECTIONS, Connection, limit_unread
+    from spn4cir.serving.freed_memory import return_freed_memory
     from spn4cir.serving.page import add_page
     from spn4cir.serving.service import SearchService
 
@@ -113,6 +115,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                self.returns_memory = asyncio.create_task(return_freed_memory())
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} images; Ctrl-C stops it", flush=True)
                 if annotator is not None:
                     print(f"http://{shown}:{port}/annotate adds queries to {annotator.file.path}", flush=True)
