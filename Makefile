@@ -98,10 +98,11 @@ test-faults: install
 faults: install
 	@python -m tests.faults.parts; status=$$?; python -m tests.faults.page && exit $$status
 
+# BENCHES="loss bank" measures these groups and keeps the other rows of the table.
 bench: install
 	@mkdir -p .benchmarks
-	pytest tests/bench --benchmark-columns=min,median,max,rounds --benchmark-json=.benchmarks/last.json
-	python -m tests.bench.table .benchmarks/last.json
+	pytest $(if $(BENCHES),$(BENCHES:%=tests/bench/test_bench_%.py),tests/bench) --benchmark-columns=min,median,max,rounds --benchmark-json=.benchmarks/last.json
+	python -m tests.bench.table .benchmarks/last.json $(if $(BENCHES),--keep)
 	@echo 'The table: docs/benchmarks.md'
 
 # The pipeline once on the real annotation files of FashionIQ and CIRR, with drawn images; half an hour.
