@@ -14,7 +14,7 @@ from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
 from spn4cir.images.workers import Workers
 from spn4cir.packed import PackedPaths
 from spn4cir.search.encode import NewTargets, encode_new
-from spn4cir.search.image_files import ImageDigests, stamp
+from spn4cir.search.image_files import ImageDigests, Stamp, stamp
 from spn4cir.search.index import ImageIndex
 from spn4cir.types import Gallery
 
@@ -111,11 +111,15 @@ class Indexer:
         paths = PackedPaths(named.paths[named.index[name]] for name in stale)
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
         images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store)
-        found = dict(zip(stale, images, strict=True))
-        broken = unnamable | {name: each for name, each in found.items() if isinstance(each, InputError)}
+        broken, read = dict(unnamable), dict[str, tuple[Stamp, ImageDigests]]()
+        for name, each in zip(stale, images, strict=True):
+            if isinstance(each, InputError):
+                broken[name] = each
+            else:
+                read[name] = stamps[name], each
         if broken and (not skip or len(broken) == len(gallery)):
             raise _broken_error(broken)
-        read = {name: (stamps[name], each) for name, each in found.items() if isinstance(each, ImageDigests)}
+        del stamps, stale, paths, images  # hundreds of bytes an image, while the index grows
         added = tuple(name for name in read if name not in index)
         changed = tuple(name for name, (_, each) in read.items() if index.is_changed(name, each))
         removed = (*outside, *(name for name in broken if name in index))
