@@ -2,14 +2,13 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import psutil
 
 from tests.faults.campaign import Trial, fresh_folder, main
 from tests.faults.project import Run, orphans
@@ -29,12 +28,13 @@ PIPES = {
     "dedup": ("cirr/captions/cap.rc2.train.json", "train/00000.tar"),
     "gallery": ("cirr/captions/cap.rc2.val.json",),
 }
-# Workers wait at their start for a file, so that none is at its end before one is killed.
+# A worker says that it has started, which a program that is being started does not, and waits until one is killed.
 _WAIT = """
 import os, time
 
 def wait():
-    while not os.path.exists({file!r}):
+    open(os.path.join({folder!r}, str(os.getpid())), "x").close()
+    while not os.path.exists(os.path.join({folder!r}, "killed")):
         time.sleep(0.05)
 
 os.register_at_fork(after_in_child=wait)
@@ -57,12 +57,12 @@ def lost_worker(tiny: Tiny, place: Path, stage: str, number: int) -> list[str]:
     """Kills a worker of a stage when it starts, as the kernel does when memory is short, and runs the stage again."""
     root = _before(tiny, fresh_folder(place), stage)
     command = [sys.executable, "-m", f"stages.{stage}", *STAGES[stage]]
-    killed = place / "killed"
-    waiting = tiny.beginning_with(_WAIT.format(file=str(killed)), place.with_name("site"))
+    started = fresh_folder(place.with_name("started"))
+    started.mkdir()
+    waiting = tiny.beginning_with(_WAIT.format(folder=str(started)), place.with_name("site"))
     run = Run(root, {**tiny.environment, **waiting}, command)
-    if not _kill_worker(run, number):
+    if not _kill_worker(run, started, number):
         return [f"no worker {number} was found: {' / '.join(run.lines)}"]
-    killed.touch()
     found = _ended(tiny, root, run, _LOST)
     again = Run(root, tiny.environment, command)
     return found + ([f"does not run again: {' / '.join(again.lines)}"] if again.end() else [])
@@ -98,19 +98,16 @@ def own_copies(data: Path) -> None:
         shutil.copytree(source, data, copy_function=os.symlink)
 
 
-def _kill_worker(run: Run, number: int) -> bool:
-    """Kills the worker of this number, in the order of their starts."""
-    process = psutil.Process(run.process.pid)
+def _kill_worker(run: Run, started: Path, number: int) -> bool:
+    """Kills the worker of this number, in the order of their starts, and lets the others work."""
     deadline = time.monotonic() + _START
     while run.process.poll() is None and time.monotonic() < deadline:
-        try:
-            workers = [child for child in process.children() if "resource_tracker" not in " ".join(child.cmdline())]
-            if len(workers) >= number:
-                workers[number - 1].kill()
-                return True
-        except psutil.Error:
-            continue
-        time.sleep(0.001)
+        workers = sorted(int(path.name) for path in started.iterdir())
+        if len(workers) >= number:
+            os.kill(workers[number - 1], signal.SIGKILL)
+            (started / "killed").touch()
+            return True
+        time.sleep(0.01)
     run.kill()
     return False
 
