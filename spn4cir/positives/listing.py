@@ -64,7 +64,9 @@ def write_listing(
     for name, place in zip(names, places, strict=True):
         if not is_there(Path(place)):
             raise InputError(f"{place}: the image '{name}' of a generated triplet is absent; run caption again")
-    images = zip(names, zip(places, _hashes(places, max(workers, 1)), strict=True), strict=True)
+    # Made before the file is open: the error of an image would be that of a file which cannot be written.
+    hashes = PackedTexts(_hashes(places, max(workers, 1)))
+    images = zip(names, zip(places, hashes, strict=True), strict=True)
     written = {"triplets": map(_plain, triplets), "images": JsonEntries(images)}
     write_json(path, written | ({"queries": map(_plain, queries)} if queries else {}) if triplets else {})
 

@@ -1,5 +1,6 @@
 """Listings contain triplets and the hashes of their images; equal files count once; supervised families have none."""
 
+import errno
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -103,3 +104,18 @@ def test_no_triplets_give_an_empty_listing_that_nothing_can_be_learned_from(tmp_
 def test_an_absent_image_is_named(images: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.png: the image 'gone' of a generated triplet is absent"):
         write_listing([triplet("a", "gone")], lambda name: images / f"{name}.png", tmp_path / "l.json")
+
+
+def test_an_image_that_cannot_be_read_is_named_and_not_the_listing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def content_hash(path: Path) -> str:
+        if path.stem == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return file_hash(path)
+
+    monkeypatch.setattr(listing, "content_hash", content_hash)
+    with pytest.raises(PermissionError) as raised:
+        write_listing([triplet("a", "b")], lambda name: images / f"{name}.png", tmp_path / "l.json")
+    assert raised.value.filename == str(images / "b.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
