@@ -120,8 +120,8 @@ def _read(path: Path, images_only: bool = False) -> Listing:
                 else:
                     found = map(_triplet, reader.elements())
                     triplets[key] = tuple(triplet for triplet in found if not images_only)
-    except (*JSON_ERRORS, TypeError):
-        if isinstance(read_json(path), dict):  # read whole, for the error with its place
+    except (*JSON_ERRORS, TypeError, AttributeError):
+        if read_json(path):  # read whole, for the error with its place
             raise InputError(f"{path}: is not a listing of triplets and images; run triplets again") from None
     queries = (replace(triplet, query_id=number) for number, triplet in enumerate(triplets.get("queries", ())))
     return Listing(triplets.get("triplets", ()), unique, tuple(queries))

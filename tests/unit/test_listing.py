@@ -11,7 +11,7 @@ from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, write_json
 from spn4cir.positives import listing
-from spn4cir.positives.listing import read_listed_images, read_listing, write_listing
+from spn4cir.positives.listing import read_listed_images, read_listing, read_queries, write_listing
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
 from tests.helpers.memory import peak_bytes_each
@@ -40,12 +40,13 @@ def test_what_was_written_is_read(images: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ['{"triplets": 3}', '{"images": {"a": 1}}', '{"images": {"a": ["b", "x"]}}'],
+    ['{"triplets": 3}', '{"images": {"a": 1}}', '{"images": {"a": ["b", "x"]}}', '{"images": {"a": [5, "00"]}}', "[1]"],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "l.json").write_text(content)
-    with pytest.raises(InputError, match=r"l\.json: is not a listing"):
-        read_listing(tmp_path / "l.json")
+    for read in (read_listing, read_listed_images, read_queries):
+        with pytest.raises(InputError, match=r"l\.json: is not a listing"):
+            read(tmp_path / "l.json")
 
 
 def test_writing_takes_little_memory_beside_the_triplets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
