@@ -39,8 +39,12 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     Raises:
         InputError: the prefix is no command, or the command fails.
     """
+    try:
+        words = shlex.split(prefix)
+    except ValueError as error:
+        raise InputError(f"machine.launch: {prefix}: {error}; correct its quotes, or set null") from None
     # `env`: a prefix such as ssh starts the command without this process's environment.
-    command = [*shlex.split(prefix), "env", f"{_LAUNCHED}=1", sys.executable, "-m", module, *arguments]
+    command = [*words, "env", f"{_LAUNCHED}=1", sys.executable, "-m", module, *arguments]
     try:
         process = subprocess.Popen(command)
     except OSError as error:

@@ -14,7 +14,7 @@ import spn4cir.parallel.group
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import _reason
+from spn4cir.parallel.launch import _reason, launch
 from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
@@ -154,3 +154,8 @@ def test_the_rows_of_all_processes_are_the_bank(size: int) -> None:
     assert all(torch.equal(each.held, stored[each.first : each.first + len(each.held)]) for each in parts)
     rows = torch.tensor([8, 0, 4])
     assert all(torch.equal(each.rows(rows), stored[rows]) for each in parts)
+
+
+def test_a_prefix_with_an_open_quote_is_named() -> None:
+    with pytest.raises(InputError, match=r"^machine\.launch: srun 'x: No closing quotation; correct its quotes"):
+        launch("srun 'x", "stages.train", ())
