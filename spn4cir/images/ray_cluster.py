@@ -192,7 +192,7 @@ def _check_port(address: str | None) -> None:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         raise InputError(f"{_named(address)}: cannot be reached ({first_line(error)}); {_START}") from None
 
 

@@ -67,3 +67,9 @@ def test_an_address_without_a_server_is_named_at_once(monkeypatch: pytest.Monkey
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(InputError, match=f"^Ray at '{address}': cannot be reached .*; start it"):
         list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(address, 1, 0), "x"))
+
+
+def test_an_address_whose_name_no_host_can_have_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
+    with pytest.raises(InputError, match=r"^Ray at 'a\.\.b:1': cannot be reached .*; start it"):
+        list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster("a..b:1", 1, 0), "x"))
