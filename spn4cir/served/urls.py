@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from spn4cir.served.messages import ChatAnswer, ChatRequest, read_answer
 from spn4cir.served.refusals import RequestRefused, api_key, cannot_be_reached, no_server, refusal, said, unanswered
@@ -62,16 +63,14 @@ class Urls:
         endpoint: name of the endpoint, for messages.
         urls: base URLs.
         model: the model's name at the servers.
+
+    Raises:
+        InputError: a URL has a port or a name that no server can have.
     """
 
     def __init__(self, endpoint: str, urls: Sequence[str], model: str) -> None:
-        from openai import AsyncOpenAI
-
         self._endpoint, self._model = endpoint, model
-        self._servers = [
-            _Server(url, AsyncOpenAI(base_url=url, api_key=api_key(), max_retries=RETRIES, timeout=TIMEOUT))
-            for url in urls
-        ]
+        self._servers = [_Server(url, _client(endpoint, url)) for url in urls]
 
     async def ask(self, request: ChatRequest) -> ChatAnswer:
         """Returns the answer of the first server that gives one.
@@ -140,6 +139,17 @@ class Urls:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _client(endpoint: str, url: str) -> "AsyncOpenAI":
+    """Returns the client of a URL. Raises InputError for a port or a name that no server can have."""
+    from openai import AsyncOpenAI
+
+    try:
+        _ = urlsplit(url).port  # raises ValueError above 65535
+        return AsyncOpenAI(base_url=url, api_key=api_key(), max_retries=RETRIES, timeout=TIMEOUT)
+    except Exception as error:  # InvalidURL of the library below the client, which differs with its version
+        raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None
 
 
 async def _listed(server: _Server) -> list[str]:

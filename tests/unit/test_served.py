@@ -247,6 +247,12 @@ def test_without_a_server_the_url_is_named():
         ask(served(place), "why", "when")
 
 
+@pytest.mark.parametrize("place", ["http://127.0.0.1:99999/v1", "http://\u00e4..b/v1"])
+def test_a_url_that_no_server_can_have_is_one_line(place):
+    with pytest.raises(InputError, match=rf"'writer': {place} cannot be reached \(.*machine\.endpoints\.writer"):
+        ask(served(place), "why")
+
+
 def test_a_url_that_is_dead_is_left_out_and_reported_once(chat, capsys):
     dead = free_url()
     prompts = list(map(str, range(10)))
