@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -216,16 +216,22 @@ class _Iterated(list[Any]):
         return chain(super().__iter__(), self._rest)
 
 
+def _iterated(value: Any) -> _Iterated:
+    if isinstance(value, Iterator | Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return _Iterated(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
     """Writes `value` atomically, with the keys in the order given. Its text is never in memory as a whole.
 
     Args:
         path: the file.
-        value: a JSON-like value; an iterator is written as a list, each element when it is made.
+        value: a JSON-like value; an iterator or a sequence is written as a list, each element when it is made.
         indent: spaces of a level; None for one line.
     """
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=indent, ensure_ascii=False, default=_Iterated)
+        json.dump(value, stream, indent=indent, ensure_ascii=False, default=_iterated)
         stream.write("\n")
 
 

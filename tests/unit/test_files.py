@@ -368,3 +368,10 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Pa
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("value", [b"ab", {"a"}, Path("a")], ids=["bytes", "set", "path"])
+def test_what_is_no_json_is_refused_and_nothing_is_written(tmp_path: Path, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{type(value).__name__} cannot be written as JSON"):
+        write_json(tmp_path / "a.json", {"a": value})
+    assert not list(tmp_path.iterdir())
