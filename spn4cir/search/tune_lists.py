@@ -18,6 +18,9 @@ LEAST_CANDIDATES = 64
 _MOST_CANDIDATES = 65_536
 RECALL_AT = 10
 _SAMPLE = 100
+# Images that are compared with all queries at a time: the scores and ids of a few thousand vectors would take more
+# memory than the vectors, if these are short.
+_COMPARED = 8_192
 
 
 def tune_lists(lists: InvertedLists, stored: StoredTargets, wanted: float) -> None:
@@ -96,12 +99,14 @@ def _nearest(stored: StoredTargets, queries: Float32[ndarray, "queries dim"]) ->
     """The ids of the best images of an exact search: the largest product with a token."""
     best = np.full((len(queries), 0), -np.inf, np.float32)
     found = np.empty((len(queries), 0), np.int64)
-    for ids, targets in stored.chunks():
-        products = targets.reshape(-1, stored.dim) @ queries.T
-        scores = products.reshape(len(ids), stored.tokens, len(queries)).max(axis=1).T
-        best = np.concatenate([best, scores], axis=1)
-        found = np.concatenate([found, np.broadcast_to(ids, scores.shape)], axis=1)
-        if best.shape[1] > RECALL_AT:
-            top = np.argpartition(-best, RECALL_AT - 1, axis=1)[:, :RECALL_AT]
-            best, found = np.take_along_axis(best, top, 1), np.take_along_axis(found, top, 1)
+    for some, vectors in stored.chunks():
+        for start in range(0, len(some), _COMPARED):
+            ids, targets = some[start : start + _COMPARED], vectors[start : start + _COMPARED]
+            products = targets.reshape(-1, stored.dim) @ queries.T
+            scores = products.reshape(len(ids), stored.tokens, len(queries)).max(axis=1).T
+            best = np.concatenate([best, scores], axis=1)
+            found = np.concatenate([found, np.broadcast_to(ids, scores.shape)], axis=1)
+            if best.shape[1] > RECALL_AT:
+                top = np.argpartition(-best, RECALL_AT - 1, axis=1)[:, :RECALL_AT]
+                best, found = np.take_along_axis(best, top, 1), np.take_along_axis(found, top, 1)
     return found

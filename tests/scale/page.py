@@ -16,6 +16,7 @@ from tests.scale.growth import (
     over_limit,
     projected,
 )
+from tests.scale.names import BATCH
 from tests.scale.pool import IMAGE_BYTES, dependents
 from tests.scale.store import Costs
 
@@ -60,7 +61,9 @@ _LIMITS = f"""\
 
 The exponent between the two largest sizes should be at most {MOST_EXPONENT}, except for the two steps that compare
 every image with every other one: `{PRODUCTS[0]}` and `{PRODUCTS[1]}`. The memory should
-grow by at most {MOST_BYTES:,} bytes for each image, and by its features. The steps that exceed a limit:
+grow by at most {MOST_BYTES:,} bytes for each image, and by its features. A step of `train` also compares {BATCH}
+queries with all images: their products take {4 * BATCH:,} bytes an image for each matrix that the loss holds. The
+steps that exceed a limit:
 """
 
 _PROJECTION = """\

@@ -14,12 +14,11 @@ from spn4cir.cli import app
 from tests.helpers.checkpoints import write_checkpoint
 from tests.real.models import write_encoder
 from tests.scale.draw import WORDS, draw
-from tests.scale.names import DATASET, OWN, POOLED, ROOT
+from tests.scale.names import BATCH, DATASET, OWN, POOLED, ROOT
 from tests.scale.steps import run
 
 # A window that FAISS answers from the best entries of each row.
 _WINDOW = [1, 100]
-_BATCH = 256
 
 
 def make_workspace(place: Path, images: int) -> None:
@@ -68,13 +67,13 @@ def _choose(path: Path) -> None:
     params: dict[str, Any] = yaml.load(path)
     params["run"].update(datasets=[DATASET], models=[OWN, POOLED], submit=[], benchmarks=[])
     params["caption"][DATASET].update(source="path", words={OWN: WORDS}, pool={POOLED: WORDS})
-    params["match"][DATASET].update(batch_size=_BATCH)
+    params["match"][DATASET].update(batch_size=BATCH)
     for family in (OWN, POOLED):
         params["models"][DATASET]["stage1"][family] = {"local": "stage1.pt"}
         params["match"][DATASET]["window"][family] = _WINDOW
         params["checkpoint"][DATASET][family]["source"] = "path"
-        params["bank"][DATASET][family]["batch_size"] = _BATCH
-        params["train"][DATASET][family].update(epochs=1, batch_size=_BATCH)
+        params["bank"][DATASET][family]["batch_size"] = BATCH
+        params["train"][DATASET][family].update(epochs=1, batch_size=BATCH)
     yaml.dump(params, path)
 
 

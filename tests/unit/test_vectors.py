@@ -12,7 +12,9 @@ from spn4cir.search import build_lists, stored_targets
 from spn4cir.search import vectors as module
 from spn4cir.search.faiss_files import write_faiss
 from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.tune_lists import _nearest
 from spn4cir.search.vectors import KindSettings, Vectors
+from tests.helpers.memory import peak_bytes_each
 
 DIM = 16
 
@@ -311,3 +313,25 @@ def test_a_failed_write_is_the_systems_error(tmp_path, place, code):
     with pytest.raises(OSError, match=os.strerror(code)) as raised:
         write_faiss(index, tmp_path / place)
     assert raised.value.errno == code
+
+
+def test_the_exact_search_of_the_recall_takes_little_memory():
+    """The scores of 100 queries take more than short vectors: all at once, 2,800 bytes for each vector."""
+    rng, dim = np.random.default_rng(0), 4
+    queries = rng.standard_normal((100, dim), dtype=np.float32)
+
+    def compare(count: int) -> None:
+        targets = np.random.default_rng(1).standard_normal((count, 1, dim), dtype=np.float32)
+        stored = StoredTargets(1, dim)
+        stored.append(np.arange(count), targets)
+        found = _nearest(stored, queries)
+        wanted = np.argpartition(-(queries @ targets[:, 0].T), 9, axis=1)[:, :10]
+        assert (np.sort(found) == np.sort(wanted)).all()
+
+    def exact_only(count: int) -> None:
+        stored = StoredTargets(1, dim)
+        stored.append(np.arange(count), np.ones((count, 1, dim), np.float32))
+        _nearest(stored, queries)
+
+    compare(20_000)
+    assert peak_bytes_each(exact_only, (10_000, 40_000)) < 300
