@@ -21,7 +21,7 @@ class ImageTable:
         self._columns = ImageColumns.empty() if columns is None else columns
         self._hidden: set[int] = set()  # rows of the columns that were removed or replaced
         self._images: dict[str, IndexedImage] = {}
-        # Lists, as a set of one name takes 150 bytes more.
+        # Lists, as a set of one name takes 128 bytes more.
         self._names_by_vector: defaultdict[int, list[str]] = defaultdict(list)
         self._names_by_digest: defaultdict[bytes, list[str]] = defaultdict(list)
         self._vector_ids: dict[bytes, int] = {}

@@ -115,6 +115,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                # Kept here, as asyncio keeps only weak references.
                 self.returns_memory = asyncio.create_task(return_freed_memory())
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} images; Ctrl-C stops it", flush=True)
                 if annotator is not None:
@@ -127,8 +128,6 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
 
     # When the page starts, its framework inspects the type of every object, one of them deprecated in torch.
     warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
-    # The networks read RGB, so images with a palette lose their transparency on purpose.
-    warnings.filterwarnings("ignore", category=UserWarning, message="Palette images with Transparency")
     if not local:
         writes = "" if annotator is None else f", and add rows to {annotator.file.path}"
         print(f"warning: everyone who can reach {shown} can see and search the gallery{writes}", file=sys.stderr)

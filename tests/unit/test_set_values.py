@@ -57,7 +57,7 @@ def test_one_value_is_set_and_every_other_line_stays(path: KeyPath, value: Any, 
 
 
 def test_many_values_are_set_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that are added to the same mapping, within another new one, or in the place of what is no mapping."""
+    """Also values that are added to one mapping, within a new mapping, or to a key that had no mapping."""
     values: dict[KeyPath, Any] = {
         ("run", "models"): ["zs"],
         ("train", "mine", "clip", "lr"): 2.0,
