@@ -19,7 +19,7 @@ class PackedTexts(Sequence[str]):
         for text in texts:
             content += text.encode("utf-8", "surrogatepass")  # names of files may contain halves of characters
             ends.append(len(content))
-        self._content = bytes(content)
+        self._content = content
         self._ends = ends
 
     def __len__(self) -> int:

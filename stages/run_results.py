@@ -103,7 +103,8 @@ def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
     """The generated triplets, and a function that returns the path of an image; both from the listing if it has any."""
     layout = job.layout()
     if not read_json(job.listing_file):
-        return layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family)), layout.image_path
+        written = layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family))
+        return tuple(written), layout.image_path
     listing = read_listing(job.listing_file)
     return listing.triplets, lambda name: listing.unique.gallery.paths[listing.unique.row[name]]
 

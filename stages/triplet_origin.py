@@ -34,9 +34,9 @@ class TripletOrigin:
     place: Path
     pairs: Callable[[], tuple[Pairs, dict[str, str]]]
     record: Callable[[Written], dict[str, Any]]
-    read: Callable[[Path], tuple[Triplet, ...]]
+    read: Callable[[Path], Sequence[Triplet]]
     image_path: Callable[[str], Path]
-    hold_out: Callable[[Sequence[Triplet]], tuple[tuple[Triplet, ...], tuple[Triplet, ...]]]
+    hold_out: Callable[[Sequence[Triplet]], tuple[Sequence[Triplet], Sequence[Triplet]]]
 
 
 def triplet_origin(job: Job) -> TripletOrigin:
@@ -83,5 +83,5 @@ def _pooled(job: Job) -> TripletOrigin:
         lambda each: pool.generated_record(each.triplet),
         pool.read_generated,
         pool.image_path,
-        lambda triplets: (tuple(triplets), ()),
+        lambda triplets: (triplets, ()),
     )

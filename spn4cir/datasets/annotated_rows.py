@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.published_names import PublishedNames
 from spn4cir.datasets.records import (
@@ -18,6 +19,7 @@ from spn4cir.datasets.records import (
     field,
     findable,
     present,
+    present_generated,
     present_images,
     report_empty_texts,
     usable_gallery,
@@ -185,9 +187,9 @@ class AnnotatedRows(AnnotatedQueries):
             "caption2": target_caption,
         }
 
-    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+    def read_generated(self, path: Path) -> Sequence[Triplet]:
         """Reads the generated triplets of a file."""
-        triplets = [
+        triplets = PackedTriplets(
             Triplet(
                 reference_name=self._spelled(field(record, "reference", str, path, position)),
                 captions=captions_field(record, "captions", path, position),
@@ -196,9 +198,9 @@ class AnnotatedRows(AnnotatedQueries):
                 generated=True,
             )
             for position, record in enumerate(read_records(path))
-        ]
+        )
         report_empty_texts(triplets, path)
-        return present(triplets, self._every.path, self.missing, str(path))
+        return present_generated(triplets, self._every.path, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Returns the val split, and the test split if rows have it.

@@ -12,9 +12,9 @@ from spn4cir.types import Gallery, Triplet
 class AnnotatedQueries:
     """Base of layouts with annotated queries only: no generated triplets are held out for validation."""
 
-    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[Sequence[Triplet], Sequence[Triplet]]:
         """Returns all generated triplets as training triplets, and no queries."""
-        return tuple(generated), ()
+        return generated, ()
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:  # noqa: ARG002 - for other layouts
         """Returns the layout itself: its annotated queries are scored."""

@@ -3,18 +3,19 @@
 Source: https://github.com/google-research-datasets/conceptual-captions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.records import (
     Missing,
     captions_field,
     field,
-    present,
+    present_generated,
     present_images,
     report_empty_texts,
 )
@@ -119,13 +120,13 @@ class Cc3m:
             "captions": list(triplet.captions),
         }
 
-    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+    def read_generated(self, path: Path) -> Sequence[Triplet]:
         """Reads the generated triplets of a file; its paths may be those of another machine.
 
         Raises:
             InputError: a record is malformed or, unless `missing` is skip, an image is absent or in no chosen part.
         """
-        triplets = [
+        triplets = PackedTriplets(
             Triplet(
                 reference_name=self._name(record, "reference", path, position),
                 captions=captions_field(record, "captions", path, position),
@@ -134,9 +135,9 @@ class Cc3m:
                 generated=True,
             )
             for position, record in enumerate(read_records(path))
-        ]
+        )
         report_empty_texts(triplets, path)
-        return present(triplets, self._find, self.missing, str(path))
+        return present_generated(triplets, self._find, self.missing, str(path))
 
     def _name(self, record: dict[str, Any], role: str, path: Path, position: int) -> str:
         """Returns the image id of a record; if no part lists that id, the id of the file in the record's path."""

@@ -3,7 +3,7 @@
 Source: https://github.com/Cuberick-Orion/CIRR.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from spn4cir.datasets.base import AnnotatedQueries, annotated_in, unique_gallery
 from spn4cir.datasets.json_records import read_records
 from spn4cir.datasets.listed_paths import ListedPaths
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
     EvaluationProtocol,
@@ -30,6 +31,7 @@ from spn4cir.datasets.records import (
     on_disk,
     present,
     present_gallery,
+    present_generated,
     present_images,
     report_empty_texts,
 )
@@ -104,8 +106,8 @@ class Cirr(AnnotatedQueries):
         """Returns the path of a training image, from the split file."""
         return self._training_paths.get(name, self.root / "train" / f"{name}.png")
 
-    def _read(self, path: Path, with_target: bool, generated: bool = False) -> list[Triplet]:
-        return [
+    def _read(self, path: Path, with_target: bool, generated: bool = False) -> Iterator[Triplet]:
+        return (
             Triplet(
                 reference_name=field(record, "reference", str, path, position),
                 captions=captions_field(record, "caption", path, position),
@@ -115,7 +117,7 @@ class Cirr(AnnotatedQueries):
                 generated=generated,
             )
             for position, record in enumerate(read_records(path))
-        ]
+        )
 
     @staticmethod
     def _members(record: dict[str, Any], path: Path, position: int) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ class Cirr(AnnotatedQueries):
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
         path = self._captions_path("train")
-        return present(self._read(path, with_target=True), on_disk(self._training_paths), self.missing, str(path))
+        return present(list(self._read(path, with_target=True)), on_disk(self._training_paths), self.missing, str(path))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """Returns the annotated training triplets."""
@@ -167,11 +169,11 @@ class Cirr(AnnotatedQueries):
             "caption2": target_caption,
         }
 
-    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+    def read_generated(self, path: Path) -> Sequence[Triplet]:
         """Reads the generated triplets of a file."""
-        triplets = self._read(path, with_target=True, generated=True)
+        triplets = PackedTriplets(self._read(path, with_target=True, generated=True))
         report_empty_texts(triplets, path)
-        return present(triplets, on_disk(self._training_paths), self.missing, str(path))
+        return present_generated(triplets, on_disk(self._training_paths), self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Returns the val split; its gallery is all images of the split file."""
@@ -181,7 +183,7 @@ class Cirr(AnnotatedQueries):
         paths = self._paths(split)
         gallery, absent = present_gallery(list(paths), list(paths.values()), self.missing, self._split_path(split))
         path = self._captions_path(split)
-        annotated = self._read(path, with_target)
+        annotated = list(self._read(path, with_target))
         check_query_ids(annotated, "pair id", path)
         queries = findable(annotated, self.missing, path)
         triplets = present(queries, on_disk(paths), self.missing, str(path))
@@ -215,7 +217,7 @@ class Cirr(AnnotatedQueries):
     def test_queries(self) -> tuple[tuple[Triplet, ...], tuple[str, ...]]:
         """Returns the test1 queries and image names, from the annotation files alone."""
         path = self._captions_path("test1")
-        triplets = self._read(path, with_target=False)
+        triplets = list(self._read(path, with_target=False))
         check_query_ids(triplets, "pair id", path)
         return tuple(triplets), tuple(self._paths("test1"))
 

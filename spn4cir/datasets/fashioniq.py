@@ -3,7 +3,7 @@
 Source: https://github.com/XiaoxiaoGuo/fashion-iq.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.images_by_name import ImagesByName
 from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.parts import are_enough, choose_parts, naming_parts, require_images
 from spn4cir.datasets.protocol import (
     AnnotatedSplit,
@@ -29,6 +30,7 @@ from spn4cir.datasets.records import (
     on_disk,
     present,
     present_gallery,
+    present_generated,
     present_images,
     report_empty_texts,
 )
@@ -118,8 +120,8 @@ class FashionIQ(AnnotatedQueries):
     def _captions_path(self, category: str, split: str) -> Path:
         return self.root / "captions" / f"cap.{category}.{split}.json"
 
-    def _read(self, path: Path, category: str, generated: bool = False, with_target: bool = True) -> list[Triplet]:
-        return [
+    def _read(self, path: Path, category: str, generated: bool = False, with_target: bool = True) -> Iterator[Triplet]:
+        return (
             Triplet(
                 reference_name=field(record, "candidate", str, path, position),
                 captions=captions_field(record, "captions", path, position),
@@ -129,7 +131,7 @@ class FashionIQ(AnnotatedQueries):
                 generated=generated,
             )
             for position, record in enumerate(read_records(path))
-        ]
+        )
 
     def _annotated(self, category: str, split: str) -> list[Triplet]:
         """Reads the triplets of a split.
@@ -141,7 +143,7 @@ class FashionIQ(AnnotatedQueries):
         there = [other for other in self._complete if self._captions_path(other, split).is_file()]
         if there and not path.is_file():
             raise InputError(f"{path}: no such file; {naming_parts('categories', there)}")
-        return self._read(path, category, with_target=split != "test")
+        return list(self._read(path, category, with_target=split != "test"))
 
     @cached_property
     def _annotated_splits(self) -> Mapping[str, set[str]]:
@@ -220,11 +222,11 @@ class FashionIQ(AnnotatedQueries):
             "caption2": target_caption,
         }
 
-    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+    def read_generated(self, path: Path) -> Sequence[Triplet]:
         """Reads the generated triplets of a file."""
-        triplets = self._read(path, "", generated=True)
+        triplets = PackedTriplets(self._read(path, "", generated=True))
         report_empty_texts(triplets, path)
-        return present(triplets, self._find, self.missing, str(path))
+        return present_generated(triplets, self._find, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Returns one split per category; its alternative gallery `val_triplets` has only images that triplets name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from spn4cir.datasets.annotated_rows import AnnotatedRows, names_of
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.protocol import AnnotatedSplit
 from spn4cir.datasets.rows import Row, read_table
 from spn4cir.datasets.splits import Assigned, lot
@@ -69,22 +70,23 @@ class Folder(AnnotatedRows):
         """Returns the path of an image; its name is the path relative to the folder."""
         return self.root / name
 
-    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[Sequence[Triplet], Sequence[Triplet]]:
         """Divides generated triplets into training triplets and held-out queries.
 
         The images of the queries make up the share `held_out`; no training triplet names one of them. With
         annotations, all generated triplets are training triplets.
         """
         if self.annotations is not None:
-            return tuple(generated), ()
+            return generated, ()
         names = {name for triplet in generated for name in names_of(triplet)}
         held: set[str] = set()
-        for triplet in sorted(generated, key=lambda each: lot(each.reference_name)):
+        lots = [lot(triplet.reference_name) for triplet in generated]
+        for position in sorted(range(len(lots)), key=lots.__getitem__):
             if len(held) >= self.held_out * len(names):
                 break
-            held |= names_of(triplet)
-        training = tuple(triplet for triplet in generated if not names_of(triplet) & held)
-        queries = tuple(triplet for triplet in generated if names_of(triplet) <= held)
+            held |= names_of(generated[position])
+        training = PackedTriplets(triplet for triplet in generated if not names_of(triplet) & held)
+        queries = PackedTriplets(triplet for triplet in generated if names_of(triplet) <= held)
         return training, queries
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> "Folder":

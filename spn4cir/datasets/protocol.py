@@ -184,10 +184,10 @@ class Layout(Benchmark, Protocol):
     def generated_record(self, triplet: Triplet, reference_caption: str, target_caption: str) -> dict[str, Any]:
         """Returns the record of a generated triplet in the form that the original code reads."""
 
-    def read_generated(self, path: Path) -> tuple[Triplet, ...]:
+    def read_generated(self, path: Path) -> Sequence[Triplet]:
         """Reads the generated triplets of a file."""
 
-    def hold_out(self, generated: Sequence[Triplet]) -> tuple[tuple[Triplet, ...], tuple[Triplet, ...]]:
+    def hold_out(self, generated: Sequence[Triplet]) -> tuple[Sequence[Triplet], Sequence[Triplet]]:
         """Divides generated triplets into training triplets and, if no queries are annotated, held-out queries."""
 
     def with_queries(self, generated: Sequence[Triplet], of: int) -> Self:

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.errors import InputError
 from spn4cir.images.crops import split_view
 from spn4cir.images.reading import is_there
@@ -152,6 +153,20 @@ def present(
     Raises:
         InputError: a triplet lacks an image, and `missing` is error.
     """
+    lacking = _lacking(triplets, find, missing, place)
+    return tuple(triplet for triplet in triplets if not _absent(triplet, lacking))
+
+
+def present_generated(
+    triplets: PackedTriplets, find: Callable[[str], Path | None], missing: Missing, place: str
+) -> PackedTriplets:
+    """Does for generated triplets what `present` does, without making an object for each."""
+    lacking = _lacking(triplets, find, missing, place)
+    return PackedTriplets(each for each in triplets if not _absent(each, lacking)) if lacking else triplets
+
+
+def _lacking(triplets: Sequence[Triplet], find: Callable[[str], Path | None], missing: Missing, place: str) -> set[str]:
+    """Returns the names of the images that triplets lack, and reports how many triplets; see `present`."""
     absent: set[str] = set()
     places: dict[str, Path] = {}
     for name in dict.fromkeys(name for each in triplets for name in (each.reference_name, *each.target_names)):
@@ -161,17 +176,17 @@ def present(
         elif missing == "skip":
             places[name] = path
     if absent and missing == "error":
-        role, name = next(lacking for triplet in triplets if (lacking := _absent(triplet, absent)))
+        role, name = next(found for triplet in triplets if (found := _absent(triplet, absent)))
         raise InputError(
             f"{place}: {role} '{name}' has no image on disk or no entry in the split file; add the image, or leave "
             f"such triplets out by {SKIP}; {_LISTED}"
         )
     broken = _broken(places)
-    kept = tuple(triplet for triplet in triplets if not _absent(triplet, absent | broken))
-    if left_out := len(triplets) - len(kept):
+    lacking = absent | broken
+    if left_out := sum(_absent(triplet, lacking) is not None for triplet in triplets) if lacking else 0:
         causes = _causes(len(absent), len(broken))
         print(f"{place}: left out {left_out} of {len(triplets)} triplets {causes}", file=sys.stderr)
-    return kept
+    return lacking
 
 
 def _absent(triplet: Triplet, names: Collection[str]) -> tuple[str, str] | None:

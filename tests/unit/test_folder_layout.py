@@ -162,7 +162,7 @@ def test_images_that_only_queries_name_are_not_trained_on(root: Path) -> None:
     learnt = tuple(NAMES[4:])
     assert layout.training_gallery().names == learnt
     assert tuple(image.name for image in layout.caption_images("split")) == learnt
-    assert layout.hold_out(generated(30)) == (tuple(generated(30)), ())
+    assert layout.hold_out(generated(30)) == (generated(30), ())
     assert layout.with_queries(generated(3), 30) is layout
 
 
