@@ -1,7 +1,8 @@
 """Kills `dvc repro` at random moments, starts it again, and compares with an uninterrupted run.
 
 A kill is SIGKILL for the whole process group. Half of the moments are drawn over time, and half within a stage that was
-hit least. Everything is stored after each kill, so the command continues after an interruption.
+hit least. A run in which all stages that remain were hit more often than others ends by itself. Everything is stored
+after each kill, so the command continues after an interruption.
 """
 
 import argparse
@@ -31,7 +32,8 @@ from tests.faults.project import REPRO, Run, make_project, orphans, processes_in
 from tests.faults.report import Row, store
 
 _AHEAD = 8  # stages among which a moment is chosen: a run is killed several times before it ends
-_SHARE = 0.06  # of the time of an uninterrupted run: the longest time to a kill that is drawn over time
+_UNEVEN = 1  # a stage is not chosen if it was hit more often than this beyond the one that was hit least
+_SHARE = 0.12  # of the time of an uninterrupted run: the longest time to a kill that is drawn over time
 _HANG = 900.0  # without a line, in seconds: also a busy machine ends a stage of this project in less
 _LAST_LINES = 15
 _SECONDS_BETWEEN_LOOKS = 0.01
@@ -176,14 +178,18 @@ class Campaign:
         lines = (done.stdout + done.stderr).splitlines()
         return ([f"doctor: {line}" for line in lines], 0) if done.returncode else ([], len(lines))
 
-    def _moment(self, reference: Reference, completed: set[str]) -> Moment:
+    def _moment(self, reference: Reference, completed: set[str]) -> Moment | None:
+        """Returns the next moment; None if the run shall end by itself."""
         # With the runs that ended: a run that is faster than the uninterrupted one can end before a moment is reached.
         draw = random.Random(f"{self.seed}-{len(self.kills)}-{len(self.rounds)}")
         if draw.random() < 0.5:
             return Moment("", draw.uniform(0, _SHARE * sum(reference.seconds.values())))
         hits = Counter(kill["hit"] for kill in self.kills)
-        ahead = [name for name in reference.seconds if name not in completed][:_AHEAD]
-        name = min(ahead, key=lambda name: (hits[kind(name)], draw.random()))
+        most = min(hits[kind(name)] for name in reference.seconds) + _UNEVEN
+        ahead = [name for name in reference.seconds if name not in completed and hits[kind(name)] <= most]
+        if not ahead:
+            return None
+        name = min(ahead[:_AHEAD], key=lambda name: (hits[kind(name)], draw.random()))
         return Moment(name, draw.uniform(0, reference.seconds[name]))
 
     def _read(self) -> None:

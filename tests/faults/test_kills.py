@@ -109,6 +109,26 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_kills_are_spread_over_the_stages(tmp_path: Path) -> None:
+    """Otherwise the last stage, which is hit in each run that comes there, would never let a run end."""
+    reference = Reference(seconds={"a@d": 1.0, "a@e": 1.0, "b@d": 1.0}, outs={}, files={}, before={})
+    campaign = Campaign(tmp_path, 0, {}, code="code")
+    for hits, completed, stages in (
+        ({"`a`": 2, "`b`": 3}, {"a@d", "a@e"}, {"b@d"}),
+        ({"`a`": 2, "`b`": 4}, {"a@d"}, {"a@e"}),
+        ({"`a`": 2, "`b`": 4}, {"a@d", "a@e"}, {None}),
+        ({"`a`": 3, "`b`": 2}, {"a@d", "a@e"}, {"b@d"}),
+    ):
+        found = set()
+        for more in range(20):  # the number of kills decides the draw
+            kills = [hit for hit, times in hits.items() for _ in range(times)] + ["before the first stage"] * more
+            campaign.kills = [{"hit": hit} for hit in kills]
+            moment = campaign._moment(reference, completed)
+            found.add(moment.stage if moment else None)
+        assert found - {""} <= stages
+        assert found - {""}
+
+
 def test_a_partial_file_under_its_final_name_is_found(project: Path) -> None:
     files = FinalFiles(project, hashes(project))
     assert files.faults() == []
