@@ -44,6 +44,15 @@ class Contrast:
         """Whether the loss is InfoNCE."""
         return self.weights is None and self.robust is None and not self.hardness and self.excluded is None
 
+    def rows(self, start: int, end: int) -> "Contrast":
+        """Returns the contrast of the queries from `start` to before `end`."""
+        weights, robust = (None if part is None else part[start:end] for part in (self.weights, self.robust))
+        excluded = self.excluded
+        if excluded is not None:
+            excluded = excluded[:, (excluded[0] >= start) & (excluded[0] < end)]
+            excluded = torch.stack([excluded[0] - start, excluded[1]])
+        return replace(self, weights=weights, robust=robust, excluded=excluded)
+
     def share(self, like: Tensor) -> Float[Tensor, "batch 1"]:
         """Returns the share of each row of `like` in the mean; the shares sum to 1."""
         if self.weights is None:

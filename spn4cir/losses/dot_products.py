@@ -10,6 +10,11 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spn4cir.losses.contrast import INFO_NCE, Contrast, replace_by_gradients, robust_first
 
+# Dot products of a batch with frozen targets that are held at once: 64 MB of float32, 1 GB on a GPU; but of no fewer
+# queries than this, because each block of queries reads all targets.
+_HELD_VALUES, _GPU_FACTOR = 1 << 24, 16
+_FEWEST_ROWS = 32
+
 
 class _InfoNCE(torch.autograd.Function):
     """Softmax cross-entropy of dot products that replaces the logits by their gradient in place.
@@ -88,6 +93,55 @@ class _Contrast(torch.autograd.Function):
         )
 
 
+class _FrozenTargets(torch.autograd.Function):
+    """The loss of a `Contrast` over dot products with targets that need no gradient, for some queries at a time.
+
+    The gradients of the queries are computed with the loss, so that no (batch, candidates) matrix is kept. The queries
+    of the robust loss come first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        queries: Float[Tensor, "batch dim"],
+        targets: Float[Tensor, "candidates dim"],
+        labels: Int[Tensor, " batch"],
+        temperature: Float[Tensor, ""],
+        contrast: Contrast,
+    ) -> Float[Tensor, ""]:
+        scaled, losses = queries / temperature, queries.new_empty(len(queries))
+        on_queries = torch.empty_like(queries)
+        at_once = _at_once(targets)
+        for start in range(0, len(queries), at_once):
+            rows = slice(start, min(start + at_once, len(queries)))
+            logits = scaled[rows] @ targets.T
+            losses[rows] = replace_by_gradients(logits, labels[rows], contrast.rows(rows.start, rows.stop))
+            on_queries[rows] = logits @ targets
+        share = contrast.share(queries)
+        ctx.save_for_backward(on_queries * share, queries, temperature)
+        return losses @ share.squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, None]:
+        on_queries, queries, temperature = ctx.saved_tensors  # type: ignore[attr-defined]
+        wants_queries, _, _, wants_temperature, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        scale = upstream / temperature
+        return (
+            on_queries * scale if wants_queries else None,
+            None,
+            None,
+            -(on_queries * queries).sum() * scale / temperature if wants_temperature else None,
+            None,
+        )
+
+
+def _at_once(targets: Float[Tensor, "candidates dim"]) -> int:
+    """The number of queries that `_FrozenTargets` compares at once."""
+    values = _HELD_VALUES if targets.device.type == "cpu" else _HELD_VALUES * _GPU_FACTOR
+    return max(_FEWEST_ROWS, values // len(targets))
+
+
 class _ScoreContrast(torch.autograd.Function):
     """The loss of a `Contrast` over given scores; the queries of the robust loss come first."""
 
@@ -136,7 +190,8 @@ def info_nce(
 
     Stage 1 passes the targets of the batch, stage 2 those of the bank: the denominator of the loss is the sum over the
     batch or over every training image. With a `contrast`, the loss is the one that it describes. Gradients flow to
-    queries, targets and temperature that require them.
+    queries, targets and temperature that require them. If the targets require none and are many, the dot products of
+    only some queries are held at a time.
 
     Args:
         queries: unit norm.
@@ -151,8 +206,11 @@ def info_nce(
     tau = positive_temperature(temperature, queries.device)
     with torch.autocast(queries.device.type, enabled=False):
         queries, targets = queries.float(), targets.float()
-        if contrast.plain:
-            loss: Tensor = _InfoNCE.apply(queries, targets, labels, tau)
+        if not targets.requires_grad and len(queries) > _at_once(targets):
+            contrast, queries, labels = robust_first(contrast, queries, labels)
+            loss: Tensor = _FrozenTargets.apply(queries, targets, labels, tau, contrast)
+        elif contrast.plain:
+            loss = _InfoNCE.apply(queries, targets, labels, tau)
         else:
             contrast, queries, labels = robust_first(contrast, queries, labels)
             loss = _Contrast.apply(queries, targets, labels, tau, contrast)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spn4cir.losses import INFO_NCE, Contrast, info_nce, sampled_info_nce, token_info_nce
+from spn4cir.losses.contrast import replace_by_gradients
 from spn4cir.losses.dot_products import _Contrast, _ScoreContrast
 from tests.helpers.contrasts import naive
 
@@ -181,6 +182,46 @@ def test_queries_stay_in_their_order() -> None:
     wide = queries.detach().double().requires_grad_()
     naive(wide @ targets.double().T, LABELS, 0.2, contrast).backward()
     torch.testing.assert_close(queries.grad, wide.grad.float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("name", ["plain", *CONTRASTS])
+def test_frozen_targets_are_compared_with_some_queries_at_a_time(
+    name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spn4cir.losses.dot_products._FEWEST_ROWS", at_once)
+    monkeypatch.setattr("spn4cir.losses.dot_products._HELD_VALUES", 0)
+    compared: list[int] = []
+
+    def counted(logits: Tensor, labels: Tensor, contrast: Contrast) -> Tensor:
+        compared.append(len(logits))
+        return replace_by_gradients(logits, labels, contrast)
+
+    monkeypatch.setattr("spn4cir.losses.dot_products.replace_by_gradients", counted)
+    contrast = replace({"plain": INFO_NCE, **CONTRASTS}[name], hardness=0.0 if name == "plain" else 0.5)
+    order = torch.tensor([3, 0, 2, 1])  # the queries of the robust loss are not the first ones
+    place = torch.argsort(order)
+    shuffled = Contrast(
+        None if contrast.weights is None else contrast.weights[order],
+        None if contrast.robust is None else contrast.robust[order],
+        contrast.hardness,
+        None if contrast.excluded is None else torch.stack([place[contrast.excluded[0]], contrast.excluded[1]]),
+    )
+    found: list[list[Any]] = []
+    for wide in (False, True):
+        leaves = [unit(4, 6, seed=1), unit(9, 6, seed=2), torch.tensor(0.2, dtype=torch.float64)]
+        queries, targets, tau = (leaf.to(torch.float64 if wide else torch.float32) for leaf in leaves)
+        queries.requires_grad_()
+        tau.requires_grad_()
+        if wide:
+            loss = naive(queries @ targets.T, LABELS, tau, contrast)
+        else:
+            loss = info_nce(queries[order], targets, LABELS[order], tau, shuffled)
+        (3 * loss).backward()
+        found.append([value.float() for value in (loss.detach(), queries.grad, tau.grad)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    assert sum(compared) == 4
+    assert max(compared) == at_once
 
 
 def test_the_temperature_alone_may_ask_for_a_gradient() -> None:
