@@ -3,13 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from spn4cir.errors import InputError
 from spn4cir.files import walk_once
 from spn4cir.images.endings import EXPECTED_ENDINGS, is_image, passed_over, passed_over_line
-from spn4cir.packed import PackedPaths
+from spn4cir.packed import PackedPaths, PackedTexts
 from spn4cir.progress import say_once
 from spn4cir.types import Gallery
 
@@ -70,11 +71,14 @@ def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:
 
     Raises InputError for an empty list.
     """
-    places = sorted({path.absolute() for path in paths})
-    if not places:
+    # Texts, as paths take several times their memory; in the order of paths, of which no name contains a NUL.
+    texts = sorted((str(path.absolute()) for path in paths), key=lambda text: text.replace(os.sep, "\0"))
+    if not texts:
         raise InputError("the gallery is empty: the list contains no path; name a folder or images")
-    root = Path(os.path.commonpath([place.parent for place in places]))
-    return root, Gallery(tuple(place.relative_to(root).as_posix() for place in places), tuple(places))
+    places = PackedTexts(text for text, _ in groupby(texts))
+    root = Path(os.path.commonpath([Path(places[0]).parent, Path(places[-1]).parent]))
+    start = len(str(root).rstrip(os.sep)) + 1
+    return root, Gallery(tuple(text[start:] for text in places), PackedPaths(places))
 
 
 def named_below(root: Path, paths: Iterable[Path]) -> Gallery:

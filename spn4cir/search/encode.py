@@ -1,8 +1,9 @@
 """Encoding of images and composing of queries in batches, with checks of the features."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import count, islice
 from math import prod
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from spn4cir.images.preprocess import Preprocess
 from spn4cir.images.workers import Cluster, ImageBatch, Workers
 from spn4cir.progress import progress
 from spn4cir.search.image_files import ImageDigests, read_digests, read_image, read_images
+from spn4cir.search.read_images import PackedDigests
 from spn4cir.search.stored_targets import StoredTargets
 
 BATCH_SIZE = 32
@@ -29,12 +31,12 @@ class NewTargets:
     """The targets of crops that an index does not contain yet.
 
     Attributes:
-        crops: the crops.
+        count: number of the crops.
         shape: shape of an image's targets.
         stored: their targets, in order; None without crops.
     """
 
-    crops: list[bytes] = field(default_factory=list)
+    count: int = 0
     shape: tuple[int, ...] = ()
     stored: StoredTargets | None = None
 
@@ -78,7 +80,7 @@ def encode_new(
     device: torch.device,
     skip: bool,
     new_store: Callable[[int, int], StoredTargets],
-) -> tuple[list[ImageDigests | InputError], NewTargets]:
+) -> tuple[PackedDigests, NewTargets]:
     """Reads images, and encodes those whose crop is new.
 
     Without `skip`, an image that cannot be decoded stops the encoding but not the decoding, so that all broken images
@@ -94,32 +96,32 @@ def encode_new(
         new_store: makes an empty store from the number of tokens and the dimension of the targets.
 
     Returns:
-        The digests of the images in order, an error for each that cannot be decoded; and the targets of the new crops.
+        The digests of the images in order with the rows of their targets, an error for each that cannot be decoded; and
+        the targets of the new crops.
     """
     if not isinstance(workers, int):
         if len(paths) > BATCH_SIZE:
             return _encode_there(composer, paths, known, workers, skip, new_store)
         workers = 0
-    images: list[ImageDigests | InputError] = []
-    new = NewTargets()
-    seen: set[bytes] = set()
+    images, new = PackedDigests(), NewTargets()
+    seen: dict[bytes, int] = {}  # the row of each new crop
     failed = False
     for batch in read_images(paths, composer.preprocess, BATCH_SIZE, workers):
-        images.extend(batch.images)
         failed = failed or (not skip and any(isinstance(each, InputError) for each in batch.images))
         crops = [each.crop for each in batch.images if isinstance(each, ImageDigests)]
         rows = {crop: row for row, crop in enumerate(crops) if crop not in seen and not known(crop)}
         if rows and not failed:
             with torch.inference_mode():
                 features = encode_pixels(composer, batch.pixels[list(rows.values())], device)
-            seen.update(rows)
-            _append(new, list(rows), features.target.float().cpu(), new_store)
+            seen.update(zip(rows, count(new.count)))
+            _append(new, features.target.float().cpu(), new_store)
+        for each in batch.images:
+            images.append(each, -1 if isinstance(each, InputError) else seen.get(each.crop, -1))
     return images, new
 
 
 def _append(
     new: NewTargets,
-    crops: list[bytes],
     targets: Float[Tensor, "crops ..."],
     new_store: Callable[[int, int], StoredTargets],
 ) -> None:
@@ -127,9 +129,9 @@ def _append(
     tokens, dim = prod(new.shape[:-1]), new.shape[-1]
     if new.stored is None:
         new.stored = new_store(tokens, dim)
-    rows = np.arange(len(new.crops), len(new.crops) + len(crops))
-    new.stored.append(rows, targets.reshape(len(crops), tokens, dim).numpy())
-    new.crops += crops
+    rows = np.arange(new.count, new.count + len(targets))
+    new.stored.append(rows, targets.reshape(len(targets), tokens, dim).numpy())
+    new.count += len(targets)
 
 
 def _encode_there(
@@ -139,31 +141,30 @@ def _encode_there(
     cluster: Cluster,
     skip: bool,
     new_store: Callable[[int, int], StoredTargets],
-) -> tuple[list[ImageDigests | InputError], NewTargets]:
+) -> tuple[PackedDigests, NewTargets]:
     """Reads and encodes images on a cluster, in the batches of `encode_new`.
 
     The images are decoded twice, because the content of a batch depends on the crops of the images before it.
     """
-    new = NewTargets()
-    read = cluster.map_files(partial(read_digests, preprocess=composer.preprocess), paths, "index")
-    images = list(progress(read, len(paths), "index: read", "images"))
-    if not skip and any(isinstance(each, InputError) for each in images):
-        return images, new
-    seen: set[bytes] = set()
-    crops: list[list[bytes]] = []
+    images, new = PackedDigests(), NewTargets()
+    seen: dict[bytes, int] = {}  # the row of each new crop
     batches: list[ImageBatch] = []
-    for start in range(0, len(paths), BATCH_SIZE):
-        part = images[start : start + BATCH_SIZE]
-        rows = {each.crop: start + row for row, each in enumerate(part) if isinstance(each, ImageDigests)}
-        rows = {crop: row for crop, row in rows.items() if not known(crop) and crop not in seen}
-        if rows:
-            seen.update(rows)
-            crops.append(list(rows))
-            batches.append(ImageBatch(tuple(paths[row] for row in rows.values())))
+    read = cluster.map_files(partial(read_digests, preprocess=composer.preprocess), paths, "index")
+    found = enumerate(progress(read, len(paths), "index: read", "images"))
+    while part := list(islice(found, BATCH_SIZE)):
+        places = {each.crop: place for place, each in part if isinstance(each, ImageDigests)}
+        places = {crop: place for crop, place in places.items() if crop not in seen and not known(crop)}
+        if places:
+            seen.update(zip(places, count(len(seen))))
+            batches.append(ImageBatch(tuple(paths[place] for place in places.values())))
+        for _, each in part:
+            images.append(each, -1 if isinstance(each, InputError) else seen.get(each.crop, -1))
+    if images.errors and not skip:
+        return images, new
     load = partial(_target_encoder, on_cpu(composer))
     encoded = cluster.map_batches(partial(_read_pixels, composer.preprocess), load, batches, "index")
-    for names, targets in zip(crops, progress(encoded, len(batches), "index", "batch"), strict=True):
-        _append(new, names, targets, new_store)
+    for targets in progress(encoded, len(batches), "index", "batch"):
+        _append(new, targets, new_store)
     return images, new
 
 

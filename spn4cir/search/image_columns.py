@@ -1,7 +1,8 @@
 """The images of an index as columns, as its parquet file contains them: about 340 bytes an image in memory."""
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,12 @@ _SCHEMA = pa.schema(
     }
 )
 _KEY_BYTES = 8
+
+
+def _hashes(content: bytearray, count: int) -> pa.Array:
+    """Hashes of equal lengths, without a copy."""
+    ends = np.arange(count + 1, dtype=np.int64) * (len(content) // max(count, 1))
+    return pa.Array.from_buffers(pa.large_binary(), count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,14 @@ class ImageColumns:
         order = np.argsort(keys, kind="stable")
         return keys[order], order
 
-    def changed(self, hidden: Iterable[int], more: dict[str, IndexedImage]) -> "ImageColumns":
-        """A copy without some rows and with other images."""
+    def items(self) -> Iterator[tuple[str, IndexedImage]]:
+        """Yields each name and its image."""
+        return ((self.name(row), self.image(row)) for row in range(len(self)))
+
+    def changed(
+        self, hidden: Iterable[int], more: dict[str, IndexedImage], many: "ImageColumns | None" = None
+    ) -> "ImageColumns":
+        """A copy without some rows, and with other images and those of other columns."""
         keep = np.ones(len(self), bool)
         keep[list(hidden)] = False
         rows = [
@@ -121,7 +134,48 @@ class ImageColumns:
             for name, each in more.items()
         ]
         parts = [self._table.filter(pa.array(keep)), pa.Table.from_pylist(rows, schema=_SCHEMA)]
-        return ImageColumns(pa.concat_tables(parts).sort_by("name"))
+        return ImageColumns.in_order(pa.concat_tables(parts if many is None else [*parts, many._table]))
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        paths: Iterable[str],
+        sizes: "array[int]",
+        times: "array[int]",
+        digests: bytearray,
+        crops: bytearray,
+        vectors: Int64[ndarray, " images"],
+    ) -> "ImageColumns":
+        """The columns of images, whose fields are those of `IndexedImage`, in any order of the names.
+
+        Args:
+            names: a name for each image, each once.
+            paths: the paths.
+            sizes: the sizes.
+            times: the modification times.
+            digests: the hashes, one after the other, of equal lengths. They must not change any more.
+            crops: the hashes, as `digests`.
+            vectors: the ids of the vectors.
+        """
+        columns = {
+            "name": pa.array(names, pa.large_string()),
+            "path": pa.array(paths, pa.large_string(), size=len(names)),
+            "size": pa.array(np.frombuffer(sizes, np.int64)),
+            "modified": pa.array(np.frombuffer(times, np.int64)),
+            "digest": _hashes(digests, len(names)),
+            "crop": _hashes(crops, len(names)),
+            "vector": pa.array(vectors),
+        }
+        return cls.in_order(pa.table(columns, schema=_SCHEMA))
+
+    @classmethod
+    def in_order(cls, table: pa.Table) -> "ImageColumns":
+        """The columns of a table whose rows have any order."""
+        names = table.column("name").combine_chunks()
+        if not pc.all(pc.less_equal(names[:-1], names[1:])).as_py():  # None without a pair
+            table = table.sort_by("name")
+        return cls(table)
 
     def write(self, path: Path) -> None:
         """Writes a parquet file."""

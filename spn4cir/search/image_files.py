@@ -17,6 +17,8 @@ from spn4cir.images.preprocess import Preprocess, read_ahead
 from spn4cir.packed import PackedPaths
 from spn4cir.progress import progress
 
+# Bytes of a hash.
+DIGEST_BYTES = 32
 # Limit of a padded image: Pillow refuses files with more pixels.
 _MAX_PIXELS = 178_956_970
 
@@ -79,7 +81,7 @@ def read_image(image: Path | Image.Image, preprocess: Preprocess) -> DecodedImag
     decoded = open_image(image) if isinstance(image, Path) else _loaded(image)
     _check_shape(decoded, str(name), preprocess)
     pixels = preprocess.crop(decoded)
-    crop = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=32).digest()
+    crop = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=DIGEST_BYTES).digest()
     return DecodedImage(ImageDigests(image_digest(decoded), crop), pixels)
 
 

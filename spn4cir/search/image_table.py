@@ -8,12 +8,14 @@ from typing import TypeVar
 from spn4cir.search.image_columns import ImageColumns, IndexedImage
 
 Key = TypeVar("Key")
+# With more images in memory than this, and than a tenth of the stored ones, all become columns.
+_IN_MEMORY = 10_000
 
 
 class ImageTable:
     """The images of an index by name. Reading it is safe while another thread updates it.
 
-    Images that were read from a file stay in its columns, which need little memory; those that were added since are
+    Images that were read from a file, or added many at a time, are in columns, which need little memory; the others are
     Python objects, of about 1 KB each.
     """
 
@@ -81,6 +83,24 @@ class ImageTable:
 
     def _visible(self, column: str, value: int | bytes) -> list[int]:
         return [row for row in self._columns.rows_with(column, value) if row not in self._hidden]
+
+    def updated(self, images: ImageColumns, removed: Iterable[str]) -> tuple["ImageTable", list[int]]:
+        """Adds or replaces images, and removes names: of this table, or if they are many, of a copy.
+
+        Returns the table, and the ids of the vectors that no image uses any more.
+        """
+        if len(self._images) + len(images) <= max(_IN_MEMORY, len(self._columns) // 10):
+            return self, self.update(dict(images.items()), removed)
+        kept, hidden, vectors = dict(self._images), set(self._hidden), dict[int, None]()
+        for name in (*(images.names if len(self) else ()), *removed):
+            if name in kept:
+                vectors[kept.pop(name).vector] = None
+            elif (row := self._row(name)) is not None:
+                hidden.add(row)
+                vectors[self._columns.image(row).vector] = None
+        table = ImageTable(columns=self._columns.changed(hidden, kept, images))
+        table._next_id = max(table._next_id, self._next_id)
+        return table, [vector for vector in vectors if not table.with_vector(vector)]
 
     def update(self, images: Mapping[str, IndexedImage], removed: Iterable[str]) -> list[int]:
         """Adds or replaces images by name, and removes names.

@@ -1,15 +1,16 @@
 """An index of images: a table of the images and the vectors of their targets, kept consistent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from spn4cir.errors import InputError
 from spn4cir.search.encode import NewTargets
-from spn4cir.search.image_columns import IndexedImage
+from spn4cir.search.image_columns import ImageColumns
 from spn4cir.search.image_files import ImageDigests, Stamp
 from spn4cir.search.image_table import ImageTable
+from spn4cir.search.read_images import ReadImages
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.search.vectors import KindSettings, Vectors
 
@@ -93,26 +94,24 @@ class ImageIndex:
 
     def update(
         self,
-        read: Mapping[str, tuple[Stamp, ImageDigests]],
+        read: ReadImages,
         removed: Sequence[str],
         new: NewTargets,
     ) -> None:
         """Adds or replaces images, and removes others.
 
         Args:
-            read: the images to add or replace, by name.
+            read: the images to add or replace.
             removed: names to remove.
             new: the targets of the crops that have no vector yet.
 
         Raises:
             InputError: the disk of temporary files has no room for an approximate index.
         """
-        if self.vectors is None and not read:
+        if self.vectors is None and not len(read):
             return
-        ids = self.table.new_vector_ids(len(new.crops))
-        added = dict(zip(new.crops, ids, strict=True))
-        images = {name: self._indexed(file, each, added) for name, (file, each) in read.items()}
-        unused = self.table.update(images, removed)
+        ids = self.table.new_vector_ids(new.count)
+        self.table, unused = self.table.updated(self._columns(read, ids), removed)
         if new.stored is not None:
             self.target_shape = new.shape
             if self.vectors is None:
@@ -121,7 +120,21 @@ class ImageIndex:
         stored = StoredTargets(self.vectors.tokens, self.vectors.dim) if new.stored is None else new.stored
         self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
 
-    def _indexed(self, file: Stamp, each: ImageDigests, added: Mapping[bytes, int]) -> IndexedImage:
-        vector = added[each.crop] if each.crop in added else self.table.vector_of(each.crop)
+    def _columns(self, read: ReadImages, ids: range) -> ImageColumns:
+        """The rows of images, from the ids of the vectors of the new crops."""
+        rows = read.digests.rows
+        vectors = (ids[row] if row >= 0 else self._vector_of(read, place) for place, row in enumerate(rows))
+        return ImageColumns.of(
+            names=read.names,
+            paths=read.stamps.paths,
+            sizes=read.stamps.sizes,
+            times=read.stamps.times,
+            digests=read.digests.decoded,
+            crops=read.digests.crops,
+            vectors=np.fromiter(vectors, np.int64, len(rows)),
+        )
+
+    def _vector_of(self, read: ReadImages, position: int) -> int:
+        vector = self.table.vector_of(read.digests.digests(position).crop)
         assert vector is not None
-        return IndexedImage(file.path, file.size, file.modified, each.digest, each.crop, vector)
+        return vector

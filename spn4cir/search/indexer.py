@@ -1,7 +1,7 @@
 """Keeping an index up to date with a folder or a list: which images to read, encode and remove."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
 from spn4cir.images.workers import Workers
 from spn4cir.packed import PackedPaths
 from spn4cir.search.encode import NewTargets, encode_new
-from spn4cir.search.image_files import ImageDigests, Stamp, stamp
+from spn4cir.search.image_files import Stamp, stamp
 from spn4cir.search.index import ImageIndex
+from spn4cir.search.read_images import PackedDigests, PackedStamps, ReadImages
 from spn4cir.types import Gallery
 
 StrPath = str | os.PathLike[str]
@@ -106,22 +107,20 @@ class Indexer:
             if not _is_utf8(path)
         }
         named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
-        stamps = dict(zip(named.names, map(stamp, named.paths), strict=True))
-        stale = [name for name, each in stamps.items() if not index.is_current(name, each)]
-        paths = PackedPaths(named.paths[named.index[name]] for name in stale)
+        stale: list[int] = []  # the positions of the images to read
+        stamps = PackedStamps(_stale_stamps(index, named, stale))
+        names = [named.names[position] for position in stale]
+        paths = named.paths if len(stale) == len(named) else PackedPaths(named.paths[position] for position in stale)
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
         images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store)
-        broken, read = dict(unnamable), dict[str, tuple[Stamp, ImageDigests]]()
-        for name, each in zip(stale, images, strict=True):
-            if isinstance(each, InputError):
-                broken[name] = each
-            else:
-                read[name] = stamps[name], each
+        broken = unnamable | {names[position]: error for position, error in images.errors.items()}
         if broken and (not skip or len(broken) == len(gallery)):
             raise _broken_error(broken)
-        del stamps, stale, paths, images  # hundreds of bytes an image, while the index grows
-        added = tuple(name for name in read if name not in index)
-        changed = tuple(name for name, (_, each) in read.items() if index.is_changed(name, each))
+        read = ReadImages.decoded(names, stamps, images)
+        added = tuple(name for name in read.names if name not in index)
+        changed = tuple(
+            name for place, name in enumerate(read.names) if index.is_changed(name, read.digests.digests(place))
+        )
         removed = (*outside, *(name for name in broken if name in index))
         index.update(read, removed, new)
         unchanged = len(index) - len(added) - len(changed)
@@ -134,8 +133,16 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     removed = list(dict.fromkeys(names))
     if absent := [name for name in removed if name not in index]:
         raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists the images")
-    index.update({}, removed, NewTargets())
+    index.update(ReadImages([], PackedStamps(), PackedDigests()), removed, NewTargets())
     return Changes(removed=tuple(removed), unchanged=len(index))
+
+
+def _stale_stamps(index: ImageIndex, gallery: Gallery, stale: list[int]) -> Iterator[Stamp]:
+    """Yields the stamps of the files that an index does not have as they are, whose positions are added to `stale`."""
+    for position, (name, found) in enumerate(zip(gallery.names, map(stamp, gallery.paths), strict=True)):
+        if not index.is_current(name, found):
+            stale.append(position)
+            yield found
 
 
 def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:

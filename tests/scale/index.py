@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from spn4cir import Retriever
-from spn4cir.datasets.cc3m import Cc3m
+from spn4cir.images.tars import member_names
 
 
 def main(weights: Path, pool: Path, out: Path) -> None:
     """Indexes the members of the pool's tars, by their paths, and writes the index."""
-    images = Cc3m(pool, None, "error").images()
-    retriever = Retriever.from_checkpoint(weights, workers=2).index([image.path for image in images])
+    paths = (tar / name for tar in sorted(pool.rglob("*.tar")) for name in member_names(tar))
+    retriever = Retriever.from_checkpoint(weights, workers=2).index(paths)
     retriever.save(out, weights=False)
 
 

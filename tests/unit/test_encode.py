@@ -89,11 +89,12 @@ def test_an_index_from_a_cluster_has_the_same_vectors(tmp_path: Path, known: boo
     encode = partial(encode_new, StubComposer(), paths, crops.__contains__, device=CPU, new_store=StoredTargets)
     cluster = OneProcessCluster()
     (here, new), (there, others) = (encode(workers=each, skip=True) for each in (0, cluster))
-    assert here[:5] + here[6:] == there[:5] + there[6:]
+    assert list(here)[:5] + list(here)[6:] == list(there)[:5] + list(there)[6:]
+    assert here.rows == there.rows
     assert str(here[5]) == str(there[5])
     assert [len(batch) for batch in cluster.batches] == [30 - known, 4]
-    assert (new.crops, new.shape) == (others.crops, others.shape)
+    assert (new.count, new.shape) == (others.count, others.shape)
     assert new.stored is not None
     assert others.stored is not None
     assert np.array_equal(new.stored.targets(new.stored.ids), others.stored.targets(others.stored.ids))
-    assert encode(workers=cluster, skip=False)[0][5].args == here[5].args
+    assert str(encode(workers=cluster, skip=False)[0][5]) == str(here[5])

@@ -1,11 +1,18 @@
 """The table of the images of an index: read from columns, changed in memory, and written again."""
 
+from array import array
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spn4cir.search.encode import NewTargets
 from spn4cir.search.image_columns import ImageColumns, IndexedImage
+from spn4cir.search.image_files import ImageDigests, Stamp
 from spn4cir.search.image_table import ImageTable
+from spn4cir.search.index import ImageIndex
+from spn4cir.search.read_images import PackedDigests, PackedStamps, ReadImages
+from spn4cir.search.stored_targets import StoredTargets
 from tests.helpers.memory import peak_bytes_each
 
 
@@ -20,17 +27,34 @@ IMAGES = {f"é {number:03}.png": image(number, number - number % 2) for number i
 MORE = {"é 003.png": image(500), "a.png": image(7, 500), "z.png": image(600, 10)}
 
 
-@pytest.fixture(params=["memory", "file", "both"])
-def table(request, tmp_path) -> ImageTable:
-    """The images in memory, in the columns of a file, and half of them in each."""
+def columns(images: dict[str, IndexedImage]) -> ImageColumns:
+    """The columns of images, in another order than that of their names."""
+    names = sorted(images, reverse=True)
+    return ImageColumns.of(
+        names,
+        (images[name].path for name in names),
+        array("q", [images[name].size for name in names]),
+        array("q", [images[name].modified for name in names]),
+        bytearray(b"".join(images[name].digest for name in names)),
+        bytearray(b"".join(images[name].crop for name in names)),
+        np.array([images[name].vector for name in names], np.int64),
+    )
+
+
+@pytest.fixture(params=["memory", "file", "both", "many", "file and many"])
+def table(request, tmp_path, monkeypatch) -> ImageTable:
+    """The images in memory, in columns, and half of them in each; changes are as of a few images or of many."""
     names = list(IMAGES)
-    first = names if request.param != "both" else names[:100]
+    first = names if request.param in ("memory", "file") else names[:100]
     made = ImageTable((name, IMAGES[name]) for name in first)
-    if request.param != "memory":
+    if "file" in request.param or request.param == "both":
         made.write(tmp_path / "t.parquet")
         made = ImageTable.read(tmp_path / "t.parquet")
-    made.update({name: IMAGES[name] for name in names if name not in made}, [])
-    return made
+    if "many" in request.param:
+        monkeypatch.setattr("spn4cir.search.image_table._IN_MEMORY", 0)
+    updated, unused = made.updated(columns({name: IMAGES[name] for name in names if name not in made}), [])
+    assert (updated is not made, unused) == ("many" in request.param, [])
+    return updated
 
 
 def test_images_are_found_by_name_vector_crop_and_digest(table):
@@ -49,7 +73,8 @@ def test_images_are_found_by_name_vector_crop_and_digest(table):
 def test_changes_are_seen_and_written(table, tmp_path):
     """A vector is unused when its last image is removed, and a file of the changed table has all images."""
     assert table.new_vector_ids(2) == range(199, 201)
-    assert table.update(MORE, ["é 002.png", "é 010.png", "é 020.png", "é 021.png"]) == [2, 20]
+    table, unused = table.updated(columns(MORE), ["é 002.png", "é 010.png", "é 020.png", "é 021.png"])
+    assert sorted(unused) == [2, 20]
     assert len(table) == 198
     assert set(table.with_vector(500)) == {"é 003.png", "a.png"}
     assert set(table.with_digest(image(7).digest)) == {"é 007.png", "a.png"}
@@ -60,7 +85,8 @@ def test_changes_are_seen_and_written(table, tmp_path):
     again = ImageTable.read(tmp_path / "u.parquet")
     assert list(again) == sorted(table)
     assert {name: again[name] for name in again} == {name: table[name] for name in table}
-    assert again.update({}, list(again)) != []
+    again, unused = again.updated(columns({}), list(again))
+    assert len(unused) == len({each.vector for each in IMAGES.values()} - {2, 20}) + 1
     assert (len(again), list(again)) == (0, [])
 
 
@@ -88,3 +114,23 @@ def test_an_image_in_memory_takes_little_beside_its_own_values():
         return ImageTable([(name, images[name]) for name in list(images)[:count]])
 
     assert peak_bytes_each(build) < 550
+
+
+def test_many_new_images_take_little_more_than_their_values():
+    """A name, a path, two hashes and three numbers; with that many images, they become columns."""
+
+    def build(count: int) -> ImageTable:
+        names = [f"{number:030}" for number in range(count)]
+        stamps = PackedStamps(Stamp(f"/{name}", 1, 1) for name in names)
+        digests = PackedDigests()
+        for number in range(count):
+            digests.append(ImageDigests(number.to_bytes(32, "big"), bytes(32)), number)
+        assert stamps[1] == Stamp(f"/{names[1]}", 1, 1)
+        assert digests[1] == ImageDigests((1).to_bytes(32, "big"), bytes(32))
+        index = ImageIndex()
+        new = NewTargets(count, (1,), StoredTargets(1, 1))
+        new.stored.append(np.arange(count), np.zeros((count, 1, 1), np.float32))
+        index.update(ReadImages(names, stamps, digests), [], new)
+        return index.table
+
+    assert peak_bytes_each(build, (20_000, 40_000)) < 450

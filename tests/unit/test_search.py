@@ -12,7 +12,7 @@ from spn4cir import Hit, Retriever
 from spn4cir.checkpoints.published import load_composer, save_composer
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
-from spn4cir.images.folders import folder_gallery
+from spn4cir.images.folders import folder_gallery, listed_gallery
 from spn4cir.search.find import draw_found, find
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
@@ -51,6 +51,24 @@ def test_hidden_files_are_passed_over(folder):
     (folder / "._a.jpg").write_bytes(b"resource fork")
     draw(folder / ".thumbnails" / "a.jpg", 0)
     assert len(folder_gallery(folder)) == 8
+
+
+@pytest.mark.parametrize(
+    ("texts", "root"),
+    [
+        (["/a/b-c/1.png", "/a/b/2.png", "/a/b/1.png", "/a/b/2.png"], "/a"),
+        (["/a/b", "/a/b/c.png"], "/a"),
+        (["/a/b/c.png"], "/a/b"),
+        (["/x.png", "/y/z.png"], "/"),
+        (["./in/a.png", "in//b.png", "in/../in/c.png"], "in"),
+    ],
+)
+def test_listed_images_are_named_below_their_common_folder(texts: list[str], root: str) -> None:
+    place, gallery = listed_gallery(map(Path, texts))
+    expected = sorted({Path(text).absolute() for text in texts})
+    assert place == Path(root).absolute()
+    assert list(gallery.paths) == expected
+    assert gallery.names == tuple(path.relative_to(place).as_posix() for path in expected)
 
 
 def test_links_are_followed_once(folder, tmp_path):

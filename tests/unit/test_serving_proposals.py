@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from spn4cir.search.encode import NewTargets
-from spn4cir.search.image_files import ImageDigests, Stamp
+from spn4cir.search.image_files import DIGEST_BYTES, ImageDigests, Stamp
 from spn4cir.search.index import ImageIndex
+from spn4cir.search.read_images import PackedDigests, PackedStamps, ReadImages
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.serving.proposals import proposal_order
 
@@ -18,21 +19,26 @@ SIZES = {"a": 60, "b": 30, "c": 10}
 
 def image_index(tokens: int | None, copies: int = 1) -> ImageIndex:
     index = ImageIndex()
-    read, targets = {}, {}
+    names: list[str] = []
+    stamps: list[Stamp] = []
+    digests, targets = PackedDigests(), {}
     noise = torch.Generator().manual_seed(0)
     for place, (group, size) in enumerate(SIZES.items()):
         for number in range(size):
-            crop = f"{group}{number}".encode()
+            crop = f"{group}{number}".encode().ljust(DIGEST_BYTES)
             for copy in range(copies):
                 name = f"{group}{number:02}{'-copy' * copy}.png"
-                digest = f"{group}{number}-{copy}".encode()
-                read[name] = (Stamp(f"/g/{name}", 1, 1), ImageDigests(digest, crop))
+                names.append(name)
+                stamps.append(Stamp(f"/g/{name}", 1, 1))
+                digest = f"{group}{number}-{copy}".encode().ljust(DIGEST_BYTES)
+                digests.append(ImageDigests(digest, crop), len(targets))
             target = torch.eye(4)[place] + 0.01 * torch.randn(4, generator=noise)
             targets[crop] = target if tokens is None else target.repeat(tokens, 1)
     whole = torch.stack(list(targets.values()))
     stored = StoredTargets(tokens or 1, 4)
     stored.append(np.arange(len(whole)), whole.reshape(len(whole), -1, 4).numpy())
-    index.update(read, [], NewTargets(list(targets), tuple(whole.shape[1:]), stored))
+    read = ReadImages(names, PackedStamps(stamps), digests)
+    index.update(read, [], NewTargets(len(targets), tuple(whole.shape[1:]), stored))
     return index
 
 

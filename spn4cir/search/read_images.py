@@ -1,0 +1,100 @@
+"""What is known of images that were read for an index, in columns: an object for each would take over 500 bytes."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from spn4cir.errors import InputError
+from spn4cir.packed import PackedTexts
+from spn4cir.search.image_files import DIGEST_BYTES, ImageDigests, Stamp
+
+
+class PackedStamps:
+    """The stamps of files, by position."""
+
+    def __init__(self, stamps: Iterable[Stamp] = ()) -> None:
+        self.sizes = array("q")
+        self.times = array("q")
+
+        def texts() -> Iterator[str]:
+            for stamp in stamps:
+                self.sizes.append(stamp.size)
+                self.times.append(stamp.modified)
+                yield stamp.path
+
+        self.paths = PackedTexts(texts())
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> Stamp:
+        return Stamp(self.paths[position], self.sizes[position], self.times[position])
+
+
+class PackedDigests:
+    """The digests of images, by position, an error in place of those of an image that cannot be decoded.
+
+    Attributes:
+        errors: the errors, by position.
+        rows: for each image, the row of its targets among those of the new crops; -1 if its crop is not new.
+        decoded: the hashes of the decoded pixels, one after the other.
+        crops: the hashes of the cropped pixels, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[int, InputError] = {}
+        self.rows = array("q")
+        self.decoded = bytearray()
+        self.crops = bytearray()
+
+    def append(self, found: ImageDigests | InputError, row: int = -1) -> None:
+        """Adds an image, and the row of its targets."""
+        if isinstance(found, InputError):
+            self.errors[len(self)] = found
+            found = ImageDigests(bytes(DIGEST_BYTES), bytes(DIGEST_BYTES))
+        self.rows.append(row)
+        self.decoded += found.digest
+        self.crops += found.crop
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> ImageDigests | InputError:
+        return self.errors[position] if position in self.errors else self.digests(position)
+
+    def __iter__(self) -> Iterator[ImageDigests | InputError]:
+        return map(self.__getitem__, range(len(self)))
+
+    def digests(self, position: int) -> ImageDigests:
+        """The digests of an image that was decoded."""
+        here = slice(position * DIGEST_BYTES, (position + 1) * DIGEST_BYTES)
+        return ImageDigests(bytes(self.decoded[here]), bytes(self.crops[here]))
+
+
+@dataclass(frozen=True)
+class ReadImages:
+    """Images that were decoded.
+
+    Attributes:
+        names: the names.
+        stamps: their files.
+        digests: their digests, without an error.
+    """
+
+    names: Sequence[str]
+    stamps: PackedStamps
+    digests: PackedDigests
+
+    @classmethod
+    def decoded(cls, names: Sequence[str], stamps: PackedStamps, found: PackedDigests) -> "ReadImages":
+        """The images without an error among those with these names and stamps."""
+        if not found.errors:
+            return cls(names, stamps, found)
+        kept = [position for position in range(len(names)) if position not in found.errors]
+        digests = PackedDigests()
+        for position in kept:
+            digests.append(found.digests(position), found.rows[position])
+        return cls([names[position] for position in kept], PackedStamps(map(stamps.__getitem__, kept)), digests)
+
+    def __len__(self) -> int:
+        return len(self.names)
