@@ -134,7 +134,9 @@ class ImageColumns:
             for name, each in more.items()
         ]
         parts = [self._table.filter(pa.array(keep)), pa.Table.from_pylist(rows, schema=_SCHEMA)]
-        return ImageColumns.in_order(pa.concat_tables(parts if many is None else [*parts, many._table]))
+        parts += [] if many is None else [many._table]
+        # A part without rows would be a chunk, and several chunks are copied into one.
+        return ImageColumns.in_order(pa.concat_tables([part for part in parts if len(part)] or parts[:1]))
 
     @classmethod
     def of(

@@ -68,6 +68,11 @@ class ImageTable:
         """Whether a crop has a vector."""
         return self.vector_of(crop) is not None
 
+    @property
+    def next_vector(self) -> int:
+        """The first of the next `new_vector_ids`."""
+        return self._next_id
+
     def new_vector_ids(self, count: int) -> range:
         """Ids that no vector has had."""
         self._next_id += count

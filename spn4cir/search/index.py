@@ -92,38 +92,10 @@ class ImageIndex:
         image = self.table.get(name)
         return image is not None and (image.digest, image.crop) != (found.digest, found.crop)
 
-    def update(
-        self,
-        read: ReadImages,
-        removed: Sequence[str],
-        new: NewTargets,
-    ) -> None:
-        """Adds or replaces images, and removes others.
-
-        Args:
-            read: the images to add or replace.
-            removed: names to remove.
-            new: the targets of the crops that have no vector yet.
-
-        Raises:
-            InputError: the disk of temporary files has no room for an approximate index.
-        """
-        if self.vectors is None and not len(read):
-            return
-        ids = self.table.new_vector_ids(new.count)
-        self.table, unused = self.table.updated(self._columns(read, ids), removed)
-        if new.stored is not None:
-            self.target_shape = new.shape
-            if self.vectors is None:
-                self.vectors = Vectors.empty(new.stored.tokens, new.stored.dim, self._settings)
-        assert self.vectors is not None
-        stored = StoredTargets(self.vectors.tokens, self.vectors.dim) if new.stored is None else new.stored
-        self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
-
-    def _columns(self, read: ReadImages, ids: range) -> ImageColumns:
-        """The rows of images, from the ids of the vectors of the new crops."""
-        rows = read.digests.rows
-        vectors = (ids[row] if row >= 0 else self._vector_of(read, place) for place, row in enumerate(rows))
+    def columns(self, read: ReadImages) -> ImageColumns:
+        """The rows of images that were read, for the next `update`, which gives new targets the ids in the rows."""
+        rows, first = read.digests.rows, self.table.next_vector
+        vectors = (first + row if row >= 0 else self._vector_of(read, place) for place, row in enumerate(rows))
         return ImageColumns.of(
             names=read.names,
             paths=read.stamps.paths,
@@ -133,6 +105,29 @@ class ImageIndex:
             crops=read.digests.crops,
             vectors=np.fromiter(vectors, np.int64, len(rows)),
         )
+
+    def update(self, images: ImageColumns, removed: Sequence[str], new: NewTargets) -> None:
+        """Adds or replaces images, and removes others.
+
+        Args:
+            images: the images to add or replace, from `columns`.
+            removed: names to remove.
+            new: the targets of the crops that have no vector yet.
+
+        Raises:
+            InputError: the disk of temporary files has no room for an approximate index.
+        """
+        if self.vectors is None and not len(images):
+            return
+        ids = self.table.new_vector_ids(new.count)
+        self.table, unused = self.table.updated(images, removed)
+        if new.stored is not None:
+            self.target_shape = new.shape
+            if self.vectors is None:
+                self.vectors = Vectors.empty(new.stored.tokens, new.stored.dim, self._settings)
+        assert self.vectors is not None
+        stored = StoredTargets(self.vectors.tokens, self.vectors.dim) if new.stored is None else new.stored
+        self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
 
     def _vector_of(self, read: ReadImages, position: int) -> int:
         vector = self.table.vector_of(read.digests.digests(position).crop)

@@ -14,9 +14,10 @@ from spn4cir.images.folders import folder_gallery, listed_gallery, named_below
 from spn4cir.images.workers import Workers
 from spn4cir.packed import PackedPaths
 from spn4cir.search.encode import NewTargets, encode_new
+from spn4cir.search.image_columns import ImageColumns
 from spn4cir.search.image_files import Stamp, stamp
 from spn4cir.search.index import ImageIndex
-from spn4cir.search.read_images import PackedDigests, PackedStamps, ReadImages
+from spn4cir.search.read_images import PackedStamps, ReadImages
 from spn4cir.types import Gallery
 
 StrPath = str | os.PathLike[str]
@@ -117,12 +118,14 @@ class Indexer:
         if broken and (not skip or len(broken) == len(gallery)):
             raise _broken_error(broken)
         read = ReadImages.decoded(names, stamps, images)
+        columns = index.columns(read)
         added = tuple(name for name in read.names if name not in index)
         changed = tuple(
             name for place, name in enumerate(read.names) if index.is_changed(name, read.digests.digests(place))
         )
         removed = (*outside, *(name for name in broken if name in index))
-        index.update(read, removed, new)
+        del names, stamps, paths, images, read  # hundreds of bytes an image, while the index grows
+        index.update(columns, removed, new)
         unchanged = len(index) - len(added) - len(changed)
         skipped, misnamed = (tuple(map(_printable, names)) for names in (broken, unnamable))
         return Changes(added, changed, removed, skipped, misnamed, unchanged)
@@ -133,7 +136,7 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     removed = list(dict.fromkeys(names))
     if absent := [name for name in removed if name not in index]:
         raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists the images")
-    index.update(ReadImages([], PackedStamps(), PackedDigests()), removed, NewTargets())
+    index.update(ImageColumns.empty(), removed, NewTargets())
     return Changes(removed=tuple(removed), unchanged=len(index))
 
 

@@ -62,8 +62,8 @@ _LIMITS = f"""\
 The exponent between the two largest sizes should be at most {MOST_EXPONENT}, except for the two steps that compare
 every image with every other one: `{PRODUCTS[0]}` and `{PRODUCTS[1]}`. The memory should
 grow by at most {MOST_BYTES:,} bytes for each image, and by its features. A step of `train` also compares {BATCH}
-queries with all images: their products take {4 * BATCH:,} bytes an image for each matrix that the loss holds. The
-steps that exceed a limit:
+queries with all images; it holds the products of some queries at a time: 64 MB of them, or those of 32 queries, which
+take 128 bytes an image. The steps that exceed a limit:
 """
 
 _PROJECTION = """\

@@ -130,7 +130,7 @@ def test_many_new_images_take_little_more_than_their_values():
         index = ImageIndex()
         new = NewTargets(count, (1,), StoredTargets(1, 1))
         new.stored.append(np.arange(count), np.zeros((count, 1, 1), np.float32))
-        index.update(ReadImages(names, stamps, digests), [], new)
+        index.update(index.columns(ReadImages(names, stamps, digests)), [], new)
         return index.table
 
     assert peak_bytes_each(build, (20_000, 40_000)) < 450

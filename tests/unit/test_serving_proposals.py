@@ -37,8 +37,8 @@ def image_index(tokens: int | None, copies: int = 1) -> ImageIndex:
     whole = torch.stack(list(targets.values()))
     stored = StoredTargets(tokens or 1, 4)
     stored.append(np.arange(len(whole)), whole.reshape(len(whole), -1, 4).numpy())
-    read = ReadImages(names, PackedStamps(stamps), digests)
-    index.update(read, [], NewTargets(len(targets), tuple(whole.shape[1:]), stored))
+    new = NewTargets(len(targets), tuple(whole.shape[1:]), stored)
+    index.update(index.columns(ReadImages(names, PackedStamps(stamps), digests)), [], new)
     return index
 
 
