@@ -33,7 +33,9 @@ from tests.helpers.server import serve
 
 PLANTED = b"planted-7c1f outside of the gallery"
 SECONDS_TO_END = 5.0
-_REST = 4.0
+# How often a round has each number of clients, and the seconds of rest after it: until the pages are closed and the freed
+# memory is returned to the system.
+_TIMES, _REST = 3, 45.0
 _STEP = 8.0
 _GROWTH = 1.10
 
@@ -149,6 +151,7 @@ def run(
     seed: int = 0,
     patience: float = 14,
     seconds_to_end: float = SECONDS_TO_END,
+    rest: float = 4,
 ) -> Found:
     """Abuses a server of its own.
 
@@ -160,6 +163,7 @@ def run(
         seed: chooses the faults.
         patience: the most seconds that a slow client takes for one request.
         seconds_to_end: the most seconds from SIGTERM to the end of the server.
+        rest: seconds without a client, after which the memory is measured.
     """
     log = folder / "opened.txt"
     gallery = prepare(folder)
@@ -178,7 +182,7 @@ def run(
         assert parts.port is not None
         campaign = Campaign(Place(parts.hostname, parts.port, folder, PLANTED, patience), seed, seconds_to_end)
         process = psutil.Process(server.process.pid)
-        memory = asyncio.run(_rounds(campaign, process, clients, seconds, step))
+        memory = asyncio.run(_rounds(campaign, process, clients, seconds, step, rest))
         server.process.wait(60)
     outside = sorted(set(log.read_bytes()[opened:].decode().splitlines()))
     return _found(campaign, memory, outside, (folder / "server.err").read_text(errors="replace"))
@@ -197,7 +201,7 @@ def prepare(folder: Path) -> Path:
 
 
 async def _rounds(
-    campaign: Campaign, process: psutil.Process, clients: Sequence[int], seconds: float, step: float
+    campaign: Campaign, process: psutil.Process, clients: Sequence[int], seconds: float, step: float, rest: float
 ) -> list[tuple[float, float]]:
     """Returns the share of the time and the resident memory in MB, at rest after each round."""
     memory = []
@@ -206,7 +210,7 @@ async def _rounds(
     while not memory or time.monotonic() - began < seconds:
         for count in clients:
             await campaign.step(count, step)
-        await asyncio.sleep(_REST)
+        await asyncio.sleep(rest)
         memory.append(((time.monotonic() - began) / seconds, resident(process)))
     await campaign.count("SIGTERM with requests in flight", campaign.stop(process))
     return memory
@@ -249,10 +253,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     fewest, most = map(int, arguments.clients.split(".."))
-    clients = [round(fewest * (most / fewest) ** (step / 3)) for step in range(4)]
+    clients = [round(fewest * (most / fewest) ** (step / 3)) for step in range(4)] * _TIMES
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Path(folder), clients, arguments.minutes * 60, _STEP, arguments.seed)
+        found = run(Path(folder), clients, arguments.minutes * 60, _STEP, arguments.seed, rest=_REST)
     command = f"python -m tests.faults.server --minutes {arguments.minutes:g} --clients {arguments.clients}"
     print(store("server", command, time.monotonic() - began, found.rows))
     for complaint_, times in found.complaints.most_common():
