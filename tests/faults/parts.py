@@ -8,7 +8,7 @@ from pathlib import Path
 from spn4cir.files import file_hash, read_json, value_hash, write_json
 
 ROOT = Path(__file__).parents[2]
-STATES = ROOT / "data" / "work" / "faults"  # what has ended, for after an interruption
+STATES = ROOT / ".cache" / "faults"  # what has ended, for after an interruption
 _CODE = ("spn4cir", "stages", "tests/faults")
 
 # The title of each part by its name; `python -m tests.faults.NAME` runs it and stores its counts.

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of images (default 30000 100000 300000)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md")
     parser.add_argument("--results", type=Path, default=ROOT / "metrics" / "scale", help="the folder of the costs")
-    parser.add_argument("--work", type=Path, default=ROOT / "data" / "work" / "scale")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "scale")
     arguments = parser.parse_args()
     costs, pools = Costs.read(arguments.results / "stages.json"), Costs.read(arguments.results / "dvc.json")
     work = arguments.work.resolve()
