@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.errors import InputError
-from spn4cir.readable import check_file, check_text_file
+from spn4cir.readable import check_file, check_text_file, real_path
 
 _BLOCK = 1 << 20
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
@@ -306,7 +306,7 @@ def claim_space(descriptor: int, size: int) -> None:
 
 def check_outside(path: Path, folder: Path) -> None:
     """Raises InputError for an output file inside the input folder that it is made from."""
-    if folder.resolve() in path.resolve().parents:
+    if real_path(folder) in real_path(path).parents:
         raise InputError(f"{path}: is inside {folder}, which is read; name a file outside it")
 
 

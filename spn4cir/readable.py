@@ -7,6 +7,14 @@ from pathlib import Path
 from spn4cir.errors import InputError
 
 
+def real_path(path: Path) -> Path:
+    """Returns the absolute path with links followed. A link that leads to itself stays as it is.
+
+    `Path.resolve` raises RuntimeError for such a link before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
+
+
 def check_file(path: Path) -> None:
     """Raises InputError for a folder, a pipe, a socket or a device; reading some of these would not end.
 

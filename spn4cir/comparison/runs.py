@@ -22,6 +22,7 @@ from spn4cir.errors import InputError, first_line
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.extras import install_command
 from spn4cir.files import read_json
+from spn4cir.readable import real_path
 
 _IDENTITY = ("split", "query", "reference", "target")
 # Larger than any rank: the subset rank of a query without a subset.
@@ -158,7 +159,7 @@ def _read_file(path: Path) -> Run:
             raise InputError(f"{path}: its table {place} is missing; run dvc pull validate, or validate")
         return place.read_bytes()
 
-    absolute = path.resolve()
+    absolute = real_path(path)
     return Run(str(path), (absolute.parent.name, absolute.stem), metrics, read)
 
 

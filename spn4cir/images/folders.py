@@ -72,13 +72,19 @@ def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:
     Raises InputError for an empty list.
     """
     # Texts, as paths take several times their memory; in the order of paths, of which no name contains a NUL.
-    texts = sorted((str(path.absolute()) for path in paths), key=lambda text: text.replace(os.sep, "\0"))
+    texts = sorted(map(_absolute_text, paths), key=lambda text: text.replace(os.sep, "\0"))
     if not texts:
         raise InputError("the gallery is empty: the list contains no path; name a folder or images")
     places = PackedTexts(text for text, _ in groupby(texts))
     root = Path(os.path.commonpath([Path(places[0]).parent, Path(places[-1]).parent]))
     start = len(str(root).rstrip(os.sep)) + 1
-    return root, Gallery(tuple(text[start:] for text in places), PackedPaths(places))
+    return root, Gallery(tuple(text[start:] or "." for text in places), PackedPaths(places))
+
+
+def _absolute_text(path: Path) -> str:
+    """The absolute path, with one slash in front: a `Path` keeps two, which mean the same on the known systems."""
+    text = str(path.absolute())
+    return text if not text.startswith("//") else "/" + text.lstrip("/")
 
 
 def named_below(root: Path, paths: Iterable[Path]) -> Gallery:

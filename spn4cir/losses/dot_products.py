@@ -111,12 +111,14 @@ class _FrozenTargets(torch.autograd.Function):
     ) -> Float[Tensor, ""]:
         scaled, losses = queries / temperature, queries.new_empty(len(queries))
         on_queries = torch.empty_like(queries)
+        wants_gradients = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
         at_once = _at_once(targets)
         for start in range(0, len(queries), at_once):
             rows = slice(start, min(start + at_once, len(queries)))
             logits = scaled[rows] @ targets.T
             losses[rows] = replace_by_gradients(logits, labels[rows], contrast.rows(rows.start, rows.stop))
-            on_queries[rows] = logits @ targets
+            if wants_gradients:
+                on_queries[rows] = logits @ targets
         share = contrast.share(queries)
         ctx.save_for_backward(on_queries * share, queries, temperature)
         return losses @ share.squeeze(1)
@@ -139,7 +141,7 @@ class _FrozenTargets(torch.autograd.Function):
 def _at_once(targets: Float[Tensor, "candidates dim"]) -> int:
     """The number of queries that `_FrozenTargets` compares at once."""
     values = _HELD_VALUES if targets.device.type == "cpu" else _HELD_VALUES * _GPU_FACTOR
-    return max(_FEWEST_ROWS, values // len(targets))
+    return max(_FEWEST_ROWS, values // max(len(targets), 1))
 
 
 class _ScoreContrast(torch.autograd.Function):

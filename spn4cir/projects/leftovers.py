@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
+from spn4cir.readable import real_path
 
 try:
     import psutil
@@ -89,7 +90,7 @@ def is_gone(pid: int, written: float, program: str) -> bool:
 
 def running_processes(workspace: Path) -> list[RunningProcess]:
     """The processes of DVC and of stages that run in a workspace or below it."""
-    root = workspace.resolve()
+    root = real_path(workspace)
     found = []
     for process in psutil.process_iter(["pid", "cmdline", "status"]):
         words = process.info["cmdline"] or []

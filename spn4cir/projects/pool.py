@@ -10,6 +10,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.projects.models import PLACEHOLDER
 from spn4cir.projects.project import absolute, link
+from spn4cir.readable import real_path
 
 _NO_POOL = """\
 No pool. The family `zs_cc` draws its triplets from a CC3M folder that is linked here: give it to add-dataset by --pool.
@@ -24,7 +25,7 @@ def find_pool(place: Path, params: Params, name: str, pool: Path | None) -> list
     folder, settings = absolute(pool), params.datasets[name]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the root of a CC3M pool")
-    if os.path.lexists(place) and place.resolve() != folder.resolve() and not _is_placeholder(place):
+    if os.path.lexists(place) and real_path(place) != real_path(folder) and not _is_placeholder(place):
         raise InputError(f"{place}: another pool is there already; remove it, or choose another name")
     images = Cc3m(folder, settings.pool, settings.missing).images()
     return [f"  pool        {len(images)} images"]

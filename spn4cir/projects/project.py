@@ -10,6 +10,7 @@ from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
 from spn4cir.files import disk_errors
+from spn4cir.readable import real_path
 
 # Words that YAML, or the overrides of `dvc exp run -S`, do not read as names.
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})
@@ -38,7 +39,7 @@ def check_name(name: str) -> None:
 
 def is_linked(place: Path, folder: Path) -> bool:
     """Whether `place` is the folder or a link to it. Raises InputError if it is anything else or if git ignores it."""
-    if place.exists() and place.resolve() == folder.resolve():
+    if place.exists() and real_path(place) == real_path(folder):
         return True
     if os.path.lexists(place):
         what = f"a link to {place.readlink()}" if place.is_symlink() else "a folder or a file"

@@ -24,6 +24,7 @@ from spn4cir.projects.pipeline_files import copy_pipeline
 from spn4cir.projects.project import absolute, link
 from spn4cir.projects.recipe import Recipe
 from spn4cir.projects.set_values import set_values
+from spn4cir.readable import real_path
 
 # The data set whose published settings are copied.
 _LIKE = "fiq"
@@ -81,7 +82,7 @@ def make_project(out: Path, name: str, recipe: Recipe) -> Added:
         InputError: the folder of images or the annotations are invalid, images cannot be decoded, there are too few
             images, or `out` is inside the folder of images.
     """
-    if recipe.folder.resolve() in absolute(out).resolve().parents:
+    if real_path(recipe.folder) in real_path(absolute(out)).parents:
         raise InputError(f"{absolute(out)}: is inside {recipe.folder}, which is only read; give another place by --out")
     _require_triplets(recipe)
     with atomic_folder(absolute(out)) as project:
@@ -148,8 +149,8 @@ def _faults(check: Check, folder: Path) -> str:
 def require_same(project: Path, name: str, recipe: Recipe) -> None:
     """Raises InputError unless a project is of this folder and training; its other settings may have changed."""
     data = project / "data" / "raw"
-    if not (data / name).exists() or (data / name).resolve() != recipe.folder.resolve():
-        found = [str(place.resolve()) for place in sorted(data.iterdir())] if data.is_dir() else []
+    if not (data / name).exists() or real_path(data / name) != real_path(recipe.folder):
+        found = [str(real_path(place)) for place in sorted(data.iterdir())] if data.is_dir() else []
         raise InputError(f"{project}: is a project of {', '.join(found) or 'other data'}; give another --out")
     params = load_params(project / PARAMS_FILE)
     given = recipe.values(name) | {("datasets", name, "annotations"): _relative(recipe)}
@@ -160,7 +161,7 @@ def require_same(project: Path, name: str, recipe: Recipe) -> None:
                 "to go on with it, or give another --out"
             )
     for place, origin in recipe.links().items():
-        if (there := (project / "data" / "models" / name / place).resolve()) != origin.resolve():
+        if (there := real_path(project / "data" / "models" / name / place)) != real_path(origin):
             raise InputError(f"{project}: was made with {there}, not {origin}; give another --out")
 
 

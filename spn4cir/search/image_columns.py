@@ -106,6 +106,11 @@ class ImageColumns:
         """An id that is larger than those of all vectors."""
         return int(pc.max(self._columns["vector"]).as_py()) + 1 if len(self) else 0
 
+    @property
+    def vector_count(self) -> int:
+        """The number of vectors that the images have."""
+        return int(pc.count_distinct(self._columns["vector"]).as_py())
+
     def _sorted_keys(self, column: str) -> tuple[Int64[ndarray, " rows"], Int64[ndarray, " rows"]]:
         """A column as sorted integers, and their rows; of hashes, the first bytes."""
         values = self._columns[column]
@@ -185,10 +190,26 @@ class ImageColumns:
 
     @classmethod
     def read(cls, path: Path) -> "ImageColumns":
-        """Reads a file of `write`. Raises ArrowException for an unreadable file, KeyError for a missing column."""
+        """Reads a file of `write`.
+
+        Raises ArrowException for an unreadable file, KeyError for a missing column, ValueError for other rows.
+        """
         table = pq.read_table(path)
         table.validate(full=True)
-        return cls(table)
+        columns = cls(table)
+        columns._check()
+        return columns
+
+    def _check(self) -> None:
+        """Raises ValueError for rows that no index has."""
+        names = self._columns["name"]
+        if lacking := [name for name, values in self._columns.items() if values.null_count]:
+            raise ValueError(f"the column '{lacking[0]}' has rows without a value")
+        if pc.all(pc.less(names[:-1], names[1:])).as_py() is False:
+            raise ValueError("the names are not sorted, or one occurs twice")
+        for column in ("digest", "crop"):
+            if len(self) and pc.min(pc.binary_length(self._columns[column])).as_py() < _KEY_BYTES:
+                raise ValueError(f"a hash of the column '{column}' is cut")
 
     @classmethod
     def empty(cls) -> "ImageColumns":

@@ -70,7 +70,7 @@ def stamp(path: Path) -> Stamp:
     path = path.absolute()
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name may contain a NUL
         return Stamp(str(path), -1, 0)
     return Stamp(str(path), status.st_size, status.st_mtime_ns)
 

@@ -13,7 +13,7 @@ _IN_MEMORY = 10_000
 
 
 class ImageTable:
-    """The images of an index by name. Reading it is safe while another thread updates it.
+    """The images of an index by name. A change makes another table, so that other threads may read this one.
 
     Images that were read from a file, or added many at a time, are in columns, which need little memory; the others are
     Python objects, of about 1 KB each.
@@ -90,12 +90,13 @@ class ImageTable:
         return [row for row in self._columns.rows_with(column, value) if row not in self._hidden]
 
     def updated(self, images: ImageColumns, removed: Iterable[str]) -> tuple["ImageTable", list[int]]:
-        """Adds or replaces images, and removes names: of this table, or if they are many, of a copy.
+        """Returns a table with other images added or replaced, and with names removed; this one stays as it is.
 
         Returns the table, and the ids of the vectors that no image uses any more.
         """
         if len(self._images) + len(images) <= max(_IN_MEMORY, len(self._columns) // 10):
-            return self, self.update(dict(images.items()), removed)
+            copy = self._copy()
+            return copy, copy._update(dict(images.items()), removed)
         kept, hidden, vectors = dict(self._images), set(self._hidden), dict[int, None]()
         for name in (*(images.names if len(self) else ()), *removed):
             if name in kept:
@@ -107,11 +108,16 @@ class ImageTable:
         table._next_id = max(table._next_id, self._next_id)
         return table, [vector for vector in vectors if not table.with_vector(vector)]
 
-    def update(self, images: Mapping[str, IndexedImage], removed: Iterable[str]) -> list[int]:
-        """Adds or replaces images by name, and removes names.
+    def _copy(self) -> "ImageTable":
+        """A table with the same columns, which are never changed, and copies of what is in memory."""
+        copy = ImageTable(columns=self._columns)
+        copy._hidden, copy._images, copy._vector_ids = set(self._hidden), dict(self._images), dict(self._vector_ids)
+        copy._names_by_vector.update((key, list(names)) for key, names in self._names_by_vector.items())
+        copy._names_by_digest.update((key, list(names)) for key, names in self._names_by_digest.items())
+        copy._next_id = self._next_id
+        return copy
 
-        Returns the ids of the vectors that no image uses any more.
-        """
+    def _update(self, images: Mapping[str, IndexedImage], removed: Iterable[str]) -> list[int]:
         taken = [image for name in (*images, *removed) if (image := self._remove(name)) is not None]
         for name, image in images.items():
             self._insert(name, image)
@@ -144,6 +150,11 @@ class ImageTable:
         unchanged = not self._hidden and not self._images
         columns = self._columns if unchanged else self._columns.changed(self._hidden, self._images)
         columns.write(path)
+
+    @property
+    def vector_count(self) -> int:
+        """The number of vectors that the images of a table that was just read have."""
+        return self._columns.vector_count
 
     @classmethod
     def read(cls, path: Path) -> "ImageTable":

@@ -114,6 +114,8 @@ class ImageIndex:
             removed: names to remove.
             new: the targets of the crops that have no vector yet.
 
+        If this fails, the index is empty afterwards: its images and its vectors would not fit together.
+
         Raises:
             InputError: the disk of temporary files has no room for an approximate index.
         """
@@ -127,7 +129,11 @@ class ImageIndex:
                 self.vectors = Vectors.empty(new.stored.tokens, new.stored.dim, self._settings)
         assert self.vectors is not None
         stored = StoredTargets(self.vectors.tokens, self.vectors.dim) if new.stored is None else new.stored
-        self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
+        try:
+            self.vectors.update(np.array(ids, np.int64), stored, np.array(unused, np.int64))
+        except BaseException:
+            self.table, self.vectors = ImageTable(), None
+            raise
 
     def _vector_of(self, read: ReadImages, position: int) -> int:
         vector = self.table.vector_of(read.digests.digests(position).crop)

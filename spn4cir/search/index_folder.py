@@ -16,6 +16,7 @@ from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError, first_line
 from spn4cir.files import atomic_folder, check_replaceable, file_hash, read_json, write_json
+from spn4cir.readable import real_path
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import (
@@ -33,6 +34,7 @@ FORMAT: Literal[2] = 2
 # Format 1 has no hash of the image side. The names of the files are part of the format.
 _READ = (1, FORMAT)
 _MANIFEST, _TABLE, _WORDS = "index.json", "pictures.parquet", "vocabulary/vocab.txt"
+_FIRST_PARTS = {(name,) for name in (*VECTOR_FILES, _TABLE, FILE, FOLDER, "vocabulary")}
 _OURS = {_MANIFEST, *VECTOR_FILES, _TABLE, FILE, FOLDER, "vocabulary"}
 # Larger files are hashed at places that are spread over them, so that an index of many gigabytes opens quickly.
 _HASHED_WHOLE, _PARTS, _PART = 1 << 28, 64, 1 << 16
@@ -114,7 +116,7 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
         InputError: nothing is indexed, the folder contains other files or cannot be written, or the weights changed
             since they were read.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     check_index_place(folder)
     if index.vectors is None:
         raise InputError(f"{folder}: nothing is indexed, so there is nothing to save; call index first")
@@ -169,9 +171,21 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; make the index again") from None
+    _check_names(folder, manifest)
     for name, wanted in manifest.files.items():
         _check_file(folder / name, wanted, file_hash if manifest.format == 1 else _quick_hash)
     return manifest
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    """Raises InputError if the manifest names a file that is not one of an index, or lacks one that will be read."""
+    strange = (name for name in manifest.files if Path(name).parts[:1] not in _FIRST_PARTS or ".." in Path(name).parts)
+    if (name := next(strange, None)) is not None:
+        raise InputError(f"{folder / _MANIFEST}: names '{name}', which is no file of an index; make the index again")
+    below = (path for name in VECTOR_FILES for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
+    needed = {_TABLE, *(path.relative_to(folder).as_posix() for path in below)}
+    if lacking := sorted(needed - manifest.files.keys()):
+        raise InputError(f"{folder / _MANIFEST}: has no hash of {lacking[0]}; make the index again")
 
 
 def _quick_hash(path: Path) -> str:
@@ -202,6 +216,8 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
         if vectors.dim != manifest.target[-1]:
             raise ValueError(f"vectors of {vectors.dim} numbers, where {_MANIFEST} states {manifest.target[-1]}")
         table = ImageTable.read(folder / _TABLE)
+        if table.vector_count != len(vectors):
+            raise ValueError(f"{table.vector_count} vectors in {_TABLE}, and {len(vectors)} in the index")
     except (RuntimeError, pa.ArrowException, KeyError, OSError, ValueError) as error:
         reason = first_line(error)
         raise InputError(f"{folder}: its files are not those of an index ({reason}); make it again") from None

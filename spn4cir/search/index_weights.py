@@ -15,6 +15,7 @@ from spn4cir.composers.encoding import tensors_hash
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.errors import InputError
 from spn4cir.files import file_hash, value_hash
+from spn4cir.readable import real_path
 from spn4cir.search.image_files import Stamp, stamp
 
 # Names in an index: the copy of a checkpoint file; the copy of a hub folder with its settings and vocabulary.
@@ -61,7 +62,7 @@ class FileWeights:
 
     def is_in(self, index: Path) -> bool:
         """Whether the file is the copy in an index."""
-        return self.path.resolve() in (index / FILE, index / FOLDER / WEIGHTS)
+        return real_path(self.path) in (index / FILE, index / FOLDER / WEIGHTS)
 
     def copy_into(self, folder: Path, link: bool) -> None:
         """Copies the file, and the other files of a hub folder.
@@ -232,7 +233,7 @@ def find_weights(
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the weights of {index} with checkpoint (--checkpoint FILE)")
     weights = FileWeights(stamp(path), head_widths, composition, file_hash(path))
-    if weights.is_in(index.resolve()):
+    if weights.is_in(real_path(index)):
         check_weights(weights, index, wanted)
     return weights
 

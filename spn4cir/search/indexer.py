@@ -150,7 +150,7 @@ def _stale_stamps(index: ImageIndex, gallery: Gallery, stale: list[int]) -> Iter
 
 def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:
     """The names of an index that a gallery does not contain."""
-    return [name for name in index.table if name not in gallery.index]
+    return sorted(name for name in index.table if name not in gallery.index)
 
 
 def _is_utf8(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
+from spn4cir.readable import real_path
 
 if TYPE_CHECKING:
     from spn4cir.search.retriever import Retriever
@@ -69,7 +70,7 @@ def index_gallery(retriever: "Retriever", folder: Path) -> None:
     misnamed = retriever.changes.misnamed
     _report_left_out([name for name in retriever.changes.skipped if name not in misnamed], "they cannot be read")
     _report_left_out(misnamed, "their names are not UTF-8")
-    inside = folder.resolve()
+    inside = real_path(folder)
     outside = [name for name in retriever.names if not leads_into(retriever.path(name), inside)]
     if len(outside) == len(retriever):
         raise InputError(f"{folder}: the gallery is empty: every image is a link that leads out of the folder")
@@ -98,7 +99,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
     from spn4cir.serving.annotate_page import add_annotate_page
     from spn4cir.serving.api import create_app
     from spn4cir.serving.connections import MAX_CONNECTIONS, Connection, limit_unread
-    from spn4cir.serving.freed_memory import return_freed_memory
+    from spn4cir.serving.freed_memory import keep_little, return_freed_memory
     from spn4cir.serving.page import add_page
     from spn4cir.serving.service import SearchService
 
@@ -141,6 +142,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
         access_log=False,
         server_header=False,
     )
+    keep_little()
     limit_unread(claimed)
     logging.getLogger("uvicorn.error").addFilter(_is_fault)
     gc.freeze()  # objects loaded so far stay; collecting them again would delay searches and the stop

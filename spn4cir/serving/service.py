@@ -16,6 +16,7 @@ from PIL import Image
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
+from spn4cir.readable import real_path
 from spn4cir.search.hits import Hit
 from spn4cir.search.image_files import padded_pixels
 from spn4cir.search.index_weights import FileWeights
@@ -76,7 +77,7 @@ class SearchService:
             folder: the folder of the images. An image that is a link out of the folder is not read.
         """
         self.retriever = retriever
-        self._folder = folder.resolve()
+        self._folder = real_path(folder)
         self._batcher = Batcher(self._answer, _LARGEST_BATCH, _WINDOW)
         self._decoders = ThreadPoolExecutor(_DECODERS, "decode")
         self._in_flight = 0
@@ -199,7 +200,7 @@ def address(name: str, large: bool = False) -> str:
 
 def leads_into(path: Path, folder: Path) -> bool:
     """Whether a path, with links followed, is below a folder (a resolved path)."""
-    return path.resolve().is_relative_to(folder)
+    return real_path(path).is_relative_to(folder)
 
 
 def _check_text(text: str) -> None:

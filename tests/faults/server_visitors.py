@@ -100,10 +100,15 @@ class Session:
             await socket.send("40")
             image = saved(Image.new("RGB", (16, 16), self._colour), "PNG")
             request = post(self._place, found[0], *multipart(("file", "mine.png", image)))
-            uploaded = await patient(self._place, request)
-            if statuses(uploaded) != [200]:
-                return f"the upload was answered with {statuses(uploaded)}"
-            return await self._watch(socket)
+            # A browser also answers the pings of the socket while it uploads; the server closes other sockets.
+            watching = asyncio.create_task(self._watch(socket))
+            try:
+                uploaded = await patient(self._place, request)
+                if statuses(uploaded) != [200]:
+                    return f"the upload was answered with {statuses(uploaded)}"
+                return await watching
+            finally:
+                watching.cancel()
 
     async def _watch(self, socket: object) -> str | None:
         """Reads the messages until the own image is shown, and a moment longer."""

@@ -27,6 +27,29 @@ print(kept - resident())
 """
 
 
+_KEEPS_LITTLE = """
+from pathlib import Path
+from spn4cir.serving.freed_memory import keep_little
+
+def resident():
+    return int(next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmRSS")))
+
+keep_little()
+for _ in range(3):  # glibc raises its limit when a mapped block is freed
+    blocks = [b"x" * 2_000_000 for _ in range(50)]
+    last = b"x" * 2_000_000
+    filled = resident()
+    del blocks
+print(filled - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_large_blocks_are_returned_when_they_are_freed() -> None:
+    done = subprocess.run([sys.executable, "-c", _KEEPS_LITTLE], capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) > 80_000
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has malloc_trim")
 def test_freed_blocks_are_returned() -> None:
     done = subprocess.run([sys.executable, "-c", _FREES], capture_output=True, text=True, timeout=60, check=True)
@@ -49,4 +72,5 @@ def test_it_is_repeated_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -
 def test_a_c_library_without_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert freed_memory.trimmer() is None
+    freed_memory.keep_little()
     asyncio.run(asyncio.wait_for(freed_memory.return_freed_memory(), 20))
