@@ -135,7 +135,12 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
 
 
 def os_error_line(error: OSError) -> str:
-    """The line that is printed for a file that cannot be read or written."""
+    """The line that is printed for a file that cannot be read or written, or for a process that was lost."""
+    if isinstance(error, ConnectionError):
+        reason = "a process that decodes images or trains ended, or a server"
+        return (
+            f"{reason} ({error.strerror or error}); free memory if the machine ran out of it, and run the stage again"
+        )
     return str(
         InputError(f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk")
     )

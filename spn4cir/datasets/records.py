@@ -160,7 +160,11 @@ def present(
 def present_generated(
     triplets: PackedTriplets, find: Callable[[str], Path | None], missing: Missing, place: str
 ) -> PackedTriplets:
-    """Does for generated triplets what `present` does, without making an object for each."""
+    """Returns the generated triplets of a file that have all images on disk; under `skip`, also decodable ones.
+
+    Under `skip`, the number of triplets that are left out is reported on stderr. Raises InputError if a triplet lacks an
+    image, and `missing` is error.
+    """
     lacking = _lacking(triplets, find, missing, place)
     return PackedTriplets(each for each in triplets if not _absent(each, lacking)) if lacking else triplets
 

@@ -65,6 +65,8 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+    if -status in (signal.SIGTERM, signal.SIGKILL):
+        raise InputError(f"machine.launch: '{prefix}' was ended by {signal.Signals(-status).name}; {_AGAIN}")
     if status:
         raise InputError(f"machine.launch: '{prefix}' ended with status {status}; its messages are above; {_AGAIN}")
 
