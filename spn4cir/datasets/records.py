@@ -162,8 +162,8 @@ def present_generated(
 ) -> PackedTriplets:
     """Returns the generated triplets of a file that have all images on disk; under `skip`, also decodable ones.
 
-    Under `skip`, the number of triplets that are left out is reported on stderr. Raises InputError if a triplet lacks an
-    image, and `missing` is error.
+    Under `skip`, the number of triplets that are left out is reported on stderr. Raises InputError if a triplet lacks
+    an image, and `missing` is error.
     """
     lacking = _lacking(triplets, find, missing, place)
     return PackedTriplets(each for each in triplets if not _absent(each, lacking)) if lacking else triplets

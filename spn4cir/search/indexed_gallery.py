@@ -70,7 +70,8 @@ class IndexedGallery:
 
         Raises:
             InputError: there is no image, or some cannot be decoded: the message names all of them, and the gallery
-                stays as it is. Or the kind or the recall is invalid, or the disk of temporary files is full: then the gallery is empty afterwards.
+                stays as it is. Or the kind or the recall is invalid. Or the disk of temporary files is full: then the
+                gallery is empty afterwards.
         """
         before = self.image_index.settings
         wanted = KindSettings(kind or before.kind, before.recall if recall is None else recall)
