@@ -69,7 +69,7 @@ def scan_folder(folder: Path) -> Scan:
 def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:
     """Returns the common folder of a list of images, and the images, named by their paths relative to it.
 
-    Raises InputError for an empty list.
+    Raises InputError for an empty list, and for a path that no file can have.
     """
     # Texts, as paths take several times their memory; in the order of paths, of which no name contains a NUL.
     texts = sorted(map(_absolute_text, paths), key=lambda text: text.replace(os.sep, "\0"))
@@ -82,8 +82,13 @@ def listed_gallery(paths: Iterable[Path]) -> tuple[Path, Gallery]:
 
 
 def _absolute_text(path: Path) -> str:
-    """The absolute path, with one slash in front: a `Path` keeps two, which mean the same on the known systems."""
+    """The absolute path, with one slash in front: a `Path` keeps two, which mean the same on the known systems.
+
+    Raises InputError for a path with a NUL, which no file has.
+    """
     text = str(path.absolute())
+    if "\0" in text:
+        raise InputError(f"{text}: the path contains a NUL; correct the list of images")
     return text if not text.startswith("//") else "/" + text.lstrip("/")
 
 

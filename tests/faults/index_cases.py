@@ -6,6 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spn4cir.files import file_hash
 from tests.faults.attempts import Case
 from tests.faults.places import Place, edit, spoil
 from tests.helpers.checkpoints import write_checkpoint
@@ -75,6 +79,32 @@ _WORDS = {
 _TEXTS = {"empty": "", "a list": "[]", "null": "null", "a web page": "<html>", "zeros": "\0" * 100}
 
 
+def _with_table(change: Callable[[pa.Table], pa.Table], root: Path) -> None:
+    """Changes the rows, and states the hash of the changed file."""
+    pq.write_table(change(pq.read_table(root / _TABLE)), root / _TABLE)
+    edit(root / _MANIFEST, lambda content: content["files"].update({_TABLE: file_hash(root / _TABLE)}))
+
+
+def _column(name: str, value: Any, table: pa.Table) -> pa.Table:
+    """The table with one value in all rows of a column."""
+    place = table.column_names.index(name)
+    return table.set_column(place, name, pa.array([value] * len(table), table.schema.field(name).type))
+
+
+_ROWS: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "the rows are reversed": lambda table: table.take(list(range(len(table)))[::-1]),
+    "one row alone": lambda table: table.slice(0, 1),
+    "no row": lambda table: table.slice(0, 0),
+    "equal names": partial(_column, "name", "a.png"),
+    "equal vectors": partial(_column, "vector", 0),
+    "cut hashes": partial(_column, "crop", b"x"),
+    "cut digests": partial(_column, "digest", b""),
+    "names without a value": partial(_column, "name", None),
+    "vectors without a value": partial(_column, "vector", None),
+    "hashes without a value": partial(_column, "digest", None),
+}
+
+
 def cases() -> Iterator[Case]:
     """Yields the cases of indexes."""
     for name in (_MANIFEST, _TABLE, _WEIGHTS):
@@ -96,6 +126,9 @@ def cases() -> Iterator[Case]:
             yield Case(KIND, f"{key} is {said if len(said) < 40 else said[:12]}", make, _WORDS.get(key, "index"))
         if key not in ("composition", "image_side", "pretrained", "kind", "wanted_kind", "wanted_recall"):
             yield Case(KIND, f"{key} is absent", partial(_changed, partial(_without, key)), "index")
+    for name, change in _ROWS.items():
+        yield Case(KIND, f"the table: {name}", partial(_changed, partial(_with_table, change)), "index")
+    yield Case(KIND, "no hash", partial(_changed, partial(_set, "files", {})), f"{_MANIFEST}: has no hash")
     yield Case(KIND, "an unknown key", partial(_changed, partial(_set, "code", "x.py")), "index")
     yield Case(KIND, "whole", partial(_changed, lambda root: None), r"1  ", 0)
 

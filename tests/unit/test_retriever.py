@@ -416,6 +416,44 @@ def test_a_loaded_index_is_changed_and_saved_over_itself(held, folder, tmp_path)
     assert again.search("b.png", "is red") == loaded.search("b.png", "is red")
 
 
+def test_a_full_disk_leaves_an_empty_index_and_not_half_of_one(held, folder, tmp_path, monkeypatch):
+    draw(folder / "new.png", 50)
+
+    def full(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("spn4cir.search.vectors.Vectors.update", full)
+        with pytest.raises(InputError, match="full"):
+            held.refresh()
+    assert held.names == ()
+    with pytest.raises(InputError, match="nothing is indexed"):
+        held.save(tmp_path / "index")
+    assert len(held.index(folder).search("new.png", "is red")) == 6
+
+
+def test_a_link_that_leads_to_itself_is_no_place_for_an_index(held, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match=r"loop: "):
+        held.save(tmp_path / "loop")
+
+
+def test_a_path_with_a_nul_is_refused(held):
+    with pytest.raises(InputError, match="contains a NUL"):
+        held.add(["a\0b.png"])
+
+
+def test_other_threads_read_names_while_images_are_replaced(held, folder):
+    """A reader that holds the table of before sees all of it."""
+    table = held.image_index.table
+    before = {name: table[name] for name in table}
+    for name in before:
+        draw(folder / name, 60)
+    held.refresh()
+    assert {name: table[name] for name in table} == before
+    assert held.image_index.table is not table
+
+
 def test_without_the_weights_they_are_found_again_by_their_hash(held, weights, tmp_path):
     own = shutil.copy(weights, tmp_path / "own.pt")
     retriever = Retriever.from_checkpoint(own, workers=0).index(held.path("a.png").parent)

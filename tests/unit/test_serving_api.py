@@ -185,17 +185,21 @@ def test_names_are_looked_up_and_nothing_else_is_read(client, place, name):
 
 def test_an_image_that_became_a_link_out_of_the_gallery_is_not_read(tmp_path, place):
     gallery = tmp_path / "gallery"
-    for name in ("a.png", "b.png"):
+    for name in ("a.png", "b.png", "c.png"):
         draw(gallery / name, ord(name[0]))
     retriever = Retriever.from_checkpoint(place / "best.pt", workers=0, device="cpu")
     index_gallery(retriever, gallery)
     (gallery / "a.png").unlink()
     (gallery / "a.png").symlink_to(place / "secret.png")
     (gallery / "b.png").write_bytes(b"no picture any more")
+    (gallery / "c.png").unlink()
+    (gallery / "c.png").symlink_to(gallery / "c.png")
     with TestClient(create_app(SearchService(retriever, gallery), HOSTS), "http://127.0.0.1") as client:
         refused(search(client, "a.png"), 404, "'a.png' is no longer in the gallery")
         refused(client.get("/api/thumbnail", params={"name": "a.png"}), 404, "no longer in the gallery")
         refused(client.get("/api/thumbnail", params={"name": "b.png"}), 404, "'b.png' can no longer be read")
+        refused(client.get("/api/thumbnail", params={"name": "c.png"}), 404, "'c.png' can no longer be read")
+        assert search(client, "c.png").status_code == 422
         broken = search(client, "b.png")
         refused(broken, 422, "b.png")
         assert str(tmp_path) not in broken.text
