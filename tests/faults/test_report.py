@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.page import END, START, render, with_section
 from tests.faults.parts import PARTS, run_missing
-from tests.faults.report import Row, load, store
+from tests.faults.report import FOLDER, Row, load, store
 
 ROWS = [Row("kill -9 in train", 7, 7, "1 epoch repeated"), Row("kill -9 in bank", 3, 2)]
 
@@ -60,3 +60,9 @@ def test_the_section_replaces_the_old_one_and_nothing_else() -> None:
     assert with_section(page, "new\n") == f"before\n{START}\nnew\n{END}\nafter\n"
     with pytest.raises(ValueError, match="expected a page with"):
         with_section("no markers", "new\n")
+
+
+def test_the_page_has_the_stored_counts() -> None:
+    """`python -m tests.faults.page` writes them."""
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert page == with_section(page, render(load(FOLDER)))
