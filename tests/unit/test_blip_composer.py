@@ -123,7 +123,8 @@ def test_weights_are_taken_as_they_are() -> None:
     """No second copy in memory: the network's parameters are the file's tensors; float16 becomes float32."""
     state = published_state()
     state["text_proj.bias"] = state["text_proj.bias"].half()
-    places = {tensor.data_ptr() for name, tensor in state.items() if name != "text_proj.bias"}
+    kept = [tensor for name, tensor in state.items() if name != "text_proj.bias"]  # or its memory could be used again
+    places = {tensor.data_ptr() for tensor in kept}
     composer = BlipComposer.from_state(state, 1, "a.pt", OPTIONS)
     assert not state
     assert {n for n, p in composer.named_parameters() if p.data_ptr() not in places} == {"text_proj.bias"}
