@@ -33,8 +33,8 @@ from tests.helpers.server import serve
 
 PLANTED = b"planted-7c1f outside of the gallery"
 SECONDS_TO_END = 5.0
-# How often a round has each number of clients, and the seconds of rest after it: until also the pages to which no browser
-# connected are closed, after a minute, and freed memory is returned to the system.
+# How often a round has each number of clients, and the seconds of rest after it: until all pages are closed, those that
+# no browser connected to after a minute, and freed memory is returned to the system.
 _TIMES, _REST = 3, 85.0
 _STEP = 8.0
 _GROWTH = 1.10
