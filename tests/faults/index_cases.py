@@ -81,7 +81,9 @@ _TEXTS = {"empty": "", "a list": "[]", "null": "null", "a web page": "<html>", "
 
 def _with_table(change: Callable[[pa.Table], pa.Table], root: Path) -> None:
     """Changes the rows, and states the hash of the changed file."""
-    pq.write_table(change(pq.read_table(root / _TABLE)), root / _TABLE)
+    changed = change(pq.read_table(root / _TABLE))
+    (root / _TABLE).unlink()  # the file may be a link to that of other cases
+    pq.write_table(changed, root / _TABLE)
     edit(root / _MANIFEST, lambda content: content["files"].update({_TABLE: file_hash(root / _TABLE)}))
 
 
