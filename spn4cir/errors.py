@@ -44,3 +44,12 @@ def some_names(names: Sequence[str], shown: int) -> str:
 def first_line(error: Exception) -> str:
     """The first non-empty line of an error's text; the name of its class when the text is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def os_error_line(error: OSError) -> str:
+    """The line that is printed for a file that cannot be read or written, or for a process that was lost."""
+    reason = error.strerror or error
+    if isinstance(error, ConnectionError):
+        lost = "a process that decodes images or trains, or a server, has ended"
+        return str(InputError(f"{lost} ({reason}); free memory if the machine ran out of it, and run it again"))
+    return str(InputError(f"{error.filename or 'input or output'}: {reason}; check the path and the disk"))

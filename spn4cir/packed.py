@@ -4,10 +4,13 @@ Processes that are forked share the arrays. They would copy a list of objects pa
 number of references into each object that a process uses.
 """
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Self, TypeVar, overload
+
+Item = TypeVar("Item")
 
 
 class PackedTexts(Sequence[str]):
@@ -47,31 +50,49 @@ class PackedTexts(Sequence[str]):
         return self._content[self._ends[position] : self._ends[position + 1]].decode("utf-8", "surrogatepass")
 
 
-class PackedPaths(Sequence[Path]):
-    """Paths by position, from paths or their texts. A `Path` is made when it is asked for."""
+class PackedItems(Sequence[Item]):
+    """Items by position, each packed into a text. An item is made when it is asked for.
 
-    def __init__(self, paths: Iterable[Path] | PackedTexts) -> None:
-        texts = paths._texts if isinstance(paths, PackedPaths) else paths
-        self._texts: PackedTexts = texts if isinstance(texts, PackedTexts) else PackedTexts(map(str, texts))
+    A subclass makes an item from its text (`_made`); its constructor takes items, or their texts.
+    """
+
+    _texts: PackedTexts
+
+    @abstractmethod
+    def __init__(self, items: Iterable[Item] | PackedTexts = ()) -> None: ...
+
+    @staticmethod
+    @abstractmethod
+    def _made(text: str) -> Item: ...
 
     def __len__(self) -> int:
         return len(self._texts)
 
     @overload
-    def __getitem__(self, position: int) -> Path: ...
+    def __getitem__(self, position: int) -> Item: ...
 
     @overload
-    def __getitem__(self, position: slice) -> "PackedPaths": ...
+    def __getitem__(self, position: slice) -> Self: ...
 
-    def __getitem__(self, position: int | slice) -> "Path | PackedPaths":
+    def __getitem__(self, position: int | slice) -> Item | Self:
         found = self._texts[position]
-        return Path(found) if isinstance(found, str) else PackedPaths(found)
+        return self._made(found) if isinstance(found, str) else type(self)(found)
 
-    def __iter__(self) -> Iterator[Path]:
-        return map(Path, self._texts)
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._made, self._texts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+        return isinstance(other, Sequence) and not isinstance(other, str) and tuple(self) == tuple(other)
 
     def __hash__(self) -> int:
         return hash(tuple(self))
+
+
+class PackedPaths(PackedItems[Path]):
+    """Paths by position, from paths or their texts. A `Path` is made when it is asked for."""
+
+    _made = Path
+
+    def __init__(self, items: Iterable[Path] | PackedTexts = ()) -> None:
+        texts = items._texts if isinstance(items, PackedPaths) else items
+        self._texts = texts if isinstance(texts, PackedTexts) else PackedTexts(map(str, texts))

@@ -11,7 +11,7 @@ from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, os_error_line
 from spn4cir.streams import open_streams
 from spn4cir.user import name_user
 
@@ -132,18 +132,6 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
     except KeyboardInterrupt:
         print("interrupted; run it again to continue", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def os_error_line(error: OSError) -> str:
-    """The line that is printed for a file that cannot be read or written, or for a process that was lost."""
-    if isinstance(error, ConnectionError):
-        reason = "a process that decodes images or trains ended, or a server"
-        return (
-            f"{reason} ({error.strerror or error}); free memory if the machine ran out of it, and run the stage again"
-        )
-    return str(
-        InputError(f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk")
-    )
 
 
 def _check_layouts(params: Params) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from spn4cir.config.params import of_family
 from spn4cir.config.training import CheckpointSettings, Train
 from spn4cir.device import choose_device
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, os_error_line
 from spn4cir.parallel import ALONE, Group
 from spn4cir.parallel.launch import is_launched, launch, start_processes
 from spn4cir.parallel.worker import device_name, is_worker, joined
@@ -16,7 +16,7 @@ from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.trainer import unwatched
 from spn4cir.types import Triplet
-from stages.common import Job, os_error_line
+from stages.common import Job
 from stages.device import reserve_gpus, stage_device
 from stages.inputs import scored_layout
 from stages.work import clear_others, code_hash, work_folder

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, os_error_line
 from spn4cir.user import name_user
 
 INTERRUPTED = 130
@@ -31,8 +31,7 @@ class OneLine(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            line = f"{error.filename or 'input or output'}: {error.strerror or error}; check the path and the disk"
-            _fail(str(InputError(line)))
+            _fail(os_error_line(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

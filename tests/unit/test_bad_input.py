@@ -684,6 +684,11 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     [
         (FileNotFoundError(2, "No such file", "x.pt"), 1, "error: x.pt: No such file; check the path and the disk"),
         (OSError(errno.EIO, "Input/output error"), 1, "error: input or output: Input/output error; check the path"),
+        (
+            ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+            1,
+            "error: a process that decodes images or trains, or a server, has ended (Connection reset by peer); free ",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; run it again to continue"),
     ],
 )
