@@ -38,6 +38,7 @@ SECONDS_TO_END = 5.0
 _TIMES, _REST = 3, 85.0
 _STEP = 8.0
 _GROWTH = 1.10
+_SESSIONS = "sessions of the page, each with an image of its own"
 
 
 class Campaign:
@@ -54,6 +55,7 @@ class Campaign:
         self.survived: Counter[str] = Counter()
         self.complaints: Counter[str] = Counter()
         self.seconds_to_end = 0.0
+        self.loaded_again = 0
 
     async def learn(self) -> None:
         """Asks each question while the server is quiet."""
@@ -76,9 +78,9 @@ class Campaign:
                 await self.count("honest requests", self._ask_honestly(random))
             elif kind < 0.28:
                 self._sessions += 1
-                await self.count(
-                    "sessions of the page, each with an image of its own", Session(self._place, self._sessions).run()
-                )
+                session = Session(self._place, self._sessions)
+                await self.count(_SESSIONS, session.run())
+                self.loaded_again += session.loaded_again
             else:
                 abuse = random.choice(ABUSES)
                 await self.count(abuse.name, self._abuse(abuse, random))
@@ -220,7 +222,10 @@ def _found(campaign: Campaign, memory: list[tuple[float, float]], outside: list[
     warm = [size for share, size in memory if share < 1 / 3] or [memory[0][1]]
     later = [size for _, size in memory[len(warm) :]]
     tracebacks = Counter(_traceback_ends(errors))
-    notes = {"SIGTERM with requests in flight": f"ended after {campaign.seconds_to_end:.1f} seconds"}
+    notes = {
+        "SIGTERM with requests in flight": f"ended after {campaign.seconds_to_end:.1f} seconds",
+        _SESSIONS: f"pages loaded again after the server closed their socket: {campaign.loaded_again}",
+    }
     rows = [Row(name, tried, campaign.survived[name], notes.get(name, "")) for name, tried in campaign.tried.items()]
     rows += [
         Row(

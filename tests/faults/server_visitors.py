@@ -17,6 +17,7 @@ from tests.faults.server_wire import SECONDS, Place, ask, complaint, head, multi
 IMAGES = 30
 TURNED = "turned.png"
 _TRIES = 40
+_LOADS_AGAIN = 2
 _SHOWN = re.compile(r"data:image/webp;base64,([A-Za-z0-9+/=]+)")
 
 
@@ -70,15 +71,35 @@ async def patient(place: Place, request: bytes) -> bytes:
 
 
 class Session:
-    """A page that a visitor opens, as its script does it: over the page's socket, with an upload of one colour."""
+    """A page that a visitor opens, as its script does it: over the page's socket, with an upload of one colour.
+
+    Attributes:
+        loaded_again: how often the page was loaded again.
+    """
 
     def __init__(self, place: Place, number: int) -> None:
+        self.loaded_again = 0
         self._place = place
         # Colours of two sessions differ by 32 in a channel, more than WebP changes them.
         self._colour = tuple(number // 8**channel % 8 * 32 + 16 for channel in range(3))
 
     async def run(self) -> str | None:
-        """Returns what was wrong; None if the visitor saw the own image, and no other."""
+        """Returns what was wrong; None if the visitor saw the own image, and no other.
+
+        As in a browser, the page is loaded again when the server closes its socket: pages to which no browser connects
+        in time are dropped, which a slow network makes of an honest visitor.
+        """
+        from websockets.exceptions import ConnectionClosed
+
+        while True:
+            try:
+                return await self._visit()
+            except ConnectionClosed:
+                if self.loaded_again == _LOADS_AGAIN:
+                    raise
+                self.loaded_again += 1
+
+    async def _visit(self) -> str | None:
         from websockets.asyncio.client import connect
 
         page = (await patient(self._place, head(self._place))).decode(errors="replace")
