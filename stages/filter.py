@@ -1,6 +1,7 @@
 """filter: decides which texts of the generated triplets stage 2 uses, by their ranks under the stage-1 network."""
 
 import sys
+from collections.abc import Sequence
 
 from spn4cir.config.params import of_family
 from spn4cir.config.positives import Filter
@@ -45,7 +46,7 @@ def _report_off(job: Job, settings: Filter) -> None:
         print("filter: off, stage 2 uses all generated triplets")
 
 
-def _judged(job: Job, settings: Filter, triplets: tuple[Triplet, ...]) -> tuple[FilteredText, ...]:
+def _judged(job: Job, settings: Filter, triplets: Sequence[Triplet]) -> tuple[FilteredText, ...]:
     from spn4cir.checkpoints.published import load_composer
     from spn4cir.training.bank import open_bank
     from spn4cir.training.text_ranks import rank_texts

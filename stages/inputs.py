@@ -1,8 +1,11 @@
 """Inputs of the stages that train and score: unique images, triplets and queries, annotated or from the listing."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from spn4cir.config.params import of_dataset
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.protocol import Layout
 from spn4cir.files import file_hash, value_hash
 from spn4cir.positives.dedup import read_optimized_images
@@ -31,7 +34,7 @@ def unique_images(job: Job, which: str) -> UniqueImages:
     return read_optimized_images(job.dedup_file, job.layout().image_path)
 
 
-def training_triplets(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
+def training_triplets(job: Job, which: str, images: str) -> Sequence[Triplet]:
     """The triplets that a stage trains on.
 
     Args:
@@ -46,8 +49,9 @@ def training_triplets(job: Job, which: str, images: str) -> tuple[Triplet, ...]:
     return positives(layout, job.place("triplets") / layout.names.triplets_name(job.family), which)
 
 
-def positives(layout: Layout, generated: Path, which: str) -> tuple[Triplet, ...]:
+def positives(layout: Layout, generated: Path, which: str) -> Sequence[Triplet]:
     """The training triplets of a layout: `annotated`, `generated` (read from a file), or `both`."""
-    annotated = layout.training_triplets() if which != "generated" else ()
-    written = layout.read_generated(generated) if which != "annotated" else ()
-    return (*annotated, *written)
+    if which == "annotated":
+        return layout.training_triplets()
+    written = layout.read_generated(generated)
+    return written if which == "generated" else PackedTriplets(chain(layout.training_triplets(), written))

@@ -1,6 +1,6 @@
 """The results of a data set and family that a report shows, read from the outs of the other stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,12 @@ def _captions(job: Job) -> dict[str, str]:
     return {name: caption for file in files for name, caption in read_captions(file).items()}
 
 
-def generated(job: Job) -> tuple[tuple[Triplet, ...], Callable[[str], Path]]:
+def generated(job: Job) -> tuple[Sequence[Triplet], Callable[[str], Path]]:
     """The generated triplets, and a function that returns the path of an image; both from the listing if it has any."""
     layout = job.layout()
     if not read_json(job.listing_file):
         written = layout.read_generated(job.place("triplets") / layout.names.triplets_name(job.family))
-        return tuple(written), layout.image_path
+        return written, layout.image_path
     listing = read_listing(job.listing_file)
     return listing.triplets, lambda name: listing.unique.gallery.paths[listing.unique.row[name]]
 

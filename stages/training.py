@@ -1,7 +1,7 @@
 """Inputs of both training stages: triplets, validation, the folder of an unfinished run, and the processes."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def training_setup(
     stage: str,
     settings: CheckpointSettings | Train,
     inputs: Callable[[], dict[str, Any]],
-    triplets: tuple[Triplet, ...],
+    triplets: Sequence[Triplet],
     group: Group,
     stored: Path | None = None,
 ) -> TrainingSetup:

@@ -194,7 +194,8 @@ def report_long_texts(composer: Composer, texts: Iterable[str], place: str) -> N
     # A text has at most as many tokens as its words have separately, and there are few distinct words. Only texts that
     # may be too long by this bound are counted exactly.
     marks = composer.count_tokens("")
-    word_tokens = {word: composer.count_tokens(word) - marks for word in set(" ".join(distinct).split())}
+    words = {word for text in distinct for word in text.split()}
+    word_tokens = {word: composer.count_tokens(word) - marks for word in words}
     long = [text for text in distinct if marks + sum(word_tokens[word] for word in text.split()) > composer.max_tokens]
     beyond = [count for count in map(composer.count_tokens, long) if count > composer.max_tokens]
     if beyond:

@@ -113,9 +113,10 @@ class _FrozenTargets(torch.autograd.Function):
         on_queries = torch.empty_like(queries)
         wants_gradients = any(ctx.needs_input_grad)  # type: ignore[attr-defined]
         at_once = _at_once(targets)
+        held = queries.new_empty(min(at_once, len(queries)), len(targets))
         for start in range(0, len(queries), at_once):
             rows = slice(start, min(start + at_once, len(queries)))
-            logits = scaled[rows] @ targets.T
+            logits = torch.mm(scaled[rows], targets.T, out=held[: rows.stop - rows.start])
             losses[rows] = replace_by_gradients(logits, labels[rows], contrast.rows(rows.start, rows.stop))
             if wants_gradients:
                 on_queries[rows] = logits @ targets

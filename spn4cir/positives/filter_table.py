@@ -5,7 +5,7 @@ The folder contains `counts.json` and, unless the filter is off, `texts.parquet`
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spn4cir.config.positives import Filter
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.errors import InputError, first_line
 from spn4cir.files import atomic_folder, read_json, write_json
 from spn4cir.types import Triplet
 
 WRONG, SHORTCUT = "wrong", "shortcut"
 _COUNTS, _TEXTS = "counts.json", "texts.parquet"
+# Rows of the table that are Python objects at a time.
+_AT_ONCE = 10_000
 
 
 class FilteredText(NamedTuple):
@@ -68,15 +71,20 @@ class FilteredTriplets:
 
     Attributes:
         counts: the settings, and numbers of triplets and texts; see `count`.
-        texts: every text of the generated triplets, in their order.
+        table: a row for each text of the generated triplets, in their order, with the fields of `FilteredText`.
     """
 
     counts: Mapping[str, int | None]
-    texts: tuple[FilteredText, ...]
+    table: pa.Table
+
+    def texts(self) -> Iterator[FilteredText]:
+        """Yields every text of the generated triplets, in their order."""
+        for batch in self.table.to_batches(max_chunksize=_AT_ONCE):
+            yield from map(FilteredText, *(column.to_pylist() for column in batch.columns))
 
     def removed(self, reason: str) -> list[tuple[FilteredText, ...]]:
         """Returns the texts of each triplet that is removed for a reason, in order."""
-        return [texts for texts in _by_triplet(self.texts) if _triplet_reason(texts) == reason]
+        return [texts for texts in _by_triplet(self.texts()) if _triplet_reason(texts) == reason]
 
 
 def judge_texts(
@@ -166,11 +174,10 @@ def read_filter(folder: Path) -> FilteredTriplets | None:
     if not table.schema.equals(_SCHEMA):
         reason = f"columns {', '.join(table.schema.names)}"
         raise InputError(f"{path}: is not a table of filtered triplets ({reason}); run the filter stage again")
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    return FilteredTriplets(counts, tuple(FilteredText(*row) for row in rows))
+    return FilteredTriplets(counts, table)
 
 
-def filter_generated(triplets: tuple[Triplet, ...], folder: Path) -> tuple[Triplet, ...]:
+def filter_generated(triplets: Sequence[Triplet], folder: Path) -> Sequence[Triplet]:
     """Removes the generated triplets, and the texts of others, that a filter removed; keeps all annotated triplets.
 
     Args:
@@ -180,13 +187,21 @@ def filter_generated(triplets: tuple[Triplet, ...], folder: Path) -> tuple[Tripl
     Raises:
         InputError: the filter was computed from other triplets, or its folder cannot be read.
     """
-    generated = [triplet for triplet in triplets if triplet.generated]
-    filtered = read_filter(folder) if generated else None
-    if filtered is None:
-        return triplets
-    own = [(each.reference_name, each.target_name, *text) for each in generated for text in enumerate(each.captions)]
-    if own != [(text.reference, text.target, text.number, text.text) for text in filtered.texts]:
-        raise InputError(f"{folder}: was computed from other generated triplets; run the filter stage again")
-    texts = [tuple(text.text for text in group if text.kept) for group in _by_triplet(filtered.texts)]
-    kept = [replace(each, captions=captions) for each, captions in zip(generated, texts, strict=True) if captions]
-    return (*(triplet for triplet in triplets if not triplet.generated), *kept)
+    filtered = read_filter(folder) if any(triplet.generated for triplet in triplets) else None
+    return triplets if filtered is None else PackedTriplets(_used(triplets, filtered, folder))
+
+
+def _used(triplets: Sequence[Triplet], filtered: FilteredTriplets, folder: Path) -> Iterator[Triplet]:
+    """Yields the annotated triplets, then the generated ones that are kept, with the kept texts."""
+    yield from (triplet for triplet in triplets if not triplet.generated)
+    generated = (triplet for triplet in triplets if triplet.generated)
+    for triplet, texts in zip_longest(generated, _by_triplet(filtered.texts())):
+        if triplet is None or texts is None or not _are_of(texts, triplet):
+            raise InputError(f"{folder}: was computed from other generated triplets; run the filter stage again")
+        if captions := tuple(text.text for text in texts if text.kept):
+            yield replace(triplet, captions=captions)
+
+
+def _are_of(texts: Sequence[FilteredText], triplet: Triplet) -> bool:
+    own = [(triplet.reference_name, triplet.target_name, *text) for text in enumerate(triplet.captions)]
+    return own == [(text.reference, text.target, text.number, text.text) for text in texts]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
+from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.errors import InputError
 from spn4cir.files import JsonEntries, read_json, write_json
 from spn4cir.images.reading import content_hash, is_there
@@ -35,7 +36,7 @@ class Listing:
         queries: generated triplets that were held out; none of their images is in `unique`.
     """
 
-    triplets: tuple[Triplet, ...]
+    triplets: Sequence[Triplet]
     unique: UniqueImages
     queries: tuple[Triplet, ...]
 
@@ -110,7 +111,7 @@ def _filled(listing: Listing, path: Path) -> Listing:
 
 def _read(path: Path, images_only: bool = False) -> Listing:
     """Reads a file; of its triplets, none with `images_only`. An empty listing has no images."""
-    triplets: dict[str, tuple[Triplet, ...]] = {}
+    triplets: dict[str, PackedTriplets] = {}
     unique = UniqueImages(Gallery((), ()), {})
     try:
         with json_reader(path) as reader:
@@ -119,12 +120,12 @@ def _read(path: Path, images_only: bool = False) -> Listing:
                     unique = _unique(reader.entries())
                 else:
                     found = map(_triplet, reader.elements())
-                    triplets[key] = tuple(triplet for triplet in found if not images_only)
+                    triplets[key] = PackedTriplets(triplet for triplet in found if not images_only)
     except (*JSON_ERRORS, TypeError, AttributeError):
         if read_json(path):  # read whole, for the error with its place
             raise InputError(f"{path}: is not a listing of triplets and images; run triplets again") from None
     queries = (replace(triplet, query_id=number) for number, triplet in enumerate(triplets.get("queries", ())))
-    return Listing(triplets.get("triplets", ()), unique, tuple(queries))
+    return Listing(triplets.get("triplets", PackedTriplets()), unique, tuple(queries))
 
 
 def _unique(images: Iterable[tuple[str, tuple[str, str]]]) -> UniqueImages:

@@ -1,6 +1,6 @@
 """The results of a run that a report shows, as its stage collects them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class RunResults:
     recall_ks: tuple[int, ...]
     queries: tuple[QueryPair, ...]
     curves: Mapping[str, Path]
-    triplets: tuple[Triplet, ...]
+    triplets: Sequence[Triplet]
     filtered: FilteredTriplets | None
     text_origin: Mapping[str, Any]
     captions: Mapping[str, str]

@@ -4,7 +4,7 @@ Target features are float32 and are read into memory. Reference features are mem
 (`dtype`), or not stored at all (`reference: recomputed`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Bank:
 
     reference: References
     target: Float[Tensor, "images ..."]
-    row: dict[str, int]
+    row: Mapping[str, int]
 
 
 def manifest(composer: Composer, unique: UniqueImages, settings: BankSettings) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def open_bank(
             f"{folder}: the bank was built with other {', '.join(differing)}; build it again from this checkpoint"
         )
     target = read_rows(folder / "target.npy", len(unique.gallery), _TARGET_DTYPE, "build the bank again", mapped)
-    return Bank(_references(folder, composer, unique, settings), target, dict(unique.row))
+    return Bank(_references(folder, composer, unique, settings), target, unique.row)
 
 
 def _references(folder: Path, composer: Composer, unique: UniqueImages, settings: BankSettings) -> References:

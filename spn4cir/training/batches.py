@@ -22,8 +22,8 @@ from spn4cir.training.contrasts import Contrasts
 from spn4cir.training.reference_rows import image_loader
 from spn4cir.types import Triplet
 
-# The triplets of a step, by position, and a text of each.
-Step = tuple[Int[Tensor, " batch"], list[str]]
+# The triplets of a step, by position, and for each the draw in [0, 1) that chooses its text.
+Step = tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TripletRows:
         target: row of each target.
     """
 
-    triplets: tuple[Triplet, ...]
+    triplets: Sequence[Triplet]
     reference: Int[Tensor, " triplets"]
     target: Int[Tensor, " triplets"]
 
@@ -53,7 +53,7 @@ class TripletRows:
         return epoch_steps or len(self.triplets) // batch_size
 
     def plan(self, batch_size: int, generator: torch.Generator, epoch_steps: int | None = None) -> list[Step]:
-        """Draws an epoch: the triplets of each step, by position, and a random text of each of them.
+        """Draws an epoch: the triplets of each step, by position, and what chooses a text of each of them.
 
         One pass over the triplets follows another until there are enough steps. Each has its own order and texts, and
         its last incomplete batch is dropped.
@@ -67,9 +67,15 @@ class TripletRows:
     def _pass(self, batch_size: int, generator: torch.Generator) -> Iterator[Step]:
         """Draws one pass over the triplets."""
         order = torch.randperm(len(self.triplets), generator=generator)
-        draws = torch.rand(len(self.triplets), generator=generator).tolist()
+        draws = torch.rand(len(self.triplets), generator=generator)
         for chosen in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
-            yield chosen, [training_text(self.triplets[i], draws[i]) for i in chosen.tolist()]
+            yield chosen, draws[chosen]
+
+    def texts(self, step: Step) -> list[str]:
+        """Returns the text of each triplet of a step."""
+        chosen, draws = step
+        triplets = (self.triplets[i] for i in chosen.tolist())
+        return [training_text(each, draw) for each, draw in zip(triplets, draws.tolist(), strict=True)]
 
 
 def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str) -> TripletRows:
@@ -83,18 +89,17 @@ def triplet_rows(triplets: Sequence[Triplet], row: Mapping[str, int], place: str
     Raises:
         InputError: an image is not among the unique images.
     """
-    for triplet in triplets:
-        for name in (triplet.reference_name, triplet.target_name):
+    found = torch.empty((2, len(triplets)), dtype=torch.long)
+    rows = found.numpy()
+    for position, triplet in enumerate(triplets):
+        for part, name in enumerate((triplet.reference_name, str(triplet.target_name))):
             if name not in row:
                 raise InputError(
                     f"{place}: image '{name}' is not among the {len(set(row.values())):,} unique training images; "
                     "run dedup again, or remove the triplet"
                 )
-    return TripletRows(
-        tuple(triplets),
-        torch.tensor([row[t.reference_name] for t in triplets]),
-        torch.tensor([row[str(t.target_name)] for t in triplets]),
-    )
+            rows[part, position] = row[name]
+    return TripletRows(triplets, *found)
 
 
 @dataclass(frozen=True)
@@ -169,9 +174,9 @@ class ImageSource:
         own = self.group.part(self.settings.batch_size)
         needed = [torch.unique(torch.cat([reference[chosen[own]], target[chosen[own]]])) for chosen, _ in plan]
         decoded = read_ahead(image_loader(self.files, needed, self.workers, self.device))
-        for (chosen, texts), rows, pixels in zip(plan, needed, decoded, strict=True):
-            images = self.files.preprocess.normalise(pixels)
-            yield Batch(texts, reference[chosen], target[chosen], images, rows, chosen)
+        for step, rows, pixels in zip(plan, needed, decoded, strict=True):
+            images, chosen = self.files.preprocess.normalise(pixels), step[0]
+            yield Batch(self.rows.texts(step), reference[chosen], target[chosen], images, rows, chosen)
 
     def loss(self, composer: Composer, batch: Batch) -> Float[Tensor, ""]:
         """In-batch InfoNCE; gradients reach the image side.
@@ -238,8 +243,9 @@ class BankSource:
         read = self._read_positions()
         needed = [torch.unique(reference[chosen[read]]) for chosen, _ in plan]
         read_ahead = self.bank.reference.read(needed, self.workers, self.device)
-        for (chosen, texts), rows, inputs in zip(plan, needed, read_ahead, strict=True):
-            yield Batch(texts, reference[chosen], target[chosen], inputs, rows, chosen)
+        for step, rows, inputs in zip(plan, needed, read_ahead, strict=True):
+            chosen = step[0]
+            yield Batch(self.rows.texts(step), reference[chosen], target[chosen], inputs, rows, chosen)
 
     def _read_positions(self) -> Int[Tensor, " read"]:
         """Positions in a batch of the references that this process reads: of its part, and of the swaps of its part."""

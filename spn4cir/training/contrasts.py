@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,7 +29,7 @@ class Contrasts:
 
     def __init__(self, triplets: Sequence[Triplet], bank: Bank, settings: Train, targets: Tensor) -> None:
         self._settings = settings
-        self._generated = torch.tensor([each.generated for each in triplets])
+        self._generated = torch.from_numpy(np.fromiter((each.generated for each in triplets), bool))
         rule = settings.false_negatives
         self._false_negatives = None if rule is None else FalseNegatives(triplets, bank, rule, targets)
 

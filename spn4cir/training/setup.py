@@ -75,7 +75,7 @@ class TrainingSetup:
             InputError: an image is not among the unique images.
         """
         rows = triplet_rows(self.triplets, row, _PLACE)
-        report_long_texts(composer, [text for triplet in rows.triplets for text in training_texts(triplet)], _PLACE)
+        report_long_texts(composer, (text for triplet in rows.triplets for text in training_texts(triplet)), _PLACE)
         return rows
 
     def encode(self, composer: Composer) -> EncodedGallery:

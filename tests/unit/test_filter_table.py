@@ -73,7 +73,7 @@ def test_the_files_contain_the_settings_the_counts_and_every_text(tmp_path: Path
     write_filter(tmp_path / "filter", BOTH, texts)
     found = read_filter(tmp_path / "filter")
     assert found is not None
-    assert found.texts == texts
+    assert tuple(found.texts()) == texts
     assert found.counts == {"target_within": 50, "text_within": 5} | count(texts)
     assert found.removed(SHORTCUT) == [texts[2:4]]
     assert found.removed(WRONG) == [texts[4:6]]
@@ -111,6 +111,10 @@ def test_a_filter_of_other_triplets_or_a_damaged_file_is_refused(tmp_path: Path)
     write_filter(folder, BOTH, judge_texts(GENERATED, RANKS, BOTH))
     with pytest.raises(InputError, match="was computed from other generated triplets; run the filter stage again"):
         filter_generated((*ANNOTATED, *GENERATED[1:]), folder)
+    more = Triplet("more", ("is red",), "b", generated=True)
+    for other in ((*ANNOTATED, *GENERATED[:-1]), (*GENERATED, more)):
+        with pytest.raises(InputError, match="was computed from other generated triplets"):
+            filter_generated(other, folder)
     apart = [replace(GENERATED[0], captions=(text,)) for text in GENERATED[0].captions]
     with pytest.raises(InputError, match="was computed from other generated triplets"):
         filter_generated((*apart, *GENERATED[1:]), folder)

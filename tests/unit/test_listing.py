@@ -12,6 +12,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import file_hash, write_json
 from spn4cir.positives import listing
 from spn4cir.positives.listing import read_listed_images, read_listing, read_queries, write_listing
+from spn4cir.training.batches import epoch_generator, triplet_rows
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
 from tests.helpers.memory import peak_bytes_each
@@ -58,6 +59,23 @@ def test_writing_takes_little_memory_beside_the_triplets(tmp_path: Path, monkeyp
         write_listing(triplets[count], lambda name: tmp_path / name, tmp_path / "l.json")
 
     assert peak_bytes_each(write, (1_000, 4_000)) < 300
+
+
+def test_reading_and_planning_an_epoch_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "is_there", lambda path: True)
+    monkeypatch.setattr(listing, "content_hash", lambda path: f"{int(path.name):064x}")
+    text = "is brown, has long sleeves and no buttons"
+    for count in (1_000, 4_000):
+        triplets = [triplet(str(number), str(number + 1), text) for number in range(count)]
+        write_listing(triplets, lambda name: tmp_path / name, tmp_path / f"{count}.json")
+
+    def plan(count: int) -> None:
+        found = read_listing(tmp_path / f"{count}.json")
+        rows = triplet_rows(found.triplets, found.unique.row, "x")
+        assert len(rows.plan(10, epoch_generator(0, 1))) == count // 10
+
+    # Each image takes about 250 bytes, each triplet 120.
+    assert peak_bytes_each(plan, (1_000, 4_000)) < 600
 
 
 def test_reading_the_images_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
