@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -70,8 +71,17 @@ def _explain(error: ValidationError, merged: Merged) -> str:
         if len(forms.get(place.around, ())) > 1
         else _problem(item, tuple(map(str, place.path)), merged)
         for item, place in zip(items, found, strict=True)
+        if not _follows(item, place, found)
     )
     return "; ".join(list(problems)[:_SHOWN])
+
+
+def _follows(item: ErrorDetails, place: "_Place", found: Sequence["_Place"]) -> bool:
+    """Returns whether a list is too short only because entries of it are invalid."""
+    size = len(place.path)
+    return item["type"] == "too_short" and any(
+        len(each.path) > size and each.path[:size] == place.path for each in found
+    )
 
 
 class _Place(NamedTuple):
@@ -118,7 +128,8 @@ def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
         return f"{key}: is empty; write {{}} if nothing differs from the defaults"
     said = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {said} (got {short_repr(item['input'])})" if key else said
+    is_section = item["type"] == "value_error" and isinstance(item["input"], dict)  # the error names its keys
+    return f"{key}: {said}" + ("" if is_section else f" (got {short_repr(item['input'])})") if key else said
 
 
 def _or_default(path: tuple[str, ...]) -> str:

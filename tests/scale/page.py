@@ -115,11 +115,15 @@ def _stages(costs: Costs) -> list[str]:
         _MEMORY,
         _memory_table(costs, steps),
         _LIMITS,
-        "".join(f"- {sentence}\n" for sentence in faults) if faults else "- none.\n",
+        "".join(f"- {sentence}\n" for sentence in faults) if faults else _none(costs),
         _PROJECTION,
         _projection(list(steps.values())),
         _machines(costs),
     ]
+
+
+def _none(costs: Costs) -> str:
+    return "- none.\n" if len(costs.sizes) > 1 else "- unknown: growth needs two sizes.\n"
 
 
 def _dvc(pools: Costs) -> list[str]:

@@ -183,6 +183,13 @@ def test_published_pools() -> None:
             r"false_negatives: has none .* \(got \{'above': 1\}\)",
         ),
         ("false_negatives: null", "false_negatives: {quantile: 0}", r"false_negatives: has none of the forms"),
+        ("endpoints: {}", "endpoints: {gpu: [localhost]}", r"endpoints\.gpu\.0: expected a URL .*got 'localhost'\)$"),
+        ("endpoints: {}", "endpoints: {gpu: []}", r"endpoints\.gpu: .*at least 1"),
+        (
+            "  devices: null",
+            "  devices: [1, 1]",
+            r"^here\.yaml: machine: devices \[1, 1\] lists a GPU twice; list it once$",
+        ),
         ("thumbnail: 112", "thumbnail: 9", r"report\.thumbnail: .*greater than or equal to 16"),
     ],
 )

@@ -90,6 +90,13 @@ def test_the_page_has_the_growth_the_faults_and_the_projection(tmp_path) -> None
     assert "## DVC with many files" not in lines
 
 
+def test_the_page_of_one_size_says_that_growth_is_unknown(tmp_path) -> None:
+    costs = Costs.read(tmp_path / "stages.json")
+    costs.add(30_000, [StepCost("dedup", 30_000, 30.0, 300.0, 1.0)], "a machine")
+    lines = render(costs, Costs.read(tmp_path / "none.json")).splitlines()
+    assert [line for line in lines if line.startswith("- ")] == ["- unknown: growth needs two sizes."]
+
+
 def test_the_page_shows_the_arithmetic_for_a_million_image_files(tmp_path) -> None:
     pools = stored(tmp_path / "dvc.json", {f"{FILES}: status": 1.0})
     pools.add(1_000_000, [StepCost(f"{TARS}: status", 1_000_000, 3.0, 300.0, 0.0)], "a machine")
