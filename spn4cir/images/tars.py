@@ -74,6 +74,8 @@ def _index(tar: Path, size: int, modified: int) -> _Index:  # noqa: ARG001 - a t
     with tar.open("rb") as stream:
         for info in _headers(stream, tar):
             name = os.fsencode(_name(info))
+            if b"\0" in name:
+                raise InputError(f"{tar}: the name {_name(info)!r} contains a NUL; write the tar with other names")
             if name in places:
                 raise InputError(f"{tar}: contains '{_name(info)}' twice; write the tar again without one of them")
             places[name] = info.offset_data, info.size

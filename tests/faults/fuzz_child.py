@@ -151,7 +151,7 @@ class Search:
 
 def _signature(error: Exception | None) -> str:
     """Returns a text that is equal for inputs which a reader answers alike."""
-    return re.sub(r"'.*?'|\".*?\"|\d+|/\S*", "", f"{type(error).__name__} {error}")[:80]
+    return re.sub(r"'.*?'|\".*?\"|\d+|/\S*", "", f"{type(error).__name__} {error}")[:160]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The readers that the fuzzer calls, each with the bytes of a valid file."""
 
 import json
+import tarfile
 from collections.abc import Callable
 from functools import cache, partial
 from io import BytesIO
@@ -22,10 +23,10 @@ from spn4cir.datasets import open_benchmark
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
-from spn4cir.images.tars import member_names
 from spn4cir.search.index_folder import read_index, read_manifest
 from spn4cir.serving.api import create_app
 from spn4cir.serving.service import SearchService
+from tests.faults.built_targets import answers, model_server, tar_members, tensor_header, tensor_headers
 from tests.faults.image_cases import drawn
 from tests.faults.places import WRITERS, spoil
 from tests.faults.readers import Reader, Target
@@ -57,6 +58,21 @@ def _seed(layout: str, file: str, folder: Path) -> list[bytes]:
 def _at(name: str, read: Callable[[Path], object], folder: Path) -> Reader:
     """Returns a reader of a path, whose bytes are written there."""
     return lambda content: read(spoil(folder / name, content))
+
+
+def _tar(_: Path) -> list[bytes]:
+    """Returns a small tar, so that a change meets a header rather than pixels."""
+    found = []
+    for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        stream = BytesIO()
+        with tarfile.open(fileobj=stream, mode="w", format=kind) as tar:
+            for name in ("a.png", "folder/b.png", "x" * 90 + "/é.png"):
+                content = drawn("PNG", side=4)
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, BytesIO(content))
+        found.append(stream.getvalue())
+    return found
 
 
 def _arrow(folder: Path) -> list[bytes]:
@@ -211,10 +227,12 @@ _RECORDS = {
 TARGETS = (
     *(Target(each, partial(_seed, each, file), partial(_records, each, file)) for each, file in _RECORDS.items()),
     Target("arrow", _arrow, _arrow_table),
-    Target("tar", partial(_seed, "tars", "00000.tar"), partial(_at, "0.tar", member_names)),
+    Target("tar", _tar, partial(tar_members, False)),
+    Target("tar with correct checksums", _tar, partial(tar_members, True)),
     Target("params", lambda _: [published_file().read_bytes()], _params),
     Target("checkpoint", _weights, partial(_at, "best.pt", read_checkpoint)),
     Target("safetensors", _tensors, partial(_at, "model.safetensors", _read_tensors)),
+    Target("header of safetensors", tensor_headers, tensor_header),
     Target(
         "vocabulary", _vocabulary, partial(_at, "words/tokenizer.json", lambda path: folder_vocabulary(path.parent))
     ),
@@ -222,6 +240,6 @@ TARGETS = (
     Target("image", _images, partial(_at, "a.png", open_image)),
     Target("form", _forms, partial(_posted, f"multipart/form-data; boundary={_BOUNDARY}")),
     Target("urlencoded", _fields, partial(_posted, "application/x-www-form-urlencoded")),
-    Target("json", lambda _: [b'{"text": "is red", "k": 3}'], partial(_posted, "application/json")),
+    Target("answer of a model's server", answers, model_server),
     Target("address", lambda _: [b"contains=mug&offset=0&limit=3"], _asked),
 )

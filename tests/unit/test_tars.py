@@ -166,6 +166,15 @@ def test_a_compressed_tar_is_refused_whatever_its_name(tmp_path: Path, plain: li
         is_there(tmp_path / "0.tar" / "0.png")
 
 
+def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("plain.png")
+        info.pax_headers = {"path": "a\0b.png"}
+        tar.addfile(info)
+    with pytest.raises(InputError, match=r"0\.tar: the name 'a\\x00b\.png' contains a NUL; write the tar with"):
+        member_names(tmp_path / "0.tar")
+
+
 def test_a_name_that_occurs_twice_is_refused(tmp_path: Path, plain: list[Path]) -> None:
     write_tar(tmp_path / "0.tar", [plain[0], plain[1], plain[0]])
     with pytest.raises(InputError, match=r"0\.tar: contains '0\.png' twice; write the tar again"):
