@@ -99,7 +99,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
     from spn4cir.serving.annotate_page import add_annotate_page
     from spn4cir.serving.api import create_app
     from spn4cir.serving.connections import MAX_CONNECTIONS, Connection, limit_unread
-    from spn4cir.serving.freed_memory import keep_little, return_freed_memory
+    from spn4cir.serving.freed_memory import free_memory, keep_little
     from spn4cir.serving.page import add_page
     from spn4cir.serving.service import SearchService
 
@@ -117,7 +117,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
             await super().startup(sockets)
             if self.started:
                 # Kept here, as asyncio keeps only weak references.
-                self.returns_memory = asyncio.create_task(return_freed_memory())
+                self.frees_memory = asyncio.create_task(free_memory())
                 print(f"http://{shown}:{port}/ serves {len(retriever):,} images; Ctrl-C stops it", flush=True)
                 if annotator is not None:
                     print(f"http://{shown}:{port}/annotate adds queries to {annotator.file.path}", flush=True)

@@ -5,8 +5,11 @@ import ctypes
 import platform
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 
 from spn4cir.serving import freed_memory
 
@@ -61,7 +64,7 @@ def test_it_is_repeated_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(freed_memory, "trimmer", lambda: lambda: calls.append(1))
 
     async def watch() -> None:
-        task = asyncio.create_task(freed_memory.return_freed_memory(0.001))
+        task = asyncio.create_task(freed_memory.free_memory(0.001))
         while len(calls) < 3:
             await asyncio.sleep(0.001)
         task.cancel()
@@ -73,4 +76,28 @@ def test_a_c_library_without_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert freed_memory.trimmer() is None
     freed_memory.keep_little()
-    asyncio.run(asyncio.wait_for(freed_memory.return_freed_memory(), 20))
+
+
+class Upload:
+    """The element of a page that the function of a route refers to."""
+
+
+def test_a_removed_route_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freed_memory, "trimmer", lambda: None)
+    app, upload = FastAPI(), Upload()
+    left = weakref.ref(upload)
+
+    def route(upload: Upload) -> Callable[[], str]:
+        return lambda: str(upload)
+
+    app.post("/upload/1")(route(upload))
+    app.routes[:] = [each for each in app.routes if getattr(each, "path", None) != "/upload/1"]
+    del upload
+
+    async def watch() -> None:
+        task = asyncio.create_task(freed_memory.free_memory(0.001))
+        while left() is not None:
+            await asyncio.sleep(0.001)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
