@@ -116,7 +116,9 @@ def write_submission(
     for metric, content in predictions.items():
         problems = submission_problems(content, files, queries, gallery)
         if problems:
-            raise InputError(f"{places[metric].name}: not written: {'; '.join(problems[:5])}")
+            raise InputError(
+                f"{places[metric].name}: not written: {'; '.join(problems[:5])}; check that the test split is whole"
+            )
     with ExitStack() as together:
         for file in files:
             temporary = together.enter_context(atomic_file(places[file.metric]))
@@ -128,7 +130,7 @@ def write_submission(
 def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
     size = written.stat().st_size
     if file.max_bytes is not None and size > file.max_bytes:
-        raise InputError(f"{path}: {size:,} bytes; the server takes at most {file.max_bytes:,}")
+        raise InputError(f"{path}: {size:,} bytes, expected at most {file.max_bytes:,}, which the server takes")
 
 
 class Checked(NamedTuple):

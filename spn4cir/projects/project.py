@@ -32,8 +32,8 @@ def check_name(name: str) -> None:
     """Raises InputError for a name that a data set cannot have."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
         raise InputError(
-            f"'{name}' is not a valid name: it begins with a letter and contains only letters, digits, '_' and '-' "
-            f"(and is none of {', '.join(sorted(_WORDS))})"
+            f"'{name}' is not a valid name; begin it with a letter and use only letters, digits, '_' and '-' (and none "
+            f"of {', '.join(sorted(_WORDS))})"
         )
 
 

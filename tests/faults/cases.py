@@ -15,6 +15,7 @@ from tests.faults import (
     image_cases,
     index_cases,
     params_cases,
+    run_cases,
 )
 from tests.faults.attempts import Case, attempt, fresh_place
 from tests.faults.report import Row, store
@@ -31,6 +32,7 @@ _MODULES = (
     archive_cases,
     hub_cases,
     index_cases,
+    run_cases,
 )
 
 

@@ -14,6 +14,7 @@ from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_folders, write_part_files, write_tars
+from tests.helpers.runs import CIRR_A, CIRR_B, FIQ_A, write_run
 from tests.helpers.tables import write_benchmark, write_rows
 
 
@@ -24,6 +25,14 @@ def _write_hub_folder(root: Path) -> None:
 def _write_index(root: Path) -> None:
     gallery = write_folder(root.parent / "gallery", images=6)
     _command("index", "--checkpoint", _checkpoint(root), "--gallery", gallery, "--out", root, "--workers", 0)
+
+
+def _write_runs(root: Path) -> None:
+    """Two runs of CIRR's layout, one of FashionIQ's, and the images of the first two."""
+    write_cirr(root, 1, 1, 1)
+    for name, outcome in (("a", CIRR_A), ("b", CIRR_B)):
+        write_run(root / "cirr" / f"{name}.json", "cirr", outcome, root)
+    write_run(root / "fiq" / "clip.json", "fashioniq", FIQ_A, root)
 
 
 def _checkpoint(root: Path) -> Path:
@@ -49,6 +58,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "tars": lambda root: write_tars(root, parts=(0,)),
     "hub folder": _write_hub_folder,
     "index": _write_index,
+    "runs": _write_runs,
 }
 
 
