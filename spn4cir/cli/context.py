@@ -83,6 +83,9 @@ def check_place(path: Path, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         kinds = ("file", "folder")
         raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
-    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not os.access(existing, os.W_OK) or (existing.is_file() and existing != path.absolute()):
+    place = path.absolute()
+    # A link to nothing is replaced by a file; it cannot become a folder, or contain anything.
+    places = (place, *place.parents) if folder or path.exists() else place.parents
+    existing = next(each for each in places if os.path.lexists(each))
+    if not os.access(existing, os.W_OK) or (existing != place and not existing.is_dir()):
         raise InputError(f"{path}: {existing} cannot be written to; choose another place")

@@ -22,6 +22,8 @@ from spn4cir.types import EvaluationSplit, Triplet
 
 Predictions = dict[str, Any]
 Files = Sequence[SubmissionFile]
+# File names of most systems have at most 255 bytes; the rest of the name, and of a temporary one, is shorter than 55.
+_LONGEST_NAME = 200
 
 
 def predict(
@@ -85,9 +87,11 @@ def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a name that cannot be part of a file name."""
+    """Raises InputError for a name that cannot be part of a file name, or that makes one that is too long."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise InputError(f"'{name}' cannot be part of a file name; use only letters, digits, '.', '_' and '-'")
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"'{name}' has {len(name)} characters, expected at most {_LONGEST_NAME}")
 
 
 def write_submission(

@@ -16,6 +16,7 @@ from tests.faults import (
     index_cases,
     params_cases,
     run_cases,
+    submission_cases,
 )
 from tests.faults.attempts import Case, attempt, fresh_place
 from tests.faults.report import Row, store
@@ -33,6 +34,7 @@ _MODULES = (
     hub_cases,
     index_cases,
     run_cases,
+    submission_cases,
 )
 
 

@@ -13,12 +13,12 @@ from spn4cir.evaluation.score_recipe import RECIPE_KEY
 from tests.faults.annotation_cases import ABSENT, FILES_THAT_ARE_NONE, NOT_JSON, OTHER_FORMS, VALUES, put
 from tests.faults.attempts import Case
 from tests.faults.places import Place, edit, spoil
+from tests.faults.words import Words, called
 
 KIND = "runs"
 _A, _B = Path("cirr", "a.json"), Path("cirr", "b.json")
 _TABLE = _B.with_suffix(".parquet")
 _WORDS = r"b\.json"
-Words = Sequence[object]
 
 
 def _compare(root: Path, *more: object) -> Words:
@@ -194,20 +194,7 @@ _TABLE_FILES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _called(*words: object, status: int = 1) -> Callable[[Place], Words]:
-    """A call in which {root} is the folder of the runs, with what is in its way in the working folder."""
-
-    def make(place: Place) -> Words:
-        root = place.copy("runs")
-        (place.work / "file.txt").write_text("kept")
-        (place.work / "folder").mkdir()
-        (place.work / "loop").symlink_to("loop")
-        return [str(word).replace("{root}", str(root)) for word in words]
-
-    return make
-
-
-_BOTH = ("compare", "{root}/cirr/a.json", "{root}/cirr/b.json")
+_BOTH = ("compare", "{runs}/cirr/a.json", "{runs}/cirr/b.json")
 # What is given, the words, what the message contains, and the status.
 _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
     ("no run", ("compare",), "RUN", 2),
@@ -215,7 +202,7 @@ _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
     ("two runs and the paper", (*_BOTH, "--to", "paper"), "takes one run", 1),
     ("an unknown form", (*_BOTH, "--to", "table"), "--to", 2),
     ("three runs and a page", (*_BOTH, _BOTH[1], "--html", "a.html"), "takes two runs", 1),
-    ("images without a page", (*_BOTH, "--images", "{root}"), "--images", 1),
+    ("images without a page", (*_BOTH, "--images", "{runs}"), "--images", 1),
     ("a page in place of a folder", (*_BOTH, "--html", "folder"), "folder: ", 1),
     ("a page below a file", (*_BOTH, "--html", "file.txt/a.html"), r"file\.txt", 1),
     ("a page on a link to itself", (*_BOTH, "--html", "loop/a.html"), "loop", 1),
@@ -230,8 +217,8 @@ _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
     ("a name of 5,000 characters", (*_BOTH[:2], "x" * 5_000), "xxx", 1),
     ("an option of git as a name", (*_BOTH[:2], "HEAD~1^{/--all}"), "HEAD", 1),
     ("a project that is not there", (*_BOTH[:2], "workspace"), "workspace", 1),
-    ("a run of another layout", (*_BOTH[:2], "{root}/fiq/clip.json"), "queries differ", 1),
-    ("a run of another data set with a page", (*_BOTH[:2], "{root}/fiq/clip.json", "--html", "a.html"), "differ", 1),
+    ("a run of another layout", (*_BOTH[:2], "{runs}/fiq/clip.json"), "queries differ", 1),
+    ("a run of another data set with a page", (*_BOTH[:2], "{runs}/fiq/clip.json", "--html", "a.html"), "differ", 1),
     ("the runs of no project", ("runs",), "workspace", 1),
     ("a run that is not there", ("runs", "gone.json"), r"gone\.json", 1),
     ("runs of a folder", ("runs", "folder"), "folder", 1),
@@ -271,4 +258,4 @@ def cases() -> Iterator[Case]:
     leaves = partial(_table, partial(_column, "top", [["../../../etc/passwd"]] * 4))
     yield Case(KIND, "the table of a page: top leaves the folder", partial(_changed, leaves, _page), "written", 0)
     for name, words, said, status in _OPTIONS:
-        yield Case(KIND, f"{name} is given", _called(*words), said, status)
+        yield Case(KIND, f"{name} is given", called(*words), said, status)
