@@ -29,7 +29,11 @@ def find_machine(asked: MachineOptions) -> tuple["Params", "torch.device", int]:
     from spn4cir.device import choose_device
 
     params = find_params(Path.cwd())
-    return params, choose_device(asked.device or params.machine.device), find_workers(params, asked.workers)
+    return (
+        params,
+        choose_device(params.machine.device if asked.device is None else asked.device),
+        find_workers(params, asked.workers),
+    )
 
 
 def find_workers(params: "Params", asked: int | None) -> int:
@@ -66,15 +70,15 @@ def find_benchmark(
     from spn4cir.config.params import of_dataset
     from spn4cir.datasets import is_trained_on, open_benchmark
 
-    chosen = asked.dataset or open_benchmark(name, root, "error").published
+    chosen = open_benchmark(name, root, "error").published if asked.dataset is None else asked.dataset
     settings: Dataset | BenchmarkSettings
     if is_trained_on(name):
         settings = of_dataset(params.datasets, chosen, "datasets")
     else:
         settings = of_dataset(params.benchmarks, chosen, "benchmarks")
-    if asked.dataset and settings.layout != name:
+    if asked.dataset is not None and settings.layout != name:
         raise InputError(f"data set '{chosen}' has layout {settings.layout}, not {name}; name another one of the two")
-    options = (settings.options if asked.dataset else {}) | given
+    options = ({} if asked.dataset is None else settings.options) | given
     return open_benchmark(name, root, asked.missing or settings.missing, options), chosen
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 from typer.testing import CliRunner
 
@@ -19,6 +20,8 @@ from spn4cir.errors import InputError
 from tests.faults.limits import limit_memory, seconds_of_work, time_limit
 from tests.faults.places import Place
 
+# What `serve` prints where a server would begin to listen.
+SERVES = "the server listens"
 SECONDS = 10
 MEGABYTES = 1000
 # Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
@@ -145,10 +148,16 @@ def _is_unseen(warned: warnings.WarningMessage) -> bool:
 
 
 def _commanded(words: list[str]) -> _Ended:
-    result = CliRunner().invoke(app, words)
+    with patch("spn4cir.serving.server.run", _serve):
+        result = CliRunner().invoke(app, words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return _Ended(result.exit_code, result.stdout, result.stderr, "")
+
+
+def _serve(*_: object) -> None:
+    """Stands in for a server, which would not end."""
+    print(SERVES)
 
 
 def _called(reader: Callable[[], object]) -> _Ended:

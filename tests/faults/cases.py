@@ -11,11 +11,13 @@ from tests.faults import (
     annotation_cases,
     archive_cases,
     checkpoint_cases,
+    command_cases,
     hub_cases,
     image_cases,
     index_cases,
     params_cases,
     run_cases,
+    serve_cases,
     submission_cases,
 )
 from tests.faults.attempts import Case, attempt, fresh_place
@@ -30,10 +32,12 @@ _MODULES = (
     params_cases,
     image_cases,
     checkpoint_cases,
+    command_cases,
     archive_cases,
     hub_cases,
     index_cases,
     run_cases,
+    serve_cases,
     submission_cases,
 )
 

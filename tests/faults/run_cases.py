@@ -208,7 +208,7 @@ _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
     ("a page on a link to itself", (*_BOTH, "--html", "loop/a.html"), "loop", 1),
     ("figures in place of a folder", (*_BOTH, "--json", "folder"), "folder: ", 1),
     ("figures below a file", (*_BOTH, "--json", "file.txt/a.json"), r"file\.txt", 1),
-    ("figures in a device", (*_BOTH, "--json", "/dev/full"), "/dev/full", 1),
+    ("figures in a pipe", (*_BOTH, "--json", "pipe"), "pipe", 1),
     ("an absent file", (*_BOTH[:2], "gone.json"), r"gone\.json", 1),
     ("a folder", (*_BOTH[:2], "folder"), "folder", 1),
     ("a file of text", (*_BOTH[:2], "file.txt"), r"file\.txt", 1),

@@ -1,5 +1,6 @@
 """The words of commands: copies of data sets by name, and a working folder with what is in the way."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,14 +10,14 @@ from tests.faults.places import Place
 Words = Sequence[object]
 Make = Callable[[Place], Words]
 _DATA_SET = re.compile(r"\{([a-z ]+)\}")
-FILE, FOLDER, LOOP = "file.txt", "folder", "loop"
+FILE, FOLDER, LOOP, PIPE = "file.txt", "folder", "loop", "pipe"
 
 
 def called(*words: object) -> Make:
     """Returns a function that makes the words of a command in a place.
 
     `{cirr}` in a word is the copy of the data set of that name. The working folder contains a file with a text, an
-    empty folder and a link to itself.
+    empty folder, a link to itself and a pipe.
     """
     return partial(_made, words)
 
@@ -25,6 +26,7 @@ def _made(words: Words, place: Place) -> Words:
     (place.work / FILE).write_text("kept")
     (place.work / FOLDER).mkdir()
     (place.work / LOOP).symlink_to(LOOP)
+    os.mkfifo(place.work / PIPE)
     return filled(words, place)
 
 
