@@ -16,6 +16,7 @@ from tests.faults import (
     image_cases,
     index_cases,
     params_cases,
+    project_cases,
     run_cases,
     serve_cases,
     submission_cases,
@@ -30,6 +31,7 @@ COMMAND = f"python -m tests.faults.{PART}"
 _MODULES = (
     annotation_cases,
     params_cases,
+    project_cases,
     image_cases,
     checkpoint_cases,
     command_cases,

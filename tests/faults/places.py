@@ -14,6 +14,7 @@ from spn4cir.datasets import open_benchmark, submittable
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write, write_cirr, write_fashioniq, write_folder
+from tests.helpers.open_clip_folders import wide_state, write_base
 from tests.helpers.pools import write_folders, write_part_files, write_tars
 from tests.helpers.runs import CIRR_A, CIRR_B, FIQ_A, write_run
 from tests.helpers.tables import write_benchmark, write_rows
@@ -87,6 +88,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "runs": _write_runs,
     "submissions": _write_submissions,
     "circo submissions": _write_circo_submissions,
+    "base": lambda root: write_base(root, wide_state(2, 3)),
     "weights": lambda root: write_checkpoint(root / "best.pt"),
 }
 
