@@ -13,7 +13,6 @@ from tests.faults.places import Place, spoil
 from tests.faults.words import Words, called, filled
 
 KIND = "projects"
-_ROOT = Path(__file__).parents[2]
 _PARAMS, _PIPELINE = "params.yaml", "dvc.yaml"
 _ADD = ("add-dataset", "mine", "--layout", "folder", "--path", "{folder}", "--annotations", "{folder}/triplets.csv")
 _RECIPE = ("recipe", "plus", "--dataset", "fiq", "--family", "clip")
@@ -23,8 +22,9 @@ Row = tuple[str, Words, str, int]
 
 def _inside(words: Words, change: Callable[[Path], object], place: Place) -> Words:
     """A command in the folder of a project, which is changed."""
+    project = place.copy("project")
     for name in (_PARAMS, _PIPELINE):
-        shutil.copy(_ROOT / name, place.work)
+        shutil.copy(project / name, place.work)
     (place.work / ".dvc" / "tmp").mkdir(parents=True)
     made = called(*words)(place)
     change(place.work)
@@ -54,7 +54,7 @@ _ADD_ROWS: Sequence[Row] = (
     ("a path that is a file", (*_ADD, "--path", "file.txt"), r"file\.txt", 1),
     ("a path that is a link to itself", (*_ADD, "--path", "loop"), "loop", 1),
     ("a path that is empty", (*_ADD[:4], "--path", "folder"), "folder", 1),
-    ("a path without its annotations", (*_ADD[:4], "--layout", "cirr", "--path", "folder"), "folder", 1),
+    ("a path without its annotations", (*_ADD[:4], "--layout", "fashioniq", "--path", "folder"), "folder", 1),
     ("a path of another layout", (*_ADD[:4], "--layout", "fashioniq", "--path", "{cirr}"), "cirr", 1),
     ("a data set as a benchmark", (*_ADD[:4], "--layout", "circo", "--path", "{cirr}"), "cirr", 1),
     ("no path of a benchmark", (*_ADD[:2], "--layout", "circo"), "--path", 1),
@@ -78,8 +78,8 @@ _ADD_ROWS: Sequence[Row] = (
     ("a table without files", ("add-dataset", "mine", "--layout", "table", "--path", "folder"), "folder", 1),
     ("a data set that has another layout", ("add-dataset", "fiq", *_ADD[2:]), "fiq", 1),
     ("a benchmark as the name", ("add-dataset", "circo", *_ADD[2:]), "circo", 1),
-    ("another name of a benchmark", ("add-dataset", "cirr", *_ADD[2:4], "--layout", "circo", "--path", "{circo}"),
-     "cirr", 1),
+    ("another name of a benchmark", ("add-dataset", "fiq", *_ADD[2:4], "--layout", "circo", "--path", "{circo}"),
+     "fiq", 1),
     ("everything as it should be", (*_ADD, "--run"), "Next:", 0),
 )  # fmt: skip
 _RECIPE_ROWS: Sequence[Row] = (
