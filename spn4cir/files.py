@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,15 @@ def _existing(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    Parent folders are created; temporary files that killed runs left are removed. The file has at least the mode that
-    the umask gives, also if the library that writes it makes a private one. Raises InputError when the disk is full or
-    the place cannot be written.
+    Parent folders are created, and removed again if the block fails; temporary files that killed runs left are removed.
+    The file has at least the mode that the umask gives, also if the library that writes it makes a private one. Raises
+    InputError when the disk is full or the place cannot be written.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
+    with disk_errors(path), _parents(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path)
             mode = _mode_of_new(temporary)
             yield temporary
@@ -89,10 +88,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     or the place cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
+    with disk_errors(path), _parents(path):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             _remove_stale(path)
             mode = _mode_of_new(temporary / path.name)
             yield temporary
@@ -102,6 +101,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Makes the folders above a path, and removes those that it made if the block fails and they are empty."""
+    absent = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _mode_of_new(path: Path) -> int:

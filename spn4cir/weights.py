@@ -55,7 +55,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     except Exception as error:  # a broken file makes torch raise nearly anything: struct.error, AssertionError, ...
         if _holds_objects(path, str(error).lower()):
             raise InputError(
-                f"{path}: refused: it contains code or objects beside tensors; only files of plain tensors are loaded"
+                f"{path}: refused: it contains code or objects beside tensors; give a file of plain tensors"
             ) from None
         if "torchscript" in str(error).lower():
             raise InputError(

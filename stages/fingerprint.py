@@ -58,7 +58,7 @@ class Sources:
             InputError: the module is absent, or a file is not valid Python.
         """
         if self._source(module) is None:
-            raise InputError(f"{self._root}: contains no module '{module}'")
+            raise InputError(f"{self._root}: contains no module '{module}'; correct the import")
         found: set[Path] = set()
         waiting = list(self._sources(module))
         while waiting:

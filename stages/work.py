@@ -18,7 +18,7 @@ def code_hash(job: Job, stage: str) -> str:
     """
     path = job.code_file(stage)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; type: dvc repro code")
+        raise InputError(f"{path}: no such file; run: dvc repro code")
     return file_hash(path)
 
 

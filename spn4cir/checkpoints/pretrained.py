@@ -120,7 +120,9 @@ def load_pretrained(name: PretrainedName) -> Pretrained:
 
     base = _load_built_in(name) if name.prefix == _BUILT_IN else _load_folder(name)
     if not isinstance(base, CLIP):
-        raise InputError(f"{name}: is a {type(base).__name__}, not a CLIP, which family '{FAMILY}' composes")
+        raise InputError(
+            f"{name}: is a {type(base).__name__}, not a CLIP, which family '{FAMILY}' composes; choose another model"
+        )
     size = base.visual.image_size
     height, width = size if isinstance(size, (tuple, list)) else (size, size)
     if height != width:
@@ -186,7 +188,9 @@ def find_folder(name: PretrainedName) -> Path:
             family `clip` cannot compose the network.
     """
     if name.prefix == _BUILT_IN:
-        raise InputError(f"{name}: is one of open_clip's own architectures, which has no folder")
+        raise InputError(
+            f"{name}: is one of open_clip's own architectures, which has no folder; name one as local-dir:FOLDER"
+        )
     settings = _fetch(name, name.model, NETWORK_CONFIG) if name.prefix == _HUB else None
     folder = settings.path.parent if settings else Path(name.model)
     _check_composable(name, _configuration(name, folder))

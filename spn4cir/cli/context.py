@@ -29,7 +29,11 @@ def find_machine(asked: MachineOptions) -> tuple["Params", "torch.device", int]:
     from spn4cir.device import choose_device
 
     params = find_params(Path.cwd())
-    return params, choose_device(asked.device or params.machine.device), find_workers(params, asked.workers)
+    return (
+        params,
+        choose_device(params.machine.device if asked.device is None else asked.device),
+        find_workers(params, asked.workers),
+    )
 
 
 def find_workers(params: "Params", asked: int | None) -> int:
@@ -66,15 +70,15 @@ def find_benchmark(
     from spn4cir.config.params import of_dataset
     from spn4cir.datasets import is_trained_on, open_benchmark
 
-    chosen = asked.dataset or open_benchmark(name, root, "error").published
+    chosen = open_benchmark(name, root, "error").published if asked.dataset is None else asked.dataset
     settings: Dataset | BenchmarkSettings
     if is_trained_on(name):
         settings = of_dataset(params.datasets, chosen, "datasets")
     else:
         settings = of_dataset(params.benchmarks, chosen, "benchmarks")
-    if asked.dataset and settings.layout != name:
+    if asked.dataset is not None and settings.layout != name:
         raise InputError(f"data set '{chosen}' has layout {settings.layout}, not {name}; name another one of the two")
-    options = (settings.options if asked.dataset else {}) | given
+    options = ({} if asked.dataset is None else settings.options) | given
     return open_benchmark(name, root, asked.missing or settings.missing, options), chosen
 
 
@@ -83,6 +87,9 @@ def check_place(path: Path, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         kinds = ("file", "folder")
         raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
-    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if not os.access(existing, os.W_OK) or (existing.is_file() and existing != path.absolute()):
+    place = path.absolute()
+    # A link to nothing is replaced by a file; it cannot become a folder, or contain anything.
+    places = (place, *place.parents) if folder or path.exists() else place.parents
+    existing = next(each for each in places if os.path.lexists(each))
+    if not os.access(existing, os.W_OK) or (existing != place and not existing.is_dir()):
         raise InputError(f"{path}: {existing} cannot be written to; choose another place")

@@ -96,7 +96,7 @@ def _refuse_others(to: str, given: Collection[str]) -> None:
 
 def _needed(key: str, value: Path | None, to: str) -> Path:
     if value is None:
-        raise typer.BadParameter(f"--to {to} needs --{key}")
+        raise typer.BadParameter(f"--to {to} needs --{key}; add it")
     return value
 
 

@@ -69,8 +69,8 @@ def validate(
     from spn4cir.evaluation.shortcuts import probe_of, require_gallery
     from spn4cir.files import atomic_file, write_json
 
-    queries = json.with_suffix(".queries.parquet")
     check_place(json)
+    queries = json.with_suffix(".queries.parquet")
     check_place(queries)
     params, place, processes = find_machine(machine)
     opened, name = find_benchmark(params, layout, root, whose, how.given() | _query_text(query_text))

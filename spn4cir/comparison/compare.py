@@ -188,5 +188,5 @@ def find_runs(name: str, dataset: str | None, family: str | None) -> dict[Place,
     kept = {place: run for place, run in runs.items() if dataset in (None, place[0]) and family in (None, place[1])}
     if not kept and len(runs) > 1:
         held = ", ".join("/".join(place) for place in runs)
-        raise InputError(f"{name}: has no run of that data set and family; it has {held}")
+        raise InputError(f"{name}: has no run of that data set and family; it has {held}; choose one of them")
     return kept or runs

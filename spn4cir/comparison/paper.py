@@ -1,6 +1,5 @@
 """Compares a run with the paper's scores, and finds differences that make the two not comparable."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from spn4cir.comparison.runs import Run
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.files import parse_json, read_json
 
 _PUBLISHED = "from the published stage-1 checkpoint"
 _UNKNOWN = "not recorded"
@@ -65,7 +64,7 @@ class PaperComparison:
 def compare_to_paper(run: Run) -> PaperComparison:
     """Compares a run with the paper's scores for its family and data set.
 
-    Raises InputError if the paper has none.
+    Raises InputError if the paper has none, or the run lacks a score that the paper has.
     """
     paper = read_json(_FIGURES)
     family = str(run.metrics["protocol"].get("family"))
@@ -73,10 +72,12 @@ def compare_to_paper(run: Run) -> PaperComparison:
     if family not in paper["results"][layout]:
         raise InputError(
             f"{run.label}: the paper has no scores for family '{family}'; it has scores for "
-            f"{', '.join(paper['results'][layout])}"
+            f"{', '.join(paper['results'][layout])}; compare two runs instead"
         )
     stages = paper["results"][layout][family]
-    before = run.metrics.get("stage1", {})
+    before = run.metrics.get("stage1") or {}
+    if lacking := sorted(stages["stage2"].keys() - run.scores.keys()):
+        raise InputError(f"{run.label}: has no score '{lacking[0]}', which the paper reports; run validate again")
     figures = {
         score: PaperFigure(stages["stage1"][score], value, before.get(score), run.scores[score])
         for score, value in stages["stage2"].items()
@@ -117,11 +118,12 @@ def _protocol(run: Run, data: Mapping[str, Any], family: Mapping[str, Any]) -> d
 def _weights(run: Run) -> str:
     """The origin of the run's stage-1 weights, as the pipeline recorded it with them."""
     try:
-        origin = json.loads(run.read("/".join(("../../data/checkpoint", *run.place, "source.json"))))
-    except InputError:
+        origin = parse_json(run.read("/".join(("../../data/checkpoint", *run.place, "source.json"))))
+    except (InputError, ValueError):
         return _UNKNOWN
+    source = origin.get("source") if isinstance(origin, dict) else None
     found = {"train": "from a stage 1 trained here", "hub": _PUBLISHED}
-    return found.get(origin["source"], _UNKNOWN)  # a local file may differ from the published one
+    return found.get(str(source), _UNKNOWN)  # a local file may differ from the published one
 
 
 def _same_name(data: Mapping[str, Any], counts: Mapping[str, Any]) -> str:

@@ -77,7 +77,9 @@ def run_tables(names: Sequence[str], dataset: str | None, family: str | None) ->
         except InputError as error:
             reasons.append(str(error))
     if not found:
-        raise InputError(reasons[0] if reasons else "no runs are named, and DVC lists none")
+        raise InputError(
+            reasons[0] if reasons else "no runs are named, and DVC lists none; name a metrics file or a revision"
+        )
     return [_table(place, runs) for place, runs in found.items()], reasons
 
 

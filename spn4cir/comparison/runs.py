@@ -1,8 +1,6 @@
 """Runs to compare: metrics files with their tables of queries, on disk or in a git revision."""
 
 import glob
-import io
-import json
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from spn4cir.comparison.metrics_entries import check_metrics, flat_scores, is_metrics
+from spn4cir.comparison.query_rows import IDENTITY, read_queries_table
 from spn4cir.config.load import find_project
-from spn4cir.errors import InputError, first_line
+from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.extras import install_command
-from spn4cir.files import read_json
-from spn4cir.readable import real_path
+from spn4cir.files import parse_json, read_json
+from spn4cir.readable import check_file, real_path
 
-_IDENTITY = ("split", "query", "reference", "target")
 # Larger than any rank: the subset rank of a query without a subset.
 _NOWHERE = 1 << 40
 # The name of the files on disk, as DVC calls them.
@@ -52,7 +50,7 @@ class Run:
     @property
     def scores(self) -> dict[str, float]:
         """The flat scores, in percent."""
-        return {name: value for name, value in self.metrics.items() if isinstance(value, float | int)}
+        return flat_scores(self.metrics)
 
     @cached_property
     def table(self) -> pa.Table:
@@ -63,31 +61,35 @@ class Run:
         name = self.metrics.get("queries")
         if not isinstance(name, str):
             raise InputError(f"{self.label}: names no table of queries; run validate again, which writes one")
-        try:
-            table = pq.read_table(io.BytesIO(self.read(name)))
-            table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
-            reason = first_line(error)
-            raise InputError(f"{self.label}: {name} is not a parquet file ({reason}); run validate again") from None
-        lacking = {*_IDENTITY, "rank", "subset_rank"} - set(table.column_names)
-        if lacking or RECIPE_KEY not in (table.schema.metadata or {}):
-            raise InputError(f"{self.label}: {name} was written by another version; run validate again")
-        return table.sort_by([(column, "ascending") for column in _IDENTITY])
+        table = read_queries_table(self.read(name), f"{self.label}: {name}")
+        return table.sort_by([(column, "ascending") for column in IDENTITY])
 
     @property
     def queries(self) -> list[tuple[Any, ...]]:
         """The identity of each query: split, number, reference, target."""
-        return list(zip(*(self.table[column].to_pylist() for column in _IDENTITY), strict=True))
+        return list(zip(*(self.table[column].to_pylist() for column in IDENTITY), strict=True))
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that computes the scores from the ranks."""
-        return read_recipe(self.table.schema.metadata[RECIPE_KEY])
+        """The recipe that computes the scores from the ranks. Raises InputError if the table contains no valid one."""
+        try:
+            return read_recipe(self.table.schema.metadata[RECIPE_KEY])
+        except ValueError:
+            raise InputError(f"{self.label}: its table of queries has no valid recipe; run validate again") from None
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Ranks by split and column. Raises InputError if they do not yield the scores of the metrics file."""
+        """Ranks by split and column.
+
+        Raises InputError if they lack a part of the recipe, or do not yield the scores of the metrics file.
+        """
         ranks = table_ranks(self.table)
+        for part in (part for parts in self.recipe.values() for part in parts):
+            if (part.split, part.column) not in ranks:
+                raise InputError(
+                    f"{self.label}: its table of queries has no column '{part.column}' of split '{part.split}', which "
+                    "its scores need; run validate again"
+                )
         for score, parts in self.recipe.items():
             made = 100 * sum(weight * float(np.mean(part_values(ranks, part))) for part, weight in parts.items())
             if abs(made - self.scores.get(score, -1.0)) > 1e-6:
@@ -131,7 +133,8 @@ def read_runs(name: str) -> dict[Place, Run]:
         run = _read_file(Path(name))
         return {run.place: run}
     if name.endswith(".json"):
-        raise InputError(f"{name}: no such metrics file; spn4cir validate --json writes one")
+        check_file(Path(name))
+        raise InputError(f"{name}: no such metrics file; write one with: spn4cir validate --json {name}")
     return _read_workspace() if name == WORKSPACE else _read_revision(name)
 
 
@@ -139,7 +142,7 @@ def _read_workspace() -> dict[Place, Run]:
     """The runs of the metrics files on disk. Raises InputError if there are none."""
     project = find_project(Path.cwd())
     files = [] if project is None else sorted((project / "metrics").glob("*/*.json"))
-    runs = {run.place: run for run in (_read_file(path) for path in files if _is_metrics(read_json(path)))}
+    runs = {run.place: run for run in (_read_file(path) for path in files if is_metrics(read_json(path)))}
     if not runs:
         raise InputError(
             f"{WORKSPACE}: there is no project in reach with metrics/<data set>/<family>.json; change into its folder, "
@@ -150,21 +153,21 @@ def _read_workspace() -> dict[Place, Run]:
 
 def _read_file(path: Path) -> Run:
     metrics = read_json(path)
-    if not _is_metrics(metrics):
+    if not is_metrics(metrics):
         raise InputError(f"{path}: is not a metrics file; give one that spn4cir validate wrote")
+    check_metrics(metrics, str(path))
 
     def read(name: str) -> bytes:
         place = path.parent / name
-        if not place.is_file():
-            raise InputError(f"{path}: its table {place} is missing; run dvc pull validate, or validate")
-        return place.read_bytes()
+        try:
+            if place.is_file():
+                return place.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: its table cannot be read ({error.strerror}); run validate again") from None
+        raise InputError(f"{path}: its table {place} is missing; run dvc pull validate, or validate")
 
     absolute = real_path(path)
     return Run(str(path), (absolute.parent.name, absolute.stem), metrics, read)
-
-
-def _is_metrics(content: Any) -> bool:
-    return isinstance(content, dict) and isinstance(content.get("protocol"), dict)
 
 
 def _read_revision(name: str) -> dict[Place, Run]:
@@ -172,15 +175,24 @@ def _read_revision(name: str) -> dict[Place, Run]:
     runs = {}
     for found in files.glob(f"{glob.escape(root)}metrics/*/*.json"):
         path = found.removeprefix(root)
-        metrics = json.loads(files.read_bytes(found))  # from bytes it also reads a byte order mark
-        if _is_metrics(metrics):
+        label = f"{name}:{path}"
+        metrics = _parse(files.read_bytes(found), label)
+        if is_metrics(metrics):
+            check_metrics(metrics, label)
             place = (posixpath.basename(posixpath.dirname(path)), posixpath.basename(path).removesuffix(".json"))
-            runs[place] = Run(f"{name}:{path}", place, metrics, _reader(files, root, name, posixpath.dirname(path)))
+            runs[place] = Run(label, place, metrics, _reader(files, root, name, posixpath.dirname(path)))
     if not runs:
         raise InputError(
             f"{name}: the revision contains no metrics/<data set>/<family>.json; commit one, or name a file"
         )
     return runs
+
+
+def _parse(content: bytes, label: str) -> Any:
+    try:
+        return parse_json(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{label}: is not valid JSON ({error}); commit one that spn4cir validate wrote") from None
 
 
 def _open_revision(name: str) -> tuple[Any, str]:

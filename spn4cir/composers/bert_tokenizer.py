@@ -69,7 +69,9 @@ class BertWords:
         if missing := [word for word in _REQUIRED if word not in words]:
             raise InputError(f"{source}: is not a BERT vocabulary: missing {missing}; {_REMEDY}")
         if len(set(words)) < len(words):
-            raise InputError(f"{source}: is not a BERT vocabulary: {len(words)} words, {len(set(words))} distinct")
+            raise InputError(
+                f"{source}: is not a BERT vocabulary: {len(words)} words, {len(set(words))} distinct; {_REMEDY}"
+            )
         if len(words) + len(self._added) != self._embeddings:
             raise InputError(
                 f"{self._place}: has {self._embeddings} word embeddings, but the vocabulary of {source} needs "

@@ -17,7 +17,7 @@ _BY_FAMILY = ("triplets", "checkpoint", "bank", "filter", "train", "adjust")
 def conflicts(params: Params) -> Iterator[str]:
     """Yields the contradictions, each as a line that names the keys and what to change."""
     if both := params.benchmarks.keys() & params.datasets.keys():
-        yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw, so rename one"
+        yield f"'{min(both)}' is a data set and a benchmark; both are folders of data/raw; rename one"
     yield from _undefined(params)
     yield from _unknown_families(params)
     for dataset, families in params.bank.items():

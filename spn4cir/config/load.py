@@ -115,7 +115,8 @@ def _find(item: ErrorDetails, values: Any) -> _Place:
 
 def _unfit(path: tuple[Any, ...], merged: Merged) -> str:
     got = short_repr(reduce(getitem, path, merged.values))
-    return f"{merged.written(tuple(map(str, path)))}: has none of the forms in docs/settings.md (got {got})"
+    key = merged.written(tuple(map(str, path)))
+    return f"{key}: has none of the forms in docs/settings.md (got {got}); choose one"
 
 
 def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
@@ -128,6 +129,8 @@ def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
         return f"{key}: is empty; write {{}} if nothing differs from the defaults"
     said = item["msg"].removeprefix("Value error, ")
+    if item["type"].startswith("union_tag"):
+        said = f"expected {item['ctx'].get('expected_tags', 'a value')} as {item['ctx']['discriminator']}"
     is_section = item["type"] == "value_error" and isinstance(item["input"], dict)  # the error names its keys
     return f"{key}: {said}" + ("" if is_section else f" (got {short_repr(item['input'])})") if key else said
 

@@ -201,7 +201,7 @@ class Cirr(AnnotatedQueries):
         if not needed <= members:
             raise InputError(
                 f"{path}: pair {triplet.query_id}: members of img_set lack {sorted(str(n) for n in needed - members)}; "
-                "the group must contain the reference and the target"
+                "add the reference and the target to the group"
             )
         absent = [name for name in triplet.subset_names if name not in gallery.index]
         if absent and self.missing == "error":

@@ -85,8 +85,8 @@ class Table(AnnotatedRows):
         given = dict(self.table.get("columns") or {})
         if unknown := [*(self.table.keys() - set(_TABLES)), *(given.keys() - COLUMNS.keys())]:
             raise InputError(
-                f"{self.root}: layout table has no setting '{min(unknown)}'; it has {', '.join(_TABLES[:4])}, and the "
-                f"columns {', '.join(COLUMNS)}"
+                f"{self.root}: layout table has no setting '{min(unknown)}'; choose from {', '.join(_TABLES[:4])}, "
+                f"and the columns {', '.join(COLUMNS)}"
             )
         if (split := self.table.get("split")) is not None and (split not in SPLITS or "split" in given):
             column = f" and of a column '{given['split']}'" if "split" in given else ""
@@ -114,8 +114,8 @@ class Table(AnnotatedRows):
             found = []
         if not found:
             raise InputError(
-                f"{self.root}: no {' or '.join(CELL_SUFFIXES)} file matches {which} '{pattern}'; it is a path from the "
-                "folder, with * for any part"
+                f"{self.root}: no {' or '.join(CELL_SUFFIXES)} file matches {which} '{pattern}'; write it as a path "
+                "from the folder, with * for any part"
             )
         return found
 

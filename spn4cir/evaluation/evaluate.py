@@ -118,7 +118,7 @@ def compose_queries(
             parts.append(composer.compose(reference, texts[block]).float())
     queries = torch.cat(parts)
     if not torch.isfinite(queries).all():
-        raise InputError("the network's features are not finite: its weights are broken or training diverged")
+        raise InputError("the network's features are not finite: its weights are broken; train or download them again")
     return queries
 
 

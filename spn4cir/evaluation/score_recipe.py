@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import Field, FiniteFloat, PositiveInt, TypeAdapter
 
 from spn4cir.datasets.protocol import Benchmark
 
@@ -29,6 +30,14 @@ class Part(NamedTuple):
 
 
 Recipe = dict[str, dict[Part, float]]
+# The form in which a recipe is written.
+_Column = Literal["rank", "subset_rank", "target_ranks"]
+_WRITTEN = TypeAdapter(
+    Annotated[
+        dict[str, Annotated[list[tuple[str, _Column, PositiveInt, FiniteFloat]], Field(min_length=1)]],
+        Field(min_length=1),
+    ]
+)
 # Ranks of a run's queries by split and column, from 1; `target_ranks` has one row for each query, padded with 0.
 Ranks = Mapping[tuple[str, str], Int[np.ndarray, "queries ..."]]
 
@@ -68,8 +77,11 @@ def write_recipe(recipe: Recipe) -> bytes:
 
 
 def read_recipe(text: bytes) -> Recipe:
-    """Parses a recipe that `write_recipe` wrote."""
-    return {score: {Part(*part): w for *part, w in parts} for score, parts in json.loads(text).items()}
+    """Parses a recipe that `write_recipe` wrote. Raises ValueError for another text."""
+    parsed = _WRITTEN.validate_json(text)
+    return {
+        score: {Part(split, column, k): weight for split, column, k, weight in parts} for score, parts in parsed.items()
+    }
 
 
 def average_precision(places: Int[np.ndarray, "queries targets"], k: int) -> Float[np.ndarray, " queries"]:

@@ -192,7 +192,7 @@ def _read_wordings(path: Path, texts: Sequence[Sequence[str]]) -> Wordings:
     count = max((len(value) for own in asked for value in own), default=0)
     if not count:
         example = next((text for own in texts for text in own), "")
-        raise InputError(f"{path}: contains none of the queries' texts; its keys must be texts such as '{example}'")
+        raise InputError(f"{path}: contains none of the queries' texts; write keys such as '{example}'")
     print(f"{path}: paraphrases of {sum(map(bool, chain(*asked)))} of {sum(map(len, texts))} queries", file=sys.stderr)
     return {
         f"paraphrase {number + 1}": tuple(

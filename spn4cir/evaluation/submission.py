@@ -22,6 +22,8 @@ from spn4cir.types import EvaluationSplit, Triplet
 
 Predictions = dict[str, Any]
 Files = Sequence[SubmissionFile]
+# File names of most systems have at most 255 bytes; the rest of the name, and of a temporary one, is shorter than 55.
+_LONGEST_NAME = 200
 
 
 def predict(
@@ -85,9 +87,11 @@ def _subset_names(ranked: RankedSplit, query: int, triplet: Triplet) -> list[str
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a name that cannot be part of a file name."""
+    """Raises InputError for a name that cannot be part of a file name, or that makes one that is too long."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise InputError(f"'{name}' cannot be part of a file name; use only letters, digits, '.', '_' and '-'")
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"'{name}' has {len(name)} characters, expected at most {_LONGEST_NAME}")
 
 
 def write_submission(
@@ -116,7 +120,9 @@ def write_submission(
     for metric, content in predictions.items():
         problems = submission_problems(content, files, queries, gallery)
         if problems:
-            raise InputError(f"{places[metric].name}: not written: {'; '.join(problems[:5])}")
+            raise InputError(
+                f"{places[metric].name}: not written: {'; '.join(problems[:5])}; check that the test split is whole"
+            )
     with ExitStack() as together:
         for file in files:
             temporary = together.enter_context(atomic_file(places[file.metric]))
@@ -128,7 +134,7 @@ def write_submission(
 def _check_size(written: Path, path: Path, file: SubmissionFile) -> None:
     size = written.stat().st_size
     if file.max_bytes is not None and size > file.max_bytes:
-        raise InputError(f"{path}: {size:,} bytes; the server takes at most {file.max_bytes:,}")
+        raise InputError(f"{path}: {size:,} bytes, expected at most {file.max_bytes:,}, which the server takes")
 
 
 class Checked(NamedTuple):

@@ -89,4 +89,6 @@ def _others(wanted: HubRequest) -> str:
         return "its files cannot be listed: look at its page"
     names.sort(key=lambda name: SequenceMatcher(None, name, wanted.file).ratio(), reverse=True)
     more = f" and {len(names) - _ALTERNATIVES} more" if len(names) > _ALTERNATIVES else ""
-    return f"it has {', '.join(names[:_ALTERNATIVES]) or 'none'}{more}"
+    return (
+        f"choose one of its files: {', '.join(names[:_ALTERNATIVES])}{more}" if names else "it has none; name another"
+    )

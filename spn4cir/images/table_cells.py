@@ -77,7 +77,7 @@ def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
             return pc.struct_field(column, "bytes")
     if any(fits(kind) for fits in _BYTES):
         return column
-    raise InputError(f"{place}: is of type {kind}; an image is bytes, {{bytes, path}}, or a name")
+    raise InputError(f"{place}: is of type {kind}, expected bytes, {{bytes, path}}, or a name")
 
 
 @dataclass(frozen=True)

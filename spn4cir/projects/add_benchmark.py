@@ -50,7 +50,7 @@ def add_benchmark(
     check_name(name)
     folder = absolute(path)
     options = dict(settings or {}) or find_parts(layout, folder)
-    other = like or open_benchmark(layout, folder, "error", options).published
+    other = open_benchmark(layout, folder, "error", options).published if like is None else like
     place = project / "data" / "raw" / name
     linked = is_linked(place, folder)
     extended, params = _extend(text, other, name, layout, options)

@@ -17,10 +17,10 @@ from spn4cir.projects.copy_settings import copy_settings, require_given, set_run
 from spn4cir.projects.fit_settings import describe, fit_copied, misfits, written
 from spn4cir.projects.hub_tables import fetch_tables
 from spn4cir.projects.inspect_folder import Contents, generated_families, inspect_folder
-from spn4cir.projects.models import add_models
+from spn4cir.projects.models import PLACEHOLDER, add_models
 from spn4cir.projects.next_steps import next_steps, run_lists
 from spn4cir.projects.pool import add_pool, find_pool
-from spn4cir.projects.project import absolute, check_name, is_linked, link, read_project
+from spn4cir.projects.project import absolute, check_above, check_name, is_linked, link, read_project
 from spn4cir.projects.set_values import KeyPath, set_values
 
 
@@ -86,9 +86,11 @@ def add_dataset(
     folder = absolute(path)
     options = find_parts(layout, folder) | _options(folder, annotations) | dict(settings or {})
     own = {key: value for key, value in options.items() if key != "hub"}
-    other = like or open_layout(layout, folder, "error", own).published
+    other = open_layout(layout, folder, "error", own).published if like is None else like
     place = project / "data" / "raw" / name
     linked = is_linked(place, folder)
+    for kind in ("models", "pool"):
+        check_above(project / "data" / kind / name / PLACEHOLDER)
     extended, params = _extend(text, other, name, layout, options, changes or {})
     contents, remarks = inspect_folder(params, name, folder)
     if name not in parse_params(text, PARAMS_FILE).datasets:

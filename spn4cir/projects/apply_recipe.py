@@ -63,7 +63,9 @@ def apply_recipe(text: str, place: str, recipe: str, dataset: str, family: str |
     params, merged = parse_merged(text, place)
     known = of_dataset(params.train, dataset, "train")
     if family is not None and family not in known:
-        raise InputError(f"{place}: train.{dataset} has no entry for family '{family}'; it has {', '.join(known)}")
+        raise InputError(
+            f"{place}: train.{dataset} has no entry for family '{family}'; choose one of: {', '.join(known)}"
+        )
     families = tuple(known) if family is None else (family,)
     changes, kept = changed_settings(merged.values, place, recipe, dataset, families)
     new = _write(text, changes, place)

@@ -34,6 +34,8 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
     if running:
         return
     for path in sorted((*workspace.glob(_NAME), *workspace.glob(f"*/{_NAME}"))):
+        if not path.is_file():
+            continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if text.endswith("\n") and not _HEADING_AT_END.search(text):
             continue

@@ -30,7 +30,7 @@ def recipe_settings(name: str, family: str) -> dict[str, Any]:
     """
     recipes = _read()
     if name not in recipes:
-        raise InputError(f"recipe '{name}' is unknown; the recipes are {', '.join(recipes)}")
+        raise InputError(f"recipe '{name}' is unknown; choose one of: {', '.join(recipes)}")
     return _of_family(recipes[PUBLISHED], family) | _of_family(recipes[name], family)
 
 

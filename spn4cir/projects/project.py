@@ -30,15 +30,19 @@ def read_project(project: Path) -> str:
 
 def check_name(name: str) -> None:
     """Raises InputError for a name that a data set cannot have."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in _WORDS:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,99}", name) or name.lower() in _WORDS:
         raise InputError(
-            f"'{name}' is not a valid name: it begins with a letter and contains only letters, digits, '_' and '-' "
-            f"(and is none of {', '.join(sorted(_WORDS))})"
+            f"'{name}' is not a valid name; begin it with a letter, and use at most 100 letters, digits, '_' and '-' "
+            f"(none of {', '.join(sorted(_WORDS))})"
         )
 
 
 def is_linked(place: Path, folder: Path) -> bool:
-    """Whether `place` is the folder or a link to it. Raises InputError if it is anything else or if git ignores it."""
+    """Whether `place` is the folder or a link to it.
+
+    Raises InputError if it is anything else, if git ignores it, or if it cannot be made.
+    """
+    check_above(place)
     if place.exists() and real_path(place) == real_path(folder):
         return True
     if os.path.lexists(place):
@@ -50,6 +54,13 @@ def is_linked(place: Path, folder: Path) -> bool:
             "miss the link; choose another name"
         )
     return False
+
+
+def check_above(place: Path) -> None:
+    """Raises InputError if something that is no folder is above a place that will be written."""
+    above = next(each for each in place.absolute().parents if os.path.lexists(each))
+    if not above.is_dir():
+        raise InputError(f"{above}: is no folder, or a link to none, and {place} will be in it; remove it")
 
 
 def _ignored_by_git(place: Path) -> bool:

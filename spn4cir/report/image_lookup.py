@@ -34,7 +34,9 @@ class ImageLookup(NamedTuple):
         if self.folder is not None:
             return images_in_folder(self.folder)
         if self.project is None:
-            raise InputError("there is no params.yaml in reach, whose data sets contain the images")
+            raise InputError(
+                "there is no params.yaml in reach, whose data sets contain the images; give --images FOLDER"
+            )
         return images_of_dataset(self.project, self.params, *place)
 
 
@@ -59,7 +61,7 @@ def _open(project: Path, params: Params, dataset: str, family: str) -> Benchmark
         benchmark = params.benchmarks[dataset]
         return open_benchmark(benchmark.layout, root, benchmark.missing, benchmark.options)
     if dataset not in params.datasets:
-        raise InputError(f"{dataset}: is not a data set of the params.yaml in reach")
+        raise InputError(f"{dataset}: is not a data set of the params.yaml in reach; give --images FOLDER")
     settings = params.datasets[dataset]
     layout = open_layout(settings.layout, root, settings.missing, settings.options)
     listing = project / "data" / "listing" / dataset / f"{family}.json"

@@ -49,7 +49,8 @@ class BatchEncoder:
         """
         asked = [item.text is not None if queries is None else queries for item in items]
         if wrong := [item for item, query in zip(items, asked, strict=True) if not query and not _is_document(item)]:
-            raise InputError(f"a document is an image without a text, got {'a text' if wrong[0].text else 'no image'}")
+            got = "a text" if wrong[0].text else "no image"
+            raise InputError(f"a document: expected an image without a text, got {got}")
         with torch.inference_mode():
             images = [position for position, item in enumerate(items) if item.image is not None]
             references, targets = self._features([items[position].image for position in images])

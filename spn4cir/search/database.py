@@ -130,7 +130,7 @@ class DatabaseRetriever:
     def path(self, name: str) -> Path:
         """The path of an image. Raises InputError for a name that is not in the collection."""
         if name not in self:
-            raise InputError(f"'{name}' is not in the collection; `names` lists the images")
+            raise InputError(f"'{name}' is not in the collection; choose one of `names`")
         return self._folder / name
 
     def prepare(self, image: QueryImage | None, text: str | None) -> Query:

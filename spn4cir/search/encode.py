@@ -69,7 +69,9 @@ def compose(
 def check_finite(*features: Tensor) -> None:
     """Raises InputError for features that are not finite, which would otherwise only show as a bad ranking."""
     if not all(torch.isfinite(part).all() for part in features):
-        raise InputError("the network returns numbers that are not finite: its weights are broken or training diverged")
+        raise InputError(
+            "the network returns numbers that are not finite: its weights are broken; train or download them again"
+        )
 
 
 def encode_new(

@@ -73,7 +73,7 @@ class ImageIndex:
         """The path of an image. Raises InputError for a name that is not in the index."""
         image = self.table.get(name)
         if image is None:
-            raise InputError(f"'{name}' is not in the gallery; `names` lists the images")
+            raise InputError(f"'{name}' is not in the gallery; choose one of `names`")
         return Path(image.path)
 
     def require_vectors(self) -> Vectors:

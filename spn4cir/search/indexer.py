@@ -135,7 +135,7 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     """Removes images from an index. Raises InputError, and removes none, if a name is not in the index."""
     removed = list(dict.fromkeys(names))
     if absent := [name for name in removed if name not in index]:
-        raise InputError(f"not in the gallery: {', '.join(absent)}; `names` lists the images")
+        raise InputError(f"not in the gallery: {', '.join(absent)}; choose among `names`")
     index.update(ImageColumns.empty(), removed, NewTargets())
     return Changes(removed=tuple(removed), unchanged=len(index))
 

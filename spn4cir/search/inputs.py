@@ -37,12 +37,14 @@ def read_item(given: Input) -> Item:
         return Item(given, None)
     if not isinstance(given, Mapping) or not given or not given.keys() <= {"image", "text"}:
         shown = sorted(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
-        raise InputError(f"an input is a text, an image, or a dict of 'image' and 'text', not {shown}")
+        raise InputError(
+            f"an input is a text, an image, or a dict of 'image' and 'text', not {shown}; give one of these"
+        )
     image, text = given.get("image"), given.get("text")
     if image is not None and not isinstance(image, (str, os.PathLike, Image.Image)):
-        raise InputError(f"'image' is a path or a PIL image, not {type(image).__name__}")
+        raise InputError(f"'image' is a path or a PIL image, not {type(image).__name__}; give one of these")
     if (text is not None and not isinstance(text, str)) or (text is None and image is None):
-        raise InputError(f"'text' is a string, not {type(text).__name__}")
+        raise InputError(f"'text' is a string, not {type(text).__name__}; give one")
     return Item(image, text)
 
 

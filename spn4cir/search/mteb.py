@@ -139,6 +139,6 @@ def _items(batch: Mapping[str, Any]) -> list[Item]:
     # For a query with an instruction, MTEB puts both into `text`, and the query alone into `query`.
     images, texts = batch.get("image"), batch.get("query", batch.get("text"))
     if images is None and texts is None:
-        raise InputError(f"its inputs contain {', '.join(batch)}; the network takes 'image' and 'text'")
+        raise InputError(f"its inputs contain {', '.join(batch)}, expected 'image' and 'text'")
     nothing = [None] * len(next(iter(batch.values())))
     return [Item(image, text) for image, text in zip(images or nothing, texts or nothing, strict=True)]

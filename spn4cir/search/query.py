@@ -89,7 +89,8 @@ def prepare_query(composer: Composer, gallery: NamedImages, image: QueryImage | 
 def as_pair(query: object) -> tuple[Any, Any]:
     """A query of `Retriever.search_many` as an image and a text. Raises InputError for anything else than a pair."""
     if not isinstance(query, (tuple, list)) or len(query) != 2:
-        raise InputError(f"a query is a pair (image, text), with None for a missing part, not {str(query)[:80]!r}")
+        shown = repr(str(query)[:80])
+        raise InputError(f"a query is a pair (image, text), with None for a missing part, not {shown}; give one")
     return query[0], query[1]
 
 

@@ -12,6 +12,7 @@ from spn4cir.datasets.rows import NEEDED, OPTIONAL, Row, read_table
 from spn4cir.datasets.splits import states_splits
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
+from spn4cir.readable import check_text_file
 from spn4cir.serving.annotation_text import Annotation, CsvContents, one_line, read_records
 
 _SPLIT = "val"
@@ -163,6 +164,7 @@ def _check_query(query: Annotation) -> None:
 
 def _read_text(path: Path) -> str:
     """The text with its byte order mark and line ends; empty for an absent file."""
+    check_text_file(path)
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:

@@ -73,7 +73,9 @@ def index_gallery(retriever: "Retriever", folder: Path) -> None:
     inside = real_path(folder)
     outside = [name for name in retriever.names if not leads_into(retriever.path(name), inside)]
     if len(outside) == len(retriever):
-        raise InputError(f"{folder}: the gallery is empty: every image is a link that leads out of the folder")
+        raise InputError(
+            f"{folder}: the gallery is empty: every image is a link that leads out of the folder; copy images into it"
+        )
     if outside:
         retriever.remove(outside)
     _report_left_out(outside, "they are links that lead out of the gallery")

@@ -113,7 +113,7 @@ def _record(example: Any, place: str, split: str) -> dict[str, Any]:
     if isinstance(example, (tuple, list)) and len(example) == len(NEEDED):
         example = dict(zip(NEEDED, example, strict=True))
     if not isinstance(example, Mapping) or not all(name in example for name in NEEDED):
-        raise InputError(f"{place} is {shortened(example)}; a triplet is {_FORMS}")
+        raise InputError(f"{place} is {shortened(example)}; give a triplet as {_FORMS}")
     stated = {name: example[name] for name in OPTIONAL if name in example and states_splits([example[name]])}
     if split == "val" and stated.get("split", split) == "train":
         raise InputError(f"{place}: states the split train; give it among the triplets, or leave the split out")

@@ -134,8 +134,8 @@ class Trainer:
         largest, smallest = (self.group.maximum(torch.tensor([epochs, -epochs])) * torch.tensor([1, -1])).tolist()
         if largest != smallest:
             raise InputError(
-                f"{self.work}: one process resumes after epoch {smallest}, another after epoch {largest}; all machines "
-                "need the project on a shared file system"
+                f"{self.work}: one process resumes after epoch {smallest}, another after epoch {largest}; put the "
+                "project on a file system that all machines share"
             )
 
     def _report(self, history: History) -> None:

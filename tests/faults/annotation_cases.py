@@ -189,14 +189,14 @@ NOT_TEXT: dict[str, Callable[[Path], object]] = {
     "zeros of 2 GB": _sparse,
     **FILES_THAT_ARE_NONE,
 }
-_NOT_JSON: dict[str, Callable[[Path], object]] = {
+NOT_JSON: dict[str, Callable[[Path], object]] = {
     **NOT_TEXT,
     "empty": lambda path: spoil(path, b""),
     "a web page": lambda path: spoil(path, "<!doctype html><title>404</title>"),
     "nested 100,000 times": lambda path: spoil(path, "[" * 100_000 + "]" * 100_000),
     "a number of 10,000 digits": lambda path: spoil(path, "9" * 10_000),
 }
-_OTHER_FORMS: dict[str, str] = {
+OTHER_FORMS: dict[str, str] = {
     "a number": "7",
     "null": "null",
     "NaN": "NaN",
@@ -215,9 +215,9 @@ def _file_cases() -> Iterator[Case]:
     for layout, files in FILES.items():
         for file in files:
             is_json = file.endswith(".json")
-            changes = dict(_NOT_JSON)
+            changes = dict(NOT_JSON)
             if is_json:
-                changes |= {name: partial(spoil, content=text) for name, text in _OTHER_FORMS.items()}
+                changes |= {name: partial(spoil, content=text) for name, text in OTHER_FORMS.items()}
             for name, change in changes.items():
                 make = partial(_with_file, layout, file, change)
                 is_absent = name in FILES_THAT_ARE_NONE and (layout, file) in _LEFT_OUT

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 from typer.testing import CliRunner
 
@@ -19,17 +20,30 @@ from spn4cir.errors import InputError
 from tests.faults.limits import limit_memory, seconds_of_work, time_limit
 from tests.faults.places import Place
 
+# What `serve` prints where a server would begin to listen.
+SERVES = "the server listens"
 SECONDS = 10
 MEGABYTES = 1000
 # Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
 _ADDRESSES = 3 << 30
 _LONGEST = 2200
-# A message says what to do, or what it expected.
-_REMEDY = re.compile(
-    r"\b(expected|give|add|remove|write|download|check|choose|replace|correct|make|name|set|save|put|rename|decompress|"
-    r"move|keep|list|leave|only|no other|with \d|lower|raise|install|export|search|run|annotate|trust|pin|link|"
-    r"should be|in docs/settings)\b"
+# A clause of a message says what to do: it begins with one of these verbs.
+_VERBS = (
+    "add|annotate|ask|build|call|change|check|choose|commit|compare|copy|correct|create|crop|decompress|delete|describe|"
+    "download|encode|end|export|fill|free|give|index|install|keep|leave|link|log|lower|make|mend|move|name|open|pin|put|"
+    "raise|remove|rename|replace|restart|restore|run|save|score|see|select|set|start|take|train|trust|type|unset|use|"
+    "validate|wait|write"
 )
+# No verbs where they are followed by such a word: "; name of the file", ": set and list".
+_NO_VERB = "and|are|has|in|is|of|or|was"
+# Or it says what it expected, as pydantic does by "should be".
+_REMEDY = re.compile(
+    rf"[;:,.] (?:(?:and|or|then) )?(?:{_VERBS})(?: or (?:{_VERBS}))?:? (?!(?:{_NO_VERB})\b)"
+    r"|[,;:(] ?expected \S|\bshould (?:be|have|match) \S"
+)
+# The lines that come before the error of a wrong option; the second one is its remedy.
+_USAGE = re.compile(r"Usage: |Try '.* -h' for help\.$|$")
+_USAGE_STATUS = 2
 # Lines of progress, and what is reported about data that is used all the same.
 _PROGRESS = re.compile(r": \d+/\d+ |: downloading|left out|empty text|is used as it is|were passed over|ignored")
 
@@ -85,12 +99,14 @@ def attempt(case: Case, place: Place) -> str:
     if case.status == 0:
         found = re.search(case.words, ended.output + ended.errors)
         return "" if found else f"the output lacks '{case.words}': {ended.output[-300:]}{ended.errors[-300:]}"
-    return "wrote or removed files" if written else _wrong(ended.errors, case.words)
+    return "wrote or removed files" if written else _wrong(ended.errors, case.words, case.status)
 
 
-def _wrong(errors: str, words: str) -> str:
+def _wrong(errors: str, words: str, status: int) -> str:
     """Returns what is wrong with a message; empty if nothing is."""
     lines = [line for line in errors.splitlines() if not _PROGRESS.search(line)]
+    if status == _USAGE_STATUS:
+        return _wrong_usage(lines, words)
     if len(lines) != 1:
         return f"{len(lines)} lines instead of one: {errors[:500]!r}"
     line = lines[0]
@@ -101,6 +117,14 @@ def _wrong(errors: str, words: str) -> str:
     if not re.search(words, line):
         return f"lacks '{words}': {line}"
     return "" if _REMEDY.search(line) else f"says no remedy: {line}"
+
+
+def _wrong_usage(lines: Sequence[str], words: str) -> str:
+    """Returns what is wrong with the message about an option, which follows the usage of the command."""
+    usage, rest = lines[:-1], lines[-1] if lines else ""
+    if not rest.startswith("Error: ") or not all(map(_USAGE.match, usage)):
+        return f"no message about an option: {lines}"
+    return "" if re.search(words, rest) else f"lacks '{words}': {rest}"
 
 
 def _ended(asked: "Sequence[object] | Callable[[], object]") -> _Ended:
@@ -124,10 +148,16 @@ def _is_unseen(warned: warnings.WarningMessage) -> bool:
 
 
 def _commanded(words: list[str]) -> _Ended:
-    result = CliRunner().invoke(app, words)
+    with patch("spn4cir.serving.server.run", _serve):
+        result = CliRunner().invoke(app, words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return _Ended(result.exit_code, result.stdout, result.stderr, "")
+
+
+def _serve(*_: object) -> None:
+    """Stands in for a server, which would not end."""
+    print(SERVES)
 
 
 def _called(reader: Callable[[], object]) -> _Ended:

@@ -11,10 +11,15 @@ from tests.faults import (
     annotation_cases,
     archive_cases,
     checkpoint_cases,
+    command_cases,
     hub_cases,
     image_cases,
     index_cases,
     params_cases,
+    project_cases,
+    run_cases,
+    serve_cases,
+    submission_cases,
 )
 from tests.faults.attempts import Case, attempt, fresh_place
 from tests.faults.report import Row, store
@@ -26,11 +31,16 @@ COMMAND = f"python -m tests.faults.{PART}"
 _MODULES = (
     annotation_cases,
     params_cases,
+    project_cases,
     image_cases,
     checkpoint_cases,
+    command_cases,
     archive_cases,
     hub_cases,
     index_cases,
+    run_cases,
+    serve_cases,
+    submission_cases,
 )
 
 

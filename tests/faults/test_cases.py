@@ -68,12 +68,57 @@ def test_an_attempt_finds_a_fault(place: Place, reader: object, fault: str) -> N
     ],
 )
 def test_an_attempt_judges_the_message(place: Place, text: str, fault: str) -> None:
+    found = _judged(place, text)
+    assert fault in found
+    assert bool(fault) == bool(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "make or model is not known",
+        "the list has only 3 of 4 names, and no other",
+        "no name is set, so the search cannot run",
+        "unknown keys: name, set and list",
+        "wrong names; name of the file and its list",
+        "the run was not expected to search here",
+        "an image is bytes, or a name",
+        "only one list should name it",
+        "refused: the export is in docs/settings",
+    ],
+)
+def test_words_of_a_remedy_are_none_without_an_instruction(place: Place, text: str) -> None:
+    assert "says no remedy" in _judged(place, f"a.json: {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "is not valid; download or write it again",
+        "lacks 'a', or is cut: check the file",
+        "has no row, and needs one; add some, or leave the file out",
+        "has 3 names, expected 4",
+        "field 'a' is 7, expected a text",
+        "a: Input should be greater than 0 (got -1)",
+        "no such file; write one with: spn4cir index",
+        "was not made; run: dvc repro code",
+    ],
+)
+def test_an_instruction_or_what_is_expected_is_a_remedy(place: Place, text: str) -> None:
+    assert _judged(place, f"a.json: {text}") == ""
+
+
+def _judged(place: Place, text: str) -> str:
     def refuse() -> None:
         raise InputError(text)
 
-    found = attempt(Case("kind", "what", lambda _: refuse, r"a\.json"), place)
-    assert fault in found
-    assert bool(fault) == bool(found)
+    return attempt(Case("kind", "what", lambda _: refuse, r"a\.json"), place)
+
+
+def test_the_usage_comes_before_a_wrong_option(place: Place) -> None:
+    words = "runs", "--commits", "many"
+    assert attempt(Case("kind", "what", lambda _: words, "a whole number", 2), place) == ""
+    assert "lacks 'half'" in attempt(Case("kind", "what", lambda _: words, "half", 2), place)
 
 
 def test_an_attempt_finds_what_was_written(place: Place) -> None:

@@ -149,6 +149,12 @@ def test_other_protocols_are_told(tmp_path: Path) -> None:
     assert "differ, reference: removed from the ranking / kept in the ranking" in said
 
 
+def _without(path: Path, key: str) -> str:
+    content = json.loads(path.read_text())
+    del content[key]
+    return json.dumps(content)
+
+
 def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a.json", "cirr", CIRR_A, tmp_path)
     b = write_run(tmp_path / "b.json", "cirr", CIRR_B, tmp_path)
@@ -163,10 +169,15 @@ def test_a_table_of_another_run_is_refused(tmp_path: Path) -> None:
     [
         (lambda a: a.with_suffix(".parquet").unlink(), "a.parquet is missing; run dvc pull"),
         (lambda a: a.with_suffix(".parquet").write_bytes(b"x"), "a.parquet is not a parquet file"),
-        (lambda a: a.write_text('{"protocol": {}}'), "names no table of queries; run validate again"),
+        (lambda a: a.write_text('{"protocol": {}}'), "is not a metrics file (counts: field required); give one that"),
+        (lambda a: a.write_text(_without(a, "queries")), "names no table of queries; run validate again"),
+        (
+            lambda a: a.write_text(_without(a, "counts")),
+            "is not a metrics file (counts: field required); give one that",
+        ),
         (lambda a: a.write_text("{}"), "is not a metrics file; give one that spn4cir validate wrote"),
         (lambda a: a.write_text("{"), "is not valid JSON"),
-        (lambda a: a.unlink(), "a.json: no such metrics file; spn4cir validate --json writes one"),
+        (lambda a: a.unlink(), "a.json: no such metrics file; write one with: spn4cir validate --json"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, change: Any, said: str) -> None:

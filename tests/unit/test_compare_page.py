@@ -211,7 +211,9 @@ def test_names_are_shown_for_images_that_are_not_available(runs: tuple[Path, Pat
     assert '<span class="thumb absent">reference: dress-val-0</span>' in found.text
     assert "background-image" not in found.text
     (outside,) = page(runs).notes
-    assert outside.endswith("there is no params.yaml in reach, whose data sets contain the images.")
+    assert outside.endswith(
+        "there is no params.yaml in reach, whose data sets contain the images; give --images FOLDER."
+    )
 
 
 def test_an_image_that_cannot_be_decoded_is_named(runs: tuple[Path, Path], project: Path) -> None:

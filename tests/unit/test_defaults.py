@@ -193,12 +193,12 @@ def test_a_value_that_is_missing_names_both_places() -> None:
         (
             "captioner: {local: .}",
             "captioner: {locl: .}",
-            "models.demo_fiq.captioner: has none of the forms in docs/settings.md (got {'locl': '.'})",
+            "models.demo_fiq.captioner: has none of the forms in docs/settings.md (got {'locl': '.'}); choose one",
         ),
         (
             "window: {clip: [400, 800]",
             "window: {clip: [400]",
-            "match.demo_fiq.window.clip: has none of the forms in docs/settings.md (got [400])",
+            "match.demo_fiq.window.clip: has none of the forms in docs/settings.md (got [400]); choose one",
         ),
     ],
 )

@@ -139,8 +139,11 @@ def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda e, p: e.encode_document([{"image": p, "text": "is red"}]), "a document is an image without a text"),
-        (lambda e, p: e.encode_document(["is red"]), "a document is an image without a text"),
+        (
+            lambda e, p: e.encode_document([{"image": p, "text": "is red"}]),
+            "a document: expected an image without a text",
+        ),
+        (lambda e, p: e.encode_document(["is red"]), "a document: expected an image without a text"),
         (lambda e, p: e.encode([{"audio": p}]), r"a dict of 'image' and 'text', not \['audio'\]"),
         (lambda e, p: e.encode([3]), "not int"),
         (lambda e, p: e.encode([{"image": 3}]), "'image' is a path or a PIL image, not int"),

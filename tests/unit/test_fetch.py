@@ -259,7 +259,7 @@ def test_an_answer_of_another_size_is_not_kept(hub: Hub, cache: Path) -> None:
 def test_a_file_that_is_not_there_names_the_alternatives(hub: Hub) -> None:
     others = {f"data/part_{i}.json": b"[]" for i in range(12)}
     hub.publish(others | {"fiq/clip_stage2.pt": LARGE, "cirr/clip_stage1.pt": b"x"})
-    said, there = refused(REPOSITORY, FILE, "main").split("; it has ")
+    said, there = refused(REPOSITORY, FILE, "main").split("; choose one of its files: ")
     assert said == f"{REPOSITORY}: has no file '{FILE}' at revision main"
     assert there.startswith("fiq/clip_stage2.pt, cirr/clip_stage1.pt, data/part_")
     assert there.count(", ") == 9

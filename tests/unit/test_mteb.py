@@ -139,9 +139,9 @@ def test_settings_of_a_checkpoint_are_refused_for_the_hub():
 
 
 def test_inputs_without_a_meaning_are_refused_with_the_tasks_name(small, tmp_path):
-    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: a document is an image without a text, got a text"):
+    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: a document: expected an image without a text"):
         small.encode(batches({"text": "is red"}), prompt_type=PromptType.document, **WHERE)
-    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: its inputs contain audio; the network takes 'image'"):
+    with pytest.raises(InputError, match="task CIRRIT2IRetrieval: its inputs contain audio, expected 'image'"):
         small.encode(batches({"audio": 1}), prompt_type=PromptType.query, **WHERE)
 
 

@@ -171,7 +171,7 @@ def test_what_dvc_repro_runs_needs_no_choice(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("best", "--dataset", "fiq"), "recipe 'best' is unknown; the recipes are paper, plus"),
+        (("best", "--dataset", "fiq"), "recipe 'best' is unknown; choose one of: paper, plus"),
         (("plus", "--dataset", "mine"), "train.mine is not set"),
         (("plus", "--dataset", "fiq", "--family", "vit"), "train.fiq has no entry for family 'vit'"),
     ],

@@ -93,7 +93,7 @@ def test_paraphrases_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["is red"], "expected a JSON object of lists of texts"),
         ({"to 1": "one"}, "expected a JSON object of lists of texts"),
         ({"to 1": ["one", " "]}, "expected a JSON object of lists of texts"),
-        ({"is red": ["make it red"]}, "contains none of the queries' texts; its keys must be texts such as 'to 1'"),
+        ({"is red": ["make it red"]}, "contains none of the queries' texts; write keys such as 'to 1'"),
         ({}, "contains none of the queries' texts"),
     ],
 )

@@ -75,7 +75,7 @@ def test_work_is_keyed_by_the_code_that_the_stage_code_wrote(tmp_path: Path, mon
     """The hash is that of the stage, data set and family; a missing file is an error."""
     monkeypatch.chdir(tmp_path)
     job = Job(MagicMock(), "fiq", "clip")
-    with pytest.raises(InputError, match=r"data/code/train/fiq-clip\.txt: no such file; type: dvc repro code"):
+    with pytest.raises(InputError, match=r"data/code/train/fiq-clip\.txt: no such file; run: dvc repro code"):
         code_hash(job, "train")
     for stage, text in (("train", "a"), ("bank", "b")):
         place = tmp_path / "data/code" / stage / "fiq-clip.txt"

@@ -64,7 +64,7 @@ def test_paths_that_lead_to_no_cell(file: Path, inner: str) -> None:
 
 
 def test_a_column_of_another_kind_is_named(file: Path) -> None:
-    with pytest.raises(InputError, match=r"column name: is of type string; an image is bytes, \{bytes, path\}, or a"):
+    with pytest.raises(InputError, match=r"column name: is of type string, expected bytes, \{bytes, path\}, or a"):
         read_bytes(cell_path(file, 3, "name"))
 
 

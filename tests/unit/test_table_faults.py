@@ -39,7 +39,7 @@ def test_a_column_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None
     [
         ({"text": [None, "b"]}, r"t\.parquet: row 0: text is None; write it, or remove the row"),
         ({"reference": [None, "x"]}, r"t\.parquet: row 0: reference is None"),
-        ({"reference": [1, 2]}, r"column reference: is of type int64; an image is bytes, \{bytes, path\}, or a name"),
+        ({"reference": [1, 2]}, r"column reference: is of type int64, expected bytes, \{bytes, path\}, or a name"),
         ({"split": ["val", "other"]}, r"t\.parquet: row 1: split is 'other', expected one of train, val, test"),
         ({"target": ["gone.png", "gone.png"]}, r"target 'gone\.png' has no image on disk"),
     ],
@@ -58,7 +58,7 @@ def _with_references(root: Path, cells: list[dict[str, Any]]) -> None:
 
 def test_the_bytes_of_an_image_are_not_numbers(tmp_path: Path) -> None:
     _with_references(tmp_path, [{"bytes": 1}, {"bytes": 2}])
-    with pytest.raises(InputError, match="column reference: is of type struct<bytes: int64>; an image is bytes"):
+    with pytest.raises(InputError, match="column reference: is of type struct<bytes: int64>, expected bytes"):
         table(tmp_path).evaluation_splits()
 
 
@@ -100,14 +100,17 @@ def test_a_cell_that_is_not_an_image(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"images": "corpus/*"}, r"no \.parquet or \.arrow file matches images 'corpus/\*'"),
-        ({"files": "/tmp/*"}, r"no \.parquet or \.arrow file matches files '/tmp/\*'; it is a path from the folder"),
+        (
+            {"files": "/tmp/*"},
+            r"no \.parquet or \.arrow file matches files '/tmp/\*'; write it as a path",
+        ),
         ({"files": "a**b"}, r"matches files 'a\*\*b'"),
         ({"files": "."}, r"matches files '\.'"),
         ({"columns": {"target": "reference"}}, "reference and target are both the column 'reference'"),
         ({"columns": {"text": "target"}}, "target and text are both the column 'target'"),
         (
             {"columns": {"refrence": "a"}},
-            "layout table has no setting 'refrence'; it has files, images, targets, split, and",
+            "layout table has no setting 'refrence'; choose from files, images, targets, split, and",
         ),
         ({"columns": {"category": "kind"}}, "lacks the column 'kind'"),
     ],
