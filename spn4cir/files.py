@@ -62,15 +62,16 @@ def _existing(path: Path) -> Path:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends without an error.
 
-    Parent folders are created, and removed again if the block fails; temporary files that killed runs left are removed.
-    The file has at least the mode that the umask gives, also if the library that writes it makes a private one. Raises
-    InputError when the disk is full or the place cannot be written.
+    Parent folders are created; temporary files that killed runs left are removed. The file has at least the mode that
+    the umask gives, also if the library that writes it makes a private one. Raises InputError when the disk is full or
+    the place cannot be written.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path), _parents(path):
+    with disk_errors(path):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(path)
             mode = _mode_of_new(temporary)
             yield temporary
@@ -91,7 +92,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with disk_errors(path), _parents(path):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
+            temporary.mkdir(parents=True)
             _remove_stale(path)
             mode = _mode_of_new(temporary / path.name)
             yield temporary

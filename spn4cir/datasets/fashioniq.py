@@ -101,9 +101,7 @@ class FashionIQ(AnnotatedQueries):
     def _images(self) -> ImagesByName:
         folder = self.root / "images"
         if not folder.is_dir():
-            raise InputError(
-                f"{folder}: no such folder; give a fashioniq root, which contains captions, image_splits and images"
-            )
+            raise InputError(f"{folder}: no such folder; give a folder with captions, image_splits and images")
         return ImagesByName(folder)
 
     def _find(self, name: str) -> Path | None:
