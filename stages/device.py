@@ -1,6 +1,7 @@
 """The device of a stage's process, and the GPUs of the processes that it starts."""
 
 import os
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -14,13 +15,14 @@ def stage_device(job: Job) -> torch.device:
     """Returns the device that the settings choose; with `machine.devices`, a GPU of that list that no other run uses.
 
     The GPU is taken until the process ends. If the list has no free GPU, the stage waits and prints which processes use
-    them. The list has no effect on a device other than cuda.
+    them. The list has no effect on a device other than cuda, which is printed if the device is `auto`.
 
     Raises InputError if a device of the settings is not on this machine.
     """
     machine = job.params.machine
     device = choose_device(machine.device)
     if machine.devices is None or device.type != "cuda":
+        _report_no_gpu(job, device)
         return device
     ((number, _),) = _take(machine.devices, 1).items()
     return choose_device(f"cuda:{number}")
@@ -39,9 +41,18 @@ def reserve_gpus(job: Job, count: int) -> None:
         InputError: the list is too short, or names a GPU that is not on this machine.
     """
     machine = job.params.machine
-    if machine.devices is not None and choose_device(machine.device).type == "cuda":
+    device = choose_device(machine.device)
+    if machine.devices is not None and device.type == "cuda":
         taken = _take(machine.devices, count)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{identifier}" for identifier in taken.values())
+    _report_no_gpu(job, device)
+
+
+def _report_no_gpu(job: Job, device: torch.device) -> None:
+    """Prints that a list of GPUs has no effect, unless the settings name another device."""
+    machine = job.params.machine
+    if machine.devices is not None and machine.device == "auto" and device.type != "cuda":
+        print(f"machine.devices: torch finds no GPU; this stage runs on the {device.type}", file=sys.stderr)
 
 
 def _take(numbers: Sequence[int], count: int) -> dict[int, str]:

@@ -128,7 +128,7 @@ def _problem(item: ErrorDetails, path: KeyPath, merged: Merged) -> str:
         return f"{key}: is missing; add it{'' if is_whole else _or_default(path)}"
     if item["type"] == "model_type" and item["input"] is None and len(path) > 1:
         return f"{key}: is empty; write {{}} if nothing differs from the defaults"
-    said = item["msg"].removeprefix("Value error, ")
+    said = item["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list").replace("Tuple", "List")
     if item["type"].startswith("union_tag"):
         said = f"expected {item['ctx'].get('expected_tags', 'a value')} as {item['ctx']['discriminator']}"
     is_section = item["type"] == "value_error" and isinstance(item["input"], dict)  # the error names its keys

@@ -1,5 +1,6 @@
 """The model of section `machine` of `params.yaml`: how the stages run, which does not affect their results."""
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +26,18 @@ def _base_url(url: str) -> str:
 
 
 Endpoint = Annotated[str, AfterValidator(_base_url)]
+
+
+def _each_once(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := next((url for url in urls if urls.count(url) > 1), None):
+        raise ValueError(f"{twice} is listed {urls.count(twice)} times; list it once")
+    return urls
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", name):
+        raise ValueError("expected auto, cpu, cuda or a GPU as in cuda:0")
+    return name
 
 
 def _ray_address(address: str) -> str:
@@ -59,12 +72,12 @@ class Machine(Settings):
     of the bank's targets.
     """
 
-    device: str
+    device: Annotated[str, AfterValidator(_device)]
     devices: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
     workers: Annotated[int, Field(ge=0)]
     engine: Literal["local", "ray"]
     ray: RaySettings | None
-    endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1)]]
+    endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1), AfterValidator(_each_once)]]
     concurrency: Positive
     processes: Positive
     launch: Annotated[str, Field(min_length=1)] | None
@@ -80,6 +93,12 @@ class Machine(Settings):
             raise ValueError(
                 f"device is '{self.device}' and devices lists GPUs; set device to auto or cuda, or devices to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _each_process_has_a_device(self) -> Self:
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"device is '{self.device}' and processes is {self.processes}; set device to auto or cuda")
         return self
 
     @model_validator(mode="after")

@@ -20,8 +20,23 @@ class RequestRefused(InputError):
 
 
 def api_key() -> str:
-    """Returns the API key of the environment, or a placeholder for servers that need none."""
-    return next((value for name in KEYS if (value := os.environ.get(name))), _NO_KEY)
+    """Returns the API key of the environment, or a placeholder for servers that need none.
+
+    Blanks and line breaks around it, as of a file of secrets, are removed.
+
+    Raises InputError if it contains what no header can.
+    """
+    if (name := _variable()) is None:
+        return _NO_KEY
+    key = os.environ[name].strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(f"{name}: contains a line break or another character that no API key has; set it again")
+    return key
+
+
+def _variable() -> str | None:
+    """The environment variable with the API key; None if there is none."""
+    return next((name for name in KEYS if os.environ.get(name, "").strip()), None)
 
 
 def said(error: BaseException) -> str:
@@ -30,7 +45,8 @@ def said(error: BaseException) -> str:
     message = (body.get("message") or body.get("detail") or body.get("error")) if isinstance(body, dict) else None
     text = first_line(Exception(message or error))
     if (key := api_key()) != _NO_KEY:
-        text = text.replace(key, "***")
+        for form in (key, repr(key)[1:-1]):
+            text = text.replace(form, "***")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
@@ -68,7 +84,9 @@ def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[st
     """
     status = f"status {error.status_code} ({said(error)})"
     if error.status_code in (401, 403):
-        return InputError(f"{place}: refuses the API key with {status}; set {' or '.join(KEYS)} in the environment")
+        if name := _variable():
+            return InputError(f"{place}: refuses the API key with {status}; set {name} to another key")
+        return InputError(f"{place}: needs an API key, {status}; set {' or '.join(KEYS)} in the environment")
     if error.status_code == 404:
         listed = f"it serves {', '.join(served[:_SHOWN])}" if served else "it lists no models; most URLs end in /v1"
         return InputError(f"{place}: finds no model '{model}', {status}; {listed}")

@@ -65,7 +65,7 @@ class Urls:
         model: the model's name at the servers.
 
     Raises:
-        InputError: a URL has a port or a name that no server can have.
+        InputError: a URL has a port or a name that no server can have, or the API key is none.
     """
 
     def __init__(self, endpoint: str, urls: Sequence[str], model: str) -> None:
@@ -142,12 +142,13 @@ class Urls:
 
 
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":
-    """Returns the client of a URL. Raises InputError for a port or a name that no server can have."""
+    """Returns the client of a URL. Raises InputError for a port, a name or a key that no server can have."""
     from openai import AsyncOpenAI
 
+    key = api_key()
     try:
         _ = urlsplit(url).port  # raises ValueError above 65535
-        return AsyncOpenAI(base_url=url, api_key=api_key(), max_retries=RETRIES, timeout=TIMEOUT)
+        return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)
     except Exception as error:  # InvalidURL of the library below the client, which differs with its version
         raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None
 

@@ -190,6 +190,13 @@ def test_published_pools() -> None:
             "  devices: [1, 1]",
             r"^here\.yaml: machine: devices \[1, 1\] lists a GPU twice; list it once$",
         ),
+        ("endpoints: {}", "endpoints: {gpu: 'http://a/v1'}", r"endpoints\.gpu: Input should be a list \(got"),
+        (
+            "endpoints: {}",
+            "endpoints: {gpu: ['http://a/v1', 'http://a/v1']}",
+            r"endpoints\.gpu: http://a/v1 is listed 2 times; list it once",
+        ),
+        ("  device: auto", "  device: tpu", r"machine\.device: expected auto, cpu, cuda or .*got 'tpu'"),
         ("thumbnail: 112", "thumbnail: 9", r"report\.thumbnail: .*greater than or equal to 16"),
     ],
 )

@@ -310,7 +310,7 @@ def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, monkeypat
     assert chat.keys == [f"Bearer {KEY}"]
     chat.reply = lambda body: refusal(401, f"Incorrect API key provided: {KEY}")
     with pytest.raises(
-        InputError, match=r"refuses the API key with status 401 .*\*\*\*.*set SPN4CIR_API_KEY"
+        InputError, match=rf"refuses the API key with status 401 .*\*\*\*.*set {name} to another key"
     ) as raised:
         ask(served(chat.url), "why")
     chat.reply = lambda body: refusal(500, f"cannot check {KEY}")
@@ -318,6 +318,28 @@ def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, monkeypat
         ask(served(free_url(), chat.url), "why")
     said = "".join((str(raised.value), str(other.value), *capsys.readouterr()))
     assert KEY not in said
+
+
+@pytest.mark.parametrize("value", [f"{KEY}\n", f"{KEY}\r", f" {KEY} "])
+def test_blanks_around_a_key_are_removed(chat, monkeypatch, value):
+    monkeypatch.setenv("SPN4CIR_API_KEY", value)
+    ask(served(chat.url), "why")
+    assert chat.keys == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize("value", ["sk-a\r\nb", "sk-\u00e9", "sk-\x7f1"])
+def test_a_key_that_no_header_can_contain_is_refused_and_not_shown(chat, monkeypatch, value):
+    monkeypatch.setenv("SPN4CIR_API_KEY", value)
+    with pytest.raises(InputError, match=r"^SPN4CIR_API_KEY: contains a line break or another") as raised:
+        ask(served(chat.url), "why")
+    assert "sk-" not in str(raised.value)
+    assert not chat.requests
+
+
+def test_a_missing_key_is_asked_for(chat):
+    chat.reply = lambda body: refusal(401, "who are you")
+    with pytest.raises(InputError, match=r"needs an API key, status 401 .*set SPN4CIR_API_KEY or OPENAI_API_KEY in"):
+        ask(served(chat.url), "why")
 
 
 def test_a_server_without_keys_gets_a_placeholder(chat):

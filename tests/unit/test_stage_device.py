@@ -53,6 +53,15 @@ def test_without_a_list_or_on_the_cpu_nothing_is_locked(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("begin", [stage_device, lambda job: reserve_gpus(job, 2)])
+def test_a_list_without_a_gpu_is_reported(
+    begin: Callable[[Job], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    begin(job(device="auto", devices=(0, 1)))
+    assert capsys.readouterr().err == "machine.devices: torch finds no GPU; this stage runs on the cpu\n"
+
+
 def test_processes_of_a_training_see_the_gpus_that_were_taken_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     reserve_gpus(job(device="cpu", devices=(0, 1)), 2)
