@@ -289,10 +289,13 @@ def tree_hash(path: Path) -> str:
 def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Walks a folder as `os.walk` does, and follows links; each real folder is visited once, so that cycles end.
 
-    Folders are visited in the order of their names. The caller may take names out of the list of folders.
+    Folders are visited in the order of their names. The caller may take names out of the list of folders. A folder that
+    does not exist has no content.
+
+    Raises InputError for a folder that cannot be read.
     """
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -300,6 +303,13 @@ def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         seen.add(real)
         folders.sort()
         yield place, folders, names
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}); give this user the right to read it, or remove it"
+        )
 
 
 def require_space(path: Path, needed: int, remedy: str = "free some room or choose a smaller setting") -> None:

@@ -82,6 +82,14 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port to listen on; 0: any free port.")
     ] = 7860,
+    public_name: Annotated[
+        str | None,
+        typer.Option(
+            "--public-name",
+            metavar="HOST",
+            help="Name by which a proxy serves the page, as in search.example.org.",
+        ),
+    ] = None,
     index: Annotated[
         Path | None,
         typer.Option(
@@ -109,21 +117,22 @@ def serve(
     writes queries for a benchmark. With --database, a vector database is searched. Needs the packages of the extra
     'serve', --database those of 'qdrant'. Ctrl-C ends it.
     """
-    from spn4cir.serving.server import claim_port, index_gallery, require_packages, run
+    from spn4cir.serving.server import check_public_name, claim_port, index_gallery, require_packages, run
 
     require_packages()
+    names = () if public_name is None else (check_public_name(public_name),)
     file = annotations.open()
     if database is not None and (file is not None or index is not None):
         raise InputError("--database: the images are not indexed here; leave out --index and --annotate")
     with claim_port(host, port) as claimed:
         if database is not None:
-            run(_open_database(database, checkpoint, network, machine, gallery), gallery, claimed)
+            run(_open_database(database, checkpoint, network, machine, gallery), gallery, claimed, names=names)
             return
         retriever = open_network(checkpoint, network, machine, gallery)
         if index is not None:
             retriever.resume(index)
         index_gallery(retriever, gallery)
-        run(retriever, gallery, claimed, annotations.annotator(file, retriever) if file else None)
+        run(retriever, gallery, claimed, annotations.annotator(file, retriever) if file else None, names)
 
 
 def _open_database(

@@ -105,7 +105,10 @@ def image_fault(path: Path) -> str:
 
 
 def _decode(path: Path) -> Image.Image | str:
-    """Returns the decoded image or its fault. Raises FileNotFoundError, and InputError for a damaged tar or table."""
+    """Returns the decoded image or its fault.
+
+    Raises FileNotFoundError, and InputError for a file that may not be read and for a damaged tar or table.
+    """
     file, view = split_view(path)
     try:
         image = _opened(file)
@@ -115,6 +118,8 @@ def _decode(path: Path) -> Image.Image | str:
         return view(image) if view else image
     except (FileNotFoundError, InputError):
         raise
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give this user the right to read it") from None
     except UnidentifiedImageError:  # for an image in a table, its message names an object in memory
         return _other_content(file) or "cannot be decoded (no known image format)"
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files

@@ -1,6 +1,6 @@
 """The JSON endpoint."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
@@ -32,13 +32,14 @@ that show it with the change that the text describes, best first. Uploads have a
 {MAX_PIXELS / 1e6:.0f} megapixels. An error is a sentence under `detail`."""
 
 
-def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
+def create_app(service: SearchService, hosts: list[str], names: Collection[str] = ()) -> FastAPI:
     """Creates the application with the endpoint and its guards; `spn4cir.serving.page` adds the page.
 
     Args:
         service: the gallery; it starts and stops with the application.
         hosts: host names that requests may use, or `["*"]`. On a loopback address, pass only the names of this
             machine, as another site can let its own name resolve to that address.
+        names: names by which a proxy serves the application, in lower case; requests may use them too.
     """
 
     @asynccontextmanager
@@ -54,9 +55,9 @@ def create_app(service: SearchService, hosts: list[str]) -> FastAPI:
         docs_url=None,  # both pages fetch scripts from another host
         redoc_url=None,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, *names], www_redirect=False)
     app.add_middleware(BodyLimit, most=_most_bytes, seconds=_SECONDS_FOR_BODY)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, names=names)
     _add_sentences(app)
     _add_search(app, service)
     _add_gallery(app, service)

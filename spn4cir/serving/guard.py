@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
@@ -33,12 +33,13 @@ class Guard:
     """Refuses requests from pages of other sites, and adds a content security policy and `_HEADERS` to every answer.
 
     A browser sends the site of a page in the header Origin. Searches and the web socket of the page must come from
-    this site. The scope of a request contains the nonce of its answer's inline scripts under `NONCE`. A request that
-    the stop of the server interrupts is answered with 503.
+    this site, or from one of the names by which a proxy serves it. The scope of a request contains the nonce of its
+    answer's inline scripts under `NONCE`. A request that the stop of the server interrupts is answered with 503.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
         self._app = app
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request, one web socket, or the start and stop of the server."""
@@ -46,7 +47,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        app = _refuse if _foreign(headers) else self._app
+        app = _refuse if _foreign(headers, self._names) else self._app
         scope[NONCE] = nonce = secrets.token_urlsafe(16)
         started = False
 
@@ -68,15 +69,15 @@ class Guard:
             await JSONResponse({"detail": sentence}, 503, {"Retry-After": "30"})(scope, receive, send_guarded)
 
 
-def _foreign(headers: Headers) -> bool:
+def _foreign(headers: Headers, names: Collection[str]) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return False
     try:
-        site = urlsplit(origin).netloc
+        site = urlsplit(origin)
     except ValueError:
         return True
-    return not site or site != headers.get("host")
+    return not site.netloc or (site.netloc != headers.get("host") and site.hostname not in names)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,11 +1,14 @@
 """The server: its port, the indexing of its gallery, and its start and stop."""
 
 import asyncio
+import errno
 import gc
 import logging
+import re
 import socket
 import sys
 import warnings
+from collections.abc import Collection
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -53,6 +56,8 @@ def claim_port(host: str, port: int) -> socket.socket:
         claimed.bind(place)
     except OSError as error:
         claimed.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"--host {host}: is no address of this machine; use 127.0.0.1 or 0.0.0.0") from None
         raise InputError(f"port {port} of {host}: {error.strerror}; choose another with --port") from None
     return claimed
 
@@ -87,7 +92,20 @@ def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:
         print(f"warning: left out because {why}: {', '.join(names[:_NAMED])}{more}", file=sys.stderr)
 
 
-def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator: "Annotator | None" = None) -> None:
+def check_public_name(name: str) -> str:
+    """Returns the name of a host in lower case. Raises InputError if it is none, or contains a scheme or a port."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name.lower()):
+        raise InputError(f"--public-name {name}: expected the name of a host, as in search.example.org")
+    return name.lower()
+
+
+def run(
+    retriever: "Searchable",
+    folder: Path,
+    claimed: socket.socket,
+    annotator: "Annotator | None" = None,
+    names: Collection[str] = (),
+) -> None:
     """Serves the gallery until the process is interrupted; prints the address when the server is ready.
 
     Args:
@@ -95,6 +113,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
         folder: the folder of the images.
         claimed: the socket to listen on.
         annotator: the annotation of the gallery; None: the server has no annotation page.
+        names: names by which a proxy serves the pages, in lower case.
     """
     import uvicorn
 
@@ -109,7 +128,7 @@ def run(retriever: "Searchable", folder: Path, claimed: socket.socket, annotator
     shown = f"[{host}]" if ":" in host else host
     service = SearchService(retriever, folder)
     local = ip_address(host).is_loopback
-    app = create_app(service, [*_HERE, shown] if local else ["*"])
+    app = create_app(service, [*_HERE, shown] if local else ["*"], names)
     if annotator is not None:
         add_annotate_page(service, annotator)
     add_page(app, service, annotated=annotator is not None)

@@ -65,7 +65,8 @@ class _Question(NamedTuple):
 class SearchService:
     """A gallery that many clients search at once. Use it as an asynchronous context manager.
 
-    Two threads decode images, and a third one answers batches of queries, so that the event loop is never blocked.
+    Two threads decode images of the gallery, two others uploads, which can be much larger, and one answers batches of
+    queries, so that the event loop is never blocked.
     """
 
     def __init__(self, retriever: Searchable, folder: Path) -> None:
@@ -80,6 +81,7 @@ class SearchService:
         self._folder = real_path(folder)
         self._batcher = Batcher(self._answer, _LARGEST_BATCH, _WINDOW)
         self._decoders = ThreadPoolExecutor(_DECODERS, "decode")
+        self._upload_decoders = ThreadPoolExecutor(_DECODERS, "decode-upload")
         self._in_flight = 0
         self._cached_thumbnail = lru_cache(maxsize=_THUMBNAILS_KEPT)(self._draw_thumbnail)
 
@@ -89,7 +91,8 @@ class SearchService:
 
     async def __aexit__(self, *error: object) -> None:
         await self._batcher.__aexit__(*error)
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._decoders, self._upload_decoders):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def search(self, image: str | bytes, text: str | None, k: int) -> Found:
         """Finds the best images for a query image and a change, without the query image itself.
@@ -107,7 +110,8 @@ class SearchService:
         if text is not None:
             _check_text(text)
         with self._counted():
-            query, warning = await self._decode(self._prepare, image, text)
+            pool = self._upload_decoders if isinstance(image, bytes) else self._decoders
+            query, warning = await self._in(pool, self._prepare, image, text)
             return Found(await self._batcher.ask(_Question(query, k)), warning)
 
     async def thumbnail(self, name: str, large: bool = False) -> bytes:
@@ -119,13 +123,13 @@ class SearchService:
         """
         with self._counted():
             if large:
-                return await self._decode(lambda: self._draw_thumbnail(name, _LARGE))
-            return await self._decode(self._cached_thumbnail, name)
+                return await self._in(self._decoders, lambda: self._draw_thumbnail(name, _LARGE))
+            return await self._in(self._decoders, self._cached_thumbnail, name)
 
     async def preview(self, data: bytes) -> bytes:
         """A WebP of at most 256 pixels a side of an upload. Raises Refusal as `decode_upload` does."""
         with self._counted():
-            return await self._decode(lambda: _small(decode_upload(data), _THUMBNAIL))
+            return await self._in(self._upload_decoders, lambda: _small(decode_upload(data), _THUMBNAIL))
 
     @property
     def weights(self) -> str:
@@ -150,8 +154,9 @@ class SearchService:
         finally:
             self._in_flight -= 1
 
-    async def _decode(self, work: Callable[..., R], *arguments: str | bytes | None) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
+    @staticmethod
+    async def _in(pool: ThreadPoolExecutor, work: Callable[..., R], *arguments: str | bytes | None) -> R:
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
 
     def _prepare(self, image: str | bytes, text: str | None) -> tuple[Query, str | None]:
         source = self._uploaded(image) if isinstance(image, bytes) else self._path(image)

@@ -9,6 +9,8 @@ from tests.faults.parts import PARTS
 from tests.faults.report import FOLDER, Part, load
 
 START, END = "<!-- faults -->", "<!-- end -->"
+# A bar within a cell of a table in Markdown.
+_BAR = r"\|"
 _PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
@@ -41,7 +43,9 @@ def render(parts: Sequence[Part], titles: Mapping[str, str] = PARTS) -> str:
 
 
 def _section(title: str, part: Part) -> str:
-    rows = "".join(f"| {row.fault} | {row.tried:,} | {row.survived:,} | {row.note} |\n" for row in part.rows)
+    rows = "".join(
+        f"| {row.fault.replace('|', _BAR)} | {row.tried:,} | {row.survived:,} | {row.note} |\n" for row in part.rows
+    )
     tried, survived = sum(row.tried for row in part.rows), sum(row.survived for row in part.rows)
     return (
         f"### {title}\n\n`{part.command}`, {part.seconds / 60:.1f} minutes: {tried:,} tried, {survived:,} survived.\n"

@@ -1,5 +1,6 @@
 """The one decoder: what it makes of each mode and format, and what it refuses."""
 
+import errno
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from PIL import Image
 
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
+from spn4cir.images import decoding
 from spn4cir.images.decoding import eight_bit, image_fault, open_image, open_rgb, to_rgb
 from spn4cir.images.preprocess import Preprocess
 from spn4cir.positives.dedup import deduplicate
@@ -112,6 +114,18 @@ def test_a_mode_of_no_fixed_range_is_refused_by_name(tmp_path: Path, mode: str, 
     with pytest.raises(InputError) as raised:
         open_image(path)
     assert str(raised.value).startswith(f"{path}: cannot be decoded ({reason}); ")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Image.Image:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(decoding, "_opened", refuse)
+    expected = "cannot be read (Permission denied); give this user the right to read it"
+    with pytest.raises(InputError) as raised:
+        open_image(tmp_path / "a.png")
+    assert str(raised.value) == f"{tmp_path / 'a.png'}: {expected}"
+    assert image_fault(tmp_path / "a.png") == expected
 
 
 def test_a_refused_mode_is_broken_in_the_check(tmp_path: Path) -> None:

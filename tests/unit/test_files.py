@@ -334,6 +334,21 @@ def test_a_listing_ends_where_links_go_round(tmp_path: Path) -> None:
     assert [Path(place).name for place, _, _ in walk_once(tmp_path / "root")] == ["root", "inner"]
 
 
+def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    read = os.scandir
+
+    def refuse(place: str) -> object:
+        if str(place).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return read(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"locked: cannot be read \(Permission denied\); give this user the right to"):
+        list(walk_once(tmp_path))
+    assert list(walk_once(tmp_path / "absent")) == []
+
+
 def test_every_determinant_has_work_of_its_own(tmp_path: Path) -> None:
     """Equal values give the same folder; each changed value gives another one."""
     base = {"settings": {"lr": 1e-3, "betas": (0.9, 0.999)}, "seed": 1, "weights": "a", "code": "b"}

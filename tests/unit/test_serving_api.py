@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -360,6 +362,43 @@ def test_pages_of_other_sites_may_not_ask(client):
     assert client.post("/api/search", data=fields, headers={"origin": "http://127.0.0.1"}).status_code == 200
     assert client.get("/api/health", headers={"host": "evil.example"}).status_code == 400
     assert client.get("/api/health", headers={"host": "localhost:7860"}).status_code == 200
+
+
+def test_a_proxy_may_serve_it_by_its_public_name(retriever, place):
+    """By its name in Host, or with another Host and the name in Origin; other names are refused as before."""
+    app = create_app(SearchService(retriever, place / "gallery"), HOSTS, ["search.example.org"])
+    fields = TEXT | {"reference": "h.png"}
+    with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
+        for headers in (
+            {"host": "search.example.org", "origin": "https://search.example.org"},
+            {"host": "127.0.0.1:7860", "origin": "https://search.example.org:8443"},
+            {"host": "search.example.org"},
+        ):
+            assert client.post("/api/search", data=fields, headers=headers).status_code == 200
+        assert client.get("/api/health", headers={"host": "other.example.org"}).status_code == 400
+        wrong = client.post("/api/search", data=fields, headers={"origin": "https://other.example.org"})
+        refused(wrong, 403, "other sites")
+
+
+def test_large_uploads_delay_no_search_by_name(retriever, place, monkeypatch):
+    """Uploads are decoded by threads of their own."""
+    began, end = threading.Semaphore(0), threading.Event()
+
+    def wait(_):
+        began.release()
+        assert end.wait(60)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(service_module, "decode_upload", wait)
+    app = create_app(SearchService(retriever, place / "gallery"), HOSTS)
+    with TestClient(app, "http://127.0.0.1") as client, ThreadPoolExecutor(2) as visitors:
+        uploads = [visitors.submit(search, client, b"large") for _ in range(2)]
+        assert began.acquire(timeout=60)
+        assert began.acquire(timeout=60)
+        assert search(client, "h.png").status_code == 200
+        assert not any(upload.done() for upload in uploads)
+        end.set()
+        assert [upload.result().status_code for upload in uploads] == [200, 200]
 
 
 def test_every_answer_has_security_headers(client):
