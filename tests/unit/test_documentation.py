@@ -32,7 +32,7 @@ from tests.helpers.pools import write_part_files
 from tests.helpers.published import write_published
 
 SHELL = ("bash", "console")
-LANGUAGES = {*SHELL, "python", "text", "yaml", "json", "csv", "mermaid"}
+LANGUAGES = {*SHELL, "python", "text", "yaml", "json", "csv", "mermaid", "nginx"}
 # Blocks that another test runs, or the same commands in other places: the page, how the block begins ("" for all of
 # the page's), and the test.
 COVERED = (

@@ -45,8 +45,10 @@ def refusal(**changes) -> str:
         ({"checkpoint": "broken.pt"}, "error: broken.pt: "),
         ({"family": "resnet"}, "error: family 'resnet' is not known"),
         ({"host": "nowhere.invalid"}, "error: --host nowhere.invalid: no such address; use 127.0.0.1"),
+        ({"host": "192.0.2.1"}, "error: --host 192.0.2.1: is no address of this machine; use 127.0.0.1 or 0.0.0.0"),
         ({"index": "empty"}, "empty: is no index"),
-        ({"annotate": "best.pt"}, "error: best.pt: is not a CSV file"),
+        ({"public-name": "https://a.example"}, "error: --public-name https://a.example: expected the name of a host"),
+        ({"annotate": "best.pt"}, "error: best.pt: begins or ends with a zero byte"),
         ({"annotate": "nowhere/q.csv"}, "error: nowhere: no such folder"),
         ({"annotate": "q.csv", "split": "dev"}, "error: --split 'dev' is not known; choose one of train, val, test"),
         ({"database": "shop"}, "error: --database shop: is no address of a collection; write it as qdrant://"),
@@ -80,7 +82,7 @@ def test_the_modules_that_start_the_server_need_none_of_the_packages():
 def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
     started = []
     monkeypatch.setattr(
-        server, "run", lambda retriever, folder, claimed, annotator: started.append((retriever.names, claimed))
+        server, "run", lambda retriever, folder, claimed, *_: started.append((retriever.names, claimed))
     )
     options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
     assert CliRunner().invoke(app, ["serve", *options]).exit_code == 0
@@ -91,7 +93,7 @@ def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
 
 def test_a_file_to_annotate_is_continued(place, monkeypatch):
     started = []
-    monkeypatch.setattr(server, "run", lambda *given: started.append(given[-1]))
+    monkeypatch.setattr(server, "run", lambda retriever, folder, claimed, annotator, names: started.append(annotator))
     (place / "q.csv").write_text("reference,target,text,split\nc.png,b.png,is red,val\n")
     options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
     result = CliRunner().invoke(app, ["serve", *options, "--annotate", "q.csv", "--split", "test", "--goal", "7"])
