@@ -122,7 +122,7 @@ def test_what_is_no_such_file_is_one_line_and_stays_as_it_is(path, found, said):
 
 
 def test_bytes_that_are_no_text_are_one_line(path):
-    path.write_bytes(b"\xff\xfe\x00")
+    path.write_bytes(b"\xff\xfeA")
     with pytest.raises(InputError, match="is not a CSV file in UTF-8"):
         AnnotationFile(path)
 
