@@ -18,6 +18,7 @@ from tests.scale.growth import (
 )
 from tests.scale.names import BATCH
 from tests.scale.pool import IMAGE_BYTES, dependents
+from tests.scale.steps import BLOCK_MB
 from tests.scale.store import Costs
 
 _MILLION = 1_000_000
@@ -51,7 +52,9 @@ _MEMORY = f"""\
 
 The memory is the largest sum over the processes of a step, in MB, sampled five times a second. A page that processes
 share is divided between them. Pages of files are not counted, such as libraries (about 400 MB with torch) and mapped
-arrays, which the system can drop. `bytes an image` is the growth between the smallest and the largest size. The
+arrays, which the system can drop. The programs run with `MALLOC_MMAP_THRESHOLD_={BLOCK_MB << 20}`: by default glibc
+also keeps freed blocks of up to 32 MB, by chance several hundred MB in an epoch of `train`. The variable is worth
+setting where memory is short. `bytes an image` is the growth between the smallest and the largest size. The
 features of the tiny networks are {FEATURES[PRODUCTS[0]]} bytes an image in `match`, and {FEATURES["bank"]} in `bank`,
 `train` and `index`. The disk is the space that the step adds at the largest size, with its work folder.
 """

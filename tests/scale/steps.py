@@ -14,6 +14,10 @@ from tests.helpers.memory import own_memory, watched
 from tests.scale.growth import PRODUCTS, StepCost
 from tests.scale.names import DATASET, OWN, POOLED, ROOT
 
+# glibc returns blocks of this size when they are freed. By default it raises the size up to 32 MB, and keeps blocks
+# below it: by chance, several hundred MB in an epoch of `train`.
+BLOCK_MB = 16
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(BLOCK_MB << 20)}
 # Of the programs' output on an error.
 _SHOWN = 3000
 
@@ -94,7 +98,7 @@ def run(command: Sequence[str], project: Path, log: Path) -> tuple[float, float]
 
     The output goes to a file, whose end is printed if the command fails. Raises SystemExit then.
     """
-    variables = {**environ, "PYTHONPATH": pathsep.join((str(project), str(ROOT))), "PATH": _programs()}
+    variables = {**environ, **_ALLOCATOR, "PYTHONPATH": pathsep.join((str(project), str(ROOT))), "PATH": _programs()}
     started = time.monotonic()
     with (
         log.open("w", encoding="utf-8") as output,
