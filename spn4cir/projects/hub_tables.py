@@ -30,8 +30,10 @@ def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tup
     tables = [name for name in names if PurePosixPath(name).suffix in CELL_SUFFIXES]
     chosen = [name for name in tables if not patterns or any(fnmatch(name, pattern) for pattern in patterns)]
     if not chosen:
-        there = ", ".join(tables[:10]) or "none"
-        raise InputError(f"{repository}: no table matches {', '.join(patterns) or 'any name'} (tables there: {there})")
+        if not tables:
+            raise InputError(f"{repository}: has no {' or '.join(CELL_SUFFIXES)} file; choose another data set")
+        there = ", ".join(tables[:10])
+        raise InputError(f"{repository}: no table matches {', '.join(patterns)}; choose from its tables: {there}")
     fetched = [fetch(repository, name, commit, remedy=_BY_HAND, kind="dataset") for name in sorted(chosen)]
     return fetched[0].path.parents[len(PurePosixPath(sorted(chosen)[0]).parts) - 1], commit
 
