@@ -59,7 +59,7 @@ def test_a_download_that_broke_off_goes_on(hub: Hub, files: dict[str, bytes], mo
 
 def test_what_the_hub_does_not_have(hub: Hub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     hub.publish(files)
-    with pytest.raises(InputError, match=r"no table matches corpus/\* ; choose from its tables: data/train-0.*/test"):
+    with pytest.raises(InputError, match=r"no table matches corpus/\*; choose from its tables: data/train-0.*/test"):
         fetch_tables(REPOSITORY, "main", ["corpus/*"])
     with pytest.raises(InputError, match="has no revision 'v9'; name a branch, a tag or a whole commit hash"):
         fetch_tables(REPOSITORY, "v9", [])
