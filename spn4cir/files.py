@@ -307,9 +307,9 @@ def walk_once(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _refuse_unreadable(error: OSError) -> None:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise InputError(
-            f"{error.filename}: cannot be read ({error.strerror}); give this user the right to read it, or remove it"
-        )
+        denied = "give this user the right to read it, or choose a folder without it"
+        remedy = denied if isinstance(error, PermissionError) else "check the disk"
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {remedy}")
 
 
 def require_space(path: Path, needed: int, remedy: str = "free some room or choose a smaller setting") -> None:

@@ -41,8 +41,10 @@ def reserve_gpus(job: Job, count: int) -> None:
         InputError: the list is too short, or names a GPU that is not on this machine.
     """
     machine = job.params.machine
+    if machine.devices is None:
+        return
     device = choose_device(machine.device)
-    if machine.devices is not None and device.type == "cuda":
+    if device.type == "cuda":
         taken = _take(machine.devices, count)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{identifier}" for identifier in taken.values())
     _report_no_gpu(job, device)

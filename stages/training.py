@@ -41,7 +41,8 @@ def in_processes(job: Job, train: Callable[[Job, Group], None]) -> None:
         launch(machine.launch, _this_module(), arguments)
     elif machine.launch is not None or machine.processes > 1:
         reserve_gpus(job, machine.processes)
-        print(f"machine.processes: this training runs in {machine.processes} processes of this machine", flush=True)
+        if machine.processes > 1:
+            print(f"machine.processes: this training runs in {machine.processes} processes of this machine", flush=True)
         start_processes(machine.processes, _this_module(), arguments)
     else:
         train(job, ALONE)

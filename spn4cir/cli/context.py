@@ -87,6 +87,8 @@ def check_place(path: Path, folder: bool = False) -> None:
     if path.exists() and path.is_dir() != folder:
         kinds = ("file", "folder")
         raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is a device or a pipe; give the name of a {('file', 'folder')[folder]} to write")
     place = path.absolute()
     # A link to nothing is replaced by a file; it cannot become a folder, or contain anything.
     places = (place, *place.parents) if folder or path.exists() else place.parents

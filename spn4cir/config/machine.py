@@ -35,8 +35,8 @@ def _each_once(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", name):
-        raise ValueError("expected auto, cpu, cuda or a GPU as in cuda:0")
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]+)?", name):
+        raise ValueError("expected auto, cpu, cuda (mps, xpu), or one of several as in cuda:0")
     return name
 
 

@@ -65,7 +65,7 @@ def _treat(each: Leftover, dry_run: bool) -> Finding:
     if each.mend is None:
         return Finding(f"{said}; {each.cure}", True)
     if dry_run:
-        return Finding(f"{said}; without --dry-run: {each.cure}", True)
+        return Finding(f"{said}; run without --dry-run ({each.cure})", True)
     try:
         each.mend()
     except OSError as error:

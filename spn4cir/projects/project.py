@@ -60,7 +60,7 @@ def check_above(place: Path) -> None:
     """Raises InputError if something that is no folder is above a place that will be written."""
     above = next(each for each in place.absolute().parents if os.path.lexists(each))
     if not above.is_dir():
-        raise InputError(f"{above}: is no folder, or a link to none, and {place} will be in it; remove it")
+        raise InputError(f"{above}: is not a folder, and {place} will be written below it; remove or rename it")
 
 
 def _ignored_by_git(place: Path) -> bool:

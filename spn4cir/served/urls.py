@@ -65,7 +65,7 @@ class Urls:
         model: the model's name at the servers.
 
     Raises:
-        InputError: a URL has a port or a name that no server can have, or the API key is none.
+        InputError: a URL has a port or a name that no server can have, or the API key contains what no header can.
     """
 
     def __init__(self, endpoint: str, urls: Sequence[str], model: str) -> None:

@@ -39,7 +39,8 @@ def create_app(service: SearchService, hosts: list[str], names: Collection[str] 
         service: the gallery; it starts and stops with the application.
         hosts: host names that requests may use, or `["*"]`. On a loopback address, pass only the names of this
             machine, as another site can let its own name resolve to that address.
-        names: names by which a proxy serves the application, in lower case; requests may use them too.
+        names: names by which a proxy serves the application, in lower case, as in `search.example.org` or with a port
+            that is not the usual one; requests may use them too.
     """
 
     @asynccontextmanager
@@ -55,7 +56,9 @@ def create_app(service: SearchService, hosts: list[str], names: Collection[str] 
         docs_url=None,  # both pages fetch scripts from another host
         redoc_url=None,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, *names], www_redirect=False)
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=[*hosts, *(name.partition(":")[0] for name in names)], www_redirect=False
+    )
     app.add_middleware(BodyLimit, most=_most_bytes, seconds=_SECONDS_FOR_BODY)
     app.add_middleware(Guard, names=names)
     _add_sentences(app)

@@ -77,7 +77,8 @@ def _foreign(headers: Headers, names: Collection[str]) -> bool:
         site = urlsplit(origin)
     except ValueError:
         return True
-    return not site.netloc or (site.netloc != headers.get("host") and site.hostname not in names)
+    known = site.scheme in ("http", "https") and site.netloc.lower() in names
+    return not site.netloc or (site.netloc != headers.get("host") and not known)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -42,7 +42,7 @@ def require_packages() -> None:
 def claim_port(host: str, port: int) -> socket.socket:
     """Binds a socket to the address (port 0: any free port), so that no other process takes it while weights are read.
 
-    Raises InputError if the host is unknown, or the port is in use or not allowed.
+    Raises InputError if the host is unknown or another machine, or the port is in use or not allowed.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -93,9 +93,18 @@ def _report_left_out(names: "tuple[str, ...] | list[str]", why: str) -> None:
 
 
 def check_public_name(name: str) -> str:
-    """Returns the name of a host in lower case. Raises InputError if it is none, or contains a scheme or a port."""
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name.lower()):
-        raise InputError(f"--public-name {name}: expected the name of a host, as in search.example.org")
+    """Returns the name of a host, with or without a port, in lower case.
+
+    Raises InputError if it is none, is an address, or is a name of this machine, at which other programs serve pages.
+    """
+    host, colon, port = name.lower().partition(":")
+    labels = host.split(".")
+    is_name = all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", label) for label in labels)
+    if not is_name or labels[-1].isdecimal() or host == "localhost" or not re.fullmatch(r"(:[0-9]+)?", colon + port):
+        raise InputError(
+            f"--public-name {name}: expected the name of another host, as in search.example.org or "
+            "search.example.org:8443 (xn--... for other letters)"
+        )
     return name.lower()
 
 

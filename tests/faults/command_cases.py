@@ -32,6 +32,7 @@ def _places(call: Words, option: str, kind: str) -> Sequence[Row]:
         (f"{option} below a link to itself", (*call, option, "loop/a"), "loop", 1),
         (f"{option} that is empty", (*call, option, ""), "is a folder|contains", 1),
         (f"{option} below a pipe", (*call, option, "pipe/a"), "pipe", 1),
+        (f"{option} that is a pipe", (*call, option, "pipe"), "pipe: is a ", 1),
         (f"{option} of 300 characters", (*call, option, "x" * 300), "too long", 1),
     )
 

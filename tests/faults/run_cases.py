@@ -239,7 +239,9 @@ def cases() -> Iterator[Case]:
     """Yields the cases of runs."""
     for name, change in (NOT_JSON | {each: partial(spoil, content=text) for each, text in OTHER_FORMS.items()}).items():
         make = partial(_changed, lambda root, change=change: change(root / _B), _compare)
-        yield Case(KIND, f"the metrics file is {name}", make, r"b\.(json|parquet)|is a (folder|pipe)|b")
+        yield Case(
+            KIND, f"the metrics file is {name}", make, r"b\.(json|parquet): |b\.json(: | )is a (folder|pipe)|no such"
+        )
     for path, valid, call in _ENTRIES:
         for name, value in (VALUES | ({} if path == ("stage1",) else {"absent": ABSENT})).items():
             make = partial(_changed, partial(_metrics, path, value), call)

@@ -152,7 +152,7 @@ def test_a_broken_list_is_removed(content: str, name: str) -> None:
     before = path.read_bytes()
     status, (line,) = doctor("--dry-run")
     assert (status, path.read_bytes()) == (1, before)
-    assert line.endswith("without --dry-run: removed")
+    assert line.endswith("run without --dry-run (removed)")
     assert doctor()[0] == 0
     assert not path.exists()
     assert doctor() == (0, [])
@@ -397,7 +397,7 @@ def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commi
         "DVC runs the other stages again"
     )
     fault = "dvc.lock: was not finished by a DVC that has ended"
-    assert doctor("--dry-run") == (1, [f"{fault}; without --dry-run: {cure}"])
+    assert doctor("--dry-run") == (1, [f"{fault}; run without --dry-run ({cure})"])
     assert doctor() == (0, [f"{fault}; {cure}"])
     assert committed.read_text() == LOCK + entry("dddd")
     assert doctor() == (0, [])

@@ -115,6 +115,17 @@ def test_a_filter_of_other_triplets_or_a_damaged_file_is_refused(tmp_path: Path)
     for other in ((*ANNOTATED, *GENERATED[:-1]), (*GENERATED, more)):
         with pytest.raises(InputError, match="was computed from other generated triplets"):
             filter_generated(other, folder)
+    first, second, *rest = GENERATED
+    for change in (
+        {"captions": ("is another", *first.captions[1:])},
+        {"reference_name": "another"},
+        {"target_name": "another"},
+        {"captions": first.captions[:-1]},
+    ):
+        with pytest.raises(InputError, match="was computed from other generated triplets"):
+            filter_generated((*ANNOTATED, replace(first, **change), second, *rest), folder)
+    with pytest.raises(InputError, match="was computed from other generated triplets"):
+        filter_generated((*ANNOTATED, second, first, *rest), folder)
     apart = [replace(GENERATED[0], captions=(text,)) for text in GENERATED[0].captions]
     with pytest.raises(InputError, match="was computed from other generated triplets"):
         filter_generated((*apart, *GENERATED[1:]), folder)

@@ -366,18 +366,31 @@ def test_pages_of_other_sites_may_not_ask(client):
 
 def test_a_proxy_may_serve_it_by_its_public_name(retriever, place):
     """By its name in Host, or with another Host and the name in Origin; other names are refused as before."""
-    app = create_app(SearchService(retriever, place / "gallery"), HOSTS, ["search.example.org"])
+    app = create_app(
+        SearchService(retriever, place / "gallery"), HOSTS, ["search.example.org", "other.example.net:8443"]
+    )
     fields = TEXT | {"reference": "h.png"}
     with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
         for headers in (
             {"host": "search.example.org", "origin": "https://search.example.org"},
-            {"host": "127.0.0.1:7860", "origin": "https://search.example.org:8443"},
+            {"host": "127.0.0.1:7860", "origin": "https://search.example.org"},
+            {"host": "127.0.0.1:7860", "origin": "https://SEARCH.example.org"},
+            {"host": "127.0.0.1:7860", "origin": "https://other.example.net:8443"},
             {"host": "search.example.org"},
         ):
             assert client.post("/api/search", data=fields, headers=headers).status_code == 200
         assert client.get("/api/health", headers={"host": "other.example.org"}).status_code == 400
-        wrong = client.post("/api/search", data=fields, headers={"origin": "https://other.example.org"})
-        refused(wrong, 403, "other sites")
+        for origin in (
+            "https://other.example.org",
+            "https://evilsearch.example.org",
+            "https://search.example.org.evil.example",
+            "https://search.example.org:9000",
+            "https://other.example.net",
+            "https://me@search.example.org",
+            "file://search.example.org",
+            "null",
+        ):
+            refused(client.post("/api/search", data=fields, headers={"origin": origin}), 403, "other sites")
 
 
 def test_large_uploads_delay_no_search_by_name(retriever, place, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.errors import InputError
 from spn4cir.extras import install_command
 from spn4cir.serving import server
 from tests.helpers.checkpoints import write_checkpoint
@@ -47,7 +48,10 @@ def refusal(**changes) -> str:
         ({"host": "nowhere.invalid"}, "error: --host nowhere.invalid: no such address; use 127.0.0.1"),
         ({"host": "192.0.2.1"}, "error: --host 192.0.2.1: is no address of this machine; use 127.0.0.1 or 0.0.0.0"),
         ({"index": "empty"}, "empty: is no index"),
-        ({"public-name": "https://a.example"}, "error: --public-name https://a.example: expected the name of a host"),
+        (
+            {"public-name": "https://a.example"},
+            "error: --public-name https://a.example: expected the name of another host",
+        ),
         ({"annotate": "best.pt"}, "error: best.pt: begins or ends with a zero byte"),
         ({"annotate": "nowhere/q.csv"}, "error: nowhere: no such folder"),
         ({"annotate": "q.csv", "split": "dev"}, "error: --split 'dev' is not known; choose one of train, val, test"),
@@ -89,6 +93,25 @@ def test_a_free_port_is_claimed_and_given_back(place, monkeypatch):
     ((names, claimed),) = started
     assert names == ("a.png",)
     assert claimed.fileno() == -1
+
+
+@pytest.mark.parametrize("name", ["Search.Example.org", "search.example.org:8443"])
+def test_the_public_name_reaches_the_server(place, monkeypatch, name):
+    started = []
+    monkeypatch.setattr(server, "run", lambda retriever, folder, claimed, annotator, names: started.append(names))
+    options = ["--checkpoint", "best.pt", "--gallery", "gallery", "--port", "0", "--workers", "0"]
+    assert CliRunner().invoke(app, ["serve", *options, "--public-name", name]).exit_code == 0
+    assert started == [(name.lower(),)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "127.0.0.1", "10.0.0.5", "[::1]", "*", "*.example.org", "a..b", "a.-b", "search.example.org.", ":80",
+     "a:b", "a:", "https://a.example", "bücher.example", "a.example/page", ""],
+)  # fmt: skip
+def test_what_is_no_name_of_another_host_is_refused(name):
+    with pytest.raises(InputError, match="expected the name of another host"):
+        server.check_public_name(name)
 
 
 def test_a_file_to_annotate_is_continued(place, monkeypatch):

@@ -120,6 +120,7 @@ def test_a_gpu_that_is_absent_is_refused() -> None:
         ({"devices": []}, "at least 1 item"),
         ({"devices": [-1]}, "greater than or equal to 0"),
         ({"devices": [0, 1, 0]}, r"devices \[0, 1, 0\] lists a GPU twice; list it once"),
+        ({"device": "cuda:1", "processes": 2}, r"device is 'cuda:1' and processes is 2; set device to auto or cuda"),
         ({"device": "cuda:1", "devices": [0]}, r"device is 'cuda:1' and devices lists GPUs; set device to auto"),
     ],
 )
