@@ -11,7 +11,7 @@ from tests.faults.cases import all_cases
 from tests.faults.places import Place, spoil
 
 # `python -m tests.faults.cases` tries all; these are spread over every kind and field.
-EVERY = 4
+EVERY = 6
 CASES = all_cases()
 
 
