@@ -16,7 +16,7 @@ class _Protocol(_Entry):
     preprocess: dict[str, Any] = {}
 
 
-class _Counts(_Entry):
+class _QueryCounts(_Entry):
     queries: dict[str, NonNegativeInt]
     gallery: dict[str, NonNegativeInt]
 
@@ -25,7 +25,7 @@ class _Entries(_Entry):
     """The entries that are not scores, and those that contain further scores."""
 
     protocol: _Protocol
-    counts: _Counts
+    counts: _QueryCounts
     stage1: dict[str, FiniteFloat] | None = None
     scores: Annotated[dict[str, FiniteFloat], Field(min_length=1)]
 

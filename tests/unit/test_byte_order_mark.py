@@ -77,7 +77,9 @@ def test_a_submission(tmp_path: Path) -> None:
 
 
 def test_a_metrics_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "demo" / "clip.json", {"recall_at1": 5.0, "protocol": {"family": "clip"}})
+    counts = {"queries": {"val": 1}, "gallery": {"val": 2}}
+    metrics = {"recall_at1": 5.0, "protocol": {"family": "clip"}, "counts": counts}
+    path = write(tmp_path / "demo" / "clip.json", metrics)
     mark(path)
     (run,) = read_runs(str(path)).values()
     assert run.metrics["recall_at1"] == 5.0

@@ -514,7 +514,7 @@ class OtherMachine(Group):
 def test_processes_that_resume_after_different_epochs_are_named(tmp_path: Path) -> None:
     second = replace(trainer(tmp_path), group=OtherMachine(0, 2))
     second._check_group(0)
-    with pytest.raises(InputError, match=r"one process resumes after epoch 0, another after epoch 2; all mach"):
+    with pytest.raises(InputError, match=r"one process resumes after epoch 0, another after epoch 2; put the"):
         second._check_group(2)
 
 

@@ -97,7 +97,9 @@ def project(request: pytest.FixtureRequest) -> Iterator[tuple[Path, dict[str, st
         pytest.skip("this container lets no other user id read the interpreter")
     place = Path(tempfile.mkdtemp())
     (place / "metrics" / "d").mkdir(parents=True)
-    (place / "metrics" / "d" / "clip.json").write_text('{"protocol": {}}')
+    (place / "metrics" / "d" / "clip.json").write_text(
+        '{"protocol": {}, "counts": {"queries": {"val": 1}, "gallery": {"val": 2}}, "recall_at1": 5.0}'
+    )
     shutil.copy(ROOT / "params.yaml", place)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if name not in NAMES}
