@@ -1,5 +1,6 @@
 """Base models of the settings: frozen, without unknown keys; and stages whose output may come from the hub."""
 
+import re
 from collections.abc import Iterator
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -86,10 +87,13 @@ class Published(FromHub):
 
 
 def short_repr(value: Any) -> str:
-    """Returns a value as a message quotes it: 80 characters, whatever is nested in it or refers to itself."""
+    """Returns a value as a message quotes it: 80 characters, whatever is nested in it or refers to itself.
+
+    The user and the password of a URL are masked.
+    """
     short = Repr()
     short.maxlevel, short.maxdict, short.maxstring, short.maxlong, short.maxother = 4, 10, 80, 80, 80
-    text = short.repr(value)
+    text = re.sub(r"://[^/@\s]*@", "://***@", short.repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -184,6 +184,7 @@ def test_published_pools() -> None:
         ),
         ("false_negatives: null", "false_negatives: {quantile: 0}", r"false_negatives: has none of the forms"),
         ("endpoints: {}", "endpoints: {gpu: [localhost]}", r"endpoints\.gpu\.0: expected a URL .*got 'localhost'\)$"),
+        ("endpoints: {}", "endpoints: {gpu: ['http://u:p@a/v1']}", r"gpu\.0: expected .*\(got 'http://\*\*\*@a/v1'\)$"),
         ("endpoints: {}", "endpoints: {gpu: []}", r"endpoints\.gpu: .*at least 1"),
         (
             "  devices: null",
