@@ -197,7 +197,7 @@ def test_published_pools() -> None:
             "endpoints: {gpu: ['http://a/v1', 'http://a/v1']}",
             r"endpoints\.gpu: http://a/v1 is listed 2 times; list it once",
         ),
-        ("  device: auto", "  device: tpu", r"machine\.device: expected auto, cpu, cuda or .*got 'tpu'"),
+        ("  device: auto", "  device: tpu", r"machine\.device: expected auto, cpu, cuda .*got 'tpu'"),
         ("thumbnail: 112", "thumbnail: 9", r"report\.thumbnail: .*greater than or equal to 16"),
     ],
 )
