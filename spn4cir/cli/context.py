@@ -84,11 +84,9 @@ def find_benchmark(
 
 def check_place(path: Path, folder: bool = False) -> None:
     """Raises InputError for a place that cannot be written, so that no work is lost."""
-    if path.exists() and path.is_dir() != folder:
-        kinds = ("file", "folder")
-        raise InputError(f"{path}: is a {kinds[not folder]}; give the name of a {kinds[folder]} to write")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise InputError(f"{path}: is a device or a pipe; give the name of a {('file', 'folder')[folder]} to write")
+    if path.exists() and not (path.is_dir() if folder else path.is_file()):
+        found = "folder" if path.is_dir() else "file" if path.is_file() else "device or a pipe"
+        raise InputError(f"{path}: is a {found}; give the name of a {'folder' if folder else 'file'} to write")
     place = path.absolute()
     # A link to nothing is replaced by a file; it cannot become a folder, or contain anything.
     places = (place, *place.parents) if folder or path.exists() else place.parents

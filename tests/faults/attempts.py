@@ -156,7 +156,7 @@ def _commanded(words: list[str]) -> _Ended:
 
 
 def _serve(*_: object) -> None:
-    """Stands in for a server, which would not end."""
+    """Replaces a server, which would not end."""
     print(SERVES)
 
 
