@@ -25,7 +25,8 @@ from ruamel.yaml import YAML
 from demo.check_page import CONDITIONS, SEEDS, Condition, Runs, machine, page
 from demo.settings import PARAMS_FILE
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, read_json, write_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import read_json, write_json
 
 # A run of the captioner also trains its CLIP.
 MODELS = ("captioner", "encoder", "blip", "blip2")

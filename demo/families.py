@@ -14,7 +14,8 @@ from demo.draw import circo
 from demo.draw.cirr import GROUP_SIZE
 from demo.stopwatch import Stopwatch
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, read_json, write_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import read_json, write_json
 
 FAMILIES = ("clip", "tgcir", "blip", "blip2", "zs", "zs_cc")
 DATASETS = ("demo_fiq", "demo_cirr", "demo_circo")

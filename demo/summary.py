@@ -7,7 +7,7 @@ from typing import Any
 
 from demo.wanted import shortfalls
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 
 _COLUMNS = {
     "average_recall_at10": "R@10",

@@ -16,7 +16,8 @@ from docsite.tiles import Tile, TileRow, draw_rows, save_small
 from spn4cir.config.load import load_params
 from spn4cir.datasets import open_layout
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, read_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import read_json
 from spn4cir.positives.partners import ranks_of
 from spn4cir.positives.rank_samples import read_samples, strips
 from spn4cir.types import Triplet

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spn4cir.config.params import of_dataset
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from stages.common import Job, run
 
 

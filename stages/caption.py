@@ -8,7 +8,8 @@ from pathlib import Path
 from spn4cir.config.base import HubFile
 from spn4cir.config.params import of_dataset
 from spn4cir.config.positives import Caption
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
+from spn4cir.json_files import write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from stages import published
 from stages.caption_files import CaptionFile, caption_files

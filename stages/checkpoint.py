@@ -6,7 +6,8 @@ from spn4cir.checkpoints.published import build_composer, read_checkpoint, save_
 from spn4cir.config.params import LocalModel, of_dataset, of_family
 from spn4cir.config.training import CheckpointSettings
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, tree_hash, write_json
+from spn4cir.files import file_hash, tree_hash
+from spn4cir.json_files import write_json
 from spn4cir.parallel import Group
 from spn4cir.training.figures import write_figures
 from spn4cir.training.stage1 import train_stage1

@@ -2,8 +2,8 @@
 
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.records import present_gallery
-from spn4cir.files import write_json
 from spn4cir.images.ray_cluster import workers_of
+from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from stages import published
 from stages.common import Job, run

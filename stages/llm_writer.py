@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from spn4cir.config.positives import Triplets as TripletSettings
 from spn4cir.errors import some_names
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.positives.llm_table import LLM_TABLE, write_llm_table
 from spn4cir.positives.llm_texts import LlmText, LlmTexts
 from spn4cir.positives.triplets import Written, select_pairs, write_triplet

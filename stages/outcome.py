@@ -10,7 +10,7 @@ from spn4cir.datasets.protocol import Benchmark
 from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.query_table import queries_entry, write_contact_sheet, write_queries, write_recalls
 from spn4cir.evaluation.validate import Validated
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from stages.common import Job
 
 

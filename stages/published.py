@@ -5,8 +5,9 @@ from typing import Any
 
 from spn4cir.config.base import HubFile
 from spn4cir.errors import InputError
-from spn4cir.files import copy_file, file_hash, write_json
+from spn4cir.files import copy_file, file_hash
 from spn4cir.hub.fetch import fetch, record
+from spn4cir.json_files import write_json
 from stages.common import Job
 
 Origin = dict[str, Any]

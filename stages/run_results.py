@@ -13,7 +13,7 @@ from spn4cir.comparison.stages import compare_stages
 from spn4cir.config.pair_settings import pair_settings, short_key
 from spn4cir.config.params import of_dataset
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 from spn4cir.positives.caption_files import read_captions
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.filter_table import read_filter

@@ -6,7 +6,7 @@ from importlib import import_module
 from open_clip import SimpleTokenizer
 
 from spn4cir.config.params import of_family
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.positives.listing import write_listing
 from spn4cir.positives.triplets import Written, write_triplets
 from stages import published

@@ -19,8 +19,9 @@ from demo.draw.attributes import Garment, Scene, Thing, attributes, draw_thing
 from demo.draw.render import render
 from demo.settings import ImagesSettings, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, read_json, write_json
+from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.json_files import read_json, write_json
 from spn4cir.progress import progress
 
 KINDS: tuple[type[Garment] | type[Scene], ...] = (Garment, Scene)

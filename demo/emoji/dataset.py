@@ -23,7 +23,8 @@ from demo.emoji.packages import OPENMOJI, RESVG, Package, fetch, read_members, r
 from demo.emoji.records import Emoji, read_emoji
 from demo.settings import EmojiSize, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
+from spn4cir.json_files import write_json
 
 METADATA, IMAGES = "data/openmoji.json", "color/svg/"
 NOTICE = {

@@ -27,8 +27,9 @@ from demo.models.encoder import encoder_sizes, save_encoder
 from demo.models.training import FEATURE_SCALE, augmented, batches, copy_folder, train
 from demo.settings import ClipTraining, EmojiModels, EncoderTraining, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, read_json
+from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.json_files import read_json
 from spn4cir.positives.unicom import Unicom
 
 FAMILIES = ("clip", "zs")

@@ -27,8 +27,9 @@ from demo.models.training import copy_folder, quiet_transformers
 from demo.settings import DemoParams, ImagesSettings, RetrieverSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.json_files import write_json
 
 OVER_CLIP = ("clip", "tgcir", "zs", "zs_cc")
 READERS: dict[str, Callable[[Any, int], Reader]] = {"blip": BlipReader, "blip2": Blip2Reader}

@@ -22,8 +22,9 @@ from demo.models.training import MAX_LOGIT_SCALE, augmented, contrastive_loss, m
 from demo.settings import Clip, ClipTraining, DemoParams, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
 from spn4cir.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
+from spn4cir.json_files import write_json
 from spn4cir.weights import HEAD_WIDTH
 
 VOCABULARY = 49408

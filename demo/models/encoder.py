@@ -22,7 +22,8 @@ from demo.models.training import FEATURE_SCALE, AttributeHeads, augmented, batch
 from demo.settings import DemoParams, EncoderSettings, EncoderTraining, ImagesSettings, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, write_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import write_json
 from spn4cir.positives.unicom import Unicom, UnicomSizes, load_unicom
 from spn4cir.weights import HEAD_WIDTH
 

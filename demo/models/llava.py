@@ -29,7 +29,8 @@ from demo.models.training import AttributeHeads, augmented, batches, copy_folder
 from demo.settings import CaptionerSettings, DemoParams, read_settings
 from demo.wanted import judged
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
+from spn4cir.json_files import write_json
 from spn4cir.positives.llava import LlavaCaptioner
 
 IGNORED = -100

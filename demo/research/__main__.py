@@ -21,7 +21,8 @@ from demo.research.runs import Research
 from demo.research.store import FOLDER, Cell, read_results, results_file
 from spn4cir.config.params import PARAMS_FILE
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_file, read_json, write_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import read_json, write_json
 
 OUT = Path("docs/research.md")
 # Written by hand about the committed results.

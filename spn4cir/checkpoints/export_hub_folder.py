@@ -26,7 +26,8 @@ from spn4cir.checkpoints.model_card import CardScores, Facts, check_facts, read_
 from spn4cir.checkpoints.open import Opened, open_checkpoint, weights_hash
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, check_replaceable, file_hash, named_in, write_json
+from spn4cir.files import atomic_folder, check_replaceable, file_hash, named_in
+from spn4cir.json_files import write_json
 
 _OWN_TOKENIZER = "open_clip's, which the package brings"
 

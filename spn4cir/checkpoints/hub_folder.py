@@ -19,7 +19,8 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.config.base import first_problem
 from spn4cir.config.params import LOCAL_NETWORK, NETWORK_CONFIG
 from spn4cir.errors import InputError
-from spn4cir.files import check_hash, read_json
+from spn4cir.files import check_hash
+from spn4cir.json_files import read_json
 
 LIBRARY: Literal["spn4cir"] = "spn4cir"
 FORMAT: Literal[1] = 1

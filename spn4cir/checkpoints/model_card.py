@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from spn4cir.checkpoints.hub_folder import LIBRARY, Config
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 
 UNKNOWN = "unknown"
 # Names of data sets on the hub; other descriptions of data appear only in the text of the card.

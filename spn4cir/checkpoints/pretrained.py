@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spn4cir.composers.protocol import Composer
 from spn4cir.config.params import LOCAL_NETWORK, NETWORK_CONFIG
 from spn4cir.errors import InputError, some_names
-from spn4cir.files import read_json, value_hash
+from spn4cir.files import value_hash
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.json_files import read_json
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP

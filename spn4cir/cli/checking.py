@@ -43,7 +43,7 @@ def check_data(
     Ends with status 1 when an image that the annotations need is missing or broken.
     """
     from spn4cir.config.load import find_params
-    from spn4cir.files import write_json
+    from spn4cir.json_files import write_json
     from spn4cir.projects.check import check_data
     from spn4cir.projects.check_lines import check_lines
 

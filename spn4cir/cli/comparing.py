@@ -64,7 +64,7 @@ def compare(
         if html is not None:
             _write_page((runs[0], runs[1]), compared, html, images)
     if json is not None:
-        from spn4cir.files import write_json
+        from spn4cir.json_files import write_json
 
         write_json(json, content, indent=2)
         print(f"{json}: written")

@@ -34,7 +34,7 @@ def inspect(
     """
     from spn4cir.checkpoints.describe import describe
     from spn4cir.config.load import find_params
-    from spn4cir.files import write_json
+    from spn4cir.json_files import write_json
 
     if json is not None:
         check_place(json)

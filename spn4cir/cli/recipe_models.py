@@ -93,8 +93,8 @@ def _ask(captioner: Model) -> None:
 
 
 def _check_llava(captioner: Model) -> None:
-    from spn4cir.files import read_json
     from spn4cir.hub.fetch import fetch
+    from spn4cir.json_files import read_json
 
     if captioner.origin is None:
         config = fetch(captioner.name, "config.json", "main", remedy="or give --captioner FOLDER").path

@@ -67,7 +67,8 @@ def validate(
     from spn4cir.evaluation.baselines import baselines_of, score_lines
     from spn4cir.evaluation.query_table import queries_entry, write_queries
     from spn4cir.evaluation.shortcuts import probe_of, require_gallery
-    from spn4cir.files import atomic_file, write_json
+    from spn4cir.files import atomic_file
+    from spn4cir.json_files import write_json
 
     check_place(json)
     queries = json.with_suffix(".queries.parquet")

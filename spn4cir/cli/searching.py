@@ -150,7 +150,7 @@ def search(
 
 
 def _write_hits(found: "Sequence[Hit]", query: Path | None, text: str | None, path: Path) -> None:
-    from spn4cir.files import write_json
+    from spn4cir.json_files import write_json
 
     hits = [{"name": each.name, "score": each.score, "path": each.path} for each in found]
     write_json(path, {"image": None if query is None else str(query), "text": text, "hits": hits}, indent=2)

@@ -129,7 +129,7 @@ def _results(project: Path, name: str, recipe: "Recipe") -> list[str]:
     """Returns the places of the results, and commands that work in this folder."""
     import pyarrow.parquet as pq
 
-    from spn4cir.files import read_json
+    from spn4cir.json_files import read_json
 
     data, scores = project / "data", project / "metrics" / name / f"{recipe.family}.json"
     weights = data / "train" / name / recipe.family / "best.pt"

@@ -7,7 +7,7 @@ from typing import Any
 
 from spn4cir.comparison.runs import Run
 from spn4cir.errors import InputError
-from spn4cir.files import parse_json, read_json
+from spn4cir.json_files import parse_json, read_json
 
 _PUBLISHED = "from the published stage-1 checkpoint"
 _UNKNOWN = "not recorded"

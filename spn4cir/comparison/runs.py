@@ -20,7 +20,7 @@ from spn4cir.config.load import find_project
 from spn4cir.errors import InputError
 from spn4cir.evaluation.score_recipe import RECIPE_KEY, Ranks, Recipe, part_values, read_recipe
 from spn4cir.extras import install_command
-from spn4cir.files import parse_json, read_json
+from spn4cir.json_files import parse_json, read_json
 from spn4cir.readable import check_file, real_path
 
 # Larger than any rank: the subset rank of a query without a subset.

@@ -16,7 +16,8 @@ from torch import Tensor
 from spn4cir.composers.encoding import tensors_hash
 from spn4cir.composers.protocol import Composer, ImageFeatures
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, claim_space, disk_errors, read_json, require_space, value_hash, write_json
+from spn4cir.files import atomic_folder, claim_space, disk_errors, require_space, value_hash
+from spn4cir.json_files import read_json, write_json
 
 _MANIFEST = "manifest.json"
 # In the work folder: the number of images written with the shapes of both parts, and the folder that is published.

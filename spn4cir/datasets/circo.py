@@ -26,8 +26,8 @@ from spn4cir.datasets.records import (
     text_field,
 )
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
 from spn4cir.images.spelling import spelled
+from spn4cir.json_files import read_json
 from spn4cir.types import EvaluationSplit, Triplet
 
 _KS = (5, 10, 25, 50)

@@ -36,7 +36,7 @@ from spn4cir.datasets.records import (
     report_empty_texts,
 )
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
 
 

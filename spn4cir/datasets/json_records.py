@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 from spn4cir.datasets.records import checked_list
 from spn4cir.errors import InputError
-from spn4cir.files import check_characters, read_json
+from spn4cir.json_files import check_characters, read_json
 from spn4cir.readable import check_text_file
 
 # Characters that are read at a time.

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from spn4cir.datasets.records import Missing
 from spn4cir.errors import InputError, some_names
-from spn4cir.files import parse_json, walk_once
+from spn4cir.files import walk_once
 from spn4cir.images.endings import image_endings, is_image, passed_over, passed_over_line, split_ending
 from spn4cir.images.spelling import Spellings
 from spn4cir.images.tars import member_names
+from spn4cir.json_files import parse_json
 from spn4cir.progress import progress
 from spn4cir.readable import check_text_file
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spn4cir.errors import InputError
-from spn4cir.files import parse_json
 from spn4cir.images.spelling import spelled
 from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
+from spn4cir.json_files import parse_json
 from spn4cir.types import Gallery
 
 _DIGITS = 32

@@ -23,7 +23,7 @@ from spn4cir.evaluation.evaluate import Evaluation, RankedSplit, compose_queries
 from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, summarise
 from spn4cir.evaluation.ranking import Ranking
 from spn4cir.evaluation.text_alone import without_reference
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 from spn4cir.types import EvaluationSplit
 
 Wordings = dict[str, tuple[tuple[str, ...], ...]]

@@ -17,7 +17,8 @@ from spn4cir.config.params import Validate
 from spn4cir.datasets.protocol import SubmissionFile
 from spn4cir.errors import InputError
 from spn4cir.evaluation.evaluate import RankedSplit, encode_splits, rank_split
-from spn4cir.files import atomic_file, read_json, write_json
+from spn4cir.files import atomic_file
+from spn4cir.json_files import read_json, write_json
 from spn4cir.types import EvaluationSplit, Triplet
 
 Predictions = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError, some_names
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from spn4cir.types import CaptionedImage
 
 _SHOWN = 3

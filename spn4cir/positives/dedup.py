@@ -6,10 +6,10 @@ from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
-from spn4cir.files import read_json, write_json
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.workers import Workers
+from spn4cir.json_files import read_json, write_json
 from spn4cir.packed import PackedPaths, PackedTexts
 from spn4cir.positives.equal_images import group_equal
 from spn4cir.progress import progress

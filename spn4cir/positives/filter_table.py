@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from spn4cir.config.positives import Filter
 from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.errors import InputError, first_line
-from spn4cir.files import atomic_folder, read_json, write_json
+from spn4cir.files import atomic_folder
+from spn4cir.json_files import read_json, write_json
 from spn4cir.types import Triplet
 
 WRONG, SHORTCUT = "wrong", "shortcut"

@@ -16,8 +16,8 @@ from typing import Any
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.errors import InputError
-from spn4cir.files import JsonEntries, read_json, write_json
 from spn4cir.images.reading import content_hash, is_there
+from spn4cir.json_files import JsonEntries, read_json, write_json
 from spn4cir.packed import PackedPaths, PackedTexts
 from spn4cir.positives.equal_images import group_equal
 from spn4cir.types import Gallery, Triplet, UniqueImages

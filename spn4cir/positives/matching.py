@@ -15,8 +15,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from spn4cir.errors import InputError
-from spn4cir.files import claim_space, disk_errors, read_json, write_json
+from spn4cir.files import claim_space, disk_errors
 from spn4cir.images.workers import Workers
+from spn4cir.json_files import read_json, write_json
 from spn4cir.positives.partners import Partners, Ranks, Window, is_shares, ranks_of
 from spn4cir.positives.rank_samples import Neighbour, RankSample, RankSamples, sampled_ranks
 from spn4cir.positives.unicom import Unicom, encode_images

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spn4cir.errors import InputError
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from spn4cir.positives.partners import Window, ranks_of
 
 SHOWN = 5

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.projects.leftovers import Leftover, RunningProcess, is_gone
 
 LISTS = (Path(".dvc", "tmp", "rwlock"), Path(".dvc", "tmp", "exps", "rwlock"))

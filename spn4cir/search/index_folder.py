@@ -15,7 +15,8 @@ from spn4cir.checkpoints.pretrained import pretrained_name
 from spn4cir.composers.protocol import Composer, Options
 from spn4cir.config.base import first_problem
 from spn4cir.errors import InputError, first_line
-from spn4cir.files import atomic_folder, check_replaceable, file_hash, read_json, write_json
+from spn4cir.files import atomic_folder, check_replaceable, file_hash
+from spn4cir.json_files import read_json, write_json
 from spn4cir.readable import real_path
 from spn4cir.search.image_table import ImageTable
 from spn4cir.search.index import ImageIndex

@@ -16,8 +16,9 @@ from spn4cir.composers.protocol import Composer
 from spn4cir.config.training import Optimisation
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
-from spn4cir.files import atomic_folder, check_replaceable, write_json
+from spn4cir.files import atomic_folder, check_replaceable
 from spn4cir.images.processes import default_workers
+from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.search.retriever import Retriever
 from spn4cir.standalone.given_triplets import Example, GivenTriplets, StrPath, read_triplets

@@ -11,7 +11,7 @@ from spn4cir.datasets.texts import evaluation_text, training_text
 from spn4cir.device import memory_errors
 from spn4cir.progress import progress
 from spn4cir.training.bank import Bank
-from spn4cir.training.batches import triplet_rows
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.types import Triplet
 
 _LABEL = "compose training queries"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
-from spn4cir.files import atomic_folder, write_json
+from spn4cir.files import atomic_folder
+from spn4cir.json_files import write_json
 from spn4cir.training.trainer import History
 
 # Folders of figures that a repeated run writes identically, and the folder of figures that differ in every run.

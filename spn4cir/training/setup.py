@@ -17,7 +17,8 @@ from spn4cir.datasets.texts import training_texts
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.stored_gallery import require_queries
 from spn4cir.parallel import ALONE, Group
-from spn4cir.training.batches import Source, TripletRows, triplet_rows
+from spn4cir.training.batches import Source
+from spn4cir.training.epoch_plan import TripletRows, triplet_rows
 from spn4cir.training.trainer import History, Score, Trainer, Watch, unwatched
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
 

@@ -14,7 +14,7 @@ from spn4cir.evaluation.ranking import rank_gallery
 from spn4cir.evaluation.text_alone import without_reference
 from spn4cir.progress import progress
 from spn4cir.training.bank import Bank
-from spn4cir.training.batches import triplet_rows
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.types import Triplet
 
 _LABEL = "filter triplets"

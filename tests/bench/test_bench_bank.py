@@ -17,7 +17,8 @@ from spn4cir.composers.clip import ClipComposer
 from spn4cir.composers.encoding import encode_batches
 from spn4cir.config.training import BankSettings
 from spn4cir.training.bank import build_bank, open_bank
-from spn4cir.training.batches import BankSource, triplet_rows
+from spn4cir.training.batches import BankSource
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.bench.conftest import RatioToBare

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.training.bank import Bank
-from spn4cir.training.batches import BankSource, triplet_rows
+from spn4cir.training.batches import BankSource
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.training.trainer import History, Trainer
 from spn4cir.types import Triplet

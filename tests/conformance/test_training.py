@@ -12,7 +12,8 @@ from torch import Tensor
 from spn4cir.config.training import Optimisation
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.training.bank import Bank
-from spn4cir.training.batches import BankSource, Batch, ImageSource, triplet_rows
+from spn4cir.training.batches import BankSource, Batch, ImageSource
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.optimiser import TrainingRun, set_dropout
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Triplet

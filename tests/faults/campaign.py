@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from tests.faults.parts import STATES, code_version
 from tests.faults.project import warm_environment
 from tests.faults.report import Row, store

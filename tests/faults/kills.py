@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from tests.faults.checks import (
     FinalFiles,
     Progress,

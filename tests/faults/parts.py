@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from spn4cir.files import file_hash, read_json, value_hash, write_json
+from spn4cir.files import file_hash, value_hash
+from spn4cir.json_files import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 STATES = ROOT / ".cache" / "faults"  # what has ended, for after an interruption

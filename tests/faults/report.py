@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from tests.helpers.machine import machine
 
 FOLDER = Path(__file__).parents[2] / "metrics" / "faults"

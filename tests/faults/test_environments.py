@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from tests.faults.campaign import Result, Skipped, count, run_missing
 from tests.faults.environments import TABLE, shell, tried
 from tests.faults.report import Row

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from tests.faults.checks import (
     FinalFiles,
     Progress,

@@ -19,7 +19,7 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.evaluation.submission import predict, write_submission
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.partners import Partners, write_partners
 from stages.common import Job

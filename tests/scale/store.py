@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 from tests.scale.growth import StepCost
 
 

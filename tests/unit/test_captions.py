@@ -9,7 +9,7 @@ from PIL import Image
 
 from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
 from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.types import CaptionedImage

@@ -24,7 +24,7 @@ from spn4cir.evaluation.query_table import queries_entry, write_queries
 from spn4cir.evaluation.stored_gallery import union_gallery
 from spn4cir.evaluation.submission import check_submission, predict, submission_problems, write_submission
 from spn4cir.evaluation.validate import validate_both
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.projects.check import check_data
 from tests.conftest import CPU, StubComposer
 from tests.helpers.benchmarks import ASPECTS, FIRST_ID, write_circo

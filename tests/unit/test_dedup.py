@@ -12,8 +12,8 @@ from PIL import Image
 
 from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
-from spn4cir.files import write_json
 from spn4cir.images.decoding import pixel_digest
+from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from spn4cir.positives.equal_images import group_equal
 from spn4cir.types import Gallery, UniqueImages

@@ -13,7 +13,7 @@ from demo.check_page import CONDITIONS, FIGURES, SEEDS, Condition, Figure, machi
 from demo.draw.images import write_images
 from demo.settings import ImagesSettings, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import read_json, write_json
+from spn4cir.json_files import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 PARAMS = YAML(typ="safe").load(ROOT / "demo/params.yaml")

@@ -21,8 +21,8 @@ from demo.models.llava_processor import make_processor, vocabulary
 from demo.models.training import AttributeHeads, augmented, batches, contrastive_loss, mixed_batches, normalised, train
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
 from spn4cir.images.preprocess import Preprocess
+from spn4cir.json_files import read_json
 from spn4cir.positives.llava import load_captioner
 from spn4cir.positives.unicom import load_unicom
 

@@ -22,7 +22,7 @@ from demo.models.blip_training import Lessons, Neighbours, see
 from demo.settings import PARAMS_FILE, read_settings
 from spn4cir.composers import composer_class
 from spn4cir.composers.protocol import Options
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 
 DEFAULT = read_settings(Path(__file__).parents[2] / PARAMS_FILE)
 TEXTS = ["is red and has no sleeves", "show two large solid green stars on tan background"]

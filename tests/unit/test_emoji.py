@@ -19,7 +19,8 @@ from demo.emoji.records import Emoji, differing, read_emoji
 from demo.settings import PARAMS_FILE, EmojiSize, read_settings
 from spn4cir.datasets.cirr import Cirr
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, read_json
+from spn4cir.files import file_hash
+from spn4cir.json_files import read_json
 from spn4cir.positives.caption_files import read_captions
 from spn4cir.positives.unicom import load_unicom
 

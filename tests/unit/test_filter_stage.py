@@ -20,7 +20,7 @@ import stages.filter
 import stages.train
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 from spn4cir.positives.listing import write_listing
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.types import Triplet

@@ -9,7 +9,7 @@ import pytest
 
 from spn4cir.config.positives import Filter
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 from spn4cir.positives.filter_table import (
     SHORTCUT,
     WRONG,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from spn4cir.config.base import Settings, short_repr
 from spn4cir.errors import InputError
-from spn4cir.files import parse_json
+from spn4cir.json_files import parse_json
 from spn4cir.readable import check_file, check_text_file
 from spn4cir.weights import check_tensors, read_plain
 

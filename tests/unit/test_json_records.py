@@ -8,7 +8,7 @@ import pytest
 from spn4cir.datasets import json_records
 from spn4cir.datasets.json_records import read_records
 from spn4cir.errors import InputError
-from spn4cir.files import read_json
+from spn4cir.json_files import read_json
 
 RECORDS = [{"name": f"é{number}", "texts": ["is [red]", '}, {"'], "group": {"members": []}} for number in range(40)]
 TEXT = json.dumps(RECORDS, ensure_ascii=False)

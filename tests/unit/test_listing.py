@@ -9,10 +9,11 @@ import pytest
 
 from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
-from spn4cir.files import file_hash, write_json
+from spn4cir.files import file_hash
+from spn4cir.json_files import write_json
 from spn4cir.positives import listing
 from spn4cir.positives.listing import read_listed_images, read_listing, read_queries, write_listing
-from spn4cir.training.batches import epoch_generator, triplet_rows
+from spn4cir.training.epoch_plan import epoch_generator, triplet_rows
 from spn4cir.types import Triplet
 from tests.helpers.layouts import draw
 from tests.helpers.memory import peak_bytes_each

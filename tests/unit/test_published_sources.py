@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from spn4cir.checkpoints.published import load_composer
 from spn4cir.config.load import load_params
 from spn4cir.datasets.cirr import Cirr
-from spn4cir.training.batches import triplet_rows
+from spn4cir.training.epoch_plan import triplet_rows
 from stages.common import Job, run
 from stages.inputs import training_triplets, unique_images
 from tests.helpers.checkpoints import write_checkpoint

@@ -15,7 +15,8 @@ from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
 from spn4cir.training.bank import Bank, build_bank, open_bank
-from spn4cir.training.batches import BankSource, Batch, TripletRows, triplet_rows
+from spn4cir.training.batches import BankSource, Batch
+from spn4cir.training.epoch_plan import TripletRows, triplet_rows
 from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.conftest import CPU, StubComposer, stage2

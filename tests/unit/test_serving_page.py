@@ -61,7 +61,7 @@ def found_by(server: Server, name: str, text: str, k: int) -> list[str]:
 def test_pick_type_see_refine_undo(server, open_page):
     page = open_page(server.address)
     choose(page, "01.png")
-    assert page.evaluate("document.activeElement.ariaLabel || document.activeElement.placeholder")
+    page.wait_for_function("name => document.activeElement.ariaLabel === name", arg=CHANGE)
     ask(page, "is red")
     first = ranking(page)
     assert first == found_by(server, "01.png", "is red", 12)

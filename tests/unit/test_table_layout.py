@@ -14,13 +14,14 @@ from spn4cir.config.params import Dataset, Validate
 from spn4cir.config.training import BankSettings
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.metrics_file import metrics_file
-from spn4cir.files import read_json, write_json
 from spn4cir.images.preprocess import ImageFiles
 from spn4cir.images.reading import read_bytes
+from spn4cir.json_files import read_json, write_json
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.projects.check import check_data
 from spn4cir.training.bank import build_bank, open_bank
-from spn4cir.training.batches import ImageSource, triplet_rows
+from spn4cir.training.batches import ImageSource
+from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.trainer import Trainer
 from spn4cir.types import EvaluationSplit, Gallery
 from tests.conftest import CPU, StubComposer, optimisation

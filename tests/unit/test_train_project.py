@@ -23,7 +23,7 @@ from spn4cir.config.load import load_params, published_file
 from spn4cir.config.params import ServedCaptioner
 from spn4cir.errors import InputError
 from spn4cir.evaluation.sample_size import too_few_entry
-from spn4cir.files import write_json
+from spn4cir.json_files import write_json
 from spn4cir.positives import unicom
 from spn4cir.projects.recipe import Generator, Model, Recipe
 from spn4cir.projects.train_project import (

@@ -25,7 +25,8 @@ from spn4cir.images.preprocess import ImageFiles
 from spn4cir.parallel import Group
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.training.bank import Bank, build_bank, open_bank
-from spn4cir.training.batches import BankSource, Batch, ImageSource, TripletRows, triplet_rows
+from spn4cir.training.batches import BankSource, Batch, ImageSource
+from spn4cir.training.epoch_plan import TripletRows, triplet_rows
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
