@@ -16,7 +16,7 @@ export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray test-faults faults lint types unit conformance golden pipeline bench real scale research demo-models-check check-lavis audit lock install clean
+.PHONY: doctor demo demo-all serve wheel docs docs-serve test test-distributed test-ray test-faults faults lint types unit pages conformance golden pipeline bench real scale research demo-models-check check-lavis audit lock install clean
 
 # What a crash left is mended, and printed; what remains does not stop the targets that run DVC.
 doctor: install
@@ -55,9 +55,9 @@ docs: install
 docs-serve: install
 	python -m mkdocs serve
 
-# Two at a time, the longest first.
+# Four at a time, the longest first, because tests of commands and pages often wait for other processes.
 test: lint
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target unit pipeline conformance golden types
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target pipeline unit pages golden conformance types
 
 lint: install
 	ruff check .
@@ -69,6 +69,9 @@ types: install
 
 unit: install
 	pytest tests/unit
+
+pages: install
+	pytest tests/pages
 
 conformance: install
 	pytest tests/conformance
