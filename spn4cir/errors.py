@@ -1,18 +1,23 @@
 """The error whose message is for the user, and helpers for its text."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 # A message that quotes a long value is shortened in the middle, so that the file and the remedy stay.
 _LONGEST, _END = 2000, 600
 _BREAKS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# The user and the password of a URL end at its last @, as these can contain an @ or a / that is not quoted.
+_USER = re.compile(r"((?:\b[a-z][a-z0-9+.-]*:|\B)//|\bhttps?:)[^\s@]\S*@", re.IGNORECASE)
+_QUERY = re.compile(r"(//[^\s?#]*[?#])\S+")
 
 
 class InputError(Exception):
     """A bad input, described in one line: what, got, expected, where, what to do.
 
     The command line and the stages print the message without a traceback and exit with status 1. Line breaks and
-    control characters, which names and texts of a data set can contain, are written as escapes.
+    control characters, which names and texts of a data set can contain, are written as escapes. The user and the
+    password of a URL are masked.
     """
 
     def __init__(self, message: str) -> None:
@@ -23,11 +28,22 @@ class InputError(Exception):
 
 
 def _one_line(message: str) -> str:
+    message = _USER.sub(r"\1***@", message)
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST - _END]} ... {message[-_END:]}"
     if message.isprintable():
         return message
     return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _BREAKS else each for each in message)
+
+
+def masked_url(text: str) -> str:
+    """Returns a text, such as a URL as it was given, without what can be a secret: a user, a password, a query.
+
+    Examples:
+        >>> masked_url("http://user:password@127.0.0.1/v1?key=secret")
+        'http://***@127.0.0.1/v1?***'
+    """
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
 
 
 def some_names(names: Sequence[str], shown: int) -> str:

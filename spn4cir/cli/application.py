@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from spn4cir.errors import InputError, os_error_line
+from spn4cir.hub.variables import check_hub_variables
 from spn4cir.user import name_user
 
 INTERRUPTED = 130
@@ -20,6 +21,7 @@ class OneLine(TyperGroup):
         """Runs the command."""
         try:
             name_user()
+            check_hub_variables()
             value = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe fails here, not when the interpreter exits
             return value

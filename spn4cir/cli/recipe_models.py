@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spn4cir.config.machine import url_fault
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, masked_url
 from spn4cir.projects.models import UNICOM_ORIGIN
 from spn4cir.projects.recipe import Generator, Model
 
@@ -108,7 +108,7 @@ def _check_llava(captioner: Model) -> None:
 def _served(name: str, urls: tuple[str, ...]) -> Model:
     for url in urls:
         if fault := url_fault(url):
-            raise InputError(f"--captioner-url {url}: {fault}")
+            raise InputError(f"--captioner-url {masked_url(url)}: {fault}")
     return Model(name, {"served": _ENDPOINT, "model": name}, urls=urls)
 
 

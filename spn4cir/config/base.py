@@ -1,11 +1,12 @@
 """Base models of the settings: frozen, without unknown keys; and stages whose output may come from the hub."""
 
-import re
 from collections.abc import Iterator
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spn4cir.errors import masked_url
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -86,14 +87,21 @@ class Published(FromHub):
     hub: HubFile | None
 
 
+class _MaskedRepr(Repr):
+    """Masks the secrets of URLs before a text is shortened."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked_url(x), level)
+
+
 def short_repr(value: Any) -> str:
     """Returns a value as a message quotes it: 80 characters, whatever is nested in it or refers to itself.
 
-    The user and the password of a URL are masked.
+    The user, the password and the query of a URL are masked.
     """
-    short = Repr()
+    short = _MaskedRepr()
     short.maxlevel, short.maxdict, short.maxstring, short.maxlong, short.maxother = 4, 10, 80, 80, 80
-    text = re.sub(r"://[^/@\s]*@", "://***@", short.repr(value))
+    text = short.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -11,12 +11,16 @@ from spn4cir.config.base import Positive, Settings
 
 def url_fault(url: str) -> str:
     """Returns why a text is no base URL of a server; empty if it is one."""
-    parts = urlsplit(url)
+    expected = "expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY"
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises ValueError for a wrong port
+    except ValueError:
+        return expected
     host, _, port = parts.netloc.rpartition(":")
-    wrong_port = bool(host) and "]" not in port and not port.isdecimal()
-    if parts.scheme not in ("http", "https") or not parts.hostname or wrong_port or "@" in parts.netloc or parts.query:
-        return "expected a URL as in http://127.0.0.1:8000/v1; an API key is read from SPN4CIR_API_KEY"
-    return ""
+    no_port = bool(host) and "]" not in port and not port
+    known = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return "" if known and not no_port and "@" not in parts.netloc and not {"?", "#"} & set(url) else expected
 
 
 def _base_url(url: str) -> str:

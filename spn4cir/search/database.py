@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import torch
 
 from spn4cir.composers.protocol import Composer
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, masked_url
 from spn4cir.extras import install_command
 from spn4cir.search.encode import encode_black
 from spn4cir.search.hits import Hit, compose_queries
@@ -55,7 +55,7 @@ class DatabaseAddress:
         Raises InputError for another form.
         """
         wrong = InputError(
-            f"--database {text}: is no address of a collection; write it as {EXAMPLE}, as "
+            f"--database {masked_url(text)}: is no address of a collection; write it as {EXAMPLE}, as "
             "qdrant+https://HOST/COLLECTION, or for a folder of the client's local mode as qdrant:FOLDER/COLLECTION"
         )
         scheme, _, rest = text.partition(":")

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from spn4cir.config.base import Settings, short_repr
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, masked_url
 from spn4cir.json_files import parse_json
 from spn4cir.readable import check_file, check_text_file
 from spn4cir.weights import check_tensors, read_plain
@@ -25,6 +25,43 @@ from spn4cir.weights import check_tensors, read_plain
 )
 def test_a_message_is_one_line_without_control_characters(message: str, line: str) -> None:
     assert str(InputError(message)) == line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:SECRET@host/v1",
+        "http://:SECRET@host/v1",
+        "http://u:p@SECRET@host/v1",
+        "http://user:SECRET/x@host/v1",
+        "https:user:SECRET@host",
+        "//user:SECRET@host/v1",
+        "qdrant+https://user:SECRET@host/shop",
+        "http://host/v1?key=SECRET",
+        "http://host/v1#SECRET",
+        f"http://{'u' * 60}:SECRET@host/v1",
+    ],
+)
+def test_the_secrets_of_a_url_are_masked(url: str) -> None:
+    shown = (masked_url(url), short_repr(url), short_repr({"urls": [url]}))
+    assert not [text for text in shown if "SECRET" in text or "***" not in text]
+    if "@" in url:
+        assert "SECRET" not in str(InputError(f"a.yaml: {url}: cannot be reached"))
+    assert "host" in masked_url(url)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf-hub:owner/name@main: has no file",
+        "a@b.json: 'c@d' is absent",
+        "http://127.0.0.1:8000/v1: write to a@b",
+        "x//y@z",
+        "see https://github.com/a/b",
+    ],
+)
+def test_other_texts_are_not_masked(text: str) -> None:
+    assert str(InputError(text)) == masked_url(text) == text
 
 
 def test_only_a_file_is_read(tmp_path: Path) -> None:

@@ -185,6 +185,18 @@ def test_published_pools() -> None:
         ("false_negatives: null", "false_negatives: {quantile: 0}", r"false_negatives: has none of the forms"),
         ("endpoints: {}", "endpoints: {gpu: [localhost]}", r"endpoints\.gpu\.0: expected a URL .*got 'localhost'\)$"),
         ("endpoints: {}", "endpoints: {gpu: ['http://u:p@a/v1']}", r"gpu\.0: expected .*\(got 'http://\*\*\*@a/v1'\)$"),
+        (
+            "endpoints: {}",
+            "endpoints: {gpu: ['http://a/v1?key=x']}",
+            r"gpu\.0: expected .*\(got 'http://a/v1\?\*\*\*'\)$",
+        ),
+        ("endpoints: {}", "endpoints: {gpu: ['http://a/v1#x']}", r"gpu\.0: expected .*\(got 'http://a/v1#\*\*\*'\)$"),
+        (
+            "endpoints: {}",
+            "endpoints: {gpu: ['http://[::1/v1']}",
+            r"gpu\.0: expected a URL .*\(got 'http://\[::1/v1'\)$",
+        ),
+        ("endpoints: {}", "endpoints: {gpu: ['http://a:99999/v1']}", r"gpu\.0: expected a URL"),
         ("endpoints: {}", "endpoints: {gpu: []}", r"endpoints\.gpu: .*at least 1"),
         (
             "  devices: null",

@@ -403,6 +403,14 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
         ((shop, *base, *encoder, "--captioner", "./x"), "--captioner ./x: no such folder; give the folder of a LLaVA"),
         ((shop, *base, *encoder, "--captioner", bert), "is no LLaVA in transformers' form (model_type)"),
         ((shop, *table, *base, "--captioner-url", "http://h/v1"), "give --encoder FILE"),
+        (
+            (shop, *base, *encoder, "--captioner-url", "http://[::1/v1"),
+            "http://[::1/v1: expected a URL",
+        ),
+        (
+            (shop, *base, *encoder, "--captioner-url", "http://:key@h/v1"),
+            "http://***@h/v1: expected",
+        ),
         ((shop, *base, *encoder, "--captioner-url", "h:8000"), "--captioner-url h:8000: expected a URL as in http://"),
         ((shop, *base, "--encoder", "x.pt"), "x.pt: no such file; give FP16-ViT-L-14.pt"),
     ):
