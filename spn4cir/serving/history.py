@@ -1,11 +1,14 @@
 """The history of one visitor's searches, with undo."""
 
 from dataclasses import dataclass, field, replace
+from weakref import WeakSet
 
+from spn4cir.errors import InputError
 from spn4cir.serving.service import Found
 
-# A step may contain an upload of 10 MB.
 _KEPT = 12
+# Bytes of the uploads in the steps of a visit, and in those of all open visits. An upload has at most 10 MB.
+_UPLOADS, _ALL_UPLOADS = 30_000_000, 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class PageState:
 
 
 class PageHistory:
-    """The last `_KEPT` steps; the first step of a visit is an empty page.
+    """The last `_KEPT` steps, or fewer if their uploads are large; the first step of a visit is an empty page.
 
     A choice of a query image that follows another choice replaces it. A search that follows a choice replaces it too,
     except for the first search: an undo of a later search returns to the search before it.
@@ -83,6 +86,13 @@ class PageHistory:
         """The searches, oldest first."""
         return [step.search for step in self.steps if step.search and not step.pending]
 
+    @property
+    def upload_bytes(self) -> int:
+        """The bytes of the uploads in the steps, each upload once."""
+        references = (each for step in self.steps for each in (step.reference, step.search and step.search.reference))
+        uploads = (each.image for each in references if each and isinstance(each.image, bytes))
+        return sum(map(len, {id(upload): upload for upload in uploads}.values()))
+
     def choose(self, reference: Reference) -> None:
         """Adds a step with another query image; the ranking of the last search stays."""
         self._add(replace(self.current, reference=reference), instead=self.current.pending)
@@ -100,3 +110,23 @@ class PageHistory:
         """Adds a step, or replaces the latest one by it. A step that changes nothing is not added."""
         kept = self.steps[:-1] if instead else self.steps
         self.steps = (kept if kept[-1] == step else [*kept, step])[-_KEPT:]
+        while self.upload_bytes > _UPLOADS and len(self.steps) > 1:
+            self.steps = self.steps[1:]
+
+
+class Visits:
+    """The open visits of a server, whose uploads share a limit of memory."""
+
+    def __init__(self) -> None:
+        self._histories: WeakSet[PageHistory] = WeakSet()
+
+    def open(self) -> PageHistory:
+        """Returns the history of a new visit, which counts until it is forgotten."""
+        history = PageHistory()
+        self._histories.add(history)
+        return history
+
+    def require_room(self, size: int) -> None:
+        """Raises InputError if an upload of `size` bytes exceeds what the uploads of all visits may take."""
+        if sum(history.upload_bytes for history in self._histories) + size > _ALL_UPLOADS:
+            raise InputError("the server has no room for another upload; close pages, or try again in a minute")

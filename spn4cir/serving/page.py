@@ -12,7 +12,7 @@ from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
 from spn4cir.serving.elements import button, image, panel, text_element
 from spn4cir.serving.framework import add_files, check_room, prepare_framework
-from spn4cir.serving.history import PageHistory, PastSearch, Reference
+from spn4cir.serving.history import PastSearch, Reference, Visits
 from spn4cir.serving.hit_tiles import HitTiles, summary
 from spn4cir.serving.page_address import SharedSearch, query_string, read_search
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
@@ -31,13 +31,13 @@ def add_page(app: FastAPI, service: SearchService, annotated: bool = False) -> N
         service: the gallery.
         annotated: whether there is an annotation page, to which the page then has a link.
     """
-    room = [Depends(check_room)]
+    room, visits = [Depends(check_room)], Visits()
 
     @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT, dependencies=room)
     def search_page(reference: str = "", text: str = "", k: str = "") -> None:
         add_files(_STYLE.read_text(encoding="utf-8"))
         ui.colors(primary="#1d5fa6")
-        SearchPage(service, read_search(reference, text, k)).build(annotated)
+        SearchPage(service, visits, read_search(reference, text, k)).build(annotated)
 
     prepare_framework()
     ui.run_with(app, tailwind=False, show_welcome_message=False)
@@ -46,16 +46,18 @@ def add_page(app: FastAPI, service: SearchService, annotated: bool = False) -> N
 class SearchPage:
     """The page of one visitor, with the history of the visit."""
 
-    def __init__(self, service: SearchService, shared: SharedSearch) -> None:
+    def __init__(self, service: SearchService, visits: Visits, shared: SharedSearch) -> None:
         """Creates the page.
 
         Args:
             service: the gallery.
+            visits: the open visits of the server.
             shared: the search that the address contains; it is repeated as soon as the page is open.
         """
         self._service = service
         self._shared = shared
-        self._history = PageHistory()
+        self._visits = visits
+        self._history = visits.open()
         self._busy = False
 
     def build(self, annotated: bool) -> None:
@@ -135,6 +137,7 @@ class SearchPage:
         self._uploader.reset()
         data = await event.file.read()
         try:
+            self._visits.require_room(len(data))
             small = await self._service.preview(data)
         except InputError as error:
             self._fail(str(error))

@@ -175,6 +175,7 @@ def run(
     keep_little()
     limit_unread(claimed)
     logging.getLogger("uvicorn.error").addFilter(_is_fault)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a warning is written for each broken body
     gc.freeze()  # objects loaded so far stay; collecting them again would delay searches and the stop
     Server(config).run(sockets=[claimed])
 

@@ -1,9 +1,12 @@
 """The steps of a visitor, and their part of the address of the page."""
 
+import gc
+
 import pytest
 
+from spn4cir.errors import InputError
 from spn4cir.search.hits import Hit
-from spn4cir.serving.history import PageHistory, PageState, PastSearch, Reference
+from spn4cir.serving.history import PageHistory, PageState, PastSearch, Reference, Visits
 from spn4cir.serving.page_address import SharedSearch, query_string, read_search
 from spn4cir.serving.service import Found
 
@@ -82,3 +85,38 @@ def test_the_address_contains_the_shown_search_without_uploads(events, address):
 )
 def test_an_address_without_a_number_of_hits_asks_for_none(k, number):
     assert read_search("green.png", "is red", k) == SharedSearch("green.png", "is red", number)
+
+
+def upload(megabytes: int) -> Reference:
+    return Reference("mine.png", bytes(megabytes * 1_000_000), "data:")
+
+
+def test_steps_with_large_uploads_are_forgotten_earlier():
+    history = steps_of()
+    for number in range(6):
+        history.record(PastSearch(upload(10), str(number), 12, FOUND))
+        assert history.upload_bytes <= 30_000_000
+    assert [search.text for search in history.searches] == ["3", "4", "5"]
+
+
+def test_an_upload_that_several_steps_contain_is_counted_once():
+    mine = upload(10)
+    history = steps_of(mine, *(PastSearch(mine, str(number), 12, FOUND) for number in range(5)))
+    assert history.upload_bytes == 10_000_000
+    assert len(history.searches) == 5
+
+
+def test_the_uploads_of_all_open_visits_have_a_limit(monkeypatch):
+    monkeypatch.setattr("spn4cir.serving.history._ALL_UPLOADS", 45_000_000)
+    visits = Visits()
+    first, second = visits.open(), visits.open()
+    for history in (first, second):
+        history.choose(GREEN)
+        history.record(PastSearch(upload(20), "is red", 12, FOUND))
+    visits.require_room(5_000_000)
+    with pytest.raises(InputError, match="no room for another upload; close pages, or try again in a minute"):
+        visits.require_room(5_000_001)
+    del first, history
+    gc.collect()
+    visits.require_room(20_000_000)
+    assert second.upload_bytes == 20_000_000
