@@ -157,9 +157,19 @@ class ImageTable:
         return self._columns.vector_count
 
     @classmethod
-    def read(cls, path: Path) -> "ImageTable":
-        """Reads a file of `write`. Raises ArrowException for an unreadable file, KeyError for a missing column."""
-        return cls(columns=ImageColumns.read(path))
+    def read(cls, path: Path, least_id: int = 0) -> "ImageTable":
+        """Reads a file of `write`.
+
+        Args:
+            path: the file.
+            least_id: least id of a new vector; the ids of removed ones are not in the file.
+
+        Raises:
+            ArrowException, KeyError, ValueError: the file is not one of `write`.
+        """
+        table = cls(columns=ImageColumns.read(path))
+        table._next_id = max(table._next_id, least_id)
+        return table
 
 
 def _discard(groups: dict[Key, list[str]], key: Key, name: str) -> None:

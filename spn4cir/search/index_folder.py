@@ -216,7 +216,7 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
         vectors = _read_vectors(folder, manifest)
         if vectors.dim != manifest.target[-1]:
             raise ValueError(f"vectors of {vectors.dim} numbers, where {_MANIFEST} states {manifest.target[-1]}")
-        table = ImageTable.read(folder / _TABLE)
+        table = ImageTable.read(folder / _TABLE, vectors.next_id)
         if table.vector_count != len(vectors):
             raise ValueError(f"{table.vector_count} vectors in {_TABLE}, and {len(vectors)} in the index")
     except (RuntimeError, pa.ArrowException, KeyError, OSError, ValueError) as error:

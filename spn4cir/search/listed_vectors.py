@@ -59,6 +59,11 @@ class ListedVectors:
     def __len__(self) -> int:
         return len(self._stored)
 
+    @property
+    def next_id(self) -> int:
+        """An id that is larger than all before: the rows of removed images keep theirs."""
+        return self._stored.next_id
+
     def update(self, ids: Int64[ndarray, " images"], new: StoredTargets, removed: Int64[ndarray, " removed"]) -> None:
         """Adds the images of a store under new ids, and removes others; builds outgrown lists again."""
         if not len(ids) and not len(removed):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from numpy import ndarray
 
 from spn4cir.files import disk_errors
@@ -60,6 +60,12 @@ class StoredTargets:
         self._settle()
         found: ndarray = self._ids[self._alive]
         return found
+
+    @property
+    def next_id(self) -> int:
+        """An id that is larger than those of all images, removed ones included."""
+        self._settle()
+        return int(self._ids[-1]) + 1 if len(self._ids) else 0
 
     def append(self, ids: Int64[ndarray, " images"], targets: Float[ndarray, "images tokens dim"]) -> None:
         """Adds images; ids are sorted. Raises InputError if the disk of temporary files is full."""
@@ -150,17 +156,19 @@ class StoredTargets:
     def read(cls, folder: Path) -> "StoredTargets":
         """Maps the files of `write`. Raises OSError or ValueError for other files."""
         ids, alive = np.load(folder / IDS)
+        # An id can occur again if all of its images but the last one were removed: an earlier version used ids again.
+        if (np.diff(ids) < alive[:-1]).any():
+            raise ValueError(f"{folder.name}/{IDS}: the ids are not sorted, or two images have the same one")
         shards = [_mapped(path) for path in sorted(folder.glob("[0-9]*.npy"))]
         if not shards or (rows := sum(len(targets) for targets, _ in shards)) != len(ids):
             raise ValueError(f"{folder.name}: {rows if shards else 0} rows, expected {len(ids)}")
         first = shards[0].targets
         stored = cls(first.shape[1], first.shape[2], first.dtype.type)
-        stored._add(ids, shards)
-        stored._alive = alive.astype(bool)
+        stored._extend(ids, alive.astype(bool), shards)
         return stored
 
     def _rows(self, ids: Int64[ndarray, " images"]) -> Int64[ndarray, " images"]:
-        """The last row of each id: an id can be used again after its image was removed."""
+        """The last row of each id: the others are of removed images, as `read` allows."""
         self._settle()
         rows = np.searchsorted(self._ids, ids, side="right") - 1
         assert np.array_equal(self._ids[rows], ids)
@@ -168,11 +176,14 @@ class StoredTargets:
 
     def _add(self, ids: Int64[ndarray, " images"], shards: Sequence[Shard]) -> None:
         assert not len(ids) or (np.diff(ids) > 0).all()
-        assert not len(ids) or not len(self._ids) or ids[0] >= self._ids[-1]
+        assert not len(ids) or not len(self._ids) or ids[0] > self._ids[-1]
+        self._extend(ids, np.ones(len(ids), bool), shards)
+
+    def _extend(self, ids: Int64[ndarray, " rows"], alive: Bool[ndarray, " rows"], shards: Sequence[Shard]) -> None:
         self._shards += shards
         self._starts = np.cumsum([0, *(len(targets) for targets, _ in self._shards)])
         self._ids = np.concatenate([self._ids, ids])
-        self._alive = np.concatenate([self._alive, np.ones(len(ids), bool)])
+        self._alive = np.concatenate([self._alive, alive])
 
     def _settle(self) -> None:
         """Makes a shard of the parts that were appended: in memory, or beyond `IN_MEMORY` in a temporary file."""

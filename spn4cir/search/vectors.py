@@ -105,6 +105,11 @@ class Vectors:
         return "exact" if isinstance(self._index, ExactVectors) else self._index.kind
 
     @property
+    def next_id(self) -> int:
+        """The least id that an image can get in `update`, where removed images may count; 0 if only the present do."""
+        return self._index.next_id if isinstance(self._index, ListedVectors) else 0
+
+    @property
     def approximate(self) -> bool:
         """Whether a search compares only the vectors of the nearest lists."""
         return isinstance(self._index, ListedVectors)

@@ -367,6 +367,22 @@ def test_an_index_of_lists_is_saved_loaded_and_changed(held, folder, tmp_path):
     assert names(again.search("a.png", "is red", k=99)) == names(loaded.search("a.png", "is red", k=99))
 
 
+def test_images_are_added_to_a_loaded_index_of_lists_that_lost_its_last_ones(held, folder, tmp_path):
+    """Their rows stay in the files, so their ids are not used again, although no image has them."""
+    held.index(folder, kind="ivf", recall=1.0)
+    for number in range(3):
+        last = sorted(held.names, key=lambda name: held.image_index.table[name].vector)[-2:]
+        held.remove(last[number % 2 :])
+        held.save(tmp_path / "index")
+        held = Retriever.load(tmp_path / "index", workers=0)
+        held.add(draw(tmp_path / f"new{number}.png", 60 + number))
+        held.save(tmp_path / "index")
+        held = Retriever.load(tmp_path / "index", workers=0)
+        found = held.search(None, "is red", k=99)
+        assert f"new{number}.png" in held
+        assert sorted(names(found)) == list(held.names)
+
+
 @pytest.mark.parametrize("file", ["lists.faiss", "vectors/00000.npy", "vectors/ids.npy"])
 def test_a_damaged_index_of_lists_is_refused(held, folder, tmp_path, file):
     held.index(folder, kind="ivf").save(tmp_path / "index")
