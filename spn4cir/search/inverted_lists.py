@@ -58,11 +58,6 @@ class InvertedLists:
         """`ivf-pq` for lists of product codes, else `ivf`."""
         return "ivf-pq" if isinstance(self.index, faiss.IndexIVFPQ) else "ivf"
 
-    @property
-    def outgrown(self) -> bool:
-        """Whether the number of images is about four times that of the last build."""
-        return list_count(self.index.ntotal) > 2 * int(self.index.nlist)
-
     def change(
         self, stored: StoredTargets | None, ids: Int64[ndarray, " images"], removed: Int64[ndarray, " removed"]
     ) -> None:

@@ -8,12 +8,19 @@ from jaxtyping import Float32, Int64
 from numpy import ndarray
 
 from spn4cir.search.build_lists import build_lists
+from spn4cir.search.content_mark import ContentMark
 from spn4cir.search.exact_vectors import Best, Score, among_best
 from spn4cir.search.inverted_lists import InvertedLists, ListKind
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.search.tune_lists import tune_lists
 
 STORED = "vectors"
+# In the folder of the stored targets: the contents at the last build and at the last measurement.
+MARKS = "marks.npy"
+# The recall is measured again when more images than this share were added or removed.
+_MEASURED_AGAIN = 0.1
+# The lists are built again for more than so many times the images of their build, or without this share of those.
+_OUTGROWN, _REMOVED = 4, 0.5
 # Up to this number of results, the candidates are those that the recall was measured with. A query asks for one more
 # than it has hits if its reference is excluded.
 _RESULTS = 20
@@ -29,17 +36,22 @@ class ListedVectors:
         stored: the targets of all images.
         lists: the lists over them.
         wanted: the recall for which their search parameters were chosen.
+        built: the content when the lists were built.
+        measured: the content when the recall was measured.
     """
 
-    def __init__(self, stored: StoredTargets, lists: InvertedLists, wanted: float) -> None:
+    def __init__(
+        self, stored: StoredTargets, lists: InvertedLists, wanted: float, built: ContentMark, measured: ContentMark
+    ) -> None:
         self._stored = stored
         self.lists = lists
-        self._wanted = wanted
+        self._wanted, self._built, self._measured = wanted, built, measured
 
     @classmethod
     def build(cls, stored: StoredTargets, kind: ListKind, wanted: float) -> "ListedVectors":
         """Builds the lists of a store with a wanted recall. Raises InputError as `build_lists` does."""
-        return cls(stored, build_lists(stored, kind, wanted), wanted)
+        now = ContentMark.of(stored)
+        return cls(stored, build_lists(stored, kind, wanted), wanted, now, now)
 
     @property
     def kind(self) -> ListKind:
@@ -61,26 +73,50 @@ class ListedVectors:
 
     @property
     def next_id(self) -> int:
-        """An id that is larger than all before: the rows of removed images keep theirs."""
-        return self._stored.next_id
+        """An id that is larger than all before: the rows of removed images keep theirs, and the marks refer to them."""
+        return max(self._stored.next_id, self._built.next_id, self._measured.next_id)
 
-    def update(self, ids: Int64[ndarray, " images"], new: StoredTargets, removed: Int64[ndarray, " removed"]) -> None:
-        """Adds the images of a store under new ids, and removes others; builds outgrown lists again."""
-        if not len(ids) and not len(removed):
-            return
-        self.lists.change(new, ids, removed)
-        self._stored.remove(removed)
-        self._stored.adopt(ids, new)
-        if self._stored.sparse:
-            self._stored = self._stored.compacted()
-        if self.lists.outgrown:
-            self.lists = build_lists(self._stored, self.kind, self._wanted)
+    def update(
+        self,
+        ids: Int64[ndarray, " images"],
+        new: StoredTargets,
+        removed: Int64[ndarray, " removed"],
+        wanted: float,
+    ) -> None:
+        """Adds the images of a store under new ids, and removes others.
 
-    def tune(self, wanted: float) -> None:
-        """Chooses the search parameters for another wanted recall."""
-        if wanted != self._wanted and len(self):
-            tune_lists(self.lists, self._stored, wanted)
-            self._wanted = wanted
+        Then the recall is measured and the search parameters are chosen again, or the lists are built again, if
+        `wanted` is another recall or enough images changed: see `Vectors.update`.
+        """
+        if len(ids) or len(removed):
+            self.lists.change(new, ids, removed)
+            self._stored.remove(removed)
+            self._stored.adopt(ids, new)
+            if self._stored.sparse:
+                self._stored = self._stored.compacted()
+        if self._outdated:
+            self._build(wanted)
+        elif wanted != self._wanted or self._measured.changed(self._stored, _MEASURED_AGAIN):
+            self._measure(wanted)
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the lists were built for a gallery of another size, or most images of that one are gone."""
+        built = self._built
+        outgrown = len(self) > _OUTGROWN * built.images
+        return outgrown or built.removed(self._stored) > _REMOVED * built.images
+
+    def _build(self, wanted: float) -> None:
+        self.lists = build_lists(self._stored, self.kind, wanted)
+        self._built = self._measured = ContentMark.of(self._stored)
+        self._wanted = wanted
+
+    def _measure(self, wanted: float) -> None:
+        """Chooses the search parameters; builds the lists again if changed ones do not reach the recall."""
+        tune_lists(self.lists, self._stored, wanted)
+        self._measured, self._wanted = ContentMark.of(self._stored), wanted
+        if self.lists.recall < wanted and self._built.changed(self._stored, _MEASURED_AGAIN):
+            self._build(wanted)
 
     def targets(self, ids: Int64[ndarray, " images"]) -> Float32[ndarray, "images tokens dim"]:
         """The targets of images."""
@@ -116,11 +152,20 @@ class ListedVectors:
         return Best(ids[kept], score(targets[kept]))
 
     def write(self, folder: Path) -> None:
-        """Writes the lists and the stored targets. Raises OSError if that fails."""
+        """Writes the lists, the stored targets and the marks. Raises OSError if that fails."""
         self.lists.write(folder)
         self._stored.write(folder / STORED)
+        np.save(folder / STORED / MARKS, np.array([self._built, self._measured], np.int64))
 
     @classmethod
     def read(cls, folder: Path, wanted: float, candidates: int, recall: float) -> "ListedVectors":
-        """Maps the files of `write`. Raises RuntimeError, OSError or ValueError for other files."""
-        return cls(StoredTargets.read(folder / STORED), InvertedLists.read(folder, candidates, recall), wanted)
+        """Maps the files of `write`, or of an earlier version, whose recall the next update measures.
+
+        Raises RuntimeError, OSError or ValueError for other files.
+        """
+        stored, lists = StoredTargets.read(folder / STORED), InvertedLists.read(folder, candidates, recall)
+        if (path := folder / STORED / MARKS).is_file():
+            built, measured = (ContentMark(*row) for row in np.load(path).reshape(2, 2).tolist())
+        else:  # there were as many lists as the square root of the number of images
+            built, measured = ContentMark(lists.index.nlist**2, stored.next_id), ContentMark(0, 0)
+        return cls(stored, lists, wanted, built, measured)

@@ -67,6 +67,11 @@ class StoredTargets:
         self._settle()
         return int(self._ids[-1]) + 1 if len(self._ids) else 0
 
+    def count_from(self, first: int) -> int:
+        """The number of images whose id is `first` or larger."""
+        self._settle()
+        return int(self._alive[np.searchsorted(self._ids, first) :].sum())
+
     def append(self, ids: Int64[ndarray, " images"], targets: Float[ndarray, "images tokens dim"]) -> None:
         """Adds images; ids are sorted. Raises InputError if the disk of temporary files is full."""
         self._parts.append((ids, np.ascontiguousarray(targets, self.dtype)))

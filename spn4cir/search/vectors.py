@@ -36,7 +36,7 @@ class KindSettings:
     Attributes:
         kind: `exact` compares every vector; `ivf` those of the nearest lists, as float16; `ivf-pq` those of the nearest
             lists, as codes of a byte for four dimensions, and stores the vectors as float16; `auto` chooses by size.
-        recall: least share of the 10 best images of an exact search that a search finds.
+        recall: least share of the 10 best images of an exact search that a search finds; updates keep it.
     """
 
     kind: KindChoice = "auto"
@@ -127,8 +127,10 @@ class Vectors:
     def update(self, ids: Int64[ndarray, " images"], new: StoredTargets, removed: Int64[ndarray, " removed"]) -> None:
         """Adds images under new ids, which are larger than all before, and removes others.
 
-        The kind and the search parameters follow the settings and the number of images. The lists are built again when
-        the number of images is four times that of their last build.
+        The kind and the search parameters follow the settings and the content. When more than a tenth of the images
+        were added or removed since the recall was measured, it is measured again with new search parameters. The lists
+        are built again for more than four times the images of their last build, when more than half of those images
+        are removed, or when the measured recall is below the wanted one and a tenth changed since the build.
 
         Args:
             ids: the ids of the images to add.
@@ -143,8 +145,7 @@ class Vectors:
             if isinstance(self._index, ExactVectors):
                 self._index.update(ids, new, removed)
             else:
-                self._index.update(ids, new, removed)
-                self._index.tune(self.settings.least_recall)
+                self._index.update(ids, new, removed, self.settings.least_recall)
             return
         stored = self.settings.store(len(self) + len(ids) - len(removed), self.tokens, self.dim)
         self._index.move_into(stored)

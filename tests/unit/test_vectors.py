@@ -200,14 +200,103 @@ def test_too_few_images_for_product_codes_have_plain_lists():
     assert top(held, targets[0], 1) == [[256]]
 
 
-def test_lists_are_made_again_when_there_are_many_more_vectors(capsys):
+def lists_told(capsys) -> list[int]:
+    """The number of lists at each measurement of the recall."""
+    return [int(line.split()[4]) for line in capsys.readouterr().err.splitlines() if line.startswith("index:")]
+
+
+def measured(held: Vectors, targets: np.ndarray, alive: np.ndarray) -> float:
+    """The recall of 300 midpoints of pairs of images."""
+    pairs = np.random.default_rng(7).choice(alive, size=(2, 300))
+    queries = targets[pairs, 0].sum(axis=0)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    present = np.zeros_like(targets)
+    present[alive] = targets[alive]
+    pairs = zip(top(held, queries, 10), expected(present, queries, 10), strict=True)
+    return float(np.mean([len(set(one) & set(other)) / 10 for one, other in pairs]))
+
+
+def test_lists_are_made_again_when_there_are_many_more_vectors(capsys, monkeypatch, tmp_path):
+    """Above four times as many images, also with the greatest number of lists, and after the index was read."""
+    monkeypatch.setattr("spn4cir.search.inverted_lists._MOST_LISTS", 10)
     targets = clustered(np.random.default_rng(0), 1_000, 1)
-    held = filled(targets[:100], KindSettings("ivf"))
-    add(held, np.arange(100, 400), targets[100:400])
-    add(held, np.arange(400, 1_000), targets[400:])
-    counts = [line.split()[4] for line in capsys.readouterr().err.splitlines() if line.startswith("index:")]
-    assert counts == ["10", "31"]
+    held = filled(targets[:120], KindSettings("ivf"))
+    monkeypatch.setattr("spn4cir.search.inverted_lists._MOST_LISTS", 20)
+    add(held, np.arange(120, 480), targets[120:480])
+    held = reread(held, tmp_path / "a")
+    assert lists_told(capsys) == [10, 10]
+    add(held, np.arange(480, 481), targets[480:481])
+    assert lists_told(capsys) == [20]
+    add(held, np.arange(481, 1_000), targets[481:])
+    assert lists_told(capsys) == [20]
     assert len(held) == 1_000
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivf-pq"])
+def test_the_recall_is_kept_while_other_images_are_added(kind):
+    """The lists of images around 20 centres do not fit to images without centres: more lists are searched."""
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([clustered(rng, 800, 1), unit(rng, 2_000, 1)])
+    held = filled(targets[:800], KindSettings(kind))
+    for start in range(800, 2_800, 250):
+        add(held, np.arange(start, start + 250), targets[start : start + 250])
+    assert held.recall >= 0.95
+    assert measured(held, targets, np.arange(2_800)) == pytest.approx(held.recall, abs=0.04)
+
+
+def test_the_recall_is_measured_after_a_tenth_changed(capsys, tmp_path):
+    """Not at each small update, also when the index is written and read between them."""
+    targets = clustered(np.random.default_rng(0), 1_250, 1)
+    held = filled(targets[:1_000], KindSettings("ivf"))
+    for number, start in enumerate(range(1_000, 1_250, 25)):
+        add(held, np.arange(start, start + 25), targets[start : start + 25], np.array([number]))
+        held = reread(held, tmp_path / str(number))
+    said = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["1000", "1096", "1216"]
+    held.update(NONE, StoredTargets(1, DIM), NONE)
+    assert not lists_told(capsys)
+
+
+def test_lists_are_made_again_when_their_images_are_gone(tmp_path):
+    """A gallery of other images has lists of its own, also when it was replaced little by little."""
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([clustered(rng, 600, 1), unit(rng, 600, 1)])
+    held = filled(targets[:600], KindSettings("ivf"))
+    add(held, np.arange(600, 1_000), targets[600:1_000], np.arange(300))
+    assert held._index._built == (600, 600)
+    held = reread(held, tmp_path / "a")
+    add(held, np.arange(1_000, 1_200), targets[1_000:], np.arange(300, 600))
+    assert held._index._built == (600, 1_200)
+    assert measured(held, targets, np.arange(600, 1_200)) == pytest.approx(held.recall, abs=0.04)
+
+
+def test_lists_that_do_not_reach_the_recall_are_made_again_after_changes(monkeypatch):
+    """With fewer candidates than the codes of other images need."""
+    monkeypatch.setattr("spn4cir.search.tune_lists._MOST_CANDIDATES", 20)
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([clustered(rng, 1_000, 1), unit(rng, 300, 1)])
+    held = filled(targets[:1_000], KindSettings("ivf-pq", 1.0))
+    before = held._index._built
+    held.settings = KindSettings("ivf-pq", 0.999)
+    held.update(NONE, StoredTargets(1, DIM), NONE)
+    assert held._index._built == before, "new lists of the same images are not better"
+    add(held, np.arange(1_000, 1_300), targets[1_000:])
+    assert (before, held._index._built) == ((1_000, 1_000), (1_300, 1_300))
+    assert held.recall < 0.999
+
+
+def test_lists_of_an_index_without_marks_are_measured_at_the_next_update(tmp_path, capsys):
+    """An earlier version wrote none, and measured at builds only."""
+    targets = clustered(np.random.default_rng(0), 300, 1)
+    held = filled(targets, KindSettings("ivf"))
+    reread(held, tmp_path / "a")
+    (tmp_path / "a" / "vectors" / "marks.npy").unlink()
+    again = Vectors.read(tmp_path / "a", "ivf", 1, held.settings, (64, 0.1))
+    assert (again.recall, len(lists_told(capsys))) == (0.1, 1)
+    again.update(NONE, StoredTargets(1, DIM), NONE)
+    assert again.recall == held.recall
+    again.update(NONE, StoredTargets(1, DIM), NONE)
+    assert len(lists_told(capsys)) == 1
 
 
 @pytest.mark.parametrize("kind", ["exact", "ivf", "ivf-pq"])
