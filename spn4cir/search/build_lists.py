@@ -20,6 +20,7 @@ from spn4cir.search.faiss_files import write_faiss
 from spn4cir.search.inverted_lists import DATA_FILE, InvertedLists, ListKind, list_count, retrieval_vectors
 from spn4cir.search.mapped_files import MappedFile
 from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.temporary_file import TemporaryFile
 from spn4cir.search.tune_lists import LEAST_CANDIDATES, tune_lists
 
 # Product quantisation needs as many vectors to train on as a byte has values.
@@ -51,8 +52,8 @@ def build_lists(stored: StoredTargets, kind: ListKind, wanted: float) -> Inverte
             index.add_with_ids(retrieval_vectors(targets), ids)
         lists = InvertedLists(index, LEAST_CANDIDATES, 0.0)
     else:
-        folder = _fill_on_disk(index, stored)
-        lists = InvertedLists(index, LEAST_CANDIDATES, 0.0, folder, (MappedFile.of(Path(folder.name, DATA_FILE)),))
+        data = _fill_on_disk(index, stored)
+        lists = InvertedLists(index, LEAST_CANDIDATES, 0.0, data, {DATA_FILE: MappedFile.of(data.path)})
     tune_lists(lists, stored, wanted)
     return lists
 
@@ -91,62 +92,64 @@ def _chunks(stored: StoredTargets) -> Iterator[tuple[ndarray, ndarray]]:
     return progress(stored.chunks(), stored.chunk_count, "lists", "chunk")
 
 
-def _fill_on_disk(index: Any, stored: StoredTargets) -> "tempfile.TemporaryDirectory[str]":
-    """Fills an empty index with lists in a temporary folder."""
+def _fill_on_disk(index: Any, stored: StoredTargets) -> TemporaryFile:
+    """Fills an empty index with lists in a temporary file."""
     place = Path(tempfile.gettempdir())
     with disk_errors(place):
         size = 2 * len(stored) * (index.code_size + _ID_BYTES)
         require_space(place, size, "free some room, or set TMPDIR to a folder on another disk")
-        folder = tempfile.TemporaryDirectory(prefix="spn4cir-lists-", dir=place)
-        _merge(index, list(_shards(index, stored, Path(folder.name))), Path(folder.name, DATA_FILE))
-    return folder
+        data = TemporaryFile()
+        _merge(index, list(_shards(index, stored)), data.path)
+    return data
 
 
-def _shards(index: Any, stored: StoredTargets, folder: Path) -> Iterator[Path]:
+def _shards(index: Any, stored: StoredTargets) -> Iterator[TemporaryFile]:
     """Yields files of parts of the lists."""
-    part, number = faiss.clone_index(index), 0
+    part = faiss.clone_index(index)
     for ids, targets in _chunks(stored):
         part.add_with_ids(retrieval_vectors(targets), ids)
         if part.ntotal * index.code_size >= SHARD_BYTES:
-            yield _written(part, folder / f"{number}.faiss")
-            part, number = faiss.clone_index(index), number + 1
+            yield _written(part)
+            part = faiss.clone_index(index)
     if part.ntotal:
-        yield _written(part, folder / f"{number}.faiss")
+        yield _written(part)
 
 
-def _written(part: Any, path: Path) -> Path:
-    write_faiss(part, path)
-    return path
+def _written(part: Any) -> TemporaryFile:
+    file = TemporaryFile()
+    write_faiss(part, file.path)
+    return file
 
 
-def _merge(trained: Any, shards: Sequence[Path], path: Path) -> None:
-    """Fills an empty index with lists on the disk, which contain those of the shards; removes the shards.
+def _merge(trained: Any, shards: Sequence[TemporaryFile], path: Path) -> None:
+    """Fills an empty index with lists on the disk, which contain those of the shards.
 
     As `faiss.contrib.ondisk.merge_ondisk` does, which keeps the shards mapped, and so their disk space, for ever.
     """
-    parts: list[Any] = [faiss.read_index(str(shard), faiss.IO_FLAG_MMAP) for shard in shards]
+    parts: list[Any] = [faiss.read_index(str(shard.path), faiss.IO_FLAG_MMAP) for shard in shards]
     sources = faiss.InvertedListsPtrVector()  # type: ignore[attr-defined]
     for part in parts:
         sources.push_back(part.invlists)
     lists: Any = faiss.OnDiskInvertedLists(trained.nlist, trained.code_size, str(path))
-    with _stdout_to_stderr():  # FAISS prints the size of the file
+    with _without_lines(b"resizing "):  # FAISS prints the size of the file
         trained.ntotal = lists.merge_from_multiple(sources.data(), sources.size(), False)
     trained.replace_invlists(lists, True)
     lists.this.disown()
-    for shard in shards:
-        shard.unlink()
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Sends what a library prints to stderr, because the standard output of commands is their result."""
+def _without_lines(start: bytes) -> Iterator[None]:
+    """Leaves out lines that a library prints to the standard output of this process, which is a command's result."""
     flush, saved = ctypes.CDLL(None).fflush, os.dup(1)
-    sys.stdout.flush()
-    flush(None)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
+    with tempfile.TemporaryFile() as printed:
+        sys.stdout.flush()
         flush(None)
-        os.dup2(saved, 1)
-        os.close(saved)
+        os.dup2(printed.fileno(), 1)
+        try:
+            yield
+        finally:
+            flush(None)
+            os.dup2(saved, 1)
+            os.close(saved)
+            printed.seek(0)
+            os.write(1, b"".join(line for line in printed if not line.startswith(start)))

@@ -1,7 +1,6 @@
 """Inverted lists (IVF) in FAISS over one vector an image: search, change, and the files."""
 
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from numpy import ndarray
 from spn4cir.search.faiss_files import write_faiss
 from spn4cir.search.mapped_files import MappedFile
 from spn4cir.search.stored_targets import StoredTargets
+from spn4cir.search.temporary_file import TemporaryFile
 
 ListKind = Literal["ivf", "ivf-pq"]
 _MOST_LISTS = 4_096
@@ -43,15 +43,15 @@ class InvertedLists:
         index: the FAISS index; its keys are ids of images, and it contains `nprobe`.
         candidates: number of images whose exact scores are computed for up to 20 results.
         recall: measured share of the 10 best images of an exact search that a search finds, 0 to 1.
-        temporary: temporary folder of lists on the disk; None: they are in memory or in `source`.
-        files: the files of these lists; empty for lists in memory.
+        temporary: temporary file of lists on the disk; None: they are in memory or in the folder of an index.
+        files: the files of these lists by the name that an index gives them; empty for lists in memory.
     """
 
     index: Any
     candidates: int
     recall: float
-    temporary: "tempfile.TemporaryDirectory[str] | None" = None
-    files: tuple[MappedFile, ...] = ()
+    temporary: TemporaryFile | None = None
+    files: dict[str, MappedFile] = field(default_factory=dict)
 
     @property
     def kind(self) -> ListKind:
@@ -63,7 +63,7 @@ class InvertedLists:
     ) -> None:
         """Adds the images of a store under `ids`, and removes others. The lists are in memory after that."""
         _load(self.index)
-        self.files = ()
+        self.files = {}
         if len(removed):
             self.index.remove_ids(removed)
         row = 0
@@ -87,9 +87,9 @@ class InvertedLists:
 
     def write(self, folder: Path) -> None:
         """Writes the lists. Raises OSError if that fails."""
-        if self.files and all(file.unchanged for file in self.files):
-            for file in self.files:
-                file.link_to(folder / file.path.name)
+        if self.files and all(file.unchanged for file in self.files.values()):
+            for name, file in self.files.items():
+                file.link_to(folder / name)
             if (folder / LISTS_FILE).exists():
                 return
         else:
@@ -100,13 +100,13 @@ class InvertedLists:
     def read(cls, folder: Path, candidates: int, recall: float) -> "InvertedLists":
         """Maps the files of `write`. Raises RuntimeError, as FAISS does."""
         index: Any = faiss.read_index(str(folder / LISTS_FILE), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-        files = [folder / LISTS_FILE]
+        names = [LISTS_FILE]
         if (data := folder / DATA_FILE).exists():
             lists: Any = faiss.downcast_InvertedLists(index.invlists)
             lists.filename = str(data)
             lists.do_mmap()
-            files.append(data)
-        return cls(index, candidates, recall, files=tuple(map(MappedFile.of, files)))
+            names.append(DATA_FILE)
+        return cls(index, candidates, recall, files={name: MappedFile.of(folder / name) for name in names})
 
 
 def _load(index: Any) -> None:

@@ -36,6 +36,18 @@ class MappedFile:
     def link_to(self, target: Path) -> None:
         """Links the file, or copies it where the file system has no links. Raises OSError."""
         try:
-            os.link(self.path, target)
-        except OSError:
+            _link(self.path, target)
+        except (OSError, NotImplementedError):
             shutil.copyfile(self.path, target)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Links a file, also one without a name, whose path is a link of the system that has to be followed.
+
+    Without a folder, `os.link` follows no link on Linux.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.link(path.name, target.absolute(), src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from spn4cir.files import disk_errors
 from spn4cir.search.mapped_files import MappedFile
+from spn4cir.search.temporary_file import TemporaryFile
 
 # Bytes of a shard, and of all shards that are kept in memory. A process has at most about 1,000 open files.
 SHARD_BYTES, IN_MEMORY = 1 << 29, 1 << 30
@@ -48,7 +49,7 @@ class StoredTargets:
         self._alive = np.empty(0, bool)
         self._parts: list[tuple[Int64[ndarray, " images"], Targets]] = []
         self._part_bytes = 0
-        self._folders: list[tempfile.TemporaryDirectory[str]] = []  # removed with this object
+        self._files: list[TemporaryFile] = []  # removed with this object
 
     def __len__(self) -> int:
         self._settle()
@@ -90,7 +91,7 @@ class StoredTargets:
                 rows += len(targets)
             return
         self._add(ids, other._shards)
-        self._folders += other._folders
+        self._files += other._files
 
     def remove(self, ids: Int64[ndarray, " images"]) -> None:
         """Removes images."""
@@ -203,10 +204,9 @@ class StoredTargets:
         self._add(np.concatenate([ids for ids, _ in parts]), [shard])
 
     def _spilled(self, arrays: Sequence[Targets]) -> Shard:
-        place = Path(tempfile.gettempdir())
-        with disk_errors(place):
-            self._folders.append(tempfile.TemporaryDirectory(prefix="spn4cir-targets-", dir=place))
-            path = Path(self._folders[-1].name, "shard.npy")
+        with disk_errors(Path(tempfile.gettempdir())):
+            self._files.append(TemporaryFile())
+            path = self._files[-1].path
             _write_targets(path, arrays)
             return _mapped(path)
 

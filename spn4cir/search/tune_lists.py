@@ -44,7 +44,7 @@ def tune_lists(lists: InvertedLists, stored: StoredTargets, wanted: float) -> No
     enough = np.flatnonzero(shares >= wanted)
     lists.candidates = max(LEAST_CANDIDATES, int(enough[0]) + 1 if len(enough) else depth)
     lists.recall = float(shares[min(lists.candidates, depth) - 1])
-    lists.files = tuple(file for file in lists.files if file.path.name != LISTS_FILE)  # it contains the number of lists
+    lists.files.pop(LISTS_FILE, None)  # it contains the number of lists
     print(
         f"index: {len(stored)} images in {index.nlist} lists ({lists.kind}), {index.nprobe} of them searched, "
         f"{lists.candidates} candidates scored: finds {lists.recall:.1%} of the results of an exact search (the "

@@ -1,7 +1,11 @@
 """Vectors of every kind of index, against the whole matrix of scores."""
 
 import errno
+import gc
 import os
+import signal
+import subprocess
+import sys
 
 import faiss
 import numpy as np
@@ -11,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.search import build_lists, stored_targets
 from spn4cir.search import vectors as module
 from spn4cir.search.faiss_files import write_faiss
+from spn4cir.search.mapped_files import MappedFile
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.search.tune_lists import _nearest
 from spn4cir.search.vectors import KindSettings, Vectors
@@ -337,7 +342,13 @@ def test_a_gallery_beyond_memory_is_built_in_shards_on_the_disk(small_limits, tm
     again = reread(held, tmp_path / "a")
     assert (tmp_path / "a" / "lists.ivfdata").is_file()
     assert len(list((tmp_path / "a" / "vectors").glob("0*.npy"))) > 3
-    assert capfd.readouterr().out == ""
+    said = capfd.readouterr()
+    assert (said.out, "resizing" in said.err) == ("", False)
+    temporary = [shard.file for shard in held._index._stored._shards if shard.file]
+    temporary += held._index.lists.files.values()
+    inodes = {MappedFile.of(path).inode for path in (tmp_path / "a").rglob("*")}
+    assert len(temporary) > 2
+    assert inodes >= {file.inode for file in temporary}, "temporary files are linked"
     assert top(held, queries, 9) == top(again, queries, 9)
     assert kind == "ivf-pq" or top(held, queries, 9) == expected(targets, queries, 9)
     shard = tmp_path / "a" / "vectors" / "00000.npy"
@@ -348,6 +359,45 @@ def test_a_gallery_beyond_memory_is_built_in_shards_on_the_disk(small_limits, tm
     assert len(StoredTargets.read(tmp_path / "c" / "vectors")) == 500
     size = sum(path.stat().st_size for path in (tmp_path / "c" / "vectors").glob("0*.npy"))
     assert size < 0.6 * sum(path.stat().st_size for path in (tmp_path / "a" / "vectors").glob("0*.npy"))
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from spn4cir.search import build_lists, stored_targets
+from spn4cir.search.vectors import KindSettings, Vectors
+stored_targets.SHARD_BYTES = stored_targets.IN_MEMORY = build_lists.IN_MEMORY = build_lists.SHARD_BYTES = 1_000
+rng = np.random.default_rng(0)
+settings = KindSettings("ivf")
+stored = settings.store(400, 1, 8)
+for start in range(0, 400, 100):
+    stored.append(np.arange(start, start + 100), rng.standard_normal((100, 1, 8)).astype(np.float32))
+held = Vectors.empty(1, 8, settings)
+held.update(np.arange(400), stored, np.empty(0, np.int64))
+assert held._index._stored._files and held._index.lists.temporary
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system has no files without a name")
+def test_a_process_that_is_killed_leaves_no_temporary_files(tmp_path):
+    made = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert made.returncode == -signal.SIGKILL
+    assert not list(tmp_path.iterdir())
+
+
+def test_temporary_files_have_names_where_the_system_needs_them(small_limits, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile._O_TMPFILE_WORKS", False)
+    monkeypatch.setattr("os.O_TMPFILE", os.O_DIRECTORY, raising=False)  # as on a disk that has no such files
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    targets = clustered(np.random.default_rng(0), 500, 1)
+    held = filled(targets, EVERYTHING)
+    assert list(tmp_path.glob("spn4cir-*/file"))
+    again = reread(held, tmp_path / "a")
+    del held
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert top(again, targets[:3, 0], 9) == expected(targets, targets[:3, 0], 9)
 
 
 def test_a_file_that_another_process_replaced_is_written_from_memory(small_limits, tmp_path):
