@@ -6,6 +6,7 @@ stored unchanged, and checked when they are read.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -42,7 +43,8 @@ class CheckedText(NamedTuple):
     Attributes:
         text: the text of the last answer that was read, if it can be used; else empty.
         tries: number of answers that were read.
-        fault: why the last answer cannot be used; empty if it can.
+        fault: why the last answer cannot be used, or why the server refuses the request; empty if the text can be
+            used. It contains no URL, so that results do not depend on `machine.endpoints`.
         finish: why the last answer ends, as in `ChatAnswer`.
     """
 
@@ -126,6 +128,7 @@ class _Run:
         self._answers = {each["request"]: ChatAnswer(str(each["text"]), str(each["finish"])) for each in records}
         self._writing = asyncio.Lock()
         self._content = cache(content_hash)
+        self._has_refused = False
 
     def texts(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
         """Returns the text of each question; see `TextAsker.ask`."""
@@ -158,9 +161,16 @@ class _Run:
             try:
                 answer = await ask(replace(self._asker.request(question, found), images=images))
             except RequestRefused as error:
-                return CheckedText("", found + 1, str(error))
+                self._report(error)
+                return CheckedText("", found + 1, error.reason)
             await self._keep(await asyncio.to_thread(self._key, question, found), answer)
         return found
+
+    def _report(self, error: RequestRefused) -> None:
+        """Prints the first refusal with its URL, which no result contains."""
+        if not self._has_refused:
+            self._has_refused = True
+            print(f"{error} (the first; others are not printed)", file=sys.stderr, flush=True)
 
     async def _keep(self, key: str, answer: ChatAnswer) -> None:
         """Stores an answer. Another thread waits for the disk, so that requests are sent meanwhile."""

@@ -16,7 +16,20 @@ _SHOWN = 10
 
 
 class RequestRefused(InputError):
-    """A server refuses one request, e.g. for its content or its length; it may answer others."""
+    """A server refuses one request, e.g. for its content or its length; it may answer others.
+
+    Args:
+        place: the endpoint and the URL.
+        reason: the status and what the server said, or why there is no answer; without the URL.
+        remedy: what to do, for the message.
+
+    Attributes:
+        reason: as the argument; what is stored must not depend on the URL.
+    """
+
+    def __init__(self, place: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{place}: {reason}; {remedy}")
+        self.reason = reason
 
 
 def api_key() -> str:
@@ -90,4 +103,4 @@ def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[st
     if error.status_code == 404:
         listed = f"it serves {', '.join(served[:_SHOWN])}" if served else "it lists no models; most URLs end in /v1"
         return InputError(f"{place}: finds no model '{model}', {status}; {listed}")
-    return RequestRefused(f"{place}: refuses a request with {status}; correct the settings of the request")
+    return RequestRefused(place, f"refuses a request with {status}", "correct the settings of the request")

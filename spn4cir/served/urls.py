@@ -96,9 +96,8 @@ class Urls:
             if found.is_server or not server.has_answered or server.failures >= _MOST_FAILURES:
                 self._leave_out(server, found.text)
         if left := [each.url for each in self._servers if not each.fault]:
-            raise RequestRefused(
-                f"endpoint '{self._endpoint}', {left[-1]}: {faults[left[-1]]}, but answers other requests"
-            )
+            reason = f"{faults[left[-1]]}, but answers other requests"
+            raise RequestRefused(f"endpoint '{self._endpoint}', {left[-1]}", reason, "correct the request")
         raise no_server(self._endpoint, {each.url: each.fault for each in self._servers})
 
     async def close(self) -> None:

@@ -157,7 +157,7 @@ def test_a_request_that_the_server_refuses_is_a_text_of_the_template_and_asked_f
     chat.reply = lambda body: refusal(400, "filtered") if prompt_of(body) == bad else "it is red"
     written = texts(chat, tmp_path).write(triplets(3))
     assert found(written) == ["it is red", "template 0 of 1", "it is red"]
-    assert "status 400 (filtered)" in written[1][0].fault
+    assert written[1][0].fault == "refuses a request with status 400 (filtered)"
     chat.reply = lambda body: "it is blue"
     assert found(texts(chat, tmp_path).write(triplets(3))) == ["it is red", "it is blue", "it is red"]
 

@@ -204,7 +204,7 @@ def test_a_request_that_no_server_answers_while_they_answer_others_is_refused_al
     found = dict(served(chat.url, concurrency=concurrency).each(answer, map(ChatRequest, prompts)))
     assert [found[position] for position in (0, 2, 4, 5)] == ["fine"] * 4
     for position in (1, 3):
-        assert re.match(rf"endpoint 'writer', {chat.url}: .*, but answers other requests$", found[position])
+        assert re.match(rf"endpoint 'writer', {chat.url}: .*, but answers other requests; correct the request$", found[position])
     with pytest.raises(InputError, match=r"^endpoint 'writer': .* start the server"):
         dict(served(chat.url, concurrency=1).each(answer, map(ChatRequest, ["a", "bad 1", "bad 2", "bad 3"])))
 

@@ -183,7 +183,7 @@ def test_a_refused_request_is_an_empty_caption_and_is_sent_again_in_the_next_run
     chat.reply = lambda body: refusal(400, "filtered") if bad in images_of(body) else "red"
     found = asker(tmp_path, chat.url).captions(images, 5)
     assert texts(found) == ["red", "", "red"]
-    assert "status 400 (filtered)" in found.faults["name1"]
+    assert found.faults == {"name1": "refuses a request with status 400 (filtered)"}
     chat.reply = lambda body: "blue"
     assert texts(asker(tmp_path, chat.url).captions(images, 5)) == ["red", "blue", "red"]
 
@@ -262,6 +262,18 @@ def test_the_stage_writes_the_published_form_and_names_images_without_a_caption(
     first, count = file.read_bytes(), len(chat.requests)
     stages.caption.main(job("http://127.0.0.1:9/v1"))
     assert (file.read_bytes(), len(chat.requests)) == (first, count)
+
+
+def test_a_refusal_is_stored_without_the_url_which_is_printed_once(chat, job, capsys):
+    """An out must not depend on `machine.endpoints`, nor name hosts of a private network."""
+    chat.reply = lambda body: "in red" if len(chat.requests) % 2 else refusal(400, "filtered")
+    stages.caption.main(job(chat.url))
+    stored = b"".join(path.read_bytes() for path in Path("data/caption/fiq").iterdir())
+    assert b"refuses a request with status 400 (filtered)" in stored
+    assert str(chat.port).encode() not in stored
+    said = capsys.readouterr().err
+    assert said.count(f"endpoint 'local', {chat.url}: refuses a request with status 400 (filtered)") == 1
+    assert said.count(chat.url) == 1
 
 
 def test_without_the_endpoint_nothing_is_written(job):
