@@ -7,14 +7,17 @@ can differ.
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from itertools import islice
+from operator import length_hint
 from typing import Any, TypeVar
 
 from spn4cir.config.machine import Machine, unknown_endpoint
 from spn4cir.errors import InputError
 from spn4cir.extras import install_command
 from spn4cir.served.messages import ChatAnswer, ChatRequest
+from spn4cir.served.queue import ItemQueue, QueuedItem
+from spn4cir.served.refusals import NoServer, RequestPutOff
 from spn4cir.served.urls import Urls
 
 Item = TypeVar("Item")
@@ -56,8 +59,13 @@ class ServedModel:
         After an error no further item is begun; the error is raised when the items in work are finished. Ctrl-C cancels
         them.
 
+        An item whose request is put off (see `Urls`) is begun again when all others are finished. If its own request
+        may be the cause, that is so twice; the third time the request is refused. Otherwise it is repeated until it is
+        answered or no URL is left.
+
         Args:
-            work: returns the result of an item; its first argument asks the model one request.
+            work: returns the result of an item; its first argument asks the model one request. It is called again for
+                an item that is put off.
             items: the items, which are taken one by one as they are begun.
 
         Raises:
@@ -67,28 +75,32 @@ class ServedModel:
         """
         if find_spec("openai") is None:
             raise InputError(f"the package openai is not installed; run {install_command('served')}")
-        numbered, failure = enumerate(items), None
-        running: dict[asyncio.Task[Result], int] = {}
+        open_items = length_hint(items)
+        queue, failure = ItemQueue(items), None
+        running: dict[asyncio.Task[Result], QueuedItem[Item]] = {}
         with asyncio.Runner() as runner:
             urls = Urls(self.endpoint, self.urls, self.model)
             begin = runner.get_loop().create_task
             try:
                 while True:
                     if failure is None:
-                        for position, item in islice(numbered, self.concurrency - len(running)):
-                            running[begin(_run(work, urls.ask, item))] = position
+                        for item in queue.take(self.concurrency - len(running), not running):
+                            running[begin(_run(work, urls, item))] = item
                     if not running:
                         break
                     for task in runner.run(_finished(running)):
-                        position = running.pop(task)
-                        if error := task.exception():
+                        item, error = running.pop(task), task.exception()
+                        if isinstance(error, RequestPutOff):
+                            queue.put_off(item, error.by_request)
+                        elif error:
                             failure = failure or error
                         else:
-                            yield position, task.result()
+                            open_items -= 1
+                            yield item.position, task.result()
             finally:
                 runner.run(_end(tuple(running), urls))
         if failure:
-            raise failure
+            raise _counted(failure, open_items)
 
 
 def open_model(machine: Machine, endpoint: str, model: str, key: str) -> ServedModel:
@@ -108,8 +120,15 @@ def open_model(machine: Machine, endpoint: str, model: str, key: str) -> ServedM
     return ServedModel(endpoint, machine.endpoints[endpoint], model, machine.concurrency)
 
 
-async def _run(work: Callable[[Ask, Item], Awaitable[Result]], ask: Ask, item: Item) -> Result:
-    return await work(ask, item)
+def _counted(failure: BaseException, open_items: int) -> BaseException:
+    """Returns an error, with the number of items without a result if no URL is left and the number is known."""
+    if isinstance(failure, NoServer) and open_items > 1:
+        return NoServer(f"{failure}; {open_items:,} requests remain without an answer")
+    return failure
+
+
+async def _run(work: Callable[[Ask, Item], Awaitable[Result]], urls: Urls, item: QueuedItem[Item]) -> Result:
+    return await work(partial(urls.ask, is_last=item.is_last), item.item)
 
 
 async def _finished(running: Iterable[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:

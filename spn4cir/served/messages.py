@@ -10,6 +10,7 @@ from PIL import Image
 
 # Longest side of an image that is sent, in pixels, and its JPEG quality.
 LONGEST_SIDE, QUALITY = 768, 90
+_PLAIN = 224  # side of a plain image; some models refuse smaller ones
 _ORIENTATION = 0x0112  # tag of EXIF, which servers apply and this package does not
 _PNG = b"\x89PNG"
 
@@ -62,6 +63,12 @@ class ChatAnswer:
     text: str
     finish: str = "stop"
     first_token: Mapping[str, float] = field(default_factory=dict)
+
+
+def plain(request: ChatRequest) -> ChatRequest:
+    """Returns a short request of the same form: a grey image in place of each, and a word as the answer."""
+    grey = jpeg(Image.new("RGB", (_PLAIN, _PLAIN), (128, 128, 128)))
+    return ChatRequest("Answer yes.", (grey,) * len(request.images), max_tokens=1)
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -32,6 +32,22 @@ class RequestRefused(InputError):
         self.reason = reason
 
 
+class NoServer(InputError):
+    """No URL of an endpoint answers."""
+
+
+class RequestPutOff(Exception):
+    """A request has no answer, from servers that are not given up; it is to be sent again after all others.
+
+    Attributes:
+        by_request: whether the request may be the cause: the servers have answered others meanwhile.
+    """
+
+    def __init__(self, by_request: bool) -> None:
+        super().__init__("sent again after all others")
+        self.by_request = by_request
+
+
 def api_key() -> str:
     """Returns the API key of the environment, or a placeholder for servers that need none.
 
@@ -73,17 +89,23 @@ def cannot_be_reached(error: "APIConnectionError") -> str:
     return f"cannot be reached ({said(error.__cause__ or error)})"
 
 
-def no_server(endpoint: str, faults: Mapping[str, str]) -> InputError:
+def has_too_many(error: "APIStatusError") -> bool:
+    """Whether the status says that the server has too many requests, whatever their content."""
+    return error.status_code in (429, 503)
+
+
+def no_server(endpoint: str, faults: Mapping[str, str], is_busy: bool = False) -> NoServer:
     """Returns the error for an endpoint none of whose URLs answers.
 
     Args:
         endpoint: name of the endpoint.
         faults: why a URL does not answer, by URL.
+        is_busy: whether the servers run, but have too many requests.
     """
     reasons = "; ".join(f"{url} {fault}" for url, fault in faults.items())
-    return InputError(
-        f"endpoint '{endpoint}': {reasons}; start the server or correct machine.endpoints.{endpoint}, then run again"
-    )
+    start = f"start the server or correct machine.endpoints.{endpoint}, then run again"
+    wait = "run again when the server is less busy, or with a smaller machine.concurrency"
+    return NoServer(f"endpoint '{endpoint}': {reasons}; {wait if is_busy else start}")
 
 
 def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[str]) -> InputError:
@@ -100,6 +122,8 @@ def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[st
         if name := _variable():
             return InputError(f"{place}: refuses the API key with {status}; set {name} to another key")
         return InputError(f"{place}: needs an API key, {status}; set {' or '.join(KEYS)} in the environment")
+    if error.status_code == 402:
+        return InputError(f"{place}: refuses the account with {status}; pay for it, or set another key")
     if error.status_code == 404:
         listed = f"it serves {', '.join(served[:_SHOWN])}" if served else "it lists no models; most URLs end in /v1"
         return InputError(f"{place}: finds no model '{model}', {status}; {listed}")

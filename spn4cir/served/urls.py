@@ -2,13 +2,23 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from spn4cir.served.messages import ChatAnswer, ChatRequest, read_answer
-from spn4cir.served.refusals import RequestRefused, api_key, cannot_be_reached, no_server, refusal, said, unanswered
+from spn4cir.served.messages import ChatAnswer, ChatRequest, plain, read_answer
+from spn4cir.served.refusals import (
+    RequestPutOff,
+    RequestRefused,
+    api_key,
+    cannot_be_reached,
+    has_too_many,
+    no_server,
+    refusal,
+    said,
+    unanswered,
+)
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -20,8 +30,22 @@ RETRIES = 6
 TIMEOUT = 300.0
 # Seconds before an answer that cannot be read is asked for again.
 _PAUSES = (0.5, 1.0)
-# A URL that fails for this many requests in succession is left out, although it has answered others before.
-_MOST_FAILURES = 3
+# A URL is left out when this many requests in succession have no answer there: as it is busy, or for another reason.
+_MOST_BUSY, _MOST_OTHERS = 20, 3
+
+
+class _Fault(NamedTuple):
+    """Why there is no answer.
+
+    Attributes:
+        text: the reason.
+        by_request: whether the request may be the cause, rather than the server.
+        is_busy: whether the server runs, but has too many requests.
+    """
+
+    text: str
+    by_request: bool = False
+    is_busy: bool = False
 
 
 @dataclass
@@ -32,32 +56,30 @@ class _Server:
         url: the base URL.
         client: its client.
         waiting: number of its unanswered requests.
-        has_answered: whether it has answered a request.
+        answers: number of its answers.
         failures: number of requests without an answer since its last answer.
-        fault: why it is left out; empty if it is not.
+        fault: why it is left out; None if it is not.
     """
 
     url: str
     client: "AsyncOpenAI"
     waiting: int = 0
-    has_answered: bool = False
+    answers: int = 0
     failures: int = 0
-    fault: str = ""
-
-
-class _Fault(NamedTuple):
-    """Why there is no answer, and whether the server is at fault whatever the request."""
-
-    text: str
-    is_server: bool = False
+    fault: _Fault | None = None
 
 
 class Urls:
     """The servers of one model, for use within one event loop.
 
-    A request goes to the URL with the fewest unanswered requests. A URL that does not answer after all retries is left
-    out from then on, unless it has answered other requests: then the request is at fault, until three in succession
-    have failed there.
+    A request goes to the URL with the fewest unanswered requests. After all retries without an answer it goes to the
+    others, and is then put off. Whose fault it is:
+
+    - The server's, whatever the request: the statuses 429 and 503, and connections that fail. A URL is left out after
+      20 such requests in succession if it is busy, else after three, or at the first if it has answered nothing yet.
+    - Perhaps the request's: other statuses of 5xx, 408 and 409, timeouts and answers that cannot be read, if the URL
+      answers others. It has answered one since the request was sent, or it answers the same request with plain grey
+      images and a short text. Otherwise the URL is at fault.
 
     Args:
         endpoint: name of the endpoint, for messages.
@@ -72,40 +94,77 @@ class Urls:
         self._endpoint, self._model = endpoint, model
         self._servers = [_Server(url, _client(endpoint, url)) for url in urls]
 
-    async def ask(self, request: ChatRequest) -> ChatAnswer:
+    async def ask(self, request: ChatRequest, is_last: bool = False) -> ChatAnswer:
         """Returns the answer of the first server that gives one.
+
+        Args:
+            request: the request.
+            is_last: whether a request that may itself be the cause is refused, rather than put off.
 
         Raises:
             InputError: no URL is left, the API key is refused, or the model is not served.
-            RequestRefused: a server refuses this request, or servers that answer others do not answer it.
+            RequestRefused: a server refuses this request, or does not answer it and `is_last` is true.
+            RequestPutOff: servers that are not left out do not answer.
         """
-        body = request.body(self._model)
-        faults: dict[str, str] = {}
+        faults: dict[str, _Fault] = {}
         while usable := [each for each in self._servers if not each.fault and each.url not in faults]:
             server = min(usable, key=lambda each: each.waiting)
-            server.waiting += 1
-            try:
-                answer, found = await self._try(server, body)
-            finally:
-                server.waiting -= 1
+            before = server.answers
+            answer, fault = await self._send(server, request)
             if answer is not None:
-                server.has_answered, server.failures = True, 0
                 return answer
-            faults[server.url] = found.text
-            server.failures += 1
-            if found.is_server or not server.has_answered or server.failures >= _MOST_FAILURES:
-                self._leave_out(server, found.text)
-        if left := [each.url for each in self._servers if not each.fault]:
-            reason = f"{faults[left[-1]]}, but answers other requests"
-            raise RequestRefused(f"endpoint '{self._endpoint}', {left[-1]}", reason, "correct the request")
-        raise no_server(self._endpoint, {each.url: each.fault for each in self._servers})
+            if fault.by_request and server.answers == before:
+                fault = await self._probed(server, request, fault)
+            faults[server.url] = fault
+            if not fault.by_request:
+                self._count_failure(server, fault)
+        raise self._unanswered(faults, is_last)
+
+    def _unanswered(self, faults: Mapping[str, _Fault], is_last: bool) -> Exception:
+        """Returns the error for a request that no server has answered."""
+        left = [each.url for each in self._servers if not each.fault]
+        if not left:
+            given_up = {each.url: each.fault for each in self._servers if each.fault}
+            reasons = {url: fault.text for url, fault in given_up.items()}
+            return no_server(self._endpoint, reasons, any(fault.is_busy for fault in given_up.values()))
+        by_request = all(faults[url].by_request for url in left)
+        if not (by_request and is_last):
+            return RequestPutOff(by_request)
+        reason = f"{faults[left[-1]].text}, but answers other requests"
+        return RequestRefused(f"endpoint '{self._endpoint}', {left[-1]}", reason, "correct the request")
+
+    async def _send(self, server: _Server, request: ChatRequest) -> tuple[ChatAnswer | None, _Fault]:
+        """Returns what `_try` returns, and counts the answer."""
+        server.waiting += 1
+        try:
+            answer, fault = await self._try(server, request.body(self._model))
+        finally:
+            server.waiting -= 1
+        if answer is not None:
+            server.answers, server.failures = server.answers + 1, 0
+        return answer, fault
+
+    async def _probed(self, server: _Server, request: ChatRequest, fault: _Fault) -> _Fault:
+        """Returns the fault of a request if the server answers a plain one, else that of the server."""
+        try:
+            answer, found = await self._send(server, plain(request))
+        except RequestRefused:
+            return fault._replace(by_request=False)
+        return fault if answer is not None else found._replace(by_request=False)
+
+    def _count_failure(self, server: _Server, fault: _Fault) -> None:
+        """Leaves a URL out if too many requests in succession have no answer there."""
+        server.failures += 1
+        most = _MOST_BUSY if fault.is_busy else _MOST_OTHERS if server.answers else 1
+        if server.failures >= most:
+            self._leave_out(server, fault)
 
     async def close(self) -> None:
         """Closes the connections."""
         for server in self._servers:
             await server.client.close()
 
-    async def _try(self, server: _Server, body: dict[str, Any]) -> tuple[ChatAnswer | None, "_Fault"]:
+    async def _try(self, server: _Server, body: dict[str, Any]) -> tuple[ChatAnswer | None, _Fault]:
         """Returns the answer of a server, or None and why there is none."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
@@ -115,29 +174,26 @@ class Urls:
                 if answer := read_answer(await server.client.chat.completions.create(**body)):
                     return answer, _Fault("")
             except APIConnectionError as error:
-                return None, _Fault(cannot_be_reached(error), not isinstance(error, APITimeoutError))
+                return None, _Fault(cannot_be_reached(error), by_request=isinstance(error, APITimeoutError))
             except APIStatusError as error:
                 if unanswered(error):
-                    return None, _Fault(f"answers with status {error.status_code} ({said(error)})")
+                    text, busy = f"answers with status {error.status_code} ({said(error)})", has_too_many(error)
+                    return None, _Fault(text, by_request=not busy, is_busy=busy)
                 place = f"endpoint '{self._endpoint}', {server.url}"
                 raise refusal(place, self._model, error, await _listed(server)) from None
             except (OpenAIError, ValueError) as error:  # no JSON, or only its beginning
                 fault = f"sends an answer that cannot be read ({said(error)})"
             await asyncio.sleep(pause)
-        return None, _Fault(fault)
+        return None, _Fault(fault, by_request=True)
 
-    def _leave_out(self, server: _Server, fault: str) -> None:
+    def _leave_out(self, server: _Server, fault: _Fault) -> None:
         """Marks a URL; of several requests that fail at one URL, the first reports it."""
         if server.fault:
             return
         server.fault = fault
         if left := sum(not each.fault for each in self._servers):
-            print(
-                f"endpoint '{self._endpoint}': {server.url} {fault}; it is left out, {left} of {len(self._servers)} "
-                "URLs remain",
-                file=sys.stderr,
-                flush=True,
-            )
+            rest = f"it is left out, {left} of {len(self._servers)} URLs remain"
+            print(f"endpoint '{self._endpoint}': {server.url} {fault.text}; {rest}", file=sys.stderr, flush=True)
 
 
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":

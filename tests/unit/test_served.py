@@ -2,6 +2,7 @@
 
 import base64
 import os
+import random
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 
 import pytest
 from PIL import Image, ImageOps
@@ -191,22 +193,61 @@ def test_a_text_in_parts_is_joined(chat):
 @pytest.mark.parametrize("fault", [refusal(500, "too large"), Fault(200, b'{"choices": [{"mess')], ids=["500", "half"])
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_a_request_that_no_server_answers_while_they_answer_others_is_refused_alone(chat, fault, concurrency):
-    """The others are answered; a server is left out only after three such requests in succession."""
+    """The others are answered; bad ones in succession, and one that is asked alone, do not end the run."""
     chat.reply = lambda body: time.sleep(0.02) or fault if prompt_of(body).startswith("bad") else "fine"
+    prompts = ["a", "bad 1", "b", "bad 2", "bad 3", "bad 4", "c", "d"]
+    found = outcomes(served(chat.url, concurrency=concurrency), prompts)
+    for prompt in prompts:
+        expected = r"endpoint 'writer', {}: .*, but answers other requests; correct the request$"
+        assert re.match(expected.format(chat.url) if prompt.startswith("bad") else "fine$", found[prompt])
+    assert "but answers other requests" in outcomes(served(chat.url), ["bad 1"])["bad 1"]
 
-    async def answer(ask: Ask, request: ChatRequest) -> str:
+
+def outcomes(model: ServedModel, prompts: list[str]) -> dict[str, str]:
+    """The answer to each prompt, or why it is refused."""
+
+    async def answer(ask: Ask, prompt: str) -> str:
         try:
-            return (await ask(request)).text
+            return (await ask(ChatRequest(prompt))).text
         except RequestRefused as error:
             return str(error)
 
-    prompts = ["a", "bad 1", "b", "bad 2", "c", "d"]
-    found = dict(served(chat.url, concurrency=concurrency).each(answer, map(ChatRequest, prompts)))
-    assert [found[position] for position in (0, 2, 4, 5)] == ["fine"] * 4
-    for position in (1, 3):
-        assert re.match(rf"endpoint 'writer', {chat.url}: .*, but answers other requests; correct the request$", found[position])
-    with pytest.raises(InputError, match=r"^endpoint 'writer': .* start the server"):
-        dict(served(chat.url, concurrency=1).each(answer, map(ChatRequest, ["a", "bad 1", "bad 2", "bad 3"])))
+    return {prompts[position]: text for position, text in model.each(answer, prompts)}
+
+
+def test_a_request_is_refused_for_no_answer_only_after_all_others_and_the_third_time(chat):
+    chat.reply = lambda body: refusal(500, "too large") if prompt_of(body) == "bad" else "fine"
+    outcomes(served(chat.url, concurrency=1), ["bad", "a", "b"])
+    sent = [prompt_of(body) for body in chat.requests]
+    tries = urls.RETRIES + 1
+    assert sent == [*["bad"] * tries, "Answer yes.", "a", "b", *(["bad"] * tries + ["Answer yes."]) * 2]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_busy_server_is_no_fault_of_a_request(chat, status, concurrency):
+    """Three of four answers are a refusal, so that many requests have no answer after all retries."""
+    chances = random.Random(0)
+    chat.reply = lambda body: refusal(status, "slow down") if chances.random() < 0.75 else "fine"
+    prompts = list(map(str, range(20)))
+    assert set(outcomes(served(chat.url, concurrency=concurrency), prompts).values()) == {"fine"}
+
+
+def test_a_server_that_stays_busy_ends_the_run_with_what_remains(chat):
+    chat.reply = lambda body: refusal(429, "slow down") if len(chat.requests) > 5 else "fine"
+    with pytest.raises(InputError, match=r"status 429 \(slow down\); run again when .* less busy.*") as raised:
+        outcomes(served(chat.url, concurrency=1), list(map(str, range(50))))
+    assert str(raised.value).endswith("; 45 requests remain without an answer")
+    assert len(chat.requests) == 5 + urls._MOST_BUSY * (urls.RETRIES + 1)
+
+
+def test_a_connection_that_fails_is_no_fault_of_a_request(chat):
+    """The others are answered before the run ends."""
+    chat.reply = lambda body: Fault(200, b"{      }", cut=True) if prompt_of(body) == "bad" else "fine"
+    finished = served(chat.url).each(lambda ask, each: ask(ChatRequest(each)), ["a", "bad", "b", "c"])
+    assert {position for position, _ in islice(finished, 3)} == {0, 2, 3}
+    with pytest.raises(InputError, match=r"cannot be reached \(.*start the server"):
+        next(finished)
 
 
 def test_retry_after_is_waited_for(chat):
@@ -226,7 +267,6 @@ def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
     ("fault", "said"),
     [
         (refusal(500, "out of memory"), r"answers with status 500 \(out of memory\)"),
-        (refusal(429, "slow down"), r"answers with status 429 \(slow down\)"),
         (Fault(200, b'{"choices": [{"mess'), r"sends an answer that cannot be read \("),
         (Fault(200, b"[1]"), "sends something else than a chat completion"),
     ],
@@ -238,7 +278,7 @@ def test_a_fault_that_stays_is_one_line(chat, fault, said):
     ) as raised:
         ask(served(chat.url), "why")
     assert "\n" not in str(raised.value)
-    assert len(chat.requests) == 3
+    assert len(chat.requests) == 3 + 3
 
 
 def test_without_a_server_the_url_is_named():
@@ -334,6 +374,12 @@ def test_a_key_that_no_header_can_contain_is_refused_and_not_shown(chat, monkeyp
         ask(served(chat.url), "why")
     assert "sk-" not in str(raised.value)
     assert not chat.requests
+
+
+def test_an_account_that_is_not_paid_ends_the_run(chat):
+    chat.reply = lambda body: refusal(402, "no credits")
+    with pytest.raises(InputError, match=r"refuses the account with status 402 \(no credits\); pay for it"):
+        outcomes(served(chat.url), ["a", "b"])
 
 
 def test_a_missing_key_is_asked_for(chat):

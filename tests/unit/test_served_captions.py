@@ -1,6 +1,7 @@
 """Captions by a served model: equal to the local engine's from a real server, and whole after any fault of a server."""
 
 import json
+import random
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -186,6 +187,33 @@ def test_a_refused_request_is_an_empty_caption_and_is_sent_again_in_the_next_run
     assert found.faults == {"name1": "refuses a request with status 400 (filtered)"}
     chat.reply = lambda body: "blue"
     assert texts(asker(tmp_path, chat.url).captions(images, 5)) == ["red", "blue", "red"]
+
+
+def test_a_busy_server_gives_every_image_its_caption_or_ends_the_run(chat, tmp_path):
+    """A run that ends says how many captions remain, and the next asks for these only."""
+    images = drawn(tmp_path, 30)
+    chances = random.Random(0)
+    chat.reply = lambda body: refusal(429, "slow down") if chances.random() < 0.7 else "red"
+    assert asker(tmp_path / "first", chat.url).captions(images, 5).faults == {}
+    chat.requests.clear()
+    chat.reply = lambda body: "red" if len(chat.requests) <= 10 else refusal(429, "slow down")
+    with pytest.raises(InputError, match=r"status 429 .*run again when .*; 20 requests remain without an answer$"):
+        asker(tmp_path, chat.url, concurrency=1).captions(images, 5)
+    chat.requests.clear()
+    chat.reply = lambda body: "blue"
+    assert texts(asker(tmp_path, chat.url).captions(images, 5)) == ["red"] * 10 + ["blue"] * 20
+    assert len(chat.requests) == 20
+
+
+def test_an_image_that_a_server_never_answers_is_named_also_if_only_it_remains(chat, tmp_path):
+    images = drawn(tmp_path, 9)
+    bad = sent(images[1])
+    chat.reply = lambda body: refusal(500, "out of memory") if bad in images_of(body) else "red"
+    reason = "answers with status 500 (out of memory), but answers other requests"
+    for _ in range(2):
+        found = asker(tmp_path, chat.url).captions(images, 5)
+        assert found.faults == {"name1": reason}
+        assert texts(found).count("red") == 8
 
 
 def test_a_caption_of_the_largest_length_is_kept_as_the_local_engine_keeps_it(chat, tmp_path):
