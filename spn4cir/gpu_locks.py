@@ -19,6 +19,8 @@ from spn4cir.errors import InputError
 
 # Seconds between two attempts to take a GPU.
 _INTERVAL = 2.0
+# Every container has a host name of its own, and machines that start from one image share /etc/machine-id.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # The open lock files of this process, by GPU. Closing one would release its lock.
 _held: dict[str, TextIO] = {}
 
@@ -30,7 +32,8 @@ def take_gpus(gpus: Mapping[int, str], count: int) -> list[int]:
     which processes use the GPUs. GPUs that this process has taken before count as free.
 
     Args:
-        gpus: an identifier of each GPU that may be taken, by its number; equal for all processes of the machine.
+        gpus: an identifier of each GPU that may be taken, by its number; equal for all processes of the machine, also
+            in its containers.
         count: number of GPUs to take.
 
     Returns:
@@ -83,7 +86,8 @@ def _lock(gpu: str) -> bool:
         ) from None
     stream.truncate(0)
     command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
-    stream.write(json.dumps({"process": os.getpid(), "command": command, "folder": str(Path.cwd())}))
+    user = {"process": os.getpid(), "host": socket.gethostname(), "command": command, "folder": str(Path.cwd())}
+    stream.write(json.dumps(user))
     stream.flush()
     _held[gpu] = stream
     return True
@@ -93,12 +97,21 @@ def _user(gpu: str) -> str:
     """Returns which process has a GPU that another process has taken, or took last."""
     try:
         found = json.loads(_path(gpu).read_text(encoding="utf-8"))
-        return f"process {found['process']} ({found['command']}, in {found['folder']})"
-    except (OSError, ValueError):  # just taken, or just removed
+        host = "" if found["host"] == socket.gethostname() else f" of {found['host']}"  # another container
+        return f"process {found['process']}{host} ({found['command']}, in {found['folder']})"
+    except (OSError, ValueError, KeyError):  # just taken, just removed, or of an earlier version
         return "another process"
 
 
 def _path(gpu: str) -> Path:
     """Returns the lock file of a GPU; a cache folder may be shared by several machines."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "spn4cir", "gpus", socket.gethostname(), f"{gpu}.lock")
+    return Path(cache, "spn4cir", "gpus", _machine(), f"{gpu.replace('/', '_')}.lock")
+
+
+def _machine() -> str:
+    """Returns the id of the machine's boot, which its containers share; the host name where the system has none."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return socket.gethostname()

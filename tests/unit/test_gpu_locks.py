@@ -17,7 +17,9 @@ from spn4cir.gpu_locks import take_gpus
 
 # Takes a GPU, prints its number, and ends with its standard input; so does a process that it forks.
 _TAKER = r"""
-import os, sys
+import os, socket, sys
+if host := os.environ.get("HOST_OF_THE_TEST"):
+    socket.gethostname = lambda: host
 from spn4cir.gpu_locks import take_gpus
 found = take_gpus({{number: name for number, name in enumerate({names!r})}}, 1)
 if {forks}:
@@ -135,3 +137,29 @@ def test_the_numbers_are_not_what_is_locked(taker: Taker) -> None:
     taker("a")
     gpus: Mapping[int, str] = {0: "b", 1: "a"}
     assert take_gpus(gpus, 1) == [0]
+
+
+def test_containers_that_share_the_folder_see_the_locks_of_each_other(
+    taker: Taker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each container has a host name of its own."""
+    monkeypatch.setenv("HOST_OF_THE_TEST", "container-1")
+    other = taker("a")
+    while_waiting(monkeypatch, lambda: kill(other))
+    assert take_gpus({0: "a"}, 1) == [0]
+    assert f"in use: 0 by process {other.pid} of container-1 (-c train fiq, in " in capsys.readouterr().out
+
+
+def test_machines_that_share_the_folder_do_not(taker: Taker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    taker("a")
+    (tmp_path / "boot_id").write_text("of-another-machine\n")
+    monkeypatch.setattr(gpu_locks, "_BOOT_ID", tmp_path / "boot_id")
+    assert take_gpus({0: "a"}, 1) == [0]
+    assert (tmp_path / "spn4cir" / "gpus" / "of-another-machine" / "a.lock").is_file()
+
+
+def test_a_system_without_boot_ids_is_known_by_its_host_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu_locks, "_BOOT_ID", tmp_path / "absent")
+    monkeypatch.setattr(gpu_locks.socket, "gethostname", lambda: "machine-7")
+    take_gpus({0: "MIG-GPU-a/1/0"}, 1)
+    assert (tmp_path / "spn4cir" / "gpus" / "machine-7" / "MIG-GPU-a_1_0.lock").is_file()
