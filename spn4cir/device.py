@@ -1,5 +1,6 @@
 """The device and the dtype that the settings ask for."""
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -29,18 +30,25 @@ def choose_device(name: str) -> torch.device:
 
 
 def gpu_identifier(number: int) -> str:
-    """The UUID of a GPU, by the number that torch gives it in this process.
+    """The name of a GPU in CUDA_VISIBLE_DEVICES that does not depend on the variable: `GPU-` and its UUID.
 
-    The number depends on CUDA_VISIBLE_DEVICES, the UUID does not.
+    A part of a GPU (MIG) keeps the name by which the variable chooses it, as in `MIG-` and the UUID of the part.
 
-    Raises InputError when there is no GPU of that number.
+    Args:
+        number: the number that torch gives the GPU in this process.
+
+    Raises:
+        InputError: there is no GPU of that number.
     """
     if number >= (found := torch.cuda.device_count()):
         raise InputError(
             f"machine.devices: GPU {number} is requested but {found} CUDA devices are available, counted from 0; "
             "remove it from the list, or check CUDA_VISIBLE_DEVICES"
         )
-    return str(torch.cuda.get_device_properties(number).uuid)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if visible[0].startswith("MIG-"):
+        return visible[number]
+    return f"GPU-{torch.cuda.get_device_properties(number).uuid}"
 
 
 def _find_device(name: str) -> torch.device:

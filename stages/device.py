@@ -46,7 +46,7 @@ def reserve_gpus(job: Job, count: int) -> None:
     device = choose_device(machine.device)
     if device.type == "cuda":
         taken = _take(machine.devices, count)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{identifier}" for identifier in taken.values())
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken.values())
     _report_no_gpu(job, device)
 
 
@@ -58,7 +58,7 @@ def _report_no_gpu(job: Job, device: torch.device) -> None:
 
 
 def _take(numbers: Sequence[int], count: int) -> dict[int, str]:
-    """Takes free GPUs of a list and prints which; returns the UUID of each by its number."""
+    """Takes free GPUs of a list and prints which; returns the name of each in CUDA_VISIBLE_DEVICES by its number."""
     gpus = {number: gpu_identifier(number) for number in numbers}
     taken = {number: gpus[number] for number in sorted(take_gpus(gpus, count))}
     print(f"machine.devices: this stage uses {', '.join(f'cuda:{number}' for number in taken)}", flush=True)

@@ -40,7 +40,7 @@ def job(**machine: object) -> Job:
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_free_gpu_of_the_list_is_locked(tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stage_device(job(device=device, devices=(1,))) == torch.device("cuda", 1)
-    assert [path.name for path in tmp_path.rglob("*.lock")] == ["uuid-1.lock"]
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["GPU-uuid-1.lock"]
     assert capsys.readouterr().out == "machine.devices: this stage uses cuda:1\n"
 
 
@@ -70,6 +70,15 @@ def test_processes_of_a_training_see_the_gpus_that_were_taken_for_them(monkeypat
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-uuid-0,GPU-uuid-1"
     with pytest.raises(InputError, match=r"3 GPUs are needed, but the list has 2"):
         reserve_gpus(job(device="auto", devices=(1, 0)), 3)
+
+
+def test_a_part_of_a_gpu_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable does not know it by `GPU-` and a UUID; the older form of its name contains slashes."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-GPU-a/1/0")
+    reserve_gpus(job(devices=(0,)), 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-GPU-a/1/0"
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["MIG-GPU-a_1_0.lock"]
 
 
 @pytest.fixture
