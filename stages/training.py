@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from spn4cir.config.training import CheckpointSettings, Train
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError, os_error_line
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import is_launched, launch, start_processes
+from spn4cir.parallel.launch import is_launched, launch, machines, start_processes
 from spn4cir.parallel.worker import device_name, is_worker, joined
 from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
@@ -22,22 +23,47 @@ from stages.inputs import scored_layout
 from stages.work import clear_others, code_hash, work_folder
 
 
-def in_processes(job: Job, train: Callable[[Job, Group], None]) -> None:
+@dataclass(frozen=True)
+class Batch:
+    """The batch of a training, which its processes divide among them.
+
+    Attributes:
+        key: the setting of its size.
+        size: number of triplets.
+    """
+
+    key: str
+    size: int
+
+    def check_division(self, processes: int) -> None:
+        """Raises InputError if the parts of this number of processes are not equal."""
+        if processes > 1 and self.size % processes:
+            raise InputError(
+                f"{self.key}: {self.size} triplets cannot be divided among {processes} processes (machine.processes); "
+                "change one of them"
+            )
+
+
+def in_processes(job: Job, batch: Batch, train: Callable[[Job, Group], None]) -> None:
     """Runs a training in this process, or runs this stage again in the processes that `machine` asks for.
 
     Each of these processes calls `train` with its group; the first one writes the outs.
 
-    Raises InputError with the reason if a process fails.
+    Raises InputError if the processes cannot divide the batch, before any of them starts, or with the reason if a
+    process fails.
     """
     machine = job.params.machine
     arguments = [job.dataset, job.family]
     if is_worker():
         with joined(machine.device) as group:
+            batch.check_division(group.size)
             try:
                 train(job, group)
             except OSError as error:
                 raise InputError(os_error_line(error)) from None
-    elif machine.launch is not None and not is_launched():
+        return
+    batch.check_division(machine.processes * (machines() if is_launched() else 1))
+    if machine.launch is not None and not is_launched():
         launch(machine.launch, _this_module(), arguments)
     elif machine.launch is not None or machine.processes > 1:
         reserve_gpus(job, machine.processes)
@@ -76,11 +102,7 @@ def training_setup(
         triplets: triplets to train on.
         group: the processes that train together.
         stored: stored features of the validation images, if the stage does not change them.
-
-    Raises:
-        InputError: the batch cannot be divided among the processes.
     """
-    _check_division(job, stage, settings, group)
     device = choose_device(device_name(job.params.machine.device)) if is_worker() else stage_device(job)
     protocol = of_family(job.params.validate_, job.dataset, job.family, "validate")
 
@@ -113,12 +135,3 @@ def training_setup(
         stored,
         job.params.machine.shard_bank,
     )
-
-
-def _check_division(job: Job, stage: str, settings: CheckpointSettings | Train, group: Group) -> None:
-    within, key = (settings, "") if isinstance(settings, Train) else (settings.train, "train.")
-    if within.batch_size % group.size:
-        raise InputError(
-            f"{stage}.{job.dataset}.{job.family}.{key}batch_size: {within.batch_size} triplets cannot be divided "
-            f"among {group.size} processes (machine.processes); change one of them"
-        )

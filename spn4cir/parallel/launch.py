@@ -28,6 +28,12 @@ def is_launched() -> bool:
     return _LAUNCHED in os.environ
 
 
+def machines() -> int:
+    """Number of machines of the training, which a prefix or its script sets for torchrun; 1 if it sets a range."""
+    asked = os.environ.get("PET_NNODES", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else 1
+
+
 def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     """Runs `python -m MODULE ARGUMENTS` by a prefix, as in `srun --nodes=2`, and waits for it.
 

@@ -123,6 +123,15 @@ def test_two_processes_continue_what_one_began(stage: Stage, expected: list[floa
     assert stage.losses() == pytest.approx(expected, **LOSS)
 
 
+def test_a_batch_that_cannot_be_divided_starts_no_process(stage: Stage) -> None:
+    status, _, errors = stage.run(processes=3)
+    message = (
+        "error: batch_size: 8 triplets cannot be divided among 3 processes (machine.processes); change one of them"
+    )
+    assert (status, errors) == (1, [message])
+    assert not list(stage.folder.glob("pid-*"))
+
+
 def test_an_error_of_one_process_is_printed_once(stage: Stage) -> None:
     status, _, errors = stage.run("input_error", processes=2)
     assert (status, errors) == (1, ["error: the GPU of process 1 is full"])

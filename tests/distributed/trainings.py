@@ -32,7 +32,8 @@ from tests.helpers.layouts import write_cirr
 FAMILIES = ("clip", "tgcir", "blip", "blip2", "zs", "zs_cc")
 _PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=8, sheet_queries=1)
 _BANK = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
-_COMMON: dict[str, Any] = {"batch_size": 8, "tau": 0.1, "lr": 1e-3, "learn_tau": True}
+BATCH = 8
+_COMMON: dict[str, Any] = {"batch_size": BATCH, "tau": 0.1, "lr": 1e-3, "learn_tau": True}
 # 24 triplets: three steps in an epoch of stage 1.
 _STAGE1 = _COMMON | {"epochs": 7, "lr": 1e-4}
 _STAGE2 = _COMMON | {"epochs": 2, "epoch_steps": 10}

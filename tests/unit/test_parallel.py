@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +11,9 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 import spn4cir.parallel.group
+import stages.checkpoint
+import stages.train
+import stages.training
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.parallel import ALONE, Group
@@ -18,8 +21,8 @@ from spn4cir.parallel.launch import _reason, launch
 from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
-from stages.training import _check_division
-from tests.conftest import CPU, optimisation, stage2
+from stages.training import Batch
+from tests.conftest import CPU, stage2
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.device("cuda:0")
@@ -106,14 +109,28 @@ def test_the_reason_is_that_of_the_process_that_failed_by_itself(failures: list[
 
 
 def test_a_batch_that_the_processes_cannot_divide_is_named() -> None:
-    job = Job(load_params(ROOT / "params.yaml"), "demo_fiq", "clip")
-    _check_division(job, "train", stage2(batch_size=12), Group(0, 3))
-    expected = r"^train\.demo_fiq\.clip\.batch_size: 16 triplets cannot be divided among 3 processes"
+    Batch("train.d.f.batch_size", 12).check_division(3)
+    expected = r"^train\.d\.f\.batch_size: 16 triplets cannot be divided among 3 processes \(machine\.proc"
     with pytest.raises(InputError, match=expected):
-        _check_division(job, "train", stage2(batch_size=16), Group(0, 3))
-    settings: Any = SimpleNamespace(train=optimisation(batch_size=16))
-    with pytest.raises(InputError, match=r"^checkpoint\.demo_fiq\.clip\.train\.batch_size: 16 triplets cannot"):
-        _check_division(job, "checkpoint", settings, Group(0, 3))
+        Batch("train.d.f.batch_size", 16).check_division(3)
+
+
+@pytest.mark.parametrize("stage", [stages.checkpoint, stages.train])
+@pytest.mark.parametrize(("processes", "nodes", "expected"), [(7, None, 7), (4, "7", 28), (7, "1:4", 7)])
+def test_a_stage_refuses_such_a_batch_before_it_starts_processes(
+    stage: ModuleType, processes: int, nodes: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PET_NNODES is the number of machines, in a command that the prefix has started."""
+    monkeypatch.setattr(stages.training, "start_processes", lambda *arguments: pytest.fail("processes were started"))
+    if nodes is not None:
+        monkeypatch.setenv("PET_NNODES", nodes)
+        monkeypatch.setenv("SPN4CIR_LAUNCHED", "1")
+    params = load_params(ROOT / "params.yaml")
+    machine = params.machine.model_copy(update={"processes": processes})
+    within = {"demo_fiq": {"clip": params.checkpoint["demo_fiq"]["clip"].model_copy(update={"source": "train"})}}
+    job = Job(params.model_copy(update={"machine": machine, "checkpoint": within}), "demo_fiq", "clip")
+    with pytest.raises(InputError, match=rf"demo_fiq\.clip\S*\.batch_size: \d+ triplets .* among {expected} processes"):
+        stage.main(job)
 
 
 def divides(asked: Any, size: int = 2, device: torch.device = CPU, images: int = 9, **settings: Any) -> bool:
