@@ -24,7 +24,7 @@ def stage_device(job: Job) -> torch.device:
     if machine.devices is None or device.type != "cuda":
         _report_no_gpu(job, device)
         return device
-    ((number, _),) = _take(machine.devices, 1).items()
+    ((number, _),) = take_listed(machine.devices, 1).items()
     return choose_device(f"cuda:{number}")
 
 
@@ -45,8 +45,7 @@ def reserve_gpus(job: Job, count: int) -> None:
         return
     device = choose_device(machine.device)
     if device.type == "cuda":
-        taken = _take(machine.devices, count)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken.values())
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take_listed(machine.devices, count).values())
     _report_no_gpu(job, device)
 
 
@@ -57,8 +56,19 @@ def _report_no_gpu(job: Job, device: torch.device) -> None:
         print(f"machine.devices: torch finds no GPU; this stage runs on the {device.type}", file=sys.stderr)
 
 
-def _take(numbers: Sequence[int], count: int) -> dict[int, str]:
-    """Takes free GPUs of a list and prints which; returns the name of each in CUDA_VISIBLE_DEVICES by its number."""
+def take_listed(numbers: Sequence[int], count: int) -> dict[int, str]:
+    """Takes free GPUs of a list until this process ends, and prints which; waits while too few are free.
+
+    Args:
+        numbers: the list, as torch counts GPUs.
+        count: number of GPUs.
+
+    Returns:
+        The name of each of them in CUDA_VISIBLE_DEVICES, by its number.
+
+    Raises:
+        InputError: the list is too short, or names a GPU that is not on this machine.
+    """
     gpus = {number: gpu_identifier(number) for number in numbers}
     taken = {number: gpus[number] for number in sorted(take_gpus(gpus, count))}
     print(f"machine.devices: this stage uses {', '.join(f'cuda:{number}' for number in taken)}", flush=True)

@@ -10,7 +10,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ _ENVIRONMENT = {
 }
 # The address of a Ray that is started on this machine, and the one of a cluster that Ray itself looks up.
 _LOCAL, _AUTO = "local", "auto"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class RayCluster:
         address: `auto` or `host:port` of a cluster; None starts Ray on this machine.
         cpus_per_worker: processor cores of a worker, and threads of its network on a CPU.
         gpus_per_worker: GPUs of a worker that has a network, at most 1; below 1, several workers share a GPU.
+        visible_gpus: CUDA_VISIBLE_DEVICES of a Ray that is started on this machine; None: that of this process.
     """
 
     address: str | None
     cpus_per_worker: int
     gpus_per_worker: float
+    visible_gpus: str | None = None
 
     @property
     def device(self) -> "torch.device":
@@ -126,12 +129,13 @@ class RayCluster:
         if not ray.is_initialized():
             _check_port(self.address)
             try:
-                ray.init(
-                    address=self.address or _LOCAL,
-                    logging_level="ERROR",
-                    log_to_driver=False,
-                    **({} if self.address else {"include_dashboard": False}),
-                )
+                with _visible(self.visible_gpus):
+                    ray.init(
+                        address=self.address or _LOCAL,
+                        logging_level="ERROR",
+                        log_to_driver=False,
+                        **({} if self.address else {"include_dashboard": False}),
+                    )
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise InputError(f"{_named(self.address)}: cannot be used ({first_line(error)}); {_START}") from None
         context = ray.data.DataContext.get_current()
@@ -183,6 +187,20 @@ def _ray() -> Any:
     for name in ("ray.data", "ray._private", "ray.util"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # their errors are raised, and become one line
     return ray
+
+
+@contextmanager
+def _visible(gpus: str | None) -> Iterator[None]:
+    """Sets CUDA_VISIBLE_DEVICES for the processes that start in the block, if it is not None."""
+    before = os.environ.get(_VISIBLE)
+    if gpus is not None:
+        os.environ[_VISIBLE] = gpus
+    try:
+        yield
+    finally:
+        if gpus is not None:
+            os.environ.pop(_VISIBLE)
+            os.environ.update({} if before is None else {_VISIBLE: before})
 
 
 def _check_port(address: str | None) -> None:

@@ -1,5 +1,6 @@
 """The settings of the engine, and what works without Ray. The tests with a cluster are in tests/ray."""
 
+import os
 import socket
 import sys
 from contextlib import closing
@@ -73,3 +74,26 @@ def test_an_address_whose_name_no_host_can_have_is_one_line(monkeypatch: pytest.
     monkeypatch.setattr(ray_cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
     with pytest.raises(InputError, match=r"^Ray at 'a\.\.b:1': cannot be reached .*; start it"):
         list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster("a..b:1", 1, 0), "x"))
+
+
+@pytest.mark.parametrize("before", [None, "0,1"])
+@pytest.mark.parametrize("gpus", [None, "GPU-a"])
+def test_only_a_ray_that_is_started_sees_its_gpus(
+    before: str | None, gpus: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process may need the others by their numbers."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    seen = []
+
+    def init(**options: object) -> None:
+        seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        raise RuntimeError("ends here")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, exceptions=SimpleNamespace(RayError=RuntimeError))
+    monkeypatch.setattr(ray_cluster, "_ray", lambda: fake)
+    with pytest.raises(InputError, match="ends here"):
+        list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(None, 1, 1, gpus), "x"))
+    assert seen == [gpus or before]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from spn4cir import gpu_locks
-from spn4cir.config.machine import Machine
+from spn4cir.config.machine import Machine, RaySettings
 from spn4cir.errors import InputError
+from spn4cir.images.ray_cluster import RayCluster
 from stages.common import Job
 from stages.device import reserve_gpus, stage_device
+from stages.image_workers import image_workers
 from tests.helpers.params import published_params
 
 
@@ -79,6 +81,44 @@ def test_a_part_of_a_gpu_keeps_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     reserve_gpus(job(devices=(0,)), 1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-GPU-a/1/0"
     assert [path.name for path in tmp_path.rglob("*.lock")] == ["MIG-GPU-a_1_0.lock"]
+
+
+def ray(address: str | None, gpus: float) -> dict[str, object]:
+    return {"engine": "ray", "ray": RaySettings(address=address, cpus_per_worker=1, gpus_per_worker=gpus)}
+
+
+def test_a_ray_that_the_stage_starts_has_a_free_gpu_of_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers, device = image_workers(job(devices=(1,), **ray(None, 0.5)))
+    assert workers == RayCluster(None, 1, 0.5, "GPU-uuid-1")
+    assert device.type == "cuda"
+    assert [path.name for path in tmp_path.rglob("*.lock")] == ["GPU-uuid-1.lock"]
+    assert capsys.readouterr().out == "machine.devices: this stage uses cuda:1\n"
+    assert stage_device(job(devices=(0, 1))) == torch.device("cuda", 1), "the stage's own network is on the same GPU"
+
+
+@pytest.mark.parametrize(
+    ("address", "gpus", "devices", "said"),
+    [
+        (None, 1, None, ""),
+        (None, 0, (0, 1), ""),
+        ("auto", 0, (0, 1), ""),
+        ("auto", 1, (0, 1), "machine.devices: no effect on Ray at 'auto', which assigns its own GPUs\n"),
+    ],
+)
+def test_other_clusters_have_the_gpus_that_they_find(
+    address: str | None,
+    gpus: float,
+    devices: tuple[int, ...] | None,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workers, _ = image_workers(job(devices=devices, **ray(address, gpus)))
+    assert workers == RayCluster(address, 1, gpus)
+    assert not (tmp_path / "cache").exists()
+    assert capsys.readouterr().err == said
 
 
 @pytest.fixture
