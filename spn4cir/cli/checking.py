@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spn4cir.cli.context import check_place, find_image_workers, project_folder
+from spn4cir.cli.context import dataset_files, find_image_workers, project_folder
 from spn4cir.cli.groups import LayoutOptions, command
 from spn4cir.cli.options import Workers
+from spn4cir.cli.outputs import check_outputs
 from spn4cir.datasets import LAYOUTS
 from spn4cir.errors import InputError
 
@@ -47,9 +48,9 @@ def check_data(
     from spn4cir.projects.check import check_data
     from spn4cir.projects.check_lines import check_lines
 
-    if json is not None:
-        check_place(json)
     params = find_params(Path.cwd())
+    place = root if name is None else _linked(name)
+    check_outputs(json, reads=dataset_files(params, place, name, how.annotations))
     check = check_data(_open(params, name, layout, root, how.given()), find_image_workers(params, workers))
     print("\n".join(check_lines(check, everything)))
     if json is not None:
@@ -70,7 +71,7 @@ def _open(
         if layout or root or options:
             raise InputError("give NAME, or --layout and --root; not both")
         settings = params.benchmarks.get(name) or of_dataset(params.datasets, name, "datasets")
-        place = project_folder() / "data" / "raw" / name
+        place = _linked(name)
         if not place.is_dir():
             raise InputError(
                 f"{place}: no such folder; run check-data in the project that has it, or link it with add-dataset"
@@ -79,3 +80,8 @@ def _open(
     if layout is None or root is None:
         raise InputError("no data set is named: give --layout and --root, or the NAME of a data set of params.yaml")
     return open_benchmark(layout, root, "error", options)
+
+
+def _linked(name: str) -> Path:
+    """The folder of a data set in the project in reach."""
+    return project_folder() / "data" / "raw" / name

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import command
+from spn4cir.cli.outputs import check_outputs
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def compare(
     scores, and for each query the best candidates of both runs. With --to paper, prints the paper's figures for the
     run's family and data set, both protocols, and whether the two are comparable.
     """
+    from spn4cir.comparison.runs import run_files
+
     _check_call(runs, to, html, images)
-    for place in filter(None, (json, html)):
-        check_place(place)
+    check_outputs(json, html, reads=[images, *(file for name in runs for file in run_files(name))])
     if to:
         content = _beside_paper(runs[0], dataset, family)
     else:

@@ -1,4 +1,4 @@
-"""Steps that commands share: finding the settings, the machine and the data set, and checking where to write."""
+"""Steps that commands share: finding the settings, the machine and the data set."""
 
 import os
 from pathlib import Path
@@ -82,14 +82,9 @@ def find_benchmark(
     return open_benchmark(name, root, asked.missing or settings.missing, options), chosen
 
 
-def check_place(path: Path, folder: bool = False) -> None:
-    """Raises InputError for a place that cannot be written, so that no work is lost."""
-    if path.exists() and not (path.is_dir() if folder else path.is_file()):
-        found = "folder" if path.is_dir() else "file" if path.is_file() else "device or a pipe"
-        raise InputError(f"{path}: is a {found}; give the name of a {'folder' if folder else 'file'} to write")
-    place = path.absolute()
-    # A link to nothing is replaced by a file; it cannot become a folder, or contain anything.
-    places = (place, *place.parents) if folder or path.exists() else place.parents
-    existing = next(each for each in places if os.path.lexists(each))
-    if not os.access(existing, os.W_OK) or (existing != place and not existing.is_dir()):
-        raise InputError(f"{path}: {existing} cannot be written to; choose another place")
+def dataset_files(params: "Params", root: Path | None, name: str | None, annotations: Path | None) -> list[Path | None]:
+    """The folder of a data set, and its file of annotations: that of the option, else that of its settings."""
+    settings = params.datasets.get(name or "")
+    if annotations is None and settings is not None and settings.annotations and root is not None:
+        annotations = root / settings.annotations
+    return [root, annotations]

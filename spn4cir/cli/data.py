@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from spn4cir.cli.context import check_place, find_benchmark, find_image_workers, project_folder
+from spn4cir.cli.context import dataset_files, find_benchmark, find_image_workers, project_folder
 from spn4cir.cli.groups import LayoutOptions, SettingsOptions, TrainingOptions, command
 from spn4cir.cli.options import LayoutName, Root, Workers
+from spn4cir.cli.outputs import check_outputs
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def dedup(
     from spn4cir.datasets import require_training
     from spn4cir.positives.dedup import deduplicate, write_optimized_images
 
-    check_place(out)
     params = find_params(Path.cwd())
+    check_outputs(out, reads=dataset_files(params, root, whose.dataset, how.annotations))
     require_training(layout)
     opened, _ = find_benchmark(params, layout, root, whose, how.given())
     unique = deduplicate(cast("Layout", opened).training_gallery(), find_image_workers(params, workers))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import NetworkOptions, command
 from spn4cir.cli.options import PRETRAINED
+from spn4cir.cli.outputs import check_output_folder, check_outputs
 
 if TYPE_CHECKING:
     from spn4cir.checkpoints.model_card import Facts
@@ -75,7 +75,11 @@ def export(
     card = {"name": name, "licence": licence, "data": data, "metrics": metrics, "scored-on": scored_on}
     given = {"checkpoint": checkpoint, "index": index, **card, **asdict(network)}
     _refuse_others(to, {key.replace("_", "-") for key, value in given.items() if value})
-    check_place(out, folder=to == "hub-folder")
+    reads = (checkpoint, index, network.tokenizer, metrics)
+    if to == "hub-folder":
+        check_output_folder(out, reads)
+    else:
+        check_outputs(out, reads=reads)
     if to == "vectors":
         _to_vectors(_needed("index", index, to), out)
     elif to == "published":

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from spn4cir.cli.context import check_place
 from spn4cir.cli.groups import FamilyOptions, command
 from spn4cir.cli.options import PRETRAINED
+from spn4cir.cli.outputs import check_outputs
 
 _LABEL_WIDTH = 14
 
@@ -36,8 +36,7 @@ def inspect(
     from spn4cir.config.load import find_params
     from spn4cir.json_files import write_json
 
-    if json is not None:
-        check_place(json)
+    check_outputs(json, reads=[file])
     found = describe(file, find_params(Path.cwd()), network.family, network.options)
     for label, value in found.lines():
         print(f"{label:<{_LABEL_WIDTH}}{value}")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from spn4cir.cli.context import check_place, find_benchmark, find_machine
+from spn4cir.cli.context import dataset_files, find_benchmark, find_machine
 from spn4cir.cli.groups import LayoutOptions, MachineOptions, QueryNetworkOptions, SettingsOptions, command
 from spn4cir.cli.options import LayoutName, QueryText, Root, Weights
+from spn4cir.cli.outputs import check_outputs, check_place
 from spn4cir.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def validate(
     from spn4cir.files import atomic_file
     from spn4cir.json_files import write_json
 
-    check_place(json)
     queries = json.with_suffix(".queries.parquet")
-    check_place(queries)
     params, place, processes = find_machine(machine)
+    data = dataset_files(params, root, whose.dataset, how.annotations)
+    check_outputs(json, queries, reads=[checkpoint, network.tokenizer, paraphrases, *data])
     opened, name = find_benchmark(params, layout, root, whose, how.given() | _query_text(query_text))
     probe = None
     if shortcuts or paraphrases is not None:
@@ -194,6 +195,8 @@ def submit(
     params, place, processes = find_machine(machine)
     opened, settings_name = find_benchmark(params, layout, root, whose, _query_text(query_text))
     served = submittable(layout, opened)
+    files = [out / file.pattern.format(name=name) for file in served.submission]
+    check_outputs(*files, reads=[checkpoint, network.tokenizer, root])
     composer = load_network(checkpoint, network.family, network.options, place, network.composition)
     settings = protocol_of(params, settings_name, network.family or composer.family)
     found = predict(composer, served.test_split(), served.submission, settings, processes, place)

@@ -1,5 +1,6 @@
 """Commands that search a folder of images: `index` and `search`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spn4cir.cli.context import check_place, find_image_workers, find_machine
+from spn4cir.cli.context import find_image_workers, find_machine
 from spn4cir.cli.groups import MachineOptions, QueryNetworkOptions, command
 from spn4cir.cli.options import PRETRAINED, Weights
+from spn4cir.cli.outputs import check_output_folder, check_outputs
+from spn4cir.readable import real_path
 
 if TYPE_CHECKING:
     from spn4cir.search.hits import Hit
@@ -60,8 +63,8 @@ def index(
     """
     from spn4cir.search.index_folder import check_index_place, holds_index
 
-    check_place(out, folder=True)
     check_index_place(out)
+    check_output_folder(out, [gallery, *_weights_elsewhere(checkpoint, out)])
     retriever = open_network(checkpoint, network, machine, gallery)
     if holds_index(out):
         retriever.resume(out)
@@ -129,15 +132,14 @@ def search(
         raise typer.BadParameter(f"--out {out}: a PNG is written; give a name that ends in .png")
     from spn4cir.search.find import draw_found, find
 
-    for place in (out, json):
-        if place is not None:
-            check_place(place)
+    check_outputs(json, sheet=out, reads=[image, checkpoint, network.tokenizer, gallery, index])
     if gallery is not None:
         assert checkpoint is not None
         retriever = open_network(checkpoint, network, machine, gallery)
     else:
         assert index is not None
         retriever = _open_index(index, checkpoint, machine)
+        check_outputs(json, sheet=out, reads=_indexed(retriever, (json, out)))
     found, query = find(retriever, image, text, k, gallery, skip_broken)
     width = max(len(each.name) for each in found)
     for rank, each in enumerate(found, start=1):
@@ -176,3 +178,23 @@ def _open_index(index: Path, checkpoint: Path | None, machine: MachineOptions) -
 
     _, place, processes = find_machine(machine)
     return Retriever.load(index, checkpoint=checkpoint, device=str(place), workers=processes)
+
+
+def _weights_elsewhere(checkpoint: Path, index: Path) -> list[Path]:
+    """The checkpoint, unless it is the copy in the index that is updated, which is kept."""
+    from spn4cir.checkpoints.hub_folder import WEIGHTS
+    from spn4cir.search.index_weights import FILE, FOLDER
+
+    copies = (index / FILE, index / FOLDER, index / FOLDER / WEIGHTS)
+    return [] if real_path(checkpoint) in map(real_path, copies) else [checkpoint]
+
+
+def _indexed(retriever: "Retriever", places: "Sequence[Path | None]") -> list[Path | None]:
+    """The weights of an index, and the images of it that are at one of the places."""
+    found = [retriever.weights.path]
+    if (root := retriever.image_index.root) is not None:
+        for place in filter(None, places):
+            for path in (real_path(place), real_path(place.parent) / place.name):
+                name = Path(os.path.relpath(path, real_path(root))).as_posix()
+                found += [path] if name in retriever else []
+    return found

@@ -1,9 +1,10 @@
 """Runs to compare: metrics files with their tables of queries, on disk or in a git revision."""
 
 import glob
+import os
 import posixpath
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -136,6 +137,30 @@ def read_runs(name: str) -> dict[Place, Run]:
         check_file(Path(name))
         raise InputError(f"{name}: no such metrics file; write one with: spn4cir validate --json {name}")
     return _read_workspace() if name == WORKSPACE else _read_revision(name)
+
+
+def run_files(name: str) -> list[Path]:
+    """Returns the files on disk that `read_runs` reads for a name, with their tables of queries; none for a revision.
+
+    A file that is not a metrics file is left to `read_runs`.
+    """
+    if name == WORKSPACE and not Path(name).is_file():
+        project = find_project(Path.cwd())
+        files = [] if project is None else sorted((project / "metrics").glob("*/*.json"))
+    else:
+        files = [Path(name)] if os.path.isfile(name) else []  # noqa: PTH113 - a name may be too long for a path
+    return [each for file in files for each in (file, *_tables(file))]
+
+
+def _tables(path: Path) -> Iterator[Path]:
+    """The tables of queries of a metrics file: its own, and those of its adjusted scores."""
+    with suppress(InputError):
+        content = read_json(path)
+        name = content.get("queries") if isinstance(content, dict) else None
+        if isinstance(name, str):
+            table = path.parent / name
+            yield table
+            yield from sorted((table.parent / "adjusted").glob("*.parquet"))
 
 
 def _read_workspace() -> dict[Place, Run]:
