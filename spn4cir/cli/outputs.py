@@ -38,7 +38,7 @@ def check_outputs(*files: Path | None, reads: Iterable[Path | str | None] = (), 
         for read in known:
             _check_file(place, read)
         if place is not sheet and place.exists() and _is_image(place):
-            raise InputError(f"{place}: is an image, which no image would replace; {_OTHER_FILE}")
+            raise InputError(f"{place}: is an image, which only an image may replace; {_OTHER_FILE}")
 
 
 def check_output_folder(folder: Path, reads: Iterable[Path | str | None] = ()) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from spn4cir.cli.groups import MachineOptions, QueryNetworkOptions, command
 from spn4cir.cli.options import Weights
+from spn4cir.cli.outputs import check_outputs
 from spn4cir.cli.searching import GalleryFolder, open_network
 from spn4cir.errors import InputError
 
@@ -122,6 +123,7 @@ def serve(
     require_packages()
     names = () if public_name is None else (check_public_name(public_name),)
     file = annotations.open()
+    check_outputs(annotations.annotate, reads=[checkpoint, index])
     if database is not None and (file is not None or index is not None):
         raise InputError("--database: the images are not indexed here; leave out --index and --annotate")
     with claim_port(host, port) as claimed:

@@ -467,7 +467,7 @@ def test_an_export_that_cannot_be_written(data, published):
     assert refused(*out, "folder") == "folder: is a folder; give the name of a file to write"
     assert "copy.pt/p.pt: " in refused(*out, "copy.pt/p.pt")
     itself = refused("export", "--checkpoint", "copy.pt", "--out", "copy.pt")
-    assert itself == "copy.pt: is the checkpoint itself; give the name of another file to write"
+    assert itself == "copy.pt: is read by the same command; give the name of another file to write"
     assert "folder: is a folder" in refused(*inspect(place, "--json", "folder"))
 
 
