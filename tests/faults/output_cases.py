@@ -73,7 +73,6 @@ _ROWS: Sequence[tuple[str, Words, str, int]] = (
     ("serve: the checkpoint", (*_SERVE, "--annotate", _WEIGHTS[1]), "best.pt", 1),
     ("serve: a new file in the index", (*_SERVE, "--index", "{index}", "--annotate", "{index}/a.csv"), "is inside", 1),
     ("serve: a new file in the gallery", (*_SERVE, "--annotate", "{folder}/a.csv"), SERVES, 0),
-    ("serve: a file of queries that is continued", (*_SERVE, "--annotate", "{folder}/triplets.csv"), SERVES, 0),
 )  # fmt: skip
 _LINKS: dict[str, Callable[[Path, Path], object]] = {
     "a link": lambda source, place: place.symlink_to(source),
