@@ -17,6 +17,8 @@ from typing import Any
 
 from spn4cir.errors import InputError
 from spn4cir.readable import check_file, real_path
+from spn4cir.replace_folder import replace_folder
+from spn4cir.temporary_files import put_back, remove, remove_stale, temporary_path
 
 _BLOCK = 1 << 20
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT)
@@ -65,11 +67,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path}: is a device or a pipe, which a rename would replace; name a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(path)
+            remove_stale(path)
             mode = _mode_of_new(temporary)
             yield temporary
             _widen(temporary, mode)
@@ -82,15 +84,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; replaces `path` by it when the block ends without an error.
 
+    A process that is killed leaves the old or the new folder whole (`spn4cir.replace_folder`). If several processes
+    write one path, the folder of the last one stays.
+
     Its files have at least the mode that the umask gives, as in `atomic_file`. Raises InputError when the disk is full
     or the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     with disk_errors(path), _parents(path):
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            _remove_stale(path)
+            remove_stale(path)
+            remove(temporary)  # of a process that had the same id
+            temporary.mkdir()
             mode = _mode_of_new(temporary / path.name)
             yield temporary
             for place, _, names in os.walk(temporary):
@@ -98,7 +103,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     _widen(Path(place, name), mode)
             replace_folder(temporary, path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(OSError):
+                remove(temporary)
 
 
 @contextmanager
@@ -128,41 +134,6 @@ def _widen(path: Path, mode: int) -> None:
     status = path.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_mode | mode != status.st_mode:
         path.chmod(stat.S_IMODE(status.st_mode | mode))
-
-
-def _remove_stale(path: Path) -> None:
-    """Removes the temporary files and folders of `path` whose process no longer runs on this machine."""
-    pattern = re.compile(rf"\.+{re.escape(path.name)}(?:\.(\d+)\.tmp)+")  # repeated: a file within a file's block
-    with os.scandir(path.parent) as entries:
-        everything = list(entries)
-    for entry in everything:
-        found = pattern.fullmatch(entry.name)
-        if not found or _is_running(int(found[1])):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            Path(entry.path).unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # another user's
-    return True
-
-
-def replace_folder(source: Path, path: Path) -> None:
-    """Renames the folder `source` to `path`, which is replaced if it exists; both are on one disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
-    source.replace(path)
 
 
 def copy_file(source: Path, path: Path) -> None:
@@ -253,6 +224,8 @@ def check_outside(path: Path, folder: Path) -> None:
 def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
     """Refuses to replace a folder that contains something else.
 
+    A folder that a killed process set aside is put back first, so that the caller can read what it will replace.
+
     Args:
         folder: the folder to write.
         ours: the names that such a folder contains.
@@ -261,6 +234,7 @@ def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
     Raises:
         InputError: the place is a file, or contains an entry with another name.
     """
+    put_back(real_path(folder))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder for the {kind}")
     strangers = sorted({entry.name for entry in folder.iterdir()} - set(ours)) if folder.exists() else []

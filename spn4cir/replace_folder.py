@@ -1,0 +1,77 @@
+"""Replaces a folder by another one, so that a process that is killed meanwhile leaves one of them whole in its place.
+
+The two are exchanged in one step where the system can: on Linux, on most file systems of local disks. Elsewhere the old
+folder is set aside first. A process that is killed between the two renames leaves nothing in the place; the next writer
+and `spn4cir doctor` put the old folder back.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from spn4cir.temporary_files import aside_path, remove
+
+# Something other than an empty folder is in the place.
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+# Other processes can write the same path; each try fails only if one of them has just renamed something.
+_TRIES = 1000
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+
+def replace_folder(source: Path, path: Path) -> None:
+    """Renames the folder `source` to `path`; both are on one disk.
+
+    What is at `path`, also a file or a link, is replaced and then removed. What cannot be removed stays as `source`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        if _rename(source, path) or _exchange(source, path) or _rename_aside(source, path):
+            break
+    else:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+    for old in (source, aside_path(path)):
+        with suppress(OSError):
+            remove(old)
+
+
+def _rename(source: Path, path: Path) -> bool:
+    """Renames a folder to a place at which nothing or an empty folder is. Returns False for another place."""
+    try:
+        source.rename(path)
+    except OSError as error:
+        if error.errno in _OCCUPIED:
+            return False
+        raise
+    return True
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchanges two entries in one step. Returns False if the system or the file system cannot, or one is missing."""
+    call = _renameat2()
+    return call is not None and call(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) == 0
+
+
+@cache
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    """The system's call; None if its library has none."""
+    return getattr(ctypes.CDLL(None), "renameat2", None)
+
+
+def _rename_aside(source: Path, path: Path) -> bool:
+    """Sets aside what is at `path` and renames the folder to it. Returns False if another process was faster."""
+    aside = aside_path(path)
+    with suppress(OSError):
+        remove(aside)  # of an earlier try
+    try:
+        path.rename(aside)
+        return _rename(source, path)
+    except FileNotFoundError:
+        return False
+    finally:
+        if not os.path.lexists(path):
+            with suppress(OSError):
+                aside.rename(path)

@@ -1,0 +1,190 @@
+"""A folder is replaced as a whole: whatever is killed, the old or the new one is there, and two writers do no harm."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spn4cir import replace_folder as module
+from spn4cir.files import atomic_folder, check_replaceable
+from spn4cir.replace_folder import replace_folder
+
+FILES = [f"{number}.txt" for number in range(4)]
+# Is killed before its call number `at` that changes the names in a folder; `ways` says what the system can do.
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from spn4cir import replace_folder as module
+from spn4cir.files import atomic_folder
+
+path, text, ways, at, rounds = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+calls = 0
+
+def count(event, arguments):
+    global calls
+    if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "exchange"):
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+exchange = module._exchange
+module._exchange = lambda *two: (count("exchange", two), ways == "exchange" and exchange(*two))[1]
+for round in range(rounds):
+    with atomic_folder(path) as temporary:
+        for number in range(4):
+            (temporary / f"{number}.txt").write_text(f"{text}{round}")
+        if at:
+            sys.addaudithook(count)
+"""
+WAYS = pytest.mark.parametrize("ways", ["exchange", "aside"])
+
+
+def write(path: Path, text: str, ways: str, at: int = 0, rounds: int = 1) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), text, ways, str(at), str(rounds)])
+
+
+def content(path: Path) -> str:
+    """The text of all files; the folder is not whole if they differ or are not those that are expected."""
+    texts = {name.name: name.read_text() for name in path.iterdir()}
+    assert sorted(texts) == FILES
+    assert len(set(texts.values())) == 1
+    return texts[FILES[0]]
+
+
+@pytest.fixture
+def can_exchange(tmp_path: Path) -> bool:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    done = module._exchange(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "b")
+    return done
+
+
+def folder_of(path: Path, text: str = "old") -> Path:
+    path.mkdir(parents=True)
+    for name in FILES:
+        (path / name).write_text(text)
+    return path
+
+
+@WAYS
+def test_a_writer_that_is_killed_leaves_the_old_or_the_new_folder(
+    tmp_path: Path, ways: str, can_exchange: bool
+) -> None:
+    """It is killed before each call; without an exchange, the next writer finds the old folder where it was."""
+    if ways == "exchange" and not can_exchange:
+        pytest.skip("this file system cannot exchange two folders")
+    seen = []
+    for at in range(1, 100):
+        path = folder_of(tmp_path / str(at) / "i")
+        status = write(path, "new", ways, at).wait()
+        absent = not path.exists()
+        assert not (absent and ways == "exchange"), f"call {at}"
+        check_replaceable(path, FILES, "index")
+        seen.append((content(path), absent))
+        with atomic_folder(path) as temporary:
+            (temporary / "next").touch()
+        assert [entry.name for entry in path.parent.iterdir()] == ["i"], f"call {at}: something stays"
+        if not status:
+            break
+        assert status == -signal.SIGKILL
+    assert len(seen) > 6, "the removal of the old folder alone is five calls"
+    assert {text for text, _ in seen} == {"old", "new0"}
+    assert seen == sorted(seen, key=lambda each: each[0] == "new0"), "once the new folder is there, it stays"
+    assert sum(absent for _, absent in seen) == (ways == "aside"), "between two renames"
+
+
+@WAYS
+def test_two_writers_of_a_folder_do_not_stop_each_other(tmp_path: Path, ways: str, can_exchange: bool) -> None:
+    """The folder of the last one stays, whole; where two folders can be exchanged, it is never absent."""
+    path = folder_of(tmp_path / "i")
+    writers = [write(path, text, ways, rounds=30) for text in "ab"]
+    absent = 0
+    while any(writer.poll() is None for writer in writers):
+        absent += not path.exists()
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert content(path) in ("a29", "b29")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["i"]
+    assert not absent or ways == "aside" or not can_exchange
+
+
+@pytest.mark.parametrize(("call", "when"), [(1, "before"), (2, "before"), (2, "after"), (3, "before"), (3, "after")])
+def test_an_interruption_between_two_renames_keeps_a_whole_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, when: str
+) -> None:
+    """Ctrl-C; of the three renames, the first finds the place occupied."""
+    path = folder_of(tmp_path / "i")
+    rename, calls = Path.rename, []
+
+    def interrupted(source: Path, target: Path) -> Path:
+        calls.append(source)
+        if len(calls) != call:
+            return rename(source, target)
+        if when == "after":
+            rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_exchange", lambda *two: False)
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(folder_of(tmp_path / "new", "new"), path)
+    monkeypatch.undo()
+    assert content(path) == ("new" if (call, when) == (3, "after") else "old")
+
+
+def test_the_folder_of_returns_when_the_new_one_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, source = folder_of(tmp_path / "i"), tmp_path / "new"
+    source.mkdir()
+    rename, calls = Path.rename, []
+
+    def refuse(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 3:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(module, "_exchange", lambda *two: False)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_folder(source, path)
+    assert content(path) == "old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["i", "new"]
+
+
+def test_a_missing_folder_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    path = folder_of(tmp_path / "i")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "absent", path)
+    assert content(path) == "old"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_a_process_with_the_same_id_left_is_no_obstacle(tmp_path: Path, kind: str) -> None:
+    """In a container each run can have the same id."""
+    path, left = tmp_path / "i", tmp_path / f".i.{os.getpid()}.tmp"
+    folder_of(tmp_path / f".i.{os.getpid()}.old.tmp")
+    if kind == "folder":
+        (left / "inside").mkdir(parents=True)
+    elif kind == "file":
+        left.touch()
+    else:
+        left.symlink_to("nowhere")
+    check_replaceable(path, FILES, "index")
+    assert content(path) == "old"
+    with atomic_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["i"]
+
+
+def test_what_a_running_process_set_aside_is_left(tmp_path: Path) -> None:
+    aside = folder_of(tmp_path / f".i.{os.getppid()}.old.tmp")
+    check_replaceable(tmp_path / "i", FILES, "index")
+    assert content(aside) == "old"
+    assert not (tmp_path / "i").exists()
