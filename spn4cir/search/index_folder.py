@@ -37,6 +37,7 @@ _READ = (1, FORMAT)
 _MANIFEST, _TABLE, _WORDS = "index.json", "pictures.parquet", "vocabulary/vocab.txt"
 _FIRST_PARTS = {(name,) for name in (*VECTOR_FILES, _TABLE, FILE, FOLDER, "vocabulary")}
 _OURS = {_MANIFEST, *VECTOR_FILES, _TABLE, FILE, FOLDER, "vocabulary"}
+_REMEDY = "remove the folder and make it again with spn4cir index"
 # Larger files are hashed at places that are spread over them, so that an index of many gigabytes opens quickly.
 _HASHED_WHOLE, _PARTS, _PART = 1 << 28, 64, 1 << 16
 
@@ -167,11 +168,11 @@ def read_manifest(folder: Path) -> Manifest:
     found = content.get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found not in _READ:
         known = " and ".join(map(str, _READ))
-        raise InputError(f"{folder}: is an index of format {found}, this version reads {known}; make it again")
+        raise InputError(f"{folder}: is an index of format {found}, this version reads {known}; {_REMEDY}")
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; make the index again") from None
+        raise InputError(f"{folder / _MANIFEST}: {first_problem(error)}; {_REMEDY}") from None
     _check_names(folder, manifest)
     for name, wanted in manifest.files.items():
         _check_file(folder / name, wanted, file_hash if manifest.format == 1 else _quick_hash)
@@ -182,11 +183,11 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
     """Raises InputError if the manifest names a file that is not one of an index, or lacks one that will be read."""
     strange = (name for name in manifest.files if Path(name).parts[:1] not in _FIRST_PARTS or ".." in Path(name).parts)
     if (name := next(strange, None)) is not None:
-        raise InputError(f"{folder / _MANIFEST}: names '{name}', which is no file of an index; make the index again")
+        raise InputError(f"{folder / _MANIFEST}: names '{name}', which is no file of an index; {_REMEDY}")
     below = (path for name in VECTOR_FILES for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
     needed = {_TABLE, *(path.relative_to(folder).as_posix() for path in below)}
     if lacking := sorted(needed - manifest.files.keys()):
-        raise InputError(f"{folder / _MANIFEST}: has no hash of {lacking[0]}; make the index again")
+        raise InputError(f"{folder / _MANIFEST}: has no hash of {lacking[0]}; {_REMEDY}")
 
 
 def _quick_hash(path: Path) -> str:
@@ -205,9 +206,9 @@ def _quick_hash(path: Path) -> str:
 def _check_file(path: Path, wanted: str, hashed: Callable[[Path], str]) -> None:
     """Raises InputError if a file of the index is missing or damaged."""
     if not path.is_file():
-        raise InputError(f"{path}: is missing; make the index again")
+        raise InputError(f"{path}: is missing; {_REMEDY}")
     if (found := hashed(path)) != wanted:
-        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {wanted[:12]}); make the index again")
+        raise InputError(f"{path}: is damaged (sha256 {found[:12]}, expected {wanted[:12]}); {_REMEDY}")
 
 
 def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
@@ -221,7 +222,7 @@ def read_index(folder: Path, manifest: Manifest) -> ImageIndex:
             raise ValueError(f"{table.vector_count} vectors in {_TABLE}, and {len(vectors)} in the index")
     except (RuntimeError, pa.ArrowException, KeyError, OSError, ValueError) as error:
         reason = first_line(error)
-        raise InputError(f"{folder}: its files are not those of an index ({reason}); make it again") from None
+        raise InputError(f"{folder}: its files are not those of an index ({reason}); {_REMEDY}") from None
     return ImageIndex(table, vectors, manifest.target, Path(manifest.root), manifest.whole)
 
 

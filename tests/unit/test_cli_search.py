@@ -56,6 +56,18 @@ def test_an_index_is_written_searched_and_brought_up_to_date(weights, gallery):
     assert Retriever.load("index").names == ("1.png", "2.png", "3.png", "4.png", "in/9.png")
 
 
+@pytest.mark.parametrize("file", ["vectors.faiss", "pictures.parquet", "index.json"])
+def test_a_damaged_index_is_made_again_as_the_message_says(weights, gallery, file):
+    index(weights, "--gallery", gallery)
+    place = Path("index", file)
+    content = place.read_bytes()
+    place.write_bytes(b'{"format": 9}' if file == "index.json" else content[:-7])
+    message = index(weights, "--gallery", gallery, status=1).output
+    assert message.strip().endswith("; remove the folder and make it again with spn4cir index")
+    shutil.rmtree("index")
+    assert "5 added" in index(weights, "--gallery", gallery).stdout
+
+
 def test_an_index_keeps_its_kind_until_another_is_given(weights, gallery):
     def written(*options: str) -> str:
         return index(weights, "--gallery", gallery, *options).stdout.splitlines()[-1]

@@ -391,7 +391,7 @@ def test_a_damaged_index_of_lists_is_refused(held, folder, tmp_path, file):
     with pytest.raises(InputError, match=rf"{file}: is damaged"):
         Retriever.load(tmp_path / "index")
     place.unlink()
-    with pytest.raises(InputError, match=rf"{file}: is missing; make the index again"):
+    with pytest.raises(InputError, match=rf"{file}: is missing; remove the folder and make it again"):
         Retriever.load(tmp_path / "index")
 
 
@@ -503,7 +503,7 @@ def test_a_damaged_index_is_refused(held, tmp_path, file):
     with pytest.raises(InputError, match=rf"{file}: (is damaged|contains other weights)"):
         Retriever.load(tmp_path / "index")
     place.unlink()
-    with pytest.raises(InputError, match=rf"{file}: (is missing; make the index again|no such file)"):
+    with pytest.raises(InputError, match=rf"{file}: (is missing; remove the folder and make it again|no such file)"):
         Retriever.load(tmp_path / "index")
 
 
