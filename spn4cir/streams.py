@@ -1,6 +1,10 @@
-"""Opens standard streams that the caller closed, e.g. by `>&-`: what is printed there is lost, and is no error."""
+"""Prepares standard streams, so that no print is an error.
+
+What is printed on a stream that the caller closed, e.g. by `>&-`, is lost. What a stream cannot encode is escaped.
+"""
 
 import fcntl
+import io
 import os
 import sys
 
@@ -10,8 +14,9 @@ _STREAMS = {"stdout": 1, "stderr": 2}
 def open_streams() -> None:
     """Replaces a standard output or error that is closed, or open only for reading, by the null device.
 
-    DVC with a closed output starts its stages with one that is open only for reading. The command line and the stages
-    call this function when they start.
+    DVC with a closed output starts its stages with one that is open only for reading. Characters that an output cannot
+    encode, such as those of names that are not UTF-8, are written as escapes. The command line and the stages call this
+    function when they start.
     """
     closed = [name for name in _STREAMS if getattr(sys, name) is None]
     for name, number in _STREAMS.items():
@@ -20,6 +25,9 @@ def open_streams() -> None:
             _open_null(number)
     for name in closed:
         setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _open_null(number: int) -> None:

@@ -19,6 +19,7 @@ from spn4cir.search.image_files import Stamp, stamp
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.read_images import PackedStamps, ReadImages
 from spn4cir.types import Gallery
+from spn4cir.utf8 import is_utf8, printable
 
 StrPath = str | os.PathLike[str]
 
@@ -105,7 +106,7 @@ class Indexer:
         unnamable = {
             name: _name_error(name)
             for name, path in zip(gallery.names, gallery.paths, strict=True)
-            if not _is_utf8(path)
+            if not is_utf8(str(path))
         }
         named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
         stale: list[int] = []  # the positions of the images to read
@@ -127,7 +128,7 @@ class Indexer:
         del names, stamps, paths, images, read  # hundreds of bytes an image, while the index grows
         index.update(columns, removed, new)
         unchanged = len(index) - len(added) - len(changed)
-        skipped, misnamed = (tuple(map(_printable, names)) for names in (broken, unnamable))
+        skipped, misnamed = (tuple(map(printable, names)) for names in (broken, unnamable))
         return Changes(added, changed, removed, skipped, misnamed, unchanged)
 
 
@@ -153,17 +154,8 @@ def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:
     return sorted(name for name in index.table if name not in gallery.index)
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether a path is UTF-8; parquet files and web pages cannot contain other names."""
-    return _printable(str(path)) == str(path)
-
-
-def _printable(name: str) -> str:
-    return name.encode(errors="backslashreplace").decode()
-
-
 def _name_error(name: str) -> InputError:
-    return InputError(f"{_printable(name)}: its path is not UTF-8; rename it")
+    return InputError(f"{printable(name)}: its path is not UTF-8; rename it")
 
 
 def _broken_error(broken: Mapping[str, InputError]) -> InputError:
@@ -171,7 +163,7 @@ def _broken_error(broken: Mapping[str, InputError]) -> InputError:
     if len(broken) == 1:
         return next(iter(broken.values()))
     first, _, _ = str(next(iter(broken.values()))).partition("; ")  # without its advice
-    names = ", ".join(map(_printable, broken))
+    names = ", ".join(map(printable, broken))
     return InputError(
         f"{len(broken)} images cannot be decoded: {names}; replace or remove them, or leave them out (skip, "
         f"--skip-broken). The first: {first}"

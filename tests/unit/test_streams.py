@@ -1,9 +1,10 @@
-"""Standard streams that are closed, or open only for reading, in processes of their own."""
+"""Standard streams that are closed, open only for reading, or strict, in processes of their own."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ subprocess.run(["sh", "-c", "echo seen && echo seen >&2"], check=True)
 """
 
 
-def run(code: str, redirection: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs code by a shell that redirects the streams of Python."""
+def run(
+    code: str, redirection: str, folder: Path, *words: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs code by a shell that redirects the streams of Python, with further variables of the environment."""
     line = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-c", code, *words]
-    variables = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(line, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(variables or {})
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("redirection", CLOSED)
@@ -62,3 +65,10 @@ def test_a_stage_works_without_output(tmp_path: Path, redirection: str) -> None:
     code = "from stages.common import run\nrun(lambda job: print('seen', flush=True), ())"
     done = run(code, redirection, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "utf-8:surrogateescape"])
+def test_what_an_output_cannot_encode_is_written_as_escapes(encoding: str, tmp_path: Path) -> None:
+    prints = PRINTS.replace('"seen"', r'"a\udcff.png"')
+    done = run(prints, "", tmp_path, variables={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\\udcff.png\n", "a\\udcff.png\n")
