@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from spn4cir.datasets.base import AnnotatedQueries, unique_gallery
 from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.misnamed import misnamed
 from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.protocol import AnnotatedSplit, EvaluationProtocol, Scores
 from spn4cir.datasets.published_names import PublishedNames
@@ -31,6 +32,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.spelling import Spellings
 from spn4cir.progress import say_once
 from spn4cir.types import CaptionedImage, EvaluationSplit, Gallery, Triplet
+from spn4cir.utf8 import is_utf8
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,15 @@ class AnnotatedRows(AnnotatedQueries):
         raise NotImplementedError
 
     @cached_property
+    def _namable(self) -> Gallery:
+        """All images on disk whose names are UTF-8. Raises InputError for others unless `missing` is skip."""
+        found = misnamed(self._every.names, self.missing, self.root)
+        return self._every.restrict(frozenset(self._every.names) - found) if found else self._every
+
+    @cached_property
     def _usable(self) -> Gallery:
-        """All images on disk; under `missing=skip`, those of them that can be decoded."""
-        return usable_gallery(self._every, self.missing, self.root)
+        """All images on disk whose names are UTF-8; under `missing=skip`, those of them that can be decoded."""
+        return usable_gallery(self._namable, self.missing, self.root)
 
     @cached_property
     def _spellings(self) -> Spellings:
@@ -135,7 +143,7 @@ class AnnotatedRows(AnnotatedQueries):
 
     @cached_property
     def _training_triplets(self) -> tuple[Triplet, ...]:
-        return present(self._rows.triplets("train"), self._every.path, self.missing, str(self._place()))
+        return present(self._rows.triplets("train"), self._namable.path, self.missing, str(self._place()))
 
     def training_triplets(self) -> tuple[Triplet, ...]:
         """Returns the triplets of the train rows."""
@@ -200,7 +208,7 @@ class AnnotatedRows(AnnotatedQueries):
             for position, record in enumerate(read_records(path))
         )
         report_empty_texts(triplets, path)
-        return present_generated(triplets, self._every.path, self.missing, str(path))
+        return present_generated(triplets, self._namable.path, self.missing, str(path))
 
     def evaluation_splits(self) -> tuple[EvaluationSplit, ...]:
         """Returns the val split, and the test split if rows have it.
@@ -216,7 +224,7 @@ class AnnotatedRows(AnnotatedQueries):
 
     def _split(self, name: str, annotated: list[Triplet]) -> EvaluationSplit:
         queries = findable(annotated, self.missing, self._place())
-        there = present(queries, self._every.path, self.missing, str(self._place()))
+        there = present(queries, self._namable.path, self.missing, str(self._place()))
         candidates = self._candidates(there).restrict(frozenset(self._usable.names))
         triplets = self._answerable(there, candidates)
         used = frozenset(name for triplet in triplets for name in (*names_of(triplet), *triplet.subset_names))
@@ -268,7 +276,8 @@ class AnnotatedRows(AnnotatedQueries):
             named = {name: path for name, path in paths.items() if name in self._every.index or not path.is_file()}
             candidates = self._candidates(triplets)
             everything = dict(zip(candidates.names, candidates.paths, strict=True))
-            needed = named if split == "train" else everything | named
+            refused = {name: path for name, path in everything.items() if not is_utf8(name)}
+            needed = (refused if split == "train" else everything) | named
             splits.append(AnnotatedSplit(split, triplets, needed, frozenset(named), absent=self._absent))
         return tuple(splits)
 

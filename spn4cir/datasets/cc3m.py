@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.json_records import read_records
+from spn4cir.datasets.misnamed import misnamed
 from spn4cir.datasets.packed_triplets import PackedTriplets
 from spn4cir.datasets.records import (
     Missing,
@@ -36,7 +37,8 @@ class Cc3m:
     Attributes:
         root: the folder of CC3M.
         parts: numbers of the part files, folders or tars to read; None reads all.
-        missing: whether absent images, and lines of a part file that name no image, are an error or are left out.
+        missing: whether absent images, those whose names are not UTF-8, and lines of a part file that name no image are
+            an error or are left out.
     """
 
     root: Path
@@ -61,14 +63,15 @@ class Cc3m:
                     f"{image.place}; remove or rename one"
                 )
             listed[image.name] = image
-        return listed
+        found = misnamed([image.file for image in listed.values()], self.missing, self.root)
+        return {name: image for name, image in listed.items() if image.file not in found} if found else listed
 
     def images(self) -> tuple[CaptionedImage, ...]:
         """Returns the images of the chosen parts, part after part; the prompt's noun is `image`.
 
         Raises:
             InputError: `find_parts` raises, a part is absent or cannot be read, two images have one id or, unless
-                `missing` is skip, images are absent.
+                `missing` is skip, images are absent or have names that are not UTF-8.
         """
         images = [CaptionedImage(image.name, image.path, "image") for image in self._listed.values()]
         return present_images(images, self.missing, self.root)

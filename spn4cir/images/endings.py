@@ -12,6 +12,8 @@ from functools import cache
 
 from PIL import Image, features
 
+from spn4cir.utf8 import printable
+
 _FORMATS = frozenset(
     {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP"}
 )
@@ -47,7 +49,7 @@ def is_image(name: str) -> bool:
 
 def passed_over(names: Iterable[str]) -> Counter[str]:
     """Counts files that are not images, by ending, without annotations and names that begin with a dot."""
-    endings = (split_ending(name)[1] for name in names if not name.startswith("."))
+    endings = (printable(split_ending(name)[1]) for name in names if not name.startswith("."))
     return Counter(ending for ending in endings if ending not in image_endings() and ending not in _NOTES)
 
 

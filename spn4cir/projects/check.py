@@ -18,6 +18,7 @@ from spn4cir.images.reading import is_there
 from spn4cir.images.usable import image_faults
 from spn4cir.images.workers import Workers
 from spn4cir.types import Triplet
+from spn4cir.utf8 import is_utf8, printable
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Fault:
     """An image that the annotations name and that cannot be used.
 
     Attributes:
-        name: name of the image in the annotations.
-        path: expected path; empty if no split file gives one.
+        name: name of the image in the annotations, with escapes for bytes that are not UTF-8.
+        path: expected path, with such escapes; empty if no split file gives one.
         splits: splits that name the image, e.g. `val dress`.
         reason: the fault, as a phrase that follows the name.
     """
@@ -70,8 +71,9 @@ class Check:
         root: the folder of the data set.
         checked: number of images that the annotations need.
         missing: absent images, sorted by name.
-        broken: images that cannot be decoded, sorted by name.
-        unlisted: image files that no annotation names, as paths relative to the root.
+        broken: images that cannot be decoded or have a name that is not UTF-8, sorted by name.
+        unlisted: image files that no annotation names, as paths relative to the root, with escapes for bytes that are
+            not UTF-8.
         passed_over: number of files in the image folders that are not images, by ending (`spn4cir.images.endings`).
         costs: the losses of each split.
         absent_splits: published splits without annotation files, which are not checked.
@@ -128,14 +130,14 @@ def check_data(layout: Benchmark, workers: Workers) -> Check:
     """
     splits = layout.annotated_splits()
     found = _Found(layout, splits)
-    broken = image_faults(found.there, workers, "check-data")
+    broken = image_faults(found.there, workers, "check-data") | found.misnamed
     unusable = found.places.keys() - set(found.there) | broken.keys()
     return Check(
         root=layout.root,
         checked=len(found.places),
         missing=_sorted([*found.missing(), *_not_listed(splits)]),
         broken=_sorted(found.fault(path, reason) for path, reason in broken.items()),
-        unlisted=tuple(path.relative_to(layout.root).as_posix() for path in found.unlisted),
+        unlisted=tuple(printable(path.relative_to(layout.root).as_posix()) for path in found.unlisted),
         passed_over=sum((scan.passed for scan in found.scans.values()), Counter()),
         costs=tuple(_cost(split, unusable, broken.keys()) for split in splits),
         absent_splits=layout.absent_splits,
@@ -170,6 +172,11 @@ class _Found:
         return [path for path in self.places if is_there(path)]
 
     @cached_property
+    def misnamed(self) -> dict[Path, str]:
+        """The fault of each image whose name is not UTF-8."""
+        return {path: "has a name that is not UTF-8: rename it" for path in self.there if not is_utf8(str(path))}
+
+    @cached_property
     def unlisted(self) -> list[Path]:
         """Image files that no annotation names."""
         return self._not_named(self.scans)
@@ -192,7 +199,7 @@ class _Found:
     def fault(self, path: Path, reason: str) -> Fault:
         """Returns the fault of an image with this reason."""
         name, splits = self.places[path]
-        return Fault(name, path.as_posix(), tuple(splits), reason)
+        return Fault(printable(name), printable(path.as_posix()), tuple(splits), reason)
 
     def missing(self) -> Iterator[Fault]:
         """Yields the absent images; the reason names a file that differs in case, ending or folder, if there is one."""
@@ -210,7 +217,7 @@ class _Found:
             yield self.fault(path, f"is not there{hint}")
 
     def _shown(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self.layout.root)).as_posix()
+        return printable(Path(os.path.relpath(path, self.layout.root)).as_posix())
 
 
 def _scan(folders: Iterable[Path]) -> dict[Path, Scan]:

@@ -185,6 +185,21 @@ _FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def _misnamed(words: Sequence[object], place: Place) -> Sequence[object]:
+    """A command over a folder in which the name of a further image is not UTF-8."""
+    root = place.copy("folder")
+    spoil(root / os.fsdecode(b"mugs/\xff.png"), drawn("PNG"))
+    return *words, "--layout", "folder", "--root", root, "--annotations", root / "triplets.csv", "--workers", 0
+
+
+def _misnamed_cases() -> Iterator[Case]:
+    wrong = r"1 of 9 images whose names are not UTF-8, the first is 'mugs/\\udcff\.png'; rename"
+    dedup = "dedup", "--out", "unique.json"
+    yield Case(KIND, "named in no UTF-8, dedup", partial(_misnamed, dedup), wrong)
+    skip = partial(_misnamed, (*dedup, "--missing", "skip"))
+    yield Case(KIND, "named in no UTF-8, left out", skip, "left out 1 of 9 images whose names are not UTF-8", 0)
+
+
 def _with(make: Callable[[], bytes], place: Place) -> Sequence[object]:
     return _command(make(), place)
 
@@ -212,3 +227,4 @@ def cases() -> Iterator[Case]:
             yield Case(KIND, f"{kind} of mode {mode}", partial(_with, partial(drawn, kind, mode)), works, 0)
     for name, make in _VALID.items():
         yield Case(KIND, name, partial(_with, make), works, 0)
+    yield from _misnamed_cases()
