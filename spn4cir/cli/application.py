@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,21 @@ from typer.core import TyperGroup
 from spn4cir.errors import InputError, os_error_line
 from spn4cir.hub.variables import check_hub_variables
 from spn4cir.user import name_user
+from spn4cir.utf8 import is_utf8, printable
 
 INTERRUPTED = 130
 
 
 class OneLine(TyperGroup):
-    """Ends a failed command with one line on stderr and status 1, Ctrl-C with status 130; never with a traceback."""
+    """Ends a failed command with one line on stderr and status 1, Ctrl-C with status 130; never with a traceback.
+
+    A wrong call, also one with an argument that is not UTF-8, prints the usage and ends with status 2.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parses the words after the name of the program."""
+        _check_words(ctx, args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
@@ -37,6 +47,17 @@ class OneLine(TyperGroup):
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _check_words(ctx: Any, words: Sequence[str]) -> None:
+    """Raises typer.BadParameter for a word that is not UTF-8, as files that commands write and libraries need it."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not is_utf8(word):
+            option, equals, value = word.partition("=")
+            if not equals or not option.startswith("--"):
+                option, value = before if before.startswith("-") else "argument", word
+            message = f"'{printable(value)}' is not UTF-8; write it in UTF-8, or rename the file or folder"
+            raise typer.BadParameter(message, ctx, param_hint=printable(option))
 
 
 def example(command: str) -> str:

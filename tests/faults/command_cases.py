@@ -1,6 +1,7 @@
 """Options of `validate`, `index`, `export` and `serve` with a fault, and the files that they name."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,18 @@ _EXPORT_ROWS: Sequence[Row] = (
 )  # fmt: skip
 
 
+# A byte that is not UTF-8, as Python reads it from an argument.
+_BYTE = os.fsdecode(b"\xff")
+# Options of a folder, a file and a text; all words go through one check.
+_MISNAMED: Sequence[Row] = tuple(
+    (f"{call[0]} {option} that is not UTF-8", (*call, option, f"{_BYTE}.a"), rf"{option}: '\\udcff\.a' is not UTF-8", 2)
+    for call, option in (
+        (_VALIDATE, "--root"), (_VALIDATE, "--json"), (_INDEX, "--out"), (_INDEX, "--checkpoint"), (_HUB, "--name"),
+        (_HUB, "--data"), (_HUB, "--scored-on"), (("search", "--index", "{index}"), "--text"),
+    )
+)  # fmt: skip
+
+
 def _content(call: Words, option: str, name: str, change: Callable[[Path], object], place: Place) -> Words:
     """A call whose option names a file that is written and then changed."""
     file = spoil(place.data / name, json.dumps(_METRICS if option == "--metrics" else {"is red": ["make it red"]}))
@@ -218,6 +231,7 @@ def cases() -> Iterator[Case]:
         "export": (*_EXPORT_ROWS, *_places(_FILE, "--out", "file")),
         "export to a hub folder": _places(_HUB, "--out", "folder"),
         "export of vectors": _places(_VECTORS, "--out", "file"),
+        "arguments": _MISNAMED,
     }
     for command, own in rows.items():
         for name, words, said, status in own:

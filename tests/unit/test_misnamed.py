@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from spn4cir.cli import app
+from spn4cir.config.load import published_file
 from spn4cir.datasets import open_layout
 from spn4cir.datasets.cc3m import Cc3m
 from spn4cir.datasets.protocol import Layout
@@ -16,6 +20,7 @@ from spn4cir.projects.check import check_data
 from tests.helpers.layouts import draw, write_fashioniq, write_folder
 from tests.helpers.pools import write_folders, write_tar
 
+ROOT = Path(__file__).parents[2]
 BAD = os.fsdecode(b"\xff")
 ANNOTATED = {"annotations": "triplets.csv"}
 REFUSED = r"f: contains 1 of 9 images whose names are not UTF-8, the first is 'mugs/\\udcff.png'; rename them"
@@ -99,3 +104,31 @@ def test_check_data_ends_with_one(root: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 1, result.output
     assert json.loads(json_file.read_text())["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["dedup", "--layout", "folder", "--root", BAD, "--out", "o.json"], "--root: '\\udcff'"),
+        (["validate", "--json", f"{BAD}.json"], "--json: '\\udcff.json'"),
+        (["index", "--checkpoint", f"{BAD}.pt"], "--checkpoint: '\\udcff.pt'"),
+        (["search", f"--text=red {BAD}"], "--text: 'red \\udcff'"),
+        (["export", "--to", "hub-folder", "--name", BAD], "--name: '\\udcff'"),
+        (["check-data", BAD], "argument: '\\udcff'"),
+        ([BAD], "argument: '\\udcff'"),
+        ([f"--{BAD}=a"], "--\\udcff: 'a'"),
+    ],
+)
+def test_an_argument_that_is_not_utf8_is_a_wrong_call(words: list[str], hint: str) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"Invalid value for {hint} is not UTF-8; write it in UTF-8, or rename" in result.stderr
+
+
+def test_a_stage_of_a_name_that_is_not_utf8_ends_in_one_line(tmp_path: Path) -> None:
+    shutil.copy(published_file(), tmp_path)
+    call = [sys.executable, "-m", "stages.dedup", BAD]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(call, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "\\udcff" in done.stderr
