@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -82,12 +82,12 @@ def attempt(case: Case, place: Place) -> str:
     """Runs a case in a place. Returns what did not hold; empty if everything did."""
     with _inside(place.work):
         asked = case.make(place)
-        before = _listing(place.work)
+        work, data = _listing(place.work), _listing(place.data)
         started = seconds_of_work()
         memory = _Memory()
         ended = _ended(asked)
         seconds, megabytes = seconds_of_work() - started, memory.grown()
-        written = _listing(place.work) != before
+        written, changed = _listing(place.work) != work, _changed(data, _listing(place.data))
     if seconds > SECONDS:
         return f"took {seconds:.0f} s"
     if megabytes > MEGABYTES:
@@ -97,8 +97,12 @@ def attempt(case: Case, place: Place) -> str:
     if ended.status != case.status:
         return f"ended with status {ended.status}, expected {case.status}: {ended.output[-300:]}{ended.errors[-300:]}"
     if case.status == 0:
+        if lost := [name for name in changed if name in data and not data[name].is_folder]:
+            return f"changed its inputs: {', '.join(lost)[:300]}"
         found = re.search(case.words, ended.output + ended.errors)
         return "" if found else f"the output lacks '{case.words}': {ended.output[-300:]}{ended.errors[-300:]}"
+    if changed:
+        return f"changed the folder of its inputs: {', '.join(changed)[:300]}"
     return "wrote or removed files" if written else _wrong(ended.errors, case.words, case.status)
 
 
@@ -231,9 +235,28 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _listing(folder: Path) -> list[tuple[str, int, int]]:
-    paths = sorted(folder.rglob("*"))
-    return [(str(path), (status := path.lstat()).st_size, status.st_mtime_ns) for path in paths]
+class _Entry(NamedTuple):
+    """What a change, a replacement or a removal of a file or a folder shows in."""
+
+    is_folder: bool
+    number: int
+    mode: int
+    size: int
+    written: int
+
+
+def _listing(folder: Path) -> dict[str, _Entry]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        entry = _Entry(path.is_dir(), status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
+        found[str(path.relative_to(folder))] = entry
+    return found
+
+
+def _changed(before: Mapping[str, _Entry], after: Mapping[str, _Entry]) -> list[str]:
+    """Returns the names of what was added, removed, replaced or written."""
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _hub(answer: Callable[[str, str], Answer], place: Place) -> Iterator[None]:
     thread.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            point_at(patch, f"http://127.0.0.1:{server.server_address[1]}", place.data / "hub")
+            point_at(patch, f"http://127.0.0.1:{server.server_address[1]}", place.cache)
             patch.setattr("spn4cir.hub.download._SECONDS_BETWEEN_ATTEMPTS", 0.0)
             pause = namedtuple("pause", "sleep time")(lambda seconds: None, time.time)
             patch.setattr(huggingface_hub.file_download, "time", pause)
@@ -84,7 +84,7 @@ def _fetched(answer: Callable[[str, str], Answer], file: str, sha256: str | None
     def read() -> str:
         with _hub(answer, place):
             found = fetch(REPOSITORY, file, "main", sha256)
-        assert found.path.resolve().is_relative_to(place.data.resolve()), "written outside the cache"
+        assert found.path.resolve().is_relative_to(place.cache.resolve()), "written outside the cache"
         return f"{found.size} bytes"
 
     return read
@@ -161,10 +161,10 @@ def _listed(listing: bytes, place: Place) -> Callable[[], object]:
         return 200, _found(), _CONTENT if method == "GET" else b""
 
     def read() -> str:
-        before = sorted(place.data.parent.parent.rglob("*escaped*"))
+        before = sorted(place.cache.parent.parent.rglob("*escaped*"))
         with _hub(answer, place):
             fetch_tables(REPOSITORY, "main", ())
-        assert sorted(place.data.parent.parent.rglob("*escaped*")) == before, "written outside the cache"
+        assert sorted(place.cache.parent.parent.rglob("*escaped*")) == before, "written outside the cache"
         return "fetched"
 
     return read

@@ -114,13 +114,18 @@ class Place(NamedTuple):
 
     Attributes:
         templates: folder of the data sets that cases copy.
-        data: folder of the copies.
+        data: folder of the copies, where nothing may be changed.
         work: the working folder of the command, where nothing may be written.
     """
 
     templates: Path
     data: Path
     work: Path
+
+    @property
+    def cache(self) -> Path:
+        """The folder of downloads, which is not there at first."""
+        return self.work.with_name("cache")
 
     def copy(self, name: str) -> Path:
         """Returns a copy of a data set; its files are links, so `spoil` replaces them."""

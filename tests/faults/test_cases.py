@@ -1,6 +1,6 @@
 """Each bad input ends in one line, and nothing is written; input that only looks bad works."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,3 +127,37 @@ def test_an_attempt_finds_what_was_written(place: Place) -> None:
         raise InputError("a.json: is bad; write it again")
 
     assert attempt(Case("kind", "what", lambda _: write, "a"), place) == "wrote or removed files"
+
+
+def _replace(path: Path) -> None:
+    spoil(path, path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "fault"),
+    [
+        (lambda root: (root / "triplets.csv").unlink(), 1, "changed the folder of its inputs: folder"),
+        (lambda root: _replace(root / "triplets.csv"), 1, "changed the folder of its inputs: folder"),
+        (lambda root: (root / "more.csv").touch(), 1, "changed the folder of its inputs: folder"),
+        (lambda root: _replace(root / "triplets.csv"), 0, "changed its inputs: folder/triplets.csv"),
+        (lambda root: (root / "triplets.csv").unlink(), 0, "changed its inputs: folder/triplets.csv"),
+        (lambda root: (root / "more.csv").touch(), 0, ""),  # an out beside the inputs
+    ],
+)
+def test_an_attempt_finds_a_change_of_the_inputs(
+    place: Place, change: Callable[[Path], object], status: int, fault: str
+) -> None:
+    def make(place: Place) -> Callable[[], object]:
+        root = place.copy("folder")
+
+        def read() -> str:
+            change(root)
+            if status:
+                raise InputError("a.json: is bad; write it again")
+            return "a"
+
+        return read
+
+    found = attempt(Case("kind", "what", make, "a", status), place)
+    assert found.startswith(fault)
+    assert bool(fault) == bool(found)
