@@ -30,6 +30,7 @@ from tests.faults.checks import (
 from tests.faults.parts import STATES, code_version
 from tests.faults.project import REPRO, Run, make_project, orphans, processes_in, warm_environment
 from tests.faults.report import Row, store
+from tests.faults.stored_lines import StoredLines
 
 _AHEAD = 8  # stages among which a moment is chosen: a run is killed several times before it ends
 _UNEVEN = 1  # a stage is not chosen if it was hit more often than this beyond the one that was hit least
@@ -137,6 +138,7 @@ class Campaign:
         files = FinalFiles(self.root, reference.before, reference.files)
         completed: set[str] = set()
         before: Progress | None = None
+        stored = StoredLines({})
         started_again: list[str] = []  # the faults of the last kill in this round
         while True:
             faults, mended = self._doctor()
@@ -144,7 +146,7 @@ class Campaign:
             with Watcher(files) as watcher:
                 run = Run(self.root, self.environment, self.command)
                 killed = kill_at(run, moment)
-            started_again += faults + (repeated(before, run.lines, not killed) if before else [])
+            started_again += faults + (repeated(before, run.lines, not killed) if before else []) + stored.faults()
             found = list(dict.fromkeys([*watcher.found, *files.faults()]))
             if not killed:
                 self._end(run, reference, found)
@@ -153,6 +155,7 @@ class Campaign:
             completed |= set(list(run.starts)[:-1])
             started_again = found + [f"runs on: {command}" for command in orphans(self.root)]
             before = progress_of(self.root, run.stage, run.lines) if run.stage else None
+            stored = StoredLines.marked(self.root)
             hit = kind(run.stage) if run.stage else "before the first stage"
             self.kills.append({"moment": list(moment), "hit": hit, "faults": started_again, "mended": mended})
             self._write()

@@ -20,6 +20,8 @@ DATASETS = ("demo_fiq", "demo_cirr")
 FAMILIES = ("clip", "blip")
 REPRO = ("dvc", "repro", "--no-run-cache")
 _RUNNING = re.compile(r"Running stage '([^']+)'")
+# So few that a kill can be between two batches.
+CAPTIONS_A_BATCH = 8
 _SEEDS_APART = 100
 
 
@@ -44,6 +46,7 @@ def _choose(params: dict) -> None:
     """Several epochs and batches, so that a kill can be between two of them."""
     params["run"].update(models=list(FAMILIES))
     for dataset in DATASETS:
+        params["caption"][dataset]["batch_size"] = CAPTIONS_A_BATCH
         for family in FAMILIES:
             params["checkpoint"][dataset][family]["train"].update(epochs=3, batch_size=8)
             params["train"][dataset][family].update(epochs=3, batch_size=8)
