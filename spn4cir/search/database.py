@@ -93,7 +93,7 @@ class DatabaseRetriever:
 
     Raises:
         InputError: the client is not installed, the database cannot be reached, or the collection is missing, is empty,
-            or contains vectors of another form or of another network.
+            or contains vectors of another form or of another network, or a name that leads out of the folder.
     """
 
     def __init__(
@@ -112,6 +112,8 @@ class DatabaseRetriever:
             self.names = self._read_names()
         if not self.names:
             raise InputError(f"{address.text}: the collection contains no point with a 'name'; fill it first")
+        for name in self.names:
+            self._joined(name)
 
     @property
     def family(self) -> str:
@@ -131,7 +133,16 @@ class DatabaseRetriever:
         """The path of an image. Raises InputError for a name that is not in the collection."""
         if name not in self:
             raise InputError(f"'{name}' is not in the collection; choose one of `names`")
-        return self._folder / name
+        return self._joined(name)
+
+    def _joined(self, name: str) -> Path:
+        """The path of an image. Raises InputError for a name that leads out of the folder."""
+        if (path := Path(name)).is_absolute() or ".." in path.parts:
+            raise InputError(
+                f"{self._address.text}: contains the name '{name}', which leads out of {self._folder}; names are paths "
+                "from the folder of the images: correct or remove the point"
+            )
+        return self._folder / path
 
     def prepare(self, image: QueryImage | None, text: str | None) -> Query:
         """Decodes and checks a query for `search_many`. Raises InputError as `Retriever.search` does."""
@@ -144,7 +155,8 @@ class DatabaseRetriever:
     def search_many(self, queries: Sequence[Query], k: int = 10) -> list[list[Hit]]:
         """Finds the best images of each query, best first, without the query image; equal scores are sorted by name.
 
-        Raises InputError if the database does not answer, or features are not finite.
+        Points without a name are left out. Raises InputError if the database does not answer, a name leads out of the
+        folder, or features are not finite.
         """
         from qdrant_client import models
 
@@ -154,7 +166,7 @@ class DatabaseRetriever:
         asked = [
             models.QueryRequest(
                 query=vector if self._tokens == 1 else [vector],
-                filter=_without_reference(query),
+                filter=_named_without_reference(query),
                 limit=k,
                 with_payload=["name"],
             )
@@ -165,8 +177,8 @@ class DatabaseRetriever:
         return [self._hits(answer.points) for answer in answers]
 
     def _hits(self, points: Sequence[Any]) -> list[Hit]:
-        ranked = sorted((-point.score, point.payload["name"]) for point in points if "name" in (point.payload or {}))
-        return [Hit(name, -score, str(self._folder / name)) for score, name in ranked]
+        ranked = sorted((-point.score, name) for point in points if (name := _name_of(point)) is not None)
+        return [Hit(name, -score, str(self._joined(name))) for score, name in ranked]
 
     def _check_collection(self, config: Any) -> int:
         """The number of vectors of an image. Raises InputError for vectors that the network cannot search."""
@@ -196,7 +208,7 @@ class DatabaseRetriever:
             points, offset = self._client.scroll(
                 self._address.collection, limit=_PAGE, offset=offset, with_payload=["name"], timeout=_SECONDS
             )
-            names += [name for point in points if (name := (point.payload or {}).get("name")) is not None]
+            names += [name for point in points if (name := _name_of(point)) is not None]
             if offset is None:
                 return tuple(sorted(names))
 
@@ -230,14 +242,21 @@ def _database_errors(address: DatabaseAddress) -> Iterator[None]:
         ) from None
 
 
-def _without_reference(query: Query) -> Any:
-    """A filter that leaves out the query image, by its name and by its pixels."""
+def _name_of(point: Any) -> str | None:
+    """The name of a point; None for a point of something else than an image."""
+    name = (point.payload or {}).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _named_without_reference(query: Query) -> Any:
+    """A filter that leaves out points without a name, and the query image, by its name and by its pixels."""
     from qdrant_client import models
 
     values = {"name": query.name, "digest": None if query.digest is None else query.digest.hex()}
-    excluded: list[Any] = [
+    excluded: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key="name"))]
+    excluded += [
         models.FieldCondition(key=key, match=models.MatchValue(value=value))
         for key, value in values.items()
         if value is not None
     ]
-    return models.Filter(must_not=excluded) if excluded else None
+    return models.Filter(must_not=excluded)

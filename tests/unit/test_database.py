@@ -102,6 +102,46 @@ def test_a_collection_that_the_network_cannot_search_is_refused(retriever, place
         opened(retriever, place)
 
 
+def put(payloads: list[dict[str, object]]) -> None:
+    """Adds points whose product with every unit-norm query is large."""
+    client = QdrantClient(path="database")
+    for number, payload in enumerate(payloads):
+        for sign in (-9.0, 9.0):
+            for axis in range(32):
+                vector = [sign * (row == axis) for row in range(32)]
+                identity = 100 + 1_000 * number + 2 * axis + (sign > 0)
+                client.upsert("catalogue", [models.PointStruct(id=identity, vector=vector, payload=payload)])
+    client.close()
+
+
+def test_points_without_a_name_take_no_place_of_a_hit(retriever, place):
+    """Some of them are nearer to a query than every image."""
+    fill(retriever)
+    put([{}, {"other": 1}, {"name": None}])
+    database = opened(retriever, place)
+    assert database.names == retriever.names
+    for reference in ("a.png", None):
+        (found,) = database.search_many([database.prepare(reference, "is red")], 2)
+        (wanted,) = retriever.search_many([retriever.prepare(reference, "is red")], 2)
+        assert [hit.name for hit in found] == [hit.name for hit in wanted]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "in/../../secret.png", "/etc/secret.png"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(retriever, place, name):
+    """Also one that the collection did not contain when it was opened."""
+    fill(retriever)
+    database = opened(retriever, place)
+    with pytest.raises(InputError, match="is not in the collection"):
+        database.path(name)
+    point = type("Point", (), {"score": 1.0, "payload": {"name": name}})
+    with pytest.raises(InputError, match=r"contains the name '.*secret.png', which leads out of /"):
+        database._hits([point])
+    database._client.close()
+    put([{"name": name}])
+    with pytest.raises(InputError, match=r"qdrant:database/catalogue: contains the name .*; names are paths from"):
+        opened(retriever, place)
+
+
 def test_a_server_that_is_not_there_is_one_line(retriever, place):
     with pytest.raises(InputError, match=r"127.0.0.1:1/catalogue: the database does not answer .*refused"):
         opened(retriever, place, "qdrant://127.0.0.1:1/catalogue")
