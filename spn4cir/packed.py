@@ -17,13 +17,15 @@ class PackedTexts(Sequence[str]):
     """Texts by position. A text is made when it is asked for; a slice shares no memory with the whole."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        content = bytearray()
-        ends = array("q", [0])
+        self._content = bytearray()
+        self._ends = array("q", [0])
         for text in texts:
-            content += text.encode("utf-8", "surrogatepass")  # names of files may contain halves of characters
-            ends.append(len(content))
-        self._content = content
-        self._ends = ends
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Adds a text at the end. Other threads can read those before it meanwhile."""
+        self._content += text.encode("utf-8", "surrogatepass")  # names of files may contain halves of characters
+        self._ends.append(len(self._content))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -48,6 +50,26 @@ class PackedTexts(Sequence[str]):
 
     def _text(self, position: int) -> str:
         return self._content[self._ends[position] : self._ends[position + 1]].decode("utf-8", "surrogatepass")
+
+
+class TextsByHash:
+    """Texts by hash; each takes about 200 bytes beside its own. Threads can read while one of them writes."""
+
+    def __init__(self) -> None:
+        self._positions: dict[bytes, int] = {}
+        self._texts = PackedTexts(())
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __setitem__(self, key: bytes, text: str) -> None:
+        self._texts.append(text)
+        self._positions[key] = len(self._texts) - 1
+
+    def get(self, key: bytes) -> str | None:
+        """Returns the last text that was set for a hash, or None."""
+        position = self._positions.get(key)
+        return None if position is None else self._texts[position]
 
 
 class PackedItems(Sequence[Item]):

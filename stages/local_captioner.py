@@ -6,6 +6,7 @@ from functools import cache, partial
 from spn4cir.config.params import LocalModel, ServedCaptioner, of_dataset
 from spn4cir.config.positives import Caption
 from spn4cir.device import dtype_of
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import Record, caption_key, make_captions
 from spn4cir.positives.llava import LlavaCaptioner, load_captioner
 from stages.caption_files import CaptionFile
@@ -36,7 +37,7 @@ class LocalCaptioner:
         load: Callable[[], LlavaCaptioner]
         load = partial(load_captioner, model, revision, dtype, device, settings.quantization)
         self._load = cache(load) if isinstance(workers, int) else load  # a cluster's workers share no loaded model
-        self._store = work_folder(job.work("caption"), {**key, "code": code_hash(job, "caption")})
+        self._store = CaptionStore(work_folder(job.work("caption"), {**key, "code": code_hash(job, "caption")}))
 
     def __call__(self, file: CaptionFile) -> tuple[list[Record], Origin]:
         """Returns the records of a caption file and their origin."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from spn4cir.config.params import ServedCaptioner, of_dataset
 from spn4cir.config.positives import Caption
 from spn4cir.errors import some_names
+from spn4cir.positives.answer_store import AnswerStore
 from spn4cir.positives.served_captions import AnsweredImages, ImageAsker
 from spn4cir.served.client import open_model
 from stages.caption_files import CaptionFile
@@ -16,7 +17,8 @@ _SHOWN = 3
 
 
 class ServedImages:
-    """Captions the images of caption files; the answers are kept in `data/work/caption/<dataset>/answers.jsonl`.
+    """Captions the images of caption files; the answers are kept in `data/work/caption/<dataset>/answers.jsonl`,
+    which is read once.
 
     Args:
         job: data set.
@@ -30,7 +32,7 @@ class ServedImages:
         source = of_dataset(job.params.models, job.dataset, "models").captioner
         assert isinstance(source, ServedCaptioner), "the registry has another entry for it"
         model = open_model(job.params.machine, source.served, source.model, f"models.{job.dataset}.captioner.served")
-        store = job.work("caption") / "answers.jsonl"
+        store = AnswerStore(job.work("caption") / "answers.jsonl")
         self._asker = ImageAsker(model, settings.prompt, settings.max_new_tokens, store)
 
     def __call__(self, file: CaptionFile) -> tuple[list[dict[str, str]], Origin]:

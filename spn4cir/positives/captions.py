@@ -27,13 +27,12 @@ from spn4cir.images.processes import default_workers
 from spn4cir.images.reading import content_hash, is_there
 from spn4cir.images.workers import Cluster, ImageBatch, Workers
 from spn4cir.positives.caption_files import caption_record, check_answered
-from spn4cir.positives.finished_work import append_finished, read_finished
+from spn4cir.positives.caption_store import CaptionStore, StoredCaptions
 from spn4cir.progress import progress
 from spn4cir.types import CaptionedImage
 
 Record = dict[str, str]
 
-_FIELDS = ("image_id", "inputs", "caption")
 # If this many first answers are all empty, the model is broken.
 _MANY = 100
 
@@ -103,7 +102,7 @@ def make_captions(
     words: int,
     prompt: str,
     load: Callable[[], Captioner],
-    store: Path,
+    store: CaptionStore,
     batch_size: int,
     max_new_tokens: int,
     workers: Workers,
@@ -116,7 +115,7 @@ def make_captions(
         prompt: the template, with the fields {noun} and {words}.
         load: returns the captioner; called only if a caption is missing, at most once, or once on each worker of a
             cluster.
-        store: the work folder; all its captions must have one `caption_key`.
+        store: the captions that are known, and their work folder; all must have one `caption_key`.
         batch_size: images per call of the captioner.
         max_new_tokens: maximum number of tokens of a caption.
         workers: threads that decode images (0 means 1), or a cluster.
@@ -129,8 +128,8 @@ def make_captions(
         InputError: an image cannot be decoded, or the first 100 answers are all empty.
     """
     jobs = [_Job(image, prompt.format(noun=image.noun, words=words)) for image in images]
-    path = store / f"{words}.jsonl"
-    captions = _finished(jobs, _read_store(path), workers if isinstance(workers, int) else default_workers())
+    known = store.of(words)
+    captions = _finished(jobs, known, workers if isinstance(workers, int) else default_workers())
     empty, answered = captions.count(""), any(captions)
     if missing := captions.count(None):
         batches = _missing_batches(jobs, captions, batch_size)
@@ -138,7 +137,7 @@ def make_captions(
             ready = _caption_here(jobs, batches, load(), max_new_tokens, workers)
         else:
             ready = _caption_there(jobs, batches, load, max_new_tokens, workers)
-        made = _store(jobs, ready, path)
+        made = _store(jobs, ready, known)
         new = ((position, caption) for position, caption in made if captions[position] is None)
         for position, caption in progress(new, len(jobs), f"caption {words} words", "images", len(jobs) - missing):
             captions[position] = caption
@@ -149,14 +148,13 @@ def make_captions(
     return [caption_record(job.image, caption or "") for job, caption in zip(jobs, captions, strict=True)]
 
 
-def _finished(jobs: list[_Job], stored: dict[tuple[str, str], str], workers: int) -> list[str | None]:
+def _finished(jobs: list[_Job], known: StoredCaptions, workers: int) -> list[str | None]:
     """Returns the stored caption of each job, or None if none was made from the same image and prompt."""
-    names = {name for name, _ in stored}
 
     def lookup(job: _Job) -> str | None:
-        if job.image.name not in names or not is_there(job.image.path):
+        if not known.has(job.image.name) or not is_there(job.image.path):
             return None  # decoding the absent file raises the error that names it
-        return stored.get((job.image.name, job.inputs()))
+        return known.get(job.image.name, job.inputs())
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         return list(pool.map(lookup, jobs))
@@ -171,14 +169,14 @@ def _missing_batches(jobs: list[_Job], captions: list[str | None], batch_size: i
     return [batch for batch in batches if any(captions[position] is None for position in batch)]
 
 
-def _store(jobs: list[_Job], ready: Iterator[_Captioned], path: Path) -> Iterator[tuple[int, str]]:
+def _store(jobs: list[_Job], ready: Iterator[_Captioned], known: StoredCaptions) -> Iterator[tuple[int, str]]:
     """Yields positions with their captions; a batch is written to disk before its first caption is yielded."""
     for each in ready:
         captions = [caption.strip() for caption in each.captions]
         records = []
         for position, made_from, caption in zip(each.batch, each.hashes, captions, strict=True):
             records.append({"image_id": jobs[position].image.name, "inputs": made_from, "caption": caption})
-        append_finished(path, records)
+        known.add(records)
         yield from zip(each.batch, captions, strict=True)
 
 
@@ -253,8 +251,3 @@ def _prepared(
             ready, waiting = waiting.result(), ahead.submit(prepare, batch)
             yield ready
         yield waiting.result()
-
-
-def _read_store(path: Path) -> dict[tuple[str, str], str]:
-    """Reads captions by image name and hash of their inputs."""
-    return {(record["image_id"], record["inputs"]): str(record["caption"]) for record in read_finished(path, _FIELDS)}

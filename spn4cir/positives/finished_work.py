@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from spn4cir.errors import InputError
 from spn4cir.files import disk_errors
 
 
-def read_finished(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """Reads the records of a file, none if it is absent; removes an incomplete last line from the file.
+def read_finished(path: Path, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the records of a file, none if it is absent; removes an incomplete last line from the file.
 
     Args:
         path: the file.
@@ -21,12 +21,15 @@ def read_finished(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
         InputError: another line is not such a record.
     """
     if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    return [_record(path, number, line, fields) for number, line in enumerate(content[:whole].splitlines(), start=1)]
+        return
+    whole = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                os.truncate(path, whole)
+                return
+            whole += len(line)
+            yield _record(path, number, line, fields)
 
 
 def _record(path: Path, number: int, line: bytes, fields: Sequence[str]) -> dict[str, Any]:

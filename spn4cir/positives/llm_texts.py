@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spn4cir.config.positives import Llm
+from spn4cir.positives.answer_store import AnswerStore
 from spn4cir.positives.llm_answers import check_answer
 from spn4cir.positives.text_asker import CheckedText, TextAsker, TextQuestion
 from spn4cir.positives.triplets import Written
@@ -66,7 +67,8 @@ class LlmTexts:
         """
         wanted = [[self._question(each, number) for number in range(len(each.triplet.captions))] for each in written]
         questions = list(dict.fromkeys(each for several in wanted for each in several))
-        found = self._asker().ask(questions, self.model.model, "texts")
+        texts = self._asker().ask(questions, self.model.model, "texts")
+        found = dict(zip(questions, texts, strict=True))
         return [
             tuple(
                 _llm_text(each, found[each], template)
@@ -79,7 +81,7 @@ class LlmTexts:
         settings = self.settings
         sampling = ChatRequest("", temperature=settings.temperature, seed=self.seed, max_tokens=settings.max_tokens)
         remedy = "the prompt or max_tokens of triplets.<dataset>.<family>.llm"
-        return TextAsker(self.model, sampling, self._check, self.store, remedy)
+        return TextAsker(self.model, sampling, self._check, AnswerStore(self.store), remedy)
 
     def _check(self, answer: ChatAnswer) -> tuple[str, str]:
         return check_answer(answer, self.max_tokens, self.count_tokens)

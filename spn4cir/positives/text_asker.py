@@ -7,11 +7,11 @@ stored unchanged, and checked when they are read.
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import value_hash
 from spn4cir.images.decoding import open_rgb
 from spn4cir.images.reading import content_hash, is_there, read_bytes
-from spn4cir.positives.finished_work import append_finished, read_finished
+from spn4cir.positives.answer_store import AnswerStore
 from spn4cir.progress import progress
 from spn4cir.served.client import Ask, ServedModel
 from spn4cir.served.messages import LONGEST_SIDE, QUALITY, ChatAnswer, ChatRequest, exact, jpeg
@@ -32,9 +32,8 @@ _LEAST_TEMPERATURE = 0.7
 _MANY = 20
 # Seeds of further tries are this far apart, and are below the limit of all servers.
 _SEEDS, _SEEDS_END = 1000, 1 << 31
-# Questions that wait for a thread at one time.
+# Questions that wait for a thread at one time, and images whose hash is remembered.
 _WAITING = 4096
-_FIELDS = ("request", "text", "finish")
 
 
 class CheckedText(NamedTuple):
@@ -56,7 +55,7 @@ class CheckedText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextQuestion:
-    """A question to a served model; equal ones are asked once.
+    """A question to a served model.
 
     Attributes:
         prompt: the text of the question.
@@ -78,7 +77,7 @@ class TextAsker:
         sampling: a request with the temperature, the seed and the largest number of tokens of a first try; its prompt
             and images are ignored.
         check: returns the text of an answer and its fault, which is empty if the text can be used.
-        store: the file that keeps the answers.
+        store: the answers that are known, and their file.
         remedy: what to change if no answer can be used, for messages.
         exact: whether images of at most 768 pixels a side are sent without loss, rather than as JPEG.
     """
@@ -86,18 +85,18 @@ class TextAsker:
     model: ServedModel
     sampling: ChatRequest
     check: Callable[[ChatAnswer], tuple[str, str]]
-    store: Path
+    store: AnswerStore
     remedy: str
     exact: bool = False
 
-    def ask(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
-        """Returns the text of each question.
+    def ask(self, questions: Sequence[TextQuestion], label: str, unit: str) -> list[CheckedText]:
+        """Returns the text of each question, in order.
 
         A second and third try have another seed, and a temperature of at least 0.7. A request that the server refuses
         is not tried again in this run, but in the next.
 
         Args:
-            questions: the questions, each once.
+            questions: the questions, each once. A sequence may make them when they are taken.
             label: name of the work, for the lines of its progress.
             unit: name of the texts, as in `captions`.
 
@@ -124,35 +123,43 @@ class _Run:
 
     def __init__(self, asker: TextAsker) -> None:
         self._asker = asker
-        records = read_finished(asker.store, _FIELDS)
-        self._answers = {each["request"]: ChatAnswer(str(each["text"]), str(each["finish"])) for each in records}
         self._writing = asyncio.Lock()
-        self._content = cache(content_hash)
+        self._content = lru_cache(_WAITING)(_content)
         self._has_refused = False
 
-    def texts(self, questions: Sequence[TextQuestion], label: str, unit: str) -> dict[TextQuestion, CheckedText]:
+    def texts(self, questions: Sequence[TextQuestion], label: str, unit: str) -> list[CheckedText]:
         """Returns the text of each question; see `TextAsker.ask`."""
-        found = self._finished(questions)
-        if missing := [each for each in questions if each not in found]:
-            with closing(self._asker.model.each(self._answer, missing)) as answered:
-                for position, text in progress(answered, len(questions), label, unit, len(found)):
-                    found[missing[position]] = text
-                    if len(found) >= _MANY:
-                        self._check_usable(found, unit)
-        self._check_usable(found, unit)
-        return found
+        found = self._stored(questions)
+        missing = [position for position, text in enumerate(found) if text is None]
+        is_usable = any(text is not None and not text.fault for text in found)
+        finished = len(found) - len(missing)
+        if missing:
+            work = partial(self._answer_at, questions)
+            with closing(self._asker.model.each(work, missing)) as answered:
+                for number, text in progress(answered, len(questions), label, unit, finished):
+                    found[missing[number]] = text
+                    finished += 1
+                    is_usable = is_usable or not text.fault
+                    if finished >= _MANY and not is_usable:
+                        break
+        texts = [text for text in found if text is not None]
+        if texts and not is_usable:
+            raise self._unusable(texts, unit)
+        return texts
 
-    def _finished(self, questions: Sequence[TextQuestion]) -> dict[TextQuestion, CheckedText]:
-        """Returns the texts that the known answers give; without any, no image is read."""
-        found: dict[TextQuestion, CheckedText] = {}
-        if not self._answers:
-            return found
+    def _stored(self, questions: Sequence[TextQuestion]) -> list[CheckedText | None]:
+        """Returns the texts that the known answers give, or None; without any answer, no image is read."""
+        if not len(self._asker.store):
+            return [None] * len(questions)
+        found: list[CheckedText | None] = []
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(questions), _WAITING):
                 block = questions[start : start + _WAITING]
-                known = zip(block, pool.map(self._known, block), strict=True)
-                found |= {each: text for each, text in known if isinstance(text, CheckedText)}
+                found += (text if isinstance(text, CheckedText) else None for text in pool.map(self._known, block))
         return found
+
+    async def _answer_at(self, questions: Sequence[TextQuestion], ask: Ask, position: int) -> CheckedText:
+        return await self._answer(ask, questions[position])
 
     async def _answer(self, ask: Ask, question: TextQuestion) -> CheckedText:
         """Asks until an answer can be used or there is no further try. Files are read in other threads."""
@@ -174,10 +181,8 @@ class _Run:
 
     async def _keep(self, key: str, answer: ChatAnswer) -> None:
         """Stores an answer. Another thread waits for the disk, so that requests are sent meanwhile."""
-        record = {"request": key, "text": answer.text, "finish": answer.finish}
         async with self._writing:
-            await asyncio.to_thread(append_finished, self._asker.store, [record])
-        self._answers[key] = answer
+            await asyncio.to_thread(self._asker.store.add, key, answer)
 
     def _encoded(self, path: Path) -> bytes:
         image = open_rgb(path)
@@ -189,7 +194,7 @@ class _Run:
             return 0  # decoding the absent file raises the error that names it
         fault = finish = ""
         for attempt in range(TRIES):
-            answer = self._answers.get(self._key(question, attempt))
+            answer = self._asker.store.get(self._key(question, attempt))
             if answer is None:
                 return attempt
             text, fault = self._asker.check(answer)
@@ -201,15 +206,18 @@ class _Run:
     def _key(self, question: TextQuestion, attempt: int) -> str:
         """Returns a hash of all that determines an answer."""
         form = [LONGEST_SIDE, QUALITY, *(["exact"] if self._asker.exact else [])]
-        images = [[self._content(path), *form] for path in question.images]
+        images = [[self._content(str(path)), *form] for path in question.images]
         request = asdict(self._asker.request(question, attempt))
         return value_hash({**request, "images": images, "model": self._asker.model.model})
 
-    def _check_usable(self, found: Mapping[TextQuestion, CheckedText], unit: str) -> None:
-        """Raises InputError if none of the texts can be used."""
-        if found and all(text.fault for text in found.values()):
-            fault = next(iter(found.values())).fault
-            raise InputError(
-                f"none of {len(found)} {unit} of '{self._asker.model.model}' can be used (the first: {fault}); change "
-                f"{self._asker.remedy}; the answers are in {self._asker.store}"
-            )
+    def _unusable(self, texts: Sequence[CheckedText], unit: str) -> InputError:
+        """Returns the error for a run none of whose texts can be used."""
+        return InputError(
+            f"none of {len(texts)} {unit} of '{self._asker.model.model}' can be used (the first: {texts[0].fault}); "
+            f"change {self._asker.remedy}; the answers are in {self._asker.store.path}"
+        )
+
+
+def _content(path: str) -> str:
+    """The hash of a file. A text as the key takes less memory than a `Path`, which keeps its hash and its parts."""
+    return content_hash(Path(path))

@@ -19,6 +19,7 @@ from spn4cir.images.decoding import image_fault, pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.ray_cluster import RayCluster
 from spn4cir.images.workers import Workers
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import make_captions
 from spn4cir.positives.dedup import deduplicate
 from spn4cir.positives.llava import load_captioner
@@ -130,7 +131,9 @@ def test_captions_are_equal(cluster: RayCluster, images: UniqueImages, tmp_path:
     ]
     load = partial(load_captioner, folder, None, torch.float32, CPU, "none")
     here, there = (
-        make_captions(wanted, 5, "describe the {noun} in {words} words", load, tmp_path / str(name), 3, 6, each)
+        make_captions(
+            wanted, 5, "describe the {noun} in {words} words", load, CaptionStore(tmp_path / str(name)), 3, 6, each
+        )
         for name, each in enumerate((1, cluster))
     )
     assert here == there

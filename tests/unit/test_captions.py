@@ -10,7 +10,9 @@ from PIL import Image
 from spn4cir.datasets import json_records
 from spn4cir.errors import InputError
 from spn4cir.json_files import write_json
+from spn4cir.positives import finished_work
 from spn4cir.positives.caption_files import check_answered, count_empty, read_captions, write_captions
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import caption_key, make_captions
 from spn4cir.types import CaptionedImage
 from tests.helpers.clusters import OneProcessCluster
@@ -55,7 +57,9 @@ def images(tmp_path) -> list[CaptionedImage]:
 
 def make(images, captioner, store: Path, words: int = 5, batch_size: int = 2, workers: int = 2):
     load = captioner.load if isinstance(captioner, FakeCaptioner) else captioner
-    return make_captions(images, words, PROMPT, load, store, batch_size, max_new_tokens=8, workers=workers)
+    return make_captions(
+        images, words, PROMPT, load, CaptionStore(store), batch_size, max_new_tokens=8, workers=workers
+    )
 
 
 def test_records_are_in_image_order_and_in_published_form(images, tmp_path):
@@ -63,6 +67,19 @@ def test_records_are_in_image_order_and_in_published_form(images, tmp_path):
     expected = PROMPT.format(noun="shirt", words=5) + " 3"
     assert records[3] == {"image_id": "name3", "caption": expected, "image_path": str(images[3].path)}
     assert [record["image_id"] for record in records] == [image.name for image in images]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5, 10])
+def test_the_parts_of_a_pool_read_the_store_once(images, tmp_path, monkeypatch, parts):
+    whole = make(images, FakeCaptioner(), tmp_path / "store")
+    lines: list[int] = []
+    record = finished_work._record
+    monkeypatch.setattr(finished_work, "_record", lambda *line: lines.append(line[1]) or record(*line))
+    store, each = CaptionStore(tmp_path / "store"), len(images) // parts
+    pieces = (images[start : start + each] for start in range(0, len(images), each))
+    found = [record for piece in pieces for record in make_captions(piece, 5, PROMPT, unloadable, store, 2, 8, 1)]
+    assert found == whole
+    assert len(lines) == len(images)
 
 
 def test_a_batch_asks_one_prompt_only_so_that_nothing_is_padded(images, tmp_path):

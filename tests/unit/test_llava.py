@@ -13,6 +13,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from PIL import Image
 
 from spn4cir.errors import InputError
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import make_captions
 from spn4cir.positives.llava import LlavaCaptioner, load_captioner, quantization_options
 from spn4cir.types import CaptionedImage
@@ -122,7 +123,7 @@ def test_a_resumed_run_with_the_real_model_gives_the_same_captions(captioner, tm
 
     def make(store: str):
         prompt = "describe the {noun} in {words} words"
-        return make_captions(images, 5, prompt, lambda: captioner, tmp_path / store, 2, 8, 1)
+        return make_captions(images, 5, prompt, lambda: captioner, CaptionStore(tmp_path / store), 2, 8, 1)
 
     whole = make("whole")
     generate, calls = captioner.generate, []

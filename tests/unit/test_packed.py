@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spn4cir.datasets.listed_paths import ListedPaths
-from spn4cir.packed import PackedPaths, PackedTexts
+from spn4cir.packed import PackedPaths, PackedTexts, TextsByHash
 from spn4cir.types import Gallery
 from tests.helpers.memory import peak_bytes_each
 
@@ -27,6 +27,14 @@ def test_packed_paths_are_those_that_were_given(pack: Callable[[Iterable[Path]],
     with pytest.raises(IndexError):
         packed[len(PATHS)]
     assert len(PackedPaths([])) == 0
+
+
+def test_the_last_text_of_a_hash_is_returned() -> None:
+    texts = TextsByHash()
+    for key, text in ((b"a", "red"), (b"b", "\ud800 or é"), (b"a", ""), (b"c", "blue")):
+        texts[key] = text
+    assert [texts.get(key) for key in (b"a", b"b", b"c", b"d")] == ["", "\ud800 or é", "blue", None]
+    assert len(texts) == 3
 
 
 def test_a_part_of_packed_texts_is_sent_alone() -> None:

@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,23 @@ import stages.caption
 from spn4cir.config.params import ServedCaptioner
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_rgb
+from spn4cir.positives import finished_work, text_asker
+from spn4cir.positives.answer_store import AnswerStore
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import make_captions
+from spn4cir.positives.finished_work import append_finished
 from spn4cir.positives.llava import load_captioner
-from spn4cir.positives.served_captions import AnsweredImages, ImageAsker
+from spn4cir.positives.served_captions import AnsweredImages, ImageAsker, _Questions
+from spn4cir.positives.text_asker import _Run
 from spn4cir.served import urls
 from spn4cir.served.client import ServedModel
-from spn4cir.served.messages import ChatRequest, exact
+from spn4cir.served.messages import ChatAnswer, ChatRequest, exact
 from spn4cir.types import CaptionedImage
 from stages.common import Job
 from tests.conftest import CPU
 from tests.helpers.chat_server import MODEL, Body, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
 from tests.helpers.layouts import write_fashioniq
+from tests.helpers.memory import peak_bytes_each
 from tests.helpers.params import published_params
 from tests.helpers.tiny_llava import save_tiny_llava
 
@@ -52,7 +59,7 @@ def chat() -> Iterator[ChatServer]:
 
 def asker(place: Path, *places: str, model: str = MODEL, concurrency: int = 4) -> ImageAsker:
     served_model = ServedModel("captioner", places, model, concurrency)
-    return ImageAsker(served_model, PROMPT, TOKENS, place / "answers.jsonl")
+    return ImageAsker(served_model, PROMPT, TOKENS, AnswerStore(place / "answers.jsonl"))
 
 
 def texts(found: AnsweredImages) -> list[str]:
@@ -105,7 +112,7 @@ def local(llava: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[C
     place = tmp_path_factory.mktemp("local")
     images = drawn(place, 9)
     captioner = load_captioner(str(llava), None, torch.float32, CPU, "none")
-    records = make_captions(images, 5, PROMPT, lambda: captioner, place / "store", 1, TOKENS, 1)
+    records = make_captions(images, 5, PROMPT, lambda: captioner, CaptionStore(place / "store"), 1, TOKENS, 1)
     return images, [record["caption"] for record in records]
 
 
@@ -254,6 +261,71 @@ def test_a_broken_image_is_refused_and_is_not_sent(chat, tmp_path):
     with pytest.raises(InputError, match=r"0\.jpg: cannot be decoded"):
         asker(tmp_path, chat.url).captions(images, 5)
     assert len(chat.requests) <= 1
+
+
+def resumed(place: Path, count: int) -> tuple[ImageAsker, list[CaptionedImage]]:
+    """Images, which need no files, and an asker of whose store the file has an answer for each, not yet read."""
+    images = [CaptionedImage(f"{n:09}", place / f"{n:09}", "image") for n in range(count)]
+    asking = asker(place / str(count), "http://127.0.0.1:9/v1")
+    keys = (_Run(asking._asker())._key(question, 0) for question in _Questions(images, PROMPT, 5))
+    records = ({"request": key, "text": f"a dress {key[:30]}", "finish": "stop"} for key in keys)
+    append_finished(asking.store.path, records)
+    return asking, images
+
+
+def opened(asking: ImageAsker) -> ImageAsker:
+    """The asker with what its store's file contains."""
+    return replace(asking, store=AnswerStore(asking.store.path))
+
+
+@pytest.fixture
+def without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_asker, "is_there", lambda path: True)
+    monkeypatch.setattr(text_asker, "content_hash", lambda path: f"{int(path.name):064x}")
+
+
+def test_a_store_returns_the_last_answer_of_a_request_and_forgets_an_incomplete_line(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    store = AnswerStore(path)
+    store.add("a", ChatAnswer("\nred\n\nand blue\u2028", "length"))
+    store.add("b", ChatAnswer(""))
+    store.add("b", ChatAnswer("é"))
+    kept = path.read_bytes()
+    path.write_bytes(kept + b'{"request": "c", "te')
+    for each in (store, AnswerStore(path)):
+        assert each.get("a") == ChatAnswer("\nred\n\nand blue\u2028", "length")
+        assert (each.get("b"), each.get("c"), len(each)) == (ChatAnswer("é"), None, 2)
+    assert path.read_bytes() == kept
+    path.write_bytes(b"{}\n" + kept)
+    with pytest.raises(InputError, match=r"answers\.jsonl: line 1 is damaged"):
+        AnswerStore(path)
+
+
+@pytest.mark.usefixtures("without_files")
+def test_a_resumed_run_takes_less_than_a_kilobyte_an_image(tmp_path, monkeypatch):
+    """The records of its captions included, and the answers of the store."""
+    monkeypatch.setattr(text_asker, "_WAITING", 100)
+    sizes = 1_000, 3_000
+    finished = {count: resumed(tmp_path, count) for count in sizes}
+
+    def caption(count: int) -> None:
+        asking, images = finished[count]
+        assert not opened(asking).captions(images, 5).faults
+
+    assert peak_bytes_each(caption, sizes) < 1_000
+
+
+@pytest.mark.usefixtures("without_files")
+@pytest.mark.parametrize("parts", [4, 8, 16])
+def test_the_parts_of_a_pool_read_the_store_once(tmp_path, monkeypatch, parts):
+    asking, images = resumed(tmp_path, 10 * parts)
+    lines: list[int] = []
+    record = finished_work._record
+    monkeypatch.setattr(finished_work, "_record", lambda *line: lines.append(line[1]) or record(*line))
+    asking = opened(asking)
+    for start in range(0, len(images), 10):
+        assert not asking.captions(images[start : start + 10], 5).faults
+    assert len(lines) == len(images)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from spn4cir.images.decoding import open_image, pixel_digest
 from spn4cir.images.preprocess import Preprocess, image_batches
 from spn4cir.images.reading import content_hash, is_there, read_bytes
 from spn4cir.images.tars import member_names
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import make_captions
 from spn4cir.types import CaptionedImage
 from tests.helpers.layouts import draw
@@ -226,7 +227,7 @@ def captioned(paths: list[Path]) -> list[CaptionedImage]:
 
 def make(images: list[CaptionedImage], captioner: FakeCaptioner, store: Path) -> list[dict[str, str]]:
     load = captioner.load if isinstance(captioner, FakeCaptioner) else captioner
-    return make_captions(images, 10, PROMPT, load, store, batch_size=2, max_new_tokens=8, workers=2)
+    return make_captions(images, 10, PROMPT, load, CaptionStore(store), batch_size=2, max_new_tokens=8, workers=2)
 
 
 def test_captions_of_members_are_resumed_and_are_those_of_the_files(
