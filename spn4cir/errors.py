@@ -31,9 +31,19 @@ def _one_line(message: str) -> str:
     message = _USER.sub(r"\1***@", message)
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST - _END]} ... {message[-_END:]}"
-    if message.isprintable():
-        return message
-    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _BREAKS else each for each in message)
+    return escaped(message)
+
+
+def escaped(text: str) -> str:
+    r"""The text with its line breaks, control characters and bytes that are not UTF-8 as escapes: it is one line.
+
+    Examples:
+        >>> print(escaped("a\nb.png"))
+        a\nb.png
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _BREAKS else each for each in text)
 
 
 def masked_url(text: str) -> str:

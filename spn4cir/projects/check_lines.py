@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from spn4cir.errors import escaped
 from spn4cir.images.endings import passed_over_line
 from spn4cir.projects.check import Check, Cost, Fault
 
@@ -11,8 +12,11 @@ _HEADS = ("split", "triplets", "lost", "images", "missing", "broken")
 
 
 def check_lines(check: Check, whole: bool) -> list[str]:
-    """Returns the lists of faults, the losses, the official totals and a summary; long lists are cut unless `whole`."""
-    return [
+    """Returns the lists of faults, the losses, the official totals and a summary; long lists are cut unless `whole`.
+
+    Line breaks and control characters in a name are written as escapes.
+    """
+    lines = (
         *_listed("missing", [_fault_line(fault) for fault in check.missing], whole),
         *_listed("broken", [_fault_line(fault) for fault in check.broken], whole),
         *_listed("unlisted (not named by the annotation files that were read)", check.unlisted, whole),
@@ -23,7 +27,8 @@ def check_lines(check: Check, whole: bool) -> list[str]:
         *_absent_splits(check),
         *check.advice,
         summary(check),
-    ]
+    )
+    return [escaped(line) for line in lines]
 
 
 def summary(check: Check) -> str:

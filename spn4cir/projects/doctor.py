@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spn4cir.errors import InputError
+from spn4cir.errors import InputError, escaped
 from spn4cir.projects.dvc_lock_files import find_cut_locks
 from spn4cir.projects.dvc_locks import find_locks
 from spn4cir.projects.leftovers import Leftover, RunningProcess, require_psutil, running_processes
@@ -14,7 +14,10 @@ from spn4cir.projects.unfinished import find_unfinished
 
 @dataclass(frozen=True)
 class Finding:
-    """A line about something that a killed process left, and whether it remains."""
+    """A line about something that a killed process left, and whether it remains.
+
+    Line breaks and control characters in a name are written as escapes.
+    """
 
     line: str
     remains: bool
@@ -41,9 +44,13 @@ def examine(workspace: Path, dry_run: bool, may_remove_work: bool) -> Iterator[F
     """
     require_psutil()
     running = running_processes(workspace)
-    yield from _orphans(running)
+    yield from map(_in_one_line, _orphans(running))
     for each in _leftovers(workspace, running, may_remove_work):
-        yield _treat(each, dry_run)
+        yield _in_one_line(_treat(each, dry_run))
+
+
+def _in_one_line(finding: Finding) -> Finding:
+    return Finding(escaped(finding.line), finding.remains)
 
 
 def _leftovers(workspace: Path, running: list[RunningProcess], may_remove_work: bool) -> Iterator[Leftover]:

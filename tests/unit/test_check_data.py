@@ -260,6 +260,15 @@ def test_the_command_writes_json_and_ends_with_one_where_something_is_amiss(fash
     assert content["broken"][0]["splits"] == ["val shirt"]
 
 
+def test_a_name_with_a_line_break_or_an_escape_sequence_is_one_line(tmp_path: Path) -> None:
+    root = write_cirr(tmp_path)
+    for name in ("a\nb.png", "red\x1b[31m.png"):
+        draw(root / "dev" / "draw.png", 77).rename(root / "dev" / name)
+    lines = check_lines(check("cirr", root), True)
+    assert all(line.isprintable() for line in lines)
+    assert {r"  dev/a\nb.png", r"  dev/red\x1b[31m.png"} <= set(lines)
+
+
 def test_the_command_ends_with_zero_where_all_is_well(tmp_path: Path) -> None:
     draw(write_cirr(tmp_path) / "dev" / "other.png", 77)
     run = CliRunner().invoke(app, ["check-data", "--layout", "cirr", "--root", str(tmp_path), "--workers", "0"])
