@@ -19,6 +19,8 @@ except ImportError:  # DVC installs it
 # Clocks of files and of processes differ by less.
 _MARGIN = 2.0
 _SHOWN = 60
+# The cure of a leftover that other clones may use: their processes are not known here.
+OUTSIDE = "a link leads out of the project: remove it yourself, if no other project uses it"
 # DVC sets this variable for the command of a stage.
 _STARTED_BY_DVC = "DVC_STAGE"
 
@@ -132,6 +134,11 @@ def _is_orphan(process: "psutil.Process") -> bool:
         )
     except psutil.Error:
         return False
+
+
+def is_in(path: Path, workspace: Path) -> bool:
+    """Whether a path is in the workspace when links in it are followed, except its own last part."""
+    return real_path(path.parent).is_relative_to(real_path(workspace))
 
 
 def age_of(path: Path) -> float:

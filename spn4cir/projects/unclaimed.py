@@ -11,8 +11,8 @@ from spn4cir.config.defaults import BY_FAMILY
 from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE, Params
 from spn4cir.errors import InputError
-from spn4cir.projects.leftovers import Leftover, RunningProcess, age_of
-from spn4cir.projects.unfinished import remove
+from spn4cir.projects.leftovers import OUTSIDE, Leftover, RunningProcess, age_of, is_in
+from spn4cir.temporary_files import remove
 
 _WORK = Path("data", "work")
 _PIPELINE = "dvc.yaml"
@@ -22,7 +22,8 @@ _DAY = 24 * 3600
 def find_unclaimed(workspace: Path, running: list[RunningProcess], may_remove: bool) -> Iterator[Leftover]:
     """The folders of work whose stage or data set the pipeline and the settings no longer have.
 
-    A data set that `params.yaml` describes claims its work, also if `run` does not select it.
+    A data set that `params.yaml` describes claims its work, also if `run` does not select it. Work that a link puts out
+    of the workspace is reported and not removed.
 
     Args:
         workspace: the folder that contains `.dvc`.
@@ -50,6 +51,8 @@ def _leftover(workspace: Path, path: Path, running: list[RunningProcess], may_re
     fault = (
         f"({size / 1e6:,.1f} MB, {age_of(path) / _DAY:.0f} days old) belongs to no stage and data set of the settings"
     )
+    if not is_in(path, workspace):
+        return Leftover(place, fault, OUTSIDE)
     if running:
         return Leftover(place, fault, f"{running[0]} runs here: wait for its end")
     if not may_remove:

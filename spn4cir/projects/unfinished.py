@@ -2,17 +2,18 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from spn4cir.projects.leftovers import Leftover, RunningProcess, age_of, is_gone
+from spn4cir.projects.leftovers import OUTSIDE, Leftover, RunningProcess, age_of, is_gone, is_in
+from spn4cir.temporary_files import remove
 
-# Of `spn4cir.files`: the name, and the id of the process that writes the file.
-_OURS = re.compile(r"\.+.+?(?:\.(?P<pid>\d+)\.tmp)+")
+# Of `spn4cir.temporary_files`: the name, and the id of the process that writes the file or set it aside.
+_OURS = re.compile(r"\.+.+?(?:\.(?P<pid>\d+)\.tmp)+", re.DOTALL)
+_SET_ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.old\.tmp", re.DOTALL)
 # DVC's: copies on their way into the cache or the workspace, and links that it tries. They do not name a process.
-_OF_DVC = re.compile(r".*\.[\w-]{22}\.tmp")
+_OF_DVC = re.compile(r".*\.[\w-]{22}\.tmp", re.DOTALL)
 _FOLDERS = ("data", "metrics", ".dvc/tmp", ".dvc/cache")
 # Clones can share a cache, and their processes are not known here.
 _OLD = 24 * 3600.0
@@ -23,7 +24,8 @@ def find_unfinished(workspace: Path, running: list[RunningProcess]) -> Iterator[
     """The temporary files of this package whose process has ended, and those of DVC that no process writes.
 
     Those of DVC are left while a process uses the workspace, and in the cache until they are a day old. Links are not
-    followed.
+    followed, except a link in place of a folder of the workspace, such as `data`. What is out of the workspace is
+    reported and not removed.
 
     Args:
         workspace: the folder that contains `.dvc`.
@@ -34,13 +36,31 @@ def find_unfinished(workspace: Path, running: list[RunningProcess]) -> Iterator[
         if found := _OURS.fullmatch(name):
             if is_gone(int(found["pid"]), path.lstat().st_mtime, _PROGRAM):
                 yield _leftover(workspace, path, f"was not finished by process {found['pid']}, which has ended")
+        elif found := _SET_ASIDE.fullmatch(name):
+            if is_gone(int(found["pid"]), path.lstat().st_ctime, _PROGRAM):
+                yield _set_aside(workspace, path, found["name"], found["pid"])
         elif _OF_DVC.fullmatch(name) and not running:
             is_shared = workspace / ".dvc" / "cache" in path.parents
             if not is_shared or age_of(path) > _OLD:
                 yield _leftover(workspace, path, "was not finished by a DVC that has ended")
 
 
+def _set_aside(workspace: Path, path: Path, name: str, pid: str) -> Leftover:
+    """The leftover of a process that was killed while it replaced a folder."""
+    place = path.with_name(name)
+    fault = f"was set aside by process {pid}, which has ended"
+    if os.path.lexists(place) or not is_in(path, workspace):
+        return _leftover(workspace, path, fault)
+    return Leftover(path.relative_to(workspace), fault, f"renamed to {name}", partial(_rename, path, place))
+
+
+def _rename(path: Path, place: Path) -> None:
+    path.rename(place)
+
+
 def _leftover(workspace: Path, path: Path, fault: str) -> Leftover:
+    if not is_in(path, workspace):
+        return Leftover(path.relative_to(workspace), fault, OUTSIDE)
     return Leftover(path.relative_to(workspace), fault, "removed", partial(remove, path))
 
 
@@ -52,11 +72,3 @@ def _entries(workspace: Path) -> Iterator[Path]:
             found = [name for name in (*folders, *names) if name.endswith(".tmp")]
             folders[:] = sorted(set(folders) - set(found))
             yield from (Path(place, name) for name in sorted(found))
-
-
-def remove(path: Path) -> None:
-    """Removes a file, a link or a folder."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
