@@ -4,7 +4,8 @@ DVC writes a lock file in place after each stage, with the entries of all stages
 empty or ends in the middle of an entry, and the entries after that are lost. docs/reliability.md describes the fault.
 
 A file that is cut at the end of a line is found if its last line is the heading of a section, which DVC cannot read.
-Else DVC reads it, and runs the stages again whose entries are missing or incomplete.
+Else DVC reads it, and runs the stages again whose entries are missing or incomplete. So it is with a file that lacks
+only its last line break, as some editors leave it.
 """
 
 import re
@@ -12,6 +13,9 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from spn4cir.files import atomic_file
 from spn4cir.projects.leftovers import Leftover, RunningProcess
@@ -21,6 +25,8 @@ _HEAD = "schema: '2.0'\nstages:\n"
 _STAGE = re.compile(r"^ {2}\S.*:$", re.MULTILINE)
 # `stages:`, a stage, its `deps:`, or a file of `params:`; a value that is absent has at least eight spaces.
 _HEADING_AT_END = re.compile(r"^ {0,6}\S.*:\n\Z", re.MULTILINE)
+# The last line of a whole entry, without its line break.
+_LAST_LINE = re.compile(r"^ {6}(?:md5: [0-9a-f]{32}(?:\.dir)?|(?:size|nfiles): \d+|isexec: true)\Z", re.MULTILINE)
 _ENTRY = re.compile(r"^ {2}\S.*:\n(?: {4}.*\n)+", re.MULTILINE)
 
 
@@ -37,7 +43,7 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
         if not path.is_file():
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        if text.endswith("\n") and not _HEADING_AT_END.search(text):
+        if _is_whole(text):
             continue
         kept = {name: entry for name, entry in _entries(text).items() if name not in _STAGE.findall(text)[-1:]}
         committed = {name: entry for name, entry in _entries(_committed(path)).items() if name not in kept}
@@ -48,6 +54,19 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
             f"mended ({counts}); DVC runs the other stages again",
             partial(_write, path, [*kept.values(), *committed.values()]),
         )
+
+
+def _is_whole(text: str) -> bool:
+    """Whether DVC can read a lock file; one that does not end with a line break must be YAML and end with an entry."""
+    if text.endswith("\n"):
+        return not _HEADING_AT_END.search(text)
+    if not _LAST_LINE.search(text):
+        return False
+    try:
+        YAML(typ="safe").load(text)
+    except YAMLError:
+        return False
+    return True
 
 
 def _entries(text: str) -> dict[str, str]:

@@ -359,6 +359,68 @@ def test_without_psutil_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     assert (status, "psutil is not installed; run pip install" in line) == (1, True)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_was_set_aside_is_put_back_or_removed(dead: int, is_there: bool) -> None:
+    """A folder was being replaced where two folders cannot be exchanged."""
+    aside, place = Path("data", f".fiq.{dead}.old.tmp"), Path("data", "fiq")
+    aside.mkdir(parents=True)
+    (aside / "old").touch()
+    if is_there:
+        place.mkdir()
+        (place / "new").touch()
+    done = "removed" if is_there else "renamed to fiq"
+    assert doctor() == (0, [f"{aside}: was set aside by process {dead}, which has ended; {done}"])
+    assert [path.name for path in place.iterdir()] == ["new" if is_there else "old"]
+    assert not aside.exists()
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "tr_TR.utf8"])
+def test_a_name_with_odd_characters_is_printed_in_one_line(dead: int, locale: str) -> None:
+    """In a locale other than C, Python refuses to print the bytes of a name that is not UTF-8."""
+    Path("data").mkdir()
+    for name in (b"a\nb", b"red\x1b[31m", b"not\xff"):
+        Path("data", os.fsdecode(b".%s.%d.tmp" % (name, dead))).touch()
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "from spn4cir.cli import main; main()", "doctor"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.partition(f".{dead}.tmp: ")[0] for line in done.stdout.splitlines()]
+    assert sorted(names) == [r"data/.a\nb", r"data/.not\udcff", r"data/.red\x1b[31m"]
+    assert not list(Path("data").iterdir())
+
+
+@pytest.mark.parametrize("link", ["data", "data/work", "data/work/train"])
+def test_work_below_a_link_out_of_the_project_is_never_removed(
+    link: str, dead: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Another clone may use it."""
+    target, here = tmp_path_factory.mktemp("disk"), Path(link)
+    folder = target / Path("data/work/train/gone-clip").relative_to(here)
+    folder.mkdir(parents=True)
+    here.parent.mkdir(parents=True, exist_ok=True)
+    here.symlink_to(target)
+    unfinished = target / f".best.pt.{dead}.tmp"
+    unfinished.touch()
+    status, lines = doctor("--remove-work")
+    assert status == 1
+    assert all(
+        line.endswith("; a link leads out of the project: remove it yourself, if no other project uses it")
+        for line in lines
+    )
+    assert len(lines) == 1 + (link == "data"), "other links are not followed to look for unfinished files"
+    assert folder.is_dir()
+    assert unfinished.exists()
+
+
+def test_a_link_within_the_project_is_cleaned(dead: int) -> None:
+    Path("store", "work", "train", "gone-clip").mkdir(parents=True)
+    Path("data").symlink_to("store")
+    Path("store", f".best.pt.{dead}.tmp").touch()
+    assert doctor("--remove-work")[0] == 0
+    assert [path.name for path in Path("store", "work", "train").iterdir()] == []
+    assert [path.name for path in Path("store").iterdir()] == ["work"]
+
+
 def entry(name: str) -> str:
     return f"  {name}:\n    cmd: echo {name}\n    outs:\n    - path: {name}\n      hash: md5\n      md5: {name * 8}\n"
 
@@ -401,6 +463,33 @@ def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commi
     assert doctor() == (0, [f"{fault}; {cure}"])
     assert committed.read_text() == LOCK + entry("dddd")
     assert doctor() == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("end", "is_whole"),
+    [
+        ("", True),
+        ("\n      size: 96", True),
+        (f"\n    - path: d\n      md5: {'0123456789abcdef' * 2}.dir\n      size: 96\n      nfiles: 3", True),
+        ("\n      isexec: true", True),
+        ("\n      isexec: tr", False),
+        ("\n      size:", False),
+        (f"\n    - path: d\n      md5: {'0123456789abcdef' * 2}.di", False),
+    ],
+)
+def test_a_lock_file_that_lacks_only_its_last_line_break_is_whole(committed: Path, end: str, is_whole: bool) -> None:
+    """As an editor leaves it; DVC reads it."""
+    committed.write_text(LOCK.rstrip("\n") + end)
+    before = committed.read_text()
+    assert len(doctor("--dry-run")[1]) == (not is_whole)
+    assert committed.read_text() == before
+
+
+def test_a_lock_file_that_is_not_yaml_is_mended_without_its_last_line_break(committed: Path) -> None:
+    committed.write_text(LOCK.replace("    cmd: echo aaaa", "<<<<<<< HEAD\n    cmd: 'echo aaaa").rstrip("\n"))
+    status, (line,) = doctor("--dry-run")
+    assert status == 1
+    assert "was not finished" in line
 
 
 def test_a_lock_file_cut_at_the_end_of_a_line_is_found_if_dvc_cannot_read_it(workspace: Path) -> None:
