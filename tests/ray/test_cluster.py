@@ -1,6 +1,7 @@
 """Work on a Ray cluster of two raylets: the results of one machine, also when a raylet is killed."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -171,30 +172,46 @@ def test_a_broken_image_is_the_same_error(
             work(each)
 
 
-def again_if_asked(work: Callable[[], Result]) -> Result:
-    """Runs the work a second time if Ray gives up: on a busy machine it can need too long to notice the lost raylet."""
+@pytest.fixture(scope="module")
+def given_up() -> list[str]:
+    """The errors after which a test of this module ran its work a second time."""
+    return []
+
+
+def ended(work: Callable[[], Result], given_up: list[str]) -> Result:
+    """Returns the result of the work, whose first run must end well, with one exception in this module.
+
+    On a busy machine, Ray can need too long to notice a killed raylet, and gives up. One such run is repeated, and the
+    summary of the tests shows a warning with its error; another one fails its test.
+    """
     try:
         return work()
     except InputError as error:
-        if "run it again: finished work is kept" not in str(error):
+        if "Ray gave up" not in str(error) or given_up:
             raise
+        given_up.append(str(error))
+        warnings.warn(f"the first run did not end well and was repeated: {error}", stacklevel=2)
         return work()
 
 
 def test_a_raylet_is_killed_while_it_compares_images(
-    nodes: Nodes, cluster: RayCluster, images: UniqueImages, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes,
+    cluster: RayCluster,
+    images: UniqueImages,
+    monkeypatch: pytest.MonkeyPatch,
+    given_up: list[str],
 ) -> None:
     monkeypatch.setattr(ray_cluster, "_FILES_PER_TASK", 4)
     nodes.start("doomed")
-    found = again_if_asked(lambda: list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup")))
+    found = ended(lambda: list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup")), given_up)
     assert found == [pixel_digest(path) for path in images.gallery.paths]
 
 
 def test_a_raylet_is_killed_while_it_encodes_a_bank(
-    nodes: Nodes, cluster: RayCluster, images: UniqueImages, tmp_path: Path
+    nodes: Nodes, cluster: RayCluster, images: UniqueImages, tmp_path: Path, given_up: list[str]
 ) -> None:
     nodes.start("doomed")
-    there = again_if_asked(lambda: bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster))
+    there = ended(lambda: bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster), given_up)
     assert (tmp_path / "killed").exists()
     assert there == bank(StubComposer(), images, tmp_path / "here", 0)
 
