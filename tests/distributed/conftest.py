@@ -1,5 +1,7 @@
 """Fixtures: short trainings, run once in two processes."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def together(folder: Path) -> dict[str, Any]:
-    """The histories of all trainings in two processes, by name."""
+    """The histories and first gradients of all trainings in two processes, by name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         start_processes(2, "tests.distributed.trainings", [str(folder), *trainings.NAMES])
     found: dict[str, Any] = torch.load(folder / "results.pt", weights_only=True)
     return found
+
+
+@pytest.fixture(scope="session")
+def alone(folder: Path) -> Callable[[str], dict[str, Any]]:
+    """Returns the history and the first gradients of a training in one process, which runs once."""
+    return cache(lambda name: trainings.train_with_gradients(folder, name, folder / "alone" / name))

@@ -1,16 +1,20 @@
 """Short trainings of tiny networks of every family, in one process or in several.
 
 As a module (`python -m tests.distributed.trainings FOLDER NAME...`), one of the processes of a group: runs trainings
-one after another and writes what they return to `FOLDER/results.pt`.
+one after another and writes their histories and first gradients to `FOLDER/results.pt`.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spn4cir.config.params import Validate
 from spn4cir.config.training import BankSettings
@@ -99,6 +103,29 @@ def train(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str
         return asdict(train_stage2(composer, bank, settings, setup, work / "out"))
 
 
+@contextmanager
+def first_gradients() -> Iterator[list[Tensor]]:
+    """Yields a list that the first step of an optimiser fills with the gradients that it gets."""
+    found: list[Tensor] = []
+
+    def keep(optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
+        parameters = [each for group in optimiser.param_groups for each in group["params"]]
+        if not found:
+            found.extend(each.grad.clone() for each in parameters if each.grad is not None)
+
+    hook = register_optimizer_step_pre_hook(keep)
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+def train_with_gradients(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str, Any]:
+    """Trains as `train` does, and returns the gradients of the first step beside the history."""
+    with first_gradients() as gradients:
+        return {**train(folder, name, work, group), "gradients": gradients}
+
+
 def _subject(folder: Path, family: str) -> Subject:
     (folder / "networks").mkdir(exist_ok=True)
     return Subject(family, 1, folder / "networks")
@@ -110,7 +137,7 @@ def _unique(folder: Path) -> UniqueImages:
 
 def main(folder: Path, names: list[str]) -> None:
     with joined("cpu") as group:
-        found = {name: train(folder, name, folder / "together" / name, group) for name in names}
+        found = {name: train_with_gradients(folder, name, folder / "together" / name, group) for name in names}
         if group.first:
             torch.save(found, folder / "results.pt")
 
