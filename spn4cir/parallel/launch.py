@@ -2,12 +2,14 @@
 
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 # Set for the command that the prefix `machine.launch` starts, and for the processes of a training.
 _LAUNCHED, STARTED_BY = "SPN4CIR_LAUNCHED", "SPN4CIR_STARTED_BY"
+# Level of the messages of torch's C++ code, which reads it when torch is imported. Below ERROR, the end of another
+# machine is a stack trace.
+_CPP_LEVEL = "TORCH_CPP_LOG_LEVEL"
+# What transports of torch.distributed add to the reason: the place in their code before it, and advice after it.
+_ADVICE = re.compile(r"^\[/\S+:\d+\] |\. This is typically caused by .*")
 _AGAIN = "run the stage again: it continues after the last finished epoch"
 
 
@@ -50,7 +57,8 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     except ValueError as error:
         raise InputError(f"machine.launch: {prefix}: {error}; correct its quotes, or set null") from None
     # `env`: a prefix such as ssh starts the command without this process's environment.
-    command = [*words, "env", f"{_LAUNCHED}=1", sys.executable, "-m", module, *arguments]
+    variables = [f"{_LAUNCHED}=1", f"{_CPP_LEVEL}={os.environ.get(_CPP_LEVEL, 'ERROR')}"]
+    command = [*words, "env", *variables, sys.executable, "-m", module, *arguments]
     try:
         process = subprocess.Popen(command)
     except OSError as error:
@@ -89,11 +97,11 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
         arguments: its arguments.
 
     Raises:
-        InputError: a process fails, with its message; or the machines do not find each other.
+        InputError: a process fails, with its message; or the machines do not find, or lose, each other.
     """
     os.environ[STARTED_BY] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // count)))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(_CPP_LEVEL, "ERROR")
     from torch import distributed
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -112,10 +120,7 @@ def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + error.sigval) from None
         except (RendezvousError, distributed.DistError, ValueError) as error:
-            raise InputError(
-                f"the processes did not find each other ({first_line(error)}); check PET_NNODES and "
-                "PET_RDZV_ENDPOINT in machine.launch or in the environment"
-            ) from None
+            raise InputError(_apart(error, Path(folder))) from None
 
 
 @contextmanager
@@ -132,6 +137,19 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def _apart(error: Exception, folder: Path) -> str:
+    """The message of a machine that has no connection to the others; torchrun logs into the folder.
+
+    It creates a folder `RUN/attempt_0` there when the machines have found each other and the processes start.
+    """
+    if any(folder.glob("*/attempt_*")):
+        return f"this machine lost another machine of the training ({first_line(error)}); {_AGAIN}"
+    return (
+        f"the processes did not find each other ({first_line(error)}); check PET_NNODES and PET_RDZV_ENDPOINT in "
+        "machine.launch or in the environment"
+    )
+
+
 def _reason(failures: Mapping[int, "ProcessFailure"]) -> str:
     """The message of the process that failed first: the others lost it, or were ended because of it."""
     rank, failure = min(failures.items(), key=lambda item: (_order(item[1]), item[1].timestamp))
@@ -139,7 +157,7 @@ def _reason(failures: Mapping[int, "ProcessFailure"]) -> str:
     if kind == "InputError":
         return text
     if kind == "LostProcess":
-        return f"process {rank} lost another process of the training ({text}); {_AGAIN}"
+        return f"process {rank} lost another process of the training ({_ADVICE.sub('', text)}); {_AGAIN}"
     if failure.exitcode < 0:
         reason = f"was killed ({failure.signal_name()}); free memory if the machine ran out of it"
         return f"process {rank} of the training {reason}, and {_AGAIN}"

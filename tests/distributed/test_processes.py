@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -164,18 +165,37 @@ def test_an_interrupted_stage_says_so(stage: Stage) -> None:
     stage.assert_no_process_is_left()
 
 
-def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[float]) -> None:
-    """The prefix starts the command twice on this machine, as `srun --nodes=2` would on two."""
+def two_machines(stage: Stage) -> str:
+    """A prefix that starts the command twice on this machine, as `srun --nodes=2` would on two."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     variables = f"PET_NNODES=2 PET_RDZV_BACKEND=c10d PET_RDZV_ENDPOINT=localhost:{port} PET_RDZV_ID=test"
     twice = stage.folder / "twice.sh"
-    twice.write_text('"$@" &\n"$@" && wait $!\n')
-    status, out, errors = stage.run(launch=f"sh {twice} env {variables}")
+    twice.write_text('"$@" &\n"$@"\nstatus=$?\nwait $! && exit $status\n')
+    return f"sh {twice} env {variables}"
+
+
+def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[float]) -> None:
+    status, out, errors = stage.run(launch=two_machines(stage))
     assert (status, errors) == (0, [])
     assert out.count("epoch 12: loss") == 1
     assert stage.losses() == pytest.approx(expected, **LOSS)
+
+
+def test_a_process_that_dies_on_one_of_two_machines_is_one_line_of_each(stage: Stage) -> None:
+    """The other machine reports what it lost, and the stage which prefix has ended."""
+    prefix = two_machines(stage)
+    status, _, errors = stage.run("killed", launch=prefix)
+    assert status == 1
+    *machines, last = errors
+    assert last.startswith(f"error: machine.launch: '{prefix}' ended with status 1; its messages are above; run the")
+    killed, lost = sorted(machines, key=lambda line: "process 1" not in line)
+    assert killed.startswith("error: process 1 of the training was killed (SIGKILL); free memory")
+    assert re.match(
+        r"error: (process 0|this machine) lost another (process|machine) of the training \([^/]+\); run", lost
+    )
+    stage.assert_no_process_is_left()
 
 
 def test_an_interruption_also_ends_a_prefix_that_ignores_it(stage: Stage) -> None:

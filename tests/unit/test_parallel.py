@@ -1,14 +1,17 @@
 """The group of one process, its device, and the reason that is printed where one of several processes fails."""
 
 import signal
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.run
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 import spn4cir.parallel.group
 import stages.checkpoint
@@ -17,7 +20,7 @@ import stages.training
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import _reason, launch
+from spn4cir.parallel.launch import _reason, launch, start_processes
 from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
@@ -92,6 +95,10 @@ def failure(exitcode: int, recorded: str = "", timestamp: int = 5) -> ProcessFai
 
 
 LOST = "LostProcess: [gloo] Connection closed by peer"
+GLOO = (
+    "LostProcess: [/__w/gloo/transport/tcp/pair.cc:561] Connection closed by peer [::1]:7. This is typically caused by "
+    "a remote worker crashing. Check the logs of the remote worker for more details."
+)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,7 @@ LOST = "LostProcess: [gloo] Connection closed by peer"
         ([failure(1, LOST, 1), failure(-signal.SIGKILL, timestamp=9)], "process 1 of the training was killed (SIGKILL"),
         ([failure(-signal.SIGTERM, timestamp=1), failure(3, timestamp=9)], "process 1 of the training ended with stat"),
         ([failure(1, LOST)], "process 0 lost another process of the training ([gloo] Connection closed by peer); run"),
+        ([failure(1, GLOO)], "process 0 lost another process of the training (Connection closed by peer [::1]:7); run"),
     ],
 )
 def test_the_reason_is_that_of_the_process_that_failed_by_itself(failures: list[Any], reason: str) -> None:
@@ -176,3 +184,39 @@ def test_the_rows_of_all_processes_are_the_bank(size: int) -> None:
 def test_a_prefix_with_an_open_quote_is_named() -> None:
     with pytest.raises(InputError, match=r"^machine\.launch: srun 'x: No closing quotation; correct its quotes"):
         launch("srun 'x", "stages.train", ())
+
+
+@pytest.mark.parametrize(("level", "expected"), [(None, "ERROR"), ("INFO", "INFO")])
+def test_the_command_of_a_prefix_has_the_level_of_messages_before_it_imports_torch(
+    level: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The level has no effect after the import."""
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", level)
+    (tmp_path / "prefix.sh").write_text(f'echo "$@" > {tmp_path}/found\n')
+    launch(f"sh {tmp_path}/prefix.sh", "stages.train", ("fiq", "clip"))
+    words = (tmp_path / "found").read_text().split()
+    assert words == [
+        *("env", "SPN4CIR_LAUNCHED=1", f"TORCH_CPP_LOG_LEVEL={expected}", sys.executable),
+        *("-m", "stages.train", "fiq", "clip"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("begun", "message"),
+    [(True, r"^this machine lost another machine .*run the stage again"), (False, r"^the processes did not find each")],
+)
+def test_a_lost_machine_is_not_one_that_was_never_found(
+    begun: bool, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(asked: Any) -> None:
+        if begun:
+            (Path(asked.log_dir) / "run_x" / "attempt_0").mkdir(parents=True)
+        raise RendezvousConnectionError("The connection to the C10d store has failed.")
+
+    monkeypatch.setattr(torch.distributed.run, "run", run)
+    for name in ("SPN4CIR_STARTED_BY", "OMP_NUM_THREADS", "TORCH_CPP_LOG_LEVEL"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(InputError, match=message):
+        start_processes(1, "stages.train", ())
