@@ -22,17 +22,36 @@ JSON_ERRORS = (ValueError, RecursionError, OSError)
 Item = TypeVar("Item")
 
 
+class _DoubledKeyError(Exception):
+    """A key that an object contains twice; `json` would use the last value without a word."""
+
+
+def _without_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DoubledKeyError(next(key for key in keys if keys.count(key) > 1))
+    return record
+
+
+_RECORD_DECODER = JSONDecoder(object_pairs_hook=_without_doubled)
+
+
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the objects of a JSON list. The file is read in blocks, because its objects take several times its size.
 
-    Raises InputError for anything else, when the reading comes there.
+    Raises InputError for anything else and for an object with a key twice, when the reading comes there.
     """
+    number = 0
     try:
-        with json_reader(path) as reader:
+        with json_reader(path, _RECORD_DECODER) as reader:
             for record in reader.elements():
                 if not isinstance(record, dict):
                     raise ValueError(record)
                 yield record
+                number += 1
+    except _DoubledKeyError as error:
+        raise InputError(f"{path}: element {number} has the field '{error}' twice; remove one of the two") from None
     except JSON_ERRORS:
         # Raises the error with its place in the file.
         checked_list(read_json(path), lambda record: isinstance(record, dict), "objects", path)
@@ -40,14 +59,14 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def json_reader(path: Path) -> Iterator["JsonReader"]:
+def json_reader(path: Path, decoder: JSONDecoder = _DECODER) -> Iterator["JsonReader"]:
     """Yields a reader of a file; the text after what the block reads must be white space.
 
     Raises one of `JSON_ERRORS`, and InputError as `check_text_file`.
     """
     check_text_file(path)
     with path.open(encoding="utf-8-sig") as stream:
-        reader = JsonReader(stream)
+        reader = JsonReader(stream, decoder)
         yield reader
         reader.end()
 
@@ -58,8 +77,9 @@ class JsonReader:
     The yielded items of a list or an object must be read before its next one is asked for.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, decoder: JSONDecoder = _DECODER) -> None:
         self._stream = stream
+        self._decoder = decoder
         self._text = ""
         self._place = 0
 
@@ -130,7 +150,7 @@ class JsonReader:
         self._next()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._text, self._place)
+                value, end = self._decoder.raw_decode(self._text, self._place)
             except JSONDecodeError:  # it may be cut by the end of the block
                 if not self._read():
                     raise

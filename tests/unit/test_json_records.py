@@ -54,3 +54,10 @@ def test_a_file_that_cannot_be_read_has_the_error_of_the_whole(tmp_path: Path) -
     (tmp_path / "b.json").write_bytes(b'[{"a": "\xff"}]')
     with pytest.raises(InputError, match=r"b\.json: is not valid JSON"):
         list(read_records(tmp_path / "b.json"))
+
+
+@pytest.mark.parametrize("record", ['{"a": 1, "b": 2, "a": 3}', '{"b": {"a": 1, "a": 1}}'])
+def test_a_field_that_a_record_has_twice_is_refused(tmp_path: Path, record: str) -> None:
+    (tmp_path / "a.json").write_text(f'[{{"a": {{"a": 1}}}}, {record}]')
+    with pytest.raises(InputError, match=r"a\.json: element 1 has the field 'a' twice; remove one"):
+        list(read_records(tmp_path / "a.json"))
