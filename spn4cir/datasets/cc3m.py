@@ -63,8 +63,8 @@ class Cc3m:
                     f"{image.place}; remove or rename one"
                 )
             listed[image.name] = image
-        found = misnamed([image.file for image in listed.values()], self.missing, self.root)
-        return {name: image for name, image in listed.items() if image.file not in found} if found else listed
+        wrong = misnamed([image.file for image in listed.values()], self.missing, self.root)
+        return {name: image for name, image in listed.items() if image.file not in wrong} if wrong else listed
 
     def images(self) -> tuple[CaptionedImage, ...]:
         """Returns the images of the chosen parts, part after part; the prompt's noun is `image`.
