@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 
 from spn4cir.errors import InputError
 from spn4cir.images.spelling import spelled
-from spn4cir.images.table_cells import TableRows, cell_path, encoded, open_rows
+from spn4cir.images.table_cells import TableRows, cell_path, check_lengths, encoded, is_text, open_rows
 from spn4cir.json_files import parse_json
 from spn4cir.types import Gallery
 
 _DIGITS = 32
 # Any number of this many digits fits into 64 bits.
 _ID_DIGITS = 18
-_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,13 @@ class TableFile:
         return self.columns[key] in self.rows.schema.names
 
     def values(self, key: str) -> list[Any]:
-        """Returns all values of a column that contains no images."""
-        return [value for batch in self.rows.batches([self.columns[key]]) for value in batch.column(0).to_pylist()]
+        """Returns all values of a column that contains no images. Raises InputError for a text that is too long."""
+        name = self.columns[key]
+        found: list[Any] = []
+        for batch in self.rows.batches([name]):
+            check_lengths(batch.column(0), name, lambda row: f"{self.path}: row {len(found) + row}")
+            found.extend(batch.column(0).to_pylist())
+        return found
 
     def words(self, key: str) -> list[Any]:
         """Returns all values of a column; numbers of a `ClassLabel` (library `datasets`) become their names."""
@@ -105,7 +109,7 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
     name = table.columns[key]
     if pa.types.is_dictionary(column.type):  # as pandas writes a category
         column = column.dictionary_decode()
-    if any(is_text(column.type) for is_text in _TEXT):
+    if is_text(column.type):
         names: list[str | None] = column.to_pylist()
         return names
     contents = encoded(column, f"{table.path}: column {name}")
@@ -123,7 +127,7 @@ def _cells(table: TableFile, key: str, column: pa.Array, first: int) -> Sequence
 def _has_path(kind: pa.DataType) -> bool:
     """Whether a column of images also contains a text `path`."""
     paths = [part.type for part in kind if part.name == "path"] if pa.types.is_struct(kind) else []
-    return len(paths) == 1 and any(is_text(paths[0]) for is_text in _TEXT)
+    return len(paths) == 1 and is_text(paths[0])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ column that it reads; an arrow file is memory-mapped. Reading an earlier row sta
 access is fast only with small row groups (the library writes 100 rows).
 """
 
+import csv
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ _BATCH = 16
 # Batches that a thread keeps; a table has two columns of images, which are read in turn.
 _CURSORS = 4
 _BUFFER = 1 << 20
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
@@ -78,6 +80,34 @@ def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
     if any(fits(kind) for fits in _BYTES):
         return column
     raise InputError(f"{place}: is of type {kind}, expected bytes, {{bytes, path}}, or a name")
+
+
+def check_lengths(column: pa.Array, name: str, place: Callable[[int], str]) -> None:
+    """Raises InputError for a text that is longer than a cell of CSV may be (`csv.field_size_limit`).
+
+    Args:
+        column: some rows of a column; columns that contain no texts are not checked.
+        name: name of the column.
+        place: function from the position of a row to its place, for the message.
+    """
+    rows: Sequence[int] = range(len(column))
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        rows, column = pc.list_parent_indices(column).to_pylist(), pc.list_flatten(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    lengths = pc.utf8_length(column.cast(pa.large_string())).fill_null(0).to_pylist() if is_text(column.type) else []
+    limit = csv.field_size_limit()
+    for row, length in zip(rows, lengths, strict=False):
+        if length > limit:
+            raise InputError(
+                f"{place(row)}: {name} has {length:,} characters, expected at most {limit:,}; shorten it, or remove "
+                "the row"
+            )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Returns whether a column of a type contains texts."""
+    return any(fits(kind) for fits in _TEXTS)
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,8 @@ def _more_cases() -> Iterator[Case]:
     ):
         make = partial(_with_file, layout, file, lambda path: edit(path, _twice))
         yield Case(KIND, f"{layout} {Path(file).name} has a record twice", make, words, 0)
+    doubled = partial(_with_file, "fashioniq", _FIQ, lambda path: spoil(path, '[{"candidate": "a", "candidate": "b"}]'))
+    yield Case(KIND, "fashioniq has a field twice", doubled, "element 0 has the field 'candidate' twice")
     make = partial(_with_file, "circo", _CIRCO, lambda path: edit(path, _twice))
     yield Case(KIND, "circo val.json has a query id twice", make, "query id 0 occurs twice")
     for name, text in {
@@ -284,6 +286,7 @@ def _table_cases() -> Iterator[Case]:
         "a cell too many": f"reference,target,text,split\n{row},b",
         "a cell too few": "reference,target,text,split\nmugs/0.png,mugs/1.png",
         "an open quote": f'reference,target,text,split\n"{row}',
+        "a column twice": f"reference,target,text,text,split\nmugs/0.png,{row[11:]}",
         "no rows": "reference,target,text\n",
         "a blank reference": "reference,target,text,split\n ,mugs/1.png,a,val",
         "another split": f"reference,target,text,split\n{row}ue",

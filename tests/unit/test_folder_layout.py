@@ -200,6 +200,7 @@ def test_annotations_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("reference,text\na,b\n", r"a.csv: lacks the column target \(columns there: reference, text\); name"),
+        ("reference,target,text,text,split\na,b,x,y,train\n", "a.csv: has the column 'text' twice; give each column"),
         ("", r"a.csv: lacks the column reference \(columns there: none\)"),
         ("reference,target,text\n", "a.csv: has no rows; annotate some triplets"),
         ("reference,target,text\na,b,red, long\n", r"a.csv: line 2 does not have as many cells .*in quotes"),
@@ -213,6 +214,26 @@ def test_a_table_that_will_not_do(tmp_path: Path, text: str, message: str) -> No
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_table(tmp_path / "a.csv")
+
+
+def test_a_parquet_with_a_column_twice(tmp_path: Path) -> None:
+    cells = pa.array(["a"])
+    rows = pa.table([cells, cells, cells, cells], names=["reference", "target", "text", "text"])
+    pq.write_table(rows, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: has the column 'text' twice; give each column a name"):
+        read_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.list_(pa.string())])
+def test_a_parquet_with_a_text_longer_than_a_cell_of_csv(tmp_path: Path, kind: pa.DataType) -> None:
+    for length in (1 << 17, (1 << 17) + 1):
+        texts = [*["x"] * 20, "é" * length]
+        texts = pa.array([[text] for text in texts] if pa.types.is_list(kind) else texts, kind)
+        rows = pa.table([pa.array(["a"] * 21), pa.array(["b"] * 21), texts], names=["reference", "target", "text"])
+        pq.write_table(rows, tmp_path / f"{length}.parquet")
+    assert len(read_table(tmp_path / f"{1 << 17}.parquet")) == 21
+    with pytest.raises(InputError, match=r"row 21: text has 131,073 characters, expected at most 131,072; shorten"):
+        read_table(tmp_path / f"{(1 << 17) + 1}.parquet")
 
 
 def test_a_table_that_is_absent_or_no_parquet(tmp_path: Path) -> None:
