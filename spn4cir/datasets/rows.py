@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -112,13 +113,18 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in opened.iter_batches(_BATCH, columns=columns, use_threads=False):
                 batch.validate(full=True)
                 for name in columns:
-                    check_lengths(batch.column(name), name, lambda row, first=number: f"{path}: row {first + row + 1}")
+                    check_lengths(batch.column(name), name, partial(_place, path, number))
                 yield from batch.to_pylist()
                 number += batch.num_rows
     except FileNotFoundError:
         raise _absent(path) from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: is not a parquet file ({first_line(error)}); write it again") from None
+
+
+def _place(path: Path, first: int, row: int) -> str:
+    """Returns the place of a row, which is counted from 1, for messages."""
+    return f"{path}: row {first + row + 1}"
 
 
 def _absent(path: Path) -> InputError:
