@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from spn4cir.cli import app
 from spn4cir.errors import InputError
 from tests.faults.limits import limit_memory, seconds_of_work, time_limit
+from tests.faults.messages import wrong
 from tests.faults.places import Place
 
 # What `serve` prints where a server would begin to listen.
@@ -26,26 +27,7 @@ SECONDS = 10
 MEGABYTES = 1000
 # Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
 _ADDRESSES = 3 << 30
-_LONGEST = 2200
-# A clause of a message says what to do: it begins with one of these verbs.
-_VERBS = (
-    "add|annotate|ask|build|call|change|check|choose|commit|compare|copy|correct|create|crop|decompress|delete|describe|"
-    "download|encode|end|export|fill|free|give|index|install|keep|leave|link|log|lower|make|mend|move|name|open|pin|put|"
-    "raise|remove|rename|replace|restart|restore|run|save|score|see|select|set|start|take|train|trust|type|unset|use|"
-    "validate|wait|write"
-)
-# No verbs where they are followed by such a word: "; name of the file", ": set and list".
-_NO_VERB = "and|are|has|in|is|of|or|was"
-# Or it says what it expected, as pydantic does by "should be".
-_REMEDY = re.compile(
-    rf"[;:,.] (?:(?:and|or|then) )?(?:{_VERBS})(?: or (?:{_VERBS}))?:? (?!(?:{_NO_VERB})\b)"
-    r"|[,;:(] ?expected \S|\bshould (?:be|have|match) \S"
-)
-# The lines that come before the error of a wrong option; the second one is its remedy.
-_USAGE = re.compile(r"Usage: |Try '.* -h' for help\.$|$")
-_USAGE_STATUS = 2
-# Lines of progress, and what is reported about data that is used all the same.
-_PROGRESS = re.compile(r": \d+/\d+ |: downloading|left out|empty text|is used as it is|were passed over|ignored")
+_SHOWN = 2000
 
 
 class Case(NamedTuple):
@@ -103,32 +85,7 @@ def attempt(case: Case, place: Place) -> str:
         return "" if found else f"the output lacks '{case.words}': {ended.output[-300:]}{ended.errors[-300:]}"
     if changed:
         return f"changed the folder of its inputs: {', '.join(changed)[:300]}"
-    return "wrote or removed files" if written else _wrong(ended.errors, case.words, case.status)
-
-
-def _wrong(errors: str, words: str, status: int) -> str:
-    """Returns what is wrong with a message; empty if nothing is."""
-    lines = [line for line in errors.splitlines() if not _PROGRESS.search(line)]
-    if status == _USAGE_STATUS:
-        return _wrong_usage(lines, words)
-    if len(lines) != 1:
-        return f"{len(lines)} lines instead of one: {errors[:500]!r}"
-    line = lines[0]
-    if len(line) > _LONGEST:
-        return f"a line of {len(line)} characters: {line[:300]}"
-    if not line.startswith("error: "):
-        return f"not a message: {line}"
-    if not re.search(words, line):
-        return f"lacks '{words}': {line}"
-    return "" if _REMEDY.search(line) else f"says no remedy: {line}"
-
-
-def _wrong_usage(lines: Sequence[str], words: str) -> str:
-    """Returns what is wrong with the message about an option, which follows the usage of the command."""
-    usage, rest = lines[:-1], lines[-1] if lines else ""
-    if not rest.startswith("Error: ") or not all(map(_USAGE.match, usage)):
-        return f"no message about an option: {lines}"
-    return "" if re.search(words, rest) else f"lacks '{words}': {rest}"
+    return "wrote or removed files" if written else wrong(ended.errors, case.words, case.status, place.work.parent)
 
 
 def _ended(asked: "Sequence[object] | Callable[[], object]") -> _Ended:
@@ -166,7 +123,7 @@ def _serve(*_: object) -> None:
 
 def _called(reader: Callable[[], object]) -> _Ended:
     try:
-        return _Ended(0, str(reader())[:_LONGEST], "", "")
+        return _Ended(0, str(reader())[:_SHOWN], "", "")
     except InputError as error:
         return _Ended(1, "", f"error: {error}", "")
 

@@ -69,12 +69,17 @@ _VALUES: dict[str, Sequence[Any]] = {
     "wanted_recall": ("x", []),
     "files": (None, [], {"../../../etc/passwd": "0" * 64}, {"vectors.faiss": 7}, {"gone": "0" * 64}),
 }
-# Messages about the network and its options do not name the index.
+# What the message says of a value; else the manifest and the key.
 _WORDS = {
-    "family": "family",
-    "composition": "composition|rule",
-    "vision_head_width": "head",
-    "pretrained": "open_clip|pretrained",
+    "format": r"index\.json: format: |an index of format [03]",
+    "family": r"index\.json: family: |family '(gpt|clip)'",
+    "vision_head_width": r"index\.json: vision_head_width: |the head width (7|10{30});",
+    "composition": r"index\.json: composition: |composition 'product'",
+    "weights": r"index\.json: weights: |weights\.pt: contains other weights",
+    "pretrained": r"index\.json: pretrained: |open_clip:none/none",
+    "target": r"index\.json: target(\.0)?: |not those of an index \((vectors of 32 numbers|6 vectors)",
+    "kind": r"index\.json: kind: |not those of an index \(.*ids\.npy",
+    "files": r"index\.json: (files(\.vectors\.faiss)?: |names '(\.\./|gone'))",
 }
 _TEXTS = {"empty": "", "a list": "[]", "null": "null", "a web page": "<html>", "zeros": "\0" * 100}
 
@@ -93,50 +98,52 @@ def _column(name: str, value: Any, table: pa.Table) -> pa.Table:
     return table.set_column(place, name, pa.array([value] * len(table), table.schema.field(name).type))
 
 
-_ROWS: dict[str, Callable[[pa.Table], pa.Table]] = {
-    "the rows are reversed": lambda table: table.take(list(range(len(table)))[::-1]),
-    "one row alone": lambda table: table.slice(0, 1),
-    "no row": lambda table: table.slice(0, 0),
-    "equal names": partial(_column, "name", "a.png"),
-    "equal vectors": partial(_column, "vector", 0),
-    "cut hashes": partial(_column, "crop", b"x"),
-    "cut digests": partial(_column, "digest", b""),
-    "names without a value": partial(_column, "name", None),
-    "vectors without a value": partial(_column, "vector", None),
-    "hashes without a value": partial(_column, "digest", None),
+# Changes of the rows, and the words about each.
+_ROWS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
+    "the rows are reversed": (lambda table: table.take(list(range(len(table)))[::-1]), "names are not sorted"),
+    "one row alone": (lambda table: table.slice(0, 1), "1 vectors in"),
+    "no row": (lambda table: table.slice(0, 0), "0 vectors in"),
+    "equal names": (partial(_column, "name", "a.png"), "or one occurs twice"),
+    "equal vectors": (partial(_column, "vector", 0), "1 vectors in"),
+    "cut hashes": (partial(_column, "crop", b"x"), "a hash of the column 'crop'"),
+    "cut digests": (partial(_column, "digest", b""), "a hash of the column 'digest'"),
+    "names without a value": (partial(_column, "name", None), "the column 'name'"),
+    "vectors without a value": (partial(_column, "vector", None), "the column 'vector'"),
+    "hashes without a value": (partial(_column, "digest", None), "the column 'digest'"),
+}
+# Changes of files, and the words about each.
+_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    f"{_MANIFEST} is cut": (partial(_cut, _MANIFEST), r"index\.json: is not valid JSON"),
+    f"{_TABLE} is cut": (partial(_cut, _TABLE), r"pictures\.parquet: is damaged"),
+    f"{_WEIGHTS} is cut": (partial(_cut, _WEIGHTS), r"weights\.pt: contains other weights"),
+    f"{_MANIFEST} is not there": (lambda root: (root / _MANIFEST).unlink(), r"no index\.json there"),
+    f"{_TABLE} is not there": (lambda root: (root / _TABLE).unlink(), r"pictures\.parquet: is missing"),
+    f"{_WEIGHTS} is not there": (lambda root: (root / _WEIGHTS).unlink(), r"weights\.pt: no such file"),
+    "the vectors are cut": (partial(_cut, "vectors.faiss"), r"vectors\.faiss: is damaged"),
+    "table and weights are swapped": (partial(_swapped, _TABLE, _WEIGHTS), r"pictures\.parquet: is damaged"),
+    "no hash": (partial(_set, "files", {}), r"index\.json: has no hash"),
+    "an unknown key": (partial(_set, "code", "x.py"), r"index\.json: code: "),
 }
 
 
 def cases() -> Iterator[Case]:
     """Yields the cases of indexes."""
-    for name in (_MANIFEST, _TABLE, _WEIGHTS):
-        yield Case(KIND, f"{name} is cut", partial(_changed, partial(_cut, name)), "index")
-        yield Case(
-            KIND, f"{name} is not there", partial(_changed, lambda root, name=name: (root / name).unlink()), "index"
-        )
-    for name in ("vectors", "targets"):
-        yield Case(KIND, f"the files of {name} are cut", partial(_changed, partial(_cut_all, name)), "index")
-    yield Case(KIND, "table and weights are swapped", partial(_changed, partial(_swapped, _TABLE, _WEIGHTS)), "index")
-    yield Case(KIND, "the network has other weights", _other_weights, "index")
+    for name, (change, said) in _FILES.items():
+        yield Case(KIND, name, partial(_changed, change), said)
+    yield Case(KIND, "the network has other weights", _other_weights, r"other\.pt: encodes images with other weights")
     for name, text in _TEXTS.items():
         make = partial(_changed, lambda root, text=text: spoil(root / _MANIFEST, text))
-        yield Case(KIND, f"{_MANIFEST} is {name}", make, r"index")
+        yield Case(KIND, f"{_MANIFEST} is {name}", make, r"error: index\.json: ")
     for key, values in _VALUES.items():
         for value in values:
-            said = json.dumps(value)
+            shown = json.dumps(value)
             make = partial(_changed, partial(_set, key, value))
-            yield Case(KIND, f"{key} is {said if len(said) < 40 else said[:12]}", make, _WORDS.get(key, "index"))
+            words = _WORDS.get(key, rf"index\.json: {key}: ")
+            yield Case(KIND, f"{key} is {shown if len(shown) < 40 else shown[:12]}", make, words)
         if key not in ("composition", "image_side", "pretrained", "kind", "wanted_kind", "wanted_recall"):
-            yield Case(KIND, f"{key} is absent", partial(_changed, partial(_without, key)), "index")
-    for name, change in _ROWS.items():
-        yield Case(KIND, f"the table: {name}", partial(_changed, partial(_with_table, change)), "index")
-    yield Case(KIND, "no hash", partial(_changed, partial(_set, "files", {})), f"{_MANIFEST}: has no hash")
-    yield Case(KIND, "an unknown key", partial(_changed, partial(_set, "code", "x.py")), "index")
+            make = partial(_changed, partial(_without, key))
+            yield Case(KIND, f"{key} is absent", make, rf"index\.json: {key}: field required")
+    for name, (edited, said) in _ROWS.items():
+        make = partial(_changed, partial(_with_table, edited))
+        yield Case(KIND, f"the table: {name}", make, rf"are not those of an index \(.*{said}")
     yield Case(KIND, "whole", partial(_changed, lambda root: None), r"1  ", 0)
-
-
-def _cut_all(_: str, root: Path) -> None:
-    """Cuts every file that is neither the manifest, the table nor the weights."""
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.name not in (_MANIFEST, _TABLE, _WEIGHTS):
-            _cut(str(path.relative_to(root)), root)

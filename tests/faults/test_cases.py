@@ -8,6 +8,7 @@ import pytest
 from spn4cir.errors import InputError
 from tests.faults.attempts import Case, attempt, fresh_place
 from tests.faults.cases import all_cases
+from tests.faults.messages import wrong
 from tests.faults.places import Place, spoil
 
 # `python -m tests.faults.cases` tries all; these are spread over every kind and field.
@@ -161,3 +162,29 @@ def test_an_attempt_finds_a_change_of_the_inputs(
     found = attempt(Case("kind", "what", make, "a", status), place)
     assert found.startswith(fault)
     assert bool(fault) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "fault"),
+    [
+        ("data/index/weights.pt", "index", "lacks 'index'"),
+        ("data/hub folder", "hub folder", "lacks 'hub folder'"),
+        ("data/index/weights.pt", r"error: weights\.pt: ", ""),
+        ("data/indexes.json", "indexes", ""),
+        ("work/folder", "error: folder: ", ""),
+    ],
+)
+def test_the_folders_of_a_place_are_not_words_of_a_message(place: Place, path: str, words: str, fault: str) -> None:
+    def refuse() -> None:
+        raise InputError(f"{place.work.parent / path}: is bad; write it again")
+
+    found = attempt(Case("kind", "what", lambda _: refuse, words), place)
+    assert fault in found
+    assert bool(fault) == bool(found)
+
+
+def test_a_wrong_option_needs_a_remedy() -> None:
+    usage = "Usage: root runs [OPTIONS]\n{}\nError: Invalid value for '--commits': {}"
+    assert wrong(usage.format("Try 'root runs -h' for help.\n", "bad"), "bad", 2, Path("a")) == ""
+    assert wrong(usage.format("", "got '1', expected at least 2"), "at least", 2, Path("a")) == ""
+    assert "says no remedy" in wrong(usage.format("", "bad"), "bad", 2, Path("a"))
