@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.cases import all_cases
 from tests.faults.page import END, START, render, with_section
 from tests.faults.parts import PARTS, run_missing
 from tests.faults.report import FOLDER, Row, load, store
@@ -66,3 +67,13 @@ def test_the_page_has_the_stored_counts() -> None:
     """`python -m tests.faults.page` writes them."""
     page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
     assert page == with_section(page, render(load(FOLDER)))
+
+
+def test_the_stored_tables_have_the_rows_of_the_present_code() -> None:
+    """Otherwise a table is of older code: measure it again by the command of its part."""
+    from tests.faults.targets import TARGETS  # imports torch
+
+    stored = {part.part: {row.fault for row in part.rows} for part in load(FOLDER)}
+    groups = {case.kind if case.status else f"{case.kind}, valid" for case in all_cases()}
+    assert stored["cases"] == groups
+    assert stored["fuzz"] == {target.name for target in TARGETS}
