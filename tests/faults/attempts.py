@@ -23,6 +23,8 @@ from tests.faults.places import Place
 
 # What `serve` prints where a server would begin to listen.
 SERVES = "the server listens"
+# The password in every address that has one; no command prints it.
+PASSWORD = "planted-7d1e"
 SECONDS = 10
 MEGABYTES = 1000
 # Address space beyond what the process already has: a bomb ends in MemoryError instead of filling the machine.
@@ -76,6 +78,8 @@ def attempt(case: Case, place: Place) -> str:
         return f"took {megabytes:.0f} MB"
     if ended.fault:
         return ended.fault
+    if PASSWORD in ended.output + ended.errors:
+        return "printed a password"
     if ended.status != case.status:
         return f"ended with status {ended.status}, expected {case.status}: {ended.output[-300:]}{ended.errors[-300:]}"
     if case.status == 0:

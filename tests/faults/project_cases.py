@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.annotation_cases import NOT_TEXT
-from tests.faults.attempts import Case
+from tests.faults.attempts import PASSWORD, Case
 from tests.faults.places import Place, spoil
 from tests.faults.words import Words, called, filled
 
@@ -95,6 +95,13 @@ _RECIPE_ROWS: Sequence[Row] = (
     ("an entry of params as a data set", (*_RECIPE, "--dataset", "defaults"), "defaults", 1),
     ("a recipe that is written already", ("recipe", "paper", *_RECIPE[2:]), "already", 0),
 )
+_WITH_PASSWORD = (
+    f"http://user:{PASSWORD}@a/v1",
+    f"ftp://user:{PASSWORD}@a/v1",
+    f"http://user:{PASSWORD}@a:x/v1",
+    f"http://user:{PASSWORD}@[a/v1",
+    f"http://a/v1?key={PASSWORD}",
+)
 _TRAIN_ROWS: Sequence[Row] = (
     ("no folder", _TRAIN[:1], "FOLDER", 2),
     ("an unknown family", (*_TRAIN, "--family", "gpt"), "--family", 2),
@@ -118,7 +125,7 @@ _TRAIN_ROWS: Sequence[Row] = (
     ),
     *(
         (f"the server '{url}'", (*_TRAIN, "--encoder", "file.txt", "--captioner-url", url), "--captioner-url", 1)
-        for url in ("", "a", "ftp://a/v1", "http://", "http://a:x/v1", "http://user:key@a/v1", "http://a/v1?b=c")
+        for url in ("", "a", "ftp://a/v1", "http://", "http://a:x/v1", "http://a/v1?b=c", *_WITH_PASSWORD)
     ),
     ("no base", (*_TRAIN, "--base", ""), "--base", 1),
     ("a base that is a path", (*_TRAIN, "--base", "folder"), "--base", 1),

@@ -213,7 +213,7 @@ _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
     ("a folder", (*_BOTH[:2], "folder"), r"error: folder\b", 1),
     ("a file of text", (*_BOTH[:2], "file.txt"), r"file\.txt", 1),
     ("a link to itself", (*_BOTH[:2], "loop"), "loop", 1),
-    ("an empty name", (*_BOTH[:2], ""), "", 1),
+    ("an empty name", (*_BOTH[:2], ""), "no such metrics file", 1),
     ("a name of 5,000 characters", (*_BOTH[:2], "x" * 5_000), "xxx", 1),
     ("an option of git as a name", (*_BOTH[:2], "HEAD~1^{/--all}"), "HEAD", 1),
     ("a project that is not there", (*_BOTH[:2], "workspace"), "workspace", 1),

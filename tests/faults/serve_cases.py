@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.annotation_cases import NOT_TEXT
-from tests.faults.attempts import SERVES, Case
+from tests.faults.attempts import PASSWORD, SERVES, Case
 from tests.faults.places import Place, edit, spoil
 from tests.faults.words import Words, called, filled
 from tests.helpers.checkpoints import write_checkpoint
@@ -51,7 +51,12 @@ _OPTIONS: Sequence[tuple[str, Words, str, int]] = (
             "qdrant://127.0.0.1/a/b",
             "qdrant://127.0.0.1:x/a",
             "qdrant://127.0.0.1:99999/a",
-            "qdrant://user:key@127.0.0.1/a",
+            f"qdrant://user:{PASSWORD}@127.0.0.1/a",
+            f"qdrant://user:{PASSWORD}@127.0.0.1",
+            f"qdrant://user:{PASSWORD}@127.0.0.1:x/a",
+            f"qdrant://user:{PASSWORD}@[::1/a",
+            f"qdrant:user:{PASSWORD}@127.0.0.1/a",
+            f"http://user:{PASSWORD}@127.0.0.1:6333/a",
             "qdrant://127.0.0.1/a?b=c",
             "qdrant://[::1/a",
             "http://127.0.0.1:6333/a",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spn4cir.errors import InputError
-from tests.faults.attempts import Case, attempt, fresh_place
+from tests.faults.attempts import PASSWORD, Case, attempt, fresh_place
 from tests.faults.cases import all_cases
 from tests.faults.messages import wrong
 from tests.faults.places import Place, spoil
@@ -188,3 +188,8 @@ def test_a_wrong_option_needs_a_remedy() -> None:
     assert wrong(usage.format("Try 'root runs -h' for help.\n", "bad"), "bad", 2, Path("a")) == ""
     assert wrong(usage.format("", "got '1', expected at least 2"), "at least", 2, Path("a")) == ""
     assert "says no remedy" in wrong(usage.format("", "bad"), "bad", 2, Path("a"))
+
+
+def test_an_attempt_finds_a_password_in_the_output(place: Place) -> None:
+    assert attempt(Case("kind", "what", lambda _: lambda: f"a {PASSWORD}", "a", 0), place) == "printed a password"
+    assert _judged(place, f"a.json: http://user:{PASSWORD}@a is bad; write it again") == "printed a password"
