@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from spn4cir.config.load import parse_merged, published_file
 from spn4cir.config.params import Params
 from tests.faults.annotation_cases import NOT_TEXT
-from tests.faults.attempts import Case
+from tests.faults.attempts import PASSWORD, Case
 from tests.faults.places import Place, spoil
 
 KIND = "params"
@@ -154,8 +154,18 @@ _FILES: dict[str, str] = {
 }
 
 
+_ENDPOINTS = (f"http://user:{PASSWORD}@a/v1", f"http://user:{PASSWORD}@a:x/v1", f"ftp://user:{PASSWORD}@a/v1")
+
+
+def _endpoint_cases() -> Iterator[Case]:
+    for url in _ENDPOINTS:
+        text = _text(changed(("machine", "endpoints"), {"a": [url]}))
+        words = r"params\.yaml: machine\.endpoints\.a"
+        yield Case(KIND, f"machine.endpoints has {url}", partial(_command, text), words)
+
+
 def cases() -> list[Case]:
     """Returns the cases of settings."""
     files = [Case(KIND, f"is {name}", partial(_command, text), r"params\.yaml") for name, text in _FILES.items()]
     kinds = [Case(KIND, f"is {name}", partial(_command, change), r"params\.yaml") for name, change in NOT_TEXT.items()]
-    return [*_key_cases(), *files, *kinds]
+    return [*_key_cases(), *files, *kinds, *_endpoint_cases()]
