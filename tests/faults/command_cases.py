@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -129,7 +130,6 @@ _INDEX_ROWS: Sequence[Row] = (
     *((f"a recall of {value}", (*_INDEX, "--recall", value), "recall", 1) for value in (0, -1, 2, "nan", "inf")),
     ("too few images for lists", (*_INDEX, "--kind", "ivf"), "written", 0),
     ("an out inside the gallery", (*_INDEX, "--out", "{folder}/i"), "written", 0),
-    ("an index of the same images", (*_INDEX, "--out", "{index}"), "written", 0),
 )
 _EXPORT_ROWS: Sequence[Row] = (
     ("an unknown form", (*_FILE, "--to", "onnx"), "--to", 2),
@@ -173,6 +173,12 @@ _MISNAMED: Sequence[Row] = tuple(
         (_HUB, "--data"), (_HUB, "--scored-on"), (("search", "--index", "{index}"), "--text"),
     )
 )  # fmt: skip
+
+
+def _indexed_again(place: Place) -> Words:
+    """An index over a copy of another one; the copies in the folder of the inputs may not be replaced."""
+    shutil.copytree(place.copy("index"), place.work / "i")
+    return filled(_INDEX, place)
 
 
 def _content(call: Words, option: str, name: str, change: Callable[[Path], object], place: Place) -> Words:
@@ -247,4 +253,5 @@ def cases() -> Iterator[Case]:
     for command, own in rows.items():
         for name, words, said, status in own:
             yield Case(KIND, f"{command}: {name}", called(*words), said, status)
+    yield Case(KIND, "index: an index of the same images", _indexed_again, "written", 0)
     yield from _file_cases()

@@ -173,7 +173,12 @@ def _listed(listing: bytes, place: Place) -> Callable[[], object]:
 def cases() -> Iterator[Case]:
     """Yields the cases of answers of a hub."""
     for name, answer in _FAULTS.items():
-        yield Case(KIND, name, partial(_fetched, answer, "best.pt", None), "hub|127.0.0.1|best.pt")
+        yield Case(
+            KIND,
+            name,
+            partial(_fetched, answer, "best.pt", None),
+            r"hub|127\.0\.0\.1|best\.pt|blobs/(aaa|\w+\.incomplete: needs)",
+        )
     wrong = partial(_fetched, _headers_then_body(_found()), "best.pt", "0" * 64)
     yield Case(KIND, "another hash than the settings pin", wrong, "expected sha256 0000")
     for name in _BAD_NAMES:
