@@ -20,7 +20,7 @@ from spn4cir.config.machine import Machine
 from spn4cir.errors import InputError, first_line
 from spn4cir.extras import install_command
 from spn4cir.images.ray_steps import DecodeStep, NetworkStep, Outcome, Row, is_seen, map_files
-from spn4cir.images.workers import ImageBatch, Workers
+from spn4cir.images.workers import ImageBatch
 from spn4cir.progress import say_once
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class RayCluster:
         return resources.get("CPU", 0) >= self.cpus_per_worker and resources.get("GPU", 0) >= self.gpus_per_worker
 
 
-def workers_of(machine: Machine) -> Workers:
+def workers_of(machine: Machine) -> int | RayCluster:
     """Returns the workers that the settings describe: a number of processes, or a cluster."""
     if machine.engine == "local":
         return machine.workers
