@@ -95,8 +95,12 @@ class Manifest(BaseModel):
 
 
 def check_index_place(folder: Path) -> None:
-    """Raises InputError if a path exists and is no index."""
+    """Raises InputError if a path exists and is neither an index nor an empty folder."""
     check_replaceable(folder, _OURS, "index")
+    if folder.is_dir() and not holds_index(folder) and (others := sorted(each.name for each in folder.iterdir())):
+        raise InputError(
+            f"{folder}: contains {others[0]} and is no index (no {_MANIFEST} there); name a new folder for the index"
+        )
 
 
 def holds_index(folder: Path) -> bool:

@@ -524,11 +524,21 @@ def test_an_invalid_manifest_is_refused(held, tmp_path, change, message):
         Retriever.load(tmp_path / "index")
 
 
+def test_weights_in_a_folder_that_is_no_index_are_not_replaced(held, tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    held.save(place)
+    (place / "index.json").unlink()
+    with pytest.raises(InputError, match=r"mine: contains .* and is no index \(no index.json there\); name a new"):
+        held.save(place)
+    assert (place / "pictures.parquet").is_file()
+
+
 def test_what_is_no_index_is_neither_read_nor_replaced(held, folder, tmp_path):
     for place in (folder, tmp_path / "no"):
         with pytest.raises(InputError, match=r"is no index \(no index.json there\); make one with: spn4cir index"):
             Retriever.load(place)
-    with pytest.raises(InputError, match=r"gallery: contains a.png, which is not part of an index; name a new folder"):
+    with pytest.raises(InputError, match=r"gallery: contains a.png, which is not part of an index; name a new"):
         held.save(folder)
     with pytest.raises(InputError, match=r"a.png: is a file; name a folder for the index"):
         held.save(folder / "a.png")
