@@ -79,3 +79,9 @@ def os_error_line(error: OSError) -> str:
         lost = "a process that decodes images or trains, or a server, has ended"
         return str(InputError(f"{lost} ({reason}); free memory if the machine ran out of it, and run it again"))
     return str(InputError(f"{error.filename or 'input or output'}: {reason}; check the path and the disk"))
+
+
+def memory_error_line(error: MemoryError) -> str:
+    """The line that is printed when there is no memory left, in this process or in one that decodes images."""
+    reason = str(error).strip().splitlines()[-1:] or ["an array could not be allocated"]
+    return str(InputError(f"out of memory ({reason[0]}); free some, or set a smaller machine.workers or batch_size"))

@@ -11,7 +11,7 @@ from spn4cir.config.load import load_params
 from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dataset
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
-from spn4cir.errors import InputError, os_error_line
+from spn4cir.errors import InputError, memory_error_line, os_error_line
 from spn4cir.hub.variables import check_hub_variables
 from spn4cir.streams import open_streams
 from spn4cir.user import name_user
@@ -130,6 +130,9 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         raise SystemExit(1) from None
     except OSError as error:
         print(f"error: {os_error_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except MemoryError as error:
+        print(f"error: {memory_error_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted; run it again to continue", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from spn4cir.errors import InputError, os_error_line
+from spn4cir.errors import InputError, memory_error_line, os_error_line
 from spn4cir.hub.variables import check_hub_variables
 from spn4cir.user import name_user
 from spn4cir.utf8 import is_utf8, printable
@@ -44,6 +44,8 @@ class OneLine(TyperGroup):
             if error.errno == errno.EPIPE:
                 raise
             _fail(os_error_line(error))
+        except MemoryError as error:
+            _fail(memory_error_line(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

@@ -53,7 +53,8 @@ def open_image(path: Path) -> Image.Image:
     - PostScript is refused, whatever the name of its file, because it is a program.
     - The EXIF orientation and colour profiles are not applied, as in the original code.
 
-    Raises InputError if the file is absent, truncated, a pipe, not an image, or of a mode that is refused.
+    Raises InputError if the file is absent, truncated, a pipe, not an image, or of a mode that is refused, and
+    MemoryError if the machine has no memory for its pixels.
     """
     try:
         found = _decode(path)
@@ -107,7 +108,8 @@ def image_fault(path: Path) -> str:
 def _decode(path: Path) -> Image.Image | str:
     """Returns the decoded image or its fault.
 
-    Raises FileNotFoundError, and InputError for a file that may not be read and for a damaged tar or table.
+    Raises FileNotFoundError, InputError for a file that may not be read and for a damaged tar or table, and MemoryError
+    if there is no memory for an image, so that it is not called broken.
     """
     file, view = split_view(path)
     try:
@@ -122,8 +124,21 @@ def _decode(path: Path) -> Image.Image | str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give this user the right to read it") from None
     except UnidentifiedImageError:  # for an image in a table, its message names an object in memory
         return _other_content(file) or "cannot be decoded (no known image format)"
+    except MemoryError as error:  # also raised for damaged files, which state impossible sizes
+        if _memory_is_short():
+            raise MemoryError(f"{path}: no memory to decode it") from None
+        return _other_content(file) or f"cannot be decoded ({str(error) or type(error).__name__})"
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         return _other_content(file) or f"cannot be decoded ({str(error) or type(error).__name__})"
+
+
+def _memory_is_short() -> bool:
+    """Whether there is no memory for an image of the largest size that is accepted."""
+    try:
+        bytearray(4 * _MOST_PIXELS)
+    except MemoryError:
+        return True
+    return False
 
 
 def _opened(path: Path) -> Image.Image:

@@ -151,13 +151,15 @@ _WORKER_LOST = re.compile(r"DataLoader worker \(pid|shared memory|torch_\d+|rece
 def worker_errors() -> Iterator[None]:
     """Reduces the error of a DataLoader worker to one line.
 
-    An InputError is extracted from the traceback that torch adds. A worker that was killed or could not share its batch
-    raises an InputError with the remedy, because small containers have 64 MB of shared memory.
+    An InputError or a MemoryError is extracted from the traceback that torch adds. A worker that was killed or could
+    not share its batch raises an InputError with the remedy, because small containers have 64 MB of shared memory.
     """
     try:
         yield
     except InputError as error:
         raise InputError(error.args[0].rsplit("InputError: ", 1)[-1].strip()) from None
+    except MemoryError as error:
+        raise MemoryError(str(error).rsplit("MemoryError: ", 1)[-1].strip()) from None
     except (RuntimeError, OSError) as error:
         if not _WORKER_LOST.search(str(error)):
             raise

@@ -45,6 +45,7 @@ def map_in_processes(
 
     Raises:
         InputError: the function raised it, or a process was killed.
+        MemoryError: a process has no memory for an image.
     """
     if not isinstance(workers, int):
         yield from workers.map_files(function, paths, label)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 PRODUCTS = ("match: similarity product", "train: one epoch against the whole bank")
 # Limits of the other steps, and of the memory of all, in bytes for each further image and beside its features.
 MOST_EXPONENT, MOST_BYTES = 1.1, 1000
-# Bytes of the features of an image, by step: a float32 vector of 32 numbers in `match`, two of them in the others.
-FEATURES = {PRODUCTS[0]: 128, "match: encoding": 128, "bank": 256, PRODUCTS[1]: 256, "index": 256}
+# Bytes of the features of an image, by step: a float32 vector of 32 numbers, and two of them in the bank.
+FEATURES = {PRODUCTS[0]: 128, "match: encoding": 128, "bank": 256, PRODUCTS[1]: 256, "index": 128}
 
 
 @dataclass(frozen=True)

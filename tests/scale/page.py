@@ -55,8 +55,8 @@ share is divided between them. Pages of files are not counted, such as libraries
 arrays, which the system can drop. The programs run with `MALLOC_MMAP_THRESHOLD_={BLOCK_MB << 20}`: by default glibc
 also keeps freed blocks of up to 32 MB, by chance several hundred MB in an epoch of `train`. The variable is worth
 setting where memory is short. `bytes an image` is the growth between the smallest and the largest size. The
-features of the tiny networks are {FEATURES[PRODUCTS[0]]} bytes an image in `match`, and {FEATURES["bank"]} in `bank`,
-`train` and `index`. The disk is the space that the step adds at the largest size, with its work folder.
+features of the tiny networks are {FEATURES["index"]} bytes an image in `match` and `index`, and {FEATURES["bank"]} in
+`bank` and `train`. The disk is the space that the step adds at the largest size, with its work folder.
 """
 
 _LIMITS = f"""\

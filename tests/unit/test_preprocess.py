@@ -174,6 +174,40 @@ def test_a_worker_that_is_killed_is_one_line_with_the_remedy(tmp_path: Path) -> 
     assert "\n" not in str(raised.value)
 
 
+_LIMITS_ITS_WORKERS = """
+import os, resource, sys
+from pathlib import Path
+from spn4cir.images.decoding import image_fault
+from spn4cir.images.preprocess import Preprocess, image_batches
+from spn4cir.images.processes import map_in_processes
+
+def limit():
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (100 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+os.register_at_fork(after_in_child=limit)
+path = Path(sys.argv[1])
+for use in (
+    lambda: list(image_batches([path], Preprocess(16), 1, 1)),
+    lambda: list(map_in_processes(image_fault, [path], 1, "image")),
+):
+    try:
+        print("used", use())
+    except MemoryError as error:
+        print(error)
+"""
+
+
+def test_a_worker_without_memory_does_not_call_an_image_broken(tmp_path: Path) -> None:
+    """The limit leaves room for the worker, and not for the 200 MB of the image."""
+    path = tmp_path / "large.png"
+    Image.new("RGB", (8_000, 8_000)).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITS_ITS_WORKERS, path], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == [f"{path}: no memory to decode it"] * 2, done.stderr
+
+
 _KILLS_ITS_WORKERS = """
 import multiprocessing, sys, time
 from pathlib import Path
