@@ -254,7 +254,9 @@ def _tar_cases() -> Iterator[Case]:
         make = partial(_tar_bytes, lambda data, number=number: data[: 5_000 * number // _CUTS])
         yield Case(KIND, f"tar cut after {number} of {_CUTS} parts", make, r"00000\.tar")
     for name, change in _TARS.items():
-        yield Case(KIND, f"tar {name}", partial(_tar_bytes, change), r"/tars")
+        yield Case(
+            KIND, f"tar {name}", partial(_tar_bytes, change), r"error: (00000\.tar: is (cut|compressed)|: no image)"
+        )
     for name, properties in {"none": b"7 a=\xff\n", "without a length": b"a"}.items():
         make = partial(_tar_bytes, lambda data, properties=properties: _extended(b"x", properties) + data)
         yield Case(KIND, f"tar with properties that are {name}", make, "3 images", 0)

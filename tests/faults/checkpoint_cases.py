@@ -276,6 +276,22 @@ def _file(change: Callable[[Path], object], place: Place) -> Sequence[object]:
     return "inspect", path
 
 
+# What the message says of a key; else the file of settings and the key.
+_SAID = {
+    "library_name": "is a model of another library",
+    "format": "is of format (99|one), this version",
+    "family": "family 'gpt'",
+    "recipe": "'blip' is not a recipe",
+    "files": r"config\.json: files: |model\.safetensors: is damaged",
+    "vision_head_width": r"config\.json: vision_head_width: |the head width 7;",
+}
+
+
+def _said(changes: dict[str, Any]) -> str:
+    key = next(iter(changes))
+    return _SAID.get(key, rf"config\.json: {key}\b")
+
+
 def cases() -> Iterator[Case]:
     """Yields the cases of files of weights."""
     for name, (make, words) in _CONTENTS.items():
@@ -292,9 +308,9 @@ def cases() -> Iterator[Case]:
     for name, change in FILES_THAT_ARE_NONE.items():
         yield Case(KIND, name, partial(_file, change), "best|folder")
     for name, make in _SAFETENSORS.items():
-        yield Case(KIND, f"safetensors {name}", partial(_hub_folder, make), "hub folder")
+        yield Case(KIND, f"safetensors {name}", partial(_hub_folder, make), r"model\.safetensors: is not|not a CLIP")
     for name, changes in _CONFIGS.items():
-        yield Case(KIND, f"a hub folder with {name}", partial(_config, changes), "hub folder")
+        yield Case(KIND, f"a hub folder with {name}", partial(_config, changes), _said(changes))
     for stage in (1, 2):
         whole = partial(_inspect, partial(_changed, stage))
         yield Case(KIND, f"of stage {stage}", whole, "family +clip", 0)
