@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _LONGEST, _END = 2000, 600
 _BREAKS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # The user and the password of a URL end at its last @, as these can contain an @ or a / that is not quoted.
-_USER = re.compile(r"((?:\b[a-z][a-z0-9+.-]*:|\B)//|\bhttps?:)[^\s@]\S*@", re.IGNORECASE)
+_USER = re.compile(r"((?:\b[a-z][a-z0-9+.-]*:|\B)//|\b(?:https?|qdrant(?:\+https?)?):)[^\s@]\S*@", re.IGNORECASE)
 _QUERY = re.compile(r"(//[^\s?#]*[?#])\S+")
 
 

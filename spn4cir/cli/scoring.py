@@ -71,6 +71,7 @@ def validate(
     from spn4cir.files import atomic_file
     from spn4cir.json_files import write_json
 
+    check_place(json)
     queries = json.with_suffix(".queries.parquet")
     params, place, processes = find_machine(machine)
     data = dataset_files(params, root, whose.dataset, how.annotations)

@@ -222,7 +222,9 @@ def _connect(address: DatabaseAddress) -> "QdrantClient":
         key = os.environ.get(API_KEY)
         return QdrantClient(url=address.url, api_key=key, timeout=_SECONDS, check_compatibility=False)
     if not address.folder.is_dir():
-        raise InputError(f"{address.folder}: no such folder; name a folder that the client's local mode has written")
+        raise InputError(
+            f"--database {address.text}: no such folder; name a folder that the client's local mode has written"
+        )
     with _database_errors(address):
         return QdrantClient(path=str(address.folder), force_disable_check_same_thread=True)
 

@@ -35,6 +35,7 @@ def test_a_message_is_one_line_without_control_characters(message: str, line: st
         "http://u:p@SECRET@host/v1",
         "http://user:SECRET/x@host/v1",
         "https:user:SECRET@host",
+        "qdrant:user:SECRET@host/shop",
         "//user:SECRET@host/v1",
         "qdrant+https://user:SECRET@host/shop",
         "http://host/v1?key=SECRET",
