@@ -89,7 +89,7 @@ def test_the_endpoint_answers_as_over_an_index(retriever, place):
 
 
 def test_a_collection_that_the_network_cannot_search_is_refused(retriever, place, tmp_path):
-    with pytest.raises(InputError, match="^--database qdrant:database/catalogue: no such folder; name a folder"):
+    with pytest.raises(InputError, match=r"^--database qdrant:database/catalogue: no such folder; name a folder"):
         opened(retriever, place)
     fill(retriever, metadata={"image_side": "another"})
     with pytest.raises(InputError, match=r"best.pt: encodes images with other weights than those of qdrant:database/"):
