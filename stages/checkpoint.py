@@ -16,7 +16,7 @@ from stages import published
 from stages.base_model import ModelSource, base_model, model_source, tokenizer_options
 from stages.common import DATA, Job, run
 from stages.inputs import data_hash, training_triplets, unique_images
-from stages.training import Batch, in_processes, training_setup
+from stages.training import GlobalBatch, in_processes, training_setup
 from stages.work import clear_work
 
 
@@ -26,7 +26,7 @@ def main(job: Job) -> None:
     source = model_source(job)
     if settings.source == "train":
         key = f"checkpoint.{job.dataset}.{job.family}.train.batch_size"
-        in_processes(job, Batch(key, settings.train.batch_size), _train)
+        in_processes(job, GlobalBatch(key, settings.train.batch_size), _train)
     else:
         _write(job, *_take(job, settings, source))
 

@@ -14,13 +14,13 @@ from spn4cir.training.figures import write_figures
 from spn4cir.training.stage2 import train_stage2
 from stages.common import Job, run
 from stages.inputs import data_hash, training_triplets, unique_images
-from stages.training import Batch, in_processes, training_setup
+from stages.training import GlobalBatch, in_processes, training_setup
 
 
 def main(job: Job) -> None:
     """Writes `data/train/<dataset>/<family>/{best.pt, last.pt, figures/}`."""
     settings = of_family(job.params.train, job.dataset, job.family, "train")
-    in_processes(job, Batch(f"train.{job.dataset}.{job.family}.batch_size", settings.batch_size), _train)
+    in_processes(job, GlobalBatch(f"train.{job.dataset}.{job.family}.batch_size", settings.batch_size), _train)
 
 
 def _train(job: Job, group: Group) -> None:

@@ -24,7 +24,7 @@ from stages.work import clear_others, code_hash, work_folder
 
 
 @dataclass(frozen=True)
-class Batch:
+class GlobalBatch:
     """The batch of a training, which its processes divide among them.
 
     Attributes:
@@ -44,7 +44,7 @@ class Batch:
             )
 
 
-def in_processes(job: Job, batch: Batch, train: Callable[[Job, Group], None]) -> None:
+def in_processes(job: Job, batch: GlobalBatch, train: Callable[[Job, Group], None]) -> None:
     """Runs a training in this process, or runs this stage again in the processes that `machine` asks for.
 
     Each of these processes calls `train` with its group; the first one writes the outs.

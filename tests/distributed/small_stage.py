@@ -15,14 +15,14 @@ import spn4cir.training.trainer
 from spn4cir.errors import InputError
 from spn4cir.parallel import Group
 from stages.common import Job, run
-from stages.training import Batch, in_processes
+from stages.training import GlobalBatch, in_processes
 from tests.distributed import trainings
 
 WORK = Path("work")
 
 
 def main(job: Job) -> None:
-    in_processes(job, Batch("batch_size", trainings.BATCH), _train)
+    in_processes(job, GlobalBatch("batch_size", trainings.BATCH), _train)
 
 
 def _train(job: Job, group: Group) -> None:

@@ -269,7 +269,7 @@ def test_an_earlier_export_is_replaced_and_other_things_are_not(weights, folder)
     assert said == "error: model: contains mine.txt, which is not part of an export; name a new folder for the export\n"
     (folder / "mine.txt").unlink()
     for same in (folder, folder / WEIGHTS):
-        assert "is the checkpoint itself" in export("--checkpoint", same, status=1).stderr
+        assert "which is read; give the name of another folder" in export("--checkpoint", same, status=1).stderr
     assert "# second" in (folder / "README.md").read_text()
 
 

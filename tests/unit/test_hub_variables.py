@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "expected whole seconds, got 'abc'; set a number"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc", "expected whole seconds, got 'abc'; set it to a number"),
         ("HF_HUB_ETAG_TIMEOUT", "1.5", "expected whole seconds, got '1.5'"),
         ("HF_TOKEN", "hf_é", "contains a character that no token has; copy it again"),
         ("HUGGING_FACE_HUB_TOKEN", "hf_a\nb", "contains a character that no token has"),
-        ("HF_ENDPOINT", "http://[::1", r"expected a URL such as https://host, got 'http://\[::1'; correct it"),
+        ("HF_ENDPOINT", "http://[::1", r"expected a URL such as https://host, got 'http://\[::1'; correct or unset it"),
         ("HF_ENDPOINT", "mirror.example", "expected a URL"),
         ("HTTPS_PROXY", "http://u:p@[::1", r"got 'http://\*\*\*@\[::1'"),
         ("http_proxy", "http://proxy:0x", "expected a URL"),
@@ -57,5 +57,5 @@ def test_commands_and_stages_end_with_one_line(
     done = subprocess.run((sys.executable, *start), cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: HF_HUB_ETAG_TIMEOUT: expected whole seconds, got 'x'; set a number such as 10, or unset it\n"
+        "error: HF_HUB_ETAG_TIMEOUT: expected whole seconds, got 'x'; set it to a number such as 10, or unset it\n"
     )

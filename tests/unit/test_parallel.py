@@ -24,7 +24,7 @@ from spn4cir.parallel.launch import _reason, launch, start_processes
 from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
-from stages.training import Batch
+from stages.training import GlobalBatch
 from tests.conftest import CPU, stage2
 
 ROOT = Path(__file__).parents[2]
@@ -117,10 +117,10 @@ def test_the_reason_is_that_of_the_process_that_failed_by_itself(failures: list[
 
 
 def test_a_batch_that_the_processes_cannot_divide_is_named() -> None:
-    Batch("train.d.f.batch_size", 12).check_division(3)
+    GlobalBatch("train.d.f.batch_size", 12).check_division(3)
     expected = r"^train\.d\.f\.batch_size: 16 triplets cannot be divided among 3 processes \(machine\.proc"
     with pytest.raises(InputError, match=expected):
-        Batch("train.d.f.batch_size", 16).check_division(3)
+        GlobalBatch("train.d.f.batch_size", 16).check_division(3)
 
 
 @pytest.mark.parametrize("stage", [stages.checkpoint, stages.train])
