@@ -25,9 +25,19 @@ def open_streams() -> None:
             _open_null(number)
     for name in closed:
         setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
-    for stream in (sys.stdout, sys.stderr):
+    for name in _STREAMS:
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, _escaping(stream))
+
+
+def _escaping(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Returns the stream, or another one for its file, that escapes what it cannot encode."""
+    try:
+        stream.reconfigure(errors="backslashreplace")
+        return stream
+    except OSError:  # its number has got another file since Python started, in which no position can be asked for
+        return open(stream.fileno(), "w", 1, encoding=stream.encoding, errors="backslashreplace", closefd=False)
 
 
 def _open_null(number: int) -> None:

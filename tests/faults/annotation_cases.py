@@ -229,8 +229,8 @@ def _file_cases() -> Iterator[Case]:
 
 
 def re_escape(file: str) -> str:
-    """Returns the pattern of a file's name in a message; a part file's folder is enough."""
-    return Path(file).stem.split("_")[0].replace(".", r"\.")
+    """Returns the pattern of a file's name in a message; a part file may leave no image."""
+    return "part_|no image is left" if file.endswith(".data") else Path(file).stem.replace(".", r"\.")
 
 
 def _twice(content: list[Any]) -> list[Any]:

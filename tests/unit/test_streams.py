@@ -45,6 +45,14 @@ def test_open_streams_stay(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "seen\nseen\n", "seen\nseen\n")
 
 
+def test_a_pipe_that_got_the_number_of_a_file_is_used(tmp_path: Path) -> None:
+    """As in a process that is forked from a server, whose streams were files."""
+    swap = "import os\nprint('before', flush=True)\nos.dup2(2, 1)\n"
+    done = run(f"{swap}{PRINTS}print('\\udcff', flush=True)", "> file", tmp_path, variables={"PYTHONUTF8": "1"})
+    assert (done.returncode, done.stderr) == (0, "seen\nseen\n\\udcff\n")
+    assert (tmp_path / "file").read_text() == "before\n"
+
+
 def test_a_file_that_got_the_number_of_a_closed_stream_stays(tmp_path: Path) -> None:
     opens = "file = open('file', 'w')\nassert file.fileno() == 1\n"
     done = run(f"{opens}{PRINTS}print('own', file=file)", ">&-", tmp_path)
