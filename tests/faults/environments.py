@@ -24,6 +24,15 @@ def link(*_, **__):
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 os.link = link
 """
+# The clock of each process is set back by an hour when the process has run for a second.
+_CLOCK_BACK = """
+import time
+now, start = time.time, time.monotonic()
+def set_back():
+    return now() - 3600 * (time.monotonic() - start > 1)
+time.time = set_back
+time.time_ns = lambda: int(set_back() * 1e9)
+"""
 
 
 def variables(**values: str) -> Check:
@@ -91,6 +100,15 @@ def future(tiny: Tiny, place: Path) -> list[str]:
     return found + tiny.not_whole(root, again) + [f"runs {stage} again" for stage in again.starts]
 
 
+def clock_set_back(tiny: Tiny, place: Path) -> list[str]:
+    """A run whose clock is set back meanwhile, and a run on its outs; each stage starts in a Python of its own."""
+    root = tiny.copy(place / "project")
+    clock = tiny.beginning_with(_CLOCK_BACK, place / "site")
+    found = tiny.not_whole(root, tiny.run(root, **clock, PATH=COLD))
+    again = tiny.run(root, **clock, PATH=COLD)
+    return found + tiny.not_whole(root, again) + [f"runs {stage} again" for stage in again.starts]
+
+
 def linked_cache(kind: str) -> Check:
     """A run with a type of links between cache and workspace."""
 
@@ -128,6 +146,7 @@ TABLE: dict[str, Check] = {
     "a path with `$`, `%`, `#` and `;`": named("a$HOME%s#1;b"),
     "a path of 240 characters": long_path,
     "files from the future": future,
+    "the clock set back in a run": clock_set_back,
     "`cache.type: copy`": linked_cache("copy"),
     "`cache.type: hardlink`": linked_cache("hardlink"),
     "`cache.type: symlink`": linked_cache("symlink"),
