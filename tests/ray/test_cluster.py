@@ -172,17 +172,17 @@ def test_a_broken_image_is_the_same_error(
             work(each)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def given_up() -> list[str]:
-    """The errors after which a test of this module ran its work a second time."""
+    """The errors after which a test ran its work a second time."""
     return []
 
 
 def ended(work: Callable[[], Result], given_up: list[str]) -> Result:
-    """Returns the result of the work, whose first run must end well, with one exception in this module.
+    """Returns the result of the work, whose first run must end well, with one exception.
 
-    On a busy machine, Ray can need too long to notice a killed raylet, and gives up. One such run is repeated, and the
-    summary of the tests shows a warning with its error; another one fails its test.
+    On a busy machine, Ray can need too long to notice a killed raylet, and gives up. Such a run is repeated once, as a
+    user would run the stage again, and the summary of the tests shows a warning with its error.
     """
     try:
         return work()
