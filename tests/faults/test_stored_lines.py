@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from spn4cir.positives.caption_store import CaptionStore
 from spn4cir.positives.captions import CaptionedImage, make_captions
 from tests.faults.stored_lines import StoredLines
 
@@ -29,7 +30,7 @@ def _caption(root: Path) -> Path:
         if not path.exists():
             Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
         images.append(CaptionedImage(path.stem, path, "image"))
-    make_captions(images, 5, "{noun} {words}", _Captioner, store, _BATCH, 16, 0)
+    make_captions(images, 5, "{noun} {words}", _Captioner, CaptionStore(store), _BATCH, 16, 0)
     return store / "5.jsonl"
 
 
@@ -65,7 +66,7 @@ def test_records_that_are_made_again_after_a_loss_are_found(tmp_path: Path, kill
 def test_a_run_that_ignores_what_is_stored_is_found(
     tmp_path: Path, killed: tuple[Path, StoredLines], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spn4cir.positives.captions._read_store", lambda path: {})
+    monkeypatch.setattr("spn4cir.positives.caption_store.read_finished", lambda path, fields: [])
     os.truncate(killed[0], killed[0].read_bytes().rfind(b"\n") + 1)
     _caption(tmp_path)
     assert killed[1].faults(_BATCH) == ["d/5.jsonl: repeats 20 records, expected at most 8"]
