@@ -30,7 +30,7 @@ _INTRODUCTION = f"""\
 `make scale` writes this page. It draws data sets of growing size, runs the stages of the pipeline on each, and measures
 time, memory and disk. `make scale SIZES="3000 10000"` measures other sizes. The costs are stored in
 `metrics/scale` when a step ends, so the command continues after an interruption; remove the folder to measure
-everything again.
+everything again. `make scale AGAIN=index` measures only the index again.
 
 The images are JPEG files of {SIDE} x {SIDE} pixels in tars of {IMAGES_PER_TAR:,}, {100 / DUPLICATE:.0f} % of them
 duplicates. They are both the training images of a data set in CIRR's layout and its pool. Captions are drawn words, and
@@ -217,7 +217,13 @@ def _machines(costs: Costs) -> str:
     sizes: dict[str, list[str]] = {}
     for images in sorted(costs.sizes):
         sizes.setdefault(costs.machines[images], []).append(f"{images:,}")
-    return "\n".join(f"Machine ({', '.join(own)} images): {machine}." for machine, own in sizes.items()) + "\n"
+    lines = [f"Machine ({', '.join(own)} images): {machine}." for machine, own in sizes.items()]
+    for images, steps in sorted(costs.again.items()):
+        lines += [
+            f"Machine of `{step}`, measured again alone ({images:,} images): {machine}."
+            for step, machine in steps.items()
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -21,18 +21,27 @@ from tests.scale.store import Costs
 
 SIZES = (30_000, 100_000, 300_000)
 _FEWEST = 100
+_AGAIN = {step.names[0]: step for step in STEPS if step.needs}
 
 
 def main() -> None:
     """Measures what is missing and writes the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.run", description=__doc__)
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of images (default 30000 100000 300000)")
+    parser.add_argument(
+        "--again", type=_step, metavar="STEP", help=f"measure again only this step: {', '.join(_AGAIN)}"
+    )
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md")
     parser.add_argument("--results", type=Path, default=ROOT / "metrics" / "scale", help="the folder of the costs")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "scale")
     arguments = parser.parse_args()
     costs, pools = Costs.read(arguments.results / "stages.json"), Costs.read(arguments.results / "dvc.json")
     work = arguments.work.resolve()
+    if arguments.again:
+        for images in sorted(costs.sizes):
+            measure_again(arguments.again, images, costs, work / "again")
+        _write_page(arguments.page, costs, pools)
+        return
     for images in arguments.sizes:
         measure_size(images, costs, work / str(images))
         _write_page(arguments.page, costs, pools)
@@ -88,6 +97,37 @@ def measure_size(
         for each in found:
             print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
     shutil.rmtree(place, ignore_errors=True)
+
+
+def measure_again(
+    step: Step, images: int, costs: Costs, place: Path, make: Callable[[Path, int], None] = _make
+) -> None:
+    """Replaces the cost of a step, in a workspace that is made for it and removed.
+
+    Args:
+        step: a step that needs one other at most.
+        images: a number of images with costs.
+        costs: the known costs.
+        place: the workspace.
+        make: makes the workspace.
+    """
+    make(place, images)
+    project, log = place / "project", place / "log.txt"
+    if step.needs:
+        measure(step.needs, project, images, log)
+    found = measure(step, project, images, log)
+    costs.replace(images, found, machine())
+    for each in found:
+        print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
+    shutil.rmtree(place)
+
+
+def _step(text: str) -> Step:
+    if text not in _AGAIN:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is none of the steps that can be measured alone: {', '.join(_AGAIN)}"
+        )
+    return _AGAIN[text]
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -31,12 +31,14 @@ class Step:
         command: returns the command, from the folder of the project.
         stage: name of its stage, whose unfinished work is removed first; empty for none.
         ends: returns the time at which each part but the last ended, from the folder of the project.
+        needs: the only step that must run before it in a new workspace; None for a step that needs others.
     """
 
     names: tuple[str, ...]
     command: Callable[[Path], Sequence[str]]
     stage: str = ""
     ends: Callable[[Path], Sequence[float]] = lambda project: ()
+    needs: "Step | None" = None
 
 
 def _of_stage(title: str, stage: str, family: str = "") -> Step:
@@ -64,18 +66,19 @@ def _features_written(project: Path) -> list[float]:
     return [path.stat().st_mtime for path in (project / "data" / "work" / "match").rglob("features.npy")]
 
 
+_WEIGHTS = _of_stage("checkpoint: weights that exist", "checkpoint", POOLED)
 STEPS = (
     _of_stage("dedup", "dedup"),
     _of_stage("caption: captions that exist", "caption"),
     Step(("match: encoding", PRODUCTS[0]), lambda project: stage_command(project, "match"), "match", _features_written),
     _of_stage("triplets of matched pairs", "triplets", OWN),
     _of_stage("triplets of the pool", "triplets", POOLED),
-    _of_stage("checkpoint: weights that exist", "checkpoint", POOLED),
+    _WEIGHTS,
     _of_stage("bank", "bank", POOLED),
     _of_stage("gallery: images of the queries", "gallery", POOLED),
     _of_stage("filter: off", "filter", POOLED),
     _of_stage(PRODUCTS[1], "train", POOLED),
-    Step(("index",), _index),
+    Step(("index",), _index, needs=_WEIGHTS),
 )
 
 

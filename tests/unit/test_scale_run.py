@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.helpers.memory import INTERVAL, watched
 from tests.scale.growth import PRODUCTS, StepCost
 from tests.scale.page import render
 from tests.scale.pool import FILES, TARS, dependents
-from tests.scale.run import measure_size
+from tests.scale.run import measure_again, measure_size
 from tests.scale.steps import Step
 from tests.scale.store import Costs
 
@@ -88,6 +89,25 @@ def test_the_page_has_the_growth_the_faults_and_the_projection(tmp_path) -> None
     assert "| dedup | 50 min | 300 MB | 1 MB | 28 h | 300 MB | 1 MB |" in lines
     assert "Machine (30,000, 100,000 images): a machine." in lines
     assert "## DVC with many files" not in lines
+
+
+def test_a_step_is_measured_again_after_the_one_that_it_needs(tmp_path, make) -> None:
+    empty, made = make
+    costs = Costs.read(tmp_path / "stages.json")
+    costs.add(100, [StepCost(step, 100, 1e6, 300.0, 7.0) for step in ("first", "second")], "a machine")
+    second = replace(appending("second"), needs=appending("first"))
+    measure_again(second, 100, costs, tmp_path / "work", empty)
+    read = Costs.read(tmp_path / "stages.json")
+    assert made == [100]
+    assert not (tmp_path / "work").exists()
+    assert [cost.seconds == 1e6 for cost in read.sizes[100]] == [True, False]
+    assert read.of("second")[0].disk == pytest.approx(1, abs=0.01)
+    lines = render(read, Costs.read(tmp_path / "none.json")).splitlines()
+    assert "Machine (100 images): a machine." in lines
+    (again,) = (line for line in lines if line.startswith("Machine of"))
+    assert again.startswith("Machine of `second`, measured again alone (100 images): ")
+    read.drop(100)
+    assert not Costs.read(tmp_path / "stages.json").again
 
 
 def test_the_page_of_one_size_says_that_growth_is_unknown(tmp_path) -> None:
