@@ -114,9 +114,9 @@ real: install
 	@echo 'The table: docs/benchmarks.md'
 
 # The stages on drawn data sets of growing size; resumes after an interruption. SIZES="3000 10000" measures other sizes;
-# AGAIN=index measures one step again.
+# AGAIN="dedup index" measures these steps again.
 scale: install
-	@python -m tests.scale.run $(if $(SIZES),--sizes "$(SIZES)") $(if $(AGAIN),--again "$(AGAIN)")
+	@python -m tests.scale.run $(if $(SIZES),--sizes "$(SIZES)") $(if $(AGAIN),--again $(AGAIN))
 	@echo 'The table: docs/scale.md'
 
 # Rows of settings over seeds and data sets; resumes after an interruption. ROWS="control,paper", SEEDS="1 2" and

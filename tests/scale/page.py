@@ -30,7 +30,7 @@ _INTRODUCTION = f"""\
 `make scale` writes this page. It draws data sets of growing size, runs the stages of the pipeline on each, and measures
 time, memory and disk. `make scale SIZES="3000 10000"` measures other sizes. The costs are stored in
 `metrics/scale` when a step ends, so the command continues after an interruption; remove the folder to measure
-everything again. `make scale AGAIN=index` measures only the index again.
+everything again. `make scale AGAIN="dedup index"` measures these two steps again, alone.
 
 The images are JPEG files of {SIDE} x {SIDE} pixels in tars of {IMAGES_PER_TAR:,}, {100 / DUPLICATE:.0f} % of them
 duplicates. They are both the training images of a data set in CIRR's layout and its pool. Captions are drawn words, and

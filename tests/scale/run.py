@@ -12,6 +12,7 @@ from pathlib import Path
 
 from spn4cir.files import atomic_file
 from tests.helpers.machine import machine
+from tests.scale.growth import StepCost
 from tests.scale.names import ROOT
 from tests.scale.page import render
 from tests.scale.pool import SIZES as POOLS
@@ -21,16 +22,14 @@ from tests.scale.store import Costs
 
 SIZES = (30_000, 100_000, 300_000)
 _FEWEST = 100
-_AGAIN = {step.names[0]: step for step in STEPS if step.needs}
+_AGAIN = {step.names[0]: step for step in STEPS if step.needs is not None}
 
 
 def main() -> None:
     """Measures what is missing and writes the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.run", description=__doc__)
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of images (default 30000 100000 300000)")
-    parser.add_argument(
-        "--again", type=_step, metavar="STEP", help=f"measure again only this step: {', '.join(_AGAIN)}"
-    )
+    parser.add_argument("--again", nargs="+", choices=_AGAIN, default=(), help="measure again only these steps, alone")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scale.md")
     parser.add_argument("--results", type=Path, default=ROOT / "metrics" / "scale", help="the folder of the costs")
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "scale")
@@ -39,7 +38,7 @@ def main() -> None:
     work = arguments.work.resolve()
     if arguments.again:
         for images in sorted(costs.sizes):
-            measure_again(arguments.again, images, costs, work / "again")
+            measure_again([_AGAIN[name] for name in arguments.again], images, costs, work / "again")
         _write_page(arguments.page, costs, pools)
         return
     for images in arguments.sizes:
@@ -94,18 +93,17 @@ def measure_size(
             shutil.rmtree(project / "data" / "work" / step.stage, ignore_errors=True)
         found = measure(step, project, images, place / "log.txt")
         costs.add(images, found, machine())
-        for each in found:
-            print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
+        _print(images, found)
     shutil.rmtree(place, ignore_errors=True)
 
 
 def measure_again(
-    step: Step, images: int, costs: Costs, place: Path, make: Callable[[Path, int], None] = _make
+    steps: Sequence[Step], images: int, costs: Costs, place: Path, make: Callable[[Path, int], None] = _make
 ) -> None:
-    """Replaces the cost of a step, in a workspace that is made for it and removed.
+    """Replaces the costs of steps, in a workspace that is made for them and removed.
 
     Args:
-        step: a step that needs one other at most.
+        steps: steps that can be measured alone.
         images: a number of images with costs.
         costs: the known costs.
         place: the workspace.
@@ -113,21 +111,18 @@ def measure_again(
     """
     make(place, images)
     project, log = place / "project", place / "log.txt"
-    if step.needs:
-        measure(step.needs, project, images, log)
-    found = measure(step, project, images, log)
-    costs.replace(images, found, machine())
-    for each in found:
-        print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
+    for step in steps:
+        for needed in step.needs or ():
+            measure(needed, project, images, log)
+        found = measure(step, project, images, log)
+        costs.replace(images, found, machine())
+        _print(images, found)
     shutil.rmtree(place)
 
 
-def _step(text: str) -> Step:
-    if text not in _AGAIN:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is none of the steps that can be measured alone: {', '.join(_AGAIN)}"
-        )
-    return _AGAIN[text]
+def _print(images: int, costs: Sequence[StepCost]) -> None:
+    for each in costs:
+        print(f"{images:,} images: {each.step}: {each.seconds:.1f} s, {each.megabytes:,.0f} MB", flush=True)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

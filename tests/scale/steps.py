@@ -31,18 +31,18 @@ class Step:
         command: returns the command, from the folder of the project.
         stage: name of its stage, whose unfinished work is removed first; empty for none.
         ends: returns the time at which each part but the last ended, from the folder of the project.
-        needs: the only step that must run before it in a new workspace; None for a step that needs others.
+        needs: the steps that must run before it in a new workspace; None: it cannot be measured alone.
     """
 
     names: tuple[str, ...]
     command: Callable[[Path], Sequence[str]]
     stage: str = ""
     ends: Callable[[Path], Sequence[float]] = lambda project: ()
-    needs: "Step | None" = None
+    needs: "tuple[Step, ...] | None" = None
 
 
-def _of_stage(title: str, stage: str, family: str = "") -> Step:
-    return Step((title,), lambda project: stage_command(project, stage, family), stage)
+def _of_stage(title: str, stage: str, family: str = "", needs: tuple[Step, ...] | None = None) -> Step:
+    return Step((title,), lambda project: stage_command(project, stage, family), stage, needs=needs)
 
 
 def stage_command(project: Path, stage: str, family: str = "") -> list[str]:
@@ -68,7 +68,7 @@ def _features_written(project: Path) -> list[float]:
 
 _WEIGHTS = _of_stage("checkpoint: weights that exist", "checkpoint", POOLED)
 STEPS = (
-    _of_stage("dedup", "dedup"),
+    _of_stage("dedup", "dedup", needs=()),
     _of_stage("caption: captions that exist", "caption"),
     Step(("match: encoding", PRODUCTS[0]), lambda project: stage_command(project, "match"), "match", _features_written),
     _of_stage("triplets of matched pairs", "triplets", OWN),
@@ -78,7 +78,7 @@ STEPS = (
     _of_stage("gallery: images of the queries", "gallery", POOLED),
     _of_stage("filter: off", "filter", POOLED),
     _of_stage(PRODUCTS[1], "train", POOLED),
-    Step(("index",), _index, needs=_WEIGHTS),
+    Step(("index",), _index, needs=(_WEIGHTS,)),
 )
 
 

@@ -95,8 +95,8 @@ def test_a_step_is_measured_again_after_the_one_that_it_needs(tmp_path, make) ->
     empty, made = make
     costs = Costs.read(tmp_path / "stages.json")
     costs.add(100, [StepCost(step, 100, 1e6, 300.0, 7.0) for step in ("first", "second")], "a machine")
-    second = replace(appending("second"), needs=appending("first"))
-    measure_again(second, 100, costs, tmp_path / "work", empty)
+    second = replace(appending("second"), needs=(appending("first"),))
+    measure_again([second], 100, costs, tmp_path / "work", empty)
     read = Costs.read(tmp_path / "stages.json")
     assert made == [100]
     assert not (tmp_path / "work").exists()
