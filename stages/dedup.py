@@ -1,5 +1,7 @@
 """dedup: the unique images of the annotated training triplets."""
 
+from pathlib import Path
+
 from spn4cir.config.params import of_dataset
 from spn4cir.datasets.records import present_gallery
 from spn4cir.images.ray_cluster import workers_of
@@ -7,6 +9,8 @@ from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
 from stages import published
 from stages.common import Job, run
+from stages.inputs import data_hash
+from stages.work import clear_others, code_hash, work_folder
 
 
 def main(job: Job) -> None:
@@ -15,7 +19,7 @@ def main(job: Job) -> None:
     layout = job.layout()
     if settings.source == "make":
         # Of a layout that does not outlive the call: it keeps all triplets.
-        unique = deduplicate(job.layout().training_gallery(), workers_of(job.params.machine))
+        unique = deduplicate(job.layout().training_gallery(), workers_of(job.params.machine), _work(job))
         write_optimized_images(unique, job.dedup_file)
         write_json(job.shared("dedup") / "source.json", {"source": "make"}, indent=2)
     else:
@@ -30,6 +34,17 @@ def main(job: Job) -> None:
                 unique = unique.restrict(usable)
                 write_optimized_images(unique, job.dedup_file)
     print(f"dedup: {len(unique.row):,} images, {len(unique.row) - len(unique.gallery):,} of them duplicates")
+
+
+def _work(job: Job) -> Path:
+    """The folder of an interrupted run with the same images."""
+    settings = of_dataset(job.params.datasets, job.dataset, "datasets")
+    work = work_folder(
+        job.work("dedup"),
+        {"settings": settings.model_dump(), "images": data_hash(job), "code": code_hash(job, "dedup")},
+    )
+    clear_others(work)
+    return work
 
 
 if __name__ == "__main__":

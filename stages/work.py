@@ -1,6 +1,8 @@
 """Work in progress: folders outside of the stages' outs, keyed by everything that determines a result."""
 
+import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,21 @@ def code_hash(job: Job, stage: str) -> str:
 
 def listing_hash(folder: Path) -> str:
     """Hash of names, sizes and times of the files below a folder; follows links once, and reads no file content."""
-    entries: list[list[object]] = []
+    digest = sha256()
     for place, folders, names in walk_once(folder):
         inside = Path(place).relative_to(folder)
-        entries.extend([str(inside / name)] for name in folders)
+        for name in folders:
+            digest.update(_entry(inside / name))
         for name in sorted(names):
             path = Path(place, name)
             status = path.stat() if path.exists() else path.lstat()
-            entries.append([str(inside / name), status.st_size, status.st_mtime_ns])
-    return value_hash(entries)
+            digest.update(_entry(inside / name, status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def _entry(path: Path, *figures: int) -> bytes:
+    """A line that no other entry has; JSON escapes line breaks and bytes that are no text."""
+    return f"{json.dumps([str(path), *figures])}\n".encode()
 
 
 def work_folder(place: Path, determinants: dict[str, Any]) -> Path:

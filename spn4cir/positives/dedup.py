@@ -1,22 +1,27 @@
 """Deduplication: images with equal decoded pixels count as one image."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
+from spn4cir.files import disk_errors
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.workers import Workers
 from spn4cir.json_files import read_json, write_json
 from spn4cir.packed import PackedPaths, PackedTexts
-from spn4cir.positives.equal_images import group_equal
+from spn4cir.positives.equal_images import DIGEST_BYTES, group_equal
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
 
+# Digests that are written at once, and lost by a kill.
+_DIGESTS_AT_ONCE = 64
 
-def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
+
+def deduplicate(gallery: Gallery, workers: Workers, work: Path | None = None) -> UniqueImages:
     """Keeps the first image of each set of images with equal decoded pixels.
 
     Images are equal if they have the same width, height and RGB values, in any file format and colour mode. The time is
@@ -25,15 +30,21 @@ def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
     Args:
         gallery: the images; the first of several equal images is kept.
         workers: number of processes that decode images, where 0 decodes in the calling process; or a cluster.
+        work: folder for these images, in which a killed run left its digests, or an empty one. The images that have one
+            there are not decoded again. None: digests are not stored.
 
     Raises:
-        InputError: the gallery is empty or an image cannot be decoded.
+        InputError: the gallery is empty, an image cannot be decoded, or the digests cannot be stored.
     """
     if not len(gallery):
         raise InputError("dedup: there are no images (0 names); check the data folder and its annotation files")
-    digests = bytearray()
-    for digest in progress(_digests(gallery.paths, workers), len(gallery), "dedup", "images"):
-        digests += digest
+    digests = _stored_digests(work) if work else bytearray()
+    if done := len(digests) // DIGEST_BYTES:
+        print(f"dedup: resumed after {done:,} of {len(gallery):,} images", flush=True)
+    with _kept(work, len(digests)) as keep:
+        for digest in progress(_digests(gallery.paths[done:], workers), len(gallery), "dedup", "images", done):
+            digests += digest
+            keep(digest)
     kept, rows = group_equal(digests)
     unique = Gallery(tuple(gallery.names[i] for i in kept), PackedPaths(gallery.paths[i] for i in kept))
     return UniqueImages(unique, dict(zip(gallery.names, rows.tolist(), strict=True)))
@@ -41,6 +52,39 @@ def deduplicate(gallery: Gallery, workers: Workers) -> UniqueImages:
 
 def _digests(paths: Sequence[Path], workers: Workers) -> Iterator[bytes]:
     return map_in_processes(pixel_digest, paths, workers, "dedup")
+
+
+def _digests_file(work: Path) -> Path:
+    return work / "digests.bin"
+
+
+def _stored_digests(work: Path) -> bytearray:
+    """The digests that a killed run stored, without the part of one at the end."""
+    path = _digests_file(work)
+    stored = bytearray(path.read_bytes() if path.is_file() else b"")
+    del stored[len(stored) // DIGEST_BYTES * DIGEST_BYTES :]
+    return stored
+
+
+@contextmanager
+def _kept(work: Path | None, stored: int) -> Iterator[Callable[[bytes], object]]:
+    """Yields a function that stores a digest after the first `stored` bytes, or forgets it without a folder."""
+    if work is None:
+        yield lambda _: None
+        return
+    with disk_errors(work):
+        stream = _digests_file(work).open("ab", buffering=_DIGESTS_AT_ONCE * DIGEST_BYTES)
+        stream.truncate(stored)
+
+    def keep(digest: bytes) -> None:
+        with disk_errors(work):
+            stream.write(digest)
+
+    try:
+        yield keep
+    finally:
+        with disk_errors(work):
+            stream.close()
 
 
 def write_optimized_images(unique: UniqueImages, path: Path) -> None:

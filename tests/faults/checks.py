@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
+from spn4cir.positives.equal_images import DIGEST_BYTES
 from tests.faults.project import Run
 
 # scored.json holds the day of the scoring, which the report shows.
@@ -160,7 +161,7 @@ class Progress(NamedTuple):
     Attributes:
         stage: DVC's name of the stage.
         epochs: number of epochs that it had reported.
-        images: number of images whose features it had stored.
+        images: number of images whose features or digests it had stored.
     """
 
     stage: str
@@ -175,6 +176,7 @@ def progress_of(root: Path, stage: str, lines: Sequence[str]) -> Progress:
     work = root / "data" / "work" / kind / pair
     noted = [json.loads(path.read_bytes()) for path in work.glob("*/done.json")]
     stored = [each["rows"] if kind == "match" else each["images"] for each in noted]
+    stored += [path.stat().st_size // DIGEST_BYTES for path in work.glob("*/digests.bin")]
     return Progress(stage, max(epochs, default=0), max(stored, default=0))
 
 

@@ -204,6 +204,16 @@ def test_match_stores_rows(project: Path) -> None:
     assert len(repeated(before, ["Running stage 'match@d':"], True)) == 1
 
 
+def test_dedup_stores_digests(project: Path) -> None:
+    stored = project / "data/work/dedup/d/key/digests.bin"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(bytes(8 * 32 + 5))
+    before = progress_of(project, "dedup@d", ["Running stage 'dedup@d':"])
+    assert before == Progress("dedup@d", 0, 8)
+    assert repeated(before, ["Running stage 'dedup@d':", "dedup: resumed after 8 of 24 images"], True) == []
+    assert len(repeated(before, ["Running stage 'dedup@d':"], True)) == 1
+
+
 def test_a_stage_of_no_data_set_has_no_progress(project: Path) -> None:
     assert progress_of(project, "code", ["Running stage 'code':"]) == Progress("code", 0, 0)
 

@@ -95,6 +95,63 @@ def test_no_images_is_an_error() -> None:
         deduplicate(Gallery((), ()), 2)
 
 
+def broken_at(paths: list[Path], position: int) -> bytes:
+    """Cuts an image, and returns what it was."""
+    whole = paths[position].read_bytes()
+    paths[position].write_bytes(whole[:40])
+    return whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_ended_early_continues(tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was decoded before is not read again: those files are gone, and the digests are those of a whole run."""
+    work = tmp_path / "work"
+    work.mkdir()
+    paths = [draw(tmp_path / f"{i}.png", [[RED, (i % 50, 0, 0)]]) for i in range(200)]
+    expected = deduplicate(gallery(*paths), 0)
+    whole = broken_at(paths, 150)
+    with pytest.raises(InputError, match=r"150\.png: cannot be decoded"):
+        deduplicate(gallery(*paths), workers, work)
+    done = (work / "digests.bin").stat().st_size // 32
+    assert 150 - 16 <= done <= 150
+    paths[150].write_bytes(whole)
+    for path in paths[:done]:
+        path.unlink()
+    assert deduplicate(gallery(*paths), workers, work) == expected
+    assert f"dedup: resumed after {done} of 200 images\n" in capsys.readouterr().out
+    for path in paths[done:]:
+        path.unlink()
+    assert deduplicate(gallery(*paths), workers, work) == expected
+
+
+def test_a_killed_run_loses_few_digests_and_the_part_of_one_is_made_again(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    paths = [draw(tmp_path / f"{i}.png", [[RED, (i, 0, 0)]]) for i in range(200)]
+    expected = deduplicate(gallery(*paths), 0)
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from spn4cir.positives import dedup; from spn4cir.types import Gallery\n"
+        "folder = Path(sys.argv[1]); paths = tuple(folder / f'{i}.png' for i in range(200))\n"
+        "read = dedup.pixel_digest\n"
+        "dedup.pixel_digest = lambda path: os.kill(os.getpid(), 9) if path.name == '150.png' else read(path)\n"
+        "dedup.deduplicate(Gallery(tuple(path.name for path in paths), paths), 0, folder / 'work')"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == -signal.SIGKILL
+    stored = work / "digests.bin"
+    assert 150 - 64 <= stored.stat().st_size // 32 <= 150
+    with stored.open("ab") as stream:
+        stream.write(b"part")
+    assert deduplicate(gallery(*paths), 0, work) == expected
+
+
+def test_digests_that_cannot_be_stored_are_one_line(tmp_path: Path) -> None:
+    image = draw(tmp_path / "a.png", [[RED]])
+    (tmp_path / "work" / "digests.bin").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"work: cannot be written"):
+        deduplicate(gallery(image), 0, tmp_path / "work")
+
+
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     """A run that is killed leaves no decoding process behind."""
     image = draw(tmp_path / "a.png", [[RED]])
