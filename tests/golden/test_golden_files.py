@@ -68,7 +68,9 @@ def dedup(job: Job) -> None:
     params = job.params.model_copy(
         update={"machine": job.params.machine.model_copy(update={"device": "cpu", "workers": 0})}
     )
-    stages.dedup.main(Job(params, job.dataset))
+    own = Job(params, job.dataset)
+    write(own.code_file("dedup"), "")
+    stages.dedup.main(own)
 
 
 def test_optimized_images(job: Job) -> None:
