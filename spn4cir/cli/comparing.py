@@ -57,7 +57,7 @@ def compare(
     from spn4cir.comparison.runs import run_files
 
     _check_call(runs, to, html, images)
-    check_outputs(json, html, reads=[images, *(file for name in runs for file in run_files(name))])
+    check_outputs(json, html, reads=(file for name in runs for file in run_files(name)), images=images)
     if to:
         content = _beside_paper(runs[0], dataset, family)
     else:

@@ -12,18 +12,25 @@ _WHOLE = (("index.json", "pictures.parquet"), ("config.json", "model.safetensors
 _OTHER_FILE = "give the name of another file to write"
 
 
-def check_outputs(*files: Path | None, reads: Iterable[Path | str | None] = (), sheet: Path | None = None) -> None:
+def check_outputs(
+    *files: Path | None,
+    reads: Iterable[Path | str | None] = (),
+    images: Path | None = None,
+    sheet: Path | None = None,
+) -> None:
     """Checks the files that a command writes.
 
     No two of them are the same file, and none is a file that the command reads, under whatever name: a path, a link or
     a hard link. In a folder that is read, no existing file is replaced and no image is added; a new file of another
-    kind may be written there, except in an index or a hub folder. Links inside a folder are not followed. An existing
-    image is only replaced by a contact sheet. A params.yaml in this folder or above it counts as read.
+    kind may be written there, except in an index or a hub folder. In a folder of which only the images are read, other
+    files may be replaced too. Links inside a folder are not followed. An existing image is only replaced by a contact
+    sheet. A params.yaml in this folder or above it counts as read.
 
     Args:
         files: the files to write; None for an option that was not given.
         reads: the files and folders that are read, and names of pretrained networks; None for an option that was not
             given.
+        images: a folder of which only the images are read.
         sheet: the contact sheet to write.
 
     Raises:
@@ -37,6 +44,8 @@ def check_outputs(*files: Path | None, reads: Iterable[Path | str | None] = (), 
     for place in places:
         for read in known:
             _check_file(place, read)
+        for read in _existing([images]):
+            _check_file(place, read, other_files=not any(map(_is_image, _places(place))))
         if place is not sheet and place.exists() and _is_image(place):
             raise InputError(f"{place}: is an image, which only an image may replace; {_OTHER_FILE}")
 
@@ -95,8 +104,11 @@ def _existing(reads: Iterable[Path | str | None]) -> list[Path]:
     return [*paths, *folders, *(path for path in settings if path.is_file())]
 
 
-def _check_file(place: Path, read: Path) -> None:
-    """Raises InputError if the file `place` is what is read, or would replace or spoil a part of it."""
+def _check_file(place: Path, read: Path, other_files: bool = False) -> None:
+    """Raises InputError if the file `place` is what is read, or would replace or spoil a part of it.
+
+    With `other_files`, the place is none of the files that are read in the folder.
+    """
     if _is_same(place, read):
         known = f"is {read}, which is read" if str(place) != str(read) else "is read by the same command"
         raise InputError(f"{place}: {known}; {_OTHER_FILE}")
@@ -104,8 +116,11 @@ def _check_file(place: Path, read: Path) -> None:
         return
     if _is_whole(read):
         raise InputError(f"{place}: is inside {read}, which is read; name a file outside it")
-    if os.path.lexists(place):
-        raise InputError(f"{place}: exists in {read}, which is only read; name a new file, or one outside it")
+    if os.path.lexists(place) and not other_files:
+        raise InputError(
+            f"{place}: exists in {read}, which is only read; name a new file, or one outside it, or remove an earlier "
+            "result"
+        )
     if _is_image(place):
         raise InputError(f"{place}: is an image inside {read}, whose images are read; name a file outside it")
 

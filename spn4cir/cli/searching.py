@@ -132,7 +132,7 @@ def search(
         raise typer.BadParameter(f"--out {out}: a PNG is written; give a name that ends in .png")
     from spn4cir.search.find import draw_found, find
 
-    check_outputs(json, sheet=out, reads=[image, checkpoint, network.tokenizer, gallery, index])
+    check_outputs(json, sheet=out, reads=[image, checkpoint, network.tokenizer, index], images=gallery)
     if gallery is not None:
         assert checkpoint is not None
         retriever = open_network(checkpoint, network, machine, gallery)

@@ -21,6 +21,7 @@ def files(tmp_path, monkeypatch):
     Path("linked").symlink_to("root")
 
 
+EXISTS = "exists in root, which is only read; name a new file, or one outside it, or remove an earlier result"
 READS = ("c.pt", "root", Path("i"), None, "open_clip:ViT-B-32/openai", "x" * 5000)
 
 
@@ -37,8 +38,8 @@ def refusal(*places, **options):
         ("root/../c.pt", "root/../c.pt: is c.pt, which is read; give the name of another file to write"),
         ("link.pt", "link.pt: is c.pt, which is read; give the name of another file to write"),
         ("hard.pt", "hard.pt: is c.pt, which is read; give the name of another file to write"),
-        ("root/a.png", "root/a.png: exists in root, which is only read; name a new file, or one outside it"),
-        ("linked/in/t.csv", "linked/in/t.csv: exists in root, which is only read; name a new file, or one outside it"),
+        ("root/a.png", f"root/a.png: {EXISTS}"),
+        ("linked/in/t.csv", f"linked/in/t.csv: {EXISTS}"),
         ("root/b.png", "root/b.png: is an image inside root, whose images are read; name a file outside it"),
         ("i/index.json", "i/index.json: is inside i, which is read; name a file outside it"),
         ("i/new.json", "i/new.json: is inside i, which is read; name a file outside it"),
@@ -61,6 +62,16 @@ def test_a_link_in_a_folder_that_is_read_is_not_replaced():
 def test_other_outputs_are_allowed(place):
     check_outputs(Path(place), None, reads=READS)
     check_output_folder(Path("root/new.index"), READS)
+
+
+def test_files_that_are_not_read_are_replaced_where_only_images_are_read():
+    check_outputs(Path("root/in/t.csv"), reads=["c.pt"], images=Path("root"))
+    Path("root/link.csv").symlink_to(Path("root/a.png").absolute())
+    for place in ("root/a.png", "root/link.csv"):
+        with pytest.raises(InputError, match="exists in root"):
+            check_outputs(Path(place), images=Path("root"))
+    with pytest.raises(InputError, match="inside i, which is read"):
+        check_outputs(Path("i/index.json"), images=Path("i"))
 
 
 def test_a_contact_sheet_replaces_an_image_that_is_not_read():
