@@ -12,14 +12,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
+from spn4cir.errors import InputError
 from spn4cir.temporary_files import aside_path, remove
 
 # Something other than an empty folder is in the place.
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 # Other processes can write the same path; each try fails only if one of them has just renamed something.
 _TRIES = 1000
+# A folder that is replaced during each of these reads is taken as it is.
+_READS = 5
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+Result = TypeVar("Result")
 
 
 def replace_folder(source: Path, path: Path) -> None:
@@ -75,3 +81,30 @@ def _rename_aside(source: Path, path: Path) -> bool:
         if not os.path.lexists(path):
             with suppress(OSError):
                 aside.rename(path)
+
+
+def read_unreplaced(folder: Path, read: Callable[[], Result]) -> Result:
+    """Reads a folder of several files by a function; again if another process has replaced the folder meanwhile.
+
+    Raises InputError as the function does.
+    """
+    for _ in range(_READS - 1):
+        before = _identity(folder)
+        try:
+            found = read()
+        except InputError:
+            if _identity(folder) == before:
+                raise
+        else:
+            if _identity(folder) == before:
+                return found
+    return read()
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """What differs between a folder and the one that replaces it; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy import ndarray
 from spn4cir.checkpoints.hub_folder import package_version
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_file, check_outside
+from spn4cir.replace_folder import read_unreplaced
 from spn4cir.search.index import ImageIndex
-from spn4cir.search.index_folder import read_index, read_manifest
+from spn4cir.search.index_folder import Manifest, read_index, read_manifest
 
 METADATA = "spn4cir"
 # Numbers of a row group: 64 MB of float32.
@@ -63,8 +65,7 @@ def export_vectors(folder: Path, out: Path) -> VectorMetadata:
         InputError: the index is damaged or contains no image, or the file is in the index or cannot be written.
     """
     check_outside(out, folder)
-    manifest = read_manifest(folder)
-    index = read_index(folder, manifest)
+    manifest, index = read_unreplaced(folder, partial(_read, folder))
     if index.vectors is None or not len(index):
         raise InputError(f"{folder}: contains no image; index some first")
     vectors, names = index.vectors, index.names
@@ -85,6 +86,11 @@ def export_vectors(folder: Path, out: Path) -> VectorMetadata:
         for start in range(0, len(names), rows):
             writer.write_batch(_batch(index, names[start : start + rows], schema))
     return metadata
+
+
+def _read(folder: Path) -> tuple[Manifest, ImageIndex]:
+    manifest = read_manifest(folder)
+    return manifest, read_index(folder, manifest)
 
 
 def _schema(metadata: VectorMetadata) -> pa.Schema:

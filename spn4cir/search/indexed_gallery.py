@@ -10,6 +10,7 @@ import torch
 from spn4cir.composers.protocol import Composer
 from spn4cir.images.processes import default_workers
 from spn4cir.images.workers import Workers
+from spn4cir.replace_folder import read_unreplaced
 from spn4cir.search import index_folder
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import Weights
@@ -118,9 +119,13 @@ class IndexedGallery:
         Raises InputError if the folder is no index, is damaged, or was made with another image side.
         """
         source = Path(folder).absolute()
-        manifest = index_folder.read_manifest(source)
-        index_folder.check_network(source, manifest, self.composer, self.weights)
-        self.image_index = index_folder.read_index(source, manifest)
+
+        def read() -> ImageIndex:
+            manifest = index_folder.read_manifest(source)
+            index_folder.check_network(source, manifest, self.composer, self.weights)
+            return index_folder.read_index(source, manifest)
+
+        self.image_index = read_unreplaced(source, read)
         return self
 
     def save(self, folder: StrPath, *, weights: bool = True) -> None:

@@ -15,9 +15,11 @@ from spn4cir.composers.protocol import Composer, Options
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError
 from spn4cir.images.workers import Workers
+from spn4cir.replace_folder import read_unreplaced
 from spn4cir.search import index_folder
 from spn4cir.search.encoder import Encoder
 from spn4cir.search.hits import Hit, find_hits
+from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import Weights, load_weights
 from spn4cir.search.indexed_gallery import IndexedGallery
 from spn4cir.search.indexer import StrPath
@@ -150,11 +152,16 @@ class Retriever(IndexedGallery):
             InputError: the folder is no index or is damaged, or the weights are missing or have another image side.
         """
         source, place = Path(folder).absolute(), choose_device(device)
-        manifest = index_folder.read_manifest(source)
         given = None if checkpoint is None else Path(checkpoint)
-        composer, weights = index_folder.open_network(source, manifest, given, place)
+
+        def read() -> tuple[Composer, Weights, ImageIndex]:
+            manifest = index_folder.read_manifest(source)
+            network = index_folder.open_network(source, manifest, given, place)
+            return *network, index_folder.read_index(source, manifest)
+
+        composer, weights, index = read_unreplaced(source, read)
         retriever = cls(composer, weights, place, workers)
-        retriever.image_index = index_folder.read_index(source, manifest)
+        retriever.image_index = index
         return retriever
 
     def encode(self, inputs: Sequence[Input] | Input, **options: Any) -> torch.Tensor | ndarray:

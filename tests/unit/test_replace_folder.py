@@ -5,13 +5,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from spn4cir import replace_folder as module
+from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_replaceable
-from spn4cir.replace_folder import replace_folder
+from spn4cir.replace_folder import read_unreplaced, replace_folder
 
 FILES = [f"{number}.txt" for number in range(4)]
 # Is killed before its call number `at` that changes the names in a folder; `ways` says what the system can do.
@@ -188,3 +191,58 @@ def test_what_a_running_process_set_aside_is_left(tmp_path: Path) -> None:
     check_replaceable(tmp_path / "i", FILES, "index")
     assert content(aside) == "old"
     assert not (tmp_path / "i").exists()
+
+
+def write_version(folder: Path, version: str) -> None:
+    with atomic_folder(folder) as new:
+        for name in ("first", "second"):
+            (new / name).write_text(version)
+
+
+def reader(folder: Path, between: Sequence[Callable[[], object]]) -> Callable[[], str]:
+    """Reads two files; between them, the first reads call one of the functions each."""
+    calls = iter(between)
+
+    def read() -> str:
+        first = (folder / "first").read_text()
+        next(calls, lambda: None)()
+        if not folder.is_dir():
+            raise InputError("no such folder")
+        return first + (folder / "second").read_text()
+
+    return read
+
+
+def test_a_folder_that_is_replaced_meanwhile_is_read_again(tmp_path: Path) -> None:
+    """Also where the parts of two versions raise no error."""
+    write_version(tmp_path / "f", "1")
+    read = reader(tmp_path / "f", [partial(write_version, tmp_path / "f", version) for version in "234"])
+    assert read_unreplaced(tmp_path / "f", read) == "44"
+
+
+def test_a_folder_that_is_replaced_in_two_steps_is_read_again(tmp_path: Path) -> None:
+    """It is away for a moment, which is an error of the read."""
+    write_version(tmp_path / "f", "1")
+
+    def read() -> str:
+        try:
+            return once()
+        finally:
+            if not (tmp_path / "f").exists():
+                write_version(tmp_path / "f", "2")
+
+    once = reader(tmp_path / "f", [lambda: (tmp_path / "f").rename(tmp_path / "aside")])
+    assert read_unreplaced(tmp_path / "f", read) == "22"
+
+
+def test_an_error_of_a_folder_that_stays_is_raised_at_once(tmp_path: Path) -> None:
+    tries = []
+
+    def read() -> None:
+        tries.append(1)
+        raise InputError("damaged")
+
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="damaged"):
+            read_unreplaced(folder, read)
+    assert len(tries) == 2

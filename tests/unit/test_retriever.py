@@ -14,7 +14,7 @@ import spn4cir.search.encode
 from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
-from spn4cir.search import indexed_gallery, retriever
+from spn4cir.search import index_folder, indexed_gallery, retriever
 from tests.helpers import blip
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import draw
@@ -655,3 +655,19 @@ def test_a_file_searches_the_index_of_the_pretrained_network_that_it_is(tmp_path
         return
     with pytest.raises(InputError, match="encodes images with other weights"):
         Retriever.load(tmp_path / "index", checkpoint=tmp_path / "best.pt")
+
+
+def test_an_index_that_is_replaced_while_it_is_read_is_read_again(held, folder, tmp_path, monkeypatch) -> None:
+    """Its manifest is that of the old one, and its files are those of the new one, of another kind."""
+    held.save(tmp_path / "i")
+    read, kinds = index_folder.read_index, iter(["ivf"])
+
+    def replaced(source, manifest):
+        for kind in kinds:
+            held.index(folder, kind=kind).save(tmp_path / "i")
+        return read(source, manifest)
+
+    monkeypatch.setattr(index_folder, "read_index", replaced)
+    assert Retriever.load(tmp_path / "i").kind == "ivf"
+    kinds = iter(["exact"])
+    assert held.resume(tmp_path / "i").kind == "exact"
