@@ -34,16 +34,18 @@ def named_in(error: Exception, path: Path) -> OSError:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a failed write below `path` (full disk, no permission, a file in the way) into an InputError."""
+def disk_errors(path: Path, kept: str = "nothing was kept of this file") -> Iterator[None]:
+    """Turns a failed write below `path` (full disk, no permission, a file in the way) into an InputError.
+
+    `kept` says in the message of a full disk what remains.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or _SHORT_WRITE.fullmatch(str(error)):
             free = shutil.disk_usage(_existing(path)).free
             raise InputError(
-                f"{path}: the disk is full ({free / 1e6:.0f} MB free); nothing was kept of this file: "
-                "free some room and run again"
+                f"{path}: the disk is full ({free / 1e6:.0f} MB free); {kept}: free some room and run again"
             ) from error
         if error.errno in _NOT_WRITABLE:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error

@@ -34,6 +34,9 @@ class PackedStamps:
 class PackedDigests:
     """The digests of images, by position, an error in place of those of an image that cannot be decoded.
 
+    Args:
+        count: number of images at first, whose digests are zeros until `put` sets them.
+
     Attributes:
         errors: the errors, by position.
         rows: for each image, the row of its targets among those of the new crops; -1 if its crop is not new.
@@ -41,20 +44,28 @@ class PackedDigests:
         crops: the hashes of the cropped pixels, one after the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 0) -> None:
         self.errors: dict[int, InputError] = {}
-        self.rows = array("q")
-        self.decoded = bytearray()
-        self.crops = bytearray()
+        self.rows = array("q", [-1]) * count
+        self.decoded = bytearray(count * DIGEST_BYTES)
+        self.crops = bytearray(count * DIGEST_BYTES)
 
     def append(self, found: ImageDigests | InputError, row: int = -1) -> None:
         """Adds an image, and the row of its targets."""
+        self.rows.append(-1)
+        self.decoded += bytes(DIGEST_BYTES)
+        self.crops += bytes(DIGEST_BYTES)
+        self.put(len(self) - 1, found, row)
+
+    def put(self, position: int, found: ImageDigests | InputError, row: int = -1) -> None:
+        """Sets the digests or the error of an image, and the row of its targets."""
         if isinstance(found, InputError):
-            self.errors[len(self)] = found
-            found = ImageDigests(bytes(DIGEST_BYTES), bytes(DIGEST_BYTES))
-        self.rows.append(row)
-        self.decoded += found.digest
-        self.crops += found.crop
+            self.errors[position] = found
+            return
+        here = slice(position * DIGEST_BYTES, (position + 1) * DIGEST_BYTES)
+        self.rows[position] = row
+        self.decoded[here] = found.digest
+        self.crops[here] = found.crop
 
     def __len__(self) -> int:
         return len(self.rows)
