@@ -59,16 +59,21 @@ def index(
 
     Reads the images. Writes INDEX, a folder: vectors (FAISS), names and digests (parquet), the weights. If INDEX
     exists, new and changed images are encoded and absent ones are removed. From 200,000 vectors on, the index is
-    approximate (ivf, from 2,000,000 images on ivf-pq); its recall is measured and printed.
+    approximate (ivf, from 2,000,000 images on ivf-pq); its recall is measured and printed. A run that was killed is
+    continued by the same command: until INDEX is written, INDEX.unfinished contains what is encoded.
     """
     from spn4cir.search.index_folder import check_index_place, holds_index
+    from spn4cir.search.unfinished import unfinished_folder
+    from spn4cir.search.unfinished_file import check_unfinished
 
     check_index_place(out)
     check_output_folder(out, [gallery, *_weights_elsewhere(checkpoint, out)])
+    check_unfinished(work := unfinished_folder(out))
+    check_output_folder(work, [gallery, checkpoint])
     retriever = open_network(checkpoint, network, machine, gallery)
     if holds_index(out):
         retriever.resume(out)
-    changes = retriever.index(gallery, skip=skip_broken, kind=kind, recall=recall).changes
+    changes = retriever.index(gallery, skip=skip_broken, kind=kind, recall=recall, work=work).changes
     retriever.save(out, weights=weights)
     for name in changes.skipped:
         print(f"{name}: skipped, {'its path is not UTF-8' if name in changes.misnamed else 'cannot be decoded'}")

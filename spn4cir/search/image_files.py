@@ -142,13 +142,22 @@ def _stack(found: list[DecodedImage | InputError]) -> DecodedBatch:
     return DecodedBatch([each.digests if isinstance(each, DecodedImage) else each for each in found], stacked)
 
 
-def read_images(paths: Sequence[Path], preprocess: Preprocess, batch_size: int, workers: int) -> Iterator[DecodedBatch]:
+def read_images(
+    paths: Sequence[Path], preprocess: Preprocess, batches: Sequence[Sequence[int]], workers: int, done: int
+) -> Iterator[DecodedBatch]:
     """Yields batches of images, decoded by `workers` processes (0 workers or a single batch: by this process).
 
     An image that cannot be decoded is an InputError in its batch. Raises InputError if a worker process dies.
+
+    Args:
+        paths: the files of all images.
+        preprocess: the crop of the network.
+        batches: the positions of the images of each batch.
+        workers: number of processes.
+        done: number of batches that an earlier run finished.
     """
-    processes = workers if len(paths) > batch_size else 0
+    processes = workers if len(batches) > 1 else 0
     loader = torch.utils.data.DataLoader(
-        _Files(paths, preprocess), batch_size=batch_size, num_workers=processes, collate_fn=_stack
+        _Files(paths, preprocess), batch_sampler=map(list, batches), num_workers=processes, collate_fn=_stack
     )
-    yield from read_ahead(progress(loader, -(-len(paths) // batch_size), "index", "batch"))
+    yield from read_ahead(progress(loader, done + len(batches), "index", "batch", done))

@@ -15,6 +15,8 @@ from spn4cir.search import index_folder
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.index_weights import Weights
 from spn4cir.search.indexer import Changes, Indexer, StrPath, remove_images
+from spn4cir.search.unfinished import UnfinishedIndex
+from spn4cir.search.unfinished_file import remove_unfinished
 from spn4cir.search.vectors import Kind, KindChoice, KindSettings
 
 
@@ -42,6 +44,7 @@ class IndexedGallery:
         self.device = device
         self.image_index = ImageIndex()
         self.changes = Changes()
+        self._works: set[Path] = set()  # what `save` makes superfluous
         self._indexer = Indexer(composer, device, default_workers() if workers is None else workers)
 
     def index(
@@ -51,6 +54,7 @@ class IndexedGallery:
         skip: bool = False,
         kind: KindChoice | None = None,
         recall: float | None = None,
+        work: StrPath | None = None,
     ) -> Self:
         """Makes these images the gallery. Only images that are new or changed since the last call are encoded.
 
@@ -65,6 +69,9 @@ class IndexedGallery:
                 first `auto`.
             recall: least share of the 10 best images of an exact search that an approximate index finds, above 0 and
                 at most 1. None: as before, at first 0.95.
+            work: folder in which what is encoded is kept, batch by batch, if 256 images or more are to be read; a call
+                that follows one that was killed reads only the other images, and gives an equal index. `save` removes
+                the folder. None: nothing is kept.
 
         Returns:
             This object; `changes` contains the changes.
@@ -72,17 +79,26 @@ class IndexedGallery:
         Raises:
             InputError: there is no image, or some cannot be decoded: the message names all of them, and the gallery
                 stays as it is. Or the kind or the recall is invalid. Or the disk of temporary files is full: then the
-                gallery is empty afterwards.
+                gallery is empty afterwards. Or the folder `work` contains something else, or cannot be written, or
+                another process writes to it.
         """
         before = self.image_index.settings
         wanted = KindSettings(kind or before.kind, before.recall if recall is None else recall)
         self.image_index.settings = wanted
         try:
-            self.changes = self._indexer.replace(self.image_index, folder_or_paths, skip)
+            self.changes = self._replace(folder_or_paths, skip, None if work is None else Path(work))
         except BaseException:
             self.image_index.settings = before
             raise
         return self
+
+    def _replace(self, folder_or_paths: StrPath | Iterable[StrPath], skip: bool, work: Path | None) -> Changes:
+        if work is None:
+            return self._indexer.replace(self.image_index, folder_or_paths, skip)
+        with UnfinishedIndex(work.absolute(), self.composer, self.weights) as unfinished:
+            changes = self._indexer.replace(self.image_index, folder_or_paths, skip, unfinished)
+        self._works.add(work.absolute())
+        return changes
 
     def refresh(self, *, skip: bool = False) -> Changes:
         """Reads the indexed folder again, and the images that were added from other folders.
@@ -131,6 +147,8 @@ class IndexedGallery:
     def save(self, folder: StrPath, *, weights: bool = True) -> None:
         """Writes the index as a whole or not at all. An index in the folder is replaced.
 
+        Then the folders that `index` got as `work` are removed.
+
         Args:
             folder: the folder to write, with `vectors.faiss`, `pictures.parquet` (the images) and `index.json`.
             weights: copy the checkpoint too; without it, `load` looks for the file that was used and checks its hash. A
@@ -141,6 +159,8 @@ class IndexedGallery:
                 changed since it was read.
         """
         index_folder.write_index(Path(folder), self.image_index, self.composer, self.weights, weights)
+        while self._works:
+            remove_unfinished(self._works.pop())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from spn4cir.search.image_columns import ImageColumns
 from spn4cir.search.image_files import Stamp, stamp
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.read_images import PackedStamps, ReadImages
+from spn4cir.search.unfinished import UnfinishedIndex
 from spn4cir.types import Gallery
 from spn4cir.utf8 import is_utf8, printable
 
@@ -62,15 +63,26 @@ class Indexer:
     device: torch.device
     workers: Workers
 
-    def replace(self, index: ImageIndex, folder_or_paths: StrPath | Iterable[StrPath], skip: bool) -> Changes:
-        """Makes the images of a folder or of a list the content of the index. Raises InputError if there is none."""
+    def replace(
+        self,
+        index: ImageIndex,
+        folder_or_paths: StrPath | Iterable[StrPath],
+        skip: bool,
+        unfinished: UnfinishedIndex | None = None,
+    ) -> Changes:
+        """Makes the images of a folder or of a list the content of the index.
+
+        What an earlier run kept in `unfinished` is taken over, and what is encoded is kept there.
+
+        Raises InputError if there is no image.
+        """
         whole_folder = isinstance(folder_or_paths, (str, os.PathLike))
         if isinstance(folder_or_paths, (str, os.PathLike)):
             root = Path(folder_or_paths)
             gallery = folder_gallery(root)
         else:
             root, gallery = listed_gallery(Path(path) for path in folder_or_paths)
-        changes = self._update(index, gallery, _names_outside(index, gallery), skip)
+        changes = self._update(index, gallery, _names_outside(index, gallery), skip, unfinished)
         index.root, index.whole_folder = root.absolute(), whole_folder
         return changes
 
@@ -101,7 +113,14 @@ class Indexer:
         index.root = index.root or root
         return changes
 
-    def _update(self, index: ImageIndex, gallery: Gallery, outside: Sequence[str], skip: bool) -> Changes:
+    def _update(
+        self,
+        index: ImageIndex,
+        gallery: Gallery,
+        outside: Sequence[str],
+        skip: bool,
+        unfinished: UnfinishedIndex | None = None,
+    ) -> Changes:
         """Adds or replaces the images of a gallery, and removes the names `outside`."""
         unnamable = {
             name: _name_error(name)
@@ -114,7 +133,8 @@ class Indexer:
         names = [named.names[position] for position in stale]
         paths = named.paths if len(stale) == len(named) else PackedPaths(named.paths[position] for position in stale)
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
-        images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store)
+        kept = None if unfinished is None else unfinished.images(stamps, new_store(1, 1).dtype)
+        images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store, kept)
         broken = unnamable | {names[position]: error for position, error in images.errors.items()}
         if broken and (not skip or len(broken) == len(gallery)):
             raise _broken_error(broken)
@@ -125,7 +145,7 @@ class Indexer:
             name for place, name in enumerate(read.names) if index.is_changed(name, read.digests.digests(place))
         )
         removed = (*outside, *(name for name in broken if name in index))
-        del names, stamps, paths, images, read  # hundreds of bytes an image, while the index grows
+        del names, stamps, paths, images, read, kept  # hundreds of bytes an image, while the index grows
         index.update(columns, removed, new)
         unchanged = len(index) - len(added) - len(changed)
         skipped, misnamed = (tuple(map(printable, names)) for names in (broken, unnamable))
