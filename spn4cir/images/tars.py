@@ -54,9 +54,14 @@ class _Index:
         return int(self.offsets[row]), int(self.sizes[row])
 
 
+def tar_of(path: Path) -> Path | None:
+    """Returns the tar that a path leads into, which may not exist; None for another path."""
+    return next((parent for parent in path.parents if parent.suffix == ".tar"), None)
+
+
 def find_member(path: Path) -> tuple[Path, int, int] | None:
     """Returns the tar of a path, with offset and size of the member; None if the tar or the member does not exist."""
-    tar = next((parent for parent in path.parents if parent.suffix == ".tar"), None)
+    tar = tar_of(path)
     if tar is None or not tar.is_file():
         return None
     found = _current_index(tar).find(path.relative_to(tar).as_posix())

@@ -14,6 +14,7 @@ from torch import Tensor
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import eight_bit, image_digest, open_image
 from spn4cir.images.preprocess import Preprocess, read_ahead
+from spn4cir.images.tars import tar_of
 from spn4cir.packed import PackedPaths
 from spn4cir.progress import progress
 
@@ -29,7 +30,7 @@ class Stamp:
 
     Attributes:
         path: absolute path.
-        size: size in bytes; -1 if the file does not exist.
+        size: size in bytes, of a member of a tar that of the tar; -1 if the file does not exist.
         modified: modification time in nanoseconds.
     """
 
@@ -66,10 +67,13 @@ class DecodedBatch(NamedTuple):
 
 
 def stamp(path: Path) -> Stamp:
-    """The stamp of a file. A missing file has size -1; decoding it raises the error."""
+    """The stamp of a file; of a member of a tar, with the size and time of the tar.
+
+    A missing file has size -1; decoding it raises the error.
+    """
     path = path.absolute()
     try:
-        status = path.stat()
+        status = (tar_of(path) or path).stat()
     except (OSError, ValueError):  # a name may contain a NUL
         return Stamp(str(path), -1, 0)
     return Stamp(str(path), status.st_size, status.st_mtime_ns)
