@@ -272,6 +272,15 @@ def test_a_broken_image_does_not_lose_the_others(gallery, work, tmp_path, make, 
     assert content(skipping, tmp_path / "one") == content(make().index(gallery, skip=True), tmp_path / "two")
 
 
+def test_broken_images_are_named_in_order(gallery, work, make, encoded):
+    """The earlier one is read last, because the others of its batch are kept."""
+    for name in ("005.png", "200.png"):
+        (gallery / name).write_bytes(b"no image")
+    interrupted(make(), 3, encoded, gallery, work=work)
+    with pytest.raises(InputError, match=r"2 images cannot be decoded: 005.png, 200.png; .* The first: .*005.png"):
+        make().index(gallery, work=work)
+
+
 def test_a_mended_image_alone_is_encoded(gallery, work, make, encoded):
     (gallery / "070.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"070\.png"):
@@ -329,6 +338,22 @@ def test_a_record_that_is_damaged_ends_the_records(gallery, work, tmp_path, make
     resumed = make().index(gallery, work=work)
     assert sum(encoded) == 297 - 63
     assert content(resumed, tmp_path / "one") == content(make().index(gallery), tmp_path / "two")
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4)])
+def test_targets_keep_their_shape(work, shape):
+    """Those of BLIP-2 have an axis of tokens."""
+    targets = np.arange(2 * np.prod(shape), dtype=np.float16).reshape(2, *shape)
+    for number in range(2):
+        file = UnfinishedFile(work, {"format": 1}, targets.dtype)
+        assert len(list(file.records())) == number
+        file.append(np.zeros(3, unfinished_file.IMAGE), bytes(range(64)), targets)
+        file.close()
+    file = UnfinishedFile(work, {"format": 1}, targets.dtype)
+    for record in file.records():
+        assert (len(record.images), record.crops, record.shape) == (3, bytes(range(64)), shape)
+        assert np.array_equal(file.targets(record.offset, 2, shape), targets)
+    file.close()
 
 
 def record_sizes(work: Path) -> list[int]:
