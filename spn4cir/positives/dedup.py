@@ -1,24 +1,23 @@
 """Deduplication: images with equal decoded pixels count as one image."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from spn4cir.datasets.json_records import JSON_ERRORS, json_reader
 from spn4cir.errors import InputError
-from spn4cir.files import disk_errors
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.images.processes import map_in_processes
 from spn4cir.images.workers import Workers
 from spn4cir.json_files import read_json, write_json
 from spn4cir.packed import PackedPaths, PackedTexts
+from spn4cir.positives.digest_file import appended, read_digests
 from spn4cir.positives.equal_images import DIGEST_BYTES, group_equal
 from spn4cir.progress import progress
 from spn4cir.types import Gallery, UniqueImages
 
-# Digests that are written at once, and lost by a kill.
-_DIGESTS_AT_ONCE = 64
+_DIGESTS = "digests.bin"
 
 
 def deduplicate(gallery: Gallery, workers: Workers, work: Path | None = None) -> UniqueImages:
@@ -34,17 +33,21 @@ def deduplicate(gallery: Gallery, workers: Workers, work: Path | None = None) ->
             there are not decoded again. None: digests are not stored.
 
     Raises:
-        InputError: the gallery is empty, an image cannot be decoded, or the digests cannot be stored.
+        InputError: the gallery is empty, an image cannot be decoded, the digests cannot be stored, or the folder
+            contains more digests than there are images.
     """
     if not len(gallery):
         raise InputError("dedup: there are no images (0 names); check the data folder and its annotation files")
-    digests = _stored_digests(work) if work else bytearray()
+    digests = bytearray() if work is None else read_digests(work / _DIGESTS)
+    if len(digests) > len(gallery) * DIGEST_BYTES:
+        raise InputError(f"{work}: contains digests of more than {len(gallery):,} images; remove the folder")
     if done := len(digests) // DIGEST_BYTES:
         print(f"dedup: resumed after {done:,} of {len(gallery):,} images", flush=True)
-    with _kept(work, len(digests)) as keep:
+    with nullcontext() if work is None else appended(work / _DIGESTS) as keep:
         for digest in progress(_digests(gallery.paths[done:], workers), len(gallery), "dedup", "images", done):
             digests += digest
-            keep(digest)
+            if keep is not None:
+                keep(digest)
     kept, rows = group_equal(digests)
     unique = Gallery(tuple(gallery.names[i] for i in kept), PackedPaths(gallery.paths[i] for i in kept))
     return UniqueImages(unique, dict(zip(gallery.names, rows.tolist(), strict=True)))
@@ -52,39 +55,6 @@ def deduplicate(gallery: Gallery, workers: Workers, work: Path | None = None) ->
 
 def _digests(paths: Sequence[Path], workers: Workers) -> Iterator[bytes]:
     return map_in_processes(pixel_digest, paths, workers, "dedup")
-
-
-def _digests_file(work: Path) -> Path:
-    return work / "digests.bin"
-
-
-def _stored_digests(work: Path) -> bytearray:
-    """The digests that a killed run stored, without the part of one at the end."""
-    path = _digests_file(work)
-    stored = bytearray(path.read_bytes() if path.is_file() else b"")
-    del stored[len(stored) // DIGEST_BYTES * DIGEST_BYTES :]
-    return stored
-
-
-@contextmanager
-def _kept(work: Path | None, stored: int) -> Iterator[Callable[[bytes], object]]:
-    """Yields a function that stores a digest after the first `stored` bytes, or forgets it without a folder."""
-    if work is None:
-        yield lambda _: None
-        return
-    with disk_errors(work):
-        stream = _digests_file(work).open("ab", buffering=_DIGESTS_AT_ONCE * DIGEST_BYTES)
-        stream.truncate(stored)
-
-    def keep(digest: bytes) -> None:
-        with disk_errors(work):
-            stream.write(digest)
-
-    try:
-        yield keep
-    finally:
-        with disk_errors(work):
-            stream.close()
 
 
 def write_optimized_images(unique: UniqueImages, path: Path) -> None:

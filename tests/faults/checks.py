@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
+from spn4cir.positives.digest_file import read_digests
 from spn4cir.positives.equal_images import DIGEST_BYTES
 from tests.faults.project import Run
 
@@ -176,7 +177,7 @@ def progress_of(root: Path, stage: str, lines: Sequence[str]) -> Progress:
     work = root / "data" / "work" / kind / pair
     noted = [json.loads(path.read_bytes()) for path in work.glob("*/done.json")]
     stored = [each["rows"] if kind == "match" else each["images"] for each in noted]
-    stored += [path.stat().st_size // DIGEST_BYTES for path in work.glob("*/digests.bin")]
+    stored += [len(read_digests(path)) // DIGEST_BYTES for path in work.glob("*/digests.bin")]
     return Progress(stage, max(epochs, default=0), max(stored, default=0))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spn4cir.json_files import write_json
+from spn4cir.positives.digest_file import appended
 from tests.faults.checks import (
     FinalFiles,
     Progress,
@@ -207,7 +208,11 @@ def test_match_stores_rows(project: Path) -> None:
 def test_dedup_stores_digests(project: Path) -> None:
     stored = project / "data/work/dedup/d/key/digests.bin"
     stored.parent.mkdir(parents=True)
-    stored.write_bytes(bytes(8 * 32 + 5))
+    with appended(stored) as keep:
+        for number in range(8):
+            keep(bytes([number] * 32))
+    with stored.open("ab") as stream:
+        stream.write(b"part")
     before = progress_of(project, "dedup@d", ["Running stage 'dedup@d':"])
     assert before == Progress("dedup@d", 0, 8)
     assert repeated(before, ["Running stage 'dedup@d':", "dedup: resumed after 8 of 24 images"], True) == []

@@ -6,10 +6,12 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import stages.dedup
 import stages.triplets
@@ -64,12 +66,12 @@ def assert_golden(written: Path, job: Job, name: str) -> None:
     assert written.read_bytes() == expected.read_bytes()
 
 
-def dedup(job: Job) -> None:
+def dedup(job: Job, code: str = "") -> None:
     params = job.params.model_copy(
         update={"machine": job.params.machine.model_copy(update={"device": "cpu", "workers": 0})}
     )
     own = Job(params, job.dataset)
-    write(own.code_file("dedup"), "")
+    write(own.code_file("dedup"), code)
     stages.dedup.main(own)
 
 
@@ -77,6 +79,24 @@ def test_optimized_images(job: Job) -> None:
     """Kept names, their paths, and a row for every name; a copy has the row of the first one."""
     dedup(job)
     assert_golden(job.dedup_file, job, "optimized_images.json")
+
+
+def test_dedup_decodes_changed_data_again(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not what an equal run has decoded; also after a change of the settings or of the code."""
+    dedup(job)
+    copies = len(read_optimized_images(job.dedup_file, job.layout().image_path).gallery)
+    dedup(job)
+    assert "resumed after" in capsys.readouterr().out
+    first = next(iter(job.layout().training_gallery().paths))
+    Image.new("RGB", (9, 7), "blue").save(first)
+    dedup(job)
+    assert "resumed after" not in capsys.readouterr().out
+    assert len(read_optimized_images(job.dedup_file, job.layout().image_path).gallery) == copies + 1
+    own = job.params.datasets[job.dataset].model_copy(update={"missing": "skip"})
+    dedup(replace(job, params=job.params.model_copy(update={"datasets": {job.dataset: own}})))
+    assert "resumed after" not in capsys.readouterr().out
+    dedup(job, code="other")
+    assert "resumed after" not in capsys.readouterr().out
 
 
 def test_generated_triplets(job: Job) -> None:

@@ -15,6 +15,7 @@ from spn4cir.errors import InputError
 from spn4cir.images.decoding import pixel_digest
 from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import deduplicate, read_optimized_images, write_optimized_images
+from spn4cir.positives.digest_file import read_digests
 from spn4cir.positives.equal_images import group_equal
 from spn4cir.types import Gallery, UniqueImages
 from tests.helpers.memory import peak_bytes_each
@@ -112,7 +113,7 @@ def test_a_run_that_ended_early_continues(tmp_path: Path, workers: int, capsys: 
     whole = broken_at(paths, 150)
     with pytest.raises(InputError, match=r"150\.png: cannot be decoded"):
         deduplicate(gallery(*paths), workers, work)
-    done = (work / "digests.bin").stat().st_size // 32
+    done = len(read_digests(work / "digests.bin")) // 32
     assert 150 - 16 <= done <= 150
     paths[150].write_bytes(whole)
     for path in paths[:done]:
@@ -139,16 +140,39 @@ def test_a_killed_run_loses_few_digests_and_the_part_of_one_is_made_again(tmp_pa
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == -signal.SIGKILL
     stored = work / "digests.bin"
-    assert 150 - 64 <= stored.stat().st_size // 32 <= 150
+    assert 150 - 64 < len(read_digests(stored)) // 32 <= 150
     with stored.open("ab") as stream:
         stream.write(b"part")
     assert deduplicate(gallery(*paths), 0, work) == expected
 
 
+def test_what_a_power_cut_leaves_is_not_taken_for_digests(tmp_path: Path) -> None:
+    """The file has its length, and its end is zeros or what was on the disk before."""
+    paths = [draw(tmp_path / f"{i}.png", [[RED, (i, 0, 0)]]) for i in range(100)]
+    expected = deduplicate(gallery(*paths), 0)
+    path = tmp_path / "digests.bin"
+    deduplicate(gallery(*paths), 0, tmp_path)
+    whole = path.read_bytes()
+    first = 8 + 64 * 32
+    for start, end in ((0, first), (first, len(whole)), (first + 8, len(whole)), (40, 41)):
+        for left in (bytes(end - start), bytes(byte ^ 255 for byte in whole[start:end])):
+            path.write_bytes(whole[:start] + left + whole[end:])
+            assert len(read_digests(path)) // 32 in ((0,) if start < first else (64,))
+            assert deduplicate(gallery(*paths), 0, tmp_path) == expected
+            assert path.read_bytes() == whole
+
+
+def test_digests_of_more_images_are_refused(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / f"{i}.png", [[RED, (i, 0, 0)]]) for i in range(3)]
+    deduplicate(gallery(*paths), 0, tmp_path)
+    with pytest.raises(InputError, match="contains digests of more than 2 images; remove the folder"):
+        deduplicate(gallery(*paths[:2]), 0, tmp_path)
+
+
 def test_digests_that_cannot_be_stored_are_one_line(tmp_path: Path) -> None:
     image = draw(tmp_path / "a.png", [[RED]])
     (tmp_path / "work" / "digests.bin").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"work: cannot be written"):
+    with pytest.raises(InputError, match=r"digests\.bin: cannot be written"):
         deduplicate(gallery(image), 0, tmp_path / "work")
 
 
