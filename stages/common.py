@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +14,10 @@ from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError, memory_error_line, os_error_line
 from spn4cir.hub.variables import check_hub_variables
+from spn4cir.parallel.launch import is_started_again
 from spn4cir.streams import open_streams
 from spn4cir.user import name_user
+from stages.claim import claimed
 
 DATA = Path("data")
 CODE = DATA / "code"
@@ -104,7 +107,7 @@ def reranker_file(dataset: str, family: str, by: RerankByWeights) -> Path:
 
 
 def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY")) -> None:
-    """Runs a stage on the data set and family of the command line.
+    """Runs a stage on the data set and family of the command line, unless another process runs it in this folder.
 
     A wrong call prints the usage and exits with status 2. A bad input, or a file that cannot be read or written, prints
     one line and exits with status 1. Ctrl-C exits with status 130.
@@ -114,9 +117,10 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         names: names of its command-line arguments.
     """
     open_streams()
+    spec = sys.modules[stage.__module__].__spec__  # a script is named __main__
+    module = spec.name if spec else stage.__module__
     if len(sys.argv) != 1 + len(names):
-        spec = sys.modules[stage.__module__].__spec__  # a script is named __main__
-        print(f"usage: python -m {spec.name if spec else stage.__module__} {' '.join(names)}", file=sys.stderr)
+        print(f"usage: python -m {module} {' '.join(names)}", file=sys.stderr)
         raise SystemExit(2)
     try:
         name_user()
@@ -124,7 +128,8 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         params = load_params()
         _check_layouts(params)
         _check_rerankers(params)
-        stage(Job(params, *sys.argv[1:]))
+        with nullcontext() if is_started_again() else claimed(module.rpartition(".")[2], sys.argv[1:]):
+            stage(Job(params, *sys.argv[1:]))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

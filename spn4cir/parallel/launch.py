@@ -35,6 +35,11 @@ def is_launched() -> bool:
     return _LAUNCHED in os.environ
 
 
+def is_started_again() -> bool:
+    """Whether a stage, its prefix or torchrun has started this process as a part of a training."""
+    return is_launched() or STARTED_BY in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def machines() -> int:
     """Number of machines of the training, which a prefix or its script sets for torchrun; 1 if it sets a range."""
     asked = os.environ.get("PET_NNODES", "")

@@ -23,6 +23,8 @@ _SHOWN = 60
 OUTSIDE = "a link leads out of the project: remove it yourself, if no other project uses it"
 # DVC sets this variable for the command of a stage.
 _STARTED_BY_DVC = "DVC_STAGE"
+# The modules of stages, in dvc.yaml and demo/dvc.yaml.
+_STAGES = ("stages.", "demo.")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def running_processes(workspace: Path) -> list[RunningProcess]:
         stage = _stage_command(words)
         command = stage or _dvc_command(words)
         if command and process.info["status"] != psutil.STATUS_ZOMBIE and _is_in(process, root):
+            if stage.startswith("demo.") and not _is_of_dvc(process):
+                continue  # a program that runs DVC itself
             found.append(RunningProcess(process.info["pid"], command[:_SHOWN], bool(stage) and _is_orphan(process)))
     return found
 
@@ -113,7 +117,7 @@ def _dvc_command(words: list[str]) -> str:
 
 def _stage_command(words: list[str]) -> str:
     """`stages.train fiq clip` of the words `python -m stages.train fiq clip`; empty if they do not start a stage."""
-    starts = [place for place, pair in enumerate(pairwise(words)) if pair[0] == "-m" and pair[1].startswith("stages.")]
+    starts = [place for place, pair in enumerate(pairwise(words)) if pair[0] == "-m" and pair[1].startswith(_STAGES)]
     return " ".join(words[starts[0] + 1 :]) if starts else ""
 
 
@@ -129,9 +133,17 @@ def _is_in(process: "psutil.Process", root: Path) -> bool:
 
 def _is_orphan(process: "psutil.Process") -> bool:
     try:
-        return _STARTED_BY_DVC in process.environ() and not any(
-            _dvc_command(parent.cmdline()) for parent in process.parents()
-        )
+        above = [parent.cmdline() for parent in process.parents()]
+    except psutil.Error:
+        return False
+    # A process below another one of a stage is its worker, which ends with it.
+    return _is_of_dvc(process) and not any(_dvc_command(words) or _stage_command(words) for words in above)
+
+
+def _is_of_dvc(process: "psutil.Process") -> bool:
+    """Whether DVC has started the process as a stage."""
+    try:
+        return _STARTED_BY_DVC in process.environ()
     except psutil.Error:
         return False
 

@@ -58,11 +58,11 @@ def dead() -> int:
 
 @pytest.fixture
 def start(workspace: Path) -> Iterator[Start]:
-    """Starts `dvc repro` or `stages.train`, programs of these names that sleep; they are killed after the test."""
-    for path in (workspace / "bin" / "dvc", workspace / "stages" / "train.py"):
+    """Starts `dvc repro`, `stages.train` or `demo.draw`: programs that sleep, and are killed after the test."""
+    for path in (workspace / "bin" / "dvc", workspace / "stages" / "train.py", workspace / "demo" / "draw.py"):
         path.parent.mkdir()
         path.write_text(PROGRAM)
-    (workspace / "stages" / "__init__.py").touch()
+        (path.parent / "__init__.py").touch()
     started = []
 
     def start(*words: str, **variables: str) -> int:
@@ -312,6 +312,17 @@ def test_a_stage_whose_dvc_has_ended_is_reported(start: Start) -> None:
     assert doctor() == (
         1,
         [f"process {pid} (stages.train fiq clip): runs without DVC; wait for its end, or end it with kill {pid}"],
+    )
+
+
+def test_a_stage_of_the_demo_is_reported_and_workers_of_a_stage_are_not(start: Start) -> None:
+    """What ends the stage ends its workers; a program of the demo that runs DVC itself is no stage."""
+    worker = start("-m", "stages.train", "fiq", "clip", RUN="stages.train", DVC_STAGE="train@fiq-clip")
+    drawing = start("-m", "demo.draw", DVC_STAGE="demo/dvc.yaml:images")
+    start("-m", "demo.draw")
+    lines = doctor()[1]
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(
+        [f"process {psutil.Process(worker).ppid()} (stages.train fiq clip)", f"process {drawing} (demo.draw)"]
     )
 
 

@@ -1,0 +1,91 @@
+"""One process at a time runs a stage on a data set and family: a second one would write the same files.
+
+DVC waits for the stages of another `dvc repro`, but does not know a stage that outlived its own DVC.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from spn4cir.errors import InputError
+from spn4cir.files import disk_errors
+
+_WORK = Path("data", "work")
+# The kernel ends a killed process after a moment, which is long for one that holds much memory.
+_SECONDS, _PAUSE = 5.0, 0.1
+
+
+@contextmanager
+def claimed(stage: str, items: Sequence[str]) -> Iterator[None]:
+    """Holds a stage of this folder for this process, until the end of the block or of the process.
+
+    The lock is a POSIX record lock on `data/work/<stage>/<items>.lock`: processes that are forked do not inherit it.
+    Where the file system has no locks, nothing is held.
+
+    Args:
+        stage: the stage, as in `train`.
+        items: its arguments, as in `fiq clip`.
+
+    Raises:
+        InputError: another process runs the stage, or the file cannot be written.
+    """
+    path = _WORK / stage / f"{'-'.join(items).replace(os.sep, '_')}.lock"
+    with disk_errors(path):
+        stream = _locked(path, " ".join([f"stages.{stage}", *items]))
+    try:
+        yield
+    finally:
+        if stream is not None:
+            path.unlink(missing_ok=True)
+            stream.close()
+            for folder in (path.parent, _WORK):
+                with suppress(OSError):  # it contains work
+                    folder.rmdir()
+
+
+def _locked(path: Path, command: str) -> TextIO | None:
+    """The locked file, which contains the id of this process; None without locks."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        stream = _opened(path)
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            owner = stream.read() or "another one"
+            stream.close()
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"{path}: process {owner} runs {command} in this folder; wait for its end, or end it with "
+                    f"kill {owner}"
+                ) from None
+            time.sleep(_PAUSE)
+        except OSError:  # no locks
+            stream.close()
+            return None
+        else:
+            if _is_at(stream, path):
+                stream.truncate(0)
+                stream.write(str(os.getpid()))
+                stream.flush()
+                return stream
+            stream.close()  # the process that held it has just removed it
+
+
+def _opened(path: Path) -> TextIO:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has just removed the folder
+            stream = path.open("a+")
+            stream.seek(0)
+            return stream
+
+
+def _is_at(stream: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
