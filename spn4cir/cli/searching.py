@@ -144,7 +144,8 @@ def search(
     else:
         assert index is not None
         retriever = _open_index(index, checkpoint, machine)
-        check_outputs(json, sheet=out, reads=_indexed(retriever, (json, out)))
+        followed = retriever.image_index.root if retriever.image_index.whole_folder else None
+        check_outputs(json, sheet=out, reads=_indexed(retriever, (json, out)), images=followed)
     found, query = find(retriever, image, text, k, gallery, skip_broken)
     width = max(len(each.name) for each in found)
     for rank, each in enumerate(found, start=1):

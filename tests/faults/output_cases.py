@@ -1,5 +1,6 @@
 """Outputs that would overwrite what the command reads, and outputs beside it, which are valid."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -81,6 +82,13 @@ _LINKS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
+def _sheet_in_the_indexed_folder(place: Place) -> Words:
+    """A contact sheet that the next index of the folder would contain."""
+    words = filled((*_INDEXED, "--out"), place)
+    folder = json.loads((place.data / "index" / "index.json").read_bytes())["root"]
+    return *words, Path(folder, "new.png")
+
+
 def _linked(link: Callable[[Path, Path], object], place: Place) -> Words:
     """A description that is written to another name of the checkpoint."""
     words = filled(("inspect", _WEIGHTS[1], "--json"), place)
@@ -93,5 +101,6 @@ def cases() -> Iterator[Case]:
     """Yields the cases of outputs."""
     for name, words, said, status in _ROWS:
         yield Case(KIND, name, called(*words), said, status)
+    yield Case(KIND, "search: a new image in the indexed folder", _sheet_in_the_indexed_folder, "is an image inside")
     for name, link in _LINKS.items():
         yield Case(KIND, f"inspect: the checkpoint, by {name}", partial(_linked, link), "which is read")

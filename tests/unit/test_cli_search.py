@@ -98,6 +98,22 @@ def test_hits_are_written_as_json(weights, gallery):
     assert all(Path(hit["path"]) == (gallery / hit["name"]).absolute() for hit in written["hits"])
 
 
+def test_no_sheet_is_drawn_into_the_folder_that_an_index_follows(weights, gallery):
+    """The next index would contain the sheet. Other files, and images beside a list of images, are no concern of it."""
+    index(weights, "--gallery", gallery)
+    query = ["search", "--index", "index", "--text", "is red", "-k", 1]
+    said = call(*query, "--out", gallery / "new.png", status=1).stderr
+    assert "gallery/new.png: is an image inside" in said
+    assert not (gallery / "new.png").exists()
+    for _ in range(2):
+        call(*query, "--json", gallery / "hits.json")
+    retriever = Retriever.load("index")
+    retriever.index([gallery / "0.png", gallery / "1.png"])
+    retriever.save("index")
+    call(*query, "--out", gallery / "new.png")
+    assert "which is read; " in call(*query, "--out", gallery / "1.png", status=1).stderr
+
+
 def test_a_text_or_an_image_alone_is_searched_with(weights, gallery):
     index(weights, "--gallery", gallery)
     for options, query, count in (
