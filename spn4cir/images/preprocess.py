@@ -75,6 +75,16 @@ class Preprocess:
         return asdict(self)
 
 
+class BatchLoader(torch.utils.data.DataLoader[Batch]):
+    """A DataLoader without torch's warning that it has more workers than this process has cores.
+
+    The number of workers is a setting of the user. torch warns twice for each loader.
+    """
+
+    def check_worker_number_rationality(self) -> None:
+        """Does nothing; torch's own method only warns."""
+
+
 class ImageFiles(torch.utils.data.Dataset[UInt8[Tensor, "3 size size"]]):
     """Cropped images of a list of files, for a DataLoader with workers.
 
@@ -108,7 +118,7 @@ def image_batches(
     Raises InputError with one line if an image cannot be decoded or a worker is lost.
     """
     rows = batch_rows(len(paths), batch_size, first)
-    loader = torch.utils.data.DataLoader(
+    loader = BatchLoader(
         ImageFiles(paths, preprocess),
         batch_sampler=rows,  # type: ignore[arg-type]  # it iterates over the batches, which need not be lists
         num_workers=workers,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import eight_bit, image_digest, open_image
-from spn4cir.images.preprocess import Preprocess, read_ahead
+from spn4cir.images.preprocess import BatchLoader, Preprocess, read_ahead
 from spn4cir.images.tars import tar_of
 from spn4cir.packed import PackedPaths
 from spn4cir.progress import progress
@@ -161,7 +161,7 @@ def read_images(
         done: number of batches that an earlier run finished.
     """
     processes = workers if len(batches) > 1 else 0
-    loader = torch.utils.data.DataLoader(
+    loader = BatchLoader(
         _Files(paths, preprocess), batch_sampler=map(list, batches), num_workers=processes, collate_fn=_stack
     )
     yield from read_ahead(progress(loader, done + len(batches), "index", "batch", done))

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError
-from spn4cir.images.preprocess import ImageFiles, read_ahead
+from spn4cir.images.preprocess import BatchLoader, ImageFiles, read_ahead
 
 # A batch with fewer bytes of rows is read in the main process: starting processes each epoch would take longer.
 _SMALL_BATCH = 4 << 20
@@ -95,7 +95,7 @@ class StoredReferences(Dataset[Tensor]):
         """Rows in the file's dtype; processes read ahead if the rows of a batch are large."""
         largest = max((len(rows) for rows in needed), default=0) * self.row_bytes
         workers = 0 if largest < _SMALL_BATCH else min(workers, max(1, _READ_AHEAD // largest))
-        loader = DataLoader(
+        loader = BatchLoader(
             self,
             batch_size=None,
             sampler=[rows.numpy() for rows in needed],
@@ -132,12 +132,12 @@ class RecomputedReferences:
             return composer.encode_image(self.files.preprocess.normalise(read)).reference.float()
 
 
-def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, device: torch.device) -> DataLoader[Any]:
+def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, device: torch.device) -> BatchLoader[Any]:
     """Loads cropped images of each step's rows, decoded ahead.
 
     It has its own generator, so that it does not change the draws of dropout.
     """
-    return DataLoader(
+    return BatchLoader(
         files,
         batch_sampler=[rows.tolist() for rows in needed],
         num_workers=workers,

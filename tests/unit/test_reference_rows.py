@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 import spn4cir.training.reference_rows
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.config.training import BankSettings
 from spn4cir.errors import InputError
+from spn4cir.images.preprocess import BatchLoader
 from spn4cir.training.bank import Bank, build_bank, open_bank
 from spn4cir.training.batches import BankSource, Batch
 from spn4cir.training.epoch_plan import TripletRows, triplet_rows
@@ -116,7 +116,7 @@ def test_processes_are_as_many_as_the_rows_are_worth(
         asked.append(kwargs)
         return iter(())
 
-    monkeypatch.setattr(spn4cir.training.reference_rows, "DataLoader", loader)
+    monkeypatch.setattr(spn4cir.training.reference_rows, "BatchLoader", loader)
     monkeypatch.setattr(StoredReferences, "row_bytes", row_bytes)
     assert list(stored_bank(torch.zeros(7, 1)).reference.read(NEEDED, workers, CPU)) == []
     assert [each["num_workers"] for each in asked] == [started]
@@ -125,13 +125,13 @@ def test_processes_are_as_many_as_the_rows_are_worth(
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_are_pinned_for_a_gpu(monkeypatch: pytest.MonkeyPatch, unique: UniqueImages, device: str) -> None:
     asked: list[bool] = []
-    real = DataLoader
+    real = BatchLoader
 
-    def loader(*args: Any, pin_memory: bool, **kwargs: Any) -> DataLoader[Any]:
+    def loader(*args: Any, pin_memory: bool, **kwargs: Any) -> BatchLoader[Any]:
         asked.append(pin_memory)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(spn4cir.training.reference_rows, "DataLoader", loader)
+    monkeypatch.setattr(spn4cir.training.reference_rows, "BatchLoader", loader)
     files = spn4cir.training.reference_rows.ImageFiles(unique.gallery.paths, StubComposer().preprocess)
     for references in (stored_bank(torch.zeros(7, 1)).reference, RecomputedReferences(files)):
         assert len(list(references.read(NEEDED, 0, torch.device(device)))) == len(NEEDED)
