@@ -46,7 +46,7 @@ def tune_lists(lists: InvertedLists, stored: StoredTargets, wanted: float) -> No
     lists.recall = float(shares[min(lists.candidates, depth) - 1])
     lists.files.pop(LISTS_FILE, None)  # it contains the number of lists
     print(
-        f"index: {len(stored)} images in {index.nlist} lists ({lists.kind}), {index.nprobe} of them searched, "
+        f"index: {len(stored)} vectors in {index.nlist} lists ({lists.kind}), {index.nprobe} of them searched, "
         f"{lists.candidates} candidates scored: finds {lists.recall:.1%} of the results of an exact search (the "
         f"{RECALL_AT} best of {len(queries)} queries)",
         file=sys.stderr,

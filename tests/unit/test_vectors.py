@@ -123,7 +123,7 @@ def test_the_kind_follows_the_number_of_vectors(monkeypatch, capsys):
     assert held.kind == "ivf"
     assert held.recall >= 0.95
     said = capsys.readouterr().err
-    assert said.startswith("index: 300 images in 17 lists (ivf), ")
+    assert said.startswith("index: 300 vectors in 17 lists (ivf), ")
     assert f"finds {held.recall:.1%} of the results of an exact search (the 10 best of 100 queries)" in said
     add(held, np.array([300]), targets[300:])
     assert held.kind == "ivf-pq"
