@@ -170,7 +170,8 @@ def find_merged(start: Path) -> tuple[Params, Merged]:
     """
     project = find_project(start)
     if project is None:
-        return parse_merged(_read(published_file()), f"the package's {PARAMS_FILE}")
+        path = published_file()
+        return parse_merged(_read(path), f"the package's {PARAMS_FILE} ({path})")
     path = project / PARAMS_FILE
     return parse_merged(_read(path), str(path))
 

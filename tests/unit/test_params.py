@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spn4cir.config.load import find_params, load_params, parse_params
+from spn4cir.config.load import find_params, load_params, parse_params, published_file
 from spn4cir.config.params import of_dataset, of_family, protocol_of
 from spn4cir.config.training import Optimisation
 from spn4cir.errors import InputError
@@ -261,6 +261,18 @@ def test_settings_in_reach(tmp_path: Path) -> None:
     (inner / "params.yaml").write_text(edited("seed: 42", "seed: many"))
     with pytest.raises(InputError, match="seed"):
         find_params(inner)
+
+
+def test_an_error_in_the_settings_of_the_package_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editable install reads the file of the clone, which its user can have changed."""
+    path = tmp_path / "clone" / "params.yaml"
+    path.parent.mkdir()
+    path.write_text("datasets: {}\nunknown: 1\n")
+    monkeypatch.setattr(published_file, "__defaults__", (path.parent / "spn4cir",))
+    with pytest.raises(InputError, match=f"^the package's params.yaml \\({path}\\): unknown: unknown key"):
+        find_params(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"lr: {{ cookiecutter.lr }}: x\n", b"\xff\xfe"])
