@@ -22,7 +22,7 @@ from tests.scale.steps import BLOCK_MB
 from tests.scale.store import Costs
 
 _MILLION = 1_000_000
-PROJECTED = {"CC3M": 3_000_000, "100 M": 100_000_000}
+PROJECTED = {"CC3M, 3 M images": 3_000_000, "100 M images": 100_000_000}
 
 _INTRODUCTION = f"""\
 # Growth with the number of images
@@ -91,7 +91,10 @@ DVC hashes every file below a folder that a stage depends on, and looks at every
 `dvc repro`. A pool of image files therefore costs time with each command; tars are few files. This table is of a
 project whose {{stages}} stages depend on one pool, as many as in `dvc.yaml` ({{names}}). The pool contains random
 bytes, as DVC does not decode images: {IMAGE_BYTES} bytes an image file, or tars of {IMAGES_PER_TAR:,} images.
-`first repro` hashes the pool; nothing has changed at the other two.
+`first repro` hashes the pool; nothing has changed at the other two. The lines below the table are for a million images.
+Each further image takes the seconds of an image between the two largest sizes; where `last` is above {MOST_EXPONENT},
+the seconds grow with it instead. The exponent in a line is that of this growth from the largest size on, and not
+`last`.
 """
 
 _NO_SIZES = "No size is measured yet.\n"

@@ -86,6 +86,7 @@ def test_the_page_has_the_growth_the_faults_and_the_projection(tmp_path) -> None
     assert [line for line in lines if line.startswith("- ")] == [
         "- bank: the exponent of its seconds is 1.50, more than 1.1."
     ]
+    assert "| step | CC3M, 3 M images: time | CC3M, 3 M images: memory | CC3M, 3 M images: disk" in "\n".join(lines)
     assert "| dedup | 50 min | 300 MB | 1 MB | 28 h | 300 MB | 1 MB |" in lines
     assert "Machine (30,000, 100,000 images): a machine." in lines
     assert "## DVC with many files" not in lines
@@ -123,6 +124,7 @@ def test_the_page_shows_the_arithmetic_for_a_million_image_files(tmp_path) -> No
     lines = render(Costs.read(tmp_path / "none.json"), pools).splitlines()
     assert f"- {FILES}: status: 100.0 s for 100,000 images x 10^1.00 = 17 min for 1,000,000." in lines
     assert f"| {TARS}: status |  |  | 3.0 |  |" in lines
+    assert "where `last` is above 1.1," in "\n".join(lines)
 
 
 def test_the_stages_that_depend_on_the_pool_are_those_of_the_pipeline() -> None:
