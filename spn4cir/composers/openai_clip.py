@@ -207,8 +207,9 @@ def _check_same(network: CLIP, image_size: int, base: CLIP, place: str) -> None:
         same = False
     if not same:
         raise InputError(
-            f"{place}: computes other features than OpenAI's CLIP with the same weights (pooling, norms or mask "
-            "differ), which the published formats require; choose a model of OpenAI's architecture"
+            f"{place}: computes other features than OpenAI's CLIP with the same weights (head width, which is "
+            f"{HEAD_WIDTH}, pooling, norms or mask differ), which the published formats require; choose a model of "
+            "OpenAI's architecture"
         )
 
 

@@ -191,13 +191,18 @@ def test_a_tag_without_quick_gelu_is_refused_before_its_download(
 
 @pytest.mark.parametrize(
     "tower",
-    [{"vision_cfg": {"pool_type": "avg"}}, {"text_cfg": {"pool_type": "last"}}, {"text_cfg": {"no_causal_mask": True}}],
+    [
+        {"vision_cfg": {"pool_type": "avg"}},
+        {"vision_cfg": {"head_width": 32}},
+        {"text_cfg": {"pool_type": "last"}},
+        {"text_cfg": {"no_causal_mask": True}},
+    ],
     ids=str,
 )
 def test_a_base_that_computes_otherwise_is_refused(tmp_path: Path, tower: dict[str, dict[str, Any]]) -> None:
     """The same names and shapes: only its features show that it would silently become another network."""
     folder = write_base(tmp_path / "base", wide_state(), **tower)
-    with pytest.raises(InputError, match="computes other features than OpenAI's CLIP"):
+    with pytest.raises(InputError, match=r"computes other features than OpenAI's CLIP .*head width, which is 64, "):
         ClipComposer.from_base(str(folder), None)
 
 
