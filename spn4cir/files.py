@@ -17,6 +17,7 @@ from typing import Any
 
 from spn4cir.errors import InputError
 from spn4cir.readable import check_file, real_path
+from spn4cir.removed_folder import REMOVED
 from spn4cir.replace_folder import replace_folder
 from spn4cir.temporary_files import put_back, remove, remove_stale, temporary_path
 
@@ -239,7 +240,7 @@ def check_replaceable(folder: Path, ours: Collection[str], kind: str) -> None:
     put_back(real_path(folder))
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder for the {kind}")
-    strangers = sorted({entry.name for entry in folder.iterdir()} - set(ours)) if folder.exists() else []
+    strangers = sorted({entry.name for entry in folder.iterdir()} - {*ours, REMOVED}) if folder.exists() else []
     if strangers:
         raise InputError(
             f"{folder}: contains {strangers[0]}, which is not part of an {kind}; name a new folder for the {kind}"

@@ -3,11 +3,15 @@
 The two are exchanged in one step where the system can: on Linux, on most file systems of local disks. Elsewhere the old
 folder is set aside first. A process that is killed between the two renames leaves nothing in the place; the next writer
 and `spn4cir doctor` put the old folder back.
+
+A folder of a lower layer of overlayfs, as of a Docker image, cannot be renamed. It is copied aside and removed file by
+file (`spn4cir.removed_folder`); the next writer and `spn4cir doctor` put the copy back.
 """
 
 import ctypes
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -15,7 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from spn4cir.errors import InputError
-from spn4cir.temporary_files import aside_path, remove
+from spn4cir.removed_folder import empty_marked, is_marked, is_occupied, mark_removed, open_folder, put_in_place
+from spn4cir.temporary_files import aside_path, remove, temporary_path
 
 # Something other than an empty folder is in the place.
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -73,14 +78,66 @@ def _rename_aside(source: Path, path: Path) -> bool:
     with suppress(OSError):
         remove(aside)  # of an earlier try
     try:
-        path.rename(aside)
+        if not _set_aside(path, aside):
+            _copy_aside(path, aside)
         return _rename(source, path)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError, NotADirectoryError):
         return False
     finally:
-        if not os.path.lexists(path):
+        if os.path.lexists(aside) and not is_occupied(path):
             with suppress(OSError):
-                aside.rename(path)
+                put_in_place(aside, path)
+
+
+def _set_aside(path: Path, aside: Path) -> bool:
+    """Renames what is at `path`. Returns False for a folder that cannot be renamed though both are on one disk."""
+    try:
+        path.rename(aside)
+    except OSError as error:
+        if error.errno == errno.EXDEV and path.is_dir() and not path.is_symlink():
+            return False
+        raise
+    return True
+
+
+def _copy_aside(path: Path, aside: Path) -> None:
+    """Copies a folder aside and empties it, if no other process is emptying it; else helps that process.
+
+    Raises FileNotFoundError, FileExistsError or NotADirectoryError if another process was faster.
+    """
+    with open_folder(path) as folder:
+        if not is_marked(folder):
+            _copy_whole(path, aside)
+            try:
+                mark_removed(folder)
+            except OSError:
+                remove(aside)  # files were removed while they were copied
+                raise
+        empty_marked(folder)
+
+
+def _copy_whole(path: Path, aside: Path) -> None:
+    """Copies a folder under a temporary name and renames the copy."""
+    copy = temporary_path(temporary_path(path))
+    remove(copy)  # of a process that had the same id
+    try:
+        _copy(path, copy)
+        copy.rename(aside)
+    finally:
+        with suppress(OSError):
+            remove(copy)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a folder. The errors of `shutil.copytree` do not contain the number of the system."""
+    target.mkdir()
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _copy(Path(entry.path), target / entry.name)
+            else:
+                shutil.copy2(entry.path, target / entry.name, follow_symlinks=False)
+    shutil.copystat(source, target)
 
 
 def read_unreplaced(folder: Path, read: Callable[[], Result]) -> Result:

@@ -1,7 +1,7 @@
 """The names of unfinished files and folders, beside their places, and what killed processes left under such names.
 
 `.NAME.PID.tmp` is unfinished, or was replaced by what is now called NAME. `.NAME.PID.old.tmp` is whole: process PID set
-it aside to put something else in its place.
+it aside, or copied it, to put something else in its place.
 """
 
 import os
@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from spn4cir.removed_folder import is_occupied, put_in_place
 
 
 def temporary_path(path: Path) -> Path:
@@ -23,23 +25,24 @@ def aside_path(path: Path) -> Path:
 
 
 def put_back(path: Path) -> None:
-    """Renames to `path` what a killed process set aside last, if nothing is at `path`."""
-    if os.path.lexists(path) or not path.parent.is_dir():
+    """Renames to `path` what a killed process set aside last, if nothing or a folder that it was removing is there."""
+    if is_occupied(path) or not path.parent.is_dir():
         return
     with suppress(OSError):  # another process was faster, or the place cannot be written
         if found := list(_set_aside(path)):
-            max(found, key=lambda entry: entry.lstat().st_ctime).rename(path)
+            put_in_place(max(found, key=lambda entry: entry.lstat().st_ctime), path)
 
 
 def remove_stale(path: Path) -> None:
     """Removes the temporary files and folders of `path` whose process no longer runs on this machine.
 
-    What such a process set aside is put back if nothing is at `path`.
+    What such a process set aside is put back as `put_back` does.
     """
     put_back(path)
     unfinished = re.compile(rf"\.+{re.escape(path.name)}(?:\.(\d+)\.tmp)+")  # repeated: a file within a file's block
     stale = (entry for entry, process in _entries(path, unfinished) if not _is_running(process))
-    for entry in (*stale, *_set_aside(path)):
+    replaced = _set_aside(path) if is_occupied(path) else ()  # else it is the only copy
+    for entry in (*stale, *replaced):
         with suppress(OSError):
             remove(entry)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from spn4cir.projects.leftovers import OUTSIDE, Leftover, RunningProcess, age_of, is_gone, is_in
+from spn4cir.removed_folder import is_occupied, put_in_place
 from spn4cir.temporary_files import remove
 
 # Of `spn4cir.temporary_files`: the name, and the id of the process that writes the file or set it aside.
@@ -49,13 +50,9 @@ def _set_aside(workspace: Path, path: Path, name: str, pid: str) -> Leftover:
     """The leftover of a process that was killed while it replaced a folder."""
     place = path.with_name(name)
     fault = f"was set aside by process {pid}, which has ended"
-    if os.path.lexists(place) or not is_in(path, workspace):
+    if is_occupied(place) or not is_in(path, workspace):
         return _leftover(workspace, path, fault)
-    return Leftover(path.relative_to(workspace), fault, f"renamed to {name}", partial(_rename, path, place))
-
-
-def _rename(path: Path, place: Path) -> None:
-    path.rename(place)
+    return Leftover(path.relative_to(workspace), fault, f"renamed to {name}", partial(put_in_place, path, place))
 
 
 def _leftover(workspace: Path, path: Path, fault: str) -> Leftover:

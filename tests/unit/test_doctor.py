@@ -385,6 +385,19 @@ def test_what_was_set_aside_is_put_back_or_removed(dead: int, is_there: bool) ->
     assert not aside.exists()
 
 
+def test_a_folder_that_was_being_removed_is_replaced_by_its_copy(dead: int) -> None:
+    """It could not be renamed; `.removed.tmp` says that files are missing."""
+    aside, place = Path("data", f".fiq.{dead}.old.tmp"), Path("data", "fiq")
+    for folder in (aside, place):
+        folder.mkdir(parents=True)
+        (folder / "first").touch()
+    (aside / "second").touch()
+    (place / ".removed.tmp").touch()
+    assert doctor() == (0, [f"{aside}: was set aside by process {dead}, which has ended; renamed to fiq"])
+    assert sorted(path.name for path in place.iterdir()) == ["first", "second"]
+    assert not aside.exists()
+
+
 @pytest.mark.parametrize("locale", ["C.UTF-8", "tr_TR.utf8"])
 def test_a_name_with_odd_characters_is_printed_in_one_line(dead: int, locale: str) -> None:
     """In a locale other than C, Python refuses to print the bytes of a name that is not UTF-8."""

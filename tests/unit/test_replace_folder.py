@@ -14,12 +14,13 @@ import pytest
 from spn4cir import replace_folder as module
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_replaceable
+from spn4cir.removed_folder import REMOVED
 from spn4cir.replace_folder import read_unreplaced, replace_folder
 
 FILES = [f"{number}.txt" for number in range(4)]
 # Is killed before its call number `at` that changes the names in a folder; `ways` says what the system can do.
 WRITER = """
-import os, signal, sys
+import errno, os, signal, sys
 from pathlib import Path
 from spn4cir import replace_folder as module
 from spn4cir.files import atomic_folder
@@ -29,11 +30,18 @@ calls = 0
 
 def count(event, arguments):
     global calls
-    if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "exchange"):
+    creates = event == "open" and arguments[2] & os.O_CREAT
+    if creates or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "exchange"):
         calls += 1
         if calls == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
+def rename(source, target, rename=Path.rename):
+    if ways == "copy" and source == path:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+    return rename(source, target)
+
+Path.rename = rename
 exchange = module._exchange
 module._exchange = lambda *two: (count("exchange", two), ways == "exchange" and exchange(*two))[1]
 for round in range(rounds):
@@ -43,7 +51,7 @@ for round in range(rounds):
         if at:
             sys.addaudithook(count)
 """
-WAYS = pytest.mark.parametrize("ways", ["exchange", "aside"])
+WAYS = pytest.mark.parametrize("ways", ["exchange", "aside", "copy"])
 
 
 def write(path: Path, text: str, ways: str, at: int = 0, rounds: int = 1) -> subprocess.Popen:
@@ -79,15 +87,19 @@ def folder_of(path: Path, text: str = "old") -> Path:
 def test_a_writer_that_is_killed_leaves_the_old_or_the_new_folder(
     tmp_path: Path, ways: str, can_exchange: bool
 ) -> None:
-    """It is killed before each call; without an exchange, the next writer finds the old folder where it was."""
+    """It is killed before each call; without an exchange, the next writer finds the old folder where it was.
+
+    `copy`: the old folder cannot be renamed, as one of a lower layer of overlayfs.
+    """
     if ways == "exchange" and not can_exchange:
         pytest.skip("this file system cannot exchange two folders")
-    seen = []
+    seen, partial = [], 0
     for at in range(1, 100):
         path = folder_of(tmp_path / str(at) / "i")
         status = write(path, "new", ways, at).wait()
         absent = not path.exists()
         assert not (absent and ways == "exchange"), f"call {at}"
+        partial += (path / REMOVED).exists()
         check_replaceable(path, FILES, "index")
         seen.append((content(path), absent))
         with atomic_folder(path) as temporary:
@@ -100,6 +112,34 @@ def test_a_writer_that_is_killed_leaves_the_old_or_the_new_folder(
     assert {text for text, _ in seen} == {"old", "new0"}
     assert seen == sorted(seen, key=lambda each: each[0] == "new0"), "once the new folder is there, it stays"
     assert sum(absent for _, absent in seen) == (ways == "aside"), "between two renames"
+    assert partial == (5 if ways == "copy" else 0), "while the old folder is emptied"
+
+
+OVERLAY = """
+mount -t tmpfs none "$1" && cd "$1" && mkdir -p merged upper work lower/0 && echo old > lower/0/0.txt || exit 77
+for number in 1 2 3; do cp lower/0/0.txt lower/0/$number.txt; done
+for at in 9 16 22; do cp -r lower/0 lower/$at; done
+mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work,redirect_dir=off merged || exit 77
+for at in 0 9 16 22; do "$2" -c "$3" merged/$at new exchange $at 1; done
+ls merged/16/.removed.tmp || exit 1
+for at in 0 9 16 22; do
+    "$2" -c "import pathlib, spn4cir.temporary_files as files; files.put_back(pathlib.Path('merged/$at'))"
+    echo $at $(ls -A merged/$at) $(cat merged/$at/*)
+done
+"""
+
+
+def test_a_folder_of_a_lower_layer_of_overlayfs_is_replaced(tmp_path: Path) -> None:
+    """As one of a Docker image; a writer that is killed leaves the old folder or a copy."""
+    if not shutil.which("unshare"):
+        pytest.skip("no mount namespaces")
+    command = ["unshare", "-m", "sh", "-c", OVERLAY, "sh", str(tmp_path), sys.executable, WRITER]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this user cannot mount an overlay")
+    names = " ".join(FILES)
+    old, new = f"{names} old old old old", f"{names} new0new0new0new0"
+    assert done.stdout.splitlines()[1:] == [f"0 {new}", f"9 {old}", f"16 {old}", f"22 {new}"], done.stderr
 
 
 @WAYS
