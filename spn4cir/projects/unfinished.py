@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from spn4cir.projects.leftovers import OUTSIDE, Leftover, RunningProcess, age_of, is_gone, is_in
+from spn4cir.projects.leftovers import Leftover, RunningProcess, age_of, is_gone, is_in
 from spn4cir.removed_folder import is_occupied, put_in_place
 from spn4cir.temporary_files import remove
 
@@ -16,17 +16,23 @@ _SET_ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.old\.tmp", re.DOTALL)
 # DVC's: copies on their way into the cache or the workspace, and links that it tries. They do not name a process.
 _OF_DVC = re.compile(r".*\.[\w-]{22}\.tmp", re.DOTALL)
 _FOLDERS = ("data", "metrics", ".dvc/tmp", ".dvc/cache")
-# Clones can share a cache, and their processes are not known here.
+# Clones can share a cache or a folder behind a link, and their processes are not known here.
 _OLD = 24 * 3600.0
 _PROGRAM = "python"
+_OUTSIDE = "a link leads out of the project"
+_WHEN = " if no other project uses it; doctor does so when it is a day old"
 
 
 def find_unfinished(workspace: Path, running: list[RunningProcess]) -> Iterator[Leftover]:
     """The temporary files of this package whose process has ended, and those of DVC that no process writes.
 
     Those of DVC are left while a process uses the workspace, and in the cache until they are a day old. Links are not
-    followed, except a link in place of a folder of the workspace, such as `data`. What is out of the workspace is
-    reported and not removed.
+    followed, except a link in place of a folder of the workspace, such as `data`.
+
+    What is out of the workspace, as when `data` is a link to another disk, may be of another project on another
+    machine, whose processes are not known here. It is reported until nothing in it was written for a day, and then
+    mended like what is in the workspace. What was set aside is never removed while nothing is in its place: it is the
+    only copy.
 
     Args:
         workspace: the folder that contains `.dvc`.
@@ -50,15 +56,30 @@ def _set_aside(workspace: Path, path: Path, name: str, pid: str) -> Leftover:
     """The leftover of a process that was killed while it replaced a folder."""
     place = path.with_name(name)
     fault = f"was set aside by process {pid}, which has ended"
-    if is_occupied(place) or not is_in(path, workspace):
+    if is_occupied(place):
         return _leftover(workspace, path, fault)
+    if _may_be_of_others(workspace, path):
+        return Leftover(
+            path.relative_to(workspace), fault, f"{_OUTSIDE}: it is the only copy, rename it to {name}{_WHEN}"
+        )
     return Leftover(path.relative_to(workspace), fault, f"renamed to {name}", partial(put_in_place, path, place))
 
 
 def _leftover(workspace: Path, path: Path, fault: str) -> Leftover:
-    if not is_in(path, workspace):
-        return Leftover(path.relative_to(workspace), fault, OUTSIDE)
+    if _may_be_of_others(workspace, path):
+        return Leftover(path.relative_to(workspace), fault, f"{_OUTSIDE}: remove it{_WHEN}")
     return Leftover(path.relative_to(workspace), fault, "removed", partial(remove, path))
+
+
+def _may_be_of_others(workspace: Path, path: Path) -> bool:
+    """Whether a path is out of the workspace, and it or something in it was written in the last day."""
+    if is_in(path, workspace):
+        return False
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+    try:
+        return any(age_of(each) <= _OLD for each in (path, *inside))
+    except FileNotFoundError:  # another process has just removed it
+        return True
 
 
 def _entries(workspace: Path) -> Iterator[Path]:

@@ -427,13 +427,43 @@ def test_work_below_a_link_out_of_the_project_is_never_removed(
     unfinished.touch()
     status, lines = doctor("--remove-work")
     assert status == 1
-    assert all(
-        line.endswith("; a link leads out of the project: remove it yourself, if no other project uses it")
-        for line in lines
-    )
+    assert all("; a link leads out of the project: remove it" in line for line in lines)
     assert len(lines) == 1 + (link == "data"), "other links are not followed to look for unfinished files"
     assert folder.is_dir()
     assert unfinished.exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_unfinished_files_behind_a_link_out_of_the_project_are_mended_after_a_day(
+    dead: int, is_there: bool, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data` is on another disk. What was set aside is the only copy if nothing is in its place."""
+    disk = tmp_path_factory.mktemp("disk")
+    Path("data").symlink_to(disk)
+    aside, half, place = disk / f".fiq.{dead}.old.tmp", disk / f".best.pt.{dead}.tmp", disk / "fiq"
+    for folder, name in ((aside, "old"), (half, "inside"), *([(place, "new")] if is_there else [])):
+        folder.mkdir()
+        (folder / name).touch()
+    advice = "remove it" if is_there else "it is the only copy, rename it to fiq"
+    when = "if no other project uses it; doctor does so when it is a day old"
+    expected = [
+        f"data/{half.name}: was not finished by process {dead}, which has ended; "
+        f"a link leads out of the project: remove it {when}",
+        f"data/{aside.name}: was set aside by process {dead}, which has ended; "
+        f"a link leads out of the project: {advice} {when}",
+    ]
+    assert doctor() == (1, expected)
+    monkeypatch.setattr(
+        "spn4cir.projects.unfinished.age_of", lambda path: 0.0 if path.name == "inside" else 25 * 3600.0
+    )
+    status, lines = doctor()
+    assert (status, lines[0]) == (1, expected[0]), "a file in it is recent"
+    assert sorted(path.name for path in disk.iterdir()) == [half.name, "fiq"]
+    assert [path.name for path in place.iterdir()] == ["new" if is_there else "old"]
+    monkeypatch.setattr("spn4cir.projects.unfinished.age_of", lambda path: 25 * 3600.0)
+    assert doctor()[0] == 0
+    assert [path.name for path in disk.iterdir()] == ["fiq"]
+    assert doctor() == (0, [])
 
 
 def test_a_link_within_the_project_is_cleaned(dead: int) -> None:
