@@ -4,8 +4,10 @@ DVC writes a lock file in place after each stage, with the entries of all stages
 empty or ends in the middle of an entry, and the entries after that are lost. docs/reliability.md describes the fault.
 
 A file that is cut at the end of a line is found if its last line is the heading of a section, which DVC cannot read.
-Else DVC reads it, and runs the stages again whose entries are missing or incomplete. So it is with a file that lacks
-only its last line break, as some editors leave it.
+Else DVC reads it, and runs the stages again whose entries are missing or incomplete.
+
+A file without a last line break can end in the middle of a value that looks whole, such as `size: 12` of `size: 12345`.
+It counts as cut, unless its last entry is that of the last commit: some editors remove the last line break.
 """
 
 import re
@@ -25,8 +27,6 @@ _HEAD = "schema: '2.0'\nstages:\n"
 _STAGE = re.compile(r"^ {2}\S.*:$", re.MULTILINE)
 # `stages:`, a stage, its `deps:`, or a file of `params:`; a value that is absent has at least eight spaces.
 _HEADING_AT_END = re.compile(r"^ {0,6}\S.*:\n\Z", re.MULTILINE)
-# The last line of a whole entry, without its line break.
-_LAST_LINE = re.compile(r"^ {6}(?:md5: [0-9a-f]{32}(?:\.dir)?|(?:size|nfiles): \d+|isexec: true)\Z", re.MULTILINE)
 _ENTRY = re.compile(r"^ {2}\S.*:\n(?: {4}.*\n)+", re.MULTILINE)
 
 
@@ -43,10 +43,13 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
         if not path.is_file():
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        if _is_whole(text):
+        if text.endswith("\n") and not _HEADING_AT_END.search(text):
+            continue
+        committed = _entries(_committed(path))
+        if _ends_as_committed(text + "\n", committed):
             continue
         kept = {name: entry for name, entry in _entries(text).items() if name not in _STAGE.findall(text)[-1:]}
-        committed = {name: entry for name, entry in _entries(_committed(path)).items() if name not in kept}
+        committed = {name: entry for name, entry in committed.items() if name not in kept}
         counts = f"{len(kept)} entries kept, {len(committed)} taken from the last commit"
         yield Leftover(
             path.relative_to(workspace),
@@ -56,11 +59,15 @@ def find_cut_locks(workspace: Path, running: list[RunningProcess]) -> Iterator[L
         )
 
 
-def _is_whole(text: str) -> bool:
-    """Whether DVC can read a lock file; one that does not end with a line break must be YAML and end with an entry."""
-    if text.endswith("\n"):
-        return not _HEADING_AT_END.search(text)
-    if not _LAST_LINE.search(text):
+def _ends_as_committed(text: str, committed: dict[str, str]) -> bool:
+    """Whether a lock file is YAML, and its last entry is one of the last commit.
+
+    Args:
+        text: the content of the file, with a last line break.
+        committed: the entries of the last commit.
+    """
+    name, entry = ([("", ""), *_entries(text).items()])[-1]
+    if not entry or not text.endswith(entry) or committed.get(name) != entry:
         return False
     try:
         YAML(typ="safe").load(text)

@@ -482,13 +482,15 @@ def entry(name: str) -> str:
 LOCK = "schema: '2.0'\nstages:\n" + entry("aaaa") + entry("bbbb") + entry("cccc")
 
 
+AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+
+
 @pytest.fixture
 def committed(workspace: Path) -> Path:
     """A lock file of which the last commit contains an older state, with the entry `dddd`."""
     path = workspace / "dvc.lock"
     path.write_text(LOCK + entry("dddd"))
-    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    for command in (("init", "-q"), ("add", "dvc.lock"), (*author, "commit", "-q", "-m", "lock")):
+    for command in (("init", "-q"), ("add", "dvc.lock"), (*AUTHOR, "commit", "-q", "-m", "lock")):
         subprocess.run(["git", *command], cwd=workspace, check=True)
     return path
 
@@ -519,20 +521,38 @@ def test_a_cut_lock_file_keeps_its_whole_entries_and_takes_others_from_the_commi
     assert doctor() == (0, [])
 
 
+SIZED = "schema: '2.0'\nstages:\n" + "".join(
+    f"{entry(name)}      size: 12345\n    - path: {name}.d\n      md5: {'0123456789abcdef' * 2}.dir\n      nfiles: 34\n"
+    for name in ("aaaa", "bbbb", "cccc")
+)
+
+
+def test_a_lock_file_cut_at_any_byte_is_mended_or_contains_only_whole_lines(committed: Path) -> None:
+    """A cut value can look whole: `size: 12` of `size: 12345`, or the hash of a folder without `.dir`."""
+    committed.write_text(SIZED)
+    subprocess.run(["git", *AUTHOR, "commit", "-q", "-a", "-m", "sizes"], cwd=committed.parent, check=True)
+    whole, lines = YAML(typ="safe").load(SIZED)["stages"], SIZED.splitlines()
+    left = 0
+    for end in range(len(SIZED)):
+        committed.write_text(SIZED[:end])
+        for cut in find_cut_locks(committed.parent, []):
+            cut.mend()
+            assert committed.read_text() == SIZED, SIZED[:end][-30:]
+        if (text := committed.read_text()) != SIZED:
+            left += 1
+            assert text.splitlines() == lines[: len(text.splitlines())], "all lines are whole"
+            if not text.endswith("\n"):
+                (*_, name) = found = YAML(typ="safe").load(text)["stages"]
+                assert found[name] == whole[name]
+    assert left == 27, "24 ends of lines that DVC can read, and the ends of three entries without a line break"
+
+
 @pytest.mark.parametrize(
     ("end", "is_whole"),
-    [
-        ("", True),
-        ("\n      size: 96", True),
-        (f"\n    - path: d\n      md5: {'0123456789abcdef' * 2}.dir\n      size: 96\n      nfiles: 3", True),
-        ("\n      isexec: true", True),
-        ("\n      isexec: tr", False),
-        ("\n      size:", False),
-        (f"\n    - path: d\n      md5: {'0123456789abcdef' * 2}.di", False),
-    ],
+    [("", True), ("\n      size: 96", False), ("\n      isexec: tr", False), ("\n      size:", False)],
 )
 def test_a_lock_file_that_lacks_only_its_last_line_break_is_whole(committed: Path, end: str, is_whole: bool) -> None:
-    """As an editor leaves it; DVC reads it."""
+    """As an editor leaves it; DVC reads it. Its last entry is that of the commit."""
     committed.write_text(LOCK.rstrip("\n") + end)
     before = committed.read_text()
     assert len(doctor("--dry-run")[1]) == (not is_whole)
