@@ -20,7 +20,8 @@ NEEDED = ("reference", "target", "text")
 OPTIONAL = ("split", "group")
 _BETWEEN_MEMBERS = ";"
 # Rows of a parquet file that are read at a time: 200 equal texts of 5 MB take 235 KB in a file, and 1 GB in memory.
-_BATCH = 16
+# No metadata states how much: equal texts are stored once. Small batches are checked together, up to this many bytes.
+_BATCH, _CHECKED_BYTES = 16, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +111,30 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
             names = opened.schema_arrow.names
             _check_columns(names, path)
             columns, number = [name for name in (*NEEDED, *OPTIONAL) if name in names], 0
-            for batch in opened.iter_batches(_BATCH, columns=columns, use_threads=False):
-                batch.validate(full=True)
+            for rows in _together(opened.iter_batches(_BATCH, columns=columns, use_threads=False)):
+                rows.validate(full=True)
                 for name in columns:
-                    check_lengths(batch.column(name), name, partial(_place, path, number))
-                yield from batch.to_pylist()
-                number += batch.num_rows
+                    check_lengths(rows.column(name), name, partial(_place, path, number))
+                yield from rows.to_pylist()
+                number += rows.num_rows
     except FileNotFoundError:
         raise _absent(path) from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: is not a parquet file ({first_line(error)}); write it again") from None
+
+
+def _together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Yields batches as tables of about `_CHECKED_BYTES`; a batch that has more ends its table."""
+    kept: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        kept.append(batch)
+        size += batch.get_total_buffer_size()  # reads no offsets, which may be invalid
+        if size >= _CHECKED_BYTES:
+            yield pa.Table.from_batches(kept)
+            kept, size = [], 0
+    if kept:
+        yield pa.Table.from_batches(kept)
 
 
 def _place(path: Path, first: int, row: int) -> str:

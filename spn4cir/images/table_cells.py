@@ -82,7 +82,7 @@ def encoded(column: pa.Array | pa.ChunkedArray, place: str) -> Any:
     raise InputError(f"{place}: is of type {kind}, expected bytes, {{bytes, path}}, or a name")
 
 
-def check_lengths(column: pa.Array, name: str, place: Callable[[int], str]) -> None:
+def check_lengths(column: pa.Array | pa.ChunkedArray, name: str, place: Callable[[int], str]) -> None:
     """Raises InputError for a text that is longer than a cell of CSV may be (`csv.field_size_limit`).
 
     Args:
@@ -90,19 +90,20 @@ def check_lengths(column: pa.Array, name: str, place: Callable[[int], str]) -> N
         name: name of the column.
         place: function from the position of a row to its place, for the message.
     """
-    rows: Sequence[int] = range(len(column))
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        rows, column = pc.list_parent_indices(column).to_pylist(), pc.list_flatten(column)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    lengths = pc.utf8_length(column.cast(pa.large_string())).fill_null(0).to_pylist() if is_text(column.type) else []
-    limit = csv.field_size_limit()
-    for row, length in zip(rows, lengths, strict=False):
-        if length > limit:
-            raise InputError(
-                f"{place(row)}: {name} has {length:,} characters, expected at most {limit:,}; shorten it, or remove "
-                "the row"
-            )
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    texts = pc.list_flatten(column) if is_list else column
+    if pa.types.is_dictionary(texts.type):
+        texts = texts.cast(texts.type.value_type)
+    if not is_text(texts.type):
+        return
+    lengths, limit = pc.utf8_length(texts.cast(pa.large_string())), csv.field_size_limit()
+    position = pc.index(pc.greater(lengths, limit), True).as_py()
+    if position >= 0:
+        row = pc.list_parent_indices(column)[position].as_py() if is_list else position
+        raise InputError(
+            f"{place(row)}: {name} has {lengths[position].as_py():,} characters, expected at most {limit:,}; shorten "
+            "it, or remove the row"
+        )
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -224,7 +224,11 @@ def test_a_parquet_with_a_column_twice(tmp_path: Path) -> None:
         read_table(tmp_path / "a.parquet")
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.list_(pa.string())])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.list_(pa.string()), pa.dictionary(pa.int32(), pa.string())],
+    ids=str,
+)
 def test_a_parquet_with_a_text_longer_than_a_cell_of_csv(tmp_path: Path, kind: pa.DataType) -> None:
     for length in (1 << 17, (1 << 17) + 1):
         texts = [*["x"] * 20, "é" * length]
@@ -234,6 +238,22 @@ def test_a_parquet_with_a_text_longer_than_a_cell_of_csv(tmp_path: Path, kind: p
     assert len(read_table(tmp_path / f"{1 << 17}.parquet")) == 21
     with pytest.raises(InputError, match=r"row 21: text has 131,073 characters, expected at most 131,072; shorten"):
         read_table(tmp_path / f"{(1 << 17) + 1}.parquet")
+
+
+@pytest.mark.parametrize(("length", "rows", "most", "parts"), [(20, 20_000, 20_000, 10), (100_000, 200, 32, 13)])
+def test_rows_of_a_parquet_are_checked_together_only_if_they_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, rows: int, most: int, parts: int
+) -> None:
+    """Equal texts are stored once: both files are small, and the second one has 20 MB of texts."""
+    checked: list[int] = []
+    monkeypatch.setattr("spn4cir.datasets.rows.check_lengths", lambda column, *_: checked.append(len(column)))
+    cells = {"reference": ["a"] * rows, "target": ["b"] * rows, "text": ["x" * length] * rows}
+    pq.write_table(pa.table(cells), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000
+    assert len(read_table(tmp_path / "a.parquet")) == rows
+    assert sum(checked) == 3 * rows
+    assert max(checked) <= most
+    assert len(checked) <= 3 * parts
 
 
 def test_a_table_that_is_absent_or_no_parquet(tmp_path: Path) -> None:
