@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from io import BytesIO
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +134,10 @@ def _decode(path: Path) -> Image.Image | str:
 
 
 def _memory_is_short() -> bool:
-    """Whether there is no memory for an image of the largest size that is accepted."""
+    """Whether there is no memory for an image of the largest size that is accepted. None of it is written to."""
     try:
-        bytearray(4 * _MOST_PIXELS)
-    except MemoryError:
+        mmap(-1, 4 * _MOST_PIXELS).close()
+    except OSError:
         return True
     return False
 

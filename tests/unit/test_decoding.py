@@ -213,3 +213,30 @@ def test_pillow_does_not_warn_of_a_file_that_is_refused(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("cannot be decoded (no known image format)\n", "")
+
+
+_MEETS_AN_IMPOSSIBLE_SIZE = """
+import re, sys
+from pathlib import Path
+from spn4cir.images import decoding
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+def no_memory(path):
+    raise MemoryError
+
+decoding._opened = no_memory
+before = peak()
+print(decoding.image_fault(Path(sys.argv[1])))
+print(peak() - before)
+"""
+
+
+def test_a_damaged_image_takes_no_memory_although_there_is_enough(tmp_path: Path) -> None:
+    """Some damaged files state sizes that no machine has memory for."""
+    path = saved(noise(), tmp_path / "a.png")
+    done = subprocess.run([sys.executable, "-c", _MEETS_AN_IMPOSSIBLE_SIZE, path], capture_output=True, text=True)
+    fault, megabytes = done.stdout.splitlines()
+    assert fault == "cannot be decoded (MemoryError)"
+    assert int(megabytes) < 50
