@@ -1,6 +1,7 @@
 """The form of the messages about bad input, and the checks that all readers of files share."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ def test_a_message_is_one_line_without_control_characters(message: str, line: st
         "http://host/v1?key=SECRET",
         "http://host/v1#SECRET",
         f"http://{'u' * 60}:SECRET@host/v1",
+        "https:/user:SECRET@host",
+        "qdrant:/user:SECRET@host/shop",
+        "http://user:1234/SECRET@host/v1",
+        "http://us/er:SECRET@host/v1",
+        "https://SECRET/x@host/v1",
+        "https:///SECRET@host/v1",
+        "http://first.last:x/SECRET@host/v1",
+        "http://user:x SECRET@host/v1",
+        "http://user:1x/ SECRET@host/v1",
+        "http://user:SECRET,http://x@host/v1",
+        "http://user:;SECRET,http://x@host/v1",
+        "x='http://@SECRET@host/v1'",
     ],
 )
 def test_the_secrets_of_a_url_are_masked(url: str) -> None:
@@ -59,10 +72,33 @@ def test_the_secrets_of_a_url_are_masked(url: str) -> None:
         "http://127.0.0.1:8000/v1: write to a@b",
         "x//y@z",
         "see https://github.com/a/b",
+        "https://huggingface.co/org/model@main",
+        "https://img.site/a/photo@2x.jpg",
+        "file:///srv/a/photo@2x.jpg",
+        "qdrant:/srv/me@host/db",
+        "http://localhost/a@b",
+        "https://host: cannot be reached; write to a@b",
+        "http://[::1]:8000/v1: write to a@b",
     ],
 )
 def test_other_texts_are_not_masked(text: str) -> None:
     assert str(InputError(text)) == masked_url(text) == text
+
+
+@pytest.mark.parametrize("joint", [",", ", ", ";", "', '", ",'"])
+def test_each_url_of_a_list_keeps_its_host(joint: str) -> None:
+    urls = ("http://a:SECRET@one/v1", "https://two:8000/v1", "http://b:x@SECRET@three/v1")
+    shown = ("http://***@one/v1", "https://two:8000/v1", "http://***@three/v1")
+    assert str(InputError(joint.join(urls))) == masked_url(joint.join(urls)) == joint.join(shown)
+
+
+@pytest.mark.parametrize("piece", ["a.", "/", "@", "://", "//a", "//a ", "http:", "//a@", "//u:p ", ",a://", "//a?"])
+@pytest.mark.parametrize("end", ["", "@", "?x"])
+def test_masking_takes_linear_time(piece: str, end: str) -> None:
+    text = piece * (10**6 // len(piece)) + end
+    begin = time.process_time()
+    _ = str(InputError(text)), masked_url(text), short_repr(text)
+    assert time.process_time() - begin < 5
 
 
 def test_only_a_file_is_read(tmp_path: Path) -> None:
