@@ -13,7 +13,7 @@ from spn4cir.config.params import PARAMS_FILE, LocalModel, Params, entry, of_dat
 from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError, memory_error_line, os_error_line
-from spn4cir.hub.variables import check_hub_variables
+from spn4cir.hub.variables import check_import_variables
 from spn4cir.parallel.launch import is_started_again
 from spn4cir.streams import open_streams
 from spn4cir.user import name_user
@@ -124,7 +124,7 @@ def run(stage: Callable[[Job], None], names: Sequence[str] = ("DATASET", "FAMILY
         raise SystemExit(2)
     try:
         name_user()
-        check_hub_variables()
+        check_import_variables()
         params = load_params()
         _check_layouts(params)
         _check_rerankers(params)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from spn4cir.errors import InputError, memory_error_line, os_error_line
-from spn4cir.hub.variables import check_hub_variables
+from spn4cir.hub.variables import check_import_variables
 from spn4cir.user import name_user
 from spn4cir.utf8 import is_utf8, printable
 
@@ -31,7 +31,7 @@ class OneLine(TyperGroup):
         """Runs the command."""
         try:
             name_user()
-            check_hub_variables()
+            check_import_variables()
             value = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe fails here, not when the interpreter exits
             return value

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spn4cir.composers.bert_tokenizer import holds_vocabulary
 from spn4cir.composers.protocol import Options
 from spn4cir.errors import InputError, first_line
+from spn4cir.hub.variables import check_hub_variables
 
 _BLOCK = (
     ("norm1", "layer_norm1"),
@@ -57,6 +58,8 @@ def base_network(kind: str, model_type: str, model: str, revision: str | None) -
     Raises:
         InputError: the model cannot be loaded, is of another kind or lacks weights.
     """
+    if not Path(model).is_dir():
+        check_hub_variables()
     import transformers
 
     place = f"base model {model}" + (f" (revision {revision})" if revision else "")

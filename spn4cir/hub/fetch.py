@@ -14,6 +14,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import disk_errors, file_hash
 from spn4cir.hub.download import download
 from spn4cir.hub.refusals import BY_HAND, HubRequest, hub_address, hub_said, refusal
+from spn4cir.hub.variables import check_hub_variables
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,8 +65,8 @@ def fetch(
         kind: kind of the repository.
 
     Raises:
-        InputError: the hub cannot be reached or refuses, the file does not exist, the download stopped, the disk is
-            full, or the bytes have another hash.
+        InputError: a variable of the hub is wrong, the hub cannot be reached or refuses, the file does not exist, the
+            download stopped, the disk is full, or the bytes have another hash.
     """
     wanted = HubRequest(repository, file, revision, remedy, kind)
     if "\0" in file or not {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", file)):
@@ -120,6 +121,7 @@ def _cached(wanted: HubRequest, revision: str) -> Path | None:
 
 
 def _look_up_and_download(wanted: HubRequest, pinned: str | None) -> Path:
+    check_hub_variables()
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     try:

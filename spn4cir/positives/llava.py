@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from spn4cir.errors import InputError, first_line
+from spn4cir.hub.variables import check_hub_variables
 from spn4cir.positives.llava_files import complete_processor, load_model, load_processor, transformers
 
 Quantization = Literal["none", "8bit", "4bit"]
@@ -154,6 +155,7 @@ def is_folder(name_or_folder: str) -> bool:
 
 def _hub_answers(name: str, revision: str | None) -> bool:
     """Returns whether the hub can be reached; without this check, transformers retries each file for half a minute."""
+    check_hub_variables()
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 

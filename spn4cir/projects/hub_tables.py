@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from spn4cir.errors import InputError, first_line
 from spn4cir.hub.fetch import fetch
 from spn4cir.hub.refusals import HubRequest, hub_address, refusal
+from spn4cir.hub.variables import check_hub_variables
 from spn4cir.images.table_cells import CELL_SUFFIXES
 
 _BY_HAND = "or download the data set by hand and name its folder with --path"
@@ -40,6 +41,7 @@ def fetch_tables(repository: str, revision: str, patterns: Sequence[str]) -> tup
 
 def _listed(repository: str, revision: str) -> tuple[str, list[str]]:
     """Returns the commit of a revision and its files."""
+    check_hub_variables()
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of httpx or httpx2, by its version
         HFValidationError,

@@ -15,6 +15,7 @@ import torch
 from spn4cir.composers.protocol import Composer
 from spn4cir.errors import InputError, masked_url
 from spn4cir.extras import install_command
+from spn4cir.hub.variables import check_proxies
 from spn4cir.search.encode import encode_black
 from spn4cir.search.hits import Hit, compose_queries
 from spn4cir.search.index_weights import Weights, image_side_hash
@@ -219,6 +220,7 @@ def _connect(address: DatabaseAddress) -> "QdrantClient":
     from qdrant_client import QdrantClient
 
     if address.folder is None:
+        check_proxies()
         key = os.environ.get(API_KEY)
         return QdrantClient(url=address.url, api_key=key, timeout=_SECONDS, check_compatibility=False)
     if not address.folder.is_dir():

@@ -147,6 +147,12 @@ def test_a_server_that_is_not_there_is_one_line(retriever, place):
         opened(retriever, place, "qdrant://127.0.0.1:1/catalogue")
 
 
+def test_a_proxy_that_cannot_be_meant_is_named(retriever, place, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "unix:///x")
+    with pytest.raises(InputError, match=r"^HTTP_PROXY: expected a URL"):
+        opened(retriever, place, "qdrant://127.0.0.1:1/catalogue")
+
+
 @pytest.mark.parametrize(
     ("text", "url", "folder", "collection"),
     [

@@ -1,13 +1,21 @@
-"""Environment variables of the hub that cannot be meant are one line of error in every command and stage."""
+"""Environment variables of the hub that cannot be meant are one line of error where the hub is used or imported."""
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from spn4cir.cli import app
+from spn4cir.composers.hosted import base_network
 from spn4cir.errors import InputError
-from spn4cir.hub.variables import check_hub_variables
+from spn4cir.hub.fetch import fetch
+from spn4cir.hub.variables import check_hub_variables, check_import_variables, check_proxies
+from spn4cir.positives.llava import load_captioner
+from spn4cir.projects.hub_tables import fetch_tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +53,41 @@ def test_what_cannot_be_meant_is_named(name: str, value: str, message: str, monk
 def test_what_can_be_meant_is_not(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     check_hub_variables()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: fetch("own/er", "best.pt", "main"),
+        lambda: fetch_tables("own/er", "main", ()),
+        lambda: base_network("BlipForImageTextRetrieval", "blip", "own/er", None),
+        lambda: load_captioner("own/er", None, torch.float32, torch.device("cpu"), "none"),
+        check_proxies,
+    ],
+)
+def test_uses_of_the_hub_name_the_variable(use: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "unix:///x")
+    with pytest.raises(InputError, match=r"^HTTP_PROXY: expected a URL"):
+        use()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("HTTP_PROXY", "unix:///x"), ("HF_TOKEN", "hf_é"), ("HF_ENDPOINT", "mirror.example")]
+)
+def test_a_local_command_runs(name: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor does such a value end the import of the hub's library, and of those that import it."""
+    monkeypatch.setenv(name, value)
+    check_import_variables()
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path / "best.pt")])
+    assert f"{tmp_path / 'best.pt'}: " in done.output
+    code = "import huggingface_hub, open_clip"
+    subprocess.run((sys.executable, "-c", code), cwd=tmp_path, check=True, timeout=120)
+
+
+def test_a_value_that_ends_an_import_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://[::1")
+    with pytest.raises(InputError, match=r"^HF_ENDPOINT: expected a URL"):
+        check_import_variables()
 
 
 @pytest.mark.parametrize("command", [("spn4cir.cli", "inspect", "hf-hub:own/er"), ("stages.dedup", "demo_fiq")])
