@@ -32,11 +32,12 @@ def dedup(
     names that are kept, their paths, and the row of every name.
     """
     from spn4cir.config.load import find_params
-    from spn4cir.datasets import require_training
+    from spn4cir.datasets import every_file, require_training
     from spn4cir.positives.dedup import deduplicate, write_optimized_images
 
     params = find_params(Path.cwd())
-    check_outputs(out, reads=dataset_files(params, root, whose.dataset, how.annotations))
+    reads = dataset_files(params, root, whose.dataset, how.annotations)
+    check_outputs(out, reads=reads, all_read=every_file(layout))
     require_training(layout)
     opened, _ = find_benchmark(params, layout, root, whose, how.given())
     unique = deduplicate(cast("Layout", opened).training_gallery(), find_image_workers(params, workers))

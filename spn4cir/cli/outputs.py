@@ -10,6 +10,7 @@ from spn4cir.readable import real_path
 # The files by which a folder is an index or a hub folder; their modules import torch.
 _WHOLE = (("index.json", "pictures.parquet"), ("config.json", "model.safetensors"))
 _OTHER_FILE = "give the name of another file to write"
+_OUTSIDE = "name a file outside it"
 
 
 def check_outputs(
@@ -17,6 +18,7 @@ def check_outputs(
     reads: Iterable[Path | str | None] = (),
     images: Path | None = None,
     sheet: Path | None = None,
+    all_read: tuple[str, ...] = (),
 ) -> None:
     """Checks the files that a command writes.
 
@@ -32,6 +34,7 @@ def check_outputs(
             given.
         images: a folder of which only the images are read.
         sheet: the contact sheet to write.
+        all_read: endings of files, such as `.parquet`, of which all in a folder that is read are read.
 
     Raises:
         InputError: a file breaks one of these rules or cannot be written.
@@ -44,6 +47,8 @@ def check_outputs(
     for place in places:
         for read in known:
             _check_file(place, read)
+            if place.suffix in all_read and _is_inside(place, read):
+                raise InputError(f"{place}: is inside {read}, of which all {place.suffix} files are read; {_OUTSIDE}")
         for read in _existing([images]):
             _check_file(place, read, other_files=not any(map(_is_image, _places(place))))
         if place is not sheet and place.exists() and _is_image(place):
@@ -112,17 +117,22 @@ def _check_file(place: Path, read: Path, other_files: bool = False) -> None:
     if _is_same(place, read):
         known = f"is {read}, which is read" if str(place) != str(read) else "is read by the same command"
         raise InputError(f"{place}: {known}; {_OTHER_FILE}")
-    if not any(real_path(read) in each.parents for each in _places(place)):
+    if not _is_inside(place, read):
         return
     if _is_whole(read):
-        raise InputError(f"{place}: is inside {read}, which is read; name a file outside it")
+        raise InputError(f"{place}: is inside {read}, which is read; {_OUTSIDE}")
     if os.path.lexists(place) and not other_files:
         raise InputError(
             f"{place}: exists in {read}, which is only read; name a new file, or one outside it, or remove an earlier "
             "result"
         )
     if _is_image(place):
-        raise InputError(f"{place}: is an image inside {read}, whose images are read; name a file outside it")
+        raise InputError(f"{place}: is an image inside {read}, whose images are read; {_OUTSIDE}")
+
+
+def _is_inside(place: Path, folder: Path) -> bool:
+    """Whether a file, or the file that it leads to as a link, is in a folder or below it."""
+    return any(real_path(folder) in each.parents for each in _places(place))
 
 
 def _is_same(one: Path, other: Path) -> bool:

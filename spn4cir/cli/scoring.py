@@ -65,6 +65,7 @@ def validate(
     """
     from spn4cir.checkpoints.open import load_network, weights_entry
     from spn4cir.config.params import of_dataset, protocol_of
+    from spn4cir.datasets import every_file
     from spn4cir.evaluation.baselines import baselines_of, score_lines
     from spn4cir.evaluation.query_table import queries_entry, write_queries
     from spn4cir.evaluation.shortcuts import probe_of, require_gallery
@@ -75,7 +76,8 @@ def validate(
     queries = json.with_suffix(".queries.parquet")
     params, place, processes = find_machine(machine)
     data = dataset_files(params, root, whose.dataset, how.annotations)
-    check_outputs(json, queries, reads=[checkpoint, network.tokenizer, paraphrases, *data])
+    reads = [checkpoint, network.tokenizer, paraphrases, *data]
+    check_outputs(json, queries, reads=reads, all_read=every_file(layout))
     opened, name = find_benchmark(params, layout, root, whose, how.given() | _query_text(query_text))
     probe = None
     if shortcuts or paraphrases is not None:

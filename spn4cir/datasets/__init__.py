@@ -63,6 +63,11 @@ def find_parts(layout: str, root: Path) -> dict[str, Any]:
     return find(root) if find else {}
 
 
+def every_file(layout: str) -> tuple[str, ...]:
+    """The endings of files of which a layout reads all in its folder. Raises InputError for an unknown layout."""
+    return getattr(adapter_class(layout), "every_file", ())
+
+
 def is_trained_on(layout: str) -> bool:
     """Whether a layout has a training split. Raises InputError for an unknown layout."""
     return hasattr(adapter_class(layout), "training_triplets")

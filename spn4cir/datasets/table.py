@@ -68,6 +68,8 @@ class Table(AnnotatedRows):
 
     table: Mapping[str, Any] = field(default_factory=dict)
     layout: ClassVar[str] = "table"
+    # Every such file of the folder is read unless `files` names some.
+    every_file: ClassVar[tuple[str, ...]] = CELL_SUFFIXES
     _captions_rule: ClassVar[str] = "the text as written; of several, joined by ' and '"
     _absent: ClassVar[str] = "is neither an image of the tables nor a file of the folder"
     _to_state: ClassVar[str] = (

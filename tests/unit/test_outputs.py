@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from spn4cir.cli import app
 from spn4cir.cli.outputs import check_output_folder, check_outputs
+from spn4cir.datasets import every_file
 from spn4cir.errors import InputError
 
 
@@ -107,3 +110,22 @@ def test_a_network_in_a_local_folder_is_read():
 def test_a_folder_that_contains_what_is_read_is_not_replaced(place, reason):
     with pytest.raises(InputError, match=reason):
         check_output_folder(Path(place), READS)
+
+
+@pytest.mark.parametrize("place", ["root/in/new.parquet", "linked/new.parquet"])
+def test_no_file_is_added_where_all_of_its_kind_are_read(place):
+    assert every_file("table") == (".parquet", ".arrow")
+    assert every_file("cirr") == ()
+    reason = refusal(place, all_read=every_file("table"))
+    assert reason == f"{place}: is inside root, of which all .parquet files are read; name a file outside it"
+    for other in ("root/new.json", "new.parquet"):
+        check_outputs(Path(other), reads=READS, all_read=every_file("table"))
+    check_outputs(Path(place), images=Path("root"), all_read=every_file("table"))
+    check_outputs(Path(place), reads=READS)
+
+
+def test_validate_adds_no_table_to_a_folder_of_tables():
+    options = ["--layout", "table", "--root", "root", "--checkpoint", "c.pt", "--json", "root/m.json"]
+    done = CliRunner().invoke(app, ["validate", *options])
+    assert done.exit_code == 1
+    assert "root/m.queries.parquet: is inside root, of which all .parquet files are read" in done.output
