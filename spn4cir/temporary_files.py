@@ -7,7 +7,6 @@ it aside, or copied it, to put something else in its place.
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,40 +25,52 @@ def aside_path(path: Path) -> Path:
 
 def put_back(path: Path) -> None:
     """Renames to `path` what a killed process set aside last, if nothing or a folder that it was removing is there."""
-    if is_occupied(path) or not path.parent.is_dir():
-        return
-    with suppress(OSError):  # another process was faster, or the place cannot be written
-        if found := list(_set_aside(path)):
-            put_in_place(max(found, key=lambda entry: entry.lstat().st_ctime), path)
+    if not is_occupied(path):
+        _put_back(path, _left_beside(path)[1])
 
 
 def remove_stale(path: Path) -> None:
     """Removes the temporary files and folders of `path` whose process no longer runs on this machine.
 
-    What such a process set aside is put back as `put_back` does.
+    What such a process set aside is put back as `put_back` does. The folder is listed once.
     """
-    put_back(path)
-    unfinished = re.compile(rf"\.+{re.escape(path.name)}(?:\.(\d+)\.tmp)+")  # repeated: a file within a file's block
-    stale = (entry for entry, process in _entries(path, unfinished) if not _is_running(process))
-    replaced = _set_aside(path) if is_occupied(path) else ()  # else it is the only copy
-    for entry in (*stale, *replaced):
+    unfinished, set_aside = _left_beside(path)
+    if not is_occupied(path):
+        _put_back(path, set_aside)
+    replaced = set_aside if is_occupied(path) else []  # else it is the only copy
+    for entry in (*unfinished, *replaced):
         with suppress(OSError):
             remove(entry)
 
 
-def _set_aside(path: Path) -> Iterator[Path]:
-    """What processes that have ended set aside. In a container, they can have had the id of this process."""
-    form = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.old\.tmp")
-    for entry, process in _entries(path, form):
-        if process == os.getpid() or not _is_running(process):
-            yield entry
+def _put_back(path: Path, set_aside: list[Path]) -> None:
+    with suppress(OSError):  # another process was faster, or the place cannot be written
+        if set_aside:
+            put_in_place(max(set_aside, key=lambda entry: entry.lstat().st_ctime), path)
 
 
-def _entries(path: Path, form: re.Pattern[str]) -> Iterator[tuple[Path, int]]:
-    """The entries beside `path` with a name of this form, and the ids of their processes."""
-    for entry in list(path.parent.iterdir()):
-        if found := form.fullmatch(entry.name):
-            yield entry, int(found[1])
+def _left_beside(path: Path) -> tuple[list[Path], list[Path]]:
+    """The unfinished entries of `path`, and those that were set aside, of processes that have ended.
+
+    In a container, a process that set something aside can have had the id of this one.
+    """
+    if not path.parent.is_dir():
+        return [], []
+    name, unfinished, set_aside = re.escape(path.name), [], []
+    # The end of an unfinished name can be repeated: a file within a file's block.
+    form = re.compile(rf"\.+{name}(?:\.(\d+)\.tmp)+")
+    aside = re.compile(rf"\.{name}\.(\d+)\.old\.tmp")
+    for entry in _temporary_names(path.parent):
+        if (found := form.fullmatch(entry)) and not _is_running(int(found[1])):
+            unfinished.append(path.with_name(entry))
+        elif (found := aside.fullmatch(entry)) and (int(found[1]) == os.getpid() or not _is_running(int(found[1]))):
+            set_aside.append(path.with_name(entry))
+    return unfinished, set_aside
+
+
+def _temporary_names(folder: Path) -> list[str]:
+    """The names in a folder that can be of unfinished entries; the folder can have many others."""
+    return [name for name in os.listdir(folder) if name[0] == "." and name.endswith(".tmp")]
 
 
 def _is_running(process: int) -> bool:

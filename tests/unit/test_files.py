@@ -200,6 +200,17 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path, ended: int) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "out", *kept}
 
 
+def test_the_folder_of_a_file_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can contain a hundred thousand files."""
+    listed = []
+    for name in ("listdir", "scandir"):
+        read = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda place, read=read: (listed.append(place), read(place))[1])
+    for _ in range(2):
+        write_json(tmp_path / "file", 1)
+    assert [Path(place) for place in listed] == [tmp_path] * 2
+
+
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="odd"), disk_errors(tmp_path):
         raise OSError(errno.EIO, "odd")
