@@ -72,6 +72,23 @@ def test_rounds_of_changes_keep_every_image(tmp_path, kind, seed):
         assert best(index, matrix[-1], 1) == {names[-1]}
 
 
+def test_the_ids_of_removed_images_are_not_used_again_after_a_reload(tmp_path):
+    """The stored targets forget the highest third, which is compacted away; the marks of the lists do not."""
+    rng = np.random.default_rng(0)
+    index = ImageIndex()
+    index.settings = KindSettings("ivf", 1.0)
+    targets = dict(zip(map(str, range(300)), unit(rng, 300), strict=True))
+    change(index, targets, [])
+    change(index, {}, list(targets)[200:])
+    index = reloaded(index, tmp_path / "a")
+    assert index.table.next_vector == index.vectors.next_id == 300
+    added = dict(zip("abc", unit(rng, 3), strict=True))
+    change(index, added, [])
+    index = reloaded(index, tmp_path / "b")
+    assert [best(index, target, 1) for target in added.values()] == [{"a"}, {"b"}, {"c"}]
+    assert index.vectors.next_id == 303
+
+
 @pytest.mark.parametrize("alive", [[1, 1, 0, 0, 1], [1, 1, 0, 0, 0]])
 def test_a_file_with_an_id_that_was_used_again_is_read(tmp_path, alive):
     """An earlier version gave the largest id again after its image was removed."""
