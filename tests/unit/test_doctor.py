@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from spn4cir.cli import app
 from spn4cir.files import atomic_file, atomic_folder
-from spn4cir.projects import leftovers
+from spn4cir.projects import dvc_lock_files, leftovers
 from spn4cir.projects.dvc_lock_files import find_cut_locks
 from spn4cir.projects.leftovers import is_gone, running_processes
 
@@ -527,10 +528,13 @@ SIZED = "schema: '2.0'\nstages:\n" + "".join(
 )
 
 
-def test_a_lock_file_cut_at_any_byte_is_mended_or_contains_only_whole_lines(committed: Path) -> None:
+def test_a_lock_file_cut_at_any_byte_is_mended_or_contains_only_whole_lines(
+    committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cut value can look whole: `size: 12` of `size: 12345`, or the hash of a folder without `.dir`."""
     committed.write_text(SIZED)
     subprocess.run(["git", *AUTHOR, "commit", "-q", "-a", "-m", "sizes"], cwd=committed.parent, check=True)
+    monkeypatch.setattr(dvc_lock_files, "_committed", cache(dvc_lock_files._committed))  # one call of git
     whole, lines = YAML(typ="safe").load(SIZED)["stages"], SIZED.splitlines()
     left = 0
     for end in range(len(SIZED)):
