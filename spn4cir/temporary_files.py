@@ -70,7 +70,8 @@ def _left_beside(path: Path) -> tuple[list[Path], list[Path]]:
 
 def _temporary_names(folder: Path) -> list[str]:
     """The names in a folder that can be of unfinished entries; the folder can have many others."""
-    return [name for name in os.listdir(folder) if name[0] == "." and name.endswith(".tmp")]
+    names = os.listdir(folder)  # noqa: PTH208 (a path for each name takes most of the time)
+    return [name for name in names if name[0] == "." and name.endswith(".tmp")]
 
 
 def _is_running(process: int) -> bool:
