@@ -31,7 +31,12 @@ TIMEOUT = 300.0
 # Seconds before an answer that cannot be read is asked for again.
 _PAUSES = (0.5, 1.0)
 # A URL is left out when this many requests in succession have no answer there: as it is busy, or for another reason.
+# It is one for another reason, and the second number for a busy URL, if the URL has answered nothing yet.
 _MOST_BUSY, _MOST_OTHERS = 20, 3
+# A busy URL is at fault unless it answers another request this many times in succession, each at the first try. If it
+# refuses a share p of all requests by chance, the fault is seen in one request with probability p^7 (1 - p)^3, at most
+# 0.0022, each round.
+_ANSWERS = 3
 
 
 class _Fault(NamedTuple):
@@ -57,6 +62,7 @@ class _Server:
         client: its client.
         waiting: number of its unanswered requests.
         answers: number of its answers.
+        answered: the last request that it has answered; None if there is none.
         failures: number of requests without an answer since its last answer.
         fault: why it is left out; None if it is not.
     """
@@ -65,6 +71,7 @@ class _Server:
     client: "AsyncOpenAI"
     waiting: int = 0
     answers: int = 0
+    answered: ChatRequest | None = None
     failures: int = 0
     fault: _Fault | None = None
 
@@ -75,11 +82,17 @@ class Urls:
     A request goes to the URL with the fewest unanswered requests. After all retries without an answer it goes to the
     others, and is then put off. Whose fault it is:
 
-    - The server's, whatever the request: the statuses 429 and 503, and connections that fail. A URL is left out after
-      20 such requests in succession if it is busy, else after three, or at the first if it has answered nothing yet.
+    - The server's, whatever the request: connections that fail. A URL is left out after three such requests in
+      succession, or at the first if it has answered nothing yet.
+    - Perhaps the request's: the statuses 429 and 503, if the URL then answers the last request that it has answered
+      before, three times in succession and each at the first try; APIs answer 429 to a request that is too large.
+      Otherwise the URL is busy, and is left out after 20 such requests in succession, or after three if it has
+      answered nothing yet.
     - Perhaps the request's: other statuses of 5xx, 408 and 409, timeouts and answers that cannot be read, if the URL
       answers others. It has answered one since the request was sent, or it answers the same request with plain grey
-      images and a short text. Otherwise the URL is at fault.
+      images and a short text. Otherwise the URL is at fault, as for connections.
+
+    The plain request is also sent to a busy URL that has answered nothing yet.
 
     Args:
         endpoint: name of the endpoint, for messages.
@@ -112,12 +125,12 @@ class Urls:
             before = server.answers
             answer, fault = await self._send(server, request)
             if answer is not None:
+                server.answered, server.failures = request, 0
                 return answer
-            if fault.by_request and server.answers == before:
+            if fault.is_busy or (fault.by_request and server.answers == before):
                 fault = await self._probed(server, request, fault)
             faults[server.url] = fault
-            if not fault.by_request:
-                self._count_failure(server, fault)
+            self._count_failure(server, fault)
         raise self._unanswered(faults, is_last)
 
     def _unanswered(self, faults: Mapping[str, _Fault], is_last: bool) -> Exception:
@@ -133,30 +146,39 @@ class Urls:
         reason = f"{faults[left[-1]].text}, but answers other requests"
         return RequestRefused(f"endpoint '{self._endpoint}', {left[-1]}", reason, "correct the request")
 
-    async def _send(self, server: _Server, request: ChatRequest) -> tuple[ChatAnswer | None, _Fault]:
-        """Returns what `_try` returns, and counts the answer."""
+    async def _send(
+        self, server: _Server, request: ChatRequest, is_once: bool = False
+    ) -> tuple[ChatAnswer | None, _Fault]:
+        """Returns what `_try` returns, and counts the answer. The client retries nothing if `is_once` is true."""
+        client = server.client.with_options(max_retries=0) if is_once else server.client
         server.waiting += 1
         try:
-            answer, fault = await self._try(server, request.body(self._model))
+            answer, fault = await self._try(server, client, request.body(self._model))
         finally:
             server.waiting -= 1
-        if answer is not None:
-            server.answers, server.failures = server.answers + 1, 0
+        server.answers += answer is not None
         return answer, fault
 
     async def _probed(self, server: _Server, request: ChatRequest, fault: _Fault) -> _Fault:
-        """Returns the fault of a request if the server answers a plain one, else that of the server."""
+        """Returns the fault of a request if the server answers another one, else that of the server.
+
+        To a busy server the other one is as large as those that it answers: it may have room for small ones only.
+        """
+        other = (fault.is_busy and server.answered) or plain(request)
         try:
-            answer, found = await self._send(server, plain(request))
+            for _ in range(_ANSWERS if fault.is_busy else 1):
+                answer, found = await self._send(server, other, is_once=fault.is_busy)
+                if answer is None:
+                    return found._replace(by_request=False)
         except RequestRefused:
             return fault._replace(by_request=False)
-        return fault if answer is not None else found._replace(by_request=False)
+        return fault._replace(by_request=True)
 
     def _count_failure(self, server: _Server, fault: _Fault) -> None:
-        """Leaves a URL out if too many requests in succession have no answer there."""
-        server.failures += 1
-        most = _MOST_BUSY if fault.is_busy else _MOST_OTHERS if server.answers else 1
-        if server.failures >= most:
+        """Leaves a URL out if too many requests in succession have no answer there, and are not the cause."""
+        server.failures = 0 if fault.by_request else server.failures + 1
+        few, many = (_MOST_OTHERS, _MOST_BUSY) if fault.is_busy else (1, _MOST_OTHERS)
+        if server.failures >= (many if server.answers else few):
             self._leave_out(server, fault)
 
     async def close(self) -> None:
@@ -164,14 +186,16 @@ class Urls:
         for server in self._servers:
             await server.client.close()
 
-    async def _try(self, server: _Server, body: dict[str, Any]) -> tuple[ChatAnswer | None, _Fault]:
+    async def _try(
+        self, server: _Server, client: "AsyncOpenAI", body: dict[str, Any]
+    ) -> tuple[ChatAnswer | None, _Fault]:
         """Returns the answer of a server, or None and why there is none."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
         fault = "sends something else than a chat completion"
         for pause in (*_PAUSES, 0.0):
             try:
-                if answer := read_answer(await server.client.chat.completions.create(**body)):
+                if answer := read_answer(await client.chat.completions.create(**body)):
                     return answer, _Fault("")
             except APIConnectionError as error:
                 return None, _Fault(cannot_be_reached(error), by_request=isinstance(error, APITimeoutError))

@@ -25,6 +25,7 @@ from spn4cir.served import client as client_module
 from spn4cir.served import urls
 from spn4cir.served.client import Ask, ServedModel, open_model
 from spn4cir.served.messages import ChatRequest, exact, jpeg
+from spn4cir.served.queue import ROUNDS
 from spn4cir.served.refusals import RequestRefused
 from tests.helpers.chat_server import MODEL, ChatServer, Fault, images_of, prompt_of, refusal, serve_chat
 from tests.helpers.params import published_params
@@ -228,7 +229,7 @@ def test_a_request_is_refused_for_no_answer_only_after_all_others_and_the_third_
 def test_a_busy_server_is_no_fault_of_a_request(chat, status, concurrency):
     """Three of four answers are a refusal, so that many requests have no answer after all retries."""
     chances = random.Random(0)
-    chat.reply = lambda body: refusal(status, "slow down") if chances.random() < 0.75 else "fine"
+    chat.reply = lambda body: refusal(status, "slow down") if chances.random() < 0.75 and chat.requests[1:] else "fine"
     prompts = list(map(str, range(20)))
     assert set(outcomes(served(chat.url, concurrency=concurrency), prompts).values()) == {"fine"}
 
@@ -238,7 +239,38 @@ def test_a_server_that_stays_busy_ends_the_run_with_what_remains(chat):
     with pytest.raises(InputError, match=r"status 429 \(slow down\); run again when .* less busy.*") as raised:
         outcomes(served(chat.url, concurrency=1), list(map(str, range(50))))
     assert str(raised.value).endswith("; 45 requests remain without an answer")
-    assert len(chat.requests) == 5 + urls._MOST_BUSY * (urls.RETRIES + 1)
+    assert len(chat.requests) == 5 + urls._MOST_BUSY * (urls.RETRIES + 1 + 1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_request_for_which_a_server_is_always_busy_is_refused_alone(chat, status, concurrency):
+    """APIs answer 429 to a request with more tokens than they allow in a minute."""
+    chat.reply = lambda body: refusal(status, "too large") if prompt_of(body).startswith("bad") else "fine"
+    prompts = ["a", *(f"bad {number}" for number in range(25)), "b"]
+    found = outcomes(served(chat.url, concurrency=concurrency), prompts)
+    expected = f"{chat.url}: answers with status {status} (too large), but answers other requests; correct the request"
+    for prompt in prompts:
+        assert found[prompt] == (f"endpoint 'writer', {expected}" if prompt.startswith("bad") else "fine")
+    chat.requests.clear()
+    assert "but answers other requests" in outcomes(served(chat.url), ["bad 1"])["bad 1"]
+    assert len(chat.requests) == ROUNDS * (urls.RETRIES + 1 + urls._ANSWERS)
+
+
+def test_a_server_that_has_room_for_small_requests_only_is_busy(chat):
+    """The other requests are as large as those that it has answered, and not the plain ones."""
+    asked = served(chat.url, concurrency=1).each(lambda ask, each: ask(ChatRequest(each)), ["a", "b"])
+    assert next(asked)[0] == 0
+    chat.reply = lambda body: "fine" if prompt_of(body) == "Answer yes." else refusal(429, "slow down")
+    with pytest.raises(InputError, match="run again when the server is less busy"):
+        next(asked)
+
+
+def test_a_server_that_is_busy_from_the_start_ends_the_run_after_few_requests(chat):
+    chat.reply = lambda body: refusal(429, "slow down")
+    with pytest.raises(InputError, match="run again when the server is less busy"):
+        outcomes(served(chat.url), ["a"])
+    assert len(chat.requests) == urls._MOST_OTHERS * (urls.RETRIES + 1 + 1)
 
 
 def test_a_connection_that_fails_is_no_fault_of_a_request(chat):

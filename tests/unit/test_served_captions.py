@@ -200,7 +200,7 @@ def test_a_busy_server_gives_every_image_its_caption_or_ends_the_run(chat, tmp_p
     """A run that ends says how many captions remain, and the next asks for these only."""
     images = drawn(tmp_path, 30)
     chances = random.Random(0)
-    chat.reply = lambda body: refusal(429, "slow down") if chances.random() < 0.7 else "red"
+    chat.reply = lambda body: refusal(429, "slow down") if chances.random() < 0.7 and chat.requests[1:] else "red"
     assert asker(tmp_path / "first", chat.url).captions(images, 5).faults == {}
     chat.requests.clear()
     chat.reply = lambda body: "red" if len(chat.requests) <= 10 else refusal(429, "slow down")
@@ -221,6 +221,18 @@ def test_an_image_that_a_server_never_answers_is_named_also_if_only_it_remains(c
         found = asker(tmp_path, chat.url).captions(images, 5)
         assert found.faults == {"name1": reason}
         assert texts(found).count("red") == 8
+
+
+def test_an_image_that_is_too_large_for_a_server_is_named_and_sent_again_in_the_next_run(chat, tmp_path):
+    """It is not stored: a server with other limits gives it a caption."""
+    images = drawn(tmp_path, 9)
+    bad = sent(images[1])
+    chat.reply = lambda body: refusal(429, "too large") if bad in images_of(body) else "red"
+    for _ in range(2):
+        found = asker(tmp_path, chat.url).captions(images, 5)
+        assert found.faults == {"name1": "answers with status 429 (too large), but answers other requests"}
+    chat.reply = lambda body: "blue"
+    assert texts(asker(tmp_path, chat.url).captions(images, 5)) == ["red", "blue", *["red"] * 7]
 
 
 def test_a_caption_of_the_largest_length_is_kept_as_the_local_engine_keeps_it(chat, tmp_path):
