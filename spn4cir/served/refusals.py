@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from spn4cir.errors import InputError, first_line
 
 if TYPE_CHECKING:
+    import httpx
     from openai import APIConnectionError, APIStatusError
 
 KEYS = ("SPN4CIR_API_KEY", "OPENAI_API_KEY")
 _NO_KEY = "none"
 _LONGEST = 200
 _SHOWN = 10
+# The code of an error of status 429 that no pause ends.
+_NO_QUOTA = b'"insufficient_quota"'
 
 
 class RequestRefused(InputError):
@@ -81,6 +84,8 @@ def said(error: BaseException) -> str:
 
 def unanswered(error: "APIStatusError") -> bool:
     """Whether another try, or another server, may answer: the client has tried again already."""
+    if has_no_quota(error.response):
+        return False
     return error.status_code in (408, 409, 429) or error.status_code >= 500
 
 
@@ -92,6 +97,19 @@ def cannot_be_reached(error: "APIConnectionError") -> str:
 def has_too_many(error: "APIStatusError") -> bool:
     """Whether the status says that the server has too many requests, whatever their content."""
     return error.status_code in (429, 503)
+
+
+def has_no_quota(response: "httpx.Response") -> bool:
+    """Whether a response, whose body is read, says that the account has used up its quota."""
+    return response.status_code == 429 and _NO_QUOTA in response.content
+
+
+async def retry_nothing_without_quota(response: "httpx.Response") -> None:
+    """Makes the client of openai raise an error at once if the quota is used up, by the header that it obeys."""
+    if response.status_code == 429:
+        await response.aread()
+        if has_no_quota(response):
+            response.headers["x-should-retry"] = "false"
 
 
 def no_server(endpoint: str, faults: Mapping[str, str], is_busy: bool = False) -> NoServer:
@@ -122,7 +140,7 @@ def refusal(place: str, model: str, error: "APIStatusError", served: Sequence[st
         if name := _variable():
             return InputError(f"{place}: refuses the API key with {status}; set {name} to another key")
         return InputError(f"{place}: needs an API key, {status}; set {' or '.join(KEYS)} in the environment")
-    if error.status_code == 402:
+    if error.status_code == 402 or has_no_quota(error.response):
         return InputError(f"{place}: refuses the account with {status}; pay for it, or set another key")
     if error.status_code == 404:
         listed = f"it serves {', '.join(served[:_SHOWN])}" if served else "it lists no models; most URLs end in /v1"

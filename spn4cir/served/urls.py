@@ -16,6 +16,7 @@ from spn4cir.served.refusals import (
     has_too_many,
     no_server,
     refusal,
+    retry_nothing_without_quota,
     said,
     unanswered,
 )
@@ -222,12 +223,13 @@ class Urls:
 
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":
     """Returns the client of a URL. Raises InputError for a port, a name or a key that no server can have."""
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     key = api_key()
     try:
         _ = urlsplit(url).port  # raises ValueError above 65535
-        return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)
+        http = DefaultAsyncHttpxClient(event_hooks={"response": [retry_nothing_without_quota]})
+        return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT, http_client=http)
     except Exception as error:  # InvalidURL of the library below the client, which differs with its version
         raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None
 

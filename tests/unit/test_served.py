@@ -414,6 +414,18 @@ def test_an_account_that_is_not_paid_ends_the_run(chat):
         outcomes(served(chat.url), ["a", "b"])
 
 
+def test_a_quota_that_is_used_up_ends_the_run_at_once(chat):
+    body = (
+        b'{"error": {"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
+    )
+    chat.reply = lambda _: Fault(429, body)
+    with pytest.raises(
+        InputError, match=r"refuses the account with status 429 \(You exceeded your quota\); pay for it"
+    ):
+        outcomes(served(chat.url), ["a"])
+    assert len(chat.requests) == 1
+
+
 def test_a_missing_key_is_asked_for(chat):
     chat.reply = lambda body: refusal(401, "who are you")
     with pytest.raises(InputError, match=r"needs an API key, status 401 .*set SPN4CIR_API_KEY or OPENAI_API_KEY in"):
