@@ -17,8 +17,9 @@ _SHOWN = 3
 
 
 class ServedImages:
-    """Captions the images of caption files; the answers are kept in `data/work/caption/<dataset>/answers.jsonl`,
-    which is read once.
+    """Captions the images of caption files.
+
+    The answers are kept in `data/work/caption/<dataset>/answers.jsonl`. This file is read once.
 
     Args:
         job: data set.
