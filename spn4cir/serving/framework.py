@@ -50,11 +50,11 @@ class BrokenMessages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request, one web socket, or the start and stop of the server."""
         at_socket = scope.get("path", "").startswith(_SOCKET)  # the application can change the path in the scope
-        started = False
+        started = closed = False
 
         async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
+            nonlocal started, closed
+            started, closed = True, closed or message["type"] == "websocket.close"
             await send(message)
 
         try:
@@ -63,7 +63,8 @@ class BrokenMessages:
             if not at_socket:
                 raise
             if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": _INVALID})
+                if not closed:  # a packet can be read after the packages have closed the socket
+                    await send({"type": "websocket.close", "code": _INVALID})
             elif not started:
                 await JSONResponse({"detail": "the message is broken; reload the page"}, 400)(scope, receive, send)
 

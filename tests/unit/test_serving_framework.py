@@ -49,6 +49,13 @@ def test_an_answer_that_has_begun_is_left_as_it_is():
     assert sent_for(REQUEST, ValueError(), start) == [start]
 
 
+def test_a_socket_that_the_packages_have_closed_is_not_closed_again():
+    """The server would raise an error for the second message."""
+    close = {"type": "websocket.close", "code": 1000}
+    accept = {"type": "websocket.accept"}
+    assert sent_for(SOCKET, ValueError(), accept, close) == [accept, close]
+
+
 @pytest.mark.parametrize(
     ("scope", "error"),
     [(REQUEST | {"path": "/api/search"}, ValueError), (REQUEST, RuntimeError), ({"type": "lifespan"}, ValueError)],
