@@ -40,7 +40,7 @@ _TRIES = 100
 _held: set[Path] = set()
 
 
-class Record(NamedTuple):
+class BatchRecord(NamedTuple):
     """A record that was read.
 
     Attributes:
@@ -86,7 +86,7 @@ class UnfinishedFile:
         self._stream.close()
         _held.discard(real_path(self.folder))
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[BatchRecord]:
         """Yields the records, and removes what follows the last one that is whole."""
         size = os.fstat(self._stream.fileno()).st_size
         while record := self._read(size):
@@ -137,7 +137,7 @@ class UnfinishedFile:
         while left:
             left = left[self._stream.write(left) :]
 
-    def _read(self, size: int) -> Record | None:
+    def _read(self, size: int) -> BatchRecord | None:
         """Reads the record behind the last one that was read; None if it is cut or damaged."""
         self._stream.seek(self._end)
         head = self._stream.read(_HEAD.size)
@@ -155,7 +155,7 @@ class UnfinishedFile:
             return None
         offset = self._end + _HEAD.size + before
         self._end += _HEAD.size + length
-        return Record(np.frombuffer(content, IMAGE, images), content[hashes:before], shape, offset)
+        return BatchRecord(np.frombuffer(content, IMAGE, images), content[hashes:before], shape, offset)
 
     def target_bytes(self, shape: tuple[int, ...]) -> int:
         """The bytes of a crop's targets of a shape."""
