@@ -1,13 +1,12 @@
 """Turns errors of a served model into messages for the user, without the API key."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from spn4cir.errors import InputError, first_line
 
 if TYPE_CHECKING:
-    import httpx
     from openai import APIConnectionError, APIStatusError
 
 KEYS = ("SPN4CIR_API_KEY", "OPENAI_API_KEY")
@@ -16,6 +15,20 @@ _LONGEST = 200
 _SHOWN = 10
 # The code of an error of status 429 that no pause ends.
 _NO_QUOTA = b'"insufficient_quota"'
+
+
+class _Response(Protocol):
+    """A response of httpx or of httpx2, by the version of openai."""
+
+    status_code: int
+
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    async def aread(self) -> bytes: ...
 
 
 class RequestRefused(InputError):
@@ -99,12 +112,12 @@ def has_too_many(error: "APIStatusError") -> bool:
     return error.status_code in (429, 503)
 
 
-def has_no_quota(response: "httpx.Response") -> bool:
+def has_no_quota(response: "_Response") -> bool:
     """Whether a response, whose body is read, says that the account has used up its quota."""
     return response.status_code == 429 and _NO_QUOTA in response.content
 
 
-async def retry_nothing_without_quota(response: "httpx.Response") -> None:
+async def retry_nothing_without_quota(response: "_Response") -> None:
     """Makes the client of openai raise an error at once if the quota is used up, by the header that it obeys."""
     if response.status_code == 429:
         await response.aread()
