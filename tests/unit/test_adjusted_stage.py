@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_checkpoint(Path("data/checkpoint/demo_cirr/clip/stage1.pt"))
     write_checkpoint(Path("data/train/demo_cirr/clip/best.pt"), stage=2)
     code = [f"data/code/{name}/demo_cirr-clip.txt" for name in ("bank", "gallery")]
-    for path in (*code, "data/listing/demo_cirr/clip.json"):
+    for path in (*code, "data/code/dedup/demo_cirr.txt", "data/listing/demo_cirr/clip.json"):
         Path(path).parent.mkdir(parents=True)
         Path(path).write_text("{}")
     stage(monkeypatch, "dedup")
