@@ -1,6 +1,7 @@
 """Keeping an index up to date with a folder or a list: which images to read, encode and remove."""
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,10 +129,12 @@ class Indexer:
             if not is_utf8(str(path))
         }
         named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
-        stale: list[int] = []  # the positions of the images to read
+        stale = array("q")  # the positions of the images to read
         stamps = PackedStamps(_stale_stamps(index, named, stale))
-        names = [named.names[position] for position in stale]
-        paths = named.paths if len(stale) == len(named) else PackedPaths(named.paths[position] for position in stale)
+        names, paths = named.names, named.paths
+        if len(stale) < len(named):
+            names = tuple(named.names[position] for position in stale)
+            paths = PackedPaths(named.paths[position] for position in stale)
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
         kept = None if unfinished is None else unfinished.images(stamps, new_store(1, 1).dtype)
         images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store, kept)
@@ -161,7 +164,7 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     return Changes(removed=tuple(removed), unchanged=len(index))
 
 
-def _stale_stamps(index: ImageIndex, gallery: Gallery, stale: list[int]) -> Iterator[Stamp]:
+def _stale_stamps(index: ImageIndex, gallery: Gallery, stale: "array[int]") -> Iterator[Stamp]:
     """Yields the stamps of the files that an index does not have as they are, whose positions are added to `stale`."""
     for position, (name, found) in enumerate(zip(gallery.names, map(stamp, gallery.paths), strict=True)):
         if not index.is_current(name, found):
