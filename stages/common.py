@@ -14,7 +14,7 @@ from spn4cir.datasets import adapter_class, has_server, open_layout, with_server
 from spn4cir.datasets.protocol import Layout
 from spn4cir.errors import InputError, memory_error_line, os_error_line
 from spn4cir.hub.variables import check_import_variables
-from spn4cir.parallel.launch import is_started_again
+from spn4cir.started import is_started_again
 from spn4cir.streams import open_streams
 from spn4cir.user import name_user
 from stages.claim import claimed

@@ -11,8 +11,9 @@ from spn4cir.config.training import CheckpointSettings, Train
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError, os_error_line
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import is_launched, launch, machines, start_processes
+from spn4cir.parallel.launch import launch, machines, start_processes
 from spn4cir.parallel.worker import device_name, is_worker, joined
+from spn4cir.started import is_launched
 from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.trainer import unwatched

@@ -16,28 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from spn4cir.cores import usable_cores
 from spn4cir.errors import InputError, first_line
+from spn4cir.started import LAUNCHED, STARTED_BY
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-# Set for the command that the prefix `machine.launch` starts, and for the processes of a training.
-_LAUNCHED, STARTED_BY = "SPN4CIR_LAUNCHED", "SPN4CIR_STARTED_BY"
 # Level of the messages of torch's C++ code, which reads it when torch is imported. Below ERROR, the end of another
 # machine is a stack trace.
 _CPP_LEVEL = "TORCH_CPP_LOG_LEVEL"
 # What transports of torch.distributed add to the reason: the place in their code before it, and advice after it.
 _ADVICE = re.compile(r"^\[/\S+:\d+\] |\. This is typically caused by .*")
 _AGAIN = "run the stage again: it continues after the last finished epoch"
-
-
-def is_launched() -> bool:
-    """Whether the prefix `machine.launch` has started this process."""
-    return _LAUNCHED in os.environ
-
-
-def is_started_again() -> bool:
-    """Whether a stage, its prefix or torchrun has started this process as a part of a training."""
-    return is_launched() or STARTED_BY in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def machines() -> int:
@@ -62,7 +51,7 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     except ValueError as error:
         raise InputError(f"machine.launch: {prefix}: {error}; correct its quotes, or set null") from None
     # `env`: a prefix such as ssh starts the command without this process's environment.
-    variables = [f"{_LAUNCHED}=1", f"{_CPP_LEVEL}={os.environ.get(_CPP_LEVEL, 'ERROR')}"]
+    variables = [f"{LAUNCHED}=1", f"{_CPP_LEVEL}={os.environ.get(_CPP_LEVEL, 'ERROR')}"]
     command = [*words, "env", *variables, sys.executable, "-m", module, *arguments]
     try:
         process = subprocess.Popen(command)

@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError, first_line
 from spn4cir.parallel.group import Group
-from spn4cir.parallel.launch import STARTED_BY
+from spn4cir.started import STARTED_BY
 
 # The other processes wait while the first one validates, which may take hours. A process that dies ends the others
 # without this limit.

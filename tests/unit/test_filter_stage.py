@@ -70,7 +70,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     params = load_params()
     machine = params.machine.model_copy(update={"workers": 0, "device": "cpu"})
     job = Job(params.model_copy(update={"machine": machine}), "demo_cirr", "clip")
-    for stage in ("bank", "train"):
+    for stage in ("dedup", "bank", "train"):
         write(job.code_file(stage), "")
     write(job.stage1_file, {})
     write(job.listing_file, {})

@@ -87,6 +87,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     write_checkpoint(Path("data/checkpoint/demo_cirr/clip/stage1.pt"))
     for stage in ("bank", *GALLERIES, *SWEPT):
         write(Path(f"data/code/{stage}/demo_cirr-clip.txt"), {})
+    write(Path("data/code/dedup/demo_cirr.txt"), {})
     write(Path("data/listing/demo_cirr/clip.json"), {})
     (tmp_path / "data/triplets/demo_cirr/clip").mkdir(parents=True)
 

@@ -54,8 +54,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     params = load_params()
     machine = params.machine.model_copy(update={"workers": 0, "device": "cpu"})
     job = Job(params.model_copy(update={"machine": machine}), "demo_cirr")
-    job.code_file("match").parent.mkdir(parents=True)
-    job.code_file("match").touch()
+    for stage in ("dedup", "match"):
+        job.code_file(stage).parent.mkdir(parents=True)
+        job.code_file(stage).touch()
     stages.dedup.main(job)
     return job
 
