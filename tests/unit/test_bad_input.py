@@ -667,12 +667,13 @@ def test_a_rank_window_beyond_the_images(project, monkeypatch, capsys):
     encoder = project / "data" / "models" / "demo_cirr" / "encoder" / "unicom.pt"
     encoder.parent.mkdir(parents=True)
     encoder.touch()
+    for name in ("dedup", "match"):
+        code = Job(load_params(), "demo_cirr").code_file(name)
+        code.parent.mkdir(parents=True)
+        code.touch()
     monkeypatch.setattr(sys, "argv", ["stages.dedup", "demo_cirr"])
     run(import_module("stages.dedup").main, ("DATASET",))
     monkeypatch.setattr("stages.match.load_unicom", lambda _: None)
-    code = Job(load_params(), "demo_cirr").code_file("match")
-    code.parent.mkdir(parents=True)
-    code.touch()
     capsys.readouterr()
     line = stage(monkeypatch, capsys, "match", "demo_cirr")
     assert "match: window [400, 800] begins beyond the 12 images (ranks 1 to 11); set match" in line
