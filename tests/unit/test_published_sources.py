@@ -130,6 +130,7 @@ def test_stages_agree_on_what_skip_leaves_out(project: Path, monkeypatch: pytest
         params["dedup"]["demo_cirr"]["source"] = source
 
     change(skip)
+    write(Job(load_params(), "demo_cirr").code_file("dedup"), "")
     stage(monkeypatch, "dedup")
     job = Job(load_params(), "demo_cirr", "clip")
     unique, triplets = unique_images(job, "annotated"), training_triplets(job, "annotated", "annotated")
