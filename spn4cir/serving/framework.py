@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -50,11 +51,11 @@ class BrokenMessages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request, one web socket, or the start and stop of the server."""
         at_socket = scope.get("path", "").startswith(_SOCKET)  # the application can change the path in the scope
-        started = closed = False
+        started = False
 
         async def send_noted(message: Message) -> None:
-            nonlocal started, closed
-            started, closed = True, closed or message["type"] == "websocket.close"
+            nonlocal started
+            started = True
             await send(message)
 
         try:
@@ -63,7 +64,7 @@ class BrokenMessages:
             if not at_socket:
                 raise
             if scope["type"] == "websocket":
-                if not closed:  # a packet can be read after the packages have closed the socket
+                with suppress(RuntimeError, OSError):  # a packet can be read after either side has closed the socket
                     await send({"type": "websocket.close", "code": _INVALID})
             elif not started:
                 await JSONResponse({"detail": "the message is broken; reload the page"}, 400)(scope, receive, send)

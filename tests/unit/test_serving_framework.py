@@ -49,11 +49,17 @@ def test_an_answer_that_has_begun_is_left_as_it_is():
     assert sent_for(REQUEST, ValueError(), start) == [start]
 
 
-def test_a_socket_that_the_packages_have_closed_is_not_closed_again():
-    """The server would raise an error for the second message."""
-    close = {"type": "websocket.close", "code": 1000}
-    accept = {"type": "websocket.accept"}
-    assert sent_for(SOCKET, ValueError(), accept, close) == [accept, close]
+@pytest.mark.parametrize("error", [RuntimeError("Unexpected ASGI message 'websocket.close'"), OSError()])
+def test_a_socket_that_is_closed_is_not_closed_again(error):
+    """By either side, before its last packet is read: the server then takes no message."""
+
+    async def broken(_scope, _receive, _send):
+        raise ValueError("invalid literal")
+
+    async def refuse(_message):
+        raise error
+
+    asyncio.run(BrokenMessages(broken)(dict(SOCKET), None, refuse))
 
 
 @pytest.mark.parametrize(
