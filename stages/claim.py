@@ -3,7 +3,6 @@
 DVC waits for the stages of another `dvc repro`, but does not know a stage that outlived its own DVC.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from spn4cir.errors import InputError
+from spn4cir.file_locks import is_at, lock_file
 from spn4cir.files import disk_errors
 
 _WORK = Path("data", "work")
@@ -23,8 +23,8 @@ _SECONDS, _PAUSE = 5.0, 0.1
 def claimed(stage: str, items: Sequence[str]) -> Iterator[None]:
     """Holds a stage of this folder for this process, until the end of the block or of the process.
 
-    The lock is a POSIX record lock on `data/work/<stage>/<items>.lock`: processes that are forked do not inherit it.
-    Where the file system has no locks, nothing is held.
+    The lock is one of `spn4cir.file_locks` on `data/work/<stage>/<items>.lock`. Where the file system has no locks,
+    nothing is held.
 
     Args:
         stage: the stage, as in `train`.
@@ -39,40 +39,34 @@ def claimed(stage: str, items: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        if stream is not None:
-            path.unlink(missing_ok=True)
-            stream.close()
-            for folder in (path.parent, _WORK):
-                with suppress(OSError):  # it contains work
-                    folder.rmdir()
+        path.unlink(missing_ok=True)
+        stream.close()
+        for folder in (path.parent, _WORK):
+            with suppress(OSError):  # it contains work
+                folder.rmdir()
 
 
-def _locked(path: Path, command: str) -> TextIO | None:
-    """The locked file, which contains the id of this process; None without locks."""
+def _locked(path: Path, command: str) -> TextIO:
+    """The locked file, which contains the id of this process."""
     deadline = time.monotonic() + _SECONDS
     while True:
         stream = _opened(path)
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            owner = stream.read() or "another one"
+        if not lock_file(stream):
+            owner = stream.read()
             stream.close()
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"{path}: process {owner} runs {command} in this folder; wait for its end, or end it with "
-                    f"kill {owner}"
-                ) from None
+                    f"{path}: process {owner or '(unknown)'} runs {command} in this folder; wait for its end, or end it"
+                    + (f" with kill {owner}" if owner else "")
+                )
             time.sleep(_PAUSE)
-        except OSError:  # no locks
-            stream.close()
-            return None
+        elif is_at(stream, path):
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+            return stream
         else:
-            if _is_at(stream, path):
-                stream.truncate(0)
-                stream.write(str(os.getpid()))
-                stream.flush()
-                return stream
-            stream.close()  # the process that held it has just removed it
+            stream.close()
 
 
 def _opened(path: Path) -> TextIO:
@@ -82,10 +76,3 @@ def _opened(path: Path) -> TextIO:
             stream = path.open("a+")
             stream.seek(0)
             return stream
-
-
-def _is_at(stream: TextIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

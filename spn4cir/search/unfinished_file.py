@@ -5,7 +5,6 @@ CRC-32 of all of it: a record that a killed process wrote in part is recognised,
 record is handed to the system whole, without a buffer of this process: only a power cut can lose written ones.
 """
 
-import fcntl
 import json
 import os
 import struct
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from spn4cir.errors import InputError
+from spn4cir.file_locks import is_at, lock_file
 from spn4cir.files import disk_errors
 from spn4cir.readable import real_path
 from spn4cir.search.image_files import DIGEST_BYTES
@@ -220,7 +220,7 @@ def _read_whole(stream: FileIO, length: int) -> bytes:
 def _take(folder: Path) -> FileIO:
     """Opens the file of a folder, which is made, and locks it until it is closed.
 
-    The lock is one of POSIX, as in `spn4cir.gpu_locks`. Where a disk has no locks, the records of two processes replace
+    The lock is one of `spn4cir.file_locks`. Where a disk has no locks, the records of two processes replace
     each other; each of them is whole or is not read. Raises InputError if the file is locked; OSError.
     """
     busy = InputError(f"{folder}: another index command writes to it; wait for its end, or name another index")
@@ -230,30 +230,11 @@ def _take(folder: Path) -> FileIO:
         with suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
             stream = FileIO(os.open(folder / RECORDS, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-            if not _lock(stream):
+            if not lock_file(stream):
                 stream.close()
                 raise busy
-            if _is_at(stream, folder / RECORDS):
+            if is_at(stream, folder / RECORDS):
                 _held.add(place)
                 return stream
             stream.close()
     raise busy
-
-
-def _lock(stream: FileIO) -> bool:
-    """Locks a file. Returns False if another process has locked it."""
-    try:
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # some network file systems have no locks
-        pass
-    return True
-
-
-def _is_at(stream: FileIO, path: Path) -> bool:
-    """Whether an open file is still the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -1,5 +1,6 @@
 """A stage runs once at a time on a data set and family; another process is refused, or waits for one that ends."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -105,7 +106,7 @@ def test_a_file_system_without_locks_holds_nothing(monkeypatch: pytest.MonkeyPat
     def refuse(stream: object, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(claim.fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
     with claimed("train", ["fiq", "clip"]), claimed("train", ["fiq", "clip"]):
         pass
 
