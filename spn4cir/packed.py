@@ -4,6 +4,7 @@ Processes that are forked share the arrays. They would copy a list of objects pa
 number of references into each object that a process uses.
 """
 
+import os
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,3 +119,9 @@ class PackedPaths(PackedItems[Path]):
     def __init__(self, items: Iterable[Path] | PackedTexts = ()) -> None:
         texts = items._texts if isinstance(items, PackedPaths) else items
         self._texts = texts if isinstance(texts, PackedTexts) else PackedTexts(map(str, texts))
+
+    def absolute_texts(self) -> PackedTexts:
+        """The texts of the absolute paths; without a copy if all paths are absolute."""
+        if all(map(os.path.isabs, self._texts)):
+            return self._texts
+        return PackedTexts(str(path.absolute()) for path in self)

@@ -2,8 +2,8 @@
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from spn4cir.images.workers import Workers
 from spn4cir.packed import PackedPaths
 from spn4cir.search.encode import NewTargets, encode_new
 from spn4cir.search.image_columns import ImageColumns
-from spn4cir.search.image_files import Stamp, stamp
+from spn4cir.search.image_files import stamp
 from spn4cir.search.index import ImageIndex
 from spn4cir.search.read_images import PackedStamps, ReadImages
 from spn4cir.search.unfinished import UnfinishedIndex
@@ -45,6 +45,15 @@ class Changes:
     skipped: tuple[str, ...] = ()
     misnamed: tuple[str, ...] = ()
     unchanged: int = 0
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What changes in an index: the images to add or replace, their new targets, and the names of all changes."""
+
+    columns: ImageColumns
+    new: NewTargets
+    changes: Changes
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,9 @@ class Indexer:
             gallery = folder_gallery(root)
         else:
             root, gallery = listed_gallery(Path(path) for path in folder_or_paths)
-        changes = self._update(index, gallery, _names_outside(index, gallery), skip, unfinished)
+        update = self._read(index, gallery, _names_outside(index, gallery), skip, unfinished)
+        del gallery  # it takes hundreds of bytes an image, while the index grows
+        changes = _apply(index, update)
         index.root, index.whole_folder = root.absolute(), whole_folder
         return changes
 
@@ -98,7 +109,7 @@ class Indexer:
         others = [index.path(name) for name in _names_outside(index, inside)]
         elsewhere = [path for path in others if path.is_file() and not path.is_relative_to(index.root)]
         gallery = named_below(index.root, [*inside.paths, *elsewhere])
-        return self._update(index, gallery, _names_outside(index, gallery), skip)
+        return _apply(index, self._read(index, gallery, _names_outside(index, gallery), skip))
 
     def add(self, index: ImageIndex, paths: Iterable[StrPath], skip: bool) -> Changes:
         """Adds images. Their names are paths from the root of the index; outside of it, file names.
@@ -110,31 +121,27 @@ class Indexer:
         for name, path in zip(gallery.names, gallery.paths, strict=True):
             if name in index and index.path(name) != path:
                 raise InputError(f"{path}: has the same name, '{name}', as {index.path(name)}; rename one of the two")
-        changes = self._update(index, gallery, [], skip)
+        changes = _apply(index, self._read(index, gallery, [], skip))
         index.root = index.root or root
         return changes
 
-    def _update(
+    def _read(
         self,
         index: ImageIndex,
         gallery: Gallery,
         outside: Sequence[str],
         skip: bool,
         unfinished: UnfinishedIndex | None = None,
-    ) -> Changes:
-        """Adds or replaces the images of a gallery, and removes the names `outside`."""
+    ) -> "_Update":
+        """Reads the images of a gallery, to add or replace them, and to remove the names `outside`."""
         unnamable = {
             name: _name_error(name)
             for name, path in zip(gallery.names, gallery.paths, strict=True)
             if not is_utf8(str(path))
         }
         named = gallery.restrict(frozenset(gallery.names) - unnamable.keys()) if unnamable else gallery
-        stale = array("q")  # the positions of the images to read
-        stamps = PackedStamps(_stale_stamps(index, named, stale))
-        names, paths = named.names, named.paths
-        if len(stale) < len(named):
-            names = tuple(named.names[position] for position in stale)
-            paths = PackedPaths(named.paths[position] for position in stale)
+        stale, stamps = _stale(index, named)
+        names, paths = stale.names, stale.paths
         known, new_store = index.table.has_crop, partial(index.store, len(paths))
         kept = None if unfinished is None else unfinished.images(stamps, new_store(1, 1).dtype)
         images, new = encode_new(self.composer, paths, known, self.workers, self.device, skip, new_store, kept)
@@ -148,11 +155,14 @@ class Indexer:
             name for place, name in enumerate(read.names) if index.is_changed(name, read.digests.digests(place))
         )
         removed = (*outside, *(name for name in broken if name in index))
-        del names, stamps, paths, images, read, kept  # hundreds of bytes an image, while the index grows
-        index.update(columns, removed, new)
-        unchanged = len(index) - len(added) - len(changed)
         skipped, misnamed = (tuple(map(printable, names)) for names in (broken, unnamable))
-        return Changes(added, changed, removed, skipped, misnamed, unchanged)
+        return _Update(columns, new, Changes(added, changed, removed, skipped, misnamed))
+
+
+def _apply(index: ImageIndex, update: _Update) -> Changes:
+    changes = update.changes
+    index.update(update.columns, changes.removed, update.new)
+    return replace(changes, unchanged=len(index) - len(changes.added) - len(changes.changed))
 
 
 def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
@@ -164,12 +174,19 @@ def remove_images(index: ImageIndex, names: Iterable[str]) -> Changes:
     return Changes(removed=tuple(removed), unchanged=len(index))
 
 
-def _stale_stamps(index: ImageIndex, gallery: Gallery, stale: "array[int]") -> Iterator[Stamp]:
-    """Yields the stamps of the files that an index does not have as they are, whose positions are added to `stale`."""
-    for position, (name, found) in enumerate(zip(gallery.names, map(stamp, gallery.paths), strict=True)):
+def _stale(index: ImageIndex, gallery: Gallery) -> tuple[Gallery, PackedStamps]:
+    """The images of a gallery that an index does not have as they are, and the stamps of their files."""
+    positions, sizes, times = array("q"), array("q"), array("q")
+    for position, (name, path) in enumerate(zip(gallery.names, gallery.paths, strict=True)):
+        found = stamp(path)
         if not index.is_current(name, found):
-            stale.append(position)
-            yield found
+            positions.append(position)
+            sizes.append(found.size)
+            times.append(found.modified)
+    if len(positions) < len(gallery):
+        names = tuple(gallery.names[position] for position in positions)
+        gallery = Gallery(names, PackedPaths(gallery.paths[position] for position in positions))
+    return gallery, PackedStamps(PackedPaths(gallery.paths).absolute_texts(), sizes, times)
 
 
 def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:

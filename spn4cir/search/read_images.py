@@ -10,19 +10,26 @@ from spn4cir.search.image_files import DIGEST_BYTES, ImageDigests, Stamp
 
 
 class PackedStamps:
-    """The stamps of files, by position."""
+    """The stamps of files, by position.
 
-    def __init__(self, stamps: Iterable[Stamp] = ()) -> None:
-        self.sizes = array("q")
-        self.times = array("q")
+    Attributes:
+        paths: the absolute paths.
+        sizes: the sizes in bytes.
+        times: the modification times in nanoseconds.
+    """
 
-        def texts() -> Iterator[str]:
-            for stamp in stamps:
-                self.sizes.append(stamp.size)
-                self.times.append(stamp.modified)
-                yield stamp.path
+    def __init__(self, paths: PackedTexts, sizes: "array[int]", times: "array[int]") -> None:
+        self.paths, self.sizes, self.times = paths, sizes, times
 
-        self.paths = PackedTexts(texts())
+    @classmethod
+    def of(cls, stamps: Iterable[Stamp]) -> "PackedStamps":
+        """Packs stamps."""
+        packed = cls(PackedTexts(()), array("q"), array("q"))
+        for stamp in stamps:
+            packed.paths.append(stamp.path)
+            packed.sizes.append(stamp.size)
+            packed.times.append(stamp.modified)
+        return packed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -105,7 +112,7 @@ class ReadImages:
         digests = PackedDigests()
         for position in kept:
             digests.append(found.digests(position), found.rows[position])
-        return cls([names[position] for position in kept], PackedStamps(map(stamps.__getitem__, kept)), digests)
+        return cls([names[position] for position in kept], PackedStamps.of(map(stamps.__getitem__, kept)), digests)
 
     def __len__(self) -> int:
         return len(self.names)

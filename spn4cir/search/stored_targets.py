@@ -17,7 +17,7 @@ from spn4cir.search.temporary_file import TemporaryFile
 # Bytes of a shard, and of all shards that are kept in memory. A process has at most about 1,000 open files.
 SHARD_BYTES, IN_MEMORY = 1 << 29, 1 << 30
 # Bytes of float32 that are read at once.
-CHUNK_BYTES = 1 << 26
+CHUNK_BYTES = 1 << 24
 IDS = "ids.npy"
 
 Targets = Float[ndarray, "images tokens dim"]
@@ -47,8 +47,8 @@ class StoredTargets:
         self._starts = np.zeros(1, np.int64)
         self._ids = np.empty(0, np.int64)
         self._alive = np.empty(0, bool)
-        self._parts: list[tuple[Int64[ndarray, " images"], Targets]] = []
-        self._part_bytes = 0
+        self._new_ids: list[Int64[ndarray, " images"]] = []
+        self._new = bytearray()  # their targets: it grows in place, where a list of arrays would have to be copied
         self._files: list[TemporaryFile] = []  # removed with this object
 
     def __len__(self) -> int:
@@ -75,9 +75,9 @@ class StoredTargets:
 
     def append(self, ids: Int64[ndarray, " images"], targets: Float[ndarray, "images tokens dim"]) -> None:
         """Adds images; ids are sorted. Raises InputError if the disk of temporary files is full."""
-        self._parts.append((ids, np.ascontiguousarray(targets, self.dtype)))
-        self._part_bytes += self._parts[-1][1].nbytes
-        if self._part_bytes >= SHARD_BYTES:
+        self._new_ids.append(ids)
+        self._new += targets.astype(self.dtype, copy=False).tobytes()
+        if len(self._new) >= SHARD_BYTES:
             self._settle()
 
     def adopt(self, ids: Int64[ndarray, " images"], other: "StoredTargets") -> None:
@@ -192,22 +192,21 @@ class StoredTargets:
         self._alive = np.concatenate([self._alive, alive])
 
     def _settle(self) -> None:
-        """Makes a shard of the parts that were appended: in memory, or beyond `IN_MEMORY` in a temporary file."""
-        if not self._parts:
+        """Makes a shard of the images that were appended: in memory, or beyond `IN_MEMORY` in a temporary file."""
+        if not self._new_ids:
             return
-        parts, self._parts = self._parts, []
+        ids, targets = np.concatenate(self._new_ids), np.frombuffer(self._new, self.dtype)
+        targets = targets.reshape(-1, self.tokens, self.dim)
+        self._new_ids, self._new = [], bytearray()
         held = sum(targets.nbytes for targets, file in self._shards if file is None)
-        arrays = [targets for _, targets in parts]
-        in_memory = held + self._part_bytes <= IN_MEMORY
-        shard = Shard(np.concatenate(arrays), None) if in_memory else self._spilled(arrays)
-        self._part_bytes = 0
-        self._add(np.concatenate([ids for ids, _ in parts]), [shard])
+        shard = Shard(targets, None) if held + targets.nbytes <= IN_MEMORY else self._spilled(targets)
+        self._add(ids, [shard])
 
-    def _spilled(self, arrays: Sequence[Targets]) -> Shard:
+    def _spilled(self, targets: Targets) -> Shard:
         with disk_errors(Path(tempfile.gettempdir())):
             self._files.append(TemporaryFile())
             path = self._files[-1].path
-            _write_targets(path, arrays)
+            _write_targets(path, [targets])
             return _mapped(path)
 
 

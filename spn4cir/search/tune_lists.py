@@ -20,7 +20,7 @@ RECALL_AT = 10
 _SAMPLE = 100
 # Images that are compared with all queries at a time: the scores and ids of a few thousand vectors would take more
 # memory than the vectors, if these are short.
-_COMPARED = 8_192
+_COMPARED = 1 << 12
 
 
 def tune_lists(lists: InvertedLists, stored: StoredTargets, wanted: float) -> None:

@@ -122,7 +122,7 @@ def test_many_new_images_take_little_more_than_their_values():
 
     def build(count: int) -> ImageTable:
         names = [f"{number:030}" for number in range(count)]
-        stamps = PackedStamps(Stamp(f"/{name}", 1, 1) for name in names)
+        stamps = PackedStamps.of(Stamp(f"/{name}", 1, 1) for name in names)
         digests = PackedDigests()
         for number in range(count):
             digests.append(ImageDigests(number.to_bytes(32, "big"), bytes(32)), number)

@@ -29,6 +29,14 @@ def test_packed_paths_are_those_that_were_given(pack: Callable[[Iterable[Path]],
     assert len(PackedPaths([])) == 0
 
 
+def test_absolute_paths_are_not_copied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = PackedTexts(["/a/b.png", "/c.png"])
+    assert PackedPaths(texts).absolute_texts() is texts
+    mixed = [Path("/a/b.png"), Path("d/../c.png"), Path()]
+    assert PackedPaths(mixed).absolute_texts() == ["/a/b.png", f"{tmp_path}/d/../c.png", str(tmp_path)]
+
+
 def test_the_last_text_of_a_hash_is_returned() -> None:
     texts = TextsByHash()
     for key, text in ((b"a", "red"), (b"b", "\ud800 or é"), (b"a", ""), (b"c", "blue")):

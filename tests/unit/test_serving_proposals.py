@@ -38,7 +38,7 @@ def image_index(tokens: int | None, copies: int = 1) -> ImageIndex:
     stored = StoredTargets(tokens or 1, 4)
     stored.append(np.arange(len(whole)), whole.reshape(len(whole), -1, 4).numpy())
     new = NewTargets(len(targets), tuple(whole.shape[1:]), stored)
-    index.update(index.columns(ReadImages(names, PackedStamps(stamps), digests)), [], new)
+    index.update(index.columns(ReadImages(names, PackedStamps.of(stamps), digests)), [], new)
     return index
 
 

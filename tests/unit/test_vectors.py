@@ -474,3 +474,16 @@ def test_the_exact_search_of_the_recall_takes_little_memory():
 
     compare(20_000)
     assert peak_bytes_each(exact_only, (10_000, 40_000)) < 300
+
+
+def test_new_targets_are_held_once():
+    """Parts that are joined at the end would take their memory twice."""
+    dim = 256
+
+    def fill(count: int) -> None:
+        stored = StoredTargets(1, dim)
+        for first in range(0, count, 32):
+            stored.append(np.arange(first, first + 32), np.full((32, 1, dim), first, np.float32))
+        assert stored.targets(np.array([0, 31, 32, count - 1]))[:, 0, 0].tolist() == [0, 0, 32, count - 32]
+
+    assert peak_bytes_each(fill, (8_000, 32_000)) < 1.3 * 4 * dim
