@@ -79,6 +79,8 @@ def images_of(body: Body) -> list[str]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one packet: the second of two would wait 40 ms for the acknowledgement of the first.
+    wbufsize = -1
     chat: ChatServer
 
     def log_message(self, format: str, *args: object) -> None:
