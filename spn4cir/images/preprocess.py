@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import TypeVar
 
 import torch
@@ -157,6 +158,15 @@ def _loss_held() -> Iterator[None]:
 _WORKER_LOST = re.compile(r"DataLoader worker \(pid|shared memory|torch_\d+|received 0 items of ancdata", re.IGNORECASE)
 
 
+def _end_workers(error: Exception) -> None:
+    """Ends the workers of the loader that raised an error.
+
+    The error and torch's frames refer to each other, and through them the loader stays until Python looks for such
+    cycles. Then its queues are closed before it tells the workers to end, and it waits 5 seconds for each of them.
+    """
+    clear_frames(error.__traceback__)
+
+
 @contextmanager
 def worker_errors() -> Iterator[None]:
     """Reduces the error of a DataLoader worker to one line.
@@ -167,12 +177,15 @@ def worker_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        _end_workers(error)
         raise InputError(error.args[0].rsplit("InputError: ", 1)[-1].strip()) from None
     except MemoryError as error:
+        _end_workers(error)
         raise MemoryError(str(error).rsplit("MemoryError: ", 1)[-1].strip()) from None
     except (RuntimeError, OSError) as error:
         if not _WORKER_LOST.search(str(error)):
             raise
+        _end_workers(error)
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
             f"a process that reads ahead was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "

@@ -1,6 +1,7 @@
 """Preprocessing by sizes counted by hand, and images that are not as expected."""
 
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -158,6 +159,20 @@ def assert_one_line(tmp_path: Path, suffix: str, how: str, workers: int) -> None
 def test_a_worker_that_meets_a_broken_image(tmp_path: Path) -> None:
     """Torch wraps its error in a traceback; what arrives is the one line."""
     assert_one_line(tmp_path, ".png", "cut", workers=1)
+
+
+def test_the_workers_end_with_the_error(tmp_path: Path) -> None:
+    """Without the collector, because torch waits 5 seconds for each worker of a loader that it finds."""
+    paths = [draw(tmp_path / f"{number}.png", number) for number in range(8)]
+    paths[1].write_text("no image", encoding="ascii")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(InputError, match="1.png: cannot be decoded"):
+            list(image_batches(paths, Preprocess(16), 2, 2))
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()
 
 
 class Deadly(Preprocess):
