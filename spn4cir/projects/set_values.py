@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -70,11 +71,18 @@ def remove_values(text: str, paths: Iterable[KeyPath], place: str) -> str:
 def compose(text: str, place: str) -> MappingNode:
     """Returns the root node of a YAML file. Raises InputError if the file is not a YAML mapping."""
     try:
-        root = YAML().compose(text)
+        root = _composed(text)
     except YAMLError as error:
         raise InputError(f"{place}: is not valid YAML ({getattr(error, 'problem', error)}); correct it") from None
     if not isinstance(root, MappingNode):
         raise InputError(f"{place}: contains no sections; use the params.yaml of this project")
+    return root
+
+
+@lru_cache(maxsize=8)
+def _composed(text: str) -> Node | None:
+    """The nodes of a file, which nothing changes: a command composes a text again that it has just written."""
+    root: Node | None = YAML().compose(text)
     return root
 
 

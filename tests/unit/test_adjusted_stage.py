@@ -51,7 +51,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(edit: Callable[[Any], None]) -> None:
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     content = yaml.load(Path("params.yaml"))
     edit(content)
     yaml.dump(content, Path("params.yaml"))

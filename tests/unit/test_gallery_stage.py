@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
 
 
 def change(edit: Callable[[Any], None]) -> None:
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     content = yaml.load(Path("params.yaml"))
     edit(content)
     yaml.dump(content, Path("params.yaml"))

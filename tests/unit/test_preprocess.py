@@ -168,7 +168,7 @@ def test_the_workers_end_with_the_error(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        with pytest.raises(InputError, match="1.png: cannot be decoded"):
+        with pytest.raises(InputError, match=r"1\.png: cannot be decoded"):
             list(image_batches(paths, Preprocess(16), 2, 2))
         assert not multiprocessing.active_children()
     finally:

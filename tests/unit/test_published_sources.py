@@ -49,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(edit: Callable[[dict], None]) -> None:
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     content = yaml.load(Path("params.yaml"))
     edit(content)
     yaml.dump(content, Path("params.yaml"))
