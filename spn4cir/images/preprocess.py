@@ -10,12 +10,11 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image, to_rgb
@@ -51,10 +50,17 @@ class Preprocess:
         return self.normalise(self.crop(image))
 
     def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
-        """Pads, resizes and crops a decoded image; returns its RGB pixels."""
-        image = transforms.resize(self._pad(image), [self.size], interpolation=InterpolationMode.BICUBIC)
-        pixels: Tensor = transforms.pil_to_tensor(to_rgb(transforms.center_crop(image, [self.size, self.size])))
-        return pixels
+        """Pads, resizes and crops a decoded image; returns its RGB pixels, which are those of torchvision's transforms.
+
+        torchvision itself is not used, because its import takes a stage as long as that of torch.
+        """
+        image = self._pad(image)
+        shorter = min(image.size)
+        width, height = (int(self.size * side / shorter) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        square = to_rgb(image.crop((left, top, left + self.size, top + self.size)))
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def normalise(self, pixels: UInt8[Tensor, "... 3 size size"]) -> Float[Tensor, "... 3 size size"]:
         """Returns (pixels / 255 - mean) / std, per channel."""
@@ -68,7 +74,9 @@ class Preprocess:
         side = max(width, height) / self.target_ratio
         horizontal = max(int((side - width) / 2), 0)
         vertical = max(int((side - height) / 2), 0)
-        padded: Image.Image = transforms.pad(image, [horizontal, vertical, horizontal, vertical], fill=0)
+        padded = ImageOps.expand(image, (horizontal, vertical, horizontal, vertical), fill=0)
+        if (palette := image.getpalette()) is not None:
+            padded.putpalette(palette)
         return padded
 
     def describe(self) -> dict[str, object]:

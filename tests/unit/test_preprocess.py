@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 from spn4cir.errors import InputError
-from spn4cir.images.decoding import open_image
+from spn4cir.images.decoding import open_image, to_rgb
 from spn4cir.images.preprocess import (
     CLIP_MEAN,
     CLIP_STD,
@@ -77,6 +77,34 @@ def test_pixels_are_those_of_the_steps_one_by_one(width: int, height: int) -> No
     torch.testing.assert_close(
         Preprocess(32)(image), torch.from_numpy(expected).permute(2, 0, 1).float(), rtol=0, atol=1e-5
     )
+
+
+def torchvision_crop(preprocess: Preprocess, image: Image.Image) -> torch.Tensor:
+    """The padding by hand, and all else by torchvision."""
+    width, height = image.size
+    if preprocess.target_ratio is not None and max(image.size) / min(image.size) >= preprocess.target_ratio:
+        side = max(image.size) / preprocess.target_ratio
+        across, down = (max(int((side - own) / 2), 0) for own in (width, height))
+        image = transforms.pad(image, [across, down, across, down], fill=0)
+    image = transforms.resize(image, [preprocess.size], interpolation=InterpolationMode.BICUBIC)
+    return transforms.pil_to_tensor(to_rgb(transforms.center_crop(image, [preprocess.size] * 2)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA", "RGBA", "CMYK", "1", "YCbCr"])
+def test_a_crop_is_that_of_torchvision(mode: str) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        width, height, size = random.integers(1, 120, 3).tolist()
+        image = noise(width, height, seed=size).convert(mode)
+        preprocess = Preprocess(size, [None, 1.0, 1.25, 2.0][random.integers(4)])
+        found, expected = preprocess.crop(image), torchvision_crop(preprocess, image)
+        assert torch.equal(found, expected), (width, height, preprocess)
+        assert found.dtype == expected.dtype
+
+
+def test_a_stage_does_not_import_torchvision() -> None:
+    code = "import sys, stages.train; assert not {'torchvision', 'torch._dynamo'} & set(sys.modules)"
+    subprocess.run((sys.executable, "-c", code), check=True, timeout=120)
 
 
 @pytest.mark.parametrize("mean", [CLIP_MEAN, (0.5, 0.4, 0.3)])
