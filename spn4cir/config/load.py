@@ -45,18 +45,25 @@ def parse_merged(text: str, place: str) -> tuple[Params, Merged]:
     return params, merged
 
 
-@lru_cache(maxsize=8)
-def _parsed(text: str) -> bytes:
-    """The content of a YAML file as a pickle, because it can be changed. A command reads the same file several times.
+@lru_cache(maxsize=4)
+def _pickled(text: str) -> bytes:
+    """The content of a YAML file, from which each caller makes a copy of its own. A command reads a file several times.
 
     Parsing `params.yaml` takes 35 ms, and four times as long without libyaml.
     """
     return pickle.dumps(YAML(typ="safe").load(text))
 
 
+def _loaded(text: str) -> Any:
+    try:
+        return pickle.loads(_pickled(text))  # noqa: S301 - made here
+    except RecursionError:  # more than 400 levels, which YAML may have
+        return YAML(typ="safe").load(text)
+
+
 def _parse_yaml(text: str, place: str) -> Any:
     try:
-        return pickle.loads(_parsed(text))  # noqa: S301 - made here
+        return _loaded(text)
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""

@@ -170,7 +170,8 @@ def _end_workers(error: Exception) -> None:
     """Ends the workers of the loader that raised an error.
 
     The error and torch's frames refer to each other, and through them the loader stays until Python looks for such
-    cycles. Then its queues are closed before it tells the workers to end, and it waits 5 seconds for each of them.
+    cycles. Then its queues are closed before it tells the workers to end, and it waits 5 seconds for each of them. Here
+    it waits for those only that decode an image.
     """
     clear_frames(error.__traceback__)
 
@@ -193,7 +194,6 @@ def worker_errors() -> Iterator[None]:
     except (RuntimeError, OSError) as error:
         if not _WORKER_LOST.search(str(error)):
             raise
-        _end_workers(error)
         reason = str(error).strip().splitlines()[-1]
         raise InputError(
             f"a process that reads ahead was lost ({reason}); raise the shared memory (docker run --shm-size=8g) "

@@ -79,7 +79,7 @@ def compose(text: str, place: str) -> MappingNode:
     return root
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _composed(text: str) -> Node | None:
     """The nodes of a file, which nothing changes: a command composes a text again that it has just written."""
     root: Node | None = YAML().compose(text)

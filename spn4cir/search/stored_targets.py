@@ -75,6 +75,7 @@ class StoredTargets:
 
     def append(self, ids: Int64[ndarray, " images"], targets: Float[ndarray, "images tokens dim"]) -> None:
         """Adds images; ids are sorted. Raises InputError if the disk of temporary files is full."""
+        assert targets.shape == (len(ids), self.tokens, self.dim)
         self._new_ids.append(ids)
         self._new += targets.astype(self.dtype, copy=False).tobytes()
         if len(self._new) >= SHARD_BYTES:

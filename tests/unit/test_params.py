@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from spn4cir.config.load import find_params, load_params, parse_params, published_file
+from spn4cir.config.load import find_params, load_params, parse_merged, parse_params, published_file
 from spn4cir.config.params import of_dataset, of_family, protocol_of
 from spn4cir.config.training import Optimisation
 from spn4cir.errors import InputError
@@ -24,6 +24,16 @@ def test_the_shipped_file_is_valid_and_frozen() -> None:
     assert params == published_params()
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 3  # type: ignore[misc]
+
+
+def test_settings_that_a_caller_changes_are_read_again_as_they_are_written() -> None:
+    parse_merged(TEXT, "params.yaml")[1].values["run"].clear()
+    assert parse_merged(TEXT, "params.yaml")[1].values["run"]
+
+
+def test_deeply_nested_settings_are_read_as_any_others() -> None:
+    with pytest.raises(InputError, match=r"^p\.yaml: deep: unknown key"):
+        parse_params(f"{TEXT}\ndeep: {'[' * 500}{']' * 500}\n", "p.yaml")
 
 
 # Stage 2 as the paper has it: batch, epochs, lr, tau, learned, betas, weight decay, dropout.

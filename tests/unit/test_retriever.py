@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import spn4cir.search.encode
+import spn4cir.search.image_files
 from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
@@ -84,6 +85,22 @@ def listing(folder: Path) -> list[str]:
 
 def names(hits: list[Hit]) -> list[str]:
     return [hit.name for hit in hits]
+
+
+def test_a_relative_folder_is_indexed_with_absolute_paths(empty, folder, monkeypatch):
+    """A file that has not changed is not read again, from whichever folder the call is made."""
+    monkeypatch.chdir(folder.parent)
+    empty.index(folder.name)
+    read: list[str] = []
+    real = spn4cir.search.image_files.read_image
+    monkeypatch.setattr("spn4cir.search.image_files.read_image", lambda *a: read.append(a[0].name) or real(*a))
+    assert empty.index(folder).changes.unchanged == len(empty)
+    assert read == []
+    draw(folder / "a.png", 77)
+    monkeypatch.chdir(folder)
+    empty.index(".")
+    assert read == ["a.png"]
+    assert [empty.image_index.path(name) for name in empty.names] == [folder / name for name in empty.names]
 
 
 def test_the_examples_of_the_docstrings(weights, tmp_path, monkeypatch):

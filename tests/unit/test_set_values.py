@@ -56,6 +56,16 @@ def test_one_value_is_set_and_every_other_line_stays(path: KeyPath, value: Any, 
     assert read == value
 
 
+def test_edits_leave_the_nodes_of_the_text_as_they_are() -> None:
+    """They are kept for the next edit of the same text."""
+    text = "a: {b: 1, c: [2, 3]}\nd:\n  e: 4  # four\n  f: 5\n"
+    nodes, before = compose(text, "p"), str(YAML().compose(text))
+    set_values(text, {("a", "b"): 7, ("a", "g"): {"h": 1}, ("d", "e"): [1], ("i",): "x"}, "p")
+    remove_values(text, [("a", "c"), ("d", "e"), ("d", "f")], "p")
+    assert str(nodes) == before
+    assert compose(text, "p") is nodes
+
+
 def test_many_values_are_set_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also values that are added to one mapping, within a new mapping, or to a key that had no mapping."""
     values: dict[KeyPath, Any] = {
