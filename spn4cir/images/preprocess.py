@@ -52,7 +52,7 @@ class Preprocess:
     def crop(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
         """Pads, resizes and crops a decoded image; returns its RGB pixels, which are those of torchvision's transforms.
 
-        torchvision itself is not used, because its import takes a stage as long as that of torch.
+        torchvision itself is not used, because its import takes about as long as that of torch.
         """
         image = self._pad(image)
         shorter = min(image.size)
@@ -170,8 +170,8 @@ def _end_workers(error: Exception) -> None:
     """Ends the workers of the loader that raised an error.
 
     The error and torch's frames refer to each other, and through them the loader stays until Python looks for such
-    cycles. Then its queues are closed before it tells the workers to end, and it waits 5 seconds for each of them. Here
-    it waits for those only that decode an image.
+    cycles. Then its queues are closed before the workers are asked to end, and it waits 5 seconds for each. Here it
+    waits only for those that decode an image.
     """
     clear_frames(error.__traceback__)
 

@@ -132,7 +132,7 @@ class Indexer:
         outside: Sequence[str],
         skip: bool,
         unfinished: UnfinishedIndex | None = None,
-    ) -> "_Update":
+    ) -> _Update:
         """Reads the images of a gallery, to add or replace them, and to remove the names `outside`."""
         unnamable = {
             name: _name_error(name)
