@@ -2,8 +2,9 @@
 
 Importing torch, torchvision and transformers takes a stage several seconds of processor time; `make demo-all`, `make
 research` and the pipeline's tests start about a hundred stages each. `warm_python` writes a stand-in for `python` to a
-folder. It passes `-m stages.X` and `-m demo.X` to a server, which has imported the libraries (never the modules of the
-project) and forks; other commands run in the real Python. As a script, this file is the server.
+folder. It passes `-m stages.X`, `-m demo.X` and `-m dvc` to a server, which has imported the libraries (never the
+modules of the project) and forks; other commands run in the real Python. Commands of the environment, as `dvc`, can
+have stand-ins of their own. As a script, this file is the server.
 """
 
 import atexit
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ LIBRARIES = (
     "faiss",
     "pyarrow.parquet",
     "pydantic",
+)
+# What `dvc repro` imports.
+DVC = (
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.lock",
+    "dvc.repo.open_repo",
+    "dvc.repo.plots",
+    "dvc.rwlock",
+    "dvc.utils.strictyaml",
+    "dulwich.worktree",
 )
 # Modules that transformers imports on first use.
 LATE = (
@@ -49,12 +61,13 @@ _STAND_IN = """#!/bin/sh
 '''exec' {quoted} -IS "$0" "$@"
 ' '''
 import json, os, signal, socket, sys
-arguments = sys.argv[1:]
-if arguments[:1] != ["-m"] or arguments[1].split(".")[0] not in ("stages", "demo"):
+script, arguments = {script!r}, sys.argv[1:]
+if script is None and (arguments[:1] != ["-m"] or arguments[1].split(".")[0] not in ("stages", "demo", "dvc")):
     os.execv({python!r}, [{python!r}, *arguments])
 with socket.socket(socket.AF_UNIX) as link:
     link.connect({address!r})
-    order = json.dumps([arguments[1:], os.getcwd(), dict(os.environ), os.getpgrp()]).encode()
+    words = [script, *arguments] if script else arguments[1:]
+    order = json.dumps([words, os.getcwd(), dict(os.environ), os.getpgrp()]).encode()
     socket.send_fds(link, [len(order).to_bytes(4, "big")], [0, 1, 2])
     link.sendall(order)
     stage = int.from_bytes(link.recv(4), "big")
@@ -70,14 +83,23 @@ sys.exit(answer[0] if answer else "the stage was killed")
 
 
 @contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
-    """Runs the server; yields the folder of the stand-in, which the caller puts first into PATH."""
+def warm_python(folder: Path, scripts: Sequence[str] = ()) -> Iterator[Path]:
+    """Runs the server; yields the folder of the stand-ins, which the caller puts first into PATH.
+
+    Args:
+        folder: an empty folder.
+        scripts: commands of the environment that the server runs too. SIGINT and SIGKILL to the stand-in alone do not
+            reach the command, those to its process group do.
+    """
     address, bin_folder = folder / "link", folder / "bin"
     bin_folder.mkdir()
     stand_in = bin_folder / "python"
     write_stand_in(stand_in, sys.executable, address)
+    for name in scripts:
+        write_stand_in(bin_folder / name, sys.executable, address, Path(sys.executable).parent / name)
+    command = [sys.executable, "-P", __file__, str(address), *([str(stand_in)] if scripts else [])]
     # A group of its own in this session, so that its stages can join the groups of their stand-ins.
-    server = subprocess.Popen([sys.executable, "-P", __file__, str(address)], process_group=0)
+    server = subprocess.Popen(command, process_group=0)
     try:
         deadline = time.monotonic() + 120
         while not address.exists():
@@ -90,17 +112,33 @@ def warm_python(folder: Path) -> Iterator[Path]:
         server.wait()
 
 
-def write_stand_in(path: Path, python: str, address: Path) -> None:
-    """Writes the stand-in for `python`, which passes stages to the server at `address`."""
-    path.write_text(_STAND_IN.format(quoted=shlex.quote(python), python=python, address=str(address)))
+def write_stand_in(path: Path, python: str, address: Path, script: Path | None = None) -> None:
+    """Writes a stand-in, which passes what it is to run to the server at `address`.
+
+    Args:
+        path: the stand-in.
+        python: the real Python.
+        address: the server's socket.
+        script: the script in Python for which it stands. None: it stands for `python`.
+    """
+    script_path = None if script is None else str(script)
+    path.write_text(
+        _STAND_IN.format(quoted=shlex.quote(python), python=python, address=str(address), script=script_path)
+    )
     path.chmod(0o755)
 
 
-def serve(address: str) -> None:
-    """Imports the libraries, then forks a process for every request, until the process that started it has ended."""
+def serve(address: str, executable: str | None = None) -> None:
+    """Imports the libraries, then forks a process for every request, until the process that started it has ended.
+
+    Args:
+        address: the socket to make.
+        executable: what the forked processes take for their Python. None: the real one.
+    """
     parent = os.getppid()
-    for name in (*LIBRARIES, *LATE):
+    for name in (*LIBRARIES, *LATE, *(DVC if executable else ())):
         importlib.import_module(name)
+    sys.executable = executable or sys.executable
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps children
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
@@ -131,9 +169,10 @@ def _run(link: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path.insert(0, folder)
+    is_script = os.path.isabs(arguments[0])
+    sys.path.insert(0, os.path.dirname(arguments[0]) if is_script else folder)
     sys.argv = arguments
-    status = _status(arguments[0])
+    status = _status(arguments[0], is_script)
     atexit._run_exitfuncs()
     with suppress(BrokenPipeError):  # who reads them has ended, or the stand-in was killed
         sys.stdout.flush()
@@ -149,10 +188,13 @@ def _read(link: socket.socket, size: int) -> bytes:
     return parts
 
 
-def _status(module: str) -> int:
-    """Runs a module as `python -m` does. Returns the exit status."""
+def _status(name: str, is_script: bool) -> int:
+    """Runs a module or a script as `python -m` and `python` do. Returns the exit status."""
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if is_script:
+            runpy.run_path(name, run_name="__main__")
+        else:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         return _number(end.code)
     except BaseException:
@@ -169,4 +211,4 @@ def _number(code: Any) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

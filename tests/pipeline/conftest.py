@@ -129,9 +129,9 @@ def _git_names(*kind: str) -> set[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Stages that `python` starts, also those of DVC, start with the heavy libraries imported."""
+    """Stages, also those of DVC, and the commands start with the heavy libraries imported."""
     cold = ENVIRONMENT["PATH"]
-    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
+    with warm_python(tmp_path_factory.mktemp("warm"), ("dvc", "spn4cir")) as folder:
         ENVIRONMENT["PATH"] = f"{folder}{os.pathsep}{cold}"
         yield
     ENVIRONMENT["PATH"] = cold
