@@ -11,6 +11,8 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Threads that spin while they wait slow each other down when other programs hold the cores.
 export OMP_WAIT_POLICY ?= passive
+# Processes that keep no compiled modules would compile those of the project each time.
+export PYTHONDONTWRITEBYTECODE :=
 # DVC asks for the user's name, which a user id in a container may lack.
 export LOGNAME ?= $(or $(USER),$(shell id -un 2>/dev/null))
 # A notice of the theme's makers, at each build.

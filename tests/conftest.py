@@ -3,11 +3,13 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
+import typer.testing
 from torch import Tensor, nn
 
 from spn4cir.composers.base import ComposerModule, trainable
@@ -20,6 +22,8 @@ from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
 from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 
 CPU = torch.device("cpu")
+# A CliRunner builds all commands at each call.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,6 @@
 """Tiny CLIP checkpoints in OpenAI's names, in the published containers of both stages."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,16 @@ VISION = {
 
 def tiny_state(tower: Tower = "vit", seed: int = 0) -> dict[str, Tensor]:
     """Returns the state dict of an untrained CLIP: 32-d, quick GELU, one layer per tower, the whole vocabulary."""
+    return {name: tensor.clone() for name, tensor in _tiny_state(tower, seed).items()}
+
+
+@cache
+def _tiny_state(tower: Tower, seed: int) -> dict[str, Tensor]:
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = CLIP(32, VISION[tower], text, quick_gelu=True)
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    return dict(network.state_dict())
 
 
 def container(state: dict[str, Tensor], stage: int = 1) -> dict[str, Any]:

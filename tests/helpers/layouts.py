@@ -1,7 +1,9 @@
 """Tiny data sets in the published layouts, drawn in milliseconds."""
 
 import csv
+import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,18 @@ GROUP = 6
 
 def draw(path: Path, number: int, size: tuple[int, int] = (32, 32)) -> Path:
     """Writes an image of 4 x 4 coloured blocks that depend on `number`. Images of two numbers differ, also as JPEGs."""
-    blocks = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+    path.write_bytes(_drawn(number, size, path.suffix))
     return path
+
+
+@cache
+def _drawn(number: int, size: tuple[int, int], suffix: str) -> bytes:
+    blocks = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    image = Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
+    image.save(encoded, Image.registered_extensions()[suffix.lower()])
+    return encoded.getvalue()
 
 
 def write(path: Path, value: Any) -> Path:

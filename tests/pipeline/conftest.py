@@ -95,6 +95,11 @@ def shrink_demo(params: dict) -> None:
 
 
 def shrink_root(params: dict) -> None:
+    """Sets short trainings, and removes the data sets that no test runs, because DVC reads all settings at each stage."""
+    for section in params.values():
+        for dataset in ("demo_emoji", "fiq", "cirr", "circo", "genecis"):
+            if isinstance(section, dict):
+                section.pop(dataset, None)
     for dataset in ("demo_fiq", "demo_cirr"):
         params["caption"][dataset]["max_new_tokens"] = 6
         windows = params["match"][dataset]["window"]

@@ -1,12 +1,13 @@
 """The whole DAG from drawn data, and the stages that a change reruns."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 from PIL import Image
 
 from tests.helpers.secrets import holders
-from tests.pipeline.conftest import Project
+from tests.pipeline.conftest import ROOT, Project
 
 FIQ_PAIR = {f"{stage}@demo_fiq-clip" for stage in ("train", "validate", "report")}
 CIRR_PAIR = {f"{stage}@demo_cirr-clip" for stage in ("train", "validate", "report", "submit")}
@@ -103,6 +104,7 @@ def test_a_run_of_another_data_set_needs_no_demo_stage(project: Project) -> None
     def change(params: dict) -> None:
         params["run"].update(datasets=["cirr"], submit=["cirr"])
 
+    shutil.copy(ROOT / "params.yaml", project.root)
     project.edit("params.yaml", change)
     (project.root / "data/raw/cirr").mkdir()
     for kind in ("captioner", "encoder", "stage1/clip", "baselines", "rerank"):

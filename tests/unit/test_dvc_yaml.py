@@ -17,6 +17,7 @@ from spn4cir.config.pair_settings import pair_settings
 from stages.fingerprint import Sources
 
 ROOT = Path(__file__).parents[2]
+SOURCES = Sources(ROOT)
 DRAWN = ["demo_fiq", "demo_cirr", "demo_circo"]
 FETCHED = ["demo_emoji"]
 
@@ -84,8 +85,7 @@ def test_the_code_of_the_demo_depends_on_each_module_that_its_stages_run() -> No
     run = list(dict.fromkeys(modules(stage)[0] for name, stage in content.items() if name != "code"))
     asked = code["cmd"].split("--out data/code_demo ")[1].split()
     assert [f"demo.{name}" for name in asked] == run
-    sources = Sources(ROOT)
-    needed = {path.as_posix() for module in ("demo.code", *run) for path in sources.closure(module)}
+    needed = {path.as_posix() for module in ("demo.code", *run) for path in SOURCES.closure(module)}
     deps = names(code, "deps")
     covering = {path: [dep for dep in deps if path == dep or path.startswith(f"{dep}/")] for path in needed}
     assert [path for path, found in covering.items() if len(found) != 1] == ["stages/__init__.py"]
@@ -137,7 +137,7 @@ def test_declared_params_exist(file: str, content: Any) -> None:
 
 def sections_read(module: str) -> set[str]:
     """The sections of the settings that a stage's scripts take out of `job.params`, by their texts."""
-    scripts = [path for path in Sources(ROOT).closure(module) if path.parts[0] == "stages" and path.stem != "common"]
+    scripts = [path for path in SOURCES.closure(module) if path.parts[0] == "stages" and path.stem != "common"]
     text = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in scripts)
     read = {name.rstrip("_") for name in re.findall(r"\bjob\.params\.(\w+)", text)}
     if "pair_settings(job.params" in text:

@@ -161,9 +161,8 @@ def test_a_new_entry_of_a_registry_changes_nothing_for_the_others(root: Path) ->
 
 # What the pipeline runs: a fingerprint sees imports, strings "module:Class" and names of files in the module's folder.
 PROJECT = Path(__file__).parents[2]
-RUN = frozenset().union(
-    *(Sources(PROJECT).closure(f"stages.{path.stem}") for path in (PROJECT / "stages").glob("[!_]*.py"))
-)
+SOURCES = Sources(PROJECT)
+RUN = frozenset().union(*(SOURCES.closure(f"stages.{path.stem}") for path in (PROJECT / "stages").glob("[!_]*.py")))
 # The registries; the public names of the package, which no stage takes from it; a library's module.
 IMPORTING_BY_NAME = {
     "spn4cir/__init__.py",

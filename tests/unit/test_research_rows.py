@@ -19,6 +19,7 @@ from tests.helpers.research import make_table
 
 ROOT = Path(__file__).parents[2]
 TABLE = read_table()
+KEYS = Keys(TABLE)
 TRAINED = [name for name, row in TABLE.rows.items() if row.of is None]
 
 
@@ -45,7 +46,7 @@ def test_a_command_gives_the_settings_of_its_row(run: str, tmp_path: Path) -> No
     assert (after.seed, after.run.submit, after.run.models) == (7, (), (TABLE.rows[run].family,))
     assert list(after.run.datasets) == datasets
     for dataset in datasets:
-        wanted = Keys(TABLE).params(run, dataset)
+        wanted = KEYS.params(run, dataset)
         for section in ("train", "triplets", "checkpoint", "bank", "validate_", "adjust", "shortcuts"):
             assert getattr(after, section)[dataset] == getattr(wanted, section)[dataset]
 
