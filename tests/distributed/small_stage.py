@@ -1,4 +1,4 @@
-"""A stage that trains a tiny network: `python -m tests.distributed.small_stage FOLDER NAME`.
+"""A stage with the small training: `python -m tests.distributed.small_stage FOLDER stub`.
 
 It reads `params.yaml` of the current folder, and writes `history.json` and `pid-RANK` there. The environment variable
 FAULT makes process 1 fail once an epoch is stored: `killed`, `input_error` or `bug`; or wait (`endless`).
@@ -16,20 +16,20 @@ from spn4cir.errors import InputError
 from spn4cir.parallel import Group
 from stages.common import Job, run
 from stages.training import GlobalBatch, in_processes
-from tests.distributed import trainings
+from tests.distributed import small_training
 
 WORK = Path("work")
 
 
 def main(job: Job) -> None:
-    in_processes(job, GlobalBatch("batch_size", trainings.BATCH), _train)
+    in_processes(job, GlobalBatch("batch_size", small_training.BATCH), _train)
 
 
 def _train(job: Job, group: Group) -> None:
     Path(f"pid-{group.rank}").write_text(str(os.getpid()))
     if group.rank == 1:
         _prepare_fault(os.environ.get("FAULT", ""))
-    history = trainings.train(Path(job.dataset), job.family, WORK, group)
+    history = small_training.train(Path(job.dataset), WORK, group)
     if group.first:
         Path("history.json").write_text(json.dumps(history))
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.distributed import trainings
+from tests.distributed import small_training
 from tests.distributed.test_equal_results import LOSS
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ class Stage:
 
     Attributes:
         folder: its current folder.
-        data: the folder of images, networks and banks.
+        data: the folder of images and the bank.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class Stage:
         params["machine"] |= machine
         yaml.dump(params, self.folder / "params.yaml")
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.distributed.small_stage", str(self.data), "clip/long"],
+            [sys.executable, "-m", "tests.distributed.small_stage", str(self.data), "stub"],
             cwd=self.folder,
             env={**ENVIRONMENT, "FAULT": fault},
             stdout=subprocess.PIPE,
@@ -84,15 +84,22 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    small_training.prepare(folder)
+    return folder
+
+
 @pytest.fixture
-def stage(tmp_path: Path, folder: Path) -> Stage:
-    return Stage(tmp_path, folder)
+def stage(tmp_path: Path, data: Path) -> Stage:
+    return Stage(tmp_path, data)
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path) -> list[float]:
+def expected(data: Path) -> list[float]:
     """The losses of one process."""
-    return _losses(trainings.train(folder, "clip/long", folder / "alone" / "long"))
+    return _losses(small_training.train(data, data / "alone"))
 
 
 @pytest.mark.parametrize("processes", [1, 2])

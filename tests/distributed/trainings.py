@@ -55,7 +55,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.9},
     "averaging": {"averaging": [0.5]},
     "bfloat16": {"precision": "bfloat16"},
-    "long": {"epochs": 12, "epoch_steps": 3, "ema": 0.9},
     "warmup": {"schedule": {"name": "warmup_cosine", "warmup": 0.3}},
 }
 # Settings of stage 2 with a divided bank.
@@ -70,7 +69,7 @@ NAMES = (
     *(f"{family}/divided" for family in FAMILIES),
     *(f"{family}/{option}" for family in ("clip", "blip2") for option in DIVIDED if option != "divided"),
     *(f"{family}/{stage}" for family in FAMILIES for stage in ("stage1", "stage2")),
-    *(f"clip/{option}" for option in OPTIONS if option != "long"),
+    *(f"clip/{option}" for option in OPTIONS),
     *(f"blip2/{option}" for option in ("all", "all-batch", "all-samples", "dropout", "dropout-equal")),
 )
 

@@ -95,7 +95,11 @@ def shrink_demo(params: dict) -> None:
 
 
 def shrink_root(params: dict) -> None:
-    """Sets short trainings, and removes the data sets that no test runs, because DVC reads all settings at each stage."""
+    """Sets short trainings, without decoding processes, which take longer to start than the images to decode.
+
+    Removes the data sets that no test runs, because DVC reads all settings at each stage.
+    """
+    params["machine"]["workers"] = 0
     for section in params.values():
         for dataset in ("demo_emoji", "fiq", "cirr", "circo", "genecis"):
             if isinstance(section, dict):
