@@ -76,7 +76,7 @@ pages: install
 	pytest tests/pages
 
 # A second thread gains nothing with networks this small, and takes the core from the other tests.
-conformance: export OMP_NUM_THREADS := 1
+unit conformance: export OMP_NUM_THREADS := 1
 conformance: install
 	pytest tests/conformance
 

@@ -169,8 +169,8 @@ def _run(link: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    is_script = os.path.isabs(arguments[0])
-    sys.path.insert(0, os.path.dirname(arguments[0]) if is_script else folder)
+    is_script = Path(arguments[0]).is_absolute()
+    sys.path.insert(0, str(Path(arguments[0]).parent) if is_script else folder)
     sys.argv = arguments
     status = _status(arguments[0], is_script)
     atexit._run_exitfuncs()

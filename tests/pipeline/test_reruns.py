@@ -123,7 +123,7 @@ def test_a_new_family_and_a_new_layout_rerun_nothing(edited: Project) -> None:
 
 
 def test_a_setting_reruns_what_reads_it(edited: Project) -> None:
-    """`tau` of one pair reruns its training, and the report, which shows the settings; `machine` reruns nothing.
+    """A setting of one pair reruns the stage that reads it, and the report, which shows it; `machine` reruns nothing.
 
     `dvc status` names the stages that read a value; those after them follow when they write something else.
     """
