@@ -34,9 +34,7 @@ LIBRARIES = (
     "faiss",
     "pyarrow.parquet",
     "pydantic",
-)
-# What `dvc repro` imports.
-DVC = (
+    # What `dvc repro` imports.
     "dvc.cli.parser",
     "dvc.data_cloud",
     "dvc.lock",
@@ -78,7 +76,7 @@ with socket.socket(socket.AF_UNIX) as link:
     if stage:
         signal.signal(signal.SIGTERM, end)
     answer = link.recv(1)
-sys.exit(answer[0] if answer else "the stage was killed")
+sys.exit(answer[0] if answer else "the process was killed")
 """
 
 
@@ -88,8 +86,8 @@ def warm_python(folder: Path, scripts: Sequence[str] = ()) -> Iterator[Path]:
 
     Args:
         folder: an empty folder.
-        scripts: commands of the environment that the server runs too. SIGINT and SIGKILL to the stand-in alone do not
-            reach the command, those to its process group do.
+        scripts: commands of the environment that the server runs too, with the stand-in as their `sys.executable`.
+            SIGINT and SIGKILL reach such a command only if they are sent to its process group.
     """
     address, bin_folder = folder / "link", folder / "bin"
     bin_folder.mkdir()
@@ -119,12 +117,10 @@ def write_stand_in(path: Path, python: str, address: Path, script: Path | None =
         path: the stand-in.
         python: the real Python.
         address: the server's socket.
-        script: the script in Python for which it stands. None: it stands for `python`.
+        script: the Python script that it runs. None: it runs what `python` is told to.
     """
-    script_path = None if script is None else str(script)
-    path.write_text(
-        _STAND_IN.format(quoted=shlex.quote(python), python=python, address=str(address), script=script_path)
-    )
+    names = {"python": python, "address": str(address), "script": script and str(script)}
+    path.write_text(_STAND_IN.format(quoted=shlex.quote(python), **names))
     path.chmod(0o755)
 
 
@@ -133,10 +129,10 @@ def serve(address: str, executable: str | None = None) -> None:
 
     Args:
         address: the socket to make.
-        executable: what the forked processes take for their Python. None: the real one.
+        executable: `sys.executable` of the forked processes. None: the real Python.
     """
     parent = os.getppid()
-    for name in (*LIBRARIES, *LATE, *(DVC if executable else ())):
+    for name in (*LIBRARIES, *LATE):
         importlib.import_module(name)
     sys.executable = executable or sys.executable
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps children

@@ -18,7 +18,7 @@ _SERVER = """
 import sys
 from demo import warm_python
 warm_python.LIBRARIES = warm_python.LATE = ()
-warm_python.serve(sys.argv[1])
+warm_python.serve(*sys.argv[1:])
 """
 _STAGE = """
 import os, pathlib, sys, time
@@ -38,7 +38,7 @@ def stand_in(tmp_path: Path) -> Iterator[Path]:
     path, address = tmp_path / "python", tmp_path / "link"
     write_stand_in(path, sys.executable, address)
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, address], process_group=0, cwd=Path(warm_python.__file__).parents[1]
+        [sys.executable, "-c", _SERVER, address, path], process_group=0, cwd=Path(warm_python.__file__).parents[1]
     )
     _wait_for(address.exists)
     yield path
@@ -90,6 +90,16 @@ def test_a_stage_whose_stand_in_was_killed_finishes_without_a_traceback(stand_in
     (stand_in.parent / "end").touch()
     _wait_for(lambda: _has_ended(stage))
     assert process.stdout.read() == "the end\n"
+
+
+def test_a_script_runs_as_its_own_stand_in_with_the_python_of_the_stages(stand_in: Path, tmp_path: Path) -> None:
+    script, command = tmp_path / "scripts" / "hello", tmp_path / "hello"
+    script.parent.mkdir()
+    script.write_text("import sys; print(sys.argv, sys.path[0], sys.executable, sep='|'); sys.exit(3)\n")
+    write_stand_in(command, sys.executable, tmp_path / "link", script)
+    done = subprocess.run([command, "a b", "-m"], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == f"{[str(script), 'a b', '-m']}|{script.parent}|{stand_in}\n"
 
 
 def test_other_commands_run_in_a_python_whose_path_has_a_space(tmp_path: Path) -> None:
