@@ -95,11 +95,7 @@ def shrink_demo(params: dict) -> None:
 
 
 def shrink_root(params: dict) -> None:
-    """Sets short trainings, without decoding processes, which take longer to start than the images to decode.
-
-    Removes the data sets that no test runs, because DVC reads all settings at each stage.
-    """
-    params["machine"]["workers"] = 0
+    """Sets short trainings, and removes the data sets that no test runs: DVC reads all settings at each stage."""
     for section in params.values():
         for dataset in ("demo_emoji", "fiq", "cirr", "circo", "genecis"):
             if isinstance(section, dict):
@@ -150,6 +146,8 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A committed project after one `dvc repro`, and `repro.log` beside it. Tests copy it before they change it."""
     project = copy_repository(tmp_path_factory.mktemp("pipeline") / "project")
+    # Decoding processes take longer to start than so few images to decode.
+    project.edit("params.yaml", lambda params: params["machine"].update(workers=0))
     done = project.run("dvc", "repro")
     (project.root.parent / "repro.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     project.commit("dvc repro")
