@@ -7,36 +7,29 @@ one after another and writes their histories and first gradients to `FOLDER/resu
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from spn4cir.config.params import Validate
-from spn4cir.config.training import BankSettings
-from spn4cir.datasets import open_layout
 from spn4cir.parallel import ALONE, Group
 from spn4cir.parallel.worker import joined
-from spn4cir.positives.dedup import deduplicate
 from spn4cir.training import trainer
 from spn4cir.training.bank import build_bank, open_bank
-from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
-from spn4cir.types import UniqueImages
 from tests.conformance.builders import Subject
 from tests.conformance.test_training import ALL_CONTRASTS, CONTRASTS
-from tests.conftest import CPU, optimisation, stage2
+from tests.conftest import CPU
+from tests.distributed.small_training import BANK, BATCH, training_setup, unique_images
 from tests.helpers.layouts import write_cirr
+from tests.helpers.stub import optimisation, stage2
 
 FAMILIES = ("clip", "tgcir", "blip", "blip2", "zs", "zs_cc")
-_PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=8, sheet_queries=1)
-_BANK = BankSettings(dtype="float32", batch_size=8, reference="stored", images="annotated")
-BATCH = 8
 _COMMON: dict[str, Any] = {"batch_size": BATCH, "tau": 0.1, "lr": 1e-3, "learn_tau": True}
 # 24 triplets: three steps in an epoch of stage 1.
 _STAGE1 = _COMMON | {"epochs": 7, "lr": 1e-4}
@@ -81,21 +74,17 @@ def prepare(folder: Path) -> None:
         composer = _subject(folder, family).load()
         work = folder / "building" / family
         work.mkdir(parents=True)
-        build_bank(composer, _unique(folder), _BANK, folder / "banks" / family, work, 0, CPU)
+        build_bank(composer, unique_images(folder), BANK, folder / "banks" / family, work, 0, CPU)
 
 
 def train(folder: Path, name: str, work: Path, group: Group = ALONE) -> dict[str, Any]:
     """Trains in a work folder and returns the history. `name` is FAMILY/stage1, FAMILY/stage2 or FAMILY/OPTION."""
     family, option = name.split("/")
-    work.mkdir(parents=True, exist_ok=True)
-    layout = open_layout("cirr", folder / "cirr", "error")
-    triplets = [replace(each, generated=row % 3 == 0) for row, each in enumerate(layout.training_triplets())]
-    shard_bank: Literal["always", "never"] = "always" if option in DIVIDED else "never"
-    setup = TrainingSetup(layout, triplets, _PROTOCOL, 1, work, 0, CPU, group=group, shard_bank=shard_bank)
-    composer, unique = _subject(folder, family).load(), _unique(folder)
+    setup = training_setup(folder, work, group, "always" if option in DIVIDED else "never")
+    composer, unique = _subject(folder, family).load(), unique_images(folder)
     if option == "stage1":
         return asdict(train_stage1(composer, unique, optimisation(**_STAGE1), setup, work / "stage1.pt"))
-    bank = open_bank(folder / "banks" / family, composer, unique, _BANK, mapped=group.size > 1)
+    bank = open_bank(folder / "banks" / family, composer, unique, BANK, mapped=group.size > 1)
     settings = stage2(**(_STAGE2 | (OPTIONS | DIVIDED | _DROPOUT).get(option, {})))
     seeds_apart = 0 if option == "dropout-equal" else trainer._SEEDS_APART
     with patch.object(trainer, "_SEEDS_APART", seeds_apart):
@@ -128,10 +117,6 @@ def train_with_gradients(folder: Path, name: str, work: Path, group: Group = ALO
 def _subject(folder: Path, family: str) -> Subject:
     (folder / "networks").mkdir(exist_ok=True)
     return Subject(family, 1, folder / "networks")
-
-
-def _unique(folder: Path) -> UniqueImages:
-    return deduplicate(open_layout("cirr", folder / "cirr", "error").training_gallery(), 0)
 
 
 def main(folder: Path, names: list[str]) -> None:
