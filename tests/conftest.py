@@ -3,22 +3,18 @@
 import os
 import signal
 from collections.abc import Iterator
-from functools import cache
 
 import pytest
 import torch
-import typer.testing
 
 from spn4cir.config.params import Validate
 from spn4cir.config.training import BankSettings
 from tests.helpers.browser import browser, open_page  # noqa: F401
 from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
-from tests.helpers.stub import StubComposer, optimisation, stage2  # noqa: F401
+from tests.helpers.stub import StubComposer
 from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 
 CPU = torch.device("cpu")
-# A CliRunner builds all commands at each call.
-typer.testing._get_command = cache(typer.testing._get_command)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,8 +22,8 @@ from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
 from tests.bench.conftest import RatioToBare
-from tests.conftest import stage2
 from tests.helpers.checkpoints import tiny_state
+from tests.helpers.stub import stage2
 
 IMAGES, BATCH = 256, 32
 CPU = torch.device("cpu")

@@ -30,9 +30,9 @@ from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
 from spn4cir.types import UniqueImages
 from tests.bench.conftest import RatioToBare
-from tests.conftest import optimisation, stage2
 from tests.helpers.checkpoints import tiny_state
 from tests.helpers.layouts import CATEGORIES, write
+from tests.helpers.stub import optimisation, stage2
 
 CPU = torch.device("cpu")
 WORKERS = 2

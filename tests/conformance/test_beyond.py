@@ -18,7 +18,8 @@ from spn4cir.training.trainer import History, Trainer
 from spn4cir.types import Triplet
 from tests.conformance.builders import Subject, builder, images
 from tests.conformance.test_features import TEXTS
-from tests.conftest import CPU, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import stage2
 
 NAMES = [f"i{row}" for row in range(6)]
 # Six triplets over six images; the last two have one target.

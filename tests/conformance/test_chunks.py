@@ -15,7 +15,8 @@ from spn4cir.training.optimiser import TrainingRun, set_dropout
 from tests.conformance.builders import Subject, images
 from tests.conformance.test_features import TEXTS
 from tests.conformance.test_training import ALL_CONTRASTS, ROWS, against_bank, batch
-from tests.conftest import CPU, optimisation, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import optimisation, stage2
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -25,8 +25,9 @@ from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.stage1 import train_stage1
 from spn4cir.training.stage2 import train_stage2
 from tests.conformance.conftest import TOY
-from tests.conftest import CPU, optimisation, stage2
+from tests.conftest import CPU
 from tests.helpers.layouts import write_fashioniq
+from tests.helpers.stub import optimisation, stage2
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "new-family.md").read_text(encoding="utf-8")

@@ -19,7 +19,8 @@ from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.types import Triplet
 from tests.conformance.builders import Subject, images
 from tests.conformance.test_features import TEXTS
-from tests.conftest import CPU, optimisation, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import optimisation, stage2
 
 STEPS = 3
 NAMES = [f"i{row}" for row in range(4)]

@@ -25,9 +25,10 @@ from spn4cir.json_files import write_json
 from spn4cir.positives.dedup import read_optimized_images
 from spn4cir.positives.partners import Partners, write_partners
 from stages.common import Job
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder
 from tests.helpers.params import published_params
+from tests.helpers.stub import StubComposer
 
 EXPECTED = Path(__file__).parent
 

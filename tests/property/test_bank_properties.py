@@ -10,8 +10,9 @@ import spn4cir.composers.feature_files
 from spn4cir.config.training import BankSettings
 from spn4cir.training.bank import build_bank, open_bank
 from spn4cir.types import Gallery, UniqueImages
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer
 
 
 class Killed(Exception):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spn4cir.composers.protocol import ImageFeatures
 from spn4cir.images.decoding import pixel_digest
-from tests.conftest import StubComposer
+from tests.helpers.stub import StubComposer
 
 # The variable that names a raylet, which its workers inherit.
 NODE = "SPN4CIR_TEST_NODE"

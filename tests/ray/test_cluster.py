@@ -30,8 +30,9 @@ from spn4cir.search.image_files import ImageDigests
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.training.bank import build_bank
 from spn4cir.types import CaptionedImage, Gallery, UniqueImages
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw, write_fashioniq
+from tests.helpers.stub import StubComposer
 from tests.helpers.tiny_llava import save_tiny_llava
 from tests.ray.conftest import ROOT, Nodes
 from tests.ray.functions import KillingComposer, digest_or_kill, exit_worker, node

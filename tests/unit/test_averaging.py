@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spn4cir.errors import InputError
 from spn4cir.training.averaging import copied, keep_best_share
 from spn4cir.training.figures import write_figures
-from tests.conftest import stage2
+from tests.helpers.stub import stage2
 from tests.unit.test_trainer import Killed, assert_same, talkative, trainer
 
 TAU = {"learn_tau": True, "tau": 0.1}

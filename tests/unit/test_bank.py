@@ -27,8 +27,9 @@ from spn4cir.images.preprocess import Preprocess
 from spn4cir.training.bank import build_bank, manifest, open_bank
 from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, UniqueImages
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer
 
 
 class Killed(Exception):

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from spn4cir.errors import InputError
 from spn4cir.training.bank_queries import compose_bank_queries, drawn_triplets, query_texts
 from spn4cir.types import Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.banks import stored_bank
+from tests.helpers.stub import StubComposer
 
 TRIPLETS = [Triplet(f"i{row}", (f"t{number}",), "i0", number) for number, row in enumerate([3, 1, 3, 0, 2, 3, 1])]
 

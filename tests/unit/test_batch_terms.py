@@ -11,7 +11,8 @@ from torch import Tensor
 
 from spn4cir.training.batch_terms import Swaps, swap_info_nce, target_to_query_info_nce
 from spn4cir.training.batches import BankSource
-from tests.conftest import CPU, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import stage2
 from tests.unit.test_trainer import bank, features, rows, talkative
 
 TAU = torch.tensor(0.5)

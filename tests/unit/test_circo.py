@@ -26,9 +26,10 @@ from spn4cir.evaluation.submission import check_submission, predict, submission_
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.json_files import write_json
 from spn4cir.projects.check import check_data
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.benchmarks import ASPECTS, FIRST_ID, write_circo
 from tests.helpers.layouts import change, write
+from tests.helpers.stub import StubComposer
 
 PROTOCOL = Validate(remove_reference=False, capitalise=False, batch_size=16, sheet_queries=3)
 

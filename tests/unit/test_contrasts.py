@@ -14,7 +14,7 @@ from spn4cir.training.bank import Bank
 from spn4cir.training.contrasts import Contrasts
 from spn4cir.training.false_negatives import FalseNegatives
 from spn4cir.types import Triplet
-from tests.conftest import stage2
+from tests.helpers.stub import stage2
 
 # Unit vectors at these angles: the cosine of two images is that of the difference.
 DEGREES = [0, 10, 20, 30, 60, 90, 120, 180]

@@ -17,10 +17,11 @@ from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.projects.check import check_data
 from spn4cir.projects.check_lines import check_lines
 from spn4cir.types import Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.benchmarks import write_circo, write_genecis
 from tests.helpers.layouts import change, write, write_cirr, write_fashioniq, write_folder
 from tests.helpers.pools import write_folders
+from tests.helpers.stub import StubComposer
 
 # What FashionIQ holds: a pair, its text in validation as written and with a capital, its texts in training.
 PAIRS = [

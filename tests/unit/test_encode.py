@@ -15,9 +15,10 @@ from spn4cir.search.encode import encode_new
 from spn4cir.search.image_files import read_image
 from spn4cir.search.stored_targets import StoredTargets
 from spn4cir.types import Gallery
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.clusters import OneProcessCluster
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer
 
 KEEP = torch.tensor([True, False] * 5)
 

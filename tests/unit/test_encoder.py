@@ -13,10 +13,11 @@ from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from spn4cir.search.encoder import Encoder
 from spn4cir.search.inputs import Item, read_item
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
 from tests.helpers.published import write_published
+from tests.helpers.stub import StubComposer
 
 RED = torch.eye(12)[0]
 

@@ -32,8 +32,9 @@ from spn4cir.evaluation.ranking import TIE_RULE
 from spn4cir.evaluation.stored_gallery import union_gallery
 from spn4cir.evaluation.validate import validate_both
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw, write_cirr, write_fashioniq
+from tests.helpers.stub import StubComposer
 
 PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=4, sheet_queries=3)
 

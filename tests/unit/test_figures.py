@@ -13,7 +13,8 @@ from spn4cir.extras import install_command
 from spn4cir.training.batches import BankSource
 from spn4cir.training.figures import GROUPS, Figures, write_figures
 from spn4cir.training.trainer import History
-from tests.conftest import CPU, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import stage2
 from tests.unit.test_trainer import Killed, bank, killed_at, rows, trainer
 
 

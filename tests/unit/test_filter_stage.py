@@ -25,8 +25,8 @@ from spn4cir.positives.listing import write_listing
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.types import Triplet
 from stages.common import Job
-from tests.conftest import StubComposer
 from tests.helpers.layouts import write, write_cirr
+from tests.helpers.stub import StubComposer
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("data/filter/demo_cirr/clip")

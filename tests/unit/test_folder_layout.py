@@ -16,8 +16,9 @@ from spn4cir.errors import InputError
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.metrics_file import metrics_file
 from spn4cir.types import Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer
 
 NAMES = [f"{kind}/{number}.png" for kind in ("mug", "pot") for number in range(10)]
 ROW = {"reference": "mug/0.png", "target": "mug/1.png", "text": "is red"}

@@ -21,9 +21,10 @@ from spn4cir.images.crops import Crop, split_view
 from spn4cir.images.decoding import open_image
 from spn4cir.images.reading import is_there
 from spn4cir.projects.check import check_data
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.benchmarks import write_genecis
 from tests.helpers.layouts import change
+from tests.helpers.stub import StubComposer
 
 PROTOCOL = Validate(remove_reference=False, capitalise=False, batch_size=16, sheet_queries=3)
 

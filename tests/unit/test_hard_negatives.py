@@ -16,7 +16,8 @@ from spn4cir.evaluation.evaluate import RankedSplit, evaluate, rank_queries
 from spn4cir.evaluation.hard_negatives import Counts, Nearest, count_above, image_similarity, summarise
 from spn4cir.losses import token_scores
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
+from tests.helpers.stub import StubComposer
 
 
 def protocol(remove: bool) -> Validate:

@@ -10,8 +10,8 @@ from spn4cir.composers.encoding import report_long_texts
 from spn4cir.composers.protocol import Options
 from spn4cir.datasets.texts import training_text, training_texts
 from spn4cir.types import Triplet
-from tests.conftest import StubComposer
 from tests.helpers.checkpoints import tiny_state
+from tests.helpers.stub import StubComposer
 
 
 @pytest.fixture(autouse=True)

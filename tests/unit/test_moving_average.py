@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spn4cir.errors import InputError
 from spn4cir.training.moving_average import MovingAverage
-from tests.conftest import stage2
+from tests.helpers.stub import stage2
 from tests.unit.test_trainer import assert_same, last, talkative, trainer
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from spn4cir.training.optimiser import MIN_TEMPERATURE, TrainingRun, set_dropout
-from tests.conftest import StubComposer, optimisation
+from tests.helpers.stub import StubComposer, optimisation
 
 CPU = torch.device("cpu")
 STEPS = 4

@@ -25,7 +25,8 @@ from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
 from stages.training import GlobalBatch
-from tests.conftest import CPU, stage2
+from tests.conftest import CPU
+from tests.helpers.stub import stage2
 
 ROOT = Path(__file__).parents[2]
 CUDA = torch.device("cuda:0")

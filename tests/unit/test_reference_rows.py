@@ -19,9 +19,10 @@ from spn4cir.training.batches import BankSource, Batch
 from spn4cir.training.epoch_plan import TripletRows, triplet_rows
 from spn4cir.training.reference_rows import RecomputedReferences, StoredReferences
 from spn4cir.types import Gallery, Triplet, UniqueImages
-from tests.conftest import CPU, StubComposer, stage2
+from tests.conftest import CPU
 from tests.helpers.banks import stored_bank
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer, stage2
 
 IMAGES = 7
 NEEDED = [torch.tensor(rows) for rows in ([0, 3], [6], [1, 2, 3, 4, 5], [0, 6], [2, 3])]

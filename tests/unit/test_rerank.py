@@ -12,8 +12,9 @@ from spn4cir.evaluation.adjusted import evaluate_adjusted
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.ranking import Ranking, rank_gallery
 from spn4cir.evaluation.rerank import first_candidates, rerank, score_candidates, standardise
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import write_cirr
+from tests.helpers.stub import StubComposer
 from tests.unit.test_evaluate import PROTOCOL
 
 

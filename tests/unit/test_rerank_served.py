@@ -19,9 +19,10 @@ from spn4cir.evaluation.rerank_served import ServedScores, probability_of_yes
 from spn4cir.images.decoding import open_rgb
 from spn4cir.served.client import ServedModel
 from spn4cir.served.messages import ChatAnswer, jpeg
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.chat_server import MODEL, ChatServer, images_of, prompt_of, refusal, serve_chat
 from tests.helpers.layouts import write_cirr
+from tests.helpers.stub import StubComposer
 from tests.unit.test_evaluate import PROTOCOL
 
 pytest.importorskip("openai")

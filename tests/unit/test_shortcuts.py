@@ -15,7 +15,8 @@ from spn4cir.evaluation.evaluate import evaluate
 from spn4cir.evaluation.hard_negatives import Nearest
 from spn4cir.evaluation.shortcuts import AS_WRITTEN, Probe, measure_shortcuts, wordings_of
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
+from tests.helpers.stub import StubComposer
 
 IMAGES = 12
 PROTOCOL = Validate(remove_reference=True, capitalise=False, batch_size=4, sheet_queries=1)

@@ -15,8 +15,9 @@ from spn4cir.datasets.table import Table
 from spn4cir.errors import InputError
 from spn4cir.evaluation.evaluate import encode_splits, evaluate
 from spn4cir.evaluation.metrics_file import metrics_file
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw, image_cells, write_parquet
+from tests.helpers.stub import StubComposer
 from tests.helpers.tables import table, write_rows
 
 LOT = "held out by lot, a share of {} of the references by a hash of their names, as no row states val"

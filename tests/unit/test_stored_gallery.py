@@ -18,8 +18,9 @@ from spn4cir.evaluation.evaluate import encode_splits
 from spn4cir.evaluation.stored_gallery import images_to_encode, store_gallery
 from spn4cir.images.preprocess import Preprocess
 from spn4cir.types import EvaluationSplit, Gallery, Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import draw
+from tests.helpers.stub import StubComposer
 
 
 class Killed(Exception):

@@ -13,8 +13,9 @@ from spn4cir.datasets.cirr import Cirr
 from spn4cir.errors import InputError
 from spn4cir.evaluation.submission import check_submission, predict, submission_problems, write_submission
 from spn4cir.types import Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
 from tests.helpers.layouts import change, write, write_cirr
+from tests.helpers.stub import StubComposer
 
 FILES = Cirr.submission
 MAX_BYTES = 5_000_000

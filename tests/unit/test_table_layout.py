@@ -24,8 +24,9 @@ from spn4cir.training.batches import ImageSource
 from spn4cir.training.epoch_plan import triplet_rows
 from spn4cir.training.trainer import Trainer
 from spn4cir.types import EvaluationSplit, Gallery
-from tests.conftest import CPU, StubComposer, optimisation
+from tests.conftest import CPU
 from tests.helpers.layouts import IMAGE_CELL, draw, image_cells, write_parquet, write_table
+from tests.helpers.stub import StubComposer, optimisation
 from tests.helpers.tables import COLUMNS, table, write_benchmark, write_relevance, write_rows
 
 

@@ -12,7 +12,8 @@ from spn4cir.training.bank import Bank
 from spn4cir.training.reference_rows import StoredReferences
 from spn4cir.training.text_ranks import rank_texts
 from spn4cir.types import Triplet
-from tests.conftest import CPU, StubComposer
+from tests.conftest import CPU
+from tests.helpers.stub import StubComposer
 
 IMAGES = 6
 

@@ -33,10 +33,11 @@ from spn4cir.training.stage2 import train_stage2
 from spn4cir.training.trainer import Trainer, Watch, unwatched
 from spn4cir.types import Triplet, UniqueImages
 from stages.inputs import positives
-from tests.conftest import CPU, StubComposer, optimisation, stage2
+from tests.conftest import CPU
 from tests.helpers.banks import stored_bank
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import write, write_cirr, write_fashioniq
+from tests.helpers.stub import StubComposer, optimisation, stage2
 
 SCORES = {"score": 1.0}
 
