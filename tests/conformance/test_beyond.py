@@ -82,17 +82,24 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def plain(first: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[History, dict[str, Tensor]]:
+    """The history and the best weights without a setting."""
+    folder = tmp_path_factory.mktemp("plain")
+    return run(first, folder), weights(first, folder)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_changes_the_weights_and_resumes_with_the_same_bits(
-    first: Subject, tmp_path: Path, name: str
+    first: Subject, plain: tuple[History, dict[str, Tensor]], tmp_path: Path, name: str
 ) -> None:
     """The weights are finite and other ones than without the setting; a killed run ends with equal files."""
-    plain = run(first, tmp_path / "off")
     whole = run(first, tmp_path / "on", **SETTINGS[name])
     found = weights(first, tmp_path / "on")
     assert all(bool(tensor.isfinite().all()) for tensor in found.values())
-    assert not same(found, weights(first, tmp_path / "off"))
-    assert whole != plain
+    history, without = plain
+    assert not same(found, without)
+    assert whole != history
     assert all(isfinite(value) for row in whole.epochs for value in row.values())
     with pytest.raises(Killed):
         run(first, tmp_path / "killed", kill=2, **SETTINGS[name])
