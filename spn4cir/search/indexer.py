@@ -105,11 +105,10 @@ class Indexer:
         """
         if index.root is None or not index.whole_folder:
             raise InputError("no folder was indexed, so none can be refreshed; call index with the images")
-        inside = folder_gallery(index.root)
-        others = [index.path(name) for name in _names_outside(index, inside)]
-        elsewhere = [path for path in others if path.is_file() and not path.is_relative_to(index.root)]
-        gallery = named_below(index.root, [*inside.paths, *elsewhere])
-        return _apply(index, self._read(index, gallery, _names_outside(index, gallery), skip))
+        gallery = _with_added(index, index.root)
+        update = self._read(index, gallery, _names_outside(index, gallery), skip)
+        del gallery
+        return _apply(index, update)
 
     def add(self, index: ImageIndex, paths: Iterable[StrPath], skip: bool) -> Changes:
         """Adds images. Their names are paths from the root of the index; outside of it, file names.
@@ -121,7 +120,9 @@ class Indexer:
         for name, path in zip(gallery.names, gallery.paths, strict=True):
             if name in index and index.path(name) != path:
                 raise InputError(f"{path}: has the same name, '{name}', as {index.path(name)}; rename one of the two")
-        changes = _apply(index, self._read(index, gallery, [], skip))
+        update = self._read(index, gallery, [], skip)
+        del listed, gallery
+        changes = _apply(index, update)
         index.root = index.root or root
         return changes
 
@@ -187,6 +188,14 @@ def _stale(index: ImageIndex, gallery: Gallery) -> tuple[Gallery, PackedStamps]:
         names = tuple(gallery.names[position] for position in positions)
         gallery = Gallery(names, PackedPaths(gallery.paths[position] for position in positions))
     return gallery, PackedStamps(PackedPaths(gallery.paths).absolute_texts(), sizes, times)
+
+
+def _with_added(index: ImageIndex, root: Path) -> Gallery:
+    """The images in a folder, and those that were added to its index from elsewhere and exist."""
+    inside = folder_gallery(root)
+    others = [index.path(name) for name in _names_outside(index, inside)]
+    elsewhere = [path for path in others if path.is_file() and not path.is_relative_to(root)]
+    return named_below(root, [*inside.paths, *elsewhere])
 
 
 def _names_outside(index: ImageIndex, gallery: Gallery) -> list[str]:

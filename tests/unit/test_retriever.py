@@ -1,6 +1,7 @@
 """Search from Python: the gallery follows its folder, and a loaded index equals the saved one."""
 
 import doctest
+import gc
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from spn4cir import Encoder, Hit, Retriever
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_image
 from spn4cir.search import index_folder, indexed_gallery, retriever
+from spn4cir.search.index import ImageIndex
+from spn4cir.types import Gallery
 from tests.helpers import blip
 from tests.helpers.checkpoints import container, tiny_state, write_checkpoint
 from tests.helpers.layouts import draw
@@ -245,6 +248,28 @@ def test_images_come_and_go_by_name(held, folder, tmp_path, encoded):
     assert "a.png" not in names(held.search("b.png", "is red", k=99))
     assert held.refresh().added == ("a.png",)
     assert {"z.png", "in/y.png"} <= set(held.names)
+
+
+def test_the_listing_of_images_is_released_before_the_index_grows(empty, folder, tmp_path, monkeypatch):
+    """It takes hundreds of bytes an image, beside the index."""
+
+    def listings() -> int:
+        gc.collect()
+        return sum(type(each) is Gallery for each in gc.get_objects())
+
+    before, found, update = listings(), [], ImageIndex.update
+
+    def watched(index, *arguments):
+        found.append(listings())
+        update(index, *arguments)
+
+    monkeypatch.setattr(ImageIndex, "update", watched)
+    empty.index(folder)
+    empty.add(draw(tmp_path / "elsewhere" / "g.png", 20))
+    draw(folder / "h.png", 21)
+    empty.refresh()
+    assert len(empty) == len(NAMES) + 2
+    assert found == 3 * [before]
 
 
 def test_an_image_whose_only_copy_goes_leaves_its_vector(held, folder):
