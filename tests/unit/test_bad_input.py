@@ -58,13 +58,27 @@ def published(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch) -> Path:
-    """Both layouts, to spoil, and an empty folder to work in."""
-    write_fashioniq(tmp_path / "data" / "fashioniq")
-    write_cirr(tmp_path / "data" / "cirr")
+@pytest.fixture(autouse=True)
+def _work(tmp_path, monkeypatch) -> None:
+    """An empty working folder."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory) -> Path:
+    """Both layouts, which no test changes."""
+    folder = tmp_path_factory.mktemp("intact")
+    write_fashioniq(folder / "fashioniq")
+    write_cirr(folder / "cirr")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Both layouts, to spoil."""
+    write_fashioniq(tmp_path / "data" / "fashioniq")
+    write_cirr(tmp_path / "data" / "cirr")
     return tmp_path / "data"
 
 
@@ -116,7 +130,7 @@ def network_calls(data, weights, *more) -> list[tuple]:
     ]
 
 
-def test_a_missing_root(data, weights):
+def test_a_missing_root(intact, weights):
     for call in (dedup("cirr", "no"), validate("cirr", "no", weights), submit("no", weights)):
         assert refused(*call) == "no: no such folder; give the root of a cirr data set"
     assert "no: no such folder" in refused("check-submission", "x.json", "--root", "no")
@@ -133,9 +147,9 @@ def test_a_layout_without_one_of_its_files(data, weights, layout, file):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_other_layout(data, weights, layout):
+def test_the_other_layout(intact, weights, layout):
     other = LAYOUTS[1 - LAYOUTS.index(layout)]
-    assert "no such file; check the path, or the root folder and the layout" in refused(*dedup(layout, data / other))
+    assert "no such file; check the path, or the root folder and the layout" in refused(*dedup(layout, intact / other))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -231,17 +245,17 @@ def test_a_duplicate_pair_id_in_test1(data, weights):
         (lambda s: s.update({"24": "names"}), "24"),
     ],
 )
-def test_a_submission_with_a_fault(data, weights, edit, message):
-    CliRunner().invoke(app, [str(argument) for argument in submit(data / "cirr", weights)], catch_exceptions=False)
+def test_a_submission_with_a_fault(intact, weights, edit, message):
+    CliRunner().invoke(app, [str(argument) for argument in submit(intact / "cirr", weights)], catch_exceptions=False)
     file = change(Path("sub/recall_submission_x.json"), lambda content: edit(content) and None)
-    assert message in refused("check-submission", file, "--root", data / "cirr")
+    assert message in refused("check-submission", file, "--root", intact / "cirr")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"24": [], "24": []}'])
-def test_a_submission_that_is_none(data, content):
+def test_a_submission_that_is_none(intact, content):
     Path("x.json").write_text(content)
-    assert refused("check-submission", "x.json", "--root", data / "cirr").startswith("x.json: ")
-    assert "nowhere.json: no such file" in refused("check-submission", "nowhere.json", "--root", data / "cirr")
+    assert refused("check-submission", "x.json", "--root", intact / "cirr").startswith("x.json: ")
+    assert "nowhere.json: no such file" in refused("check-submission", "nowhere.json", "--root", intact / "cirr")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -270,8 +284,8 @@ def test_an_image_that_is_not_rgb_is_converted(data, weights, mode):
         assert result.exit_code == 0, result.output
 
 
-def test_a_query_image_that_is_absent_or_damaged(data, weights):
-    gallery = data / "fashioniq" / "images"
+def test_a_query_image_that_is_absent_or_damaged(intact, weights):
+    gallery = intact / "fashioniq" / "images"
     assert "no.png: no such image" in refused(*search(weights, gallery, "no.png"))
     Path("bad.png").write_text("no image")
     assert "bad.png: cannot be decoded" in refused(*search(weights, gallery, "bad.png", "--out", "sheet.png"))
@@ -292,15 +306,13 @@ def test_a_gallery_without_any_image_on_disk(data, weights, layout):
     assert "the gallery is empty; check the split file and the image folder" in line
 
 
-def test_an_empty_folder_to_search(data, weights):
+def test_an_empty_folder_to_search(intact, weights):
     Path("empty").mkdir()
     assert "empty: the gallery is empty" in refused(*search(weights, "empty", "i.png"))
 
 
-def test_a_test1_that_is_too_small_for_lists_of_fifty(tmp_path, weights, monkeypatch):
+def test_a_test1_that_is_too_small_for_lists_of_fifty(tmp_path, weights):
     root = write_cirr(tmp_path / "small", test_groups=2)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
     assert "names, expected 50" in refused(*submit(root, weights))
 
 
@@ -342,9 +354,9 @@ def _without(*names: str) -> dict[str, torch.Tensor]:
     ],
 )
 @pytest.mark.parametrize("family", [(), ("--family", "clip")])
-def test_a_checkpoint_that_will_not_do(data, content, message, family):
+def test_a_checkpoint_that_will_not_do(intact, content, message, family):
     place = _file(content()).absolute()
-    for call in (validate("cirr", data / "cirr", place, *family), inspect(place, *family), export(place, *family)):
+    for call in (validate("cirr", intact / "cirr", place, *family), inspect(place, *family), export(place, *family)):
         line = refused(*call)
         assert line.startswith(f"{place}: ")
         assert re.search(message, line)
@@ -352,7 +364,7 @@ def test_a_checkpoint_that_will_not_do(data, content, message, family):
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "empty", "text", "cut", "pickle"])
-def test_a_file_that_is_no_checkpoint(data, weights, kind):
+def test_a_file_that_is_no_checkpoint(intact, weights, kind):
     place = Path("c.pt")
     if kind == "folder":
         place.mkdir()
@@ -361,7 +373,7 @@ def test_a_file_that_is_no_checkpoint(data, weights, kind):
     elif kind != "absent":
         whole = weights.read_bytes()
         place.write_bytes({"empty": b"", "text": b"no weights", "cut": whole[: len(whole) // 2]}[kind])
-    for call in (validate("cirr", data / "cirr", place), inspect(place), export(place)):
+    for call in (validate("cirr", intact / "cirr", place), inspect(place), export(place)):
         line = refused(*call)
         assert line.startswith("c.pt: ")
         assert re.search("no such|is a folder|not a checkpoint|refused", line)
@@ -370,12 +382,12 @@ def test_a_file_that_is_no_checkpoint(data, weights, kind):
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_checkpoint_of_another_family(data, published, family, stage):
+def test_a_checkpoint_of_another_family(intact, published, family, stage):
     """Every command says which it is, and of which stage; a recipe's files are those of its network."""
     place = published / f"{family}-{stage}.pt"
     others = [name for name in (*FAMILIES, "zs") if name != family and (family, name) != ("clip", "zs")]
     everywhere = "--family", others[stage]
-    calls = [*network_calls(data, place, *everywhere), inspect(place, *everywhere)]
+    calls = [*network_calls(intact, place, *everywhere), inspect(place, *everywhere)]
     for call in (*calls, *(export(place, "--family", other) for other in others)):
         assert refused(*call) == (
             f"{place}: is a stage-{stage} checkpoint of family '{family}', not '{call[-1]}'; "
@@ -397,69 +409,69 @@ def test_a_checkpoint_of_another_family(data, published, family, stage):
         ((*WORDS[:-1], WORDS[0]), r"tok: is not a BERT vocabulary: \d+ words, \d+ distinct"),
     ],
 )
-def test_a_tokenizer_that_will_not_do(data, published, tmp_path, monkeypatch, family, words, message):
+def test_a_tokenizer_that_will_not_do(intact, published, tmp_path, monkeypatch, family, words, message):
     """Said before any image is encoded."""
     folder = tmp_path / "tok"
     folder.mkdir() if words is None else write_vocabulary(folder, words)
     for encodes in ("evaluation.evaluate.encode_gallery", "search.indexer.encode_new"):
         monkeypatch.setattr(f"spn4cir.{encodes}", lambda *_, **__: pytest.fail("worked in vain"))
-    for call in network_calls(data, published / f"{family}-1.pt", "--tokenizer", folder):
+    for call in network_calls(intact, published / f"{family}-1.pt", "--tokenizer", folder):
         assert re.search(message, refused(*call))
 
 
 @pytest.mark.parametrize("family", READS_WORDS)
-def test_a_tokenizer_that_is_not_there(data, published, tmp_path, monkeypatch, family):
+def test_a_tokenizer_that_is_not_there(intact, published, tmp_path, monkeypatch, family):
     """A folder that is absent; and none named, none in the file, no network."""
     place = published / f"{family}-2.pt"
-    for call in network_calls(data, place, "--tokenizer", tmp_path / "no"):
+    for call in network_calls(intact, place, "--tokenizer", tmp_path / "no"):
         assert "no: contains no vocabulary (no such folder); name one with --tokenizer FOLDER" in refused(*call)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for call in network_calls(data, place):
+    for call in network_calls(intact, place):
         line = refused(*call)
         assert line.startswith("tokenizer bert-base-uncased: cannot be downloaded: ")
         assert line.endswith("name one with --tokenizer FOLDER or models.<dataset>.tokenizer")
 
 
 @pytest.mark.parametrize("family", ["clip", "tgcir"])
-def test_a_tokenizer_for_a_family_that_has_its_own(data, published, family):
+def test_a_tokenizer_for_a_family_that_has_its_own(intact, published, family):
     place = published / f"{family}-1.pt"
-    for call in network_calls(data, place, "--tokenizer", published, *flags(family, published)):
+    for call in network_calls(intact, place, "--tokenizer", published, *flags(family, published)):
         assert refused(*call) == f"--tokenizer: family '{family}' has its own tokenizer; leave the option out"
 
 
 @pytest.mark.parametrize("flag", ["--vision-head-width", "--text-head-width"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_head_width_that_does_not_divide(data, published, family, flag):
+def test_a_head_width_that_does_not_divide(intact, published, family, flag):
     place = published / f"{family}-1.pt"
-    for call in (*network_calls(data, place, flag, 7), inspect(place, flag, 7), export(place, flag, 7)):
+    for call in (*network_calls(intact, place, flag, 7), inspect(place, flag, 7), export(place, flag, 7)):
         line = refused(*call)
         assert line.startswith(f"{place}: the sizes of its tensors fit no ") or "backbone.clip.*" in line
         assert re.search(r"\(width \d+ is not a multiple of the head width 7; name another with --vision-head", line)
-    for call in (validate("cirr", data / "cirr", place, flag, 0), inspect(place, flag, "wide")):
+    for call in (validate("cirr", intact / "cirr", place, flag, 0), inspect(place, flag, "wide")):
         assert CliRunner().invoke(app, [str(argument) for argument in call]).exit_code == 2
 
 
-def test_head_widths_other_than_the_published_ones_have_to_be_named(data, published):
+def test_head_widths_other_than_the_published_ones_have_to_be_named(intact, published):
     """As far as a file can tell: a text width of 96 holds no heads of 64."""
     assert "width 96 is not a multiple of the head width 64" in refused(*inspect(published / "tgcir-1.pt"))
 
 
 @pytest.mark.parametrize("family", ["blip", "zs"])
-def test_a_family_and_data_set_without_settings(data, published, family):
+def test_a_family_and_data_set_without_settings(intact, published, family):
     text = (ROOT / "params.yaml").read_text()
     head, section = text.split("\nvalidate:")
     Path("params.yaml").write_text(f"{head}\nvalidate:{re.sub(rf', {family}: {{}}', '', section)}")
     place = published / f"{'clip' if family == 'zs' else family}-1.pt"
     named = ["--family", family, *([] if family == "zs" else flags(family, published))]
-    for call in network_calls(data, place, *named)[:2]:
+    for call in network_calls(intact, place, *named)[:2]:
         line = refused(*call)
         assert re.match(rf"params.yaml: validate\.cirr\.{family} is not set \(families there: clip, .*\); check", line)
-    line = refused(*network_calls(data, place, *named)[0], "--dataset", "nobody")
+    line = refused(*network_calls(intact, place, *named)[0], "--dataset", "nobody")
     assert re.match(r"params.yaml: datasets\.nobody is not set \(data sets there: .*\); check the name", line)
 
 
-def test_an_export_that_cannot_be_written(data, published):
+def test_an_export_that_cannot_be_written(intact, published):
     place = published / "clip-1.pt"
     Path("folder").mkdir()
     Path("copy.pt").write_bytes(place.read_bytes())
@@ -471,7 +483,7 @@ def test_an_export_that_cannot_be_written(data, published):
     assert "folder: is a folder" in refused(*inspect(place, "--json", "folder"))
 
 
-def test_a_full_disk(data, weights, monkeypatch):
+def test_a_full_disk(intact, weights, monkeypatch):
     def full(*_args, **_named):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -480,10 +492,10 @@ def test_a_full_disk(data, weights, monkeypatch):
 
     real = Path.open
     monkeypatch.setattr(Path, "open", open_to_read)
-    for call in (dedup("cirr", data / "cirr"), validate("cirr", data / "cirr", weights)):
+    for call in (dedup("cirr", intact / "cirr"), validate("cirr", intact / "cirr", weights)):
         assert re.match(r"[om]\.json: the disk is full \(\d+ MB free\); nothing was kept of this file", refused(*call))
     monkeypatch.setattr(Image.Image, "save", full)
-    gallery = data / "fashioniq" / "images"
+    gallery = intact / "fashioniq" / "images"
     line = CliRunner().invoke(
         app, [str(a) for a in search(weights, gallery, gallery / "dress-val-0.png", "--out", "sheet.png")]
     )
@@ -507,13 +519,13 @@ def test_a_disk_that_fills_amid_the_weights(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def project(data, tmp_path, monkeypatch) -> Path:
+def project(intact, tmp_path, monkeypatch) -> Path:
     """The working folder of the stages, with the data of demo_cirr and demo_fiq."""
     root = tmp_path / "project"
     (root / "data" / "raw").mkdir(parents=True)
     shutil.copy(ROOT / "params.yaml", root)
-    (root / "data" / "raw" / "demo_cirr").symlink_to(data / "cirr")
-    (root / "data" / "raw" / "demo_fiq").symlink_to(data / "fashioniq")
+    (root / "data" / "raw" / "demo_cirr").symlink_to(intact / "cirr")
+    (root / "data" / "raw" / "demo_fiq").symlink_to(intact / "fashioniq")
     monkeypatch.chdir(root)
     return root
 
@@ -640,10 +652,10 @@ def test_a_stage_of_a_layout_without_a_test_server(project, monkeypatch, capsys,
     assert "layout fashioniq has no submission files" in line
 
 
-def test_a_stage_does_not_write_a_submission_that_lacks_queries(project, monkeypatch, capsys, data, weights):
+def test_a_stage_does_not_write_a_submission_that_lacks_queries(project, monkeypatch, capsys, intact, weights):
     root = project / "data" / "raw" / "demo_cirr"
     root.unlink()
-    shutil.copytree(data / "cirr", root)
+    shutil.copytree(intact / "cirr", root)
     (root / "test1" / "test1-0-0-img2.png").unlink()
     file = project / "params.yaml"
     file.write_text(file.read_text().replace("missing: error", "missing: skip"))
