@@ -33,6 +33,9 @@ _FILES_PER_TASK = 64
 # How often Ray repeats a batch whose worker or machine is lost. Its default, without end, would repeat an image that
 # kills its process forever.
 _RETRIES = 5
+# How often the work is started again at the same batch after Ray gave up. It can give up before it has noticed that a
+# machine is lost.
+_RESTARTS = 2
 _CONNECT_SECONDS = 10.0
 # Read when Ray is imported. Workers of one machine map the tensors of the object store and do not copy them.
 _ENVIRONMENT = {
@@ -75,8 +78,11 @@ class RayCluster:
         if not batches:
             return
         step = DecodeStep(partial(map_files, function), Path.cwd())
-        data = _map(self._rows(batches), step, num_cpus=1, max_retries=_RETRIES)
-        for results in _results(data, label):
+
+        def start(rest: Sequence[ImageBatch]) -> Any:
+            return _map(self._rows(rest), step, num_cpus=1, max_retries=_RETRIES)
+
+        for results in _results(start, batches, label):
             yield from results
 
     def map_batches(
@@ -96,36 +102,41 @@ class RayCluster:
         """
         if not batches:
             return
-        data, step = self._rows(batches), DecodeStep(prepare, Path.cwd())
-        if self.gpus_per_worker:  # cores of any machine decode for the GPUs
-            data = _map(data, step, num_cpus=1, max_retries=_RETRIES)
-        ray = _ray()
+        ray = self._connected()
+        step = DecodeStep(prepare, Path.cwd())
         with warnings.catch_warnings(action="ignore"):  # the tensors in the store are only read
             stored = ray.put(load)
-        data = _map(
-            data,
-            NetworkStep,
-            fn_constructor_args=([stored], str(self.device), self.cpus_per_worker, step, bool(self.gpus_per_worker)),
-            compute=ray.data.ActorPoolStrategy(min_size=1),
-            num_cpus=self.cpus_per_worker,
-            num_gpus=self.gpus_per_worker,
-            max_task_retries=_RETRIES,
-        )
-        yield from _results(data, label)
+
+        def start(rest: Sequence[ImageBatch]) -> Any:
+            data = self._rows(rest)
+            if self.gpus_per_worker:  # cores of any machine decode for the GPUs
+                data = _map(data, step, num_cpus=1, max_retries=_RETRIES)
+            arguments = [stored], str(self.device), self.cpus_per_worker, step, bool(self.gpus_per_worker)
+            return _map(
+                data,
+                NetworkStep,
+                fn_constructor_args=arguments,
+                compute=ray.data.ActorPoolStrategy(min_size=1),
+                num_cpus=self.cpus_per_worker,
+                num_gpus=self.gpus_per_worker,
+                max_task_retries=_RETRIES,
+            )
+
+        yield from _results(start, batches, label)
 
     def _rows(self, batches: Sequence[ImageBatch]) -> Any:
-        """Returns a dataset with a row for each batch, connected to the cluster."""
-        ray = _ray()
-        self._connect(ray)
+        """Returns a dataset with a row for each batch."""
+        ray = self._connected()
         rows = [{"value": pickle.dumps(batch)} for batch in batches]
         return ray.data.from_items(rows, override_num_blocks=len(rows))
 
-    def _connect(self, ray: Any) -> None:
-        """Connects this process once.
+    def _connected(self) -> Any:
+        """Returns Ray, after this process was connected to the cluster.
 
         Raises InputError if the cluster cannot be reached, or this machine has no room for a worker; other machines may
         join later.
         """
+        ray = _ray()
         if not ray.is_initialized():
             _check_port(self.address)
             try:
@@ -147,6 +158,7 @@ class RayCluster:
             if self.address is None:
                 raise InputError(f"{line}; lower them")
             say_once(f"{line}; waiting until one joins")
+        return ray
 
     def _has_room(self, resources: dict[str, float]) -> bool:
         return resources.get("CPU", 0) >= self.cpus_per_worker and resources.get("GPU", 0) >= self.gpus_per_worker
@@ -214,8 +226,37 @@ def _check_port(address: str | None) -> None:
         raise InputError(f"{_named(address)}: cannot be reached ({first_line(error)}); {_START}") from None
 
 
-def _results(data: Any, label: str) -> Iterator[Any]:
-    """Yields the value of each row; raises the first error of a worker, and the errors of Ray as an InputError."""
+class _GaveUp(Exception):
+    """Ray ended the work on a dataset, because of its own processes or machines."""
+
+
+def _results(start: Callable[[Sequence[ImageBatch]], Any], batches: Sequence[ImageBatch], label: str) -> Iterator[Any]:
+    """Yields the value of each batch's row, in order. After Ray gave up, the batches that are left are started again.
+
+    Args:
+        start: makes the dataset of the batches' rows.
+        batches: all batches.
+        label: the name of the work, for errors.
+
+    Raises the first error of a worker, and the errors of Ray as an InputError.
+    """
+    done = stopped = restarts = 0
+    while done < len(batches):
+        try:
+            with closing(_values(start(batches[done:]), label)) as values:
+                for value in values:
+                    yield value
+                    done += 1
+        except _GaveUp as error:
+            restarts, stopped = 0 if done > stopped else restarts, done
+            if restarts == _RESTARTS:
+                raise InputError(f"{label}: Ray gave up ({error}); run it again: finished work is kept") from None
+            restarts += 1
+            say_once(f"{label}: Ray gave up ({error}); {done}/{len(batches)} batches are done, starts the rest again")
+
+
+def _values(data: Any, label: str) -> Iterator[Any]:
+    """Yields the value of each row of a dataset. Raises _GaveUp, or an InputError for an error of a worker."""
     from ray.exceptions import RayError, RayTaskError, UserCodeException
 
     try:
@@ -234,7 +275,7 @@ def _results(data: Any, label: str) -> Iterator[Any]:
             ) from None
         if isinstance(error, RayTaskError | UserCodeException):
             raise  # a fault of this code, with the worker's traceback
-        raise InputError(f"{label}: Ray gave up ({first_line(error)}); run it again: finished work is kept") from None
+        raise _GaveUp(first_line(error)) from None
 
 
 def _error(outcome: Outcome) -> Exception | None:

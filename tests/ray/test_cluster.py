@@ -1,11 +1,11 @@
 """Work on a Ray cluster of two raylets: the results of one machine, also when a raylet is killed."""
 
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +36,6 @@ from tests.helpers.stub import StubComposer
 from tests.helpers.tiny_llava import save_tiny_llava
 from tests.ray.conftest import ROOT, Nodes
 from tests.ray.functions import KillingComposer, digest_or_kill, exit_worker, node
-
-Result = TypeVar("Result")
 
 SETTINGS = BankSettings(dtype="float32", batch_size=4, reference="stored", images="annotated")
 
@@ -173,48 +171,50 @@ def test_a_broken_image_is_the_same_error(
             work(each)
 
 
-@pytest.fixture
-def given_up() -> list[str]:
-    """The errors after which a test ran its work a second time."""
-    return []
-
-
-def ended(work: Callable[[], Result], given_up: list[str]) -> Result:
-    """Returns the result of the work, whose first run must end well, with one exception.
-
-    On a busy machine, Ray can need too long to notice a killed raylet, and gives up. Such a run is repeated once, as a
-    user would run the stage again, and the summary of the tests shows a warning with its error.
-    """
-    try:
-        return work()
-    except InputError as error:
-        if "Ray gave up" not in str(error) or given_up:
-            raise
-        given_up.append(str(error))
-        warnings.warn(f"the first run did not end well and was repeated: {error}", stacklevel=2)
-        return work()
-
-
 def test_a_raylet_is_killed_while_it_compares_images(
     nodes: Nodes,
     cluster: RayCluster,
     images: UniqueImages,
     monkeypatch: pytest.MonkeyPatch,
-    given_up: list[str],
 ) -> None:
     monkeypatch.setattr(ray_cluster, "_FILES_PER_TASK", 4)
     nodes.start("doomed")
-    found = ended(lambda: list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup")), given_up)
+    found = list(map_in_processes(digest_or_kill, images.gallery.paths, cluster, "dedup"))
     assert found == [pixel_digest(path) for path in images.gallery.paths]
 
 
 def test_a_raylet_is_killed_while_it_encodes_a_bank(
-    nodes: Nodes, cluster: RayCluster, images: UniqueImages, tmp_path: Path, given_up: list[str]
+    nodes: Nodes, cluster: RayCluster, images: UniqueImages, tmp_path: Path
 ) -> None:
     nodes.start("doomed")
-    there = ended(lambda: bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster), given_up)
+    there = bank(KillingComposer(tmp_path), images, tmp_path / "there", cluster)
     assert (tmp_path / "killed").exists()
     assert there == bank(StubComposer(), images, tmp_path / "here", 0)
+
+
+def test_what_ray_gave_up_is_started_again_at_the_first_batch_that_is_left(
+    cluster: RayCluster,
+    images: UniqueImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Eleven batches; Ray gives up after three of them, again before the fourth, and after two more."""
+    values, limits = ray_cluster._values, iter((3, 0, 2, 10))
+
+    def giving_up(data: Any, label: str) -> Iterator[Any]:
+        yield from islice(values(data, label), limit := next(limits))
+        if limit < 10:
+            raise ray_cluster._GaveUp("no connection")
+
+    monkeypatch.setattr(ray_cluster, "_values", giving_up)
+    assert bank(StubComposer(), images, tmp_path / "there", cluster) == bank(
+        StubComposer(), images, tmp_path / "here", 0
+    )
+    assert next(limits, None) is None
+    line = "encode bank: Ray gave up (no connection); {}/11 batches are done, starts the rest again"
+    said = [each for each in capfd.readouterr().err.splitlines() if "gave up" in each]
+    assert said == [line.format(done) for done in (3, 5)]  # the same line is written once
 
 
 def test_an_image_that_always_ends_its_worker_ends_the_work(
