@@ -97,11 +97,29 @@ class FeatureFiles:
                     shutil.copyfile(path, folder / path.name)
 
     def _begun(self) -> tuple[int, RowShapes]:
-        """The number of images an interrupted build finished and the shapes of a row; 0 if there is none."""
-        if not (self.work / _DONE).is_file() or not all(self._path(part).is_file() for part in self.dtypes):
+        """The number of images an interrupted build finished and the shapes of a row; 0 if there is none.
+
+        There is none either if its files are gone or cut short, for example by a copy of the folder that ended early.
+        """
+        done = self.work / _DONE
+        if not done.is_file():
             return 0, {}
-        noted = read_json(self.work / _DONE)
-        return int(noted["images"]), noted["shapes"]
+        noted = read_json(done)
+        if all(self._is_whole(part, noted["shapes"][part]) for part in self.dtypes):
+            return int(noted["images"]), noted["shapes"]
+        done.unlink()  # it would count rows of the new files as written
+        print(f"{self.name}: files of the interrupted build are incomplete: encodes all images again", flush=True)
+        return 0, {}
+
+    def _is_whole(self, part: str, shape: list[int]) -> bool:
+        try:
+            stored = np.lib.format.open_memmap(self._path(part), mode="r")
+        except (OSError, ValueError):
+            return False
+        return stored.dtype == self.dtypes[part] and stored.shape == (self._rows(part), *shape)
+
+    def _rows(self, part: str) -> int:
+        return len(self.keep) if part == "target" else int(self.keep.sum())
 
     def _path(self, part: str) -> Path:
         return self.work / _FILES / f"{part}.npy"
@@ -117,14 +135,13 @@ class FeatureFiles:
 
         Raises InputError before it creates the first file if the disk has too little space.
         """
-        rows = {"reference": int(self.keep.sum()), "target": len(self.keep)}
         folder = self.work / _FILES
-        sizes = (size_in_bytes(rows[part], shapes[part], dtype) for part, dtype in self.dtypes.items())
+        sizes = (size_in_bytes(self._rows(part), shapes[part], dtype) for part, dtype in self.dtypes.items())
         require_space(folder, sum(sizes), self.space_remedy)
         folder.mkdir(exist_ok=True)
         for part, dtype in self.dtypes.items():
             path = self._path(part)
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(rows[part], *shapes[part]))
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(self._rows(part), *shapes[part]))
             with path.open("r+b") as stream:
                 claim_space(stream.fileno(), path.stat().st_size)
 

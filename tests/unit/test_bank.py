@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections import namedtuple
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,30 @@ def test_a_build_resumes_where_it_was_killed(unique: UniqueImages, tmp_path: Pat
     build(second, unique, tmp_path / "bank", tmp_path / "work 2", dtype=dtype)
     assert second.encoded == [10, 9, 5, 1][stop - 1]
     assert files(tmp_path / "bank") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("part", ["reference", "target"])
+@pytest.mark.parametrize("left", [0, 100, 300, None])
+def test_files_that_were_cut_short_after_a_kill_are_made_again(
+    unique: UniqueImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, left: int | None
+) -> None:
+    """Cut within the header or the rows, or gone; a second kill before the first new row does not bring it back."""
+    build(StubComposer(), unique, tmp_path / "whole", tmp_path / "work 1")
+    with pytest.raises(Killed):
+        build(Interrupted(3), unique, tmp_path / "bank", tmp_path / "work 2")
+    (path,) = (tmp_path / "work 2").rglob(f"{part}.npy")
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, left)
+    for stop in (1, 0):
+        each = Interrupted(stop)
+        with pytest.raises(Killed) if stop else nullcontext():
+            build(each, unique, tmp_path / "bank", tmp_path / "work 2")
+    assert each.encoded == 10
+    assert files(tmp_path / "bank") == files(tmp_path / "whole")
+    line = "bank: files of the interrupted build are incomplete: encodes all images again\n"
+    assert capsys.readouterr().out.count(line) == 1
 
 
 @pytest.mark.parametrize("name", ["write_json", "manifest", "_append", "publish"])
