@@ -24,6 +24,7 @@ from spn4cir.training.averaging import copied, keep_best_share
 from spn4cir.training.batches import Source
 from spn4cir.training.chunks import chunked, memory_remedy
 from spn4cir.training.optimiser import TrainingRun, autocast_dtype, set_dropout
+from spn4cir.weights import read_plain
 
 BEST, LAST = "best.pt", "last.pt"
 _STATE = "state.pt"
@@ -151,7 +152,7 @@ class Trainer:
     def _average(self, run: TrainingRun, before: list[Tensor], history: History) -> None:
         """Writes the best average of the weights before training and those of the best epoch as `best.pt`."""
         assert self.evaluate is not None
-        after = torch.load(self.work / _BEST_WEIGHTS, map_location=self.device, weights_only=True)["weights"]
+        after = [tensor.to(self.device) for tensor in self._read(_BEST_WEIGHTS)["weights"]]
         evaluate, selection = partial(self.evaluate, self.composer), self.selection
         history.averaging = keep_best_share(run.trained, before, after, self._shares, evaluate, selection)
         history.best_score = max(row["score"] for row in history.averaging)
@@ -211,12 +212,19 @@ class Trainer:
 
     def _resume(self, run: TrainingRun) -> History:
         """Restores the state of an unfinished run, if there is one."""
-        path = self.work / _STATE
-        if not path.is_file():
+        if not (self.work / _STATE).is_file():
             return History()
         # On the CPU: loading moves to the device what belongs there, and AdamW keeps its step counts on the CPU.
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = self._read(_STATE)
         run.resume(state)
         history = History(**state["history"])
         print(f"stage {self.stage}: resumed after epoch {len(history.epochs)}/{self.settings.epochs}", flush=True)
         return history
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """Reads a file of the work folder. Raises InputError if it is damaged."""
+        try:
+            return read_plain(self.work / name)
+        except InputError as error:
+            reason = str(error).partition("; ")[0]
+            raise InputError(f"{reason}; delete the folder {self.work} to train again") from None

@@ -323,6 +323,16 @@ def test_a_resumed_state_is_read_on_the_cpu(tmp_path: Path, monkeypatch: pytest.
     assert places == ["cpu"]
 
 
+@pytest.mark.parametrize("content", ["half", "", "noise"])
+def test_a_damaged_state_is_named(tmp_path: Path, content: str) -> None:
+    trainer(tmp_path, epochs=1).fit()
+    path = tmp_path / "state.pt"
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half if content == "half" else content.encode())
+    with pytest.raises(InputError, match=rf"^{path}: is .*; delete the folder {tmp_path} to train again$"):
+        trainer(tmp_path, epochs=2).fit()
+
+
 @pytest.mark.parametrize("name", ["save_composer", "save_tensors"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_kill_while_weights_are_written(
