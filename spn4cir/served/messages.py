@@ -110,7 +110,8 @@ def read_answer(completion: Any) -> ChatAnswer | None:
         first = {str(each.token): float(each.logprob) for each in tokens[0].top_logprobs} if tokens else {}
         content = choice.message.content or ""
         text = content if isinstance(content, str) else "".join(part["text"] for part in content)
-        return ChatAnswer(text, str(choice.finish_reason or "stop"), first)
+        # A half of a surrogate pair, which JSON may contain, is in no UTF-8 file.
+        return ChatAnswer(text.encode("utf-8", "replace").decode(), str(choice.finish_reason or "stop"), first)
     except (AttributeError, LookupError, TypeError, ValueError):
         return None
 

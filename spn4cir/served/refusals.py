@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spn4cir.errors import InputError, first_line
 
@@ -88,7 +88,17 @@ def said(error: BaseException) -> str:
     """Returns what a server or the network said, in one line, without the API key."""
     body = getattr(error, "body", None)
     message = (body.get("message") or body.get("detail") or body.get("error")) if isinstance(body, dict) else None
-    text = first_line(Exception(message or error))
+    return _without_key(first_line(Exception(message or error)))
+
+
+def said_instead(completion: Any) -> str:
+    """Returns the error that a server sent as a completion, in brackets and without the API key; empty if none."""
+    error = getattr(completion, "error", None)
+    message = error.get("message") if isinstance(error, dict) else error
+    return f" ({_without_key(first_line(Exception(message)))})" if isinstance(message, str) and message else ""
+
+
+def _without_key(text: str) -> str:
     if (key := api_key()) != _NO_KEY:
         for form in (key, repr(key)[1:-1]):
             text = text.replace(form, "***")

@@ -18,6 +18,7 @@ from spn4cir.served.refusals import (
     refusal,
     retry_nothing_without_quota,
     said,
+    said_instead,
     unanswered,
 )
 
@@ -193,11 +194,13 @@ class Urls:
         """Returns the answer of a server, or None and why there is none."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
-        fault = "sends something else than a chat completion"
+        fault = ""
         for pause in (*_PAUSES, 0.0):
             try:
-                if answer := read_answer(await client.chat.completions.create(**body)):
+                completion = await client.chat.completions.create(**body)
+                if answer := read_answer(completion):
                     return answer, _Fault("")
+                fault = f"sends something else than a chat completion{said_instead(completion)}"
             except APIConnectionError as error:
                 return None, _Fault(cannot_be_reached(error), by_request=isinstance(error, APITimeoutError))
             except APIStatusError as error:
@@ -221,14 +224,36 @@ class Urls:
             print(f"endpoint '{self._endpoint}': {server.url} {fault.text}; {rest}", file=sys.stderr, flush=True)
 
 
+def _whole_timeout() -> Any:
+    """Returns the class of the client below that of openai; an answer that comes in slowly counts as none.
+
+    The limits of that client apply to each read, so a server that sends a byte now and then would hold a request
+    forever.
+    """
+    from openai import DefaultAsyncHttpxClient
+
+    # httpx or httpx2, by the version of openai
+    library = sys.modules[DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0]]
+
+    class Client(DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **options: Any) -> Any:
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    return await super().send(request, **options)
+            except TimeoutError:
+                raise library.ReadTimeout(f"no whole answer in {TIMEOUT:g} s", request=request) from None
+
+    return Client
+
+
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":
     """Returns the client of a URL. Raises InputError for a port, a name or a key that no server can have."""
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+    from openai import AsyncOpenAI
 
     key = api_key()
     try:
         _ = urlsplit(url).port  # raises ValueError above 65535
-        http = DefaultAsyncHttpxClient(event_hooks={"response": [retry_nothing_without_quota]})
+        http = _whole_timeout()(event_hooks={"response": [retry_nothing_without_quota]})
         return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT, http_client=http)
     except Exception as error:  # InvalidURL of the library below the client, which differs with its version
         raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None

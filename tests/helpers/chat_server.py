@@ -22,6 +22,7 @@ class Fault(NamedTuple):
         headers: further headers.
         cut: whether the connection ends in the middle of the body.
         seconds: delay of the answer.
+        drip: seconds before each byte of the body.
     """
 
     status: int = 200
@@ -29,6 +30,7 @@ class Fault(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     cut: bool = False
     seconds: float = 0.0
+    drip: float = 0.0
 
 
 def refusal(status: int, message: str, **options: Any) -> Fault:
@@ -131,7 +133,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(fault.body)))
         self.end_headers()
-        self.wfile.write(fault.body[: len(fault.body) // 2] if fault.cut else fault.body)
+        body = fault.body[: len(fault.body) // 2] if fault.cut else fault.body
+        for part in [body[place : place + 1] for place in range(len(body))] if fault.drip else [body]:
+            time.sleep(fault.drip)
+            self.wfile.write(part)
+            self.wfile.flush()
         self.close_connection = self.close_connection or fault.cut
 
 

@@ -295,12 +295,28 @@ def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
     assert ask(served(chat.url), "why") == ["text for why"]
 
 
+def test_an_answer_that_never_ends_is_no_answer(chat, monkeypatch):
+    """Each byte comes within the limit, but not the whole answer."""
+    monkeypatch.setattr(urls, "TIMEOUT", 1.0)
+    chat.faults = [Fault(body=b" " * 1000, drip=0.1)]
+    assert ask(served(chat.url), "why") == ["text for why"]
+    assert len(chat.requests) == 2
+
+
+def test_half_of_a_surrogate_pair_is_replaced(chat):
+    """JSON may contain it, a file in UTF-8 not."""
+    chat.reply = lambda body: "a \ud800 dress"
+    assert ask(served(chat.url), "why") == ["a ? dress"]
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
         (refusal(500, "out of memory"), r"answers with status 500 \(out of memory\)"),
         (Fault(200, b'{"choices": [{"mess'), r"sends an answer that cannot be read \("),
         (Fault(200, b"[1]"), "sends something else than a chat completion"),
+        (refusal(200, "model is loading"), r"sends something else than a chat completion \(model is loading\)"),
+        (Fault(200, b'{"error": "no model"}'), r"sends something else than a chat completion \(no model\)"),
     ],
 )
 def test_a_fault_that_stays_is_one_line(chat, fault, said):
