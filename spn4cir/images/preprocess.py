@@ -130,7 +130,7 @@ def image_batches(
     loader = BatchLoader(
         ImageFiles(paths, preprocess),
         batch_sampler=rows,  # type: ignore[arg-type]  # it iterates over the batches, which need not be lists
-        num_workers=workers,
+        num_workers=min(workers, len(rows)),
     )
     yield from map(preprocess.normalise, read_ahead(loader))
 

@@ -53,8 +53,9 @@ def map_in_processes(
     if workers == 0:
         yield from map(function, paths)
         return
-    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
-    pool = ProcessPoolExecutor(workers, initializer=_follow_parent)
+    starts = range(0, len(paths), _CHUNK)
+    chunks = (paths[start : start + _CHUNK] for start in starts)
+    pool = ProcessPoolExecutor(max(1, min(workers, len(starts))), initializer=_follow_parent)
     try:
         with objects_shared():
             with _interrupt_held():

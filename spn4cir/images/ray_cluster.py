@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -255,7 +255,7 @@ def _results(start: Callable[[Sequence[ImageBatch]], Any], batches: Sequence[Ima
             say_once(f"{label}: Ray gave up ({error}); {done}/{len(batches)} batches are done, starts the rest again")
 
 
-def _values(data: Any, label: str) -> Iterator[Any]:
+def _values(data: Any, label: str) -> Generator[Any, None, None]:
     """Yields the value of each row of a dataset. Raises _GaveUp, or an InputError for an error of a worker."""
     from ray.exceptions import RayError, RayTaskError, UserCodeException
 

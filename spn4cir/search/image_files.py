@@ -160,7 +160,7 @@ def read_images(
         workers: number of processes.
         done: number of batches that an earlier run finished.
     """
-    processes = workers if len(batches) > 1 else 0
+    processes = min(workers, len(batches)) if len(batches) > 1 else 0
     loader = BatchLoader(
         _Files(paths, preprocess), batch_sampler=map(list, batches), num_workers=processes, collate_fn=_stack
     )

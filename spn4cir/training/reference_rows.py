@@ -140,7 +140,7 @@ def image_loader(files: ImageFiles, needed: Sequence[Tensor], workers: int, devi
     return BatchLoader(
         files,
         batch_sampler=[rows.tolist() for rows in needed],
-        num_workers=workers,
+        num_workers=min(workers, len(needed)),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
     )
