@@ -2,6 +2,7 @@
 
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 from spn4cir.config.params import ServedCaptioner, of_dataset
 from spn4cir.config.positives import Caption
@@ -40,17 +41,19 @@ class ServedImages:
         """Returns the records of a caption file and their origin, and reports images without a usable answer."""
         found = self._asker.captions(file.images(), file.words)
         model = self._asker.model.model
-        _report(found, file.place.name, model)
+        _report(found, file.place.name, model, self._asker.store.path)
         origin = {"source": "make", "written_by": model, "cut": len(found.cut), "faults": found.faults}
         return found.records, origin
 
 
-def _report(found: AnsweredImages, file: str, model: str) -> None:
+def _report(found: AnsweredImages, file: str, model: str, answers: Path) -> None:
     by_fault: dict[str, list[str]] = defaultdict(list)
     for name, fault in found.faults.items():
         by_fault[fault].append(name)
     for fault, names in sorted(by_fault.items(), key=lambda each: -len(each[1]))[:_SHOWN]:
         print(f"{file}: no answer of {model} can be used for {some_names(names, _SHOWN)}: {fault}", file=sys.stderr)
+    if found.faults:
+        print(f"{file}: these answers are kept; delete {answers} to ask for all captions again", file=sys.stderr)
     if found.cut:
         print(
             f"{file}: {len(found.cut)} captions end at caption.<dataset>.max_new_tokens "

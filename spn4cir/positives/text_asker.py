@@ -214,7 +214,7 @@ class _Run:
         """Returns the error for a run none of whose texts can be used."""
         return InputError(
             f"none of {len(texts)} {unit} of '{self._asker.model.model}' can be used (the first: {texts[0].fault}); "
-            f"change {self._asker.remedy}; the answers are in {self._asker.store.path}"
+            f"change {self._asker.remedy}, or delete the answers, {self._asker.store.path}, to ask for them again"
         )
 
 

@@ -370,6 +370,7 @@ def test_the_stage_writes_the_published_form_and_names_images_without_a_caption(
     assert origin == expected
     said = capsys.readouterr().err
     assert f"no answer of {MODEL} can be used for dress-train-1: a refusal" in said
+    assert "these answers are kept; delete data/work/caption/fiq/answers.jsonl to ask for all captions again" in said
     assert f"1 of {len(records)} images have an empty caption (dress-train-1)" in said
     first, count = file.read_bytes(), len(chat.requests)
     stages.caption.main(job("http://127.0.0.1:9/v1"))
