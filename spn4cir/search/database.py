@@ -31,6 +31,8 @@ _SCHEMES = {"qdrant": False, "qdrant+https": True}
 # Names that are read at once.
 _PAGE = 10_000
 _SECONDS = 30
+# Part of what the client says of a folder that another process has opened.
+_IN_USE = "already accessed"
 
 
 @dataclass(frozen=True)
@@ -240,10 +242,10 @@ def _database_errors(address: DatabaseAddress) -> Iterator[None]:
         raise
     except Exception as error:  # the client raises errors of several libraries, and ValueError for a missing collection
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{address.text}: the database does not answer the request ({reason}); check that it runs, the name of the "
-            f"collection, and the key in {API_KEY} if it needs one"
-        ) from None
+        remedy = f"check that it runs, the name of the collection, and the key in {API_KEY} if it needs one"
+        if _IN_USE in reason:
+            remedy = "end the process that uses the folder, or call close() of its client"
+        raise InputError(f"{address.text}: the database does not answer the request ({reason}); {remedy}") from None
 
 
 def _name_of(point: Any) -> str | None:

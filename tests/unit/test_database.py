@@ -88,6 +88,16 @@ def test_the_endpoint_answers_as_over_an_index(retriever, place):
     assert {hit["name"] for hit in answers[0][1].json()["hits"]} == {"a.png", "in/c.png", "d.png"}
 
 
+def test_a_folder_that_another_client_has_opened_is_named(retriever, place):
+    fill(retriever)
+    client = QdrantClient(path="database")
+    with pytest.raises(
+        InputError, match=r"already accessed .*; end the process that uses the folder, or call close\(\)"
+    ):
+        opened(retriever, place)
+    client.close()
+
+
 def test_a_collection_that_the_network_cannot_search_is_refused(retriever, place, tmp_path):
     with pytest.raises(InputError, match=r"^--database qdrant:database/catalogue: no such folder; name a folder"):
         opened(retriever, place)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from qdrant_client import QdrantClient
 from typer.testing import CliRunner, Result
 
 import spn4cir.search.export
@@ -119,6 +120,7 @@ def test_the_page_finds_in_the_database_what_the_retriever_finds(model, images, 
     (images / "again.png").unlink()
     names = run_page("vector-database.md")
     assert len(capsys.readouterr().out.splitlines()) == 3
+    names["client"] = QdrantClient(path="catalogue.qdrant")  # the page has closed its own
     retriever = Retriever.load("catalogue.index", workers=0)
     for text in ("is red", "has longer sleeves"):
         hits = retriever.search("coat.png", text)
