@@ -83,9 +83,9 @@ class Manifest(BaseModel):
     target: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
     kind: Kind = "exact"
     wanted_kind: KindChoice = "auto"
-    wanted_recall: float | None = None
-    candidates: int | None = None
-    recall: float | None
+    wanted_recall: Annotated[float, Field(ge=0, le=1)] | None = None
+    candidates: Annotated[int, Field(ge=1)] | None = None
+    recall: Annotated[float, Field(ge=0, le=1)] | None
     files: dict[str, str]
 
     @property

@@ -330,6 +330,17 @@ def test_a_gallery_of_broken_images_alone_is_refused(empty, tmp_path):
         empty.index(tmp_path / "pictures", skip=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("candidates", -5), ("candidates", 0), ("recall", 7.5), ("wanted_recall", -1)]
+)
+def test_a_manifest_with_a_value_that_none_has_is_refused(held, tmp_path, key, value):
+    held.save(tmp_path / "index")
+    manifest = tmp_path / "index" / "index.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=rf"index\.json: {key}: "):
+        Retriever.load(tmp_path / "index")
+
+
 def test_wrong_calls(held, tmp_path):
     for call, message in (
         (lambda: held.search("a.png", "is red", k=0), "k is 0; ask for at least 1 image"),
