@@ -180,7 +180,9 @@ def _run(link: socket.socket) -> None:
 def _read(link: socket.socket, size: int) -> bytes:
     parts = b""
     while len(parts) < size:
-        parts += link.recv(size - len(parts))
+        if not (part := link.recv(size - len(parts))):
+            raise EOFError("the stand-in ended before it had sent its command")
+        parts += part
     return parts
 
 

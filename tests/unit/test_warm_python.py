@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,3 +131,11 @@ time.sleep(600)
         assert not _has_ended(server)
         process.kill()
     _wait_for(lambda: _has_ended(server))
+
+
+def test_a_stand_in_that_ends_while_it_sends_ends_its_request() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"cut")
+    theirs.close()
+    with pytest.raises(EOFError), ours:
+        warm_python._read(ours, 10)
