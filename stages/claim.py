@@ -33,7 +33,7 @@ def claimed(stage: str, items: Sequence[str]) -> Iterator[None]:
     Raises:
         InputError: another process runs the stage, or the file cannot be written.
     """
-    path = _WORK / stage / f"{'-'.join(items).replace(os.sep, '_')}.lock"
+    path = _path(stage, items, "lock")
     with disk_errors(path):
         stream = _locked(path, " ".join([f"stages.{stage}", *items]))
     try:
@@ -44,6 +44,45 @@ def claimed(stage: str, items: Sequence[str]) -> Iterator[None]:
         for folder in (path.parent, _WORK):
             with suppress(OSError):  # it contains work
                 folder.rmdir()
+
+
+@contextmanager
+def launching(stage: str, items: Sequence[str]) -> Iterator[None]:
+    """Raises InputError at the end of the block unless `launched` was entered in it, by a process of any machine."""
+    path = _path(stage, items, "launched")
+    path.unlink(missing_ok=True)
+    try:
+        yield
+        if path not in path.parent.iterdir():  # the listing is that of the server, also on a network file system
+            raise InputError(
+                "machine.launch: the prefix has ended, but did not start the stage; set a prefix that runs the command "
+                "after it, or null"
+            )
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def launched(stage: str, items: Sequence[str], machines: int) -> Iterator[None]:
+    """Says to `launching` that the stage has started, and holds it until the end of the block.
+
+    Raises InputError if another process holds it and the training is that of one machine.
+    """
+    path = _path(stage, items, "launched")
+    with disk_errors(path):
+        stream = _opened(path)
+    with stream:
+        if machines == 1 and not lock_file(stream):
+            raise InputError(
+                "machine.launch: the prefix has started this stage twice at a time, and PET_NNODES is not set: each "
+                "start would train alone into the same folder; set PET_NNODES, PET_RDZV_BACKEND and PET_RDZV_ENDPOINT "
+                "(docs/gpu.md), or let the prefix start it once"
+            )
+        yield
+
+
+def _path(stage: str, items: Sequence[str], suffix: str) -> Path:
+    return _WORK / stage / f"{'-'.join(items).replace(os.sep, '_')}.{suffix}"
 
 
 def _locked(path: Path, command: str) -> TextIO:

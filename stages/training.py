@@ -18,6 +18,7 @@ from spn4cir.training.figures import Figures
 from spn4cir.training.setup import TrainingSetup
 from spn4cir.training.trainer import unwatched
 from spn4cir.types import Triplet
+from stages.claim import launched, launching
 from stages.common import Job
 from stages.device import reserve_gpus, stage_device
 from stages.inputs import scored_layout
@@ -64,15 +65,28 @@ def in_processes(job: Job, batch: GlobalBatch, train: Callable[[Job, Group], Non
                 raise InputError(os_error_line(error)) from None
         return
     batch.check_division(machine.processes * (machines() if is_launched() else 1))
+    module, stage = _this_module(), _this_module().rpartition(".")[2]
     if machine.launch is not None and not is_launched():
-        launch(machine.launch, _this_module(), arguments)
-    elif machine.launch is not None or machine.processes > 1:
-        reserve_gpus(job, machine.processes)
-        if machine.processes > 1:
-            print(f"machine.processes: this training runs in {machine.processes} processes of this machine", flush=True)
-        start_processes(machine.processes, _this_module(), arguments)
+        with launching(stage, arguments):
+            launch(machine.launch, module, arguments)
+    elif machine.launch is not None:
+        with launched(stage, arguments, machines()):
+            _start(job, arguments)
+    elif machine.processes > 1:
+        _start(job, arguments)
     else:
         train(job, ALONE)
+
+
+def _start(job: Job, arguments: Sequence[str]) -> None:
+    """Runs this stage again in the processes of this machine."""
+    count, others = job.params.machine.processes, machines() if is_launched() else 1
+    reserve_gpus(job, count)
+    if count > 1 or others > 1:
+        processes = "1 process" if count == 1 else f"{count} processes"
+        among = f", one of {others} machines" if others > 1 else ""
+        print(f"machine.processes: this training runs in {processes} of this machine{among}", flush=True)
+    start_processes(count, _this_module(), arguments)
 
 
 def _this_module() -> str:

@@ -76,7 +76,10 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     if -status in (signal.SIGTERM, signal.SIGKILL):
         raise InputError(f"machine.launch: '{prefix}' was ended by {signal.Signals(-status).name}; {_AGAIN}")
     if status:
-        raise InputError(f"machine.launch: '{prefix}' ended with status {status}; its messages are above; {_AGAIN}")
+        raise InputError(
+            f"machine.launch: '{prefix}' ended with status {status}; its messages are above; once their cause is "
+            f"mended, {_AGAIN}"
+        )
 
 
 def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:

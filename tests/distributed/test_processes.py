@@ -178,14 +178,20 @@ def two_machines(stage: Stage) -> str:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     variables = f"PET_NNODES=2 PET_RDZV_BACKEND=c10d PET_RDZV_ENDPOINT=localhost:{port} PET_RDZV_ID=test"
-    twice = stage.folder / "twice.sh"
-    twice.write_text('"$@" &\n"$@"\nstatus=$?\nwait $! && exit $status\n')
-    return f"sh {twice} env {variables}"
+    return f"{twice(stage)} env {variables}"
+
+
+def twice(stage: Stage) -> str:
+    """A prefix that starts the command twice at a time."""
+    script = stage.folder / "twice.sh"
+    script.write_text('"$@" &\n"$@"\nstatus=$?\nwait $! && exit $status\n')
+    return f"sh {script}"
 
 
 def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[float]) -> None:
     status, out, errors = stage.run(launch=two_machines(stage))
     assert (status, errors) == (0, [])
+    assert out.count("this training runs in 1 process of this machine, one of 2 machines") == 2
     assert out.count("epoch 12: loss") == 1
     assert stage.losses() == pytest.approx(expected, **LOSS)
 
@@ -196,7 +202,7 @@ def test_a_process_that_dies_on_one_of_two_machines_is_one_line_of_each(stage: S
     status, _, errors = stage.run("killed", launch=prefix)
     assert status == 1
     *machines, last = errors
-    assert last.startswith(f"error: machine.launch: '{prefix}' ended with status 1; its messages are above; run the")
+    assert last.startswith(f"error: machine.launch: '{prefix}' ended with status 1; its messages are above; once their")
     killed, lost = sorted(machines, key=lambda line: "process 1" not in line)
     assert killed.startswith("error: process 1 of the training was killed (SIGKILL); free memory")
     assert re.match(
@@ -214,6 +220,27 @@ def test_an_interruption_also_ends_a_prefix_that_ignores_it(stage: Stage) -> Non
     _, errors = process.communicate(timeout=SECONDS_TO_END)
     assert process.returncode == 130, errors
     stage.assert_no_process_is_left()
+
+
+def test_two_starts_that_do_not_know_of_each_other_are_no_training(stage: Stage) -> None:
+    """As with `srun --nodes=2` without PET_NNODES: both would write the same files."""
+    status, _, errors = stage.run(launch=twice(stage))
+    assert status == 1
+    refused, last = errors
+    assert refused.startswith(
+        "error: machine.launch: the prefix has started this stage twice at a time, and PET_NNODES"
+    )
+    assert last.startswith("error: machine.launch: 'sh ")
+
+
+@pytest.mark.parametrize("prefix", ["true", "echo"])
+def test_a_prefix_that_starts_nothing_is_no_success(stage: Stage, prefix: str) -> None:
+    status, _, errors = stage.run(launch=prefix)
+    assert status == 1
+    assert errors == [
+        "error: machine.launch: the prefix has ended, but did not start the stage; set a prefix that runs the command "
+        "after it, or null"
+    ]
 
 
 def test_a_prefix_that_is_no_command_is_named(stage: Stage) -> None:
