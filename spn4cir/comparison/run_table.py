@@ -1,7 +1,10 @@
 """Tables of runs: of each data set and family, the score that selects and the settings that differ, best run first."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from spn4cir.comparison.compare import find_runs
 from spn4cir.comparison.runs import WORKSPACE, Place, Run, dvc_errors
@@ -22,7 +25,7 @@ class RunTable(NamedTuple):
         score: key of the score that selects.
         settings: keys of the settings that differ between the runs.
         rows: name, score in percent and values of the settings of each run, the best first.
-        remarks: that runs have too few queries for a conclusion.
+        remarks: that runs have too few queries for a conclusion, or scores of other weights than those of the run.
     """
 
     place: Place
@@ -97,7 +100,26 @@ def _table(place: Place, runs: Mapping[str, Run]) -> RunTable:
         if score in run.scores
     ]
     remarks = dict.fromkeys(filter(None, (too_few_queries(_queries(run)) for run in runs.values())))
+    if earlier := [name for name, run in runs.items() if _scores_earlier_weights(run)]:
+        stage = f"validate@{'-'.join(place)}"
+        remarks[f"the scores of {', '.join(earlier)} are those of earlier weights; {stage} has not run since"] = None
     return RunTable(place, score, keys, tuple(sorted(rows, key=lambda row: -row[1])), tuple(remarks))
+
+
+def _scores_earlier_weights(run: Run) -> bool:
+    """Whether the `dvc.lock` of a run has other weights as the input of `validate` than as the output of `train`."""
+    dataset, family = run.place
+    try:
+        stages = YAML(typ="safe").load(run.read("../../dvc.lock").decode("utf-8"))["stages"]
+        train, validate = (stages[f"{stage}@{dataset}-{family}"] for stage in ("train", "validate"))
+    except (InputError, YAMLError, LookupError, TypeError, ValueError):
+        return False  # no lock, or a benchmark
+    weights = f"data/train/{dataset}/{family}/best.pt"
+    return bool(_hash(train.get("outs", ()), weights) != _hash(validate.get("deps", ()), weights))
+
+
+def _hash(entries: Sequence[Mapping[str, Any]], path: str) -> Any:
+    return next((entry.get("md5") for entry in entries if entry.get("path") == path), None)
 
 
 def _queries(run: Run) -> int:

@@ -1,6 +1,8 @@
 """`spn4cir runs`: experiments and revisions with the settings that differ, sorted by the score that selects."""
 
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,28 @@ def test_experiments_are_listed_with_what_differs(project: Path, monkeypatch: py
     assert [row[2] for row in table[2:]] == ["0.02", "0.02"]
     other = lines.index("cirr/clip: mean_recall5_subset1, percent, the best first")
     assert lines[other + 1].split() == ["run", "mean_recall5_subset1"]
+
+
+def test_scores_of_earlier_weights_are_named_below_the_table(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As after a run of `train` alone, whose metrics file is still the one before."""
+    root = Path(shutil.copytree(project, tmp_path / "project"))
+    monkeypatch.chdir(root)
+    path = "data/train/fiq/clip/best.pt"
+
+    def lock(trained: str) -> None:
+        stages = {
+            "train@fiq-clip": {"cmd": "c", "outs": [{"path": path, "md5": trained}]},
+            "validate@fiq-clip": {"cmd": "c", "deps": [{"path": "data/raw", "md5": "b"}, {"path": path, "md5": "a"}]},
+        }
+        (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+
+    lock("a")
+    assert "earlier weights" not in call("workspace").stdout
+    lock("c")
+    said = "the scores of workspace are those of earlier weights; validate@fiq-clip has not run since."
+    assert call("workspace", "main").stdout.count(said) == 1
 
 
 def test_too_few_queries_are_named_below_the_table(
