@@ -149,6 +149,9 @@ class RayCluster:
                     )
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise InputError(f"{_named(self.address)}: cannot be used ({first_line(error)}); {_START}") from None
+            if self.address == _AUTO:
+                found, machines = ray.get_runtime_context().gcs_address, sum(node["Alive"] for node in ray.nodes())
+                say_once(f"{_named(_AUTO)}: uses the cluster at {found}, machines: {machines}")
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False

@@ -97,3 +97,21 @@ def test_only_a_ray_that_is_started_sees_its_gpus(
         list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(None, 1, 1, gpus), "x"))
     assert seen == [gpus or before]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+def test_a_cluster_that_ray_finds_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be another one than the user thinks of."""
+    room = {"CPU": 1}
+    fake = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **_: None,
+        get_runtime_context=lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"),
+        nodes=lambda: [{"Alive": alive, "Resources": room} for alive in (True, False, True)],
+        data=SimpleNamespace(
+            DataContext=SimpleNamespace(get_current=lambda: SimpleNamespace(execution_options=SimpleNamespace()))
+        ),
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    monkeypatch.setattr(ray_cluster, "_ray", lambda: fake)
+    assert RayCluster("auto", 1, 0)._connected() is fake
+    assert capsys.readouterr().err == "Ray at 'auto': uses the cluster at 10.0.0.1:6379, machines: 2\n"
