@@ -60,19 +60,7 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
             f"machine.launch: {command[0]}: {error.strerror}; set a prefix that starts a command, or null"
         ) from None
 
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        process.send_signal(number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        status = process.wait()
-    except BaseException:  # Ctrl-C: some prefixes ignore the first one
-        process.terminate()
-        process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    status = _waited(process)
     if -status in (signal.SIGTERM, signal.SIGKILL):
         raise InputError(f"machine.launch: '{prefix}' was ended by {signal.Signals(-status).name}; {_AGAIN}")
     if status:
@@ -80,6 +68,24 @@ def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
             f"machine.launch: '{prefix}' ended with status {status}; its messages are above; once their cause is "
             f"mended, {_AGAIN}"
         )
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    """The status of a command at its end. SIGTERM and Ctrl-C end the command too."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        return process.wait()
+    except BaseException:  # Ctrl-C: some prefixes ignore the first one
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def start_processes(count: int, module: str, arguments: Sequence[str]) -> None:

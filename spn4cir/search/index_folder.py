@@ -4,7 +4,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import torch
@@ -141,27 +141,34 @@ def write_index(folder: Path, index: ImageIndex, composer: Composer, weights: We
         hashed.append(temporary / _TABLE)
         if copy_weights:
             weights.copy_into(temporary, inside)
-        manifest = Manifest(
-            format=FORMAT,
-            family=composer.family,
-            vision_head_width=weights.head_widths[0],
-            text_head_width=weights.head_widths[1],
-            composition=weights.composition,
-            weights=weights_hash,
-            image_side=image_side_hash(composer, weights),
-            weights_path=None if copy_weights or weights.path is None else str(weights.path),
-            pretrained=weights.pretrained,
-            root=str(index.root),
-            whole=index.whole_folder,
-            target=index.target_shape,
-            kind=index.vectors.kind,
-            wanted_kind=index.settings.kind,
-            wanted_recall=index.settings.recall,
-            candidates=index.vectors.candidates,
-            recall=index.vectors.recall,
-            files={str(path.relative_to(temporary)): _quick_hash(path) for path in hashed},
+        kept = None if copy_weights or weights.path is None else str(weights.path)
+        files = {str(path.relative_to(temporary)): _quick_hash(path) for path in hashed}
+        manifest = _manifest(
+            index, index.vectors, composer, weights, weights=weights_hash, weights_path=kept, files=files
         )
         write_json(temporary / _MANIFEST, manifest.model_dump(mode="json"), indent=2)
+
+
+def _manifest(index: ImageIndex, vectors: Vectors, composer: Composer, network: Weights, **written: Any) -> Manifest:
+    """The manifest of an index; `written` are the entries that depend on the folder."""
+    return Manifest(
+        format=FORMAT,
+        family=composer.family,
+        vision_head_width=network.head_widths[0],
+        text_head_width=network.head_widths[1],
+        composition=network.composition,
+        image_side=image_side_hash(composer, network),
+        pretrained=network.pretrained,
+        root=str(index.root),
+        whole=index.whole_folder,
+        target=index.target_shape,
+        kind=vectors.kind,
+        wanted_kind=index.settings.kind,
+        wanted_recall=index.settings.recall,
+        candidates=vectors.candidates,
+        recall=vectors.recall,
+        **written,
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

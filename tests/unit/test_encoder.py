@@ -23,7 +23,7 @@ RED = torch.eye(12)[0]
 
 
 @pytest.fixture
-def pictures(tmp_path) -> list[Path]:
+def image_files(tmp_path) -> list[Path]:
     return [draw(tmp_path / f"{number}.png", number) for number in range(5)]
 
 
@@ -48,15 +48,15 @@ def test_the_examples_of_the_docstring(tmp_path, monkeypatch):
     assert (runner.tries, runner.failures) == (4, 0)
 
 
-def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
+def test_a_query_is_composed_of_what_it_holds(encoder, image_files):
     """An image and a text; the image with the empty text; the text with features of zeros."""
-    image = features(encoder, pictures[0])
-    with Image.open(pictures[0]) as opened:
+    image = features(encoder, image_files[0])
+    with Image.open(image_files[0]) as opened:
         found = encoder.encode_query(
             [
                 {"image": opened, "text": "is red"},
-                {"image": str(pictures[0])},
-                pictures[0],
+                {"image": str(image_files[0])},
+                image_files[0],
                 "is red",
                 {"text": "is red"},
             ],
@@ -70,13 +70,13 @@ def test_a_query_is_composed_of_what_it_holds(encoder, pictures):
     assert torch.allclose(found, torch.cat(wanted), atol=1e-6)
 
 
-def test_a_string_that_names_a_file_is_an_image(encoder, pictures, tmp_path, monkeypatch):
+def test_a_string_that_names_a_file_is_an_image(encoder, image_files, tmp_path, monkeypatch):
     """Any other string is a text, and so is every string under the key `text`."""
-    wanted = encoder.encode_query(pictures[0])
-    assert np.allclose(encoder.encode_query(str(pictures[0])), wanted)
-    assert np.allclose(encoder.encode_document([str(pictures[0])]), encoder.encode_document([pictures[0]]))
+    wanted = encoder.encode_query(image_files[0])
+    assert np.allclose(encoder.encode_query(str(image_files[0])), wanted)
+    assert np.allclose(encoder.encode_document([str(image_files[0])]), encoder.encode_document([image_files[0]]))
     monkeypatch.chdir(tmp_path)
-    assert np.allclose(encoder.encode_query([pictures[0].name])[0], wanted)
+    assert np.allclose(encoder.encode_query([image_files[0].name])[0], wanted)
     assert read_item({"text": "0.png"}) == Item(None, "0.png")
     for text in ("is red", "as in cat.png", "version 2.0", "a" * 5_000, "either/or", "no\0thing", ""):
         assert read_item(text) == Item(None, text)
@@ -93,18 +93,18 @@ def test_it_shows_what_it_is(encoder):
     assert repr(encoder) == "Encoder(family='stub', device='cpu')"
 
 
-def test_encode_takes_texts_for_queries_and_images_for_documents(encoder, pictures):
-    mixed = encoder.encode([pictures[0], {"image": pictures[0], "text": "is red"}])
-    assert np.allclose(mixed[0], encoder.encode_document(pictures[0]), atol=1e-6)
-    assert np.allclose(mixed[1], encoder.encode_query({"image": pictures[0], "text": "is red"}), atol=1e-6)
+def test_encode_takes_texts_for_queries_and_images_for_documents(encoder, image_files):
+    mixed = encoder.encode([image_files[0], {"image": image_files[0], "text": "is red"}])
+    assert np.allclose(mixed[0], encoder.encode_document(image_files[0]), atol=1e-6)
+    assert np.allclose(mixed[1], encoder.encode_query({"image": image_files[0], "text": "is red"}), atol=1e-6)
     assert mixed.dtype == np.float32
-    assert isinstance(encoder.encode(pictures, convert_to_tensor=True), torch.Tensor)
+    assert isinstance(encoder.encode(image_files, convert_to_tensor=True), torch.Tensor)
     assert encoder.encode([]).shape == (0, 12)
 
 
-def test_each_image_is_encoded_once_in_batches(encoder, pictures):
+def test_each_image_is_encoded_once_in_batches(encoder, image_files):
     """Of queries too, which need the reference's feature alone."""
-    queries = [{"image": path, "text": "is red"} for path in pictures]
+    queries = [{"image": path, "text": "is red"} for path in image_files]
     _ = encoder.dim
     encoder.composer.encoded = 0
     together = encoder.encode_query(queries, batch_size=2)
@@ -113,9 +113,9 @@ def test_each_image_is_encoded_once_in_batches(encoder, pictures):
     assert encoder.composer.encoded == 10
 
 
-def test_the_score_is_the_networks_own(encoder, pictures):
-    queries = encoder.encode_query([{"image": path, "text": "is red"} for path in pictures[:2]])
-    documents = encoder.encode_document(pictures)
+def test_the_score_is_the_networks_own(encoder, image_files):
+    queries = encoder.encode_query([{"image": path, "text": "is red"} for path in image_files[:2]])
+    documents = encoder.encode_document(image_files)
     scores = encoder.similarity(queries, documents)
     assert torch.allclose(scores, torch.from_numpy(queries @ documents.T), atol=1e-6)
     assert torch.allclose(encoder.similarity_pairwise(queries, documents[:2]), scores.diagonal(), atol=1e-6)
@@ -125,11 +125,11 @@ def test_the_score_is_the_networks_own(encoder, pictures):
 
 
 @pytest.mark.parametrize("family", ["clip", "blip2"])
-def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
+def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, image_files, family):
     """In the shapes that others have: of BLIP-2 a document is several vectors."""
     write_published(tmp_path / "a.pt", family, 2)
     encoder = Encoder.from_checkpoint(tmp_path / "a.pt", tokenizer=str(tmp_path) if family == "blip2" else None)
-    query, document = encoder.encode_query(["is red"]), encoder.encode_document(pictures[:1])
+    query, document = encoder.encode_query(["is red"]), encoder.encode_document(image_files[:1])
     no_query, no_document = encoder.encode_query([]), encoder.encode_document([])
     assert (no_query.shape, no_document.shape) == ((0, *query.shape[1:]), (0, *document.shape[1:]))
     assert encoder.similarity(no_query, document).shape == (0, 1)
@@ -158,9 +158,9 @@ def test_no_inputs_give_no_embeddings_and_no_scores(tmp_path, pictures, family):
         (lambda e, p: e.similarity_pairwise(np.zeros((2, 12)), np.zeros((3, 12))), "2 queries and 3 documents"),
     ],
 )
-def test_invalid_inputs_are_reported(encoder, pictures, call, said):
+def test_invalid_inputs_are_reported(encoder, image_files, call, said):
     with pytest.raises(InputError, match=said):
-        call(encoder, pictures[0])
+        call(encoder, image_files[0])
 
 
 def test_queries_that_the_gpu_cannot_hold_are_one_line(encoder, monkeypatch):

@@ -74,7 +74,7 @@ def make(network) -> Callable[..., Retriever]:
 
 
 class Killed(BaseException):
-    """Stands for the end of a process."""
+    """Raised where a process would end."""
 
 
 @pytest.fixture
