@@ -65,12 +65,11 @@ def in_processes(job: Job, batch: GlobalBatch, train: Callable[[Job, Group], Non
                 raise InputError(os_error_line(error)) from None
         return
     batch.check_division(machine.processes * (machines() if is_launched() else 1))
-    module, stage = _this_module(), _this_module().rpartition(".")[2]
     if machine.launch is not None and not is_launched():
-        with launching(stage, arguments):
-            launch(machine.launch, module, arguments)
+        with launching(_stage(), arguments):
+            launch(machine.launch, _this_module(), arguments)
     elif machine.launch is not None:
-        with launched(stage, arguments, machines()):
+        with launched(_stage(), arguments, machines()):
             _start(job, arguments)
     elif machine.processes > 1:
         _start(job, arguments)
@@ -94,6 +93,10 @@ def _this_module() -> str:
     spec = sys.modules["__main__"].__spec__
     assert spec is not None
     return spec.name
+
+
+def _stage() -> str:
+    return _this_module().rpartition(".")[2]
 
 
 def training_setup(
