@@ -1,12 +1,15 @@
 """The model of section `machine` of `params.yaml`: how the stages run, which does not affect their results."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spn4cir.config.base import Positive, Settings
+
+# The path of chat completions, below the base URL.
+_PATH = "/chat/completions"
 
 
 def url_fault(url: str) -> str:
@@ -26,7 +29,15 @@ def url_fault(url: str) -> str:
 def _base_url(url: str) -> str:
     if fault := url_fault(url):
         raise ValueError(fault)
+    if url.rstrip("/").endswith(_PATH):
+        raise ValueError(f"expected the URL before {_PATH}, which is added to it")
     return url
+
+
+def _no_text(urls: Any) -> Any:
+    if isinstance(urls, str):
+        raise ValueError("expected a list, with one URL a line, as in - http://127.0.0.1:8000/v1")
+    return urls
 
 
 Endpoint = Annotated[str, AfterValidator(_base_url)]
@@ -36,6 +47,9 @@ def _each_once(urls: tuple[str, ...]) -> tuple[str, ...]:
     if twice := next((url for url in urls if urls.count(url) > 1), None):
         raise ValueError(f"{twice} is listed {urls.count(twice)} times; list it once")
     return urls
+
+
+Endpoints = Annotated[tuple[Endpoint, ...], BeforeValidator(_no_text), Field(min_length=1), AfterValidator(_each_once)]
 
 
 def _device(name: str) -> str:
@@ -81,7 +95,7 @@ class Machine(Settings):
     workers: Annotated[int, Field(ge=0)]
     engine: Literal["local", "ray"]
     ray: RaySettings | None
-    endpoints: dict[str, Annotated[tuple[Endpoint, ...], Field(min_length=1), AfterValidator(_each_once)]]
+    endpoints: dict[str, Endpoints]
     concurrency: Positive
     processes: Positive
     launch: Annotated[str, Field(min_length=1)] | None

@@ -31,6 +31,9 @@ def train_stage2(composer: Composer, bank: Bank, settings: Train, setup: Trainin
     rows = setup.rows(composer, bank.row)
     images = setup.encode(composer) if setup.group.first else no_images()
     divided = divides_bank(setup.shard_bank, bank.target, settings, setup.group, setup.device)
+    if setup.group.first and setup.group.size > 1:
+        held, count = "only its part" if divided else "all", setup.group.size
+        print(f"machine.shard_bank: each of {count} processes holds {held} of the bank's targets", flush=True)
     source = BankSource(rows, bank, settings, setup.seed, setup.device, setup.workers, setup.group, divided)
     history = setup.fit(composer, source, settings, 2, lambda network: setup.score(network, images))
     for name in (BEST, LAST) if setup.group.first else ():

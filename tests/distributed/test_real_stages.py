@@ -151,6 +151,8 @@ def test_a_stage_in_two_processes_writes_the_losses_and_recalls_of_one(
     project = repeated(alone, stage, tmp_path / "project")
     out = project.run(stage)
     assert len(re.findall(r"^epoch \d+: ", out, re.MULTILINE)) == EPOCHS
+    held = "machine.shard_bank: each of 2 processes holds all of the bank's targets\n"
+    assert out.count(held) == (stage == "train")
     assert_equal(project, alone, stage)
 
 

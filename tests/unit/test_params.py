@@ -207,6 +207,12 @@ def test_published_pools() -> None:
             r"gpu\.0: expected a URL .*\(got 'http://\[::1/v1'\)$",
         ),
         ("endpoints: {}", "endpoints: {gpu: ['http://a:99999/v1']}", r"gpu\.0: expected a URL"),
+        (
+            "endpoints: {}",
+            "endpoints: {gpu: ['http://a/v1/chat/completions']}",
+            r"gpu\.0: expected the URL before /chat/c",
+        ),
+        ("endpoints: {}", "endpoints: {gpu: 'http://a/v1'}", r"endpoints\.gpu: expected a list, with one URL a line"),
         ("endpoints: {}", "endpoints: {gpu: []}", r"endpoints\.gpu: .*at least 1"),
         (
             "  devices: null",
