@@ -219,7 +219,6 @@ def test_published_pools() -> None:
             "  devices: [1, 1]",
             r"^here\.yaml: machine: devices \[1, 1\] lists a GPU twice; list it once$",
         ),
-        ("endpoints: {}", "endpoints: {gpu: 'http://a/v1'}", r"endpoints\.gpu: Input should be a list \(got"),
         (
             "endpoints: {}",
             "endpoints: {gpu: ['http://a/v1', 'http://a/v1']}",
