@@ -63,16 +63,22 @@ def launching(stage: str, items: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def launched(stage: str, items: Sequence[str], machines: int) -> Iterator[None]:
+def launched(stage: str, items: Sequence[str], alone: bool) -> Iterator[None]:
     """Says to `launching` that the stage has started, and holds it until the end of the block.
 
-    Raises InputError if another process holds it and the training is that of one machine.
+    Args:
+        stage: the stage, as in `train`.
+        items: its arguments, as in `fiq clip`.
+        alone: whether the training is that of one machine.
+
+    Raises:
+        InputError: another process holds it and the training is that of one machine, or the file cannot be written.
     """
     path = _path(stage, items, "launched")
     with disk_errors(path):
         stream = _opened(path)
     with stream:
-        if machines == 1 and not lock_file(stream):
+        if alone and not lock_file(stream):
             raise InputError(
                 "machine.launch: the prefix has started this stage twice at a time, and PET_NNODES is not set: each "
                 "start would train alone into the same folder; set PET_NNODES, PET_RDZV_BACKEND and PET_RDZV_ENDPOINT "

@@ -11,7 +11,7 @@ from spn4cir.config.training import CheckpointSettings, Train
 from spn4cir.device import choose_device
 from spn4cir.errors import InputError, os_error_line
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import launch, machines, start_processes
+from spn4cir.parallel.launch import launch, machines, start_processes, trains_alone
 from spn4cir.parallel.worker import device_name, is_worker, joined
 from spn4cir.started import is_launched
 from spn4cir.training.figures import Figures
@@ -69,7 +69,7 @@ def in_processes(job: Job, batch: GlobalBatch, train: Callable[[Job, Group], Non
         with launching(_stage(), arguments):
             launch(machine.launch, _this_module(), arguments)
     elif machine.launch is not None:
-        with launched(_stage(), arguments, machines()):
+        with launched(_stage(), arguments, trains_alone()):
             _start(job, arguments)
     elif machine.processes > 1:
         _start(job, arguments)

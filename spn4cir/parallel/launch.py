@@ -35,6 +35,11 @@ def machines() -> int:
     return int(asked) if asked.isdecimal() and int(asked) > 0 else 1
 
 
+def trains_alone() -> bool:
+    """Whether this machine is the only one of the training; a range of machines may become more than one."""
+    return os.environ.get("PET_NNODES", "1") in ("", "1")
+
+
 def launch(prefix: str, module: str, arguments: Sequence[str]) -> None:
     """Runs `python -m MODULE ARGUMENTS` by a prefix, as in `srun --nodes=2`, and waits for it.
 

@@ -20,7 +20,7 @@ import stages.training
 from spn4cir.config.load import load_params
 from spn4cir.errors import InputError
 from spn4cir.parallel import ALONE, Group
-from spn4cir.parallel.launch import _reason, launch, start_processes
+from spn4cir.parallel.launch import _reason, launch, start_processes, trains_alone
 from spn4cir.parallel.worker import device_name
 from spn4cir.training.bank_targets import BankTargets, divides_bank
 from stages.common import Job
@@ -140,6 +140,16 @@ def test_a_stage_refuses_such_a_batch_before_it_starts_processes(
     job = Job(params.model_copy(update={"machine": machine, "checkpoint": within}), "demo_fiq", "clip")
     with pytest.raises(InputError, match=rf"demo_fiq\.clip\S*\.batch_size: \d+ triplets .* among {expected} processes"):
         stage.main(job)
+
+
+@pytest.mark.parametrize(("nodes", "alone"), [(None, True), ("", True), ("1", True), ("2", False), ("1:4", False)])
+def test_a_range_of_machines_is_not_one_machine(
+    monkeypatch: pytest.MonkeyPatch, nodes: str | None, alone: bool
+) -> None:
+    monkeypatch.delenv("PET_NNODES", raising=False)
+    if nodes is not None:
+        monkeypatch.setenv("PET_NNODES", nodes)
+    assert trains_alone() is alone
 
 
 def divides(asked: Any, size: int = 2, device: torch.device = CPU, images: int = 9, **settings: Any) -> bool:
