@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from spn4cir.progress import say_once
 from spn4cir.served.messages import ChatAnswer, ChatRequest, plain, read_answer
 from spn4cir.served.refusals import (
     RequestPutOff,
@@ -246,6 +247,17 @@ def _whole_timeout() -> Any:
     return Client
 
 
+def _reporting(endpoint: str, url: str) -> Callable[[Any], Awaitable[None]]:
+    """Returns a hook that says once of each status that the client tries again: it says nothing itself for a minute."""
+
+    async def report(response: Any) -> None:
+        tried = response.status_code in (408, 409, 429) or response.status_code >= 500
+        if tried and response.headers.get("x-should-retry") != "false":
+            say_once(f"endpoint '{endpoint}': {url} answers with status {response.status_code}; it is asked again")
+
+    return report
+
+
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":
     """Returns the client of a URL. Raises InputError for a port, a name or a key that no server can have."""
     from openai import AsyncOpenAI
@@ -253,7 +265,7 @@ def _client(endpoint: str, url: str) -> "AsyncOpenAI":
     key = api_key()
     try:
         _ = urlsplit(url).port  # raises ValueError above 65535
-        http = _whole_timeout()(event_hooks={"response": [retry_nothing_without_quota]})
+        http = _whole_timeout()(event_hooks={"response": [retry_nothing_without_quota, _reporting(endpoint, url)]})
         return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT, http_client=http)
     except Exception as error:  # InvalidURL of the library below the client, which differs with its version
         raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None

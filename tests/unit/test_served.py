@@ -289,6 +289,13 @@ def test_retry_after_is_waited_for(chat):
     assert time.monotonic() - begun >= 0.3
 
 
+def test_a_status_that_is_tried_again_is_said_once(chat, capsys):
+    chat.faults = [refusal(503, "busy"), refusal(503, "busy"), refusal(500, "a fault")]
+    assert ask(served(chat.url), "why") == ["text for why"]
+    line = f"endpoint 'writer': {chat.url} answers with status {{}}; it is asked again"
+    assert capsys.readouterr().err.splitlines() == [line.format(503), line.format(500)]
+
+
 def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
     monkeypatch.setattr(urls, "TIMEOUT", 2.0)
     chat.faults = [Fault(seconds=4.0)]
@@ -430,7 +437,7 @@ def test_an_account_that_is_not_paid_ends_the_run(chat):
         outcomes(served(chat.url), ["a", "b"])
 
 
-def test_a_quota_that_is_used_up_ends_the_run_at_once(chat):
+def test_a_quota_that_is_used_up_ends_the_run_at_once(chat, capsys):
     body = (
         b'{"error": {"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
     )
@@ -440,6 +447,7 @@ def test_a_quota_that_is_used_up_ends_the_run_at_once(chat):
     ):
         outcomes(served(chat.url), ["a"])
     assert len(chat.requests) == 1
+    assert "asked again" not in capsys.readouterr().err
 
 
 def test_a_missing_key_is_asked_for(chat):
