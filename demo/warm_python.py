@@ -117,7 +117,7 @@ def write_stand_in(path: Path, python: str, address: Path, script: Path | None =
         path: the stand-in.
         python: the real Python.
         address: the server's socket.
-        script: the Python script that it runs. None: it runs what `python` is told to.
+        script: the Python script that it runs. None: the one, or the module, of its arguments.
     """
     names = {"python": python, "address": str(address), "script": script and str(script)}
     path.write_text(_STAND_IN.format(quoted=shlex.quote(python), **names))

@@ -107,9 +107,14 @@ def _without_key(text: str) -> str:
 
 def unanswered(error: "APIStatusError") -> bool:
     """Whether another try, or another server, may answer: the client has tried again already."""
-    if has_no_quota(error.response):
+    return is_tried_again(error.response)
+
+
+def is_tried_again(response: "_Response") -> bool:
+    """Whether the client sends a request again after this response; the body of one of status 429 is read."""
+    if has_no_quota(response):
         return False
-    return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return response.status_code in (408, 409, 429) or response.status_code >= 500
 
 
 def cannot_be_reached(error: "APIConnectionError") -> str:

@@ -15,6 +15,7 @@ from spn4cir.served.refusals import (
     api_key,
     cannot_be_reached,
     has_too_many,
+    is_tried_again,
     no_server,
     refusal,
     retry_nothing_without_quota,
@@ -248,11 +249,10 @@ def _whole_timeout() -> Any:
 
 
 def _reporting(endpoint: str, url: str) -> Callable[[Any], Awaitable[None]]:
-    """Returns a hook that says once of each status that the client tries again: it says nothing itself for a minute."""
+    """Returns a hook that reports each status once after which the client tries again, which takes up to a minute."""
 
     async def report(response: Any) -> None:
-        tried = response.status_code in (408, 409, 429) or response.status_code >= 500
-        if tried and response.headers.get("x-should-retry") != "false":
+        if is_tried_again(response):
             say_once(f"endpoint '{endpoint}': {url} answers with status {response.status_code}; it is asked again")
 
     return report

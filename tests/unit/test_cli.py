@@ -154,7 +154,7 @@ def test_the_family_is_the_one_that_the_checkpoint_tells(data):
 
 @pytest.mark.parametrize(("family", "stage"), [(family, stage) for family in FAMILIES for stage in (1, 2)])
 def test_every_family_validates_and_submits_from_a_published_file(data, family, stage):
-    """The file tells the family; both layouts; the family's own protocol is in the metrics file."""
+    """The family is that of the file; both layouts; the family's own protocol is in the metrics file."""
     network = ["--checkpoint", data / f"{family}-{stage}.pt", "--workers", 0, *flags(family, data)]
     for layout, root, keys in (("fashioniq", "fiq", FASHIONIQ_KEYS), ("cirr", "cirr", CIRR_KEYS)):
         call("validate", "--layout", layout, "--root", data / root, *network, "--json", "m.json")
