@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -185,7 +186,7 @@ def twice(stage: Stage) -> str:
     """A prefix that starts the command twice at a time."""
     script = stage.folder / "twice.sh"
     script.write_text('"$@" &\n"$@"\nstatus=$?\nwait $! && exit $status\n')
-    return f"sh {script}"
+    return f"sh {quote(str(script))}"
 
 
 def test_a_prefix_starts_the_stage_on_two_machines(stage: Stage, expected: list[float]) -> None:
@@ -214,7 +215,7 @@ def test_a_process_that_dies_on_one_of_two_machines_is_one_line_of_each(stage: S
 def test_an_interruption_also_ends_a_prefix_that_ignores_it(stage: Stage) -> None:
     prefix = stage.folder / "prefix.sh"
     prefix.write_text('trap "" INT\necho $$ > pid-0\necho $$ > pid-1\nexec sleep 1000\n')
-    process = stage.start(launch=f"sh {prefix}")
+    process = stage.start(launch=f"sh {quote(str(prefix))}")
     stage.wait_for("pid-1", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=SECONDS_TO_END)
