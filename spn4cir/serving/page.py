@@ -150,8 +150,9 @@ class SearchPage:
         self._history.choose(reference)
         self._show(f"{summary(self._history.current)} Describe what should be different.")
         self._store_address()
-        self._text.run_method("focus")
+        # Selected before it is focused: what is typed from then on is not selected, and stays.
         self._text.run_method("select")
+        self._text.run_method("focus")
 
     async def _search(self) -> None:
         reference, text, k = self._history.current.reference, self._text.value or "", int(self._k.value or 0)

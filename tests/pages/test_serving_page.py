@@ -269,6 +269,20 @@ def test_a_search_needs_no_mouse(server, open_page):
     page.get_by_role("status").get_by_text('12 images for "is red" from 02.png; the best is').wait_for()
 
 
+def test_the_text_is_focused_and_selected_at_once_so_that_no_typed_letter_is_replaced(server, open_page):
+    page = open_page(f"{server.address}/?reference=01.png&text=is%20red")
+    page.get_by_text('for "is red" from 01.png').wait_for()
+    # A microtask runs when the script that gave the focus has ended, before any key is handled.
+    page.evaluate(
+        """label => document.querySelector(`[aria-label="${label}"]`).addEventListener("focus", event =>
+            queueMicrotask(() => { window.selected = event.target.selectionEnd - event.target.selectionStart }))""",
+        CHANGE,
+    )
+    choose(page, "02.png")
+    page.wait_for_function("window.selected !== undefined")
+    assert page.evaluate("window.selected") == len("is red")
+
+
 def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
     page = open_page(server.address, **PHONE)
     choose(page, "01.png")
