@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spn4cir.errors import InputError, first_line
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIStatusError
 
 KEYS = ("SPN4CIR_API_KEY", "OPENAI_API_KEY")
 _NO_KEY = "none"
@@ -117,8 +117,8 @@ def is_tried_again(response: "_Response") -> bool:
     return response.status_code in (408, 409, 429) or response.status_code >= 500
 
 
-def cannot_be_reached(error: "APIConnectionError") -> str:
-    """Returns the fault of a URL whose connection fails."""
+def cannot_be_reached(error: Exception) -> str:
+    """Returns the fault of a URL whose connection fails, by the error of openai or of the client below it."""
     return f"cannot be reached ({said(error.__cause__ or error)})"
 
 

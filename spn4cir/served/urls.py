@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -226,16 +226,23 @@ class Urls:
             print(f"endpoint '{self._endpoint}': {server.url} {fault.text}; {rest}", file=sys.stderr, flush=True)
 
 
-def _whole_timeout() -> Any:
-    """Returns the class of the client below that of openai; an answer that comes in slowly counts as none.
+def _http_client(endpoint: str, url: str) -> Any:
+    """Returns the client below that of openai; an answer that comes in slowly counts as none.
 
-    The limits of that client apply to each read, so a server that sends a byte now and then would hold a request
-    forever.
+    The limits of openai's own apply to each read, so a server that sends a byte now and then would hold a request
+    forever. A fault after which a request is sent again, which takes up to a minute, is reported once.
     """
     from openai import DefaultAsyncHttpxClient
 
     # httpx or httpx2, by the version of openai
     library = sys.modules[DefaultAsyncHttpxClient.__bases__[0].__module__.partition(".")[0]]
+
+    def report(fault: str) -> None:
+        say_once(f"endpoint '{endpoint}': {url} {fault}; it is asked again")
+
+    async def report_status(response: Any) -> None:
+        if is_tried_again(response):
+            report(f"answers with status {response.status_code}")
 
     class Client(DefaultAsyncHttpxClient):
         async def send(self, request: Any, **options: Any) -> Any:
@@ -243,19 +250,13 @@ def _whole_timeout() -> Any:
                 async with asyncio.timeout(TIMEOUT):
                     return await super().send(request, **options)
             except TimeoutError:
-                raise library.ReadTimeout(f"no whole answer in {TIMEOUT:g} s", request=request) from None
+                error = library.ReadTimeout(f"no whole answer in {TIMEOUT:g} s", request=request)
+            except library.TransportError as fault:
+                error = fault
+            report(cannot_be_reached(error))
+            raise error from None
 
-    return Client
-
-
-def _reporting(endpoint: str, url: str) -> Callable[[Any], Awaitable[None]]:
-    """Returns a hook that reports each status once after which the client tries again, which takes up to a minute."""
-
-    async def report(response: Any) -> None:
-        if is_tried_again(response):
-            say_once(f"endpoint '{endpoint}': {url} answers with status {response.status_code}; it is asked again")
-
-    return report
+    return Client(event_hooks={"response": [retry_nothing_without_quota, report_status]})
 
 
 def _client(endpoint: str, url: str) -> "AsyncOpenAI":
@@ -265,7 +266,7 @@ def _client(endpoint: str, url: str) -> "AsyncOpenAI":
     key = api_key()
     try:
         _ = urlsplit(url).port  # raises ValueError above 65535
-        http = _whole_timeout()(event_hooks={"response": [retry_nothing_without_quota, _reporting(endpoint, url)]})
+        http = _http_client(endpoint, url)
         return AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT, http_client=http)
     except Exception as error:  # InvalidURL of the library below the client, which differs with its version
         raise no_server(endpoint, {url: f"cannot be reached ({said(error)})"}) from None

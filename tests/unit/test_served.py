@@ -296,6 +296,14 @@ def test_a_status_that_is_tried_again_is_said_once(chat, capsys):
     assert capsys.readouterr().err.splitlines() == [line.format(503), line.format(500)]
 
 
+def test_a_connection_that_is_cut_is_said_once(chat, capsys):
+    chat.faults = [Fault(200, b"{      }", cut=True), Fault(200, b"{      }", cut=True)]
+    assert ask(served(chat.url), "why") == ["text for why"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"endpoint 'writer': {chat.url} cannot be reached (")
+    assert line.endswith("); it is asked again")
+
+
 def test_a_request_without_an_answer_is_sent_again(chat, monkeypatch):
     monkeypatch.setattr(urls, "TIMEOUT", 2.0)
     chat.faults = [Fault(seconds=4.0)]
@@ -352,9 +360,9 @@ def test_a_url_that_is_dead_is_left_out_and_reported_once(chat, capsys):
     dead = free_url()
     prompts = list(map(str, range(10)))
     assert ask(served(dead, chat.url), *prompts) == [f"text for {prompt}" for prompt in prompts]
-    said = capsys.readouterr().err
-    assert said.count("is left out, 1 of 2 URLs remain") == said.count("\n") == 1
-    assert dead in said
+    fault = f"endpoint 'writer': {dead} cannot be reached (All connection attempts failed)"
+    again, left_out = capsys.readouterr().err.splitlines()
+    assert (again, left_out) == (f"{fault}; it is asked again", f"{fault}; it is left out, 1 of 2 URLs remain")
 
 
 def test_requests_are_shared_among_urls(chat):
