@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
@@ -40,8 +41,13 @@ def take_gpus(gpus: Mapping[int, str], count: int) -> list[int]:
         The numbers of the GPUs.
 
     Raises:
-        InputError: there are fewer GPUs than `count`, or the file system of the cache folder has no locks.
+        InputError: there are fewer GPUs than `count`, two numbers are one GPU, or the file system of the cache folder
+            has no locks.
     """
+    for gpu, uses in Counter(gpus.values()).items():
+        if uses > 1:
+            same = [number for number in gpus if gpus[number] == gpu]
+            raise InputError(f"machine.devices: {same} are one GPU, {gpu}; correct CUDA_VISIBLE_DEVICES")
     if count > len(gpus):
         raise InputError(f"machine.devices: {count} GPUs are needed, but the list has {len(gpus)}; add more")
     waits = False

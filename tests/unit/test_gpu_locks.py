@@ -112,6 +112,11 @@ def test_more_than_the_list_has_are_refused() -> None:
         take_gpus({0: "a"}, 2)
 
 
+def test_two_numbers_of_one_gpu_are_refused() -> None:
+    with pytest.raises(InputError, match=r"machine.devices: \[0, 2\] are one GPU, a; correct CUDA_VISIBLE_DEVICES"):
+        take_gpus({0: "a", 1: "b", 2: "a"}, 2)
+
+
 def test_a_file_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def lockf(stream: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
