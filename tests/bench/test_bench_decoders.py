@@ -1,6 +1,7 @@
 """Decoders of JPEG files beside Pillow at full size, which the package uses: speed, and differences of pixels."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -38,7 +39,16 @@ def by_torchvision(path: Path) -> Image.Image:
     return found
 
 
+def by_turbojpeg(path: Path) -> Image.Image:
+    """Decodes by libjpeg-turbo's own interface, TurboJPEG, as simplejpeg binds it."""
+    import simplejpeg
+
+    return Image.fromarray(simplejpeg.decode_jpeg(path.read_bytes(), "RGB"))
+
+
 DECODERS = {"pillow": by_pillow, "draft": by_draft, "torchvision": by_torchvision}
+if find_spec("simplejpeg"):
+    DECODERS["turbojpeg"] = by_turbojpeg
 
 
 @pytest.mark.parametrize("size", [(300, 400), (1024, 768)], ids=["fashioniq", "large"])
@@ -51,6 +61,7 @@ def test_other_decoders(
     """JPEG files to crops of 288 pixels, one process: images per second, and the largest difference of a crop's values.
 
     The decoder of the package is Pillow at full size. A faster one would be used only if its crops were equal.
+    TurboJPEG is compared where simplejpeg is installed (`pip install simplejpeg`).
     """
     paths = draw_photos(tmp_path, DRAWN, *size, "jpg")
     crop = Preprocess(CROP).crop
