@@ -14,11 +14,17 @@ from stages.device import stage_device, take_listed
 def image_workers(job: Job) -> tuple[Workers, torch.device]:
     """Returns the workers of the settings, and the kind of device of the networks that encode there.
 
-    With `machine.devices`, this process or the Ray that it starts has a free GPU of the list.
+    With `machine.devices`, this process or the Ray that it starts has a free GPU of the list. If trainings use several
+    GPUs but this stage one, this is printed.
     """
-    workers = workers_of(job.params.machine)
+    machine = job.params.machine
+    workers = workers_of(machine)
     if isinstance(workers, int):
-        return workers, stage_device(job)
+        device = stage_device(job)
+        if device.type == "cuda" and machine.processes > 1:
+            fix = "set machine.engine: ray to encode on all"
+            print(f"machine.processes: applies to trainings; images are encoded on one GPU, {fix}", file=sys.stderr)
+        return workers, device
     return _on_own_gpu(job, workers), workers.device
 
 

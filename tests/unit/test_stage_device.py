@@ -83,6 +83,17 @@ def test_a_part_of_a_gpu_keeps_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path.name for path in tmp_path.rglob("*.lock")] == ["MIG-GPU-a_1_0.lock"]
 
 
+@pytest.mark.parametrize(("machine", "lines"), [({"processes": 2}, 1), ({}, 0), ({"processes": 2, "device": "cpu"}, 0)])
+def test_a_stage_that_uses_one_gpu_of_several_prints_it(
+    capsys: pytest.CaptureFixture[str], machine: dict[str, object], lines: int
+) -> None:
+    image_workers(job(**machine))
+    assert (
+        capsys.readouterr().err.count("images are encoded on one GPU, set machine.engine: ray to encode on all")
+        == lines
+    )
+
+
 def ray(address: str | None, gpus: float) -> dict[str, object]:
     return {"engine": "ray", "ray": RaySettings(address=address, cpus_per_worker=1, gpus_per_worker=gpus)}
 
