@@ -72,4 +72,5 @@ document.addEventListener("keydown", (event) => {
     form.elements.words.focus();
   }
 });
-update();
+// After the browser has restored the fields, when a person comes back to the page.
+addEventListener("pageshow", update);

@@ -56,5 +56,6 @@ for (const form of document.querySelectorAll("form.filter")) {
   const table = document.getElementById(form.dataset.table);
   form.addEventListener("input", () => filter(form, table));
   form.addEventListener("submit", (event) => event.preventDefault());
-  filter(form, table);
+  // After the browser has restored the fields, when a person comes back to the page.
+  addEventListener("pageshow", () => filter(form, table));
 }

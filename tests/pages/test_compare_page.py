@@ -326,6 +326,18 @@ def test_keys_and_verdicts_do_not_break_within_a_word(open_page: Callable[..., A
     assert shown.locator("#settings tbody th").first.evaluate(lines) <= 2
 
 
+def test_the_filter_applies_to_the_fields_that_the_browser_restores(
+    open_page: Callable[..., Any], written: str
+) -> None:
+    """It restores them when a person comes back from another page."""
+    shown = open_page(written)
+    shown.locator("#filter").get_by_label("Result").select_option("won")
+    shown.goto("about:blank")
+    shown.go_back()
+    assert shown.locator("#filter").get_by_label("Result").input_value() == "won"
+    assert shown_queries(shown) == ["dress 0"]
+
+
 def test_the_page_on_a_phone_and_in_the_dark(open_page: Callable[..., Any], written: str) -> None:
     """It scrolls down only; images are drawn, targets are framed in the colour of the scheme."""
     borders = []

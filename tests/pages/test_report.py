@@ -418,6 +418,18 @@ def test_queries_sort_and_filter(open_page: Open, written: Path) -> None:
     assert column(shown, "queries-table", 6) == []
 
 
+def test_the_filter_applies_to_the_fields_that_the_browser_restores(open_page: Open, written: Path) -> None:
+    """It restores them when a person comes back from another page."""
+    shown = open_page(written.as_uri())
+    shown.locator("#queries").get_by_label("Category").select_option("shirt")
+    rows = column(shown, "queries-table", 1)
+    shown.goto("about:blank")
+    shown.go_back()
+    assert shown.locator("#queries").get_by_label("Category").input_value() == "shirt"
+    assert column(shown, "queries-table", 1) == rows
+    assert {name.split()[0] for name in rows} == {"shirt"}
+
+
 def test_a_query_opens_to_the_best_candidates_of_both_stages(open_page: Open, written: Path) -> None:
     """It does so by the keyboard too; the target is framed, on a phone the images fit."""
     shown = open_page(written.as_uri(), viewport={"width": 390, "height": 800})
