@@ -1,17 +1,20 @@
 """The annotation page: for a reference, choose the target among candidates and write what should change."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fastapi import Depends
 from nicegui import app as framework
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.evaluation.sample_size import FEWEST
 from spn4cir.serving.annotator import Annotator, Progress, Visit, skip
 from spn4cir.serving.candidates import Candidates
-from spn4cir.serving.elements import button, image, panel, text_element
+from spn4cir.serving.elements import ended_by_enter, image, panel, set_text, text_element
 from spn4cir.serving.framework import add_files, check_room
 from spn4cir.serving.service import MAX_TEXT, SearchService, address
 
@@ -19,6 +22,8 @@ _TITLE = "Annotate queries"
 _STYLE = Path(__file__).with_name("page.css")
 _KEYS = Path(__file__).with_name("keys.js")
 _RECONNECT = 30.0
+# JavaScript of what keys.js sends with an action.
+_SHOWN = "...shown()"
 _HELP = "Keys: 1 to 9 choose, Enter saves, s skips, u undoes, n and p turn the candidates, Escape leaves a field."
 
 
@@ -37,7 +42,11 @@ def add_annotate_page(service: SearchService, annotator: Annotator) -> None:
 
 
 class AnnotatePage:
-    """The page of one tab of a browser."""
+    """The page of one tab of a browser.
+
+    Each state of the page is a step with a number. An action of the browser comes with the step that it shows, and
+    counts only in that step: a key that is pressed again because the answer is slow does nothing.
+    """
 
     def __init__(self, service: SearchService, annotator: Annotator) -> None:
         """Creates the page.
@@ -51,7 +60,7 @@ class AnnotatePage:
         self._client = ui.context.client
         self._store = framework.storage.tab
         self._visit: Visit = self._store.get("visit", Visit())
-        self._busy = False
+        self._step = 0
 
     async def build(self) -> None:
         """Draws the page, and opens the reference of the visit, or the first proposal."""
@@ -78,10 +87,10 @@ class AnnotatePage:
         await self._open()
 
     def _build_reference(self) -> None:
-        self._top.props("tabindex=-1")
+        self._top.props("tabindex=-1").props["data-step"] = self._step
         self._reference = ui.element("div").classes("large")
         with ui.element("div").classes("pager"):
-            self._skip = button("Skip", self._skip_reference).props("outline aria-keyshortcuts=s")
+            self._skip = _action("Skip", self._skip_reference).props("outline aria-keyshortcuts=s data-leaves")
             self._again = ui.checkbox("Also images that have a query", value=self._visit.again)
             self._again.on_value_change(lambda event: self._propose_again(bool(event.value)))
 
@@ -91,10 +100,10 @@ class AnnotatePage:
         self._text.props["placeholder"] = "is red with long sleeves"
         self._text.props(f"outlined stack-label maxlength={MAX_TEXT} autocomplete=off data-change")
         self._text.on_value_change(lambda event: self._keep(replace(self._visit, text=event.value or "")))
-        self._text.on("keydown.enter", self._save)
+        ended_by_enter(self._text, self._save, _SHOWN)
         with ui.element("div").classes("pager"):
-            self._undo = button("Undo", self._take_back).props("outline aria-keyshortcuts=u")
-            self._button = button("Save", self._save).classes("search")
+            self._undo = _action("Undo", self._take_back).props("outline aria-keyshortcuts=u")
+            _action("Save", self._save).props("data-leaves").classes("search")
         self._problem = text_element("p", "").props("role=alert").classes("problem")
         self._status = text_element("p", "").props("role=status").classes("status")
 
@@ -109,31 +118,40 @@ class AnnotatePage:
             self._keep(self._annotator.propose(self._visit, progress, self._client.id))
         await self._show(progress)
 
-    async def _save(self) -> None:
-        if self._busy:
+    def _begins(self, event: GenericEventArguments) -> bool:
+        """Ends the step, and stores its text, if an action belongs to it; else returns False."""
+        step, text = _sent(event)
+        if step != self._step:
+            return False
+        self._step += 1
+        self._keep(replace(self._visit, text=text))
+        return True
+
+    async def _save(self, event: GenericEventArguments) -> None:
+        if not self._begins(event):
             return
         if self._visit.reference is None or self._visit.target is None:
-            self._fail("choose the target first: click a candidate, or press its number")
+            self._refuse("choose the target first: click a candidate, or press its number")
             return
-        self._busy = True
         try:
-            self._keep(await self._annotator.save(self._visit))
-            await self._go_on()
+            written = await self._annotator.save(self._visit)
+            self._keep(replace(self._visit, written=written.written, passed=written.passed))
+            progress = await self._propose()
         except InputError as error:
-            self._fail(str(error))
+            self._refuse(str(error))
             return
-        finally:
-            self._busy = False
-        self._status.text = f"Saved. {self._status.text}"
+        await self._show(progress, "Saved. ")
 
-    async def _skip_reference(self) -> None:
-        if self._busy or self._visit.reference is None:
+    async def _skip_reference(self, event: GenericEventArguments) -> None:
+        if not self._begins(event):
             return
         self._keep(skip(self._visit))
         try:
-            await self._go_on()
+            progress = await self._propose()
         except InputError as error:
-            self._fail(str(error))
+            self._refuse(str(error))
+            return
+        await self._show(progress)
 
     async def _propose_again(self, again: bool) -> None:
         """Sets whether annotated references are proposed; if none was left, the first of them is shown."""
@@ -141,37 +159,36 @@ class AnnotatePage:
         if self._visit.reference is None:
             await self._open()
 
-    async def _take_back(self) -> None:
-        if self._busy or not self._visit.written:
+    async def _take_back(self, event: GenericEventArguments) -> None:
+        if not self._visit.written or not self._begins(event):
             return
-        self._busy = True
         try:
             visit, removed = await self._annotator.undo(self._visit)
-            self._keep(visit)
-            await self._show(await self._annotator.progress())
+            self._keep(replace(visit, again=self._visit.again))
+            progress = await self._annotator.progress()
         except InputError as error:
-            self._fail(str(error))
+            self._refuse(str(error))
             return
-        finally:
-            self._busy = False
         if removed:
-            self._status.text = f"Removed from the file. {self._status.text}"
+            await self._show(progress, "Removed from the file. ")
         else:
+            await self._show(progress)
             self._fail("another program changed this row of the file; nothing was removed")
 
-    async def _go_on(self) -> None:
-        """Shows the next proposal, and leaves the field of the text, so that the keys work."""
+    async def _propose(self) -> Progress:
+        """Makes the next proposal the current one. Returns the state of the file."""
         progress = await self._annotator.progress()
         self._keep(self._annotator.propose(self._visit, progress, self._client.id))
-        top = f"getHtmlElement({self._top.id})"
-        ui.run_javascript(f'{top}.focus({{preventScroll: true}}); {top}.scrollIntoView({{block: "nearest"}})')
-        await self._show(progress)
+        ui.run_javascript(f'getHtmlElement({self._top.id}).scrollIntoView({{block: "nearest"}})')
+        return progress
 
-    def _choose(self, name: str) -> None:
+    def _choose(self, event: GenericEventArguments) -> None:
+        step, name = _sent(event)
+        if step != self._step or name not in self._service.retriever:
+            return
         self._keep(replace(self._visit, target=name))
         self._problem.text = ""
         self._show_target()
-        self._text.run_method("focus")
 
     def _keep(self, visit: Visit) -> None:
         """Makes a visit the current one, also after a reload."""
@@ -180,16 +197,29 @@ class AnnotatePage:
     def _fail(self, sentence: str) -> None:
         self._problem.text = sentence[0].upper() + sentence[1:] + "."
 
-    async def _show(self, progress: Progress) -> None:
-        """Shows the visit and the state of the file."""
+    def _refuse(self, sentence: str) -> None:
+        """Shows why an action was not done. The text is in focus again, unless a target is to be chosen by its key."""
+        self._fail(sentence)
+        self._top.props["data-step"] = self._step
+        if self._visit.target is not None:
+            ui.run_javascript("returnToText()")
+
+    async def _show(self, progress: Progress, done: str = "") -> None:
+        """Shows the visit and the state of the file, and then the candidates.
+
+        Args:
+            progress: the state of the file.
+            done: a sentence before that of the status.
+        """
         reference = self._visit.reference
+        self._top.props["data-step"] = self._step
         self._annotator.show(self._client.id, reference)
         self._problem.text = ""
-        self._text.set_value(self._visit.text)
+        set_text(self._text, self._visit.text)
         self._undo.set_enabled(bool(self._visit.written))
         self._skip.set_enabled(reference is not None)
         self._show_progress(progress)
-        self._status.text = f"The reference is {reference}." if reference else "No image is left to propose."
+        self._status.text = done + (f"The reference is {reference}." if reference else "No image is left to propose.")
         self._show_image(self._reference, reference, "The reference")
         self._show_target()
         await self._candidates.show(reference)
@@ -219,3 +249,18 @@ class AnnotatePage:
                 return
             image(address(name, large=True), f"{role}: {name}")
             text_element("p", name)
+
+
+def _action(label: str, pressed: Callable[[GenericEventArguments], Any]) -> ui.button:
+    """A button whose event has the step that the browser shows, and its text."""
+    made = ui.button(label, color=None).props("no-caps")
+    return made.on("click", pressed, js_handler=f"() => emit({_SHOWN})")
+
+
+def _sent(event: GenericEventArguments) -> tuple[int, str]:
+    """Returns the step of an action, and its text or name; step -1 for what no page sends."""
+    match event.args:
+        case [int(step), str(text)]:
+            return step, text
+        case _:
+            return -1, ""

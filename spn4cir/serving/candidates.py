@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.search.hits import Hit
-from spn4cir.serving.elements import button, image, text_element
+from spn4cir.serving.elements import button, ended_by_enter, image, set_text, text_element
 from spn4cir.serving.service import MAX_HITS, MAX_TEXT, SearchService, address
 
 # One for each of the keys 1 to 9.
@@ -17,12 +18,14 @@ _PER_PAGE = 9
 class Candidates:
     """Tiles of the images nearest to the reference, or to the reference with a change."""
 
-    def __init__(self, service: SearchService, choose: Callable[[str], None], fail: Callable[[str], None]) -> None:
+    def __init__(
+        self, service: SearchService, choose: Callable[[GenericEventArguments], None], fail: Callable[[str], None]
+    ) -> None:
         """Creates the candidates.
 
         Args:
             service: the gallery.
-            choose: called with the name of a candidate when it is clicked.
+            choose: called when a candidate is clicked, with the step that the browser shows and the candidate's name.
             fail: called with a sentence if the candidates cannot be found.
         """
         self._service = service
@@ -39,17 +42,20 @@ class Candidates:
         self._text = ui.input("Search candidates by a change", on_change=self._cleared)
         self._text.props["placeholder"] = "is red with long sleeves"
         self._text.props(f"outlined dense stack-label clearable maxlength={MAX_TEXT} autocomplete=off type=search")
-        self._text.on("keydown.enter", self._search)
+        ended_by_enter(self._text, self._search)
         with ui.element("div").classes("pager"):
             self._back = self._pager_button("Previous", "p", -_PER_PAGE)
             self._position = text_element("p", "").props("role=status")
             self._next = self._pager_button("Next", "n", _PER_PAGE)
         self._list = ui.element("ol").classes("tiles candidates").props('aria-label="Candidates, nearest first"')
+        # Not events of the tiles: they would be lost if the server has replaced the tile that the browser shows.
+        clicked = "const tile = event.target.closest('[data-name]'); if (tile) emit(shown()[0], tile.dataset.name)"
+        self._list.on("click", self._choose, js_handler=f"(event) => {{ {clicked} }}")
 
     async def show(self, reference: str | None) -> None:
         """Shows the neighbours of a reference; none for None."""
         self._reference, self._first, self._searched = reference, 0, ""
-        self._text.set_value("")
+        set_text(self._text, "")
         self._draw((), more=False)
         await self._load()
 
@@ -65,7 +71,8 @@ class Candidates:
         return made
 
     async def _turn(self, by: int) -> None:
-        self._first = max(0, self._first + by)
+        last = (min(len(self._service.retriever) - 1, MAX_HITS) - 1) // _PER_PAGE * _PER_PAGE
+        self._first = max(0, min(self._first + by, last))
         await self._load()
 
     async def _search(self) -> None:
@@ -110,10 +117,11 @@ class Candidates:
         self.mark(self._chosen)
 
     def _tile(self, key: int, name: str) -> ui.element:
-        with ui.element("button").props("type=button").on("click", partial(self._choose, name)) as tile:
+        with ui.element("button").props("type=button") as tile:
             image(address(name), "")
             text_element("kbd", str(key)).props("aria-hidden=true")
             text_element("span", name)
+        tile.props["data-name"] = name
         tile.props["aria-keyshortcuts"] = str(key)
         tile.props["aria-label"] = f"Target {key}: {name}"
         return tile

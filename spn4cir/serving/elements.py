@@ -17,6 +17,24 @@ def button(label: str, pressed: Callable[[], Any]) -> ui.button:
     return ui.button(label, on_click=lambda: pressed(), color=None).props("no-caps")
 
 
+def set_text(field: ui.input, text: str) -> None:
+    """Sets the text of a field. The browser then says what it shows, after what was typed before and arrives later."""
+    field.set_value(text)
+    element = f"getElement({field.id})"
+    ui.run_javascript(f'{element}.$emit("update:value", {element}.inputValue)')
+
+
+def ended_by_enter(field: ui.input, pressed: Callable[..., Any], sent: str = "") -> None:
+    """Calls a function when Enter is pressed in a field, but not when this ends the composition of a character.
+
+    Args:
+        field: the field.
+        pressed: the function.
+        sent: JavaScript of the arguments that the event has.
+    """
+    field.on("keydown.enter", pressed, js_handler=f"(event) => event.isComposing || emit({sent})")
+
+
 def image(address: str, description: str) -> ui.element:
     """An image that the browser fetches when it comes into view."""
     element = ui.element("img").props("loading=lazy decoding=async")

@@ -1,16 +1,42 @@
-// The keys of the annotation page: one key clicks the element that names it in aria-keyshortcuts, but not while a
-// person types, or holds a modifier. Focus moves at once, so that the first letters of a text are never taken as keys.
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("input, textarea, select, [contenteditable]");
-  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  if (typing) {
-    if (event.key === "Escape") typing.blur();
-    return;
-  }
-  if (event.repeat || !/^[a-z1-9]$/i.test(event.key)) return;
-  const found = document.querySelector(`[aria-keyshortcuts="${event.key.toLowerCase()}"]`);
-  if (!found || found.disabled) return;
-  event.preventDefault();
-  found.click();
-  if (/[1-9]/.test(event.key)) document.querySelector("[data-change] input, input[data-change]")?.focus();
-});
+// The keys of the annotation page, and the focus, which moves at once: a message of the server could come after the
+// first letters of a text, which would then be keys.
+{
+  const field = () => document.querySelector("[data-change] input, input[data-change]");
+  const step = () => document.querySelector("[data-step]");
+  const typing = (element) => element.closest("input, textarea, select, [contenteditable]");
+  const leaveField = () => step().focus({ preventScroll: true });
+
+  // What goes to the server with an action: the step that is shown, and its text. The server leaves out actions of a
+  // step that is over, such as a second press of a key.
+  window.shown = () => [Number(step().dataset.step), field().value];
+
+  // After an action that the server refused: back to the text, unless the person went elsewhere.
+  window.returnToText = () => {
+    if ([document.body, step()].includes(document.activeElement)) field().focus();
+  };
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-name]")) field().focus();
+    if (event.target.closest("[data-leaves]")) leaveField();
+  });
+
+  // One key clicks the element that names it in aria-keyshortcuts, but not while a person types, or holds a modifier.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+    if (typing(event.target)) {
+      if (event.key === "Escape") event.target.blur();
+      if (event.key === "Enter" && event.target === field()) leaveField();
+      return;
+    }
+    if (event.repeat || !/^[a-z1-9]$/i.test(event.key)) return;
+    // Also while the candidates are absent: what follows a number is a text.
+    if (/[1-9]/.test(event.key)) {
+      event.preventDefault();
+      field().focus();
+    }
+    const found = document.querySelector(`[aria-keyshortcuts="${event.key.toLowerCase()}"]`);
+    if (!found || found.disabled) return;
+    event.preventDefault();
+    found.click();
+  });
+}

@@ -1,6 +1,7 @@
 """Headless Chromium, for tests of pages. An error that a page logs, or a request to another host, fails its test."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,49 @@ import pytest
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _HERE = ("127.0.0.1", "localhost", None)
 _MILLISECONDS = 30_000
+
+
+class SlowAnswers:
+    """What a server sends through the web socket of a page is kept back from `hold` to `release`.
+
+    What a person does meanwhile reaches the server, as with a slow connection, but without a time.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str | bytes] | None = None
+        self._page: Any = None
+
+    def attach(self, page: Any) -> None:
+        """Begins with the next web socket that a page opens."""
+        self._page = page
+        page.route_web_socket(re.compile("_nicegui_ws"), self._connect)
+
+    def hold(self) -> None:
+        """Keeps messages back."""
+        self._held = []
+
+    def wait_for(self, text: str) -> None:
+        """Waits until a message that contains this is kept back."""
+        while not any(text in str(message) for message in self._held or ()):
+            self._page.wait_for_timeout(10)
+
+    def release(self) -> None:
+        """Delivers what was kept back, and what comes from now on."""
+        held, self._held = self._held or [], None
+        for message in held:
+            self._socket.send(message)
+
+    def _connect(self, socket: Any) -> None:
+        self._socket = socket
+        server = socket.connect_to_server()
+        server.on_message(self._take)
+        socket.on_message(server.send)
+
+    def _take(self, message: str | bytes) -> None:
+        if self._held is None:
+            self._socket.send(message)
+        else:
+            self._held.append(message)
 
 
 def find_chromium() -> str | None:
@@ -33,7 +77,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Function from an address, and options of a context (`color_scheme`, `viewport`), to the open page."""
+    """Function from an address, and options of a context (`color_scheme`, `viewport`), to the open page.
+
+    `answers` keeps back what the server sends to the page.
+    """
     complaints: list[str] = []
     contexts = []
 
@@ -41,7 +88,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         if urlsplit(address).hostname not in _HERE:
             complaints.append(f"asked another host: {address}")
 
-    def open_one(address: str, **options: Any) -> Any:
+    def open_one(address: str, answers: SlowAnswers | None = None, **options: Any) -> Any:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -50,6 +97,8 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: notice(request.url))
         page.on("websocket", lambda opened: notice(opened.url))
+        if answers:
+            answers.attach(page)
         page.goto(address)
         return page
 

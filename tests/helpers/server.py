@@ -13,6 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _PROGRAM = "from spn4cir.cli import main; main()"
+# Code for `serve`: the answers of searches wait while the folder contains a file `hold`.
+HELD_SEARCHES = """
+import asyncio
+from pathlib import Path
+from spn4cir.serving.service import SearchService
+search = SearchService.search
+async def held(self, *arguments):
+    found = await search(self, *arguments)
+    while Path("hold").exists():
+        await asyncio.sleep(0.01)
+    return found
+SearchService.search = held
+"""
 
 
 class Server(NamedTuple):

@@ -1,5 +1,7 @@
 """The annotation page of a real `spn4cir serve --annotate`, in Chromium."""
 
+import fcntl
+import os
 import re
 from collections.abc import Iterator
 
@@ -7,9 +9,10 @@ import httpx
 import pytest
 
 from spn4cir.datasets.rows import read_table
+from tests.helpers.browser import SlowAnswers
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
-from tests.helpers.server import Server, serve
+from tests.helpers.server import HELD_SEARCHES, Server, serve
 
 IMAGES = 21
 CHANGE = "What should be different"
@@ -24,7 +27,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         name = HTML if number == IMAGES - 1 else f"{number:02}.png"
         draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / name, number)
     write_checkpoint(folder / "best.pt", stage=2)
-    with serve(folder, "--annotate", "queries.csv", "--goal", "3") as started:
+    with serve(folder, "--annotate", "queries.csv", "--goal", "3", before=HELD_SEARCHES) as started:
         yield started
 
 
@@ -198,6 +201,208 @@ def test_candidates_are_turned_and_searched_without_the_reference(open_annotatio
     page.get_by_label("Search candidates by a change").fill("")
     page.get_by_text("1 to 9", exact=True).wait_for()
     assert candidates(page) == pages[0]
+
+
+def test_a_text_that_is_typed_before_the_answer_to_a_click_is_no_keys(path, open_annotation):
+    """Its letters would skip the reference and undo the row."""
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    first = annotate(page, 1, "is red", 1)
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    reference = shown(page, "reference")
+    answers.hold()
+    page.get_by_role("button", name="Target 2: ").click()
+    page.keyboard.type("has sleeves, unlike it")
+    answers.release()
+    page.get_by_role("img", name="The target: ").wait_for()
+    assert page.get_by_label(CHANGE).input_value() == "has sleeves, unlike it"
+    assert shown(page, "reference") == reference
+    assert rows(path) == [first]
+
+
+def test_a_text_that_is_typed_while_the_reference_changes_is_no_keys(path, open_annotation):
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    first = annotate(page, 1, "is red", 1)
+    reference = shown(page, "reference")
+    answers.hold()
+    page.keyboard.press("s")
+    page.keyboard.type("2quite")
+    answers.release()
+    page.get_by_role("img", name=f"The reference: {reference}").wait_for(state="detached")
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    page.keyboard.type(" unlike it")
+    assert page.get_by_label(CHANGE).input_value() == "quite unlike it"
+    reference = shown(page, "reference")
+    page.get_by_role("button", name="Skip").click()
+    page.get_by_role("img", name=f"The reference: {reference}").wait_for(state="detached")
+    assert rows(path) == [first]
+
+
+def test_a_text_that_is_typed_before_the_candidates_are_there_is_no_keys(server, path, open_annotation):
+    page = open_annotation()
+    first = annotate(page, 1, "is red", 1)
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    (server.folder / "hold").touch()
+    page.keyboard.press("s")
+    page.get_by_text("Searching ...").wait_for()
+    assert candidates(page) == []
+    page.keyboard.type("2quite blue")
+    (server.folder / "hold").unlink()
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    assert page.get_by_label(CHANGE).input_value() == "quite blue"
+    assert rows(path) == [first]
+
+
+def test_undo_that_is_pressed_again_before_its_answer_removes_one_row(path, open_annotation):
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    first, second = annotate(page, 1, "is red", 1), annotate(page, 2, "is blue", 2)
+    answers.hold()
+    page.keyboard.press("u")
+    answers.wait_for("Removed from the file.")
+    page.keyboard.press("u")
+    answers.release()
+    page.get_by_role("status").get_by_text("Removed from the file.").wait_for()
+    assert (shown(page, "reference"), shown(page, "target")) == second[:2]
+    assert page.get_by_label(CHANGE).input_value() == "is blue"
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("status").get_by_text("Saved.").wait_for()
+    assert rows(path) == [first, second]
+
+
+def test_skip_that_is_pressed_again_before_its_answer_passes_one_reference(path, open_annotation):
+    page = open_annotation()
+    order = [shown(page, "reference")]
+    for _ in range(2):
+        page.keyboard.press("s")
+        page.get_by_role("img", name=f"The reference: {order[-1]}").wait_for(state="detached")
+        page.get_by_text("1 to 9", exact=True).wait_for()
+        order.append(shown(page, "reference"))
+    page.context.close()
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    assert shown(page, "reference") == order[0]
+    answers.hold()
+    page.keyboard.press("s")
+    answers.wait_for(f"The reference is {order[1]}.")
+    page.keyboard.press("s")
+    answers.release()
+    assert annotate(page, 1, "is red", 1)[0] == order[1]
+    assert len(rows(path)) == 1
+
+
+def test_enter_that_is_pressed_again_before_its_answer_writes_one_row_and_no_alert(path, open_annotation):
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    reference, target = shown(page, "reference"), candidates(page)[0].split("\n")[-1]
+    page.keyboard.press("1")
+    page.keyboard.type("is red")
+    answers.hold()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Save").click()
+    answers.wait_for("Saved.")
+    answers.release()
+    page.get_by_role("status").get_by_text("Saved.").wait_for()
+    assert rows(path) == [(reference, target, "is red")]
+    assert page.get_by_role("alert").inner_text() == ""
+    second = annotate(page, 2, "is blue", 2)
+    assert rows(path) == [(reference, target, "is red"), second]
+
+
+def test_a_letter_after_enter_is_not_the_text_of_the_next_query(path, open_annotation):
+    """A draft that undo has restored, as it is the server's last text."""
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    first = annotate(page, 1, "is redder", 1)
+    page.keyboard.press("u")
+    page.get_by_role("status").get_by_text("Removed from the file.").wait_for()
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    page.get_by_label(CHANGE).focus()
+    answers.hold()
+    page.keyboard.press("Enter")
+    page.get_by_label(CHANGE).press("x")
+    answers.wait_for("Saved.")
+    answers.release()
+    page.get_by_role("status").get_by_text("Saved.").wait_for()
+    assert page.get_by_label(CHANGE).input_value() == ""
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("The text is empty").wait_for()
+    assert rows(path) == [first]
+
+
+def test_a_key_chooses_the_candidate_that_is_shown(path, open_annotation):
+    """Not none, because the server has turned the candidates meanwhile."""
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    seen = [label.split("\n")[-1] for label in candidates(page)]
+    reference = shown(page, "reference")
+    page.keyboard.press("2")
+    page.get_by_role("img", name=f"The target: {seen[1]}").wait_for()
+    page.keyboard.press("Escape")
+    answers.hold()
+    page.keyboard.press("n")
+    answers.wait_for("10 to 18")
+    page.keyboard.press("3")
+    page.keyboard.type("is red")
+    page.keyboard.press("Enter")
+    answers.wait_for("Saved.")
+    answers.release()
+    assert rows(path) == [(reference, seen[2], "is red")]
+
+
+@pytest.mark.usefixtures("path")
+def test_the_candidates_do_not_turn_beyond_the_last(open_annotation):
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    answers.hold()
+    for _ in range(5):
+        page.keyboard.press("n")
+    answers.release()
+    page.get_by_text("19 to 20", exact=True).wait_for()
+    assert len(candidates(page)) == 2
+
+
+def test_what_is_set_while_a_row_is_written_stays(server, path, open_annotation):
+    answers = SlowAnswers()
+    page = open_annotation(answers=answers)
+    page.keyboard.press("1")
+    page.keyboard.type("is red")
+    page.get_by_role("img", name="The target: ").wait_for()
+    again = page.get_by_role("checkbox", name="Also images that have a query")
+    reference = shown(page, "reference")
+    folder = os.open(server.folder, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)  # the server waits for it
+    page.keyboard.press("Enter")
+    again.click()
+    page.get_by_text("Scores of fewer than 50 queries").wait_for()
+    answers.hold()
+    page.keyboard.press("n")
+    answers.wait_for("10 to 18")  # the server has handled the click before
+    answers.release()
+    os.close(folder)
+    page.get_by_role("status").get_by_text("Saved.").wait_for()
+    page.reload()
+    page.get_by_text("1 to 9", exact=True).wait_for()
+    assert again.is_checked()
+    assert shown(page, "reference") != reference
+
+
+def test_enter_that_ends_the_composition_of_a_character_saves_nothing(path, open_annotation):
+    page = open_annotation()
+    reference, target = shown(page, "reference"), candidates(page)[0].split("\n")[-1]
+    page.keyboard.press("1")
+    page.keyboard.type("is ")
+    keyboard = page.context.new_cdp_session(page)
+    keyboard.send("Input.imeSetComposition", {"text": "赤い", "selectionStart": 2, "selectionEnd": 2})
+    keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Enter", "code": "Enter"})
+    keyboard.send("Input.insertText", {"text": "赤い"})
+    page.keyboard.press("Enter")
+    page.get_by_role("status").get_by_text("Saved.").wait_for()
+    assert rows(path) == [(reference, target, "is 赤い")]
 
 
 def test_a_name_with_html_is_text(path, open_annotation):
