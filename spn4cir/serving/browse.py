@@ -73,7 +73,7 @@ class Browser:
         self.mark(self._chosen)
 
     def _tile(self, name: str) -> ui.element:
-        with ui.element("button").props("type=button").on("click", partial(self._choose, name)) as tile:
+        with ui.element("button").props("type=button data-chooses").on("click", partial(self._choose, name)) as tile:
             image(address(name), "")
             text_element("span", name)
         return tile

@@ -26,7 +26,7 @@ class HitTiles:
     def build(self) -> None:
         """Draws the ranking into the current element."""
         self._hits = ui.element("ol").classes("hits").props('aria-label="Images found, best first"')
-        with ui.dialog() as self._dialog:
+        with ui.dialog().on("hide", js_handler="() => dialogHidden()") as self._dialog:
             self._enlarged = ui.element("div").classes("panel enlarged")
 
     def show(self, hits: tuple[Hit, ...]) -> None:
@@ -54,7 +54,7 @@ class HitTiles:
 
     def _refine_button(self, rank: int, hit: Hit) -> ui.button:
         made = button("Refine", partial(self._choose, hit.name))
-        made.props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
+        made.props("data-chooses").props["aria-label"] = f"Refine from {hit.name}, rank {rank}"
         return made
 
     def _choose(self, name: str) -> None:

@@ -10,7 +10,7 @@ from nicegui.events import UploadEventArguments
 
 from spn4cir.errors import InputError
 from spn4cir.serving.browse import Browser
-from spn4cir.serving.elements import button, image, panel, text_element
+from spn4cir.serving.elements import button, ended_by_enter, image, panel, set_text, text_element
 from spn4cir.serving.framework import add_files, check_room, prepare_framework
 from spn4cir.serving.history import PastSearch, Reference, Visits
 from spn4cir.serving.hit_tiles import HitTiles, summary
@@ -20,6 +20,7 @@ from spn4cir.serving.uploads import MAX_BYTES
 
 _TITLE = "Search by an image and a change"
 _STYLE = Path(__file__).with_name("page.css")
+_FOCUS = Path(__file__).with_name("focus.js")
 _RECONNECT = 30.0
 
 
@@ -35,7 +36,7 @@ def add_page(app: FastAPI, service: SearchService, annotated: bool = False) -> N
 
     @ui.page("/", title=_TITLE, dark=None, language="en-GB", reconnect_timeout=_RECONNECT, dependencies=room)
     def search_page(reference: str = "", text: str = "", k: str = "") -> None:
-        add_files(_STYLE.read_text(encoding="utf-8"))
+        add_files(_STYLE.read_text(encoding="utf-8"), _FOCUS.read_text(encoding="utf-8"))
         ui.colors(primary="#1d5fa6")
         SearchPage(service, visits, read_search(reference, text, k)).build(annotated)
 
@@ -58,7 +59,8 @@ class SearchPage:
         self._shared = shared
         self._visits = visits
         self._history = visits.open()
-        self._busy = False
+        self._busy = self._wanted = False
+        self._undone = 0
 
     def build(self, annotated: bool) -> None:
         """Draws the page, with a link to the annotation page if there is one."""
@@ -88,6 +90,7 @@ class SearchPage:
             auto_upload=True,
         )
         uploader.props("accept=image/*").classes("hidden")
+        uploader.on("failed", self._upload_failed, args=[])
         self._uploader = uploader
         button("Upload an image", lambda: uploader.run_method("pickFiles")).props("outline")
         note = "The address of this page contains the search and can be shared. An uploaded image is not part of it."
@@ -100,8 +103,8 @@ class SearchPage:
             self._reference = ui.element("div").classes("reference")
             self._text = ui.input("What should be different", value=self._shared.text)
             self._text.props["placeholder"] = "is red with long sleeves"
-            self._text.props(f"outlined stack-label maxlength={MAX_TEXT} autocomplete=off")
-            self._text.on("keydown.enter", self._search)
+            self._text.props(f"outlined stack-label maxlength={MAX_TEXT} autocomplete=off data-change")
+            ended_by_enter(self._text, self._search)
             self._button = button("Search", self._search).classes("search")
         self._problem = text_element("p", "").props("role=alert").classes("problem")
         self._show_reference(None)
@@ -144,20 +147,29 @@ class SearchPage:
             return
         preview = f"data:image/webp;base64,{b64encode(small).decode()}"
         self._take(Reference(event.file.name, data, preview))
+        ui.run_javascript("uploadShown()")
+
+    def _upload_failed(self) -> None:
+        self._uploader.reset()
+        self._fail("the upload did not arrive; try again")
 
     def _take(self, reference: Reference) -> None:
-        """Makes an image the next query image, and selects the text, so that typing replaces it."""
+        """Makes an image the next query image; focus.js has selected the text."""
         self._history.choose(reference)
         self._show(f"{summary(self._history.current)} Describe what should be different.")
         self._store_address()
-        # Selected before it is focused: what is typed from then on is not selected, and stays.
-        self._text.run_method("select")
-        self._text.run_method("focus")
 
     async def _search(self) -> None:
+        """Searches. A search that is asked for while another one runs follows it, once."""
+        self._wanted = True
+        while self._wanted and not self._busy:
+            self._wanted = False
+            await self._search_once()
+
+    async def _search_once(self) -> None:
+        """Shows the result of a search, unless it is undone meanwhile; a newer query image stays the chosen one."""
         reference, text, k = self._history.current.reference, self._text.value or "", int(self._k.value or 0)
-        if self._busy:
-            return
+        undone = self._undone
         if reference is None:
             self._fail("choose an image first, or upload one")
             return
@@ -169,16 +181,24 @@ class SearchPage:
             return
         finally:
             self._set_busy(False)
+        if undone != self._undone:
+            return
+        newer = self._history.current.reference
         self._history.record(PastSearch(reference, text, k, found))
+        if newer is not None and newer != reference:
+            self._history.choose(newer)
         self._show(summary(self._history.current))
         self._store_address()
         self._ranking.bring_into_view()
 
     def _go_back(self) -> None:
+        self._undone += 1
+        self._wanted = False
         self._history.undo()
         step = self._history.current
         self._show(f"Undone. {summary(step)}")
-        self._text.set_value(step.search.text if step.search else "")
+        if step.search:
+            set_text(self._text, step.search.text)
         self._store_address()
 
     def _set_busy(self, busy: bool) -> None:

@@ -7,14 +7,16 @@ import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 
+from tests.helpers.browser import SlowAnswers
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
-from tests.helpers.server import Server, serve
+from tests.helpers.server import HELD_SEARCHES, Server, serve
 
 IMAGES = 30
 CLIENTS = 16
@@ -34,7 +36,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     (folder / "broken.png").write_text("no picture")
     draw(folder / "vast.png", 98).write_bytes(bytes(11_000_000))
     write_checkpoint(folder / "best.pt", stage=2)
-    with serve(folder) as started:
+    with serve(folder, before=HELD_SEARCHES) as started:
         yield started
 
 
@@ -269,18 +271,144 @@ def test_a_search_needs_no_mouse(server, open_page):
     page.get_by_role("status").get_by_text('12 images for "is red" from 02.png; the best is').wait_for()
 
 
-def test_the_text_is_focused_and_selected_at_once_so_that_no_typed_letter_is_replaced(server, open_page):
-    page = open_page(f"{server.address}/?reference=01.png&text=is%20red")
-    page.get_by_text('for "is red" from 01.png').wait_for()
-    # A microtask runs when the script that gave the focus has ended, before any key is handled.
-    page.evaluate(
-        """label => document.querySelector(`[aria-label="${label}"]`).addEventListener("focus", event =>
-            queueMicrotask(() => { window.selected = event.target.selectionEnd - event.target.selectionStart }))""",
-        CHANGE,
-    )
+def test_a_text_that_is_typed_before_the_answer_to_a_click_stays(server, open_page):
+    answers = SlowAnswers()
+    page = open_page(f"{server.address}/?reference=01.png&text=is%20blue", answers=answers)
+    page.get_by_text('for "is blue" from 01.png').wait_for()
+    for click in (
+        page.get_by_label("Images of the gallery").get_by_role("button", name="02.png", exact=True),
+        page.get_by_role("button", name=re.compile("^Refine from .*, rank 3$")),
+    ):
+        answers.hold()
+        click.click()
+        page.keyboard.type("is red with ")
+        answers.wait_for("Describe what should be different.")
+        answers.release()
+        page.get_by_role("status").get_by_text("The ranking is still that of").wait_for()
+        page.keyboard.type("long sleeves")
+        assert page.get_by_label(CHANGE).input_value() == "is red with long sleeves"
+
+
+def test_an_upload_selects_the_text_unless_a_person_types(server, open_page):
+    page = open_page(f"{server.address}/?reference=01.png&text=is%20blue")
+    page.get_by_text('for "is blue" from 01.png').wait_for()
+    page.locator("input[type=file]").set_input_files(server.folder / "upload.png")
+    page.wait_for_function("getSelection().toString() === 'is blue'")
+    page.keyboard.type("is red with ")
+    page.locator("input[type=file]").set_input_files(server.folder / f"{HTML}.png")
+    page.get_by_role("img", name=f"The chosen image: {HTML}.png").wait_for()
+    page.wait_for_function("getSelection().toString() === ''")
+    page.keyboard.type("long sleeves")
+    assert page.get_by_label(CHANGE).input_value() == "is red with long sleeves"
+
+
+def test_an_upload_that_does_not_arrive_is_reported_and_can_be_repeated(server, browser):
+    page = browser.new_page()
+    page.goto(server.address)
+    page.get_by_text("1 to 24 of 30").wait_for()
+    lost = []
+
+    def lose(route) -> None:
+        if route.request.method == "POST" and not lost:
+            lost.append(route.request.url)
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/*", lose)
+    page.locator("input[type=file]").set_input_files(server.folder / "upload.png")
+    page.get_by_role("alert").get_by_text("The upload did not arrive; try again.").wait_for()
+    page.locator("input[type=file]").set_input_files(server.folder / "upload.png")
+    page.get_by_role("img", name="The chosen image: upload.png").wait_for()
+    page.close()
+
+
+@pytest.fixture
+def hold(server) -> Iterator[Path]:
+    """While this file exists, searches are not answered."""
+    path = server.folder / "hold"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_an_image_that_is_chosen_during_a_search_stays_chosen(server, open_page, hold):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    page.get_by_label(CHANGE).fill("is red")
+    page.keyboard.press("Enter")
+    page.get_by_text("Searching ...").wait_for()
     choose(page, "02.png")
-    page.wait_for_function("window.selected !== undefined")
-    assert page.evaluate("window.selected") == len("is red")
+    hold.unlink()
+    page.get_by_text('02.png is chosen. The ranking is still that of "is red" from 01.png.').wait_for()
+    assert page.get_by_role("img", name="The chosen image: 02.png").is_visible()
+    ask(page, "is blue")
+    assert ranking(page) == found_by(server, "02.png", "is blue", 12)
+
+
+def test_a_search_that_is_asked_for_during_another_follows_it(server, open_page, hold):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    page.get_by_label(CHANGE).fill("is red")
+    page.keyboard.press("Enter")
+    page.get_by_text("Searching ...").wait_for()
+    for text in ("is blue", "is blue and long"):
+        page.get_by_label(CHANGE).fill(text)
+        page.keyboard.press("Enter")
+    page.get_by_label("Filter by name").fill("01.png")
+    page.get_by_text("1 to 1 of 1").wait_for()  # the server has handled what came before
+    hold.unlink()
+    page.get_by_text('12 images for "is blue and long" from 01.png').wait_for()
+    searched = page.get_by_label("Searches so far").get_by_role("listitem").all_inner_texts()
+    assert searched == ["01.png: is red", "01.png: is blue and long"]
+
+
+def test_a_search_that_is_undone_before_its_answer_is_not_shown(server, open_page, hold):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    page.get_by_label(CHANGE).fill("is red")
+    page.keyboard.press("Enter")
+    page.get_by_text("Searching ...").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Undone. No image is chosen.").wait_for()
+    page.locator(".search .q-spinner").wait_for()
+    hold.unlink()
+    page.locator(".search .q-spinner").wait_for(state="detached")
+    assert page.get_by_text("Undone. No image is chosen.").is_visible()
+    assert ranking(page) == []
+    assert page.get_by_label(CHANGE).input_value() == "is red"
+
+
+def test_a_letter_that_is_typed_before_the_answer_to_undo_is_not_searched_for(server, open_page):
+    answers = SlowAnswers()
+    page = open_page(server.address, answers=answers)
+    choose(page, "01.png")
+    ask(page, "is red")
+    ask(page, "is green")
+    answers.hold()
+    page.get_by_role("button", name="Undo").click()
+    answers.wait_for("Undone.")
+    page.get_by_label(CHANGE).press("End")
+    page.keyboard.type(" x")
+    answers.release()
+    page.get_by_text("Undone.").wait_for()
+    assert page.get_by_label(CHANGE).input_value() == "is red"
+    page.get_by_label("Results").fill("5")
+    page.keyboard.press("Enter")
+    page.get_by_text('5 images for "is red" from 01.png').wait_for()
+
+
+def test_enter_that_ends_the_composition_of_a_character_does_not_search(server, open_page):
+    page = open_page(server.address)
+    choose(page, "01.png")
+    page.get_by_label(CHANGE).fill("is ")
+    keyboard = page.context.new_cdp_session(page)
+    keyboard.send("Input.imeSetComposition", {"text": "赤い", "selectionStart": 2, "selectionEnd": 2})
+    keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Enter", "code": "Enter"})
+    keyboard.send("Input.insertText", {"text": "赤い"})
+    page.keyboard.press("Enter")
+    page.get_by_text('for "is 赤い" from 01.png').wait_for()
+    assert page.get_by_label("Searches so far").get_by_role("listitem").count() == 1
 
 
 def test_a_phone_shows_the_page_without_sideways_scrolling(server, open_page):
