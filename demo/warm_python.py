@@ -67,6 +67,7 @@ with socket.socket(socket.AF_UNIX) as link:
     words = [script, *arguments] if script else arguments[1:]
     order = json.dumps([words, os.getcwd(), dict(os.environ), os.getpgrp()]).encode()
     socket.send_fds(link, [len(order).to_bytes(4, "big")], [0, 1, 2])
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})  # until there is a stage that it can end
     link.sendall(order)
     stage = int.from_bytes(link.recv(4), "big")
     def end(number, _):
@@ -75,6 +76,7 @@ with socket.socket(socket.AF_UNIX) as link:
         os.kill(os.getpid(), number)
     if stage:
         signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGTERM}})
     answer = link.recv(1)
 sys.exit(answer[0] if answer else "the process was killed")
 """
