@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +36,9 @@ class SlowAnswers:
 
     def wait_for(self, text: str) -> None:
         """Waits until a message that contains this is kept back."""
+        ends = time.monotonic() + _MILLISECONDS / 1000
         while not any(text in str(message) for message in self._held or ()):
+            assert time.monotonic() < ends, f"no message of the server contains {text!r}"
             self._page.wait_for_timeout(10)
 
     def release(self) -> None:

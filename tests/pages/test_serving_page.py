@@ -21,6 +21,7 @@ from tests.helpers.server import HELD_SEARCHES, Server, serve
 IMAGES = 30
 CLIENTS = 16
 CHANGE = "What should be different"
+HTTP = httpx.Client(timeout=120, limits=httpx.Limits(max_keepalive_connections=0))
 HTML = "<img src=x onerror=planted=1>"
 PHONE = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
 
@@ -57,7 +58,7 @@ def ranking(page) -> list[str]:
 
 def found_by(server: Server, name: str, text: str, k: int) -> list[str]:
     fields = {"reference": name, "text": text, "k": str(k)}
-    return [hit["name"] for hit in httpx.post(f"{server.address}/api/search", data=fields).json()["hits"]]
+    return [hit["name"] for hit in HTTP.post(f"{server.address}/api/search", data=fields).json()["hits"]]
 
 
 def test_pick_type_see_refine_undo(server, open_page):
@@ -207,7 +208,7 @@ def test_a_script_that_is_injected_into_the_page_does_not_run(server, open_page)
     nonces = page.evaluate("[...document.scripts].map(script => script.nonce)")
     assert len(nonces) > 5
     assert all(nonces)
-    policy = httpx.get(server.address).headers["content-security-policy"]
+    policy = HTTP.get(server.address).headers["content-security-policy"]
     assert "'nonce-" in policy
     assert "script-src 'self' 'unsafe-inline'" not in policy
 
@@ -220,7 +221,7 @@ def test_an_upload_is_searched_with(server, open_page):
     page.get_by_role("img", name="The chosen image: upload.png").wait_for()
     ask(page, "is red")
     files = {"image": (server.folder / "upload.png").read_bytes()}
-    hits = httpx.post(f"{server.address}/api/search", data={"text": "is red", "k": "12"}, files=files).json()["hits"]
+    hits = HTTP.post(f"{server.address}/api/search", data={"text": "is red", "k": "12"}, files=files).json()["hits"]
     assert ranking(page) == [hit["name"] for hit in hits]
     page.wait_for_url(f"{server.address}/?text=is+red")
 
@@ -439,7 +440,7 @@ def test_sixteen_clients_at_once_get_what_each_gets_alone(server):
 
 
 def test_uploads_that_are_too_large_are_answered_over_a_real_connection(server):
-    answer = httpx.post(f"{server.address}/api/search", data={"text": "x"}, files={"image": bytes(25_000_000)})
+    answer = HTTP.post(f"{server.address}/api/search", data={"text": "x"}, files={"image": bytes(25_000_000)})
     assert (answer.status_code, answer.json()["detail"][:33]) == (413, "the upload is larger than 10 MB; ")
 
 
@@ -447,15 +448,15 @@ def test_pages_of_other_sites_may_not_open_the_page_s_socket(server):
     headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     headers |= {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
     address = f"{server.address}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
-    assert httpx.get(address, headers=headers | {"Origin": "http://evil.example"}).status_code == 403
-    with httpx.stream("GET", address, headers=headers | {"Origin": server.address}) as own:
+    assert HTTP.get(address, headers=headers | {"Origin": "http://evil.example"}).status_code == 403
+    with HTTP.stream("GET", address, headers=headers | {"Origin": server.address}) as own:
         assert own.status_code == 101
 
 
 def test_clients_that_leave_before_their_answer_begins(server):
     """The module's last test reads what the server printed."""
     place = urlsplit(server.address)
-    paths = re.findall(r'(?:src|href)="(/[^"]+)"', httpx.get(server.address).text)
+    paths = re.findall(r'(?:src|href)="(/[^"]+)"', HTTP.get(server.address).text)
     assert len(paths) > 5
     for turn in range(400):
         request = f"GET {paths[turn % len(paths)]} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n"
@@ -463,7 +464,7 @@ def test_clients_that_leave_before_their_answer_begins(server):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
             client.sendall(request.encode())
             time.sleep(turn % 20 / 2000)
-    assert httpx.get(server.address).status_code == 200
+    assert HTTP.get(server.address).status_code == 200
 
 
 def test_ctrl_c_ends_the_server_while_a_page_is_open(server, open_page):

@@ -14,7 +14,7 @@ SWEEP = ("-S", "train.demo_fiq.clip.tau=0.01,0.02,0.05")
 
 def wait_for_queue(project: Project, experiments: int) -> str:
     """Waits until a number of experiments have ended; returns the status."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1800
     while time.monotonic() < deadline:
         status = project.run("dvc", "queue", "status").stdout
         if len(re.findall("Success|Failed", status)) == experiments:

@@ -8,6 +8,7 @@ from spn4cir.evaluation.ranking import target_rank
 ranks = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(ranks)
 def test_recall_grows_with_k(values: list[int]) -> None:
     """Recall grows with k and is between 0 and 100."""
@@ -17,6 +18,7 @@ def test_recall_grows_with_k(values: list[int]) -> None:
     assert recalls[-1] == 100.0
 
 
+@settings(deadline=None)
 @given(ranks, st.integers(1, 41))
 def test_recall_is_the_mean_of_its_parts(values: list[int], k: int) -> None:
     """Repeated queries do not change the score, nor does their order."""

@@ -60,10 +60,12 @@ def library(monkeypatch: pytest.MonkeyPatch, hub: Hub, cache: Path) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def closed_port() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+@pytest.fixture
+def no_server() -> Iterator[str]:
+    """An address at which nothing listens; no other program can take its port."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def blobs(cache: Path) -> list[str]:
@@ -301,8 +303,9 @@ def test_an_endpoint_that_is_no_hub(hub: Hub) -> None:
     assert "check HF_ENDPOINT" in line
 
 
-@pytest.mark.parametrize("endpoint", [closed_port(), "nonsense"])
-def test_no_network(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("endpoint", [None, "nonsense"])
+def test_no_network(endpoint: str | None, no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = endpoint or no_server
     point_at(monkeypatch, endpoint)
     line = refused(REPOSITORY, FILE, "main")
     assert line.startswith(f"{REPOSITORY}/{FILE} at revision main: {endpoint} cannot be reached (")
@@ -311,12 +314,12 @@ def test_no_network(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_network_the_cached_copy_serves(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub: Hub, no_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The run reports it, because the branch may have moved."""
     hub.publish({FILE: LARGE})
     first = fetch(REPOSITORY, FILE, "main")
-    point_at(monkeypatch, closed_port())
+    point_at(monkeypatch, no_server)
     capsys.readouterr()
     assert fetch(REPOSITORY, FILE, "main") == first
     assert f"{REPOSITORY}/{FILE} at revision main: using the cached copy (" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,12 +61,13 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
 
 
 def test_an_address_without_a_server_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray itself would wait for it; the port of a socket that was closed has no server."""
+    """Ray itself would wait for it; a socket that is bound, and does not listen, is no server."""
     monkeypatch.setattr(ray_cluster, "_ray", lambda: SimpleNamespace(is_initialized=lambda: False))
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    with pytest.raises(InputError, match=f"^Ray at '{address}': cannot be reached .*; start it"):
-        list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(address, 1, 0), "x"))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"^Ray at '{address}': cannot be reached .*; start it"):
+            list(map_in_processes(pixel_digest, [Path("a.png")], RayCluster(address, 1, 0), "x"))
 
 
 def test_an_address_whose_name_no_host_can_have_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import islice
+from threading import Event
 
 import pytest
 from PIL import Image, ImageOps
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from spn4cir.config.machine import Machine
 from spn4cir.errors import InputError
 from spn4cir.images.decoding import open_rgb
+from spn4cir.progress import say_once
 from spn4cir.served import client as client_module
 from spn4cir.served import urls
 from spn4cir.served.client import Ask, ServedModel, open_model
@@ -36,7 +38,8 @@ KEY = "sk-secret-123"
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries as published, but after milliseconds."""
+    """Retries as published, but after milliseconds. What was said once in an earlier test may be said again."""
+    say_once.cache_clear()
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
     monkeypatch.setattr(urls, "_PAUSES", (0.001, 0.001))
@@ -51,11 +54,12 @@ def chat() -> Iterator[ChatServer]:
         yield server
 
 
-def free_url() -> str:
-    """A URL at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+@pytest.fixture
+def dead_url() -> Iterator[str]:
+    """A URL at which nothing listens; no other program can take its port."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
 
 
 def served(*places: str, model: str = MODEL, concurrency: int = 4) -> ServedModel:
@@ -137,7 +141,8 @@ def test_no_more_requests_are_open_than_allowed(chat):
 
 def test_items_are_taken_when_they_are_begun(chat):
     """The images of later requests are not in memory."""
-    taken = []
+    taken, first_is_taken = [], Event()
+    chat.reply = lambda body: (prompt_of(body) == "0" or first_is_taken.wait(60)) and "an answer"
 
     def requests() -> Iterator[ChatRequest]:
         for number in range(30):
@@ -147,6 +152,7 @@ def test_items_are_taken_when_they_are_begun(chat):
     answers = served(chat.url, concurrency=2).answers(requests())
     next(answers)
     assert len(taken) <= 6
+    first_is_taken.set()
     answers.close()
 
 
@@ -344,10 +350,9 @@ def test_a_fault_that_stays_is_one_line(chat, fault, said):
     assert len(chat.requests) == 3 + 3
 
 
-def test_without_a_server_the_url_is_named():
-    place = free_url()
-    with pytest.raises(InputError, match=rf"'writer': {place} cannot be reached \(.*start the server"):
-        ask(served(place), "why", "when")
+def test_without_a_server_the_url_is_named(dead_url):
+    with pytest.raises(InputError, match=rf"'writer': {dead_url} cannot be reached \(.*start the server"):
+        ask(served(dead_url), "why", "when")
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:99999/v1", "http://\u00e4..b/v1"])
@@ -356,11 +361,10 @@ def test_a_url_that_no_server_can_have_is_one_line(place):
         ask(served(place), "why")
 
 
-def test_a_url_that_is_dead_is_left_out_and_reported_once(chat, capsys):
-    dead = free_url()
+def test_a_url_that_is_dead_is_left_out_and_reported_once(chat, dead_url, capsys):
     prompts = list(map(str, range(10)))
-    assert ask(served(dead, chat.url), *prompts) == [f"text for {prompt}" for prompt in prompts]
-    fault = f"endpoint 'writer': {dead} cannot be reached (All connection attempts failed)"
+    assert ask(served(dead_url, chat.url), *prompts) == [f"text for {prompt}" for prompt in prompts]
+    fault = f"endpoint 'writer': {dead_url} cannot be reached (All connection attempts failed)"
     again, left_out = capsys.readouterr().err.splitlines()
     assert (again, left_out) == (f"{fault}; it is asked again", f"{fault}; it is left out, 1 of 2 URLs remain")
 
@@ -406,7 +410,7 @@ def test_after_an_error_the_requests_in_work_are_finished_and_no_other_is_begun(
 
 
 @pytest.mark.parametrize("name", ["SPN4CIR_API_KEY", "OPENAI_API_KEY"])
-def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, monkeypatch, capsys, name):
+def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, dead_url, monkeypatch, capsys, name):
     monkeypatch.setenv("OPENAI_API_KEY", "another")
     monkeypatch.setenv(name, KEY)
     ask(served(chat.url), "why")
@@ -418,7 +422,7 @@ def test_the_key_comes_from_the_environment_and_is_in_no_message(chat, monkeypat
         ask(served(chat.url), "why")
     chat.reply = lambda body: refusal(500, f"cannot check {KEY}")
     with pytest.raises(InputError, match="status 500") as other:
-        ask(served(free_url(), chat.url), "why")
+        ask(served(dead_url, chat.url), "why")
     said = "".join((str(raised.value), str(other.value), *capsys.readouterr()))
     assert KEY not in said
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -485,8 +484,9 @@ def command(weights: Path, gallery: Path, index: Path) -> list[str]:
     return ["index", "--checkpoint", str(weights), "--gallery", str(gallery), "--out", str(index), "--workers", "0"]
 
 
-def test_a_command_that_is_killed_continues(weights, gallery, tmp_path, make):
-    """SIGKILL in a random batch; meanwhile, a second command into the same index is refused."""
+@pytest.mark.parametrize("batch", [3, 10])
+def test_a_command_that_is_killed_continues(weights, gallery, tmp_path, make, batch):
+    """SIGKILL in a batch; meanwhile, a second command into the same index is refused."""
     index = gallery / "my.index"  # inside of the gallery
     work = unfinished_folder(index)
     slow = (
@@ -494,9 +494,8 @@ def test_a_command_that_is_killed_continues(weights, gallery, tmp_path, make):
         "def slow(*a):\n    left[0] -= 1\n    time.sleep(0 if left[0] else 60)\n    return encode(*a)\n"
         "e.encode_pixels = slow\nfrom spn4cir.cli import app\napp()"
     )
-    batch = str(random.randint(3, 10))  # in which it hangs
     run = command(weights, gallery, index)
-    with subprocess.Popen([sys.executable, "-c", slow, batch, *run], stdout=subprocess.DEVNULL) as child:
+    with subprocess.Popen([sys.executable, "-c", slow, str(batch), *run], stdout=subprocess.DEVNULL) as child:
         until = time.monotonic() + 60
         while child.poll() is None and time.monotonic() < until:
             if (work / RECORDS).exists() and (work / RECORDS).stat().st_size > 5000:
