@@ -1,9 +1,8 @@
 """The annotation page: for a reference, choose the target among candidates and write what should change."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fastapi import Depends
 from nicegui import app as framework
@@ -90,7 +89,7 @@ class AnnotatePage:
         self._top.props("tabindex=-1").props["data-step"] = self._step
         self._reference = ui.element("div").classes("large")
         with ui.element("div").classes("pager"):
-            self._skip = _action("Skip", self._skip_reference).props("outline aria-keyshortcuts=s data-leaves")
+            self._skip = self._action("Skip", self._skip_reference).props("outline aria-keyshortcuts=s data-leaves")
             self._again = ui.checkbox("Also images that have a query", value=self._visit.again)
             self._again.on_value_change(lambda event: self._propose_again(bool(event.value)))
 
@@ -100,12 +99,17 @@ class AnnotatePage:
         self._text.props["placeholder"] = "is red with long sleeves"
         self._text.props(f"outlined stack-label maxlength={MAX_TEXT} autocomplete=off data-change")
         self._text.on_value_change(lambda event: self._keep(replace(self._visit, text=event.value or "")))
-        ended_by_enter(self._text, self._save, _SHOWN)
+        ended_by_enter(self._text, lambda event: self._act(event, self._save), _SHOWN)
         with ui.element("div").classes("pager"):
-            self._undo = _action("Undo", self._take_back).props("outline aria-keyshortcuts=u")
-            _action("Save", self._save).props("data-leaves").classes("search")
+            self._undo = self._action("Undo", self._take_back).props("outline aria-keyshortcuts=u")
+            self._action("Save", self._save).props("data-leaves").classes("search")
         self._problem = text_element("p", "").props("role=alert").classes("problem")
         self._status = text_element("p", "").props("role=status").classes("status")
+
+    def _action(self, label: str, action: Callable[[], Awaitable[None]]) -> ui.button:
+        """A button of an action."""
+        made = ui.button(label, color=None).props("no-caps")
+        return made.on("click", lambda event: self._act(event, action), js_handler=f"() => emit({_SHOWN})")
 
     async def _open(self) -> None:
         """Shows the visit; without a reference, the next proposal."""
@@ -118,40 +122,37 @@ class AnnotatePage:
             self._keep(self._annotator.propose(self._visit, progress, self._client.id))
         await self._show(progress)
 
-    def _begins(self, event: GenericEventArguments) -> bool:
-        """Ends the step, and stores its text, if an action belongs to it; else returns False."""
+    async def _act(self, event: GenericEventArguments, action: Callable[[], Awaitable[None]]) -> None:
+        """Ends the step by an action of the browser, with the text that is in the field; not if it is over already.
+
+        After an error the text is in focus again, unless a target is to be chosen by its key. Whatever happens, the
+        next action can follow.
+        """
         step, text = _sent(event)
         if step != self._step:
-            return False
+            return
         self._step += 1
         self._keep(replace(self._visit, text=text))
-        return True
+        try:
+            await action()
+        except InputError as error:
+            self._fail(str(error))
+            if self._visit.target is not None:
+                ui.run_javascript("returnToText()")
+        finally:
+            if self._step == step + 1:  # else a later action shows its own
+                self._top.props["data-step"] = self._step
 
-    async def _save(self, event: GenericEventArguments) -> None:
-        if not self._begins(event):
-            return
+    async def _save(self) -> None:
         if self._visit.reference is None or self._visit.target is None:
-            self._refuse("choose the target first: click a candidate, or press its number")
-            return
-        try:
-            written = await self._annotator.save(self._visit)
-            self._keep(replace(self._visit, written=written.written, passed=written.passed))
-            progress = await self._propose()
-        except InputError as error:
-            self._refuse(str(error))
-            return
-        await self._show(progress, "Saved. ")
+            raise InputError("choose the target first: click a candidate, or press its number")
+        written = await self._annotator.save(self._visit)
+        self._keep(replace(self._visit, written=written.written, passed=written.passed))
+        await self._show(await self._propose(), "Saved. ")
 
-    async def _skip_reference(self, event: GenericEventArguments) -> None:
-        if not self._begins(event):
-            return
+    async def _skip_reference(self) -> None:
         self._keep(skip(self._visit))
-        try:
-            progress = await self._propose()
-        except InputError as error:
-            self._refuse(str(error))
-            return
-        await self._show(progress)
+        await self._show(await self._propose())
 
     async def _propose_again(self, again: bool) -> None:
         """Sets whether annotated references are proposed; if none was left, the first of them is shown."""
@@ -159,21 +160,17 @@ class AnnotatePage:
         if self._visit.reference is None:
             await self._open()
 
-    async def _take_back(self, event: GenericEventArguments) -> None:
-        if not self._visit.written or not self._begins(event):
+    async def _take_back(self) -> None:
+        if not self._visit.written:
             return
-        try:
-            visit, removed = await self._annotator.undo(self._visit)
-            self._keep(replace(visit, again=self._visit.again))
-            progress = await self._annotator.progress()
-        except InputError as error:
-            self._refuse(str(error))
-            return
+        visit, removed = await self._annotator.undo(self._visit)
+        self._keep(replace(visit, again=self._visit.again))
+        progress = await self._annotator.progress()
         if removed:
             await self._show(progress, "Removed from the file. ")
         else:
             await self._show(progress)
-            self._fail("another program changed this row of the file; nothing was removed")
+            raise InputError("another program changed this row of the file; nothing was removed")
 
     async def _propose(self) -> Progress:
         """Makes the next proposal the current one. Returns the state of the file."""
@@ -196,13 +193,6 @@ class AnnotatePage:
 
     def _fail(self, sentence: str) -> None:
         self._problem.text = sentence[0].upper() + sentence[1:] + "."
-
-    def _refuse(self, sentence: str) -> None:
-        """Shows why an action was not done. The text is in focus again, unless a target is to be chosen by its key."""
-        self._fail(sentence)
-        self._top.props["data-step"] = self._step
-        if self._visit.target is not None:
-            ui.run_javascript("returnToText()")
 
     async def _show(self, progress: Progress, done: str = "") -> None:
         """Shows the visit and the state of the file, and then the candidates.
@@ -249,12 +239,6 @@ class AnnotatePage:
                 return
             image(address(name, large=True), f"{role}: {name}")
             text_element("p", name)
-
-
-def _action(label: str, pressed: Callable[[GenericEventArguments], Any]) -> ui.button:
-    """A button whose event has the step that the browser shows, and its text."""
-    made = ui.button(label, color=None).props("no-caps")
-    return made.on("click", pressed, js_handler=f"() => emit({_SHOWN})")
 
 
 def _sent(event: GenericEventArguments) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 """Plain HTML elements of the page; texts and names are never interpreted as HTML."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,14 @@ def button(label: str, pressed: Callable[[], Any]) -> ui.button:
 
 
 def set_text(field: ui.input, text: str) -> None:
-    """Sets the text of a field. The browser then says what it shows, after what was typed before and arrives later."""
+    """Sets the text of a field, also if letters that were typed before are still on their way to the server.
+
+    These replace the text that the framework sends, so it is also sent in a message of its own, after which the browser
+    reports it.
+    """
     field.set_value(text)
-    element = f"getElement({field.id})"
-    ui.run_javascript(f'{element}.$emit("update:value", {element}.inputValue)')
+    element, value = f"getElement({field.id})", json.dumps(text)
+    ui.run_javascript(f'{element}.inputValue = {value}; {element}.$emit("update:value", {value})')
 
 
 def ended_by_enter(field: ui.input, pressed: Callable[..., Any], sent: str = "") -> None:

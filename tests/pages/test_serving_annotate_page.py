@@ -17,6 +17,8 @@ from tests.helpers.server import HELD_SEARCHES, Server, serve
 IMAGES = 21
 CHANGE = "What should be different"
 HTML = "20<img src=x onerror=planted=1>.png"
+# Images that a page shows are no proposals of others, until it is forgotten: the pages of earlier tests soon are.
+FORGETTING = "from spn4cir.serving import annotate_page\nannotate_page._RECONNECT = 1.0\n"
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
 
 
@@ -27,7 +29,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         name = HTML if number == IMAGES - 1 else f"{number:02}.png"
         draw(folder / "gallery" / ("in" if number % 3 == 0 else "") / name, number)
     write_checkpoint(folder / "best.pt", stage=2)
-    with serve(folder, "--annotate", "queries.csv", "--goal", "3", before=HELD_SEARCHES) as started:
+    with serve(folder, "--annotate", "queries.csv", "--goal", "3", before=HELD_SEARCHES + FORGETTING) as started:
         yield started
 
 
@@ -70,6 +72,11 @@ def annotate(page, key: int, text: str, count: int) -> tuple[str, str, str]:
     return reference, target, text
 
 
+def has_text(page, text: str) -> None:
+    """Waits until the field has this text."""
+    page.wait_for_function("text => document.querySelector('input[data-change]').value === text", arg=text)
+
+
 def rows(path) -> list[tuple[str, str, str]]:
     return [(row.reference, row.target, row.texts[0]) for row in read_table(path)]
 
@@ -92,7 +99,7 @@ def test_queries_are_written_skipped_and_taken_back_with_keys_alone(path, open_a
     page.get_by_role("status").get_by_text("Removed from the file.").wait_for()
     assert rows(path) == [first]
     assert (shown(page, "reference"), shown(page, "target")) == second[:2]
-    assert page.get_by_label(CHANGE).input_value() == "has stripes"
+    has_text(page, "has stripes")
 
 
 def test_a_reload_continues_and_can_still_undo(path, open_annotation):
@@ -106,7 +113,7 @@ def test_a_reload_continues_and_can_still_undo(path, open_annotation):
     page.reload()
     page.get_by_text("1 to 9", exact=True).wait_for()
     assert (shown(page, "reference"), shown(page, "target")) == (reference, target)
-    assert page.get_by_label(CHANGE).input_value() == "is bl"
+    has_text(page, "is bl")
     assert page.get_by_role("button", name=f"Target 4: {target}").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("0 of 3 queries").wait_for()
@@ -215,7 +222,7 @@ def test_a_text_that_is_typed_before_the_answer_to_a_click_is_no_keys(path, open
     page.keyboard.type("has sleeves, unlike it")
     answers.release()
     page.get_by_role("img", name="The target: ").wait_for()
-    assert page.get_by_label(CHANGE).input_value() == "has sleeves, unlike it"
+    has_text(page, "has sleeves, unlike it")
     assert shown(page, "reference") == reference
     assert rows(path) == [first]
 
@@ -232,7 +239,7 @@ def test_a_text_that_is_typed_while_the_reference_changes_is_no_keys(path, open_
     page.get_by_role("img", name=f"The reference: {reference}").wait_for(state="detached")
     page.get_by_text("1 to 9", exact=True).wait_for()
     page.keyboard.type(" unlike it")
-    assert page.get_by_label(CHANGE).input_value() == "quite unlike it"
+    has_text(page, "quite unlike it")
     reference = shown(page, "reference")
     page.get_by_role("button", name="Skip").click()
     page.get_by_role("img", name=f"The reference: {reference}").wait_for(state="detached")
@@ -250,7 +257,7 @@ def test_a_text_that_is_typed_before_the_candidates_are_there_is_no_keys(server,
     page.keyboard.type("2quite blue")
     (server.folder / "hold").unlink()
     page.get_by_text("1 to 9", exact=True).wait_for()
-    assert page.get_by_label(CHANGE).input_value() == "quite blue"
+    has_text(page, "quite blue")
     assert rows(path) == [first]
 
 
@@ -265,7 +272,7 @@ def test_undo_that_is_pressed_again_before_its_answer_removes_one_row(path, open
     answers.release()
     page.get_by_role("status").get_by_text("Removed from the file.").wait_for()
     assert (shown(page, "reference"), shown(page, "target")) == second[:2]
-    assert page.get_by_label(CHANGE).input_value() == "is blue"
+    has_text(page, "is blue")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("status").get_by_text("Saved.").wait_for()
     assert rows(path) == [first, second]
@@ -325,7 +332,7 @@ def test_a_letter_after_enter_is_not_the_text_of_the_next_query(path, open_annot
     answers.wait_for("Saved.")
     answers.release()
     page.get_by_role("status").get_by_text("Saved.").wait_for()
-    assert page.get_by_label(CHANGE).input_value() == ""
+    has_text(page, "")
     page.get_by_text("1 to 9", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.keyboard.press("2")
