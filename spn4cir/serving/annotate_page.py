@@ -1,5 +1,6 @@
 """The annotation page: for a reference, choose the target among candidates and write what should change."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,9 @@ def add_annotate_page(service: SearchService, annotator: Annotator) -> None:
 class AnnotatePage:
     """The page of one tab of a browser.
 
-    Each state of the page is a step with a number. An action of the browser comes with the step that it shows, and
-    counts only in that step: a key that is pressed again because the answer is slow does nothing.
+    Each action ends a step and begins the next, whose number the page then shows. The browser sends the number that it
+    shows with an action, which counts only in that step: a key that is pressed again because the answer is slow does
+    nothing. A click on a candidate counts in all steps with the same reference.
     """
 
     def __init__(self, service: SearchService, annotator: Annotator) -> None:
@@ -58,12 +60,16 @@ class AnnotatePage:
         self._annotator = annotator
         self._client = ui.context.client
         self._store = framework.storage.tab
-        self._visit: Visit = self._store.get("visit", Visit())
-        self._step = 0
+        self._visit = Visit()
+        self._step = self._first_step = 0
+        # One of the tab, so that a page that was loaded again begins with what an action of the former page has done.
+        self._lock: asyncio.Lock = self._store.setdefault("lock", asyncio.Lock())
 
     async def build(self) -> None:
         """Draws the page, and opens the reference of the visit, or the first proposal."""
         self._client.on_delete(lambda: self._annotator.show(self._client.id, None))
+        async with self._lock:
+            self._visit = self._store.get("visit", self._visit)
         with ui.element("header"):
             text_element("h1", _TITLE)
             with text_element("p", "").classes("progress"):
@@ -120,10 +126,10 @@ class AnnotatePage:
             return
         if self._visit.reference is None:
             self._keep(self._annotator.propose(self._visit, progress, self._client.id))
-        await self._show(progress)
+        self._show(progress)
 
     async def _act(self, event: GenericEventArguments, action: Callable[[], Awaitable[None]]) -> None:
-        """Ends the step by an action of the browser, with the text that is in the field; not if it is over already.
+        """Does an action of the browser with the text that is in the field, unless its step is over.
 
         After an error the text is in focus again, unless a target is to be chosen by its key. Whatever happens, the
         next action can follow.
@@ -134,25 +140,24 @@ class AnnotatePage:
         self._step += 1
         self._keep(replace(self._visit, text=text))
         try:
-            await action()
+            async with self._lock:
+                await action()
         except InputError as error:
-            self._fail(str(error))
-            if self._visit.target is not None:
-                ui.run_javascript("returnToText()")
-        finally:
-            if self._step == step + 1:  # else a later action shows its own
-                self._top.props["data-step"] = self._step
+            self._refuse(str(error))
+        except Exception:
+            self._refuse("this failed; the server prints why")
+            raise
 
     async def _save(self) -> None:
         if self._visit.reference is None or self._visit.target is None:
             raise InputError("choose the target first: click a candidate, or press its number")
         written = await self._annotator.save(self._visit)
         self._keep(replace(self._visit, written=written.written, passed=written.passed))
-        await self._show(await self._propose(), "Saved. ")
+        await self._go_on("Saved. ")
 
     async def _skip_reference(self) -> None:
         self._keep(skip(self._visit))
-        await self._show(await self._propose())
+        await self._go_on()
 
     async def _propose_again(self, again: bool) -> None:
         """Sets whether annotated references are proposed; if none was left, the first of them is shown."""
@@ -167,21 +172,23 @@ class AnnotatePage:
         self._keep(replace(visit, again=self._visit.again))
         progress = await self._annotator.progress()
         if removed:
-            await self._show(progress, "Removed from the file. ")
+            self._show(progress, "Removed from the file. ")
         else:
-            await self._show(progress)
+            self._show(progress)
             raise InputError("another program changed this row of the file; nothing was removed")
 
-    async def _propose(self) -> Progress:
-        """Makes the next proposal the current one. Returns the state of the file."""
+    async def _go_on(self, done: str = "") -> None:
+        """Shows the next proposal; `done` is a sentence for the status."""
         progress = await self._annotator.progress()
         self._keep(self._annotator.propose(self._visit, progress, self._client.id))
-        ui.run_javascript(f'getHtmlElement({self._top.id}).scrollIntoView({{block: "nearest"}})')
-        return progress
+        self._show(progress, done)
+        if not self._top.is_deleted:
+            ui.run_javascript(f'getHtmlElement({self._top.id}).scrollIntoView({{block: "nearest"}})')
 
-    def _choose(self, event: GenericEventArguments) -> None:
+    async def _choose(self, event: GenericEventArguments) -> None:
+        """Makes a candidate the target. Asynchronous, as the actions are, so that the order of all is kept."""
         step, name = _sent(event)
-        if step != self._step or name not in self._service.retriever:
+        if not self._first_step <= step <= self._step or name not in self._service.retriever:
             return
         self._keep(replace(self._visit, target=name))
         self._problem.text = ""
@@ -194,14 +201,27 @@ class AnnotatePage:
     def _fail(self, sentence: str) -> None:
         self._problem.text = sentence[0].upper() + sentence[1:] + "."
 
-    async def _show(self, progress: Progress, done: str = "") -> None:
+    def _refuse(self, sentence: str) -> None:
+        """Shows why an action was not done. The browser gets the next step and the focus in one message."""
+        if self._top.is_deleted:
+            return
+        self._fail(sentence)
+        with self._top.props.suspend_updates():
+            self._top.props["data-step"] = self._step
+        to_text = "true" if self._visit.target is not None else "false"
+        ui.run_javascript(f"refused({self._step}, {to_text})")
+
+    def _show(self, progress: Progress, done: str = "") -> None:
         """Shows the visit and the state of the file, and then the candidates.
 
         Args:
             progress: the state of the file.
             done: a sentence before that of the status.
         """
+        if self._top.is_deleted:  # the browser has left; a reload shows the visit
+            return
         reference = self._visit.reference
+        self._first_step = self._step
         self._top.props["data-step"] = self._step
         self._annotator.show(self._client.id, reference)
         self._problem.text = ""
@@ -212,7 +232,7 @@ class AnnotatePage:
         self._status.text = done + (f"The reference is {reference}." if reference else "No image is left to propose.")
         self._show_image(self._reference, reference, "The reference")
         self._show_target()
-        await self._candidates.show(reference)
+        self._candidates.show(reference)
 
     def _show_progress(self, progress: Progress) -> None:
         goal, split = self._annotator.goal, f" (split {progress.split})" if progress.split else ""

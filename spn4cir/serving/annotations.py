@@ -14,6 +14,7 @@ from spn4cir.errors import InputError
 from spn4cir.files import atomic_file
 from spn4cir.readable import check_text_file
 from spn4cir.serving.annotation_text import Annotation, CsvContents, one_line, read_records
+from spn4cir.serving.service import MAX_TEXT
 
 _SPLIT = "val"
 _HEADER = (*NEEDED, "split")
@@ -60,8 +61,8 @@ class AnnotationFile:
             The query as it was written, with its text in one line.
 
         Raises:
-            InputError: the text is empty or no valid Unicode, the target is the reference, the row exists already, or
-                the file was damaged or cannot be written.
+            InputError: the text is empty, too long or no valid Unicode, the target is the reference, the row exists
+                already, or the file was damaged or cannot be written.
         """
         query = query._replace(text=one_line(query.text))
         _check_query(query)
@@ -154,6 +155,8 @@ def _check_columns(header: Sequence[str], path: Path) -> None:
 def _check_query(query: Annotation) -> None:
     if not query.text:
         raise InputError("the text is empty; describe the change, as in 'is red with long sleeves'")
+    if len(query.text) > MAX_TEXT:  # `csv` reads no field of more than 131,072 characters
+        raise InputError(f"the text has {len(query.text):,} characters, more than {MAX_TEXT:,}; shorten it")
     if query.target == query.reference:
         raise InputError("the target is the reference; choose another image")
     try:

@@ -1,9 +1,9 @@
 """The part of the annotation page that shows candidates for the target, nine at a time."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
-from nicegui import ui
+from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
 
 from spn4cir.errors import InputError
@@ -19,7 +19,10 @@ class Candidates:
     """Tiles of the images nearest to the reference, or to the reference with a change."""
 
     def __init__(
-        self, service: SearchService, choose: Callable[[GenericEventArguments], None], fail: Callable[[str], None]
+        self,
+        service: SearchService,
+        choose: Callable[[GenericEventArguments], Awaitable[None]],
+        fail: Callable[[str], None],
     ) -> None:
         """Creates the candidates.
 
@@ -52,12 +55,12 @@ class Candidates:
         clicked = "const tile = event.target.closest('[data-name]'); if (tile) emit(shown()[0], tile.dataset.name)"
         self._list.on("click", self._choose, js_handler=f"(event) => {{ {clicked} }}")
 
-    async def show(self, reference: str | None) -> None:
-        """Shows the neighbours of a reference; none for None."""
+    def show(self, reference: str | None) -> None:
+        """Shows the neighbours of a reference, when they are found; none for None."""
         self._reference, self._first, self._searched = reference, 0, ""
         set_text(self._text, "")
         self._draw((), more=False)
-        await self._load()
+        background_tasks.create(self._load(), name="candidates")
 
     def mark(self, name: str | None) -> None:
         """Marks the tile of a name as chosen, and no other tile."""
@@ -92,10 +95,11 @@ class Candidates:
         try:
             found = await self._service.search(reference, text or None, self._reach(first))
         except InputError as error:
-            self._draw((), more=False)
-            self._fail(str(error))
+            if not self._list.is_deleted:
+                self._draw((), more=False)
+                self._fail(str(error))
             return
-        if asked == (self._reference, self._first, self._searched):
+        if not self._list.is_deleted and asked == (self._reference, self._first, self._searched):
             self._draw(found.hits[first : first + _PER_PAGE], more=len(found.hits) > first + _PER_PAGE)
 
     @staticmethod

@@ -32,12 +32,15 @@ def set_text(field: ui.input, text: str) -> None:
 def ended_by_enter(field: ui.input, pressed: Callable[..., Any], sent: str = "") -> None:
     """Calls a function when Enter is pressed in a field, but not when this ends the composition of a character.
 
+    Safari has ended the composition already, and says it by the code 229.
+
     Args:
         field: the field.
         pressed: the function.
         sent: JavaScript of the arguments that the event has.
     """
-    field.on("keydown.enter", pressed, js_handler=f"(event) => event.isComposing || emit({sent})")
+    composing = "event.isComposing || event.keyCode === 229"
+    field.on("keydown.enter", pressed, js_handler=f"(event) => {composing} || emit({sent})")
 
 
 def image(address: str, description: str) -> ui.element:

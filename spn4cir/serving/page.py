@@ -192,8 +192,12 @@ class SearchPage:
         self._ranking.bring_into_view()
 
     def _go_back(self) -> None:
-        self._undone += 1
+        """Undoes the search that runs, or else the latest step."""
         self._wanted = False
+        if self._busy:
+            self._undone += 1
+            self._show(f"Undone. {summary(self._history.current)}")
+            return
         self._history.undo()
         step = self._history.current
         self._show(f"Undone. {summary(step)}")
@@ -221,7 +225,7 @@ class SearchPage:
         step = self._history.current
         self._status.text = status
         self._problem.text = ""
-        self._undo.set_enabled(len(self._history.steps) > 1)
+        self._undo.set_enabled(len(self._history.steps) > 1 or self._busy)
         self._show_reference(step.reference)
         self._ranking.show(step.search.found.hits if step.search else ())
         self._show_trail()

@@ -371,11 +371,11 @@ def test_a_search_that_is_undone_before_its_answer_is_not_shown(server, open_pag
     page.keyboard.press("Enter")
     page.get_by_text("Searching ...").wait_for()
     page.get_by_role("button", name="Undo").click()
-    page.get_by_text("Undone. No image is chosen.").wait_for()
+    page.get_by_text("Undone. 01.png is chosen.").wait_for()
     page.locator(".search .q-spinner").wait_for()
     hold.unlink()
     page.locator(".search .q-spinner").wait_for(state="detached")
-    assert page.get_by_text("Undone. No image is chosen.").is_visible()
+    assert page.get_by_text("Undone. 01.png is chosen.").is_visible()
     assert ranking(page) == []
     assert page.get_by_label(CHANGE).input_value() == "is red"
 

@@ -183,6 +183,7 @@ READ_BY_COMMANDS_ALONE = {
     "spn4cir/report/compare.html",
     "spn4cir/report/compare.js",
     "spn4cir/report/compare_query.html",
+    "spn4cir/serving/focus.js",
     "spn4cir/serving/keys.js",
     "spn4cir/serving/page.css",
 }

@@ -151,6 +151,7 @@ def test_a_split_that_the_rows_cannot_take_is_one_line(path):
     ("query", "said"),
     [
         (QUERY._replace(text=" \n\0"), "the text is empty"),
+        (QUERY._replace(text="x" * 2001), "the text has 2,001 characters, more than 2,000; shorten it"),
         (QUERY._replace(target="c.png"), "the target is the reference"),
         (QUERY._replace(text="\ud800"), "not valid Unicode"),
         (Annotation("a.png", "b.png", " is  red"), "already contains this query"),
