@@ -81,7 +81,7 @@ def candidates(page) -> list[str]:
 
 
 def annotate(page, key: int, text: str, count: int) -> tuple[str, str, str]:
-    """Annotates the shown reference with keys alone; returns the row that is expected."""
+    """Annotates the shown reference with keys alone, up to the next candidates; returns the row that is expected."""
     page.get_by_text("1 to 9", exact=True).wait_for()
     reference = shown(page, "reference")
     target = page.get_by_role("button", name=f"Target {key}: ").get_attribute("aria-label").split(": ")[1]
@@ -90,6 +90,7 @@ def annotate(page, key: int, text: str, count: int) -> tuple[str, str, str]:
     page.keyboard.press("Enter")
     page.get_by_text(f"{count} of 3 queries in queries.csv").wait_for()
     page.get_by_role("status").get_by_text(re.compile(r"^Saved\. The reference is ")).wait_for()
+    page.get_by_text("1 to 9", exact=True).wait_for()
     return reference, target, text
 
 
@@ -236,7 +237,6 @@ def test_a_text_that_is_typed_before_the_answer_to_a_click_is_no_keys(path, open
     answers = SlowAnswers()
     page = open_annotation(answers=answers)
     first = annotate(page, 1, "is red", 1)
-    page.get_by_text("1 to 9", exact=True).wait_for()
     reference = shown(page, "reference")
     answers.hold()
     page.get_by_role("button", name="Target 2: ").click()
@@ -271,7 +271,6 @@ def test_a_text_that_is_typed_before_the_candidates_are_there_is_no_keys(path, o
     hold.unlink()
     page = open_annotation()
     first = annotate(page, 1, "is red", 1)
-    page.get_by_text("1 to 9", exact=True).wait_for()
     hold.touch()
     page.keyboard.press("s")
     page.get_by_text("Searching ...").wait_for()
@@ -287,7 +286,6 @@ def test_a_key_after_an_enter_that_is_refused_does_nothing_before_the_answer(pat
     answers = SlowAnswers()
     page = open_annotation(answers=answers)
     first = annotate(page, 1, "is red", 1)
-    page.get_by_text("1 to 9", exact=True).wait_for()
     page.keyboard.press("2")
     page.get_by_role("img", name="The target: ").wait_for()
     answers.hold()
