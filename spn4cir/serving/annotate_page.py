@@ -70,6 +70,8 @@ class AnnotatePage:
         self._client.on_delete(lambda: self._annotator.show(self._client.id, None))
         async with self._lock:
             self._visit = self._store.get("visit", self._visit)
+        if self._client.is_deleted:  # the browser has left meanwhile
+            return
         with ui.element("header"):
             text_element("h1", _TITLE)
             with text_element("p", "").classes("progress"):
