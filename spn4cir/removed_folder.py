@@ -19,8 +19,11 @@ def is_occupied(path: Path) -> bool:
     """Whether something is at `path` that is not an empty folder and not a folder that a process was removing."""
     if path.is_symlink() or not path.is_dir():
         return os.path.lexists(path)
-    with os.scandir(path) as entries:
-        return next(entries, None) is not None and not os.path.lexists(path / REMOVED)
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is not None and not os.path.lexists(path / REMOVED)
+    except (FileNotFoundError, NotADirectoryError):  # another process has just renamed it
+        return is_occupied(path)
 
 
 @contextmanager

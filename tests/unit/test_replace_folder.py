@@ -14,7 +14,7 @@ import pytest
 from spn4cir import replace_folder as module
 from spn4cir.errors import InputError
 from spn4cir.files import atomic_folder, check_replaceable
-from spn4cir.removed_folder import REMOVED
+from spn4cir.removed_folder import REMOVED, is_occupied
 from spn4cir.replace_folder import read_unreplaced, replace_folder
 
 FILES = [f"{number}.txt" for number in range(4)]
@@ -154,6 +154,24 @@ def test_two_writers_of_a_folder_do_not_stop_each_other(tmp_path: Path, ways: st
     assert content(path) in ("a29", "b29")
     assert [entry.name for entry in tmp_path.iterdir()] == ["i"]
     assert not absent or ways != "exchange" or not can_exchange
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_folder_that_another_process_renames_meanwhile_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, follows: bool
+) -> None:
+    path = folder_of(tmp_path / "i")
+    scandir = os.scandir
+
+    def renamed(place: Path) -> object:
+        monkeypatch.setattr(os, "scandir", scandir)
+        path.rename(tmp_path / "old")
+        if follows:
+            folder_of(path)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "scandir", renamed)
+    assert is_occupied(path) == follows
 
 
 @pytest.mark.parametrize(("call", "when"), [(1, "before"), (2, "before"), (2, "after"), (3, "before"), (3, "after")])
