@@ -205,8 +205,8 @@ def test_the_command_of_a_prefix_has_the_level_of_messages_before_it_imports_tor
     monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
     if level:
         monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", level)
-    (tmp_path / "prefix.sh").write_text(f'echo "$@" > {tmp_path}/found\n')
-    launch(f"sh {tmp_path}/prefix.sh", "stages.train", ("fiq", "clip"))
+    (tmp_path / "prefix.sh").write_text(f"echo \"$@\" > '{tmp_path}/found'\n")
+    launch(f"sh '{tmp_path}/prefix.sh'", "stages.train", ("fiq", "clip"))
     words = (tmp_path / "found").read_text().split()
     assert words == [
         *("env", "SPN4CIR_LAUNCHED=1", f"TORCH_CPP_LOG_LEVEL={expected}", sys.executable),
