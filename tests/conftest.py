@@ -11,6 +11,7 @@ from spn4cir.config.params import Validate
 from spn4cir.config.training import BankSettings
 from tests.helpers.browser import browser, open_page  # noqa: F401
 from tests.helpers.open_clip_folders import clip_file, clip_folder  # noqa: F401
+from tests.helpers.server import hold  # noqa: F401
 from tests.helpers.stub import StubComposer
 from tests.helpers.wheel import environment, unpacked, wheel  # noqa: F401
 

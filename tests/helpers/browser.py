@@ -60,6 +60,14 @@ class SlowAnswers:
             self._held.append(message)
 
 
+def compose(page: Any, text: str) -> None:
+    """Types a text by an input method, whose composition Enter ends."""
+    keyboard = page.context.new_cdp_session(page)
+    keyboard.send("Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)})
+    keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Enter", "code": "Enter"})
+    keyboard.send("Input.insertText", {"text": text})
+
+
 def find_chromium() -> str | None:
     """Returns the program: the environment variable CHROMIUM, otherwise the one on PATH."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)

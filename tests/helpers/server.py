@@ -34,6 +34,15 @@ class Server(NamedTuple):
     folder: Path
 
 
+@pytest.fixture
+def hold(server: Server) -> Iterator[Path]:
+    """While this file exists, a module's server with HELD_SEARCHES answers no search."""
+    path = server.folder / "hold"
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
+
+
 @contextmanager
 def serve(folder: Path, *options: str, before: str = "", stderr: int | IO[bytes] = subprocess.PIPE) -> Iterator[Server]:
     """Serves `gallery` of a folder with the network `best.pt`, with the folder as the working directory.

@@ -7,13 +7,13 @@ import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 
-from tests.helpers.browser import SlowAnswers
+from tests.helpers.browser import SlowAnswers, compose
 from tests.helpers.checkpoints import write_checkpoint
 from tests.helpers.layouts import draw
 from tests.helpers.server import HELD_SEARCHES, Server, serve
@@ -50,6 +50,15 @@ def ask(page, text: str) -> None:
     page.get_by_label(CHANGE).fill(text)
     page.keyboard.press("Enter")
     page.get_by_text(f'for "{text}" from').wait_for()
+
+
+def searching(page) -> Any:
+    """A page that waits for the answer to "is red" from 01.png."""
+    choose(page, "01.png")
+    page.get_by_label(CHANGE).fill("is red")
+    page.keyboard.press("Enter")
+    page.get_by_text("Searching ...").wait_for()
+    return page
 
 
 def ranking(page) -> list[str]:
@@ -324,21 +333,8 @@ def test_an_upload_that_does_not_arrive_is_reported_and_can_be_repeated(server, 
     page.close()
 
 
-@pytest.fixture
-def hold(server) -> Iterator[Path]:
-    """While this file exists, searches are not answered."""
-    path = server.folder / "hold"
-    path.touch()
-    yield path
-    path.unlink(missing_ok=True)
-
-
 def test_an_image_that_is_chosen_during_a_search_stays_chosen(server, open_page, hold):
-    page = open_page(server.address)
-    choose(page, "01.png")
-    page.get_by_label(CHANGE).fill("is red")
-    page.keyboard.press("Enter")
-    page.get_by_text("Searching ...").wait_for()
+    page = searching(open_page(server.address))
     choose(page, "02.png")
     hold.unlink()
     page.get_by_text('02.png is chosen. The ranking is still that of "is red" from 01.png.').wait_for()
@@ -348,11 +344,7 @@ def test_an_image_that_is_chosen_during_a_search_stays_chosen(server, open_page,
 
 
 def test_a_search_that_is_asked_for_during_another_follows_it(server, open_page, hold):
-    page = open_page(server.address)
-    choose(page, "01.png")
-    page.get_by_label(CHANGE).fill("is red")
-    page.keyboard.press("Enter")
-    page.get_by_text("Searching ...").wait_for()
+    page = searching(open_page(server.address))
     for text in ("is blue", "is blue and long"):
         page.get_by_label(CHANGE).fill(text)
         page.keyboard.press("Enter")
@@ -365,11 +357,7 @@ def test_a_search_that_is_asked_for_during_another_follows_it(server, open_page,
 
 
 def test_a_search_that_is_undone_before_its_answer_is_not_shown(server, open_page, hold):
-    page = open_page(server.address)
-    choose(page, "01.png")
-    page.get_by_label(CHANGE).fill("is red")
-    page.keyboard.press("Enter")
-    page.get_by_text("Searching ...").wait_for()
+    page = searching(open_page(server.address))
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("Undone. 01.png is chosen.").wait_for()
     page.locator(".search .q-spinner").wait_for()
@@ -403,10 +391,7 @@ def test_enter_that_ends_the_composition_of_a_character_does_not_search(server, 
     page = open_page(server.address)
     choose(page, "01.png")
     page.get_by_label(CHANGE).fill("is ")
-    keyboard = page.context.new_cdp_session(page)
-    keyboard.send("Input.imeSetComposition", {"text": "赤い", "selectionStart": 2, "selectionEnd": 2})
-    keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Enter", "code": "Enter"})
-    keyboard.send("Input.insertText", {"text": "赤い"})
+    compose(page, "赤い")
     page.keyboard.press("Enter")
     page.get_by_text('for "is 赤い" from 01.png').wait_for()
     assert page.get_by_label("Searches so far").get_by_role("listitem").count() == 1
