@@ -262,9 +262,9 @@ def test_a_text_that_is_typed_before_the_candidates_are_there_is_no_keys(path, o
     page = open_annotation()
     first = annotate(page, 1, "is red", 1)
     hold.touch()
-    page.evaluate("HTMLElement.prototype.scrollIntoView = () => { window.scrolled = true }")
+    page.evaluate("HTMLElement.prototype.scrollIntoView = () => { window.scrolled = window.shown()[0] }")
     page.keyboard.press("s")
-    page.wait_for_function("window.scrolled")  # the last message of the change
+    page.wait_for_function("window.scrolled === 2")  # the last message of the second action
     assert candidates(page) == []
     page.keyboard.type("2quite blue")
     hold.unlink()
